@@ -1,0 +1,142 @@
+"""One request that a client waits for, and the progress that comes before its answer.
+
+Owns the bounded queue between the reader, which never waits, and the caller's
+own task, which drains it through the progress handler: so the answer is handed
+over only when the handler has finished with every update before it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeAlias
+
+import trio
+
+from trio_mcp.errors import MCPError, ProgressOverflow
+from trio_mcp.runtime.border import contain_failure
+from trio_mcp.runtime.policy import DEFAULT_BUFFER, LOSSLESS_CLIENT_BUFFER, Lossless, ProgressPolicy
+from trio_mcp.wire.frames import ErrorResponse, RequestId, Response, Update
+
+logger = logging.getLogger("trio_mcp")
+
+ProgressHandler: TypeAlias = Callable[[float, float | None, str | None], Awaitable[None] | None]
+"""Called as `handler(progress, total, message)`, sync or async, one call at a time."""
+
+Outcome: TypeAlias = Response | ErrorResponse | MCPError
+
+DELIVERIES_PER_YIELD: Final = 128
+"""How many updates a sync handler takes before other tasks get their turn."""
+
+
+class PendingCall:
+    """A request in flight, seen from the client; belongs to one caller."""
+
+    __slots__ = (
+        "_arrival",
+        "_handler",
+        "_idle",
+        "_latest",
+        "_limit",
+        "_lossless",
+        "_queue",
+        "_took_first",
+        "id",
+        "outcome",
+        "scope",
+    )
+
+    def __init__(self, ident: RequestId, handler: ProgressHandler | None, policy: ProgressPolicy) -> None:
+        self.id = ident
+        self.outcome: Outcome | None = None
+        self.scope = trio.CancelScope()
+        self._handler = handler
+        self._lossless = isinstance(policy, Lossless)
+        default = LOSSLESS_CLIENT_BUFFER if self._lossless else DEFAULT_BUFFER
+        self._limit = policy.buffer or default
+        self._queue: deque[Update] = deque()  # at most `_limit` updates, see `take_updates`
+        self._took_first = False
+        self._arrival = trio.lowlevel.ParkingLot()
+        self._idle = math.inf
+        self._latest = math.inf
+
+    def set_timeouts(self, idle: float, longest: float) -> None:
+        """Cancel `scope` after `idle` seconds without progress, and after `longest` in any case."""
+        now = trio.current_time()
+        self._idle, self._latest = idle, now + longest
+        self.scope.deadline = min(now + idle, self._latest)
+
+    def take_updates(self, updates: list[Update]) -> None:
+        """Queue what the reader read; never waits. What comes after the answer is dropped."""
+        if self.outcome is not None:
+            logger.debug("progress after the answer to request %r was dropped", self.id)
+            return
+        if self._idle is not math.inf:
+            self.scope.deadline = min(trio.current_time() + self._idle, self._latest)
+        if self._handler is None:
+            return
+        self._queue.extend(updates)
+        if len(self._queue) > self._limit:
+            self._overflow()
+        self._arrival.unpark_all()
+
+    def settle(self, outcome: Outcome) -> None:
+        """Note the answer; it is handed over behind the updates that are queued."""
+        if self.outcome is None:
+            self.outcome = outcome
+            self.scope.deadline = math.inf
+            self._arrival.unpark_all()
+
+    async def wait(self) -> Outcome:
+        """Deliver progress until the answer is there, then return it; checkpoints."""
+        await trio.lowlevel.checkpoint()
+        while True:
+            if self._queue:
+                await self._deliver()
+            elif self.outcome is not None:
+                return self.outcome
+            else:
+                await self._arrival.park()
+
+    def _overflow(self) -> None:
+        if self._lossless:
+            self._queue.clear()
+            self.settle(
+                ProgressOverflow(
+                    f"more than {self._limit} updates wait for the progress handler of this call"
+                )
+            )
+            return
+        first = None if self._took_first else self._queue.popleft()
+        room = self._limit - (first is not None)
+        while len(self._queue) > room:
+            self._queue.popleft()
+        if first is not None:
+            self._queue.appendleft(first)
+
+    async def _deliver(self) -> None:
+        handler, queue = self._handler, self._queue
+        assert handler is not None, "updates are only queued for a handler"
+        for _ in range(min(len(queue), DELIVERIES_PER_YIELD)):
+            if not queue:  # an overflow emptied it while the handler waited
+                return
+            progress, total, message, exact = queue.popleft()
+            self._took_first = True
+            try:
+                pending = handler(progress if exact is None else exact, total, message)
+                if pending is not None and inspect.isawaitable(pending):
+                    await pending
+            except BaseException as error:
+                contain_failure(error, "a progress handler failed; the call goes on")
+        if queue:
+            await trio.lowlevel.checkpoint()
+
+
+def as_handler(value: Any) -> ProgressHandler | None:
+    """Return `value` if it can be called, or None; raises TypeError otherwise."""
+    if value is None or callable(value):
+        return value  # type: ignore[no-any-return]  # callable is all that can be checked
+    raise TypeError(f"a progress handler must be callable, not {value!r}")

@@ -1,0 +1,246 @@
+"""The client: calls with progress, over whatever connects to a server.
+
+Owns the public verbs and their timeouts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import msgspec
+
+from trio_mcp.client.call import ProgressHandler, as_handler
+from trio_mcp.client.negotiation import Agreement, find_era, modern_meta, negotiate, read_error
+from trio_mcp.client.results import CallResult, read_result
+from trio_mcp.client.session import ClientSession, LogHandler
+from trio_mcp.client.settings import ClientSettings
+from trio_mcp.client.target import Target, open_target
+from trio_mcp.errors import CallTimeout, MCPError, RemoteProtocolError, ToolError
+from trio_mcp.runtime.lone import open_lone_nursery
+from trio_mcp.version import __version__
+from trio_mcp.wire.codec import UNENCODABLE, encode_value
+from trio_mcp.wire.frames import ErrorResponse
+from trio_mcp.wire.messages import (
+    LOGGING_LEVELS,
+    META_LOG_LEVEL,
+    CallToolParams,
+    Implementation,
+    ListParams,
+    ListToolsResult,
+    LoggingLevel,
+    Params,
+    SetLevelParams,
+    Tool,
+)
+
+MAX_PAGES: Final = 1000
+"""A list that has more pages than this never ends."""
+
+MAX_TIMEOUT_FACTOR: Final = 10
+"""Without a `max_timeout`, a call may take this many times its `idle_timeout`."""
+
+
+class Client:
+    """A connection to one MCP server; made by `open_client`.
+
+    Its methods may be called from many tasks at once.
+    """
+
+    def __init__(
+        self,
+        session: ClientSession,
+        agreement: Agreement,
+        client_info: Implementation,
+        progress_handler: ProgressHandler | None,
+        log_level: LoggingLevel | None,
+    ) -> None:
+        self._session = session
+        self._agreement = agreement
+        self._progress_handler = progress_handler
+        self._meta: dict[str, Any] = {}
+        if agreement.era.modern:
+            self._meta = modern_meta(agreement.era, client_info)
+            if log_level is not None:
+                self._meta[META_LOG_LEVEL] = log_level
+
+    @property
+    def protocol_version(self) -> str:
+        """The protocol revision of this connection, for example "2026-07-28"."""
+        return self._agreement.era.version
+
+    @property
+    def server_info(self) -> Implementation | None:
+        """Name and version as the server gives them, for display; None where it does not."""
+        return self._agreement.server_info
+
+    @property
+    def server_capabilities(self) -> Mapping[str, Any]:
+        """What the server can do (MCP capabilities)."""
+        return self._agreement.capabilities
+
+    @property
+    def instructions(self) -> str | None:
+        """How a model is to use the server, or None."""
+        return self._agreement.instructions
+
+    async def ping(self) -> None:
+        """Go once to the server and back; checkpoints.
+
+        The modern wire has no ping, so there it asks for server/discover. Raises
+        ConnectionLost and ProtocolError.
+        """
+        await self._request("server/discover" if self._agreement.era.modern else "ping", Params())
+
+    async def list_tools(self) -> list[Tool]:
+        """List all tools, page by page (MCP tools, "Listing Tools"); checkpoints.
+
+        Raises ConnectionLost, ProtocolError, and RemoteProtocolError for a malformed list.
+        """
+        tools: list[Tool] = []
+        cursor: str | None = None
+        for _ in range(MAX_PAGES):
+            raw = await self._request("tools/list", ListParams(cursor=cursor))
+            try:
+                page = msgspec.json.decode(raw, type=ListToolsResult)
+            except (msgspec.MsgspecError, RecursionError) as error:
+                raise RemoteProtocolError(f"the server sent a malformed list of tools: {error}") from None
+            tools += page.tools
+            if page.next_cursor is None:
+                return tools
+            cursor = page.next_cursor
+        raise RemoteProtocolError(f"the server's list of tools has more than {MAX_PAGES} pages")
+
+    async def call_tool(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        progress_handler: ProgressHandler | None = None,
+        idle_timeout: float | None = None,
+        max_timeout: float | None = None,
+        raise_on_error: bool = True,
+        result_type: Any = None,
+    ) -> CallResult:
+        """Call a tool and wait for its result (MCP tools, "Calling Tools"); checkpoints.
+
+        `progress_handler(progress, total, message)`, sync or async, takes the place of
+        the client's own for this call. It has finished with every update that will
+        ever be delivered for this call when the result is returned, and never runs
+        twice at once. If it raises, that is logged and the call goes on.
+
+        Leaving the call by cancellation, for example by `trio.fail_after`, cancels the
+        server's handler. `idle_timeout` is the longest time in seconds without progress,
+        `max_timeout` the longest time in all, by default ten times the idle one.
+
+        `result_type` is what the result's `data` is converted to.
+
+        Raises ToolError for a result that is an error, unless `raise_on_error` is
+        False; ProtocolError for a JSON-RPC error; CallTimeout; ProgressOverflow under the
+        lossless policy; ConnectionLost; ValueError for arguments that are not JSON.
+        """
+        idle, longest = _read_timeouts(idle_timeout, max_timeout)
+        handler = as_handler(progress_handler) or self._progress_handler
+        try:
+            params = CallToolParams(name=name, arguments=encode_value(dict(arguments or {})))
+        except UNENCODABLE as error:
+            raise ValueError(f"the arguments of tool {name!r} are not JSON: {error}") from None
+        raw = await self._request("tools/call", params, handler, idle, longest)
+        result = read_result(raw, result_type)
+        if result.is_error and raise_on_error:
+            raise ToolError(result.text or f"tool {name!r} failed", result)
+        return result
+
+    async def _request(
+        self,
+        method: str,
+        params: Params,
+        handler: ProgressHandler | None = None,
+        idle: float = math.inf,
+        longest: float = math.inf,
+    ) -> msgspec.Raw:
+        if self._meta:
+            params.meta = self._meta
+        wants_progress = handler is not None or idle < math.inf
+        call = self._session.begin(method, params, handler, wants_progress=wants_progress)
+        try:
+            call.set_timeouts(idle, longest)
+            with call.scope:
+                return _read_outcome(await call.wait())
+        finally:
+            self._session.end(call)
+        raise CallTimeout(f"{method} took longer than {_describe(idle, longest)}")
+
+
+@asynccontextmanager
+async def open_client(
+    target: Target,
+    *,
+    progress_handler: ProgressHandler | None = None,
+    log_handler: LogHandler | None = None,
+    log_level: LoggingLevel = "info",
+    client_info: Implementation | None = None,
+    protocol: str = "auto",
+    settings: ClientSettings | None = None,
+) -> AsyncIterator[Client]:
+    """Connect to a server for as long as the block lasts; checkpoints.
+
+    `target` is a `Server` (served in memory), the path of a .py file, or a command
+    and its arguments as a list (both run as a subprocess and spoken to over stdio).
+    `progress_handler` is used by every call that brings none of its own;
+    `log_handler` receives a `LogMessage` for each message of at least `log_level`.
+    `protocol` is "auto" (modern first, legacy by fall-back) or pins a revision.
+
+    Raises ValueError or TypeError for arguments that make no sense, FileNotFoundError
+    and PermissionError for a command that cannot be started, ConnectionLost,
+    CallTimeout for a handshake without an answer, and ProtocolError or
+    RemoteProtocolError where no protocol revision is left to agree on. An exception
+    that the block raises comes out as itself.
+    """
+    pinned = find_era(protocol)
+    if log_level not in LOGGING_LEVELS:
+        raise ValueError(f"log_level must be one of {', '.join(LOGGING_LEVELS)}, not {log_level!r}")
+    handler = as_handler(progress_handler)
+    info = client_info or Implementation(name="trio_mcp", version=__version__)
+    settings = settings or ClientSettings()
+    async with open_target(target, settings) as transport, open_lone_nursery() as nursery:
+        session = ClientSession(transport, settings, log_handler)
+        session.start(nursery)
+        leaving_well = False
+        try:
+            agreement = await negotiate(session, info, pinned)
+            level = None if log_handler is None else log_level
+            client = Client(session, agreement, info, handler, level)
+            if level is not None and not agreement.era.modern and "logging" in agreement.capabilities:
+                await client._request("logging/setLevel", SetLevelParams(level=level))
+            yield client
+            leaving_well = True
+        finally:
+            session.finish(abandon_logs=not leaving_well)
+
+
+def _read_outcome(outcome: Any) -> msgspec.Raw:
+    if isinstance(outcome, MCPError):
+        raise outcome
+    if isinstance(outcome, ErrorResponse):
+        raise read_error(outcome)
+    raw: msgspec.Raw = outcome.result
+    return raw
+
+
+def _read_timeouts(idle: float | None, longest: float | None) -> tuple[float, float]:
+    for name, value in (("idle_timeout", idle), ("max_timeout", longest)):
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+            raise ValueError(f"{name} must be a number of seconds larger than 0, not {value!r}")
+    if longest is None:
+        longest = math.inf if idle is None else idle * MAX_TIMEOUT_FACTOR
+    return math.inf if idle is None else idle, longest
+
+
+def _describe(idle: float, longest: float) -> str:
+    parts = [f"{idle} seconds without progress"] if idle < math.inf else []
+    return " or ".join([*parts, f"{longest} seconds in all"])

@@ -1,0 +1,222 @@
+"""How a client learns which era a server speaks (MCP versioning, "Backward Compatibility").
+
+Owns the probe with server/discover, the legacy handshake and the choice between
+them. Silence means legacy, so after a while both are tried; the first good
+answer counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+import msgspec
+import trio
+
+from trio_mcp.client.call import Outcome
+from trio_mcp.client.session import ClientSession
+from trio_mcp.errors import CallTimeout, MCPError, ProtocolError, RemoteProtocolError
+from trio_mcp.runtime.lone import open_lone_nursery
+from trio_mcp.wire.eras import ERAS, LATEST_LEGACY, LATEST_MODERN, Era
+from trio_mcp.wire.errors import (
+    HEADER_MISMATCH,
+    MISSING_CLIENT_CAPABILITY,
+    UNSUPPORTED_PROTOCOL_VERSION,
+)
+from trio_mcp.wire.frames import ErrorResponse, Response
+from trio_mcp.wire.messages import (
+    META_CLIENT_CAPABILITIES,
+    META_CLIENT_INFO,
+    META_PROTOCOL_VERSION,
+    META_SERVER_INFO,
+    DiscoverResult,
+    Implementation,
+    InitializeParams,
+    InitializeResult,
+    Params,
+)
+
+_MODERN_ERRORS: Final = frozenset({HEADER_MISMATCH, MISSING_CLIENT_CAPABILITY, UNSUPPORTED_PROTOCOL_VERSION})
+
+
+@attrs.frozen
+class Agreement:
+    """What both sides agreed on, and what the server says of itself."""
+
+    era: Era
+    server_info: Implementation | None
+    capabilities: Mapping[str, Any]
+    instructions: str | None
+
+
+def modern_meta(era: Era, client_info: Implementation) -> dict[str, Any]:
+    """The `_meta` that every modern request carries (MCP base protocol, "Per-request protocol fields")."""
+    return {
+        META_PROTOCOL_VERSION: era.version,
+        META_CLIENT_INFO: client_info,
+        META_CLIENT_CAPABILITIES: {},
+    }
+
+
+def find_era(protocol: str) -> Era | None:
+    """The era that `protocol` pins, or None for "auto"; raises ValueError for an unknown one."""
+    if protocol == "auto":
+        return None
+    era = ERAS.get(protocol)
+    if era is None:
+        raise ValueError(f'protocol must be "auto" or one of {", ".join(ERAS)}, not {protocol!r}')
+    return era
+
+
+async def negotiate(session: ClientSession, client_info: Implementation, pinned: Era | None) -> Agreement:
+    """Agree on an era; checkpoints.
+
+    Raises CallTimeout after `handshake_timeout` seconds, ConnectionLost, and
+    ProtocolError or RemoteProtocolError where no era is left to agree on.
+    """
+    with trio.move_on_after(session.settings.handshake_timeout):
+        if pinned is None:
+            return await _probe(session, client_info)
+        if pinned.modern:
+            return _read_discover(await _discover(session, client_info, pinned), pinned)
+        return await _initialize(session, client_info, pinned)
+    raise CallTimeout(f"no handshake within {session.settings.handshake_timeout} seconds")
+
+
+async def _probe(session: ClientSession, client_info: Implementation) -> Agreement:
+    outcome: Outcome | None = None
+    answered = trio.Event()
+
+    async def ask() -> None:
+        nonlocal outcome
+        outcome = await _discover(session, client_info, LATEST_MODERN)
+        answered.set()
+
+    async with open_lone_nursery() as nursery:
+        nursery.start_soon(ask)
+        with trio.move_on_after(session.settings.probe_timeout):
+            await answered.wait()
+        if outcome is None:
+            agreement = await _initialize_unless(session, client_info, answered)
+            nursery.cancel_scope.cancel()
+            if agreement is not None:
+                return agreement
+    assert outcome is not None, "either the probe was answered or the handshake was"
+    return await _settle(session, client_info, outcome)
+
+
+async def _initialize_unless(
+    session: ClientSession, client_info: Implementation, answered: trio.Event
+) -> Agreement | None:
+    """Shake hands the legacy way, unless the probe is answered after all."""
+    agreement: Agreement | None = None
+    async with open_lone_nursery() as nursery:
+
+        async def stop_when_answered() -> None:
+            await answered.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(stop_when_answered)
+        try:
+            agreement = await _initialize(session, client_info, LATEST_LEGACY)
+        except ProtocolError:
+            await answered.wait()  # no legacy server; a modern one that is slow to start
+        nursery.cancel_scope.cancel()
+    return agreement
+
+
+async def _settle(session: ClientSession, client_info: Implementation, outcome: Outcome) -> Agreement:
+    """Act on the answer to the probe (MCP stdio, "Backward Compatibility")."""
+    if isinstance(outcome, MCPError):
+        raise outcome
+    if isinstance(outcome, ErrorResponse):
+        if outcome.error.code not in _MODERN_ERRORS:
+            return await _initialize(session, client_info, LATEST_LEGACY)
+        supported = _supported(outcome)
+    else:
+        try:
+            supported = _decode(outcome, DiscoverResult).supported_versions
+        except RemoteProtocolError:
+            # Some legacy servers answer whatever they are asked.
+            return await _initialize(session, client_info, LATEST_LEGACY)
+    era = next((era for version, era in ERAS.items() if version in supported), None)
+    if era is None:
+        raise RemoteProtocolError(
+            f"no common protocol version: the server has {', '.join(supported)}, "
+            f"this client {', '.join(ERAS)}"
+        )
+    if not era.modern:
+        return await _initialize(session, client_info, era)
+    if isinstance(outcome, ErrorResponse):
+        outcome = await _discover(session, client_info, era)
+    return _read_discover(outcome, era)
+
+
+async def _discover(session: ClientSession, client_info: Implementation, era: Era) -> Outcome:
+    params = Params(meta=modern_meta(era, client_info))
+    call = session.begin("server/discover", params)
+    try:
+        return await call.wait()
+    finally:
+        session.end(call)
+
+
+def _read_discover(outcome: Outcome, era: Era) -> Agreement:
+    if isinstance(outcome, MCPError):
+        raise outcome
+    if isinstance(outcome, ErrorResponse):
+        raise read_error(outcome)
+    result = _decode(outcome, DiscoverResult)
+    if era.version not in result.supported_versions:
+        raise RemoteProtocolError(
+            f"the server does not serve {era.version}, only {', '.join(result.supported_versions)}"
+        )
+    info = (result.meta or {}).get(META_SERVER_INFO)
+    try:
+        server_info = None if info is None else msgspec.convert(info, Implementation)
+    except msgspec.ValidationError:
+        server_info = None  # self-reported and for display only, so not worth a failure
+    return Agreement(era, server_info, result.capabilities, result.instructions)
+
+
+async def _initialize(session: ClientSession, client_info: Implementation, era: Era) -> Agreement:
+    params = InitializeParams(protocol_version=era.version, capabilities={}, client_info=client_info)
+    call = session.begin("initialize", params)
+    try:
+        outcome = await call.wait()
+    finally:
+        session.end(call, cancellable=False)  # MCP lifecycle: initialize must not be cancelled
+    if isinstance(outcome, MCPError):
+        raise outcome
+    if isinstance(outcome, ErrorResponse):
+        raise read_error(outcome)
+    result = _decode(outcome, InitializeResult)
+    agreed = ERAS.get(result.protocol_version)
+    if agreed is None or agreed.modern:
+        raise RemoteProtocolError(
+            f"the server wants protocol {result.protocol_version!r}, which is not served here"
+        )
+    session.notify("notifications/initialized", Params())
+    return Agreement(agreed, result.server_info, result.capabilities, result.instructions)
+
+
+def read_error(frame: ErrorResponse) -> ProtocolError:
+    """The exception for an error answer."""
+    data = None if isinstance(frame.error.data, msgspec.UnsetType) else msgspec.json.decode(frame.error.data)
+    return ProtocolError(frame.error.code, frame.error.message, data)
+
+
+def _supported(frame: ErrorResponse) -> list[str]:
+    data = read_error(frame).data
+    supported = data.get("supported") if isinstance(data, dict) else None
+    if not isinstance(supported, list) or not all(isinstance(version, str) for version in supported):
+        raise read_error(frame)
+    return supported
+
+
+def _decode(frame: Response, result_type: type[Any]) -> Any:
+    try:
+        return msgspec.json.decode(frame.result, type=result_type)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise RemoteProtocolError(f"the server sent a malformed {result_type.__name__}: {error}") from None

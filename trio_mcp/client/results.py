@@ -1,0 +1,71 @@
+"""What a tool call gives back.
+
+Owns the client's view of a result; the wire's is in `trio_mcp.wire.messages`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+import msgspec
+
+from trio_mcp.errors import RemoteProtocolError
+from trio_mcp.wire.content import ContentBlock, TextContent
+from trio_mcp.wire.messages import META_WRAPPED, CallToolResult
+
+_COMPLETE: Final = frozenset({None, "complete"})
+
+
+@attrs.frozen
+class CallResult:
+    """The result of `call_tool`.
+
+    `content` is the list of content blocks, `structured_content` the JSON value
+    that came with it or None. `data` is the value itself: what a tool returned
+    under its own annotation, converted to `result_type` where one was given; the
+    text where there is nothing but one text; otherwise None.
+    """
+
+    content: Sequence[ContentBlock]
+    structured_content: Any
+    is_error: bool
+    data: Any
+    meta: Mapping[str, Any]
+
+    @property
+    def text(self) -> str:
+        """All text blocks, joined by newlines."""
+        return "\n".join(block.text for block in self.content if isinstance(block, TextContent))
+
+
+def read_result(raw: msgspec.Raw, result_type: Any) -> CallResult:
+    """Decode a tool's result; raises RemoteProtocolError where it is malformed."""
+    try:
+        result = msgspec.json.decode(raw, type=CallToolResult)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise RemoteProtocolError(f"the server sent a malformed tool result: {error}") from None
+    if result.result_type not in _COMPLETE:
+        raise RemoteProtocolError(f"the server sent a result of the unknown type {result.result_type!r}")
+    structured = (
+        None if isinstance(result.structured_content, msgspec.UnsetType) else result.structured_content
+    )
+    meta = result.meta or {}
+    data = _read_data(result.content, structured, wrapped=meta.get(META_WRAPPED) is True)
+    if result_type is not None and not result.is_error:
+        try:
+            data = msgspec.convert(data, result_type)
+        except msgspec.ValidationError as error:
+            raise RemoteProtocolError(f"the tool's result is no {result_type!r}: {error}") from None
+    return CallResult(result.content, structured, result.is_error, data, meta)
+
+
+def _read_data(content: Sequence[ContentBlock], structured: Any, *, wrapped: bool) -> Any:
+    if wrapped and isinstance(structured, dict) and "result" in structured:
+        return structured["result"]
+    if structured is not None:
+        return structured
+    if len(content) == 1 and isinstance(content[0], TextContent):
+        return content[0].text
+    return None

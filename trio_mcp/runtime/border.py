@@ -1,0 +1,46 @@
+"""What of an exception passes on and what becomes an answer.
+
+Owns that one decision, for the three borders at which a failure stays where it
+is: request dispatch, the task supervisor, the client's callbacks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+logger = logging.getLogger("trio_mcp")
+
+
+def _is_answerable(error: BaseException) -> bool:
+    return isinstance(error, (Exception, SystemExit))
+
+
+def split_failure(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """Split `error` into what must pass on and what becomes the answer; either may be None.
+
+    Cancelled and KeyboardInterrupt pass on; SystemExit and every Exception become
+    the answer, also where both arrive in one group.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        answer, passing = error.split(_is_answerable)
+        return passing, answer
+    return (None, error) if _is_answerable(error) else (error, None)
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Every exception inside `error` that is not a group."""
+    if isinstance(error, BaseExceptionGroup):
+        for member in error.exceptions:
+            yield from leaves(member)
+    else:
+        yield error
+
+
+def contain_failure(error: BaseException, what: str) -> None:
+    """Log what of `error` must stay here, under the words `what`, and raise what passes on."""
+    passing, failure = split_failure(error)
+    if failure is not None:
+        logger.error("%s", what, exc_info=failure)
+    if passing is not None:
+        raise passing

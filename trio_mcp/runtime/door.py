@@ -1,0 +1,71 @@
+"""The way back to the Trio thread, for handlers that work in other threads.
+
+Owns the check whether the caller is outside, and that passing through is a
+cancellation check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from threading import get_ident
+from typing import Any, TypeVar
+
+import trio
+
+from trio_mcp.errors import RequestCancelled
+
+T = TypeVar("T")
+
+
+class Done:
+    """An awaitable whose work is done already; awaiting it does not checkpoint."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield
+
+
+DONE = Done()
+
+
+class ThreadDoor:
+    """Runs functions on the Trio thread that made the door, from any other thread."""
+
+    __slots__ = ("_scope", "_thread", "_token")
+
+    def __init__(self, scope: trio.CancelScope) -> None:
+        self._scope = scope
+        self._thread = get_ident()
+        self._token = trio.lowlevel.current_trio_token()
+
+    @property
+    def outside(self) -> bool:
+        """Whether the caller is in another thread than the door's Trio run."""
+        return get_ident() != self._thread
+
+    def check_cancelled(self) -> None:
+        """Raise where the request is cancelled: trio.Cancelled, or RequestCancelled in a foreign thread."""
+        if not self._is_foreign():
+            return
+        if self._scope.cancel_called:
+            raise RequestCancelled("the request was cancelled")
+
+    def run(self, async_fn: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Run `async_fn(*args)` on the Trio thread and wait for it; a cancellation check."""
+        if not self._is_foreign():
+            return trio.from_thread.run(async_fn, *args)
+        if self._scope.cancel_called:
+            raise RequestCancelled("the request was cancelled")
+        try:
+            return trio.from_thread.run(async_fn, *args, trio_token=self._token)
+        except trio.RunFinishedError:
+            raise RequestCancelled("the server has ended") from None
+
+    @staticmethod
+    def _is_foreign() -> bool:
+        """Whether Trio did not start this thread; raises trio.Cancelled where its task is cancelled."""
+        try:
+            trio.from_thread.check_cancelled()
+        except RuntimeError:
+            return True
+        return False

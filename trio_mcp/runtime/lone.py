@@ -1,0 +1,30 @@
+"""A nursery for context managers whose body's exception must come out alone.
+
+Owns nothing but that unwrapping: an exception of the body that no other task
+joined leaves as itself, not in a group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+
+@asynccontextmanager
+async def open_lone_nursery() -> AsyncIterator[trio.Nursery]:
+    """Open a nursery; an exception raised alone in the body comes out alone. Checkpoints."""
+    raised: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                yield nursery
+            except BaseException as error:
+                raised = error
+                raise
+    except BaseExceptionGroup as group:
+        if raised is None or len(group.exceptions) != 1 or group.exceptions[0] is not raised:
+            raise
+    if raised is not None:
+        raise raised

@@ -1,0 +1,135 @@
+"""The one way out of a session: what waits for the wire, and the single writer.
+
+Owns the order in which calls leave, and when the writer writes. A memory
+channel carries the outlets that have something pending, each at most once, to
+the writer, so it cannot grow with the number of reports. Knows no method.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from time import perf_counter
+from typing import Final
+
+import trio
+
+from trio_mcp.runtime.outlet import Outlet
+from trio_mcp.runtime.transport import FrameTransport
+from trio_mcp.wire.frames import OutFrame
+
+logger = logging.getLogger("trio_mcp")
+
+COLLECT_SECONDS: Final = 0.001
+"""The longest that a lone update waits for company, in seconds of real time."""
+
+QUIET_ROUNDS: Final = 2
+"""The writer writes after so many scheduling rounds that added nothing."""
+
+WRITE_UPDATES: Final = 1024
+"""The most progress updates in one write, so that many busy calls cannot make a write unbounded."""
+
+
+class Outbox:
+    """Everything that waits for one wire, and the writer that empties it.
+
+    `frame_limit` caps the frames other than progress that one call may have
+    pending before its handler waits. Not thread-safe.
+    """
+
+    def __init__(self, frame_limit: int) -> None:
+        # Unbounded, yet never longer than the calls in flight: an outlet is in it at most once,
+        # and a bare frame answers a message that the reader took up one at a time.
+        self._send, self._receive = trio.open_memory_channel[Outlet | OutFrame](math.inf)
+        self._waiting: deque[Outlet | OutFrame] = deque()
+        self._broken = False
+        self._written = trio.lowlevel.ParkingLot()
+        self.frame_limit = frame_limit
+        self.hurry = False
+
+    def enqueue(self, item: Outlet | OutFrame) -> None:
+        """Hand `item` to the writer; after `close` it is dropped, for the wire is gone."""
+        if self._broken:
+            return
+        try:
+            self._send.send_nowait(item)
+        except trio.ClosedResourceError:
+            logger.debug("a message after the end of the connection was dropped")
+
+    def put(self, frame: OutFrame) -> None:
+        """Send one frame that belongs to no call, behind all that is queued, at once."""
+        self.hurry = True
+        self.enqueue(frame)
+
+    async def wait_room(self) -> None:
+        """Wait while too many bare frames are unwritten; checkpoints.
+
+        The reader calls it, so that a peer that floods and never reads is not read from.
+        """
+        await trio.lowlevel.checkpoint()
+        while not self._broken and self._receive.statistics().current_buffer_used > self.frame_limit:
+            await self._written.park()
+
+    def close(self) -> None:
+        """Let the writer return once it has written all that is queued."""
+        self._send.close()
+
+    async def write(self, transport: FrameTransport) -> None:
+        """Write until `close` was called and all is written; checkpoints.
+
+        Raises what `transport.send_frames` raises; from then on everything is dropped.
+        """
+        try:
+            while await self._collect():
+                frames = self._take()
+                if frames:
+                    await transport.send_frames(frames)
+                self._written.unpark_all()
+        finally:
+            self._broken = True
+            self._written.unpark_all()
+
+    async def _collect(self) -> bool:
+        """Wait for something to write, and for its company as long as that keeps coming."""
+        if not self._waiting:
+            try:
+                self._waiting.append(await self._receive.receive())
+            except trio.EndOfChannel:
+                return False
+        started = perf_counter()
+        pending = quiet = 0
+        while True:
+            self._claim()
+            if self.hurry:
+                return True
+            before = pending
+            pending = sum(item.pending for item in self._waiting if type(item) is Outlet)
+            quiet = quiet + 1 if pending == before else 0
+            if quiet >= QUIET_ROUNDS or perf_counter() - started > COLLECT_SECONDS:
+                return True
+            await trio.lowlevel.checkpoint()
+
+    def _claim(self) -> None:
+        try:
+            while True:
+                self._waiting.append(self._receive.receive_nowait())
+        except (trio.WouldBlock, trio.EndOfChannel):
+            pass
+
+    def _take(self) -> list[OutFrame]:
+        frames: list[OutFrame] = []
+        room = WRITE_UPDATES
+        self.hurry = False
+        while self._waiting and room > 0:
+            item = self._waiting[0]
+            if not isinstance(item, Outlet):
+                frames.append(self._waiting.popleft())  # type: ignore[arg-type]  # not an outlet, so a frame
+                continue
+            drained, used, empty = item.drain(room)
+            frames.extend(drained)
+            room -= used
+            if empty:
+                self._waiting.popleft()
+        self.hurry = bool(self._waiting)
+        return frames

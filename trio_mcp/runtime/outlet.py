@@ -1,0 +1,279 @@
+"""What one call has pending for the wire: reports, notifications, its answer.
+
+Owns their order, the cap on what may wait, and the rule that progress strictly
+increases per token (MCP progress, "MUST increase"). Knows nothing of transports.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+import trio
+from msgspec import UnsetType
+
+from trio_mcp.runtime.policy import DEFAULT_BUFFER, Lossless, ProgressPolicy
+from trio_mcp.wire.frames import OutFrame, Progress, ProgressToken, Update
+
+if TYPE_CHECKING:
+    from trio_mcp.runtime.outbox import Outbox
+
+logger = logging.getLogger("trio_mcp")
+
+Values: TypeAlias = tuple[float, float | None, str | None]
+"""One report as the handler made it: progress, total, message."""
+
+
+class Outlet:
+    """What one call has pending, in order: reports, notifications, the answer.
+
+    Not thread-safe. `push` and `put` never wait; `wait_space` does, for lossless calls.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_closed",
+        "_first_written",
+        "_half",
+        "_held",
+        "_items",
+        "_last",
+        "_last_details",
+        "_limit",
+        "_merge",
+        "_on_answered",
+        "_outbox",
+        "_queued",
+        "_reports",
+        "_space",
+        "_token",
+        "lossless",
+    )
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        token: ProgressToken | UnsetType,
+        policy: ProgressPolicy,
+        on_answered: Callable[[], None],
+    ) -> None:
+        self._outbox = outbox
+        self._token = token
+        self._limit = policy.buffer or DEFAULT_BUFFER
+        self._half = self._limit // 2
+        self._merge = policy.message == "merge"
+        self.lossless = isinstance(policy, Lossless)
+        self._on_answered = on_answered
+        self._items: deque[Values | OutFrame] = deque()  # at most `_limit` reports, log_buffer frames
+        self._reports = 0
+        self._answer: OutFrame | None = None
+        self._queued = False
+        self._closed = False
+        self._first_written = False
+        self._last: float = -math.inf
+        self._last_details: tuple[float | None, str | None] = (None, None)
+        self._held: Values | None = None
+        self._space: trio.lowlevel.ParkingLot | None = None
+
+    @property
+    def filling(self) -> bool:
+        """Whether so much is pending that the reporter should let the writer run."""
+        return self._reports >= self._half
+
+    @property
+    def full(self) -> bool:
+        """Whether another report would push out an older one."""
+        return self._reports >= self._limit
+
+    @property
+    def pending(self) -> int:
+        """How many reports are pending."""
+        return self._reports
+
+    @property
+    def frames(self) -> int:
+        """How many frames that are not progress are pending."""
+        return len(self._items) - self._reports
+
+    @property
+    def has_token(self) -> bool:
+        """Whether the client asked for progress."""
+        return not isinstance(self._token, UnsetType)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the call has its answer or was withdrawn: nothing more leaves for it."""
+        return self._closed
+
+    def push(self, values: Values) -> None:
+        """Append one report; at a full buffer the oldest but the very first gives way."""
+        if self._closed:
+            logger.debug("progress after the end of the call was ignored: %r", values)
+            return
+        if self._reports >= self._limit:
+            self._drop_oldest()
+        self._items.append(values)
+        self._reports += 1
+        if self._reports == self._half:
+            self._outbox.hurry = True
+        if not self._queued:
+            self._queue()
+
+    def replace(self, old: Values, new: Values) -> bool:
+        """Put `new` in the place of the newest pending report if that is `old`."""
+        if self._items and self._items[-1] is old:
+            self._items[-1] = new
+            return True
+        return False
+
+    def replace_newest(self, new: Values) -> None:
+        """Merge `new` into the newest pending report; the buffer must be full."""
+        for index in range(len(self._items) - 1, -1, -1):
+            if type(self._items[index]) is tuple:
+                self._items[index] = new
+                return
+
+    def put(self, frame: OutFrame) -> None:
+        """Append a frame behind everything pending of this call; it is written at once."""
+        if self._closed:
+            logger.debug("a message after the end of the call was ignored")
+            return
+        self._items.append(frame)
+        self._outbox.hurry = True
+        if not self._queued:
+            self._queue()
+
+    def finish(self, answer: OutFrame | None) -> None:
+        """End the call: `answer`, if any, is the last frame that leaves for it."""
+        if self._closed:
+            return
+        self._closed = True
+        self._answer = answer
+        self._outbox.hurry = True
+        if not self._queued:
+            self._queue()
+        self._wake()
+
+    def withdraw(self) -> None:
+        """Drop all that is pending: the client wants nothing more of this call."""
+        if self._closed:
+            return
+        self._closed = True
+        self._items.clear()
+        self._reports = 0
+        self._wake()
+        if not self._queued:
+            self._on_answered()
+
+    async def wait_space(self) -> None:
+        """Wait until a report fits or the call is over; checkpoints."""
+        await trio.lowlevel.checkpoint()
+        while self.full and not self._closed:
+            await self._park()
+
+    async def wait_frames(self) -> None:
+        """Wait until fewer frames than the outbox allows are pending; checkpoints."""
+        await trio.lowlevel.checkpoint()
+        while self.frames >= self._outbox.frame_limit and not self._closed:
+            await self._park()
+
+    async def _park(self) -> None:
+        if self._space is None:
+            self._space = trio.lowlevel.ParkingLot()
+        await self._space.park()
+
+    def drain(self, room: int) -> tuple[list[OutFrame], int, bool]:
+        """Take up to `room` reports: the frames, the reports used, whether all is taken."""
+        frames: list[OutFrame] = []
+        items = self._items
+        used = 0
+        while items and used < room:
+            if type(items[0]) is not tuple:
+                frames.append(items.popleft())  # type: ignore[arg-type]  # not a tuple, so a frame
+                continue
+            reports = self._take_reports(room - used)
+            used += len(reports)
+            self._add_updates(frames, self._increase(reports))
+        self._wake()
+        if items:
+            return frames, used, False
+        self._queued = False
+        if self._closed:
+            self._add_updates(frames, self._release_held())
+            if self._answer is not None:
+                frames.append(self._answer)
+            self._on_answered()
+        return frames, used, True
+
+    def _add_updates(self, frames: list[OutFrame], updates: list[Update]) -> None:
+        if updates:
+            frames.append(Progress(self._token, updates))  # type: ignore[arg-type]  # no reports without a token
+
+    def _take_reports(self, room: int) -> list[Values]:
+        items = self._items
+        taken: list[Values] = []
+        while items and len(taken) < room:
+            item = items[0]
+            if not isinstance(item, tuple):
+                break
+            taken.append(item)
+            items.popleft()
+        self._reports -= len(taken)
+        self._first_written = True
+        return taken
+
+    def _increase(self, reports: list[Values]) -> list[Update]:
+        """Turn reports into updates that strictly increase (MCP progress)."""
+        updates: list[Update] = []
+        last = self._last
+        details = self._last_details
+        for report in reports:
+            progress, total, message = report
+            if progress > last:
+                last = progress
+                updates.append((progress, total, message, None))
+            elif (total, message) == details:
+                continue
+            elif self._merge:
+                self._held = report
+                continue
+            else:
+                nudged = math.nextafter(last, math.inf)
+                if nudged == math.inf:
+                    continue  # there is no larger number to send
+                last = nudged
+                updates.append((nudged, total, message, progress))
+            details = (total, message)
+            self._held = None
+        self._last, self._last_details = last, details
+        return updates
+
+    def _release_held(self) -> list[Update]:
+        """The change of message that "merge" kept back, now that no increase will come."""
+        if self._held is None:
+            return []
+        self._merge = False
+        return self._increase([self._held])
+
+    def _drop_oldest(self) -> None:
+        spare_first = not self._first_written
+        for index, item in enumerate(self._items):
+            if type(item) is not tuple:
+                continue
+            if spare_first:
+                spare_first = False
+                continue
+            del self._items[index]
+            self._reports -= 1
+            return
+
+    def _queue(self) -> None:
+        self._queued = True
+        self._outbox.enqueue(self)
+
+    def _wake(self) -> None:
+        if self._space is not None:
+            self._space.unpark_all()

@@ -1,0 +1,59 @@
+"""How pending progress is kept while the reader is slower than the handler.
+
+Owns the policies and their caps. A policy never changes what a handler sees of
+its own progress, only what travels.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+import attrs
+
+DEFAULT_BUFFER: Final = 256
+"""Pending updates per call: a tight loop fills about half of it between two yields."""
+
+LOSSLESS_CLIENT_BUFFER: Final = 16_384
+"""A client under `Lossless` cannot hold its reader back, so it takes several full server batches."""
+
+
+@attrs.frozen
+class Conflate:
+    """Keep the newest updates; the default, which never makes a handler wait.
+
+    `buffer` is the number of pending updates per call (at least 2). When it is
+    full the oldest gives way to the newest, but never the very first of the call.
+    `message` says what happens to a change of message or total that comes without
+    an increase: "nudge" sends it with the smallest larger number, "merge" lets it
+    wait for the next increase or the end of the call.
+    """
+
+    buffer: int = attrs.field(
+        default=DEFAULT_BUFFER, validator=[attrs.validators.instance_of(int), attrs.validators.ge(2)]
+    )
+    message: Literal["nudge", "merge"] = attrs.field(
+        default="nudge", validator=attrs.validators.in_(("nudge", "merge"))
+    )
+
+
+@attrs.frozen
+class Lossless:
+    """Deliver every update: a full buffer makes the reporting handler wait.
+
+    `buffer` is the number of pending updates per call (at least 2); by default
+    256 on a server and 16,384 on a client. A client never makes its reader wait:
+    there an overflow fails that one call with `ProgressOverflow`. The plain
+    methods of the `ctx.progress()` helper cannot wait: on the Trio thread, at a
+    full buffer, they are merged into the newest pending update.
+    """
+
+    buffer: int | None = attrs.field(
+        default=None,
+        validator=attrs.validators.optional([attrs.validators.instance_of(int), attrs.validators.ge(2)]),
+    )
+    message: Literal["nudge", "merge"] = attrs.field(
+        default="nudge", validator=attrs.validators.in_(("nudge", "merge"))
+    )
+
+
+ProgressPolicy: TypeAlias = Conflate | Lossless

@@ -1,0 +1,167 @@
+"""Progress as runtime state: one request's values, and every way to change them.
+
+Owns validation, the values that a handler reads back, and when a report yields
+to the scheduler. One report changes the local state and what waits for the
+client in one place; how that travels is the outlet's business.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from time import perf_counter
+from typing import Any, Final
+
+import msgspec
+import trio
+
+from trio_mcp.runtime.outlet import Outlet, Values
+
+YIELD_SECONDS: Final = 0.0001
+"""A tight loop of reports yields this often, in seconds of real time."""
+
+MAX_MESSAGE_LENGTH: Final = 16_384
+"""Characters in a progress message; what is longer is output, not progress."""
+
+_INT_MIN: Final = -(2**63)
+_INT_MAX: Final = 2**63 - 1  # larger integers travel as floats: JSON peers cannot hold them anyway
+
+
+def check_number(value: Any, name: str) -> float:
+    """Return `value` as a plain int or float; raises ValueError where it is no finite number."""
+    if not isinstance(value, bool):
+        if isinstance(value, float) and math.isfinite(value):
+            return float(value)
+        if not isinstance(value, (float, str, bytes)) and hasattr(type(value), "__index__"):
+            number = operator.index(value)
+            if _INT_MIN <= number <= _INT_MAX:
+                return number
+            try:
+                return float(number)
+            except OverflowError:
+                pass
+    raise ValueError(f"{name} must be a finite int or float, not {value!r}")
+
+
+def check_message(message: Any) -> None:
+    """Raise TypeError or ValueError where `message` is no text that can be sent."""
+    if message is None:
+        return
+    if not isinstance(message, str):
+        raise TypeError(f"message must be a str or None, not {message!r}")
+    if len(message) > MAX_MESSAGE_LENGTH:
+        raise ValueError(f"message must have at most {MAX_MESSAGE_LENGTH} characters, not {len(message)}")
+    if not message.isascii():
+        try:
+            message.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"message must be encodable as UTF-8: {error}") from None
+
+
+class RequestProgress:
+    """The progress of one request; lives on the Trio thread.
+
+    `outlet` is where reports leave to a client, or None where nobody asked.
+    """
+
+    __slots__ = ("_newest", "_outlet", "_since", "_strict", "_total", "current", "message")
+
+    def __init__(self, outlet: Outlet | None, *, strict_yield: bool = False) -> None:
+        self._outlet = outlet
+        self._strict = strict_yield
+        self.current: float | None = None
+        self.message: str | None = None
+        self._total: float | msgspec.UnsetType | None = msgspec.UNSET
+        self._newest: Values | None = None
+        self._since = 0.0
+
+    @property
+    def total(self) -> float | None:
+        """The total that was set last; 1 until then."""
+        return 1 if isinstance(self._total, msgspec.UnsetType) else self._total
+
+    async def report(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        """Set all three values; see `Context.report_progress`."""
+        # The usual types are checked in place, and nothing is called that need not be: the hot path.
+        if type(progress) is not int or not _INT_MIN <= progress <= _INT_MAX:
+            progress = check_number(progress, "progress")
+        if total is not None and (type(total) is not int or not _INT_MIN <= total <= _INT_MAX):
+            total = check_number(total, "total")
+        if message is not None:
+            check_message(message)
+        outlet = self._outlet
+        if outlet is not None and outlet.lossless and outlet.full:
+            await outlet.wait_space()
+        current = self.current
+        if current is None or progress > current:
+            self.current = current = progress
+        self._total = total
+        self.message = message
+        if outlet is not None:
+            outlet.push((current, total, message))
+        if self._is_turn_over():
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()
+
+    def _is_turn_over(self) -> bool:
+        """Whether the task has run so long that others are due."""
+        task = trio.lowlevel.current_task()
+        if task.custom_sleep_data is not self:
+            # Trio clears the mark whenever it reschedules a task: this one has just yielded.
+            task.custom_sleep_data = self
+            self._since = perf_counter()
+            return self._strict
+        if self._strict or perf_counter() - self._since > YIELD_SECONDS:
+            return True
+        return self._outlet is not None and self._outlet.filling
+
+    def set_total(self, total: float) -> None:
+        """Set the total; see `ProgressHelper.set_total`."""
+        number = check_number(total, "total")
+        if number <= 0:
+            raise ValueError(f"total must be larger than 0, not {total!r}")
+        self._total = number
+        if self.current is not None or self.message is not None:
+            self._touch()
+
+    def increment(self, by: float = 1) -> None:
+        """Add to the current value; see `ProgressHelper.increment`."""
+        number = check_number(by, "the increment")
+        if number <= 0:
+            raise ValueError(f"the increment must be larger than 0, not {by!r}")
+        self.current = check_number((self.current or 0) + number, "progress")
+        self._touch()
+
+    def set_message(self, message: str | None) -> None:
+        """Set the message; see `ProgressHelper.set_message`."""
+        check_message(message)
+        self.message = message
+        self._touch()
+
+    def _touch(self) -> None:
+        """Make the present values leave, in one notification with those of the same run of the task."""
+        outlet = self._outlet
+        if outlet is None:
+            return
+        total = None if isinstance(self._total, msgspec.UnsetType) else self._total
+        values = (0 if self.current is None else self.current, total, self.message)
+        task = trio.lowlevel.current_task()
+        same_run = task.custom_sleep_data is self
+        if not same_run:
+            task.custom_sleep_data = self
+            self._since = perf_counter()
+        if same_run and self._newest is not None and outlet.replace(self._newest, values):
+            pass
+        elif outlet.lossless and outlet.full:
+            outlet.replace_newest(values)
+        else:
+            outlet.push(values)
+        self._newest = values
+
+    async def wait_space(self) -> None:
+        """Wait until a report fits, for callers that can wait; checkpoints."""
+        if self._outlet is not None and self._outlet.lossless:
+            await self._outlet.wait_space()
+        else:
+            await trio.lowlevel.checkpoint()

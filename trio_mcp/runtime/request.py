@@ -1,0 +1,72 @@
+"""One request that a server is working on.
+
+Owns its scope, its progress, its log threshold and its state. Knows the session
+only as far as a handler may ask for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import trio
+
+from trio_mcp.runtime.outlet import Outlet
+from trio_mcp.runtime.progress import RequestProgress
+from trio_mcp.wire.codec import UNENCODABLE, encode_value
+from trio_mcp.wire.eras import Era
+from trio_mcp.wire.frames import Notification, RequestId
+from trio_mcp.wire.handshake import RequestMeta
+from trio_mcp.wire.messages import LOGGING_LEVELS, LoggingLevel, LogParams, Params
+
+DEFAULT_LOG_LEVEL: LoggingLevel = "info"
+"""What a legacy client receives until it sets a level (MCP logging lets the server decide)."""
+
+
+@attrs.define
+class SessionData:
+    """What a legacy session keeps between its requests."""
+
+    log_level: LoggingLevel = DEFAULT_LOG_LEVEL
+    state: dict[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.define(eq=False)
+class ServerRequest:
+    """A request in flight; `session` is None in eras that have no sessions."""
+
+    id: RequestId
+    method: str
+    era: Era
+    params: Params
+    meta: RequestMeta
+    outlet: Outlet
+    progress: RequestProgress
+    session: SessionData | None
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    state: dict[str, Any] = attrs.field(factory=dict)
+    withdrawn: bool = False
+
+    @property
+    def log_level(self) -> LoggingLevel | None:
+        """The least level that the client wants to see, or None where it wants no logs."""
+        return self.meta.log_level if self.session is None else self.session.log_level
+
+    def wants_log(self, level: LoggingLevel) -> bool:
+        """Whether a log message of `level` would be sent."""
+        threshold = self.log_level
+        return threshold is not None and LOGGING_LEVELS.index(level) >= LOGGING_LEVELS.index(threshold)
+
+    def put_log(self, level: LoggingLevel, data: Any, logger: str | None) -> None:
+        """Queue a log message behind what is pending of this request (MCP logging)."""
+        try:
+            params = encode_value(LogParams(level=level, data=encode_value(data), logger=logger))
+        except UNENCODABLE as error:
+            raise ValueError(f"a log message must be JSON: {error}") from None
+        self.outlet.put(Notification("notifications/message", params))
+
+    def withdraw(self) -> None:
+        """Stop working on the request: its client no longer wants an answer."""
+        self.withdrawn = True
+        self.outlet.withdraw()
+        self.scope.cancel()

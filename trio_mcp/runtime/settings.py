@@ -1,0 +1,47 @@
+"""The settings of a server's runtime: every cap has a name here.
+
+Owns defaults and their reasons.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import attrs
+
+from trio_mcp.runtime.policy import Conflate, ProgressPolicy
+
+DEFAULT_FRAME_BYTES: Final = 64 * 1024 * 1024
+"""One message: room for a large file as base64, and an end to what a peer can make us hold."""
+
+DEFAULT_DRAIN_SECONDS: Final = 2.0
+"""How long the end of a session waits for a peer that reads slowly."""
+
+
+def check_positive(instance: Any, attribute: attrs.Attribute[Any], value: float) -> None:
+    """An attrs validator: a number larger than 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+        raise ValueError(f"{attribute.name} must be larger than 0, not {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class ServerSettings:
+    """How a server runs. Sizes in bytes, times in seconds.
+
+    `progress` is the policy for pending progress; `strict_yield` makes every
+    report a schedule point. `max_requests` is the number of requests that one
+    connection may have in flight, `log_buffer` the number of log messages a call
+    may have pending before its handler waits, `max_frame_bytes` the largest
+    message that is read. `thread_limit` is the number of sync tools that run at
+    once. `drain_timeout` bounds the last writes of a session. `show_errors` lets
+    clients see what an unexpected exception said.
+    """
+
+    progress: ProgressPolicy = attrs.field(factory=Conflate)
+    strict_yield: bool = False
+    max_requests: int = attrs.field(default=1024, validator=check_positive)
+    log_buffer: int = attrs.field(default=256, validator=check_positive)
+    max_frame_bytes: int = attrs.field(default=DEFAULT_FRAME_BYTES, validator=check_positive)
+    thread_limit: int = attrs.field(default=40, validator=check_positive)
+    drain_timeout: float = attrs.field(default=DEFAULT_DRAIN_SECONDS, validator=check_positive)
+    show_errors: bool = False

@@ -1,0 +1,38 @@
+"""What the runtime asks of a transport, and the refusals it may answer with.
+
+A transport moves frames between two peers in order. It knows no method, no
+session and no era.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from trio_mcp.wire.frames import InFrame, OutFrame
+
+
+class FrameTransport(Protocol):
+    """A bidirectional, ordered channel of frames to one peer.
+
+    One task sends and one task receives; a second concurrent sender or receiver
+    raises `trio.BusyResourceError`.
+    """
+
+    async def send_frames(self, frames: Sequence[OutFrame]) -> None:
+        """Write `frames` in order, in one write where the wire allows it; checkpoints.
+
+        Raises `trio.BrokenResourceError` when the peer is gone and
+        `trio.ClosedResourceError` after `aclose`.
+        """
+
+    async def receive_frames(self) -> Sequence[InFrame]:
+        """Return the next frames, in order; checkpoints.
+
+        What could not be read comes as a `Malformed` frame in its place. Raises
+        `trio.EndOfChannel` when the peer closed its end, `trio.BrokenResourceError`
+        when the connection broke, and `trio.ClosedResourceError` after `aclose`.
+        """
+
+    async def aclose(self) -> None:
+        """Close both directions, also when cancelled or failing; checkpoints."""

@@ -1,0 +1,47 @@
+"""Constraints and descriptions in `Annotated`, as options of `msgspec.Meta`.
+
+Owns the vocabulary: msgspec's own, the attributes that the annotated_types
+package made common, and plain strings. Knows nothing of the annotated types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+_BOUNDS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length")
+_CONSTRAINTS = (*_BOUNDS, "pattern")
+_OPTIONS = (*_CONSTRAINTS, "tz", "title", "description", "examples", "extra_json_schema", "extra")
+
+
+def read_metadata(metadata: Iterable[Any], *, describing: bool) -> tuple[dict[str, Any], bool]:
+    """The options in `metadata`, later ones first, and whether msgspec alone would miss some."""
+    options: dict[str, Any] = {}
+    foreign = False
+    for item in metadata:
+        found = _read_item(item, describing=describing)
+        foreign = foreign or bool(found and not isinstance(item, msgspec.Meta))
+        options.update(found)
+    return options, foreign
+
+
+def _read_item(item: Any, *, describing: bool) -> dict[str, Any]:
+    if isinstance(item, msgspec.Meta):
+        names: tuple[str, ...] = _OPTIONS
+    elif isinstance(item, type):
+        return {}
+    else:
+        text = item if isinstance(item, str) else getattr(item, "documentation", None)
+        if isinstance(text, str):
+            return {"description": text} if describing else {}
+        names = _BOUNDS
+    values = {name: getattr(item, name, None) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def split_constraints(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options that limit values, and those that only describe them."""
+    constraints = {name: value for name, value in options.items() if name in _CONSTRAINTS}
+    return constraints, {name: value for name, value in options.items() if name not in constraints}

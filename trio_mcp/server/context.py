@@ -1,0 +1,215 @@
+"""What a handler is given: progress, logging, and what there is to know of its request.
+
+Owns the public face of a request. Everything here works from the handler's own
+task, from tasks that it starts, and from worker threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import Any
+
+import trio
+
+from trio_mcp.errors import NotSupportedByEra
+from trio_mcp.runtime.door import DONE, ThreadDoor
+from trio_mcp.runtime.progress import RequestProgress
+from trio_mcp.runtime.request import ServerRequest
+from trio_mcp.wire.frames import RequestId
+from trio_mcp.wire.messages import LOGGING_LEVELS, Implementation, LoggingLevel
+
+
+class ProgressHelper:
+    """The progress of one request, kept for the handler: plain methods, no `await`.
+
+    Updates that a task makes without a checkpoint between them leave as one
+    notification (MCP progress). From another thread every method goes through the
+    Trio thread and raises `trio.Cancelled` there when the call was cancelled.
+    """
+
+    __slots__ = ("_door", "_progress")
+
+    def __init__(self, progress: RequestProgress, door: ThreadDoor) -> None:
+        self._progress = progress
+        self._door = door
+
+    @property
+    def current(self) -> float | None:
+        """How far along the work is; None until the first increment or report."""
+        return self._progress.current
+
+    @property
+    def total(self) -> float | None:
+        """What `current` grows towards; 1 until it was set, None where a report cleared it."""
+        return self._progress.total
+
+    @property
+    def message(self) -> str | None:
+        """The last message; None at first."""
+        return self._progress.message
+
+    def set_total(self, total: float) -> None:
+        """Set what `current` grows towards, in the same unit; it is not sent until it was set.
+
+        Does not checkpoint. Raises ValueError unless `total` is a finite number larger than 0.
+        """
+        self._apply(self._progress.set_total, total)
+
+    def increment(self, by: float = 1) -> None:
+        """Add `by` to `current`.
+
+        Does not checkpoint. Raises ValueError unless `by` is a finite number larger than 0.
+        """
+        self._apply(self._progress.increment, by)
+
+    def set_message(self, message: str | None) -> None:
+        """Set the message; before the first increment this sends progress 0. None clears it.
+
+        Does not checkpoint. Raises TypeError unless `message` is a str or None, and
+        ValueError where it cannot be encoded or has more than 16,384 characters.
+        """
+        self._apply(self._progress.set_message, message)
+
+    def _apply(self, change: Any, value: Any) -> None:
+        if not self._door.outside:
+            change(value)
+            return
+
+        async def change_inside() -> None:
+            change(value)
+            await self._progress.wait_space()
+
+        self._door.run(change_inside)
+
+
+class Context:
+    """A handler's view of its request; a tool receives it by annotating a parameter with it."""
+
+    __slots__ = ("_door", "_helper", "_progress", "_request")
+
+    def __init__(self, request: ServerRequest) -> None:
+        self._request = request
+        self._progress = request.progress
+        self._door = ThreadDoor(request.scope)
+        self._helper = ProgressHelper(request.progress, self._door)
+
+    @property
+    def request_id(self) -> RequestId:
+        """The JSON-RPC id of the request."""
+        return self._request.id
+
+    @property
+    def protocol_version(self) -> str:
+        """The protocol revision that the request follows, for example "2026-07-28"."""
+        return self._request.era.version
+
+    @property
+    def client_info(self) -> Implementation | None:
+        """What the client says it is; for display only. None where it did not say."""
+        return self._request.meta.client_info
+
+    @property
+    def client_capabilities(self) -> Mapping[str, Any]:
+        """What the client declared that it can do (MCP capabilities)."""
+        return self._request.meta.client_capabilities
+
+    @property
+    def request_meta(self) -> Mapping[str, Any]:
+        """The request's `_meta` as it came."""
+        return self._request.meta.values
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """A place for values that live as long as this request."""
+        return self._request.state
+
+    @property
+    def session_state(self) -> dict[str, Any]:
+        """A place for values that live as long as the client's session.
+
+        Raises NotSupportedByEra on the modern wire, which has no sessions (MCP
+        base protocol 2026-07-28, "Statelessness").
+        """
+        if self._request.session is None:
+            raise NotSupportedByEra(
+                f"protocol {self.protocol_version} has no sessions: pass an explicit handle between "
+                "calls, or keep values of one request in ctx.state"
+            )
+        return self._request.session.state
+
+    def report_progress(
+        self, progress: float, total: float | None = None, message: str | None = None
+    ) -> Awaitable[None]:
+        """Say how far along the work is; `await` it.
+
+        `progress` and `total` are finite numbers in one unit of your choice; all
+        three values are set, None clears. A value below the present one keeps the
+        present one. Where the client sent no progressToken nothing is sent.
+
+        Always a cancellation point; a schedule point whenever the task has run for
+        about 100 microseconds (every time under `strict_yield`). Under the lossless
+        policy it waits while the buffer is full. Called in another thread, it has
+        done its work when it returns, and may be awaited or not.
+
+        Raises ValueError where a number is not finite or a message cannot be sent,
+        TypeError where the message is no text (MCP progress).
+        """
+        if self._door.outside:
+            self._door.run(self._progress.report, progress, total, message)
+            return DONE
+        return self._progress.report(progress, total, message)
+
+    def progress(self) -> ProgressHelper:
+        """The helper that keeps this request's progress; the same one at every call."""
+        return self._helper
+
+    def check_cancelled(self) -> None:
+        """In a worker thread, raise `trio.Cancelled` where the call was cancelled.
+
+        A thread that Trio did not start gets `RequestCancelled`. Raises RuntimeError
+        on the Trio thread, where `await trio.lowlevel.checkpoint()` does the same.
+        """
+        if not self._door.outside:
+            raise RuntimeError(
+                "check_cancelled is for worker threads; here, use await trio.lowlevel.checkpoint()"
+            )
+        self._door.check_cancelled()
+
+    def log(self, level: LoggingLevel, data: Any, *, logger: str | None = None) -> Awaitable[None]:
+        """Tell the client what just happened (MCP logging); `await` it.
+
+        `level` is one of debug, info, notice, warning, error, critical, alert,
+        emergency; `data` is text or any JSON value. Not sent where the client did not
+        ask for that level. Checkpoints; waits while `log_buffer` messages of this call
+        are unwritten. Called in another thread, it has done its work when it returns.
+        Raises ValueError for an unknown level and for data that JSON cannot hold.
+        """
+        if level not in LOGGING_LEVELS:
+            raise ValueError(f"level must be one of {', '.join(LOGGING_LEVELS)}, not {level!r}")
+        if self._door.outside:
+            self._door.run(self._log, level, data, logger)
+            return DONE
+        return self._log(level, data, logger)
+
+    def debug(self, data: Any, *, logger: str | None = None) -> Awaitable[None]:
+        """Log at level debug; see `log`."""
+        return self.log("debug", data, logger=logger)
+
+    def info(self, data: Any, *, logger: str | None = None) -> Awaitable[None]:
+        """Log at level info; see `log`."""
+        return self.log("info", data, logger=logger)
+
+    def warning(self, data: Any, *, logger: str | None = None) -> Awaitable[None]:
+        """Log at level warning; see `log`."""
+        return self.log("warning", data, logger=logger)
+
+    def error(self, data: Any, *, logger: str | None = None) -> Awaitable[None]:
+        """Log at level error; see `log`."""
+        return self.log("error", data, logger=logger)
+
+    async def _log(self, level: LoggingLevel, data: Any, logger: str | None) -> None:
+        if self._request.wants_log(level):
+            self._request.put_log(level, data, logger)
+            await self._request.outlet.wait_frames()
+        else:
+            await trio.lowlevel.checkpoint()

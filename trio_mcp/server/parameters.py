@@ -1,0 +1,150 @@
+"""The arguments of a tool: their schema, and their way from JSON into the function.
+
+Owns the order of checks and the messages of bad arguments. Knows nothing of
+calls or results.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Union
+
+import attrs
+import msgspec
+
+from trio_mcp.server.conversion import convert, decode_custom, json_name
+from trio_mcp.server.definition_errors import ArgumentError, ToolDefinitionError, UnsupportedFormError
+from trio_mcp.server.docstrings import read_docstring
+from trio_mcp.server.forms import FormRewriter
+from trio_mcp.server.problems import find_problem
+from trio_mcp.server.schema import ARGUMENT_FORMS, describe_default, describe_forms, with_definitions
+from trio_mcp.server.signatures import Parameter, name_function, read_function_parameters
+
+
+@attrs.frozen(eq=False)
+class Parameters:
+    """The parameters of one tool.
+
+    `schema` is the schema of the arguments object; `context_name` the parameter
+    that receives the Context, if there is one.
+    """
+
+    schema: dict[str, Any]
+    context_name: str | None
+    _forms: Mapping[str, Any]
+    _required: frozenset[str]
+    _decoder: msgspec.json.Decoder[Any]
+
+    def convert(self, arguments: msgspec.Raw | bytes | None) -> dict[str, Any]:
+        """The keyword arguments, without the context; what is not given is left out.
+
+        `arguments` is the JSON text of an object, or None for no arguments.
+        Raises ArgumentError, which lists every problem.
+        """
+        text = b"{}" if arguments is None else arguments
+        try:
+            given = self._decoder.decode(text)
+        except RecursionError:
+            raise ArgumentError("the arguments are nested too deeply") from None
+        except (ValueError, TypeError) as error:
+            problems = list(self._problems(text)) or [str(error)]
+            raise ArgumentError("; ".join(problems)) from None
+        values = ((name, getattr(given, name)) for name in self._forms)
+        return {name: value for name, value in values if value is not msgspec.UNSET}
+
+    def _problems(self, text: msgspec.Raw | bytes) -> Iterator[str]:
+        try:
+            given = msgspec.json.decode(text)
+        except (ValueError, RecursionError) as error:
+            yield f"the arguments are not valid JSON: {error}"
+            return
+        if not isinstance(given, dict):
+            yield f"the arguments must be an object, got {json_name(given)}"
+            return
+        for name in self._forms:
+            if name in self._required and name not in given:
+                yield f"missing required argument {name!r}"
+        for name, value in given.items():
+            if name not in self._forms:
+                yield f"unexpected argument {name!r}"
+                continue
+            converted = functools.partial(convert, form=self._forms[name])
+            try:
+                converted(value)
+            except (ValueError, TypeError, RecursionError) as error:
+                yield find_problem(value, converted, error).told(name)
+
+
+def read_parameters(function: Callable[..., Any], context_type: type) -> Parameters:
+    """The parameters of a function, method, partial or callable object.
+
+    Raises ToolDefinitionError, which names the function and the parameter.
+    """
+    tool = name_function(function)
+    found = read_function_parameters(function, {context_type.__name__: context_type})
+    contexts = [p.name for p in found if _is_context(p.annotation, context_type)]
+    if len(contexts) > 1:
+        raise ToolDefinitionError(f"tool {tool!r} has several context parameters: {', '.join(contexts)}")
+    parameters = [p for p in found if p.name not in contexts]
+    rewriter = FormRewriter()
+    forms = {p.name: _form(p, rewriter, tool) for p in parameters}
+    required = frozenset(p.name for p in parameters if p.required)
+    return Parameters(
+        schema=_schema(parameters, read_docstring(function).parameters, tool),
+        context_name=contexts[0] if contexts else None,
+        forms=forms,
+        required=required,
+        decoder=_decoder(forms, required),
+    )
+
+
+def _form(parameter: Parameter, rewriter: FormRewriter, tool: str) -> Any:
+    try:
+        form = rewriter.rewrite(parameter.annotation)
+        rewriter.prepare([form])
+    except (UnsupportedFormError, RecursionError) as error:
+        raise ToolDefinitionError(f"tool {tool!r}, parameter {parameter.name!r}: {error}") from error
+    return form
+
+
+def _decoder(forms: Mapping[str, Any], required: frozenset[str]) -> msgspec.json.Decoder[Any]:
+    fields = [
+        (name, form) if name in required else (name, form, msgspec.UNSET) for name, form in forms.items()
+    ]
+    arguments = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
+    return msgspec.json.Decoder(arguments, dec_hook=decode_custom)
+
+
+def _schema(parameters: Sequence[Parameter], descriptions: Mapping[str, str], tool: str) -> dict[str, Any]:
+    rewriter = FormRewriter(describing=True, substitutes=ARGUMENT_FORMS)
+    try:
+        forms = [rewriter.rewrite(parameter.annotation) for parameter in parameters]
+        schemas, definitions = describe_forms(forms, rewriter)
+    except UnsupportedFormError as error:
+        raise ToolDefinitionError(f"tool {tool!r}: {error}") from error
+    properties = {}
+    for parameter, schema in zip(parameters, schemas, strict=True):
+        if parameter.name in descriptions:
+            schema.setdefault("description", descriptions[parameter.name])
+        if not parameter.required:
+            schema |= describe_default(parameter.default)
+        properties[parameter.name] = schema
+    whole: dict[str, Any] = {"type": "object", "properties": properties}
+    required = [parameter.name for parameter in parameters if parameter.required]
+    if required:
+        whole["required"] = required
+    whole["additionalProperties"] = False
+    return with_definitions(whole, definitions)
+
+
+def _is_context(annotation: Any, context_type: type) -> bool:
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _is_context(args[0], context_type)
+    if origin in (Union, types.UnionType):
+        return all(arg is type(None) or _is_context(arg, context_type) for arg in args)
+    candidate = origin or annotation
+    return isinstance(candidate, type) and issubclass(candidate, context_type)

@@ -1,0 +1,162 @@
+"""Readable words for what is wrong with a value: where it is, and what was expected.
+
+Owns the reading of msgspec's messages and the naming of annotations. Knows
+nothing of tools or schemas.
+"""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+import attrs
+import msgspec
+
+# msgspec has no structured errors: the path is the tail of the message.
+_PLACE = re.compile(r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`\Z")
+_STEP = re.compile(r"\.(?P<field>[^.\[]+)|\[(?P<index>\d+)\]|(?P<key>\[\.\.\.\])")
+_QUOTED = re.compile(r"`([^`]*)`")
+_MODULE = re.compile(r"\b(?:\w+\.)+(?:<locals>\.)?(?=\w)")
+_OPENINGS = {
+    "Object missing required field ": "missing required field ",
+    "Object contains unknown field ": "unexpected field ",
+    "Invalid enum value ": "not an allowed value: ",
+}
+# A mapping with more keys than this is not searched for the bad one.
+_MOST_KEYS = 10_000
+
+
+class NoAlternativeError(ValueError):
+    """No member of a union accepts the value."""
+
+
+@attrs.frozen
+class Problem:
+    """What is wrong (`message`) and the path to it, from the value that was converted.
+
+    A step is the name of a field (str), an index (int), a `Key`, or None for a
+    mapping's key that msgspec did not name.
+    """
+
+    steps: tuple[Any, ...]
+    message: str
+
+    def told(self, base: str = "") -> str:
+        """One line such as `items[0].count: expected int, got str`; `base` is the path so far."""
+        where = base + "".join(map(_step_text, self.steps)) if base else self.where
+        return f"{where}: {self.message}" if where else self.message
+
+    @property
+    def where(self) -> str:
+        """The path alone, such as `items[0].count`; empty for the value itself."""
+        return "".join(map(_step_text, self.steps)).removeprefix(".")
+
+
+@attrs.frozen
+class Key:
+    """A step to the value of a mapping's key."""
+
+    key: Any
+
+
+def _step_text(step: Any) -> str:
+    if step is None:
+        return "[...]"
+    if isinstance(step, Key):
+        return f"[{step.key!r}]"
+    return f"[{step}]" if isinstance(step, int) else f".{step}"
+
+
+def read_problem(error: BaseException) -> Problem:
+    """The problem that a conversion error tells of.
+
+    Follows the causes that msgspec keeps when one of our hooks failed, so that
+    the paths of nested conversions join.
+    """
+    if not isinstance(error, msgspec.ValidationError):
+        return Problem((), str(error) or type(error).__name__)
+    text = str(error)
+    place = _PLACE.search(text)
+    steps = tuple(_read_steps(place["path"])) if place is not None else ()
+    if error.__cause__ is not None:
+        inner = read_problem(error.__cause__)
+        return Problem(steps + inner.steps, inner.message)
+    message = _plain(text if place is None else text[: place.start()])
+    return Problem(steps, f"key: {message}" if place is not None and place["key"] else message)
+
+
+def _read_steps(path: str) -> Iterator[Any]:
+    for step in _STEP.finditer(path):
+        if step["field"] is not None:
+            yield step["field"]
+        else:
+            yield None if step["key"] else int(step["index"])
+
+
+def _plain(message: str) -> str:
+    for opening, words in _OPENINGS.items():
+        if message.startswith(opening):
+            return words + _QUOTED.sub(r"'\1'", message.removeprefix(opening))
+    return message[:1].lower() + _QUOTED.sub(r"\1", message[1:])
+
+
+def find_problem(value: Any, convert: Callable[[Any], object], error: BaseException) -> Problem:
+    """The problem of `error`, which `convert(value)` raised, with the keys of mappings named.
+
+    msgspec writes `[...]` for a mapping's key. Converting again with one key at
+    a time tells which one it was; errors are rare enough for that.
+    """
+    problem = read_problem(error)
+    while None in problem.steps:
+        at = problem.steps.index(None)
+        for key, smaller in _one_key_each(value, problem.steps[:at]):
+            try:
+                convert(smaller)
+            except (ValueError, TypeError) as again:
+                found = read_problem(again)
+                if found.message == problem.message and found.steps[at + 1 :] == problem.steps[at + 1 :]:
+                    value = smaller
+                    problem = attrs.evolve(
+                        problem, steps=(*problem.steps[:at], Key(key), *problem.steps[at + 1 :])
+                    )
+                    break
+        else:
+            break
+    return problem
+
+
+def _one_key_each(value: Any, steps: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    """`value` with the mapping at `steps` cut down to each one of its items."""
+    if not steps:
+        if isinstance(value, Mapping) and len(value) <= _MOST_KEYS:
+            for key, item in value.items():
+                yield key, {key: item}
+        return
+    step = steps[0].key if isinstance(steps[0], Key) else steps[0]
+    try:
+        inside = value[step]
+    except (LookupError, TypeError):
+        return
+    for key, smaller in _one_key_each(inside, steps[1:]):
+        if isinstance(value, Mapping):
+            yield key, {**value, step: smaller}
+        else:
+            yield key, [*value[:step], smaller, *value[step + 1 :]]
+
+
+def name_form(form: Any) -> str:
+    """An annotation as its author would write it, without modules: `list[int]`, `Circle | None`."""
+    if form is type(None):
+        return "None"
+    origin, args = typing.get_origin(form), typing.get_args(form)
+    if origin is Annotated:
+        return name_form(args[0])
+    if args and origin is not typing.Literal and not isinstance(args[0], list):
+        if not isinstance(origin, type) or origin.__name__ in {"Union", "UnionType"}:
+            return " | ".join(map(name_form, args))
+        return f"{origin.__name__}[{', '.join(map(name_form, args))}]"
+    if form is ...:
+        return "..."
+    return form.__name__ if isinstance(form, type) else _MODULE.sub("", repr(form))

@@ -1,0 +1,246 @@
+"""Classes with named fields, read alike: dataclass, attrs, Struct, TypedDict, NamedTuple.
+
+Owns the reading of their fields and the shadow, a msgspec Struct with the same
+JSON form but rewritten annotations. Knows nothing of how they are rewritten.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import re
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final, NotRequired, Required, TypeVar
+
+import attrs
+import msgspec
+
+from trio_mcp.server.conversion import StandIn, convert
+from trio_mcp.server.definition_errors import UnsupportedFormError
+
+_QUALIFIERS = {Required, NotRequired, Final, getattr(typing, "ReadOnly", Final)}
+_SCALARS = (type(None), bool, int, float, str, enum.Enum)
+
+
+@attrs.frozen
+class Field:
+    """`name` is the constructor's argument, `key` the JSON name."""
+
+    name: str
+    key: str
+    annotation: Any
+    required: bool
+    default: Any = msgspec.UNSET
+
+
+@attrs.frozen
+class Record:
+    """What a class with fields looks like in JSON. `options` are msgspec's for a Struct."""
+
+    origin: type
+    name: str
+    fields: tuple[Field, ...]
+    options: dict[str, Any] = attrs.field(factory=dict)
+    # msgspec sets attrs fields without running their converters.
+    needs_constructor: bool = False
+
+    def without_private(self) -> Record:
+        """The record that msgspec writes: it leaves out what begins with an underscore."""
+        return attrs.evolve(self, fields=tuple(f for f in self.fields if not f.key.startswith("_")))
+
+
+def read_record(form: Any) -> Record | None:
+    """The record of a class or of a parametrised generic class, or None if it has no fields."""
+    origin = typing.get_origin(form) or form
+    if not isinstance(origin, type):
+        return None
+    reader = _reader(origin)
+    return reader(form, origin) if reader is not None else None
+
+
+def _reader(origin: type) -> Callable[[Any, type], Record] | None:
+    if typing.is_typeddict(origin):
+        return _typed_dict
+    if issubclass(origin, tuple) and hasattr(origin, "_fields"):
+        return _named_tuple
+    if issubclass(origin, msgspec.Struct):
+        return _struct
+    if attrs.has(origin):
+        return _attrs
+    return _dataclass if dataclasses.is_dataclass(origin) else None
+
+
+def _record_name(form: Any, origin: type) -> str:
+    args = typing.get_args(form)
+    name = f"{origin.__name__}[{', '.join(getattr(a, '__name__', repr(a)) for a in args)}]"
+    return re.sub(r"\W", "_", name) if args else origin.__name__
+
+
+def _struct(form: Any, origin: Any) -> Record:
+    config = origin.__struct_config__
+    hints = read_hints(form, origin)
+    fields = tuple(
+        Field(f.name, f.encode_name, hints.get(f.name, f.type), f.required, _shown(f.default))
+        for f in msgspec.structs.fields(origin)
+    )
+    options: dict[str, Any] = {
+        "array_like": config.array_like,
+        "forbid_unknown_fields": config.forbid_unknown_fields,
+    }
+    if config.tag is not None:
+        options |= {"tag": config.tag, "tag_field": config.tag_field}
+    return Record(origin, _record_name(form, origin), fields, options)
+
+
+def _attrs(form: Any, origin: Any) -> Record:
+    hints = read_hints(form, origin)
+    known = [f for f in attrs.fields(origin) if f.init]
+    fields = tuple(
+        Field(
+            f.alias or f.name,
+            f.name,
+            hints.get(f.name, Any),
+            f.default is attrs.NOTHING,
+            _shown(f.default),
+        )
+        for f in known
+    )
+    constructor = any(f.converter is not None for f in known)
+    return Record(origin, _record_name(form, origin), fields, needs_constructor=constructor)
+
+
+def _dataclass(form: Any, origin: Any) -> Record:
+    hints = read_hints(form, origin)
+    missing = dataclasses.MISSING
+    fields = tuple(
+        Field(
+            f.name,
+            f.name,
+            hints.get(f.name, Any),
+            f.default is missing and f.default_factory is missing,
+            _shown(f.default),
+        )
+        for f in dataclasses.fields(origin)
+        if f.init
+    )
+    return Record(origin, _record_name(form, origin), fields)
+
+
+def _named_tuple(form: Any, origin: Any) -> Record:
+    hints = read_hints(form, origin)
+    defaults = origin._field_defaults
+    fields = tuple(
+        Field(
+            name, name, hints.get(name, Any), name not in defaults, _shown(defaults.get(name, msgspec.UNSET))
+        )
+        for name in origin._fields
+    )
+    return Record(origin, _record_name(form, origin), fields, {"array_like": True})
+
+
+def _typed_dict(form: Any, origin: Any) -> Record:
+    fields = []
+    for name, hint in read_hints(form, origin).items():
+        annotation, required = hint, name in origin.__required_keys__
+        while typing.get_origin(annotation) in _QUALIFIERS:
+            # With string annotations, Python 3.11 itself reads these qualifiers too late.
+            required = {Required: True, NotRequired: False}.get(typing.get_origin(annotation), required)
+            annotation = typing.get_args(annotation)[0]
+        fields.append(Field(name, name, annotation, required))
+    return Record(origin, _record_name(form, origin), tuple(fields))
+
+
+def _shown(default: Any) -> Any:
+    return default if isinstance(default, _SCALARS) else msgspec.UNSET
+
+
+def read_hints(form: Any, origin: Any) -> dict[str, Any]:
+    """The resolved annotations of a class, with the type parameters of `form` filled in."""
+    try:
+        hints = typing.get_type_hints(origin, include_extras=True)
+    except NameError as error:
+        raise UnsupportedFormError(
+            f"an annotation of {origin.__name__} cannot be resolved: {error}"
+        ) from error
+    parameters = _type_arguments(form, origin)
+    return {name: fill_parameters(hint, parameters) for name, hint in hints.items()}
+
+
+def _type_arguments(form: Any, origin: Any) -> dict[Any, Any]:
+    """What each type parameter stands for, in `origin` and in its generic bases."""
+    arguments = dict(zip(getattr(origin, "__parameters__", ()), typing.get_args(form), strict=False))
+    for base in getattr(origin, "__orig_bases__", ()):
+        base_origin = typing.get_origin(base)
+        if isinstance(base_origin, type) and base_origin is not typing.Generic:
+            arguments |= _type_arguments(fill_parameters(base, arguments), base_origin)
+    return arguments
+
+
+def fill_parameters(hint: Any, arguments: dict[Any, Any]) -> Any:
+    """`hint` with its type parameters replaced, where they are known."""
+    if isinstance(hint, TypeVar):
+        return arguments.get(hint, hint)
+    parameters = getattr(hint, "__parameters__", ())
+    if not parameters or isinstance(hint, type):
+        return hint
+    return hint[tuple(arguments.get(p, p) for p in parameters)]
+
+
+class RecordStandIn(StandIn):
+    """Stands for a class with fields: its shadow is converted, then the class is called."""
+
+    record: ClassVar[Record]
+    shadow: ClassVar[type[msgspec.Struct]]
+    # Results are only checked, so that no code of theirs runs twice.
+    builds: ClassVar[bool] = True
+
+    @classmethod
+    def structure(cls, value: Any) -> Any:
+        shadow = convert(value, cls.shadow)
+        if not cls.builds:
+            return shadow
+        values = zip(cls.record.fields, shadow.__struct_fields__, strict=True)
+        given = {field.name: getattr(shadow, name) for field, name in values}
+        return cls.record.origin(**{n: v for n, v in given.items() if v is not msgspec.UNSET})
+
+    @classmethod
+    def describe(cls, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        return parts[0]
+
+
+def stand_in_for_record(record: Record, *, builds: bool) -> type[RecordStandIn]:
+    """A stand-in without its shadow: fields may refer to it before they are all rewritten."""
+    return type(record.name, (RecordStandIn,), {"record": record, "builds": builds})
+
+
+def make_shadow(record: Record, forms: Sequence[Any], *, show_defaults: bool) -> type[msgspec.Struct]:
+    """A Struct with the JSON form of `record`, its fields annotated with `forms`.
+
+    A field that is left out is UNSET, so that the class's own default applies,
+    unless defaults are to be shown in a schema.
+    """
+    fields: list[Any] = []
+    for number, (field, form) in enumerate(zip(record.fields, forms, strict=True)):
+        options: dict[str, Any] = {"name": field.key}
+        if not field.required:
+            options["default"] = field.default if show_defaults else msgspec.UNSET
+        # JSON names need not be identifiers, so the fields are numbered.
+        fields.append((f"f{number}", form, msgspec.field(**options)))
+    array_like = bool(record.options.get("array_like"))
+    shadow = msgspec.defstruct(
+        record.name,
+        fields,
+        module=record.origin.__module__,
+        namespace={"__doc__": _own_docstring(record.origin)},
+        kw_only=not array_like,
+        **record.options,
+    )
+    shadow.__qualname__ = record.origin.__qualname__
+    return shadow
+
+
+def _own_docstring(origin: type) -> str | None:
+    text = origin.__doc__
+    # dataclasses and NamedTuple write their signature where no docstring is.
+    return None if text is None or text.startswith(f"{origin.__name__}(") else text

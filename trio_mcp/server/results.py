@@ -1,0 +1,136 @@
+"""What a tool may return beyond plain values, and how values become content.
+
+Owns ToolResult, Image and Audio, and the choice between content blocks and
+structured content (MCP tools, "Tool Result").
+"""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import msgspec
+
+from trio_mcp.errors import ReturnError
+from trio_mcp.server.returns import Returns
+from trio_mcp.wire.content import (
+    AudioContent,
+    ContentBlock,
+    EmbeddedResource,
+    ImageContent,
+    ResourceLink,
+    TextContent,
+)
+from trio_mcp.wire.messages import META_WRAPPED, CallToolResult
+
+BLOCKS: Final = (TextContent, ImageContent, AudioContent, ResourceLink, EmbeddedResource)
+
+_MIME_TYPES: Final = {
+    "jpg": "image/jpeg",
+    "svg": "image/svg+xml",
+    "mp3": "audio/mpeg",
+}
+
+
+def _mime_type(kind: str, format: str) -> str:
+    return _MIME_TYPES.get(format.lower(), f"{kind}/{format.lower()}")
+
+
+def _read_bytes(source: bytes | Path) -> bytes:
+    return source if isinstance(source, bytes) else source.read_bytes()
+
+
+def _read_format(instance: Image | Audio) -> str:
+    return instance.source.suffix.lstrip(".") if isinstance(instance.source, Path) else ""
+
+
+@attrs.frozen
+class Image:
+    """A picture to return: bytes or a path, and its format, for example "png"."""
+
+    source: bytes | Path = attrs.field(validator=attrs.validators.instance_of((bytes, Path)))
+    format: str = attrs.field(default=attrs.Factory(_read_format, takes_self=True))
+
+    def to_content(self) -> ImageContent:
+        """Read and encode it; blocks on the file. Raises OSError where it cannot be read."""
+        data = base64.b64encode(_read_bytes(self.source)).decode()
+        return ImageContent(data=data, mime_type=_mime_type("image", self.format or "png"))
+
+
+@attrs.frozen
+class Audio:
+    """A sound to return: bytes or a path, and its format, for example "wav"."""
+
+    source: bytes | Path = attrs.field(validator=attrs.validators.instance_of((bytes, Path)))
+    format: str = attrs.field(default=attrs.Factory(_read_format, takes_self=True))
+
+    def to_content(self) -> AudioContent:
+        """Read and encode it; blocks on the file. Raises OSError where it cannot be read."""
+        data = base64.b64encode(_read_bytes(self.source)).decode()
+        return AudioContent(data=data, mime_type=_mime_type("audio", self.format or "wav"))
+
+
+@attrs.frozen(kw_only=True)
+class ToolResult:
+    """A complete result, for tools that want to say all of it themselves.
+
+    `content` takes text, content blocks, Image and Audio; `structured_content` a
+    JSON object. `is_error` marks a failure that the client should see.
+    """
+
+    content: list[Any] = attrs.field(factory=list)
+    structured_content: dict[str, Any] | None = None
+    is_error: bool = False
+    meta: dict[str, Any] | None = None
+
+
+CONTENT_TYPES: Final = (*BLOCKS, Image, Audio, ToolResult)
+
+
+def to_block(value: Any) -> ContentBlock:
+    """Turn text, a content block, an Image or an Audio into a content block."""
+    if isinstance(value, BLOCKS):
+        return value
+    if isinstance(value, (Image, Audio)):
+        return value.to_content()
+    if isinstance(value, str):
+        return TextContent(text=value)
+    raise ReturnError(f"content must be text or content blocks, not {value!r}")
+
+
+def make_result(value: Any, returns: Returns) -> CallToolResult:
+    """Build the result of a tool that returned `value`.
+
+    Raises ReturnError where `value` does not fit the annotation or JSON.
+    """
+    if isinstance(value, ToolResult):
+        structured = msgspec.UNSET if value.structured_content is None else value.structured_content
+        return CallToolResult(
+            content=[to_block(item) for item in value.content],
+            structured_content=structured,
+            is_error=value.is_error,
+            meta=value.meta,
+        )
+    if isinstance(value, CONTENT_TYPES):
+        return CallToolResult(content=[to_block(value)])
+    if isinstance(value, (list, tuple)) and any(isinstance(item, CONTENT_TYPES) for item in value):
+        return CallToolResult(content=[to_block(item) for item in value])
+    structured = returns.structure(value)
+    if returns.wrapped:
+        return CallToolResult(
+            content=[TextContent(text=_as_text(structured))],
+            structured_content={"result": structured},
+            meta={META_WRAPPED: True},
+        )
+    if structured is None:
+        return CallToolResult(content=[])
+    return CallToolResult(
+        content=[TextContent(text=_as_text(structured))],
+        structured_content=structured if isinstance(structured, dict) else msgspec.UNSET,
+    )
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -1,0 +1,117 @@
+"""The result of a tool: its schema, and its way from Python into JSON.
+
+Owns which results have a schema, which are wrapped in an object, and the check
+of a value against its annotation. Knows nothing of content blocks, except that
+they have no schema.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any, Union
+
+import attrs
+
+from trio_mcp.server.conversion import UnencodableError, convert, to_json_value
+from trio_mcp.server.definition_errors import ReturnError, ToolDefinitionError, UnsupportedFormError
+from trio_mcp.server.flaws import find_flaw, find_value
+from trio_mcp.server.forms import FormRewriter
+from trio_mcp.server.problems import Problem, find_problem
+from trio_mcp.server.schema import describe_forms, object_schema, with_definitions
+from trio_mcp.server.signatures import name_function, read_return_annotation
+
+_UNIONS = (Union, types.UnionType)
+# What carries no information for a schema, or is text anyway.
+_WITHOUT_SCHEMA = (Any, object, None, type(None), str, typing.Never, typing.NoReturn)
+
+
+@attrs.frozen(eq=False)
+class Returns:
+    """The result of one tool.
+
+    `schema` is the schema of an object, or None. If `wrapped`, that object is
+    `{"result": value}`; `structure` gives the bare value either way.
+    """
+
+    schema: dict[str, Any] | None
+    wrapped: bool
+    # Any for what is not checked.
+    _form: Any
+
+    def structure(self, value: Any) -> Any:
+        """JSON-ready builtins for a returned value, not wrapped.
+
+        Raises ReturnError, naming the path, for what JSON cannot hold and for a
+        value that does not match its annotation.
+        """
+        built = _build(value)
+        flaw = find_flaw(built)
+        if flaw is not None:
+            raise ReturnError(flaw.told("result"))
+        if self._form is Any:
+            return built
+        check = functools.partial(convert, form=self._form)
+        try:
+            check(built)
+        except (ValueError, TypeError) as error:
+            problem = find_problem(built, check, error)
+            raise ReturnError(f"returned value does not match its annotation: {problem.told()}") from error
+        return built
+
+
+def _build(value: Any) -> Any:
+    try:
+        return to_json_value(value)
+    except UnencodableError as error:
+        problem = Problem(find_value(value, error.value), str(error))
+        raise ReturnError(problem.told("result")) from error
+    except RecursionError as error:
+        raise ReturnError("result: it contains itself, or is nested too deeply") from error
+    except (TypeError, ValueError) as error:
+        raise ReturnError(f"result: {error}") from error
+
+
+def read_returns(function: Callable[..., Any], content_types: tuple[type, ...] = ()) -> Returns:
+    """What a function returns, from its annotation.
+
+    A result that is, or holds in a list or union, one of `content_types` has no
+    schema and is not checked. Raises ToolDefinitionError.
+    """
+    annotation = read_return_annotation(function)
+    if annotation is inspect.Signature.empty or _is_content(annotation, content_types):
+        return Returns(None, False, Any)
+    bare = typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation
+    if any(bare is plain for plain in _WITHOUT_SCHEMA):
+        return Returns(None, False, annotation if bare in (str, type(None)) else Any)
+    try:
+        rewriter = FormRewriter(outgoing=True)
+        form = rewriter.rewrite(annotation)
+        rewriter.prepare([form])
+        schema, wrapped = _schema(annotation)
+    except (UnsupportedFormError, RecursionError) as error:
+        raise ToolDefinitionError(f"tool {name_function(function)!r}, return annotation: {error}") from error
+    return Returns(schema, wrapped, form)
+
+
+def _schema(annotation: Any) -> tuple[dict[str, Any], bool]:
+    rewriter = FormRewriter(outgoing=True, describing=True)
+    (schema,), definitions = describe_forms([rewriter.rewrite(annotation)], rewriter)
+    whole = object_schema(schema, definitions)
+    if whole is not None:
+        return with_definitions(whole, definitions), False
+    wrapper = {"type": "object", "properties": {"result": schema}, "required": ["result"]}
+    return with_definitions(wrapper, definitions), True
+
+
+def _is_content(annotation: Any, content_types: tuple[type, ...]) -> bool:
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _is_content(args[0], content_types)
+    if origin in _UNIONS or (isinstance(origin, type) and issubclass(origin, typing.Collection)):
+        is_mapping = isinstance(origin, type) and issubclass(origin, typing.Mapping)
+        return not is_mapping and any(_is_content(arg, content_types) for arg in args)
+    return isinstance(annotation, type) and issubclass(annotation, content_types)

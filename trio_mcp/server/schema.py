@@ -1,0 +1,152 @@
+"""JSON Schemas (2020-12) of rewritten annotations.
+
+Owns the schemas of what msgspec does not know, the shape of `$defs`, and the
+places where msgspec's schema says less, or more, than its decoder does. Knows
+nothing of functions.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from trio_mcp.server.conversion import PATHS, StandIn, to_json_value
+from trio_mcp.server.definition_errors import UnsupportedFormError
+from trio_mcp.server.flaws import find_flaw
+from trio_mcp.server.forms import FormRewriter
+
+# Marks the place of a stand-in until all schemas are known.
+_MARK = "trio_mcp stand-in"
+_PREFIX = "#/$defs/"
+# Members of a schema that hold schemas by name, and those that hold values.
+_NAMED = frozenset({"properties", "$defs"})
+_VALUES = frozenset({"default", "enum", "const", "examples", "mapping"})
+
+
+class _DateTime(StandIn):
+    @classmethod
+    def describe(cls, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        return {"type": "string", "format": "date-time"}
+
+
+class _Time(StandIn):
+    @classmethod
+    def describe(cls, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        return {"type": "string", "format": "time"}
+
+
+class _Decimal(StandIn):
+    @classmethod
+    def describe(cls, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        return {"type": ["string", "number"], "format": "decimal"}
+
+
+# A caller is told what to write. A result is not promised to have a time zone,
+# which the format would demand, and never has a decimal as a number.
+ARGUMENT_FORMS: Mapping[Any, type[StandIn]] = {
+    datetime.datetime: _DateTime,
+    datetime.time: _Time,
+    decimal.Decimal: _Decimal,
+}
+
+
+def describe_forms(
+    forms: Sequence[Any], rewriter: FormRewriter
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The schemas of `forms`, which `rewriter` has made, and the `$defs` that they refer to."""
+    extras = [part for stand_in in rewriter.stand_ins for part in stand_in.parts]
+    try:
+        schemas, definitions = msgspec.json.schema_components(
+            (*forms, *extras), schema_hook=_mark, ref_template=_PREFIX + "{name}"
+        )
+    except TypeError as error:
+        raise UnsupportedFormError(str(error)) from None
+    except KeyError as error:
+        # msgspec names them by module and qualified name, and has only one name for both.
+        raise UnsupportedFormError(f"two different classes are called {error}") from None
+    described = iter(schemas[len(forms) :])
+    parts = {stand_in: [next(described) for _ in stand_in.parts] for stand_in in rewriter.stand_ins}
+    finished = {name: _finish(definition, parts) for name, definition in definitions.items()}
+    return [_finish(schema, parts) for schema in schemas[: len(forms)]], finished
+
+
+def _mark(form: type) -> dict[str, Any]:
+    return {"type": "string", "format": "path"} if form in PATHS else {_MARK: form}
+
+
+def _finish(schema: Any, parts: Mapping[type[StandIn], list[dict[str, Any]]]) -> Any:
+    """A copy of `schema` with stand-ins resolved, which says no more than the decoder enforces."""
+    if isinstance(schema, list | tuple):
+        return [_finish(item, parts) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    stand_in = schema.get(_MARK)
+    if stand_in is not None:
+        rest = {key: value for key, value in schema.items() if key != _MARK}
+        return _finish(stand_in.describe(parts.get(stand_in, ())), parts) | rest
+    finished = {key: _finish_member(key, value, parts) for key, value in schema.items()}
+    # The decoder of a set takes an array that says something twice.
+    if finished.get("uniqueItems") is True:
+        del finished["uniqueItems"]
+    return finished
+
+
+def _finish_member(key: str, value: Any, parts: Mapping[type[StandIn], list[dict[str, Any]]]) -> Any:
+    if key in _NAMED:
+        return {name: _finish(schema, parts) for name, schema in value.items()}
+    return value if key in _VALUES else _finish(value, parts)
+
+
+def object_schema(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any] | None:
+    """`schema` itself, not a reference to it, if it is the schema of an object."""
+    reference = schema.get("$ref")
+    if reference is None:
+        return schema if schema.get("type") == "object" else None
+    target: dict[str, Any] = definitions[reference.removeprefix(_PREFIX)]
+    if target.get("type") != "object":
+        return None
+    return target | {key: value for key, value in schema.items() if key != "$ref"}
+
+
+def with_definitions(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """`schema` with those of `definitions` that it refers to, directly or not."""
+    used: dict[str, Any] = {}
+    pending = list(_references(schema))
+    while pending:
+        name = pending.pop()
+        if name not in used:
+            used[name] = definitions[name]
+            pending.extend(_references(definitions[name]))
+    if not used:
+        return schema
+    return {**schema, "$defs": {name: used[name] for name in definitions if name in used}}
+
+
+def _references(schema: Any) -> Iterator[str]:
+    if isinstance(schema, list):
+        for item in schema:
+            yield from _references(item)
+    if not isinstance(schema, dict):
+        return
+    for key, value in schema.items():
+        if key == "$ref":
+            yield value.removeprefix(_PREFIX)
+        elif key in _NAMED:
+            yield from _references(list(value.values()))
+        elif key not in _VALUES:
+            yield from _references(value)
+
+
+def describe_default(default: Any) -> dict[str, Any]:
+    """`{"default": ...}`, or nothing for a default that JSON cannot hold."""
+    try:
+        value = to_json_value(default)
+        if find_flaw(value) is not None:
+            return {}
+        return {"default": msgspec.json.decode(msgspec.json.encode(value))}
+    except (TypeError, ValueError, RecursionError):
+        return {}

@@ -1,0 +1,144 @@
+"""The definition of a server: its name, its tools, and how to start serving it.
+
+Owns the registry of tools. A definition can be served many times, on any
+transport; what runs is a `ServerApplication`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, TypeVar, overload
+
+import trio
+
+from trio_mcp.errors import ToolDefinitionError
+from trio_mcp.runtime.session import ServerSession
+from trio_mcp.runtime.settings import ServerSettings
+from trio_mcp.runtime.transport import FrameTransport
+from trio_mcp.server.application import ServerApplication
+from trio_mcp.server.tool import ToolDefinition, define_tool
+from trio_mcp.version import __version__
+from trio_mcp.wire.messages import Implementation, ToolAnnotations
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Server:
+    """An MCP server's definition.
+
+    `name` and `version` are shown to clients, `instructions` tell a model how to
+    use the server; `version` defaults to that of trio_mcp. `settings` hold every
+    cap and policy.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        version: str | None = None,
+        title: str | None = None,
+        instructions: str | None = None,
+        settings: ServerSettings | None = None,
+    ) -> None:
+        self.info = Implementation(name=name, version=version or __version__, title=title)
+        self.instructions = instructions
+        self.settings = settings or ServerSettings()
+        self._tools: dict[str, ToolDefinition] = {}
+
+    @property
+    def name(self) -> str:
+        """The server's name."""
+        return self.info.name
+
+    @property
+    def tools(self) -> Mapping[str, ToolDefinition]:
+        """The tools by name, in the order of their registration; read-only."""
+        return MappingProxyType(self._tools)
+
+    @overload
+    def tool(self, function: F, /) -> F: ...
+
+    @overload
+    def tool(
+        self,
+        function: None = None,
+        /,
+        *,
+        name: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        annotations: ToolAnnotations | None = None,
+    ) -> Callable[[F], F]: ...
+
+    def tool(
+        self,
+        function: F | None = None,
+        /,
+        *,
+        name: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        annotations: ToolAnnotations | None = None,
+    ) -> F | Callable[[F], F]:
+        """Register a function as a tool: `@server.tool` or `@server.tool(name=...)`; see `add_tool`."""
+
+        def register(function: F) -> F:
+            self.add_tool(function, name=name, title=title, description=description, annotations=annotations)
+            return function
+
+        return register if function is None else register(function)
+
+    def add_tool(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        annotations: ToolAnnotations | None = None,
+    ) -> None:
+        """Register `function` as a tool (MCP tools).
+
+        Schemas come from its type hints, the description from its docstring; a
+        parameter annotated with `Context` receives the context. A sync function
+        runs in a worker thread. Raises ToolDefinitionError where the signature
+        cannot be described in JSON or the name is taken.
+        """
+        tool = define_tool(function, name=name, title=title, description=description, annotations=annotations)
+        if tool.listing.name in self._tools:
+            raise ToolDefinitionError(f"there is already a tool named {tool.listing.name!r}")
+        self._tools[tool.listing.name] = tool
+
+    async def serve(self, transport: FrameTransport) -> None:
+        """Serve one connection until the peer closes it, then close it; checkpoints.
+
+        Cancelling it cancels the handlers, writes what is queued for at most
+        `drain_timeout` seconds and closes the transport.
+        """
+        await ServerSession(ServerApplication(self), transport).run()
+
+    def run(self) -> None:
+        """Serve over stdin and stdout until the client closes them; blocks (MCP stdio).
+
+        Starts a Trio run of its own; inside one, use `await serve_stdio(server)`.
+        Ctrl-C ends it with exit status 130.
+        """
+        try:
+            trio.run(serve_stdio, self)
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+
+
+async def serve_stdio(server: Server) -> None:
+    """Serve over this process's stdin and stdout until the client closes them (MCP stdio).
+
+    Meanwhile fd 1 leads to stderr and fd 0 is empty, so that neither a stray print
+    nor a child process can disturb the messages. Checkpoints. Raises RuntimeError
+    on platforms without POSIX streams.
+    """
+    # Imported here: only servers on stdio need it, and it is not there on Windows.
+    from trio_mcp.transports.stdio import open_stdio_transport
+
+    async with open_stdio_transport(max_frame_bytes=server.settings.max_frame_bytes) as transport:
+        await server.serve(transport)

@@ -1,0 +1,156 @@
+"""The signature of a function, with its annotations resolved.
+
+Owns the ways in which Python hides a function (partial, methods, wrappers,
+callable objects) and the names that its annotations may use. Knows nothing of
+JSON.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from trio_mcp.server.definition_errors import ToolDefinitionError
+
+Function = Callable[..., Any]
+
+
+@attrs.frozen
+class Parameter:
+    """One parameter; `default` is `inspect.Parameter.empty` if it has none."""
+
+    name: str
+    annotation: Any
+    default: Any
+
+    @property
+    def required(self) -> bool:
+        return self.default is inspect.Parameter.empty
+
+
+def name_function(function: Function) -> str:
+    """The name for messages."""
+    bare = _unbound(function)
+    return getattr(bare, "__name__", None) or type(bare).__name__
+
+
+def read_signature(function: Function) -> inspect.Signature:
+    """The signature as written; raises ToolDefinitionError if there is none."""
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError, NameError) as error:
+        raise ToolDefinitionError(
+            f"tool {name_function(function)!r} has no usable signature: {error}"
+        ) from error
+
+
+def read_function_parameters(function: Function, extra_names: Mapping[str, Any]) -> list[Parameter]:
+    """The parameters that a caller passes by name; raises ToolDefinitionError.
+
+    What a `functools.partial` has bound is not among them. `extra_names` are for
+    annotations whose names exist only while types are checked.
+    """
+    bound = _bound_names(function)
+    resolve = _resolver(function, extra_names)
+    parameters = []
+    for parameter in read_signature(function).parameters.values():
+        if parameter.name in bound:
+            continue
+        where = f"tool {name_function(function)!r}, parameter {parameter.name!r}"
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            shown = str(parameter.replace(annotation=parameter.empty, default=parameter.empty))
+            raise ToolDefinitionError(
+                f"{where}: a {parameter.kind.description} parameter ({shown}) cannot be called by name; "
+                "every argument of a tool has a name"
+            )
+        empty = parameter.annotation is parameter.empty
+        annotation = Any if empty else resolve(parameter.annotation, where)
+        parameters.append(Parameter(parameter.name, annotation, parameter.default))
+    return parameters
+
+
+def read_return_annotation(function: Function) -> Any:
+    """The resolved return annotation, or `inspect.Signature.empty`; raises ToolDefinitionError."""
+    signature = read_signature(function)
+    if signature.return_annotation is signature.empty:
+        return signature.empty
+    resolve = _resolver(function, {})
+    return resolve(signature.return_annotation, f"tool {name_function(function)!r}, return annotation")
+
+
+def _unbound(function: Function) -> Any:
+    """The function or object inside of partials."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def _bound_names(function: Function) -> set[str]:
+    return set(function.keywords) if isinstance(function, functools.partial) else set()
+
+
+def documented(function: Function) -> list[Any]:
+    """The objects whose docstring may describe `function`, the nearest first."""
+    bare = _unbound(function)
+    if isinstance(bare, types.FunctionType | types.MethodType | type):
+        return [bare]
+    return [type(bare).__call__, type(bare)]
+
+
+def _defining(function: Function) -> Any:
+    """The plain function whose names the annotations use."""
+    bare = _unbound(function)
+    if isinstance(bare, type):
+        bare = vars(bare).get("__init__", bare)
+    elif not inspect.isroutine(bare):
+        bare = type(bare).__call__
+    # A wrapper with a signature of its own also has annotations of its own.
+    bare = inspect.unwrap(bare, stop=lambda f: hasattr(f, "__signature__"))
+    bare = getattr(bare, "__func__", bare)
+    return _defining(bare) if isinstance(bare, functools.partial) else bare
+
+
+def _resolver(function: Function, extra_names: Mapping[str, Any]) -> Callable[[Any, str], Any]:
+    defining = _defining(function)
+    module = sys.modules.get(getattr(defining, "__module__", None) or "")
+    global_names = getattr(defining, "__globals__", None) or getattr(module, "__dict__", {})
+    local_names = _closure(defining) | {p.__name__: p for p in getattr(defining, "__type_params__", ())}
+
+    def resolve(annotation: Any, where: str) -> Any:
+        holder = types.SimpleNamespace(__annotations__={"it": annotation})
+        try:
+            return _evaluate(holder, global_names, local_names)
+        except NameError:
+            pass
+        except Exception as error:
+            raise ToolDefinitionError(f"{where}: {annotation!r} is not an annotation: {error}") from error
+        try:
+            return _evaluate(holder, global_names, {**extra_names, **local_names})
+        except NameError as error:
+            raise ToolDefinitionError(f"{where}: {annotation!r} cannot be resolved: {error}") from error
+
+    return resolve
+
+
+def _evaluate(holder: Any, global_names: dict[str, Any], local_names: dict[str, Any]) -> Any:
+    hints = typing.get_type_hints(holder, dict(global_names), dict(local_names), include_extras=True)
+    return hints["it"]
+
+
+def _closure(function: Any) -> dict[str, Any]:
+    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    found = {}
+    for name, cell in zip(names, getattr(function, "__closure__", None) or (), strict=False):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:
+            # The variable is assigned after the function is defined.
+            continue
+    return found

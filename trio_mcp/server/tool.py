@@ -1,0 +1,95 @@
+"""One tool: a function, how it is listed, and how it is called.
+
+Owns the choice between running in place and in a worker thread.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import msgspec
+import trio
+
+from trio_mcp.errors import ToolDefinitionError
+from trio_mcp.server.context import Context
+from trio_mcp.server.docstrings import read_docstring
+from trio_mcp.server.parameters import Parameters, read_parameters
+from trio_mcp.server.results import CONTENT_TYPES, make_result
+from trio_mcp.server.returns import Returns, read_returns
+from trio_mcp.wire.messages import CallToolResult, Tool, ToolAnnotations
+
+
+@attrs.frozen
+class ToolDefinition:
+    """A tool of a server; `listing` is what clients see of it."""
+
+    listing: Tool
+    function: Callable[..., Any]
+    parameters: Parameters
+    returns: Returns
+    is_async: bool
+
+    async def call(
+        self, context: Context, arguments: msgspec.Raw | None, limiter: trio.CapacityLimiter
+    ) -> CallToolResult:
+        """Convert the arguments, run the function, convert what it returns.
+
+        A sync function runs in a worker thread, which is abandoned where the call
+        is cancelled. Raises ArgumentError, ReturnError and what the function raises.
+        """
+        kwargs = self.parameters.convert(arguments)
+        if self.parameters.context_name is not None:
+            kwargs[self.parameters.context_name] = context
+        if self.is_async:
+            value = await self.function(**kwargs)
+        else:
+            value = await trio.to_thread.run_sync(
+                functools.partial(self.function, **kwargs), abandon_on_cancel=True, limiter=limiter
+            )
+            if inspect.isawaitable(value):  # for example a lambda around an async function
+                value = await value
+        return make_result(value, self.returns)
+
+
+def define_tool(
+    function: Callable[..., Any],
+    *,
+    name: str | None,
+    title: str | None,
+    description: str | None,
+    annotations: ToolAnnotations | None,
+) -> ToolDefinition:
+    """Make a tool of `function`; raises ToolDefinitionError where that cannot be."""
+    inner = _unwrap(function)
+    if name is None:
+        name = getattr(function, "__name__", None) or getattr(inner, "__name__", None) or type(inner).__name__
+    if name == "<lambda>":
+        raise ToolDefinitionError("a lambda has no name: pass name=...")
+    if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
+        raise ToolDefinitionError(
+            f"tool {name!r} is a generator: return a value, and report progress instead"
+        )
+    parameters = read_parameters(function, Context)
+    returns = read_returns(function, CONTENT_TYPES)
+    listing = Tool(
+        name=name,
+        title=title,
+        description=description or read_docstring(function).description,
+        input_schema=parameters.schema,
+        output_schema=returns.schema,
+        annotations=annotations,
+    )
+    return ToolDefinition(listing, function, parameters, returns, inspect.iscoroutinefunction(inner))
+
+
+def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that decides whether a call is async."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isroutine(function):
+        return function
+    return type(function).__call__

@@ -1,0 +1,160 @@
+"""A server run as a subprocess, as a transport (MCP stdio, the client's side).
+
+Owns the subprocess and what that starts in turn, from launch to end. Knows
+nothing of what the frames say.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import IO, Final
+
+import trio
+
+from trio_mcp.transports.stream import StreamTransport
+
+REAP_SECONDS: Final = 5.0
+"""What a killed process may need to be gone: long for a busy machine, short for a dead disk."""
+
+POLL_SECONDS: Final = 0.02
+"""How often to look whether a process group is empty, which nothing tells."""
+
+_KILL: Final = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows knows only one way to end
+
+
+@asynccontextmanager
+async def open_process_transport(
+    command: Sequence[str],
+    *,
+    max_frame_bytes: int,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    stderr: int | IO[bytes] | IO[str] | None = None,
+    grace: float = 2.0,
+) -> AsyncIterator[StreamTransport]:
+    """Run `command` as a server and talk to it over its stdin and stdout; checkpoints.
+
+    `env` replaces the whole environment, `cwd` the working directory, `stderr` (a
+    descriptor or file, not PIPE) where the server's messages go; all three are ours
+    by default. The server runs in a session of its own: Ctrl-C does not reach it.
+
+    On exit the server's stdin closes; what is left of it and of what it started gets
+    SIGTERM after `grace` seconds and SIGKILL after as many again (MCP stdio,
+    "Shutdown"; Windows ends it at once after the first `grace`). Cancellation does
+    not cut this short, and the exit raises nothing of its own. Raises OSError, mostly
+    FileNotFoundError or PermissionError, where `command` cannot be started.
+    """
+    process = await _start(command, env=env, cwd=cwd, stderr=stderr)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield StreamTransport(process.stdin, _Output(process.stdout), max_frame_bytes=max_frame_bytes)
+    finally:
+        # Shielded because a cancelled client too must leave no process behind. The deadline only
+        # matters for a process that the system cannot kill.
+        with trio.move_on_after(2 * grace + REAP_SECONDS, shield=True):
+            async with process.stdout:
+                await _shut_down(process, grace)
+
+
+class _Output(trio.abc.ReceiveStream):
+    """A server's stdout, of which `aclose` closes only the session's view.
+
+    The pipe stays open, for a server that has still to write must not find it broken:
+    it would die of SIGPIPE, or complain on stderr, instead of cleaning up.
+    """
+
+    def __init__(self, stream: trio.abc.ReceiveStream) -> None:
+        self._stream = stream
+        self._open = trio.CancelScope()
+        self._closed = False
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        if not self._closed:
+            with trio.CancelScope() as self._open:
+                return await self._stream.receive_some(max_bytes)
+        raise trio.ClosedResourceError("the stdout of the server was already closed")
+
+    async def aclose(self) -> None:
+        self._closed = True
+        self._open.cancel()
+        await trio.lowlevel.checkpoint()
+
+
+async def _start(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str] | None,
+    cwd: str | os.PathLike[str] | None,
+    stderr: int | IO[bytes] | IO[str] | None,
+) -> trio.Process:
+    if not command:
+        raise ValueError("the command of a server must name a program")
+    try:
+        return await trio.lowlevel.open_process(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=env,
+            cwd=cwd,
+            start_new_session=True,
+        )
+    except OSError as error:
+        message = f"cannot start the server {command[0]!r}: {error.strerror}"
+        # OSError chooses its subclass by errno; the filename tells a bad command from a bad cwd.
+        raise OSError(error.errno, message, error.filename) from error
+
+
+async def _shut_down(process: trio.Process, grace: float) -> None:
+    assert process.stdin is not None
+    try:
+        await process.stdin.aclose()
+        if await _has_ended(process, grace):
+            return
+        _signal(process, signal.SIGTERM)
+        if await _has_ended(process, grace):
+            return
+    except KeyboardInterrupt:
+        _signal(process, _KILL)
+        raise
+    _signal(process, _KILL)
+    await process.wait()
+
+
+async def _has_ended(process: trio.Process, seconds: float) -> bool:
+    """Wait until nothing is left of the server and what it started, at most `seconds`."""
+    with trio.move_on_after(seconds) as scope:
+        # Reading on lets a server end that still has to write; whoever holds its stdout, such as
+        # the server behind a wrapper script, counts as the server.
+        await _discard(process.stdout)
+        await process.wait()
+        while _signal(process, 0):
+            await trio.sleep(POLL_SECONDS)
+    return not scope.cancelled_caught
+
+
+async def _discard(stream: trio.abc.ReceiveStream | None) -> None:
+    assert stream is not None
+    with suppress(trio.BrokenResourceError, trio.BusyResourceError):  # busy: another task reads it
+        while await stream.receive_some():
+            pass
+
+
+def _signal(process: trio.Process, number: int) -> bool:
+    """Send `number` to the server and what it started; False where there is nothing to send it to."""
+    if sys.platform == "win32":
+        if number:
+            process.terminate()
+        return process.poll() is None
+    try:
+        # The number stays theirs until the last of them is gone, also when the server is not.
+        os.killpg(process.pid, number)
+    except (ProcessLookupError, PermissionError):  # macOS refuses where only zombies are left
+        return False
+    return True

@@ -1,0 +1,55 @@
+"""Newline-delimited JSON over any pair of Trio byte streams (MCP stdio, "Standard streams").
+
+Owns reading in portions and writing whole batches. Knows nothing of where the
+streams come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from trio_mcp.wire.codec import encode_lines
+from trio_mcp.wire.frames import InFrame, OutFrame
+from trio_mcp.wire.framing import LineDecoder
+
+READ_BYTES: Final = 65_536
+"""What a pipe holds at most on Linux, so one read empties it."""
+
+
+class StreamTransport:
+    """Frames over a byte stream in each direction; the streams are closed with it."""
+
+    def __init__(
+        self, send: trio.abc.SendStream, receive: trio.abc.ReceiveStream, *, max_frame_bytes: int
+    ) -> None:
+        self._send = send
+        self._receive = receive
+        self._decoder = LineDecoder(max_frame_bytes)
+        self._ended = False
+
+    async def send_frames(self, frames: Sequence[OutFrame]) -> None:
+        """Write `frames` in one write; checkpoints."""
+        await self._send.send_all(encode_lines(frames))
+
+    async def receive_frames(self) -> Sequence[InFrame]:
+        """Read until at least one frame is complete; checkpoints."""
+        while not self._ended:
+            data = await self._receive.receive_some(READ_BYTES)
+            if data:
+                frames = self._decoder.feed(bytes(data))
+            else:
+                self._ended = True
+                frames = self._decoder.finish()
+            if frames:
+                return frames
+        raise trio.EndOfChannel
+
+    async def aclose(self) -> None:
+        """Close both streams, also when cancelled; checkpoints."""
+        try:
+            await self._send.aclose()
+        finally:
+            await self._receive.aclose()

@@ -1,0 +1,240 @@
+"""JSON-RPC frames to JSON bytes and back.
+
+Owns what is a well-formed JSON-RPC 2.0 message (MCP base protocol, "Messages")
+and nothing of methods, save that progress notifications, the hot path, are
+encoded and decoded in bulk. Every way to fail to decode becomes a `Malformed`
+frame with the code that JSON-RPC names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from trio_mcp.wire.errors import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR
+from trio_mcp.wire.frames import (
+    Batch,
+    ErrorObject,
+    ErrorResponse,
+    InFrame,
+    Malformed,
+    Notification,
+    OutFrame,
+    Progress,
+    ProgressToken,
+    Request,
+    RequestId,
+    Response,
+    Update,
+)
+
+PROGRESS_METHOD: Final = "notifications/progress"
+PROGRESS_META: Final = "io.github.trio-mcp/progress"
+"""The `_meta` key under which a nudged notification carries the exact progress."""
+
+
+UNENCODABLE: Final = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+"""What `encode_value` raises for values that JSON cannot hold."""
+
+
+class _ProgressMeta(Struct, frozen=True):
+    exact: int | float | None = msgspec.field(name=PROGRESS_META, default=None)
+
+
+class _ProgressParams(Struct, frozen=True, omit_defaults=True):
+    token: int | str = msgspec.field(name="progressToken")
+    progress: int | float
+    total: int | float | None = None
+    message: str | None = None
+    meta: _ProgressMeta | None = msgspec.field(name="_meta", default=None)
+
+
+class _ProgressNotification(Struct, frozen=True, tag_field="jsonrpc", tag="2.0"):
+    method: Literal["notifications/progress"]
+    params: _ProgressParams
+
+
+class _Envelope(Struct, frozen=True):
+    jsonrpc: Any = UNSET
+    id: Any = UNSET
+    method: Any = UNSET
+    params: Raw | UnsetType = UNSET
+    result: Raw | UnsetType = UNSET
+    error: Raw | UnsetType = UNSET
+
+
+_encoder = msgspec.json.Encoder()
+_envelope_decoder = msgspec.json.Decoder(_Envelope)
+_batch_decoder = msgspec.json.Decoder(list[Raw])
+_error_decoder = msgspec.json.Decoder(ErrorObject)
+_progress_decoder = msgspec.json.Decoder(_ProgressNotification)
+_params_decoder = msgspec.json.Decoder(_ProgressParams)
+
+
+def encode_value(value: Any) -> Raw:
+    """Encode one JSON payload; raises what msgspec raises for what JSON cannot hold."""
+    return Raw(_encoder.encode(value))
+
+
+def encode_lines(frames: Iterable[OutFrame]) -> bytes:
+    """Encode `frames` in order, a newline after each message."""
+    messages: list[Struct | list[Any]] = []
+    for frame in frames:
+        if type(frame) is Progress:
+            messages.extend(_notifications(frame))
+        elif type(frame) is Batch:
+            messages.append(list(frame.frames))
+        else:
+            messages.append(frame)
+    return _encoder.encode_lines(messages)
+
+
+def encode_messages(frames: Iterable[OutFrame]) -> list[bytes]:
+    """Encode `frames` in order, one byte string for each message."""
+    return encode_lines(frames).splitlines()
+
+
+def _notifications(frame: Progress) -> list[_ProgressNotification]:
+    token = frame.token
+    return [
+        _ProgressNotification(
+            PROGRESS_METHOD,
+            _ProgressParams(token, progress, total, message, None if exact is None else _ProgressMeta(exact)),
+        )
+        for progress, total, message, exact in frame.updates
+    ]
+
+
+def decode_lines(data: bytes) -> list[InFrame]:
+    """Decode newline-separated messages; blank lines are skipped, nothing is lost.
+
+    A run of progress notifications of one token becomes one `Progress` frame.
+    """
+    try:
+        # A burst is all progress: one typed pass over it costs half of the general one.
+        return _group(_progress_decoder.decode_lines(data))
+    except Exception:
+        return _merge([decode_message(line) for line in data.split(b"\n") if line.strip()])
+
+
+def decode_message(data: bytes) -> InFrame:
+    """Decode one message. Never raises: what is not JSON-RPC comes back as `Malformed`."""
+    try:
+        # Raw members are only skipped by the decoder, so UTF-8 is checked here.
+        data.decode()
+        envelope = _envelope_decoder.decode(data)
+    except Exception as error:  # any failure to decode is an answer, RecursionError too
+        return _undecodable(data, error)
+    return _read_envelope(envelope)
+
+
+def _undecodable(data: bytes, error: Exception) -> InFrame:
+    start = data.lstrip()[:1]
+    if isinstance(error, msgspec.ValidationError) and start == b"[":
+        return _read_batch(data)
+    if isinstance(error, msgspec.ValidationError) and start != b"{":
+        return Malformed(INVALID_REQUEST, "a message must be a JSON object")
+    return Malformed(PARSE_ERROR, f"not valid JSON: {error}")
+
+
+def _read_batch(data: bytes) -> InFrame:
+    try:
+        members = _batch_decoder.decode(data)
+    except Exception as error:  # any failure to decode is an answer, RecursionError too
+        return Malformed(PARSE_ERROR, f"not valid JSON: {error}")
+    if not members:
+        return Malformed(INVALID_REQUEST, "a batch must not be empty")
+    frames = []
+    for member in members:
+        frame = decode_message(bytes(member))
+        if isinstance(frame, Batch):
+            frame = Malformed(INVALID_REQUEST, "a batch must not hold a batch")
+        elif isinstance(frame, Progress):
+            frame = Malformed(INVALID_REQUEST, "progress does not travel in batches")
+        frames.append(frame)
+    return Batch(frames)
+
+
+def _read_envelope(envelope: _Envelope) -> InFrame:
+    ident = envelope.id if type(envelope.id) in (int, str) else UNSET
+    if envelope.jsonrpc != "2.0":
+        return Malformed(INVALID_REQUEST, 'member "jsonrpc" must be "2.0"', ident)
+    if envelope.method is UNSET:
+        return _read_answer(envelope, ident)
+    if type(envelope.method) is not str:
+        return Malformed(INVALID_REQUEST, 'member "method" must be a string', ident)
+    if envelope.result is not UNSET or envelope.error is not UNSET:
+        return Malformed(INVALID_REQUEST, "a message has either a method or an outcome, not both", ident)
+    params = envelope.params
+    if params is not UNSET and bytes(params) == b"null":
+        params = UNSET
+    if envelope.id is UNSET:
+        return _read_notification(envelope.method, params)
+    if ident is UNSET:
+        return Malformed(INVALID_REQUEST, 'member "id" must be a string or an integer')
+    if params is not UNSET and bytes(params)[:1] != b"{":
+        code = INVALID_PARAMS if bytes(params)[:1] == b"[" else INVALID_REQUEST
+        return Malformed(code, 'member "params" must be an object', ident)
+    return Request(ident, envelope.method, params)
+
+
+def _read_notification(method: str, params: Raw | UnsetType) -> Notification | Progress:
+    if method == PROGRESS_METHOD and params is not UNSET:
+        try:
+            progress = _params_decoder.decode(params)
+            return Progress(progress.token, [_read_update(progress)])
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass  # stays an ordinary notification, which its receiver refuses quietly
+    return Notification(method, params)
+
+
+def _read_answer(envelope: _Envelope, ident: RequestId | UnsetType) -> InFrame:
+    has_result = envelope.result is not UNSET
+    if has_result == (envelope.error is not UNSET):
+        return Malformed(INVALID_REQUEST, "a message has a method, a result or an error", ident)
+    if has_result:
+        if ident is UNSET:
+            return Malformed(INVALID_REQUEST, 'member "id" must be a string or an integer')
+        return Response(ident, envelope.result)  # type: ignore[arg-type]  # has_result says it is set
+    try:
+        error = _error_decoder.decode(envelope.error)  # type: ignore[arg-type]  # likewise
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
+        return Malformed(INVALID_REQUEST, f'member "error" is no error object: {problem}', ident)
+    return ErrorResponse(error, ident)
+
+
+def _read_update(params: _ProgressParams) -> Update:
+    meta = params.meta
+    return params.progress, params.total, params.message, None if meta is None else meta.exact
+
+
+def _group(notifications: Sequence[_ProgressNotification]) -> list[InFrame]:
+    frames: list[InFrame] = []
+    token: ProgressToken | None = None
+    updates: list[Update] = []
+    for notification in notifications:
+        params = notification.params
+        if params.token != token or type(params.token) is not type(token):
+            token, updates = params.token, []
+            frames.append(Progress(token, updates))
+        updates.append(_read_update(params))
+    return frames
+
+
+def _merge(frames: list[InFrame]) -> list[InFrame]:
+    merged: list[InFrame] = []
+    for frame in frames:
+        last = merged[-1] if merged else None
+        if (
+            type(frame) is Progress
+            and type(last) is Progress
+            and last.token == frame.token
+            and type(last.token) is type(frame.token)
+        ):
+            last.updates.extend(frame.updates)
+        else:
+            merged.append(frame)
+    return merged

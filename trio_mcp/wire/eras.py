@@ -1,0 +1,77 @@
+"""The protocol eras as tables: which revision has which methods and habits.
+
+Owns every difference between revisions that a server or client must act on;
+nothing outside `wire` compares version strings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import attrs
+
+from trio_mcp.wire.messages import (
+    META_SERVER_INFO,
+    CacheableResult,
+    CallToolParams,
+    Implementation,
+    InitializeParams,
+    ListParams,
+    Params,
+    Result,
+    SetLevelParams,
+)
+
+_LEGACY_REQUESTS: Final[Mapping[str, type[Params]]] = {
+    "initialize": InitializeParams,
+    "ping": Params,
+    "logging/setLevel": SetLevelParams,
+    "tools/list": ListParams,
+    "tools/call": CallToolParams,
+}
+_MODERN_REQUESTS: Final[Mapping[str, type[Params]]] = {
+    "server/discover": Params,
+    "tools/list": ListParams,
+    "tools/call": CallToolParams,
+}
+
+
+@attrs.frozen
+class Era:
+    """One protocol revision.
+
+    `modern` revisions carry version, client and capabilities in every request's
+    `_meta`; the others agree on them once, in `initialize`. `unreadable_id` says
+    how an error answers a message whose id could not be read.
+    """
+
+    version: str
+    modern: bool
+    requests: Mapping[str, type[Params]] = attrs.field(repr=False)
+    batches: bool = False
+    unreadable_id: Literal["absent", "null"] = "absent"
+
+    def stamp(self, result: Result, server_info: Implementation) -> None:
+        """Add what this revision wants in every result (MCP base protocol, "ResultType")."""
+        if not self.modern:
+            return
+        if result.result_type is None:
+            result.result_type = "complete"
+        result.meta = {**(result.meta or {}), META_SERVER_INFO: server_info}
+        if isinstance(result, CacheableResult) and result.ttl_ms is None:
+            result.ttl_ms, result.cache_scope = 0, "private"
+
+
+_ALL: Final = (
+    Era("2026-07-28", modern=True, requests=_MODERN_REQUESTS),
+    Era("2025-11-25", modern=False, requests=_LEGACY_REQUESTS),
+    Era("2025-06-18", modern=False, requests=_LEGACY_REQUESTS, unreadable_id="null"),
+    Era("2025-03-26", modern=False, requests=_LEGACY_REQUESTS, unreadable_id="null", batches=True),
+    Era("2024-11-05", modern=False, requests=_LEGACY_REQUESTS, unreadable_id="null"),
+)
+ERAS: Final[Mapping[str, Era]] = {era.version: era for era in _ALL}
+"""Every served revision by its version string, newest first."""
+
+LATEST_MODERN: Final = _ALL[0]
+LATEST_LEGACY: Final = next(era for era in _ALL if not era.modern)

@@ -1,0 +1,49 @@
+"""The errors of the protocol itself: JSON-RPC codes, and who broke which rule.
+
+Owns the error codes of JSON-RPC 2.0 and of every MCP revision. Knows nothing
+of Trio; `trio_mcp.errors` re-exports what callers see.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+PARSE_ERROR: Final = -32700
+INVALID_REQUEST: Final = -32600
+METHOD_NOT_FOUND: Final = -32601
+INVALID_PARAMS: Final = -32602
+INTERNAL_ERROR: Final = -32603
+HEADER_MISMATCH: Final = -32020
+MISSING_CLIENT_CAPABILITY: Final = -32021
+UNSUPPORTED_PROTOCOL_VERSION: Final = -32022
+
+
+class MCPError(Exception):
+    """Base of every exception that trio_mcp raises on purpose."""
+
+
+class ProtocolError(MCPError):
+    """A JSON-RPC error: what a peer answered, or what a handler wants answered.
+
+    `code` is the JSON-RPC code (an integer), `message` one sentence, `data` any
+    JSON value or None. A client raises it when the server answers with an error;
+    a handler that raises it answers with exactly that error (MCP base protocol,
+    "Error Responses").
+    """
+
+    def __init__(self, code: int, message: str, data: Any = None) -> None:
+        super().__init__(code, message, data)
+        self.code = code
+        self.message = message
+        self.data = data
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.code})"
+
+
+class LocalProtocolError(MCPError):
+    """This side tried something that the protocol does not allow in this state."""
+
+
+class RemoteProtocolError(MCPError):
+    """The peer sent something that the protocol does not allow in this state."""

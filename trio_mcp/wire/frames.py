@@ -1,0 +1,93 @@
+"""The JSON-RPC frames that travel between a session and its transport.
+
+A frame is one JSON-RPC message (MCP base protocol, "Messages"), except
+`Progress`, which carries a run of progress notifications of one token so that
+a burst costs one object. Payloads are `msgspec.Raw`: encoded by whoever made
+them, decoded by whoever understands the method. Knows no method but progress.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+RequestId: TypeAlias = int | str
+ProgressToken: TypeAlias = int | str
+
+Update: TypeAlias = tuple[float, float | None, str | None, float | None]
+"""One update as it travels: progress, total, message, and the exact progress.
+
+`exact` is the reporter's own value where the wire had to carry a larger one so
+that progress increases (MCP progress, "MUST increase"); None where they agree.
+"""
+
+
+class Request(Struct, frozen=True, tag_field="jsonrpc", tag="2.0"):
+    """A call that wants an answer under the same `id`."""
+
+    id: RequestId
+    method: str
+    params: Raw | UnsetType = UNSET
+
+
+class Notification(Struct, frozen=True, tag_field="jsonrpc", tag="2.0"):
+    """A message that is never answered."""
+
+    method: str
+    params: Raw | UnsetType = UNSET
+
+
+class Response(Struct, frozen=True, tag_field="jsonrpc", tag="2.0"):
+    """The successful answer to the request `id`."""
+
+    id: RequestId
+    result: Raw
+
+
+class ErrorObject(Struct, frozen=True):
+    """The `error` member of a failed answer."""
+
+    code: int
+    message: str
+    data: Raw | UnsetType = UNSET
+
+
+class ErrorResponse(Struct, frozen=True, tag_field="jsonrpc", tag="2.0"):
+    """The failed answer to the request `id`.
+
+    Where the id of the request could not be read, `id` is absent (UNSET) or
+    null (None), as the protocol era demands.
+    """
+
+    error: ErrorObject
+    id: RequestId | UnsetType | None = UNSET
+
+
+class Progress(Struct, frozen=True):
+    """A run of progress notifications of one token, in order; never empty."""
+
+    token: ProgressToken
+    updates: list[Update]
+
+
+class Batch(Struct, frozen=True):
+    """A JSON-RPC batch, which only 2025-03-26 knows; never empty."""
+
+    frames: list[Request | Notification | Response | ErrorResponse | Malformed]
+
+
+class Malformed(Struct, frozen=True):
+    """Input that is no frame: what is wrong with it, and the id if it could be read.
+
+    `lost` says that a message was there which this side could not keep.
+    """
+
+    code: int
+    reason: str
+    id: RequestId | UnsetType = UNSET
+    lost: bool = False
+
+
+OutFrame: TypeAlias = Request | Notification | Response | ErrorResponse | Progress | Batch
+InFrame: TypeAlias = OutFrame | Malformed

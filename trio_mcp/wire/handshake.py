@@ -1,0 +1,196 @@
+"""How a server learns which era a request belongs to (MCP versioning).
+
+Owns the legacy handshake as a state table and the reading of the modern
+per-request `_meta`. A request that carries a modern `_meta` is served
+statelessly whatever the handshake says; everything else needs `initialize`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from trio_mcp.wire.eras import ERAS, LATEST_LEGACY, Era
+from trio_mcp.wire.errors import (
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    UNSUPPORTED_PROTOCOL_VERSION,
+    ProtocolError,
+)
+from trio_mcp.wire.frames import ProgressToken, Request
+from trio_mcp.wire.messages import (
+    LOGGING_LEVELS,
+    META_CLIENT_CAPABILITIES,
+    META_CLIENT_INFO,
+    META_LOG_LEVEL,
+    META_PROGRESS_TOKEN,
+    META_PROTOCOL_VERSION,
+    Implementation,
+    InitializeParams,
+    LoggingLevel,
+    Params,
+)
+
+
+class Handshake(enum.Enum):
+    """Where a legacy session stands."""
+
+    AWAITED = "awaiting initialize"
+    ANSWERED = "initialize answered"
+    READY = "ready"
+
+
+_MOVES: Final[Mapping[tuple[Handshake, str], Handshake]] = {
+    (Handshake.AWAITED, "initialize"): Handshake.ANSWERED,
+    (Handshake.ANSWERED, "notifications/initialized"): Handshake.READY,
+}
+_BEFORE_HANDSHAKE: Final = frozenset({"initialize", "ping"})
+
+
+@attrs.frozen
+class RequestMeta:
+    """What a request says of itself and its sender.
+
+    `progress_token` is UNSET where the client wants no progress: 0 and "" are
+    tokens. `log_level` is the least level that this one request wants, or None.
+    """
+
+    progress_token: ProgressToken | UnsetType = UNSET
+    client_info: Implementation | None = None
+    client_capabilities: Mapping[str, Any] = attrs.field(factory=dict)
+    log_level: LoggingLevel | None = None
+    values: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Classified:
+    """A request that is fit to be handled: its era, its typed parameters, its meta."""
+
+    era: Era
+    params: Params
+    meta: RequestMeta
+
+
+class ServerHandshake:
+    """Classifies the requests of one connection and follows its handshake."""
+
+    def __init__(self) -> None:
+        self.state = Handshake.AWAITED
+        self._era: Era | None = None
+        self._client_info: Implementation | None = None
+        self._client_capabilities: Mapping[str, Any] = {}
+
+    @property
+    def era(self) -> Era | None:
+        """The era that `initialize` settled, or None before it."""
+        return self._era
+
+    def classify(self, request: Request) -> Classified:
+        """Tell how `request` is to be served; raises ProtocolError with the answer it deserves."""
+        values = _read_meta(request)
+        if META_PROTOCOL_VERSION in values:
+            era, meta = _read_modern(values)
+        else:
+            era, meta = self._read_legacy(request.method, values)
+        params_type = era.requests.get(request.method)
+        if params_type is None:
+            raise ProtocolError(
+                METHOD_NOT_FOUND, f"method {request.method!r} does not exist in {era.version}"
+            )
+        return Classified(era, decode_params(request, params_type), meta)
+
+    def initialize(self, params: InitializeParams) -> Era:
+        """Settle the era of the session (MCP lifecycle, "Version Negotiation")."""
+        moved = _MOVES.get((self.state, "initialize"))
+        if moved is None:
+            raise ProtocolError(INVALID_REQUEST, f"initialize is not legal here: {self.state.value}")
+        asked = ERAS.get(params.protocol_version)
+        era = LATEST_LEGACY if asked is None or asked.modern else asked
+        self.state, self._era = moved, era
+        self._client_info, self._client_capabilities = params.client_info, params.capabilities
+        return era
+
+    def notified(self, method: str) -> None:
+        """Follow a notification; one that is not legal here changes nothing."""
+        self.state = _MOVES.get((self.state, method), self.state)
+
+    def _read_legacy(self, method: str, values: Mapping[str, Any]) -> tuple[Era, RequestMeta]:
+        era = self._era
+        if era is None:
+            if method not in _BEFORE_HANDSHAKE:
+                raise ProtocolError(
+                    INVALID_PARAMS,
+                    f"{method!r} needs {META_PROTOCOL_VERSION!r} in its _meta, or initialize first",
+                )
+            era = LATEST_LEGACY
+        return era, RequestMeta(
+            _read_token(values), self._client_info, self._client_capabilities, None, values
+        )
+
+
+class _MetaOnly(msgspec.Struct):
+    meta: dict[str, Any] | UnsetType = msgspec.field(name="_meta", default=UNSET)
+
+
+_meta_decoder = msgspec.json.Decoder(_MetaOnly)
+
+
+def decode_params(request: Request, params_type: type[Params]) -> Params:
+    """Decode the parameters of `request`; raises ProtocolError (-32602) that names the path."""
+    raw = b"{}" if request.params is UNSET else request.params
+    try:
+        return msgspec.json.decode(raw, type=params_type)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ProtocolError(INVALID_PARAMS, f"parameters of {request.method!r}: {error}") from None
+
+
+def _read_meta(request: Request) -> Mapping[str, Any]:
+    if request.params is UNSET:
+        return {}
+    try:
+        meta = _meta_decoder.decode(request.params).meta
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ProtocolError(INVALID_PARAMS, f"parameters of {request.method!r}: {error}") from None
+    return {} if meta is UNSET else meta
+
+
+def _read_token(values: Mapping[str, Any]) -> ProgressToken | UnsetType:
+    if META_PROGRESS_TOKEN not in values:
+        return UNSET
+    token = values[META_PROGRESS_TOKEN]
+    if type(token) is int or type(token) is str:
+        return token
+    raise ProtocolError(INVALID_PARAMS, "_meta.progressToken must be a string or an integer")
+
+
+def _read_modern(values: Mapping[str, Any]) -> tuple[Era, RequestMeta]:
+    version = values[META_PROTOCOL_VERSION]
+    if type(version) is not str:
+        raise ProtocolError(INVALID_PARAMS, f"_meta {META_PROTOCOL_VERSION!r} must be a string")
+    era = ERAS.get(version)
+    if era is None or not era.modern:
+        raise ProtocolError(
+            UNSUPPORTED_PROTOCOL_VERSION,
+            "Unsupported protocol version",
+            {"supported": list(ERAS), "requested": version},
+        )
+    capabilities = values.get(META_CLIENT_CAPABILITIES)
+    if not isinstance(capabilities, dict):
+        raise ProtocolError(INVALID_PARAMS, f"_meta needs {META_CLIENT_CAPABILITIES!r}, an object")
+    level = values.get(META_LOG_LEVEL)
+    if level is not None and level not in LOGGING_LEVELS:
+        raise ProtocolError(
+            INVALID_PARAMS, f"_meta {META_LOG_LEVEL!r} must be one of {', '.join(LOGGING_LEVELS)}"
+        )
+    info = values.get(META_CLIENT_INFO)
+    try:
+        client = None if info is None else msgspec.convert(info, Implementation)
+    except msgspec.ValidationError as error:
+        raise ProtocolError(INVALID_PARAMS, f"_meta {META_CLIENT_INFO!r}: {error}") from None
+    return era, RequestMeta(_read_token(values), client, capabilities, level, values)

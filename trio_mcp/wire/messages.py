@@ -1,0 +1,157 @@
+"""The parameters and results of each method, as they stand on the wire.
+
+Owns field names and shapes (schema/<revision>/schema.ts). Which era has which
+method is in `eras`. Results are mutable until they are sent, because an era
+stamps them on their way out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, TypeAlias
+
+from msgspec import UNSET, Raw, Struct, UnsetType, field
+
+from trio_mcp.wire.content import ContentBlock, Icon
+from trio_mcp.wire.frames import RequestId
+
+LoggingLevel: TypeAlias = Literal[
+    "debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"
+]
+LOGGING_LEVELS: Final[tuple[LoggingLevel, ...]] = (
+    "debug",
+    "info",
+    "notice",
+    "warning",
+    "error",
+    "critical",
+    "alert",
+    "emergency",
+)
+
+META_PROGRESS_TOKEN: Final = "progressToken"
+META_PROTOCOL_VERSION: Final = "io.modelcontextprotocol/protocolVersion"
+META_CLIENT_INFO: Final = "io.modelcontextprotocol/clientInfo"
+META_CLIENT_CAPABILITIES: Final = "io.modelcontextprotocol/clientCapabilities"
+META_LOG_LEVEL: Final = "io.modelcontextprotocol/logLevel"
+META_SERVER_INFO: Final = "io.modelcontextprotocol/serverInfo"
+META_WRAPPED: Final = "io.github.trio-mcp/wrapped"
+"""Marks a structured result whose value stands alone under "result"."""
+
+
+class Implementation(Struct, rename="camel", omit_defaults=True, kw_only=True, frozen=True):
+    """Name and version of a client or server; self-reported, for display only."""
+
+    name: str
+    version: str
+    title: str | None = None
+    description: str | None = None
+    website_url: str | None = None
+    icons: list[Icon] | None = None
+
+
+class Params(Struct, rename="camel", omit_defaults=True, kw_only=True):
+    """What all parameters have: `_meta`."""
+
+    meta: dict[str, Any] | UnsetType = field(name="_meta", default=UNSET)
+
+
+class InitializeParams(Params, kw_only=True):
+    protocol_version: str
+    capabilities: dict[str, Any]
+    client_info: Implementation
+
+
+class ListParams(Params, kw_only=True):
+    cursor: str | None = None
+
+
+class CallToolParams(Params, kw_only=True):
+    name: str
+    arguments: Raw | UnsetType = UNSET
+
+
+class SetLevelParams(Params, kw_only=True):
+    level: LoggingLevel
+
+
+class CancelledParams(Params, kw_only=True):
+    request_id: RequestId
+    reason: str | None = None
+
+
+class LogParams(Params, kw_only=True):
+    level: LoggingLevel
+    data: Raw
+    logger: str | None = None
+
+
+class Result(Struct, rename="camel", omit_defaults=True, kw_only=True):
+    """What all results have: `_meta`, and `resultType` on the modern wire."""
+
+    result_type: str | None = None
+    meta: dict[str, Any] | None = field(name="_meta", default=None)
+
+
+class EmptyResult(Result, kw_only=True):
+    pass
+
+
+class CacheableResult(Result, kw_only=True):
+    """A result that the modern wire lets clients cache; `ttl_ms` in milliseconds."""
+
+    ttl_ms: int | None = None
+    cache_scope: Literal["public", "private"] | None = None
+
+
+class InitializeResult(Result, kw_only=True):
+    protocol_version: str
+    capabilities: dict[str, Any]
+    server_info: Implementation
+    instructions: str | None = None
+
+
+class DiscoverResult(CacheableResult, kw_only=True):
+    supported_versions: list[str]
+    capabilities: dict[str, Any]
+    instructions: str | None = None
+
+
+class ToolAnnotations(Struct, rename="camel", omit_defaults=True, kw_only=True, frozen=True):
+    """Hints about a tool's behaviour; a client must not trust them (MCP tools)."""
+
+    title: str | None = None
+    read_only_hint: bool | None = None
+    destructive_hint: bool | None = None
+    idempotent_hint: bool | None = None
+    open_world_hint: bool | None = None
+
+
+class Tool(Struct, rename="camel", omit_defaults=True, kw_only=True):
+    """A tool as it is listed; schemas are JSON Schema 2020-12 objects."""
+
+    name: str
+    title: str | None = None
+    description: str | None = None
+    input_schema: dict[str, Any]
+    output_schema: dict[str, Any] | None = None
+    annotations: ToolAnnotations | None = None
+    icons: list[Icon] | None = None
+    meta: dict[str, Any] | None = field(name="_meta", default=None)
+
+
+class ListToolsResult(CacheableResult, kw_only=True):
+    tools: list[Tool]
+    next_cursor: str | None = None
+
+
+class CallToolResult(Result, kw_only=True):
+    content: list[ContentBlock]
+    structured_content: Any = UNSET
+    is_error: bool = False
+
+
+class VersionErrorData(Struct, frozen=True):
+    """`data` of an UnsupportedProtocolVersion error."""
+
+    supported: list[str]
+    requested: str
