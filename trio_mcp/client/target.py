@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import trio
@@ -27,24 +27,30 @@ class Servable(Protocol):
         """Serve one connection until the peer closes it."""
 
 
-Target: TypeAlias = Servable | str | os.PathLike[str] | Sequence[str]
-"""A server in this process, the path of a Python file, or a command and its arguments."""
+@runtime_checkable
+class Connector(Protocol):
+    """A way to a server that the caller made, for example over a socket of its own."""
+
+    def open_transport(self, settings: ClientSettings) -> AbstractAsyncContextManager[FrameTransport]:
+        """Connect for as long as the block lasts."""
 
 
-@asynccontextmanager
-async def open_target(target: Target, settings: ClientSettings) -> AsyncIterator[FrameTransport]:
-    """Connect to `target`; checkpoints. Raises TypeError or ValueError for what is no target."""
+Target: TypeAlias = Servable | Connector | str | os.PathLike[str] | Sequence[str]
+"""A server in this process, the path of a Python file, a command and its arguments, or a connector."""
+
+
+def open_target(target: Target, settings: ClientSettings) -> AbstractAsyncContextManager[FrameTransport]:
+    """Connect to `target`; raises TypeError, ValueError or FileNotFoundError for what is no target."""
+    if isinstance(target, Connector):
+        return target.open_transport(settings)
     if isinstance(target, Servable):
-        async with _open_memory(target) as transport:
-            yield transport
-        return
+        return open_served(target, *memory_pair())
     # Imported here: only clients of a subprocess need it.
     from trio_mcp.transports.process import open_process_transport
 
-    async with open_process_transport(
+    return open_process_transport(
         read_command(target), max_frame_bytes=settings.max_frame_bytes, grace=settings.shutdown_grace
-    ) as process:
-        yield process
+    )
 
 
 def read_command(target: str | os.PathLike[str] | Sequence[str]) -> list[str]:
@@ -62,8 +68,10 @@ def read_command(target: str | os.PathLike[str] | Sequence[str]) -> list[str]:
 
 
 @asynccontextmanager
-async def _open_memory(server: Servable) -> AsyncIterator[FrameTransport]:
-    ours, theirs = memory_pair()
+async def open_served(
+    server: Servable, ours: FrameTransport, theirs: FrameTransport
+) -> AsyncIterator[FrameTransport]:
+    """Serve `theirs` for as long as the block lasts, then close `ours` and wait for the server."""
     async with open_lone_nursery() as nursery:
         nursery.start_soon(server.serve, theirs)
         try:

@@ -8,15 +8,13 @@ Knows nothing of signatures or schemas.
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Mapping, Sequence, Set, ValuesView
+from collections.abc import Mapping, Sequence, Set, ValuesView
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import msgspec
 
 PATHS: frozenset[type] = frozenset({Path, PurePath, PurePosixPath, PureWindowsPath, type(Path())})
-
-_T = TypeVar("_T")
 
 
 class _AcceptsEverything(type):
@@ -33,7 +31,7 @@ class StandIn(metaclass=_AcceptsEverything):
     parts: ClassVar[tuple[Any, ...]] = ()
 
     @classmethod
-    def structure(cls, value: Any) -> Any:
+    def structure(cls, value: Any, conversion: Conversion) -> Any:
         """The Python value of a JSON value; raises ValueError or TypeError."""
         raise NotImplementedError
 
@@ -43,22 +41,69 @@ class StandIn(metaclass=_AcceptsEverything):
         raise NotImplementedError
 
 
+class Conversion:
+    """One conversion of a JSON value, which remembers what its stand-ins made of each part.
+
+    A union tries its members one after the other, and each may hold the same
+    union: without a memory, the work would double with every level of nesting.
+    """
+
+    __slots__ = ("_results",)
+
+    def __init__(self) -> None:
+        # The value is kept with its result, so that its id is not given to another.
+        self._results: dict[tuple[int, type], tuple[Any, Any]] = {}
+
+    def convert(self, value: Any, form: Any) -> Any:
+        """`value` (from JSON) as `form`, without any coercion; raises ValueError or TypeError."""
+        return msgspec.convert(value, form, strict=True, str_keys=True, dec_hook=self.structure)
+
+    def structure(self, form: type, value: Any) -> Any:
+        """msgspec's `dec_hook`, for parts of the value."""
+        if not issubclass(form, StandIn):
+            return _path(form, value)
+        key = (id(value), form)
+        if key not in self._results:
+            try:
+                result = form.structure(value, self)
+            except (ValueError, TypeError) as error:
+                result = _Failure(error)
+            self._results[key] = (value, result)
+        result = self._results[key][1]
+        if isinstance(result, _Failure):
+            raise result.error.with_traceback(None)
+        return result
+
+
+class _Failure:
+    __slots__ = ("error",)
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _path(form: Any, value: Any) -> Any:
+    if not isinstance(value, str):
+        raise TypeError(f"expected path, got {json_name(value)}")
+    return form(value)
+
+
+def convert(value: Any, form: Any) -> Any:
+    """`value` (from JSON) as `form`, without any coercion; raises ValueError or TypeError."""
+    return Conversion().convert(value, form)
+
+
+def decode_custom(form: type, value: Any) -> Any:
+    """msgspec's `dec_hook`, where a conversion begins."""
+    return Conversion().structure(form, value)
+
+
 class UnencodableError(TypeError):
     """JSON has no form for `value`."""
 
     def __init__(self, value: object) -> None:
         super().__init__(f"{type(value).__name__} has no JSON form")
         self.value = value
-
-
-def decode_custom(form: type, value: Any) -> Any:
-    """msgspec's `dec_hook`."""
-    if issubclass(form, StandIn):
-        return form.structure(value)
-    if not isinstance(value, str):
-        raise TypeError(f"expected path, got {json_name(value)}")
-    path: Callable[[str], PurePath] = form
-    return path(value)
 
 
 def encode_custom(value: Any) -> Any:
@@ -82,11 +127,6 @@ def encode_custom(value: Any) -> Any:
 def to_json_value(value: Any) -> Any:
     """JSON-ready builtins; raises TypeError, ValueError or RecursionError."""
     return msgspec.to_builtins(value, str_keys=True, enc_hook=encode_custom)
-
-
-def convert(value: Any, form: type[_T] | Any) -> _T | Any:
-    """`value` (from JSON) as `form`, without any coercion; raises ValueError or TypeError."""
-    return msgspec.convert(value, form, strict=True, str_keys=True, dec_hook=decode_custom)
 
 
 def json_name(value: Any) -> str:

@@ -75,10 +75,14 @@ def _without_sections(lines: list[str]) -> list[str]:
     number = 0
     while number < len(lines):
         end = _section_end(lines, number)
-        if end == number:
+        if end > number:
+            number = end
+            # The blank line before the section now separates what is around it.
+            while number < len(lines) and not lines[number].strip() and not (kept and kept[-1].strip()):
+                number += 1
+        else:
             kept.append(lines[number])
-            end += 1
-        number = end
+            number += 1
     return kept
 
 

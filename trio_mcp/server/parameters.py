@@ -23,6 +23,9 @@ from trio_mcp.server.problems import find_problem
 from trio_mcp.server.schema import ARGUMENT_FORMS, describe_default, describe_forms, with_definitions
 from trio_mcp.server.signatures import Parameter, name_function, read_function_parameters
 
+# A peer must not be able to make an answer much longer than its question.
+_MOST_PROBLEMS = 20
+
 
 @attrs.frozen(eq=False)
 class Parameters:
@@ -51,7 +54,10 @@ class Parameters:
             raise ArgumentError("the arguments are nested too deeply") from None
         except (ValueError, TypeError) as error:
             problems = list(self._problems(text)) or [str(error)]
-            raise ArgumentError("; ".join(problems)) from None
+            shown = problems[:_MOST_PROBLEMS]
+            if len(problems) > len(shown):
+                shown.append(f"and {len(problems) - len(shown)} more")
+            raise ArgumentError("; ".join(shown)) from None
         values = ((name, getattr(given, name)) for name in self._forms)
         return {name: value for name, value in values if value is not msgspec.UNSET}
 
@@ -93,7 +99,7 @@ def read_parameters(function: Callable[..., Any], context_type: type) -> Paramet
     forms = {p.name: _form(p, rewriter, tool) for p in parameters}
     required = frozenset(p.name for p in parameters if p.required)
     return Parameters(
-        schema=_schema(parameters, read_docstring(function).parameters, tool),
+        schema=_schema(parameters, forms, read_docstring(function).parameters, tool),
         context_name=contexts[0] if contexts else None,
         forms=forms,
         required=required,
@@ -118,7 +124,19 @@ def _decoder(forms: Mapping[str, Any], required: frozenset[str]) -> msgspec.json
     return msgspec.json.Decoder(arguments, dec_hook=decode_custom)
 
 
-def _schema(parameters: Sequence[Parameter], descriptions: Mapping[str, str], tool: str) -> dict[str, Any]:
+def _describe_default(parameter: Parameter, form: Any) -> dict[str, Any]:
+    """The default as a member of a schema, if a caller may also give it."""
+    described = describe_default(parameter.default)
+    try:
+        convert(described.get("default"), form)
+    except (ValueError, TypeError):
+        return {}
+    return described
+
+
+def _schema(
+    parameters: Sequence[Parameter], given: Mapping[str, Any], descriptions: Mapping[str, str], tool: str
+) -> dict[str, Any]:
     rewriter = FormRewriter(describing=True, substitutes=ARGUMENT_FORMS)
     try:
         forms = [rewriter.rewrite(parameter.annotation) for parameter in parameters]
@@ -130,7 +148,7 @@ def _schema(parameters: Sequence[Parameter], descriptions: Mapping[str, str], to
         if parameter.name in descriptions:
             schema.setdefault("description", descriptions[parameter.name])
         if not parameter.required:
-            schema |= describe_default(parameter.default)
+            schema |= _describe_default(parameter, given[parameter.name])
         properties[parameter.name] = schema
     whole: dict[str, Any] = {"type": "object", "properties": properties}
     required = [parameter.name for parameter in parameters if parameter.required]

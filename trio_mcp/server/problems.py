@@ -24,8 +24,6 @@ _OPENINGS = {
     "Object contains unknown field ": "unexpected field ",
     "Invalid enum value ": "not an allowed value: ",
 }
-# A mapping with more keys than this is not searched for the bad one.
-_MOST_KEYS = 10_000
 
 
 class NoAlternativeError(ValueError):
@@ -45,13 +43,8 @@ class Problem:
 
     def told(self, base: str = "") -> str:
         """One line such as `items[0].count: expected int, got str`; `base` is the path so far."""
-        where = base + "".join(map(_step_text, self.steps)) if base else self.where
+        where = (base + "".join(map(_step_text, self.steps))).removeprefix(".")
         return f"{where}: {self.message}" if where else self.message
-
-    @property
-    def where(self) -> str:
-        """The path alone, such as `items[0].count`; empty for the value itself."""
-        return "".join(map(_step_text, self.steps)).removeprefix(".")
 
 
 @attrs.frozen
@@ -105,45 +98,52 @@ def _plain(message: str) -> str:
 def find_problem(value: Any, convert: Callable[[Any], object], error: BaseException) -> Problem:
     """The problem of `error`, which `convert(value)` raised, with the keys of mappings named.
 
-    msgspec writes `[...]` for a mapping's key. Converting again with one key at
-    a time tells which one it was; errors are rare enough for that.
+    msgspec writes `[...]` for a mapping's key. Converting again with half of the
+    keys, and half of those, tells which one it was; errors are rare enough for that.
     """
     problem = read_problem(error)
     while None in problem.steps:
         at = problem.steps.index(None)
-        for key, smaller in _one_key_each(value, problem.steps[:at]):
-            try:
-                convert(smaller)
-            except (ValueError, TypeError) as again:
-                found = read_problem(again)
-                if found.message == problem.message and found.steps[at + 1 :] == problem.steps[at + 1 :]:
-                    value = smaller
-                    problem = attrs.evolve(
-                        problem, steps=(*problem.steps[:at], Key(key), *problem.steps[at + 1 :])
-                    )
-                    break
-        else:
+        key = _find_key(value, problem, at, convert)
+        if key is None:
             break
+        problem = Problem((*problem.steps[:at], key, *problem.steps[at + 1 :]), problem.message)
     return problem
 
 
-def _one_key_each(value: Any, steps: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-    """`value` with the mapping at `steps` cut down to each one of its items."""
+def _find_key(value: Any, problem: Problem, at: int, convert: Callable[[Any], object]) -> Key | None:
+    steps = problem.steps[:at]
+
+    def fails(some: Sequence[Any]) -> bool:
+        try:
+            convert(_replaced(value, steps, {key: mapping[key] for key in some}))
+        except (ValueError, TypeError) as error:
+            found = read_problem(error)
+            return found.message == problem.message and found.steps[at + 1 :] == problem.steps[at + 1 :]
+        return False
+
+    mapping = value
+    for step in steps:
+        try:
+            mapping = mapping[step.key if isinstance(step, Key) else step]
+        except (LookupError, TypeError):
+            return None
+    keys = list(mapping) if isinstance(mapping, Mapping) else []
+    while len(keys) > 1:
+        half = len(keys) // 2
+        keys = keys[:half] if fails(keys[:half]) else keys[half:]
+    return Key(keys[0]) if keys and fails(keys) else None
+
+
+def _replaced(value: Any, steps: Sequence[Any], new: Any) -> Any:
+    """A copy of `value` with `new` at `steps`."""
     if not steps:
-        if isinstance(value, Mapping) and len(value) <= _MOST_KEYS:
-            for key, item in value.items():
-                yield key, {key: item}
-        return
+        return new
     step = steps[0].key if isinstance(steps[0], Key) else steps[0]
-    try:
-        inside = value[step]
-    except (LookupError, TypeError):
-        return
-    for key, smaller in _one_key_each(inside, steps[1:]):
-        if isinstance(value, Mapping):
-            yield key, {**value, step: smaller}
-        else:
-            yield key, [*value[:step], smaller, *value[step + 1 :]]
+    inside = _replaced(value[step], steps[1:], new)
+    if isinstance(value, Mapping):
+        return {**value, step: inside}
+    return [*value[:step], inside, *value[step + 1 :]]
 
 
 def name_form(form: Any) -> str:

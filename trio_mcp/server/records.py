@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final, NotRequired, Required, TypeVar
 import attrs
 import msgspec
 
-from trio_mcp.server.conversion import StandIn, convert
+from trio_mcp.server.conversion import Conversion, StandIn
 from trio_mcp.server.definition_errors import UnsupportedFormError
 
 _QUALIFIERS = {Required, NotRequired, Final, getattr(typing, "ReadOnly", Final)}
@@ -196,8 +196,8 @@ class RecordStandIn(StandIn):
     builds: ClassVar[bool] = True
 
     @classmethod
-    def structure(cls, value: Any) -> Any:
-        shadow = convert(value, cls.shadow)
+    def structure(cls, value: Any, conversion: Conversion) -> Any:
+        shadow = conversion.convert(value, cls.shadow)
         if not cls.builds:
             return shadow
         values = zip(cls.record.fields, shadow.__struct_fields__, strict=True)

@@ -34,8 +34,8 @@ _MIME_TYPES: Final = {
 }
 
 
-def _mime_type(kind: str, format: str) -> str:
-    return _MIME_TYPES.get(format.lower(), f"{kind}/{format.lower()}")
+def _mime_type(kind: str, extension: str) -> str:
+    return _MIME_TYPES.get(extension.lower(), f"{kind}/{extension.lower()}")
 
 
 def _read_bytes(source: bytes | Path) -> bytes:

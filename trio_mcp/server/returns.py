@@ -57,7 +57,7 @@ class Returns:
         check = functools.partial(convert, form=self._form)
         try:
             check(built)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             problem = find_problem(built, check, error)
             raise ReturnError(f"returned value does not match its annotation: {problem.told()}") from error
         return built

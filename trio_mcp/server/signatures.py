@@ -99,7 +99,7 @@ def _bound_names(function: Function) -> set[str]:
 def documented(function: Function) -> list[Any]:
     """The objects whose docstring may describe `function`, the nearest first."""
     bare = _unbound(function)
-    if isinstance(bare, types.FunctionType | types.MethodType | type):
+    if inspect.isroutine(bare) or isinstance(bare, type):
         return [bare]
     return [type(bare).__call__, type(bare)]
 

@@ -1,6 +1,6 @@
 """Unions that msgspec refuses: the first member, in declared order, that accepts the value.
 
-Owns the cattrs converter, which decides for unions and hands everything else to
+Owns the cattrs converter, which decides for unions and hands their members to
 msgspec, strictly. Knows nothing of schemas except how alternatives are written.
 """
 
@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trio_mcp.server.conversion import StandIn, convert
+import attrs
+
+from trio_mcp.server.conversion import Conversion, StandIn
 from trio_mcp.server.problems import NoAlternativeError, find_problem, name_form
 
 if TYPE_CHECKING:
     from cattrs import Converter
+
+
+# A longer list of reasons is left out: in nested unions, it would grow with every level.
+_LONGEST_REASONS = 400
 
 
 class UnionStandIn(StandIn):
@@ -23,8 +30,8 @@ class UnionStandIn(StandIn):
     names: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
-    def structure(cls, value: Any) -> Any:
-        return union_converter().structure(value, cls)
+    def structure(cls, value: Any, conversion: Conversion) -> Any:
+        return union_converter().structure(_Visit(value, conversion), cls)
 
     @classmethod
     def describe(cls, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -37,32 +44,49 @@ def stand_in_for_union(members: Sequence[Any], forms: Sequence[Any]) -> type[Uni
     return type(" | ".join(names), (UnionStandIn,), {"parts": tuple(forms), "names": names})
 
 
+@attrs.frozen
+class _Visit:
+    """What cattrs passes on: a value, and the conversion that it is part of."""
+
+    value: Any
+    conversion: Conversion
+
+
 @functools.cache
 def union_converter() -> Converter:
-    """The converter for members of unions; made when the first signature needs it."""
+    """The converter for unions and their members; made when the first signature needs it."""
     # Imported here because it takes longer than all the rest of a server, and few tools need it.
     import cattrs
 
     converter = cattrs.Converter()
-    converter.register_structure_hook_func(lambda form: True, convert)
+    converter.register_structure_hook_func(lambda form: True, _convert)
     # cattrs looks these up before any predicate, and would coerce: int("3").
-    for scalar in (str, bytes, int, float):
-        converter.register_structure_hook(scalar, convert)
+    for scalar in (str, bytes, int, float, Path):
+        converter.register_structure_hook(scalar, _convert)
     converter.register_structure_hook_func(_is_union, _first_match)
     return converter
+
+
+def _convert(visit: _Visit, form: Any) -> Any:
+    return visit.conversion.convert(visit.value, form)
 
 
 def _is_union(form: Any) -> bool:
     return isinstance(form, type) and issubclass(form, UnionStandIn)
 
 
-def _first_match(value: Any, union: type[UnionStandIn]) -> Any:
+def _first_match(visit: _Visit, union: type[UnionStandIn]) -> Any:
     converter = union_converter()
-    reasons = []
-    for name, member in zip(union.names, union.parts, strict=True):
+    errors: list[Exception] = []
+    for member in union.parts:
         try:
-            return converter.structure(value, member)
+            return converter.structure(visit, member)
         except (ValueError, TypeError) as error:
-            problem = find_problem(value, functools.partial(convert, form=member), error)
-            reasons.append(f"{name}: {problem.told()}")
-    raise NoAlternativeError(f"expected {' or '.join(union.names)} ({'; '.join(reasons)})")
+            errors.append(error)
+    reasons = []
+    for name, member, failure in zip(union.names, union.parts, errors, strict=True):
+        problem = find_problem(visit.value, functools.partial(visit.conversion.convert, form=member), failure)
+        reasons.append(f"{name}: {problem.told()}")
+    message = f"expected {' or '.join(union.names)}"
+    details = "; ".join(reasons)
+    raise NoAlternativeError(f"{message} ({details})" if len(details) <= _LONGEST_REASONS else message)

@@ -1,0 +1,29 @@
+"""Helpers for testing servers and clients: pipes, a wire recorder, transports with faults.
+
+Owns the list of public names. Nothing here is imported by the package itself.
+"""
+
+from trio_mcp.testing.checks import assert_progress
+from trio_mcp.testing.connectors import PipeConnector, pipe_streams
+from trio_mcp.testing.faults import (
+    DroppingTransport,
+    LockstepTransport,
+    SlowTransport,
+    StalledTransport,
+    closing_at_byte,
+)
+from trio_mcp.testing.recorder import WireRecorder
+from trio_mcp.transports.memory import memory_pair
+
+__all__ = [
+    "DroppingTransport",
+    "LockstepTransport",
+    "PipeConnector",
+    "SlowTransport",
+    "StalledTransport",
+    "WireRecorder",
+    "assert_progress",
+    "closing_at_byte",
+    "memory_pair",
+    "pipe_streams",
+]

@@ -22,7 +22,7 @@ REAP_SECONDS: Final = 5.0
 """What a killed process may need to be gone: long for a busy machine, short for a dead disk."""
 
 POLL_SECONDS: Final = 0.02
-"""How often to look whether a process group is empty, which nothing tells."""
+"""How often to look whether a process group has become empty."""
 
 _KILL: Final = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows knows only one way to end
 
@@ -134,7 +134,7 @@ async def _has_ended(process: trio.Process, seconds: float) -> bool:
         # the server behind a wrapper script, counts as the server.
         await _discard(process.stdout)
         await process.wait()
-        while _signal(process, 0):
+        while _signal(process, 0):  # noqa: ASYNC110  # nothing tells when a group becomes empty
             await trio.sleep(POLL_SECONDS)
     return not scope.cancelled_caught
 

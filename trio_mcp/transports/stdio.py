@@ -46,9 +46,7 @@ def _require_open_streams() -> None:
         # Python has None for what was closed when it started; the descriptor itself may by now
         # belong to any other file.
         if stream is None:
-            raise RuntimeError(
-                f"this process was started with {name} closed; serving over stdio needs it open"
-            )
+            raise RuntimeError(f"{name} was closed when this process started; serving over stdio needs it")
 
 
 @contextmanager

@@ -1,0 +1,40 @@
+"""The transports and eras that every behaviour is shown over."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import attrs
+import pytest
+
+from trio_mcp import Client, Server, open_client
+from trio_mcp.testing import PipeConnector, WireRecorder
+
+MODERN, LEGACY = "2026-07-28", "2025-11-25"
+
+
+@attrs.frozen
+class Wire:
+    """One transport and one era."""
+
+    transport: str
+    protocol: str
+
+    def target(self, server: Server) -> Server | PipeConnector:
+        return server if self.transport == "memory" else PipeConnector(server)
+
+    def recorder(self, server: Server) -> WireRecorder:
+        return WireRecorder(self.target(server))
+
+    def open(self, server: Server | WireRecorder, **options: Any) -> AbstractAsyncContextManager[Client]:
+        target = server if isinstance(server, WireRecorder) else self.target(server)
+        return open_client(target, protocol=self.protocol, **options)
+
+
+@pytest.fixture(
+    params=[Wire(transport, protocol) for transport in ("memory", "stdio") for protocol in (MODERN, LEGACY)],
+    ids=lambda wire: f"{wire.transport}-{wire.protocol}",
+)
+def wire(request: pytest.FixtureRequest) -> Wire:
+    return request.param

@@ -1,0 +1,74 @@
+"""What really travelled between a client and a server.
+
+Owns the record; changes nothing and delays nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import msgspec
+
+from trio_mcp.client.settings import ClientSettings
+from trio_mcp.client.target import Target, open_target
+from trio_mcp.runtime.transport import FrameTransport
+from trio_mcp.wire.codec import encode_messages
+from trio_mcp.wire.frames import InFrame, Malformed, OutFrame
+
+
+@attrs.define
+class WireRecorder:
+    """A connector that records what passes between a client and `target`.
+
+    `received` holds what the client received, write by write of the server as far
+    as the transport keeps writes apart; `sent` what it sent.
+    """
+
+    target: Target
+    sent: list[Sequence[OutFrame]] = attrs.field(factory=list)
+    received: list[Sequence[InFrame]] = attrs.field(factory=list)
+
+    @asynccontextmanager
+    async def open_transport(self, settings: ClientSettings) -> AsyncIterator[FrameTransport]:
+        """Connect to the target."""
+        async with open_target(self.target, settings) as transport:
+            yield _RecordingTransport(transport, self)
+
+    def sent_messages(self, method: str | None = None) -> list[Any]:
+        """The JSON messages that the client sent, or those of one method."""
+        return _messages(self.sent, method)
+
+    def received_messages(self, method: str | None = None) -> list[Any]:
+        """The JSON messages that the client received, or those of one method."""
+        return _messages(self.received, method)
+
+
+@attrs.define
+class _RecordingTransport:
+    _inner: FrameTransport
+    _recorder: WireRecorder
+
+    async def send_frames(self, frames: Sequence[OutFrame]) -> None:
+        self._recorder.sent.append(list(frames))
+        await self._inner.send_frames(frames)
+
+    async def receive_frames(self) -> Sequence[InFrame]:
+        frames = await self._inner.receive_frames()
+        self._recorder.received.append(list(frames))
+        return frames
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def _messages(writes: Iterable[Sequence[InFrame]], method: str | None) -> list[Any]:
+    messages = []
+    for frames in writes:
+        for data in encode_messages(frame for frame in frames if not isinstance(frame, Malformed)):
+            message = msgspec.json.decode(data)
+            if method is None or message.get("method") == method:
+                messages.append(message)
+    return messages
