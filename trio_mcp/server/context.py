@@ -90,7 +90,7 @@ class Context:
     def __init__(self, request: ServerRequest) -> None:
         self._request = request
         self._progress = request.progress
-        self._door = ThreadDoor(request.scope)
+        self._door = ThreadDoor(request.outlet)
         self._helper = ProgressHelper(request.progress, self._door)
 
     @property

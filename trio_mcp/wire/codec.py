@@ -203,7 +203,7 @@ def _read_answer(envelope: _Envelope, ident: RequestId | UnsetType) -> InFrame:
         error = _error_decoder.decode(envelope.error)  # type: ignore[arg-type]  # likewise
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
         return Malformed(INVALID_REQUEST, f'member "error" is no error object: {problem}', ident)
-    return ErrorResponse(error, ident)
+    return ErrorResponse(error, None if envelope.id is None else ident)
 
 
 def _read_update(params: _ProgressParams) -> Update:
