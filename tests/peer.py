@@ -56,13 +56,19 @@ class RawPeer:
 
     async def initialize(self, version: str) -> Any:
         """Shake hands the legacy way."""
-        params = {"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
+        params = {
+            "protocolVersion": version,
+            "capabilities": {},
+            "clientInfo": {"name": "raw", "version": "1"},
+        }
         answer = await self.ask({"jsonrpc": "2.0", "id": "init", "method": "initialize", "params": params})
         await self.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
         return answer
 
 
-def call(ident: Any, name: str, *, token: Any = None, modern: bool = True, **arguments: Any) -> dict[str, Any]:
+def call(
+    ident: Any, name: str, *, token: Any = None, modern: bool = True, **arguments: Any
+) -> dict[str, Any]:
     """A tools/call request."""
     meta: dict[str, Any] = dict(MODERN_META) if modern else {}
     if token is not None:

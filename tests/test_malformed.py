@@ -100,7 +100,11 @@ async def test_malformed_message(transport, era, kind):
         ({"method": "initialize", "params": {"_meta": MODERN_META}}, NO_METHOD, "initialize"),
         ({"method": "tools/call", "params": {"_meta": MODERN_META}}, PARAMS, "name"),
         ({"method": "tools/call", "params": {"name": 5, "_meta": MODERN_META}}, PARAMS, "name"),
-        ({"method": "tools/call", "params": {"name": "nope", "_meta": MODERN_META}}, PARAMS, "Unknown tool: nope"),
+        (
+            {"method": "tools/call", "params": {"name": "nope", "_meta": MODERN_META}},
+            PARAMS,
+            "Unknown tool: nope",
+        ),
         ({"method": "tools/list", "params": {"cursor": "x", "_meta": MODERN_META}}, PARAMS, "cursor"),
         ({"method": "tools/list", "params": {"_meta": 5}}, PARAMS, "_meta"),
         ({"method": "initialize", "params": {}}, PARAMS, "protocolVersion"),
@@ -214,7 +218,12 @@ async def test_initialize_twice(transport):
 
 @pytest.mark.parametrize(
     ("asked", "agreed"),
-    [("2024-11-05", "2024-11-05"), ("2025-11-25", "2025-11-25"), ("1999-01-01", "2025-11-25"), ("2026-07-28", "2025-11-25")],
+    [
+        ("2024-11-05", "2024-11-05"),
+        ("2025-11-25", "2025-11-25"),
+        ("1999-01-01", "2025-11-25"),
+        ("2026-07-28", "2025-11-25"),
+    ],
 )
 async def test_initialize_agrees_on_a_legacy_version(transport, asked, agreed):
     async with open_raw(transport, make_server()) as peer:

@@ -20,8 +20,9 @@ from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.target import Target, open_target
 from trio_mcp.errors import CallTimeout, MCPError, RemoteProtocolError, ToolError
 from trio_mcp.runtime.lone import open_lone_nursery
+from trio_mcp.schema.flaws import encode_json
 from trio_mcp.version import __version__
-from trio_mcp.wire.codec import UNENCODABLE, encode_value
+from trio_mcp.wire.codec import UNENCODABLE
 from trio_mcp.wire.frames import ErrorResponse
 from trio_mcp.wire.messages import (
     LOGGING_LEVELS,
@@ -144,7 +145,7 @@ class Client:
         idle, longest = _read_timeouts(idle_timeout, max_timeout)
         handler = as_handler(progress_handler) or self._progress_handler
         try:
-            params = CallToolParams(name=name, arguments=encode_value(dict(arguments or {})))
+            params = CallToolParams(name=name, arguments=encode_json(dict(arguments or {})))
         except UNENCODABLE as error:
             raise ValueError(f"the arguments of tool {name!r} are not JSON: {error}") from None
         raw = await self._request("tools/call", params, handler, idle, longest)

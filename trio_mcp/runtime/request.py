@@ -13,6 +13,7 @@ import trio
 
 from trio_mcp.runtime.outlet import Outlet
 from trio_mcp.runtime.progress import RequestProgress
+from trio_mcp.schema.flaws import encode_json
 from trio_mcp.wire.codec import UNENCODABLE, encode_value
 from trio_mcp.wire.eras import Era
 from trio_mcp.wire.frames import Notification, RequestId
@@ -60,7 +61,7 @@ class ServerRequest:
     def put_log(self, level: LoggingLevel, data: Any, logger: str | None) -> None:
         """Queue a log message behind what is pending of this request (MCP logging)."""
         try:
-            params = encode_value(LogParams(level=level, data=encode_value(data), logger=logger))
+            params = encode_value(LogParams(level=level, data=encode_json(data), logger=logger))
         except UNENCODABLE as error:
             raise ValueError(f"a log message must be JSON: {error}") from None
         self.outlet.put(Notification("notifications/message", params))

@@ -14,7 +14,7 @@ import attrs
 import msgspec
 
 from trio_mcp.errors import ReturnError
-from trio_mcp.server.returns import Returns
+from trio_mcp.schema.returns import Returns
 from trio_mcp.wire.content import (
     AudioContent,
     ContentBlock,
@@ -24,6 +24,9 @@ from trio_mcp.wire.content import (
     TextContent,
 )
 from trio_mcp.wire.messages import META_WRAPPED, CallToolResult
+
+FREE: Final = Returns(None, False, Any)
+"""Any JSON value, for results that say themselves what they are."""
 
 BLOCKS: Final = (TextContent, ImageContent, AudioContent, ResourceLink, EmbeddedResource)
 
@@ -106,7 +109,11 @@ def make_result(value: Any, returns: Returns) -> CallToolResult:
     Raises ReturnError where `value` does not fit the annotation or JSON.
     """
     if isinstance(value, ToolResult):
-        structured = msgspec.UNSET if value.structured_content is None else value.structured_content
+        structured = msgspec.UNSET
+        if value.structured_content is not None:
+            structured = FREE.structure(value.structured_content)
+            if not isinstance(structured, dict):
+                raise ReturnError(f"structured_content must be a JSON object, not {structured!r}")
         return CallToolResult(
             content=[to_block(item) for item in value.content],
             structured_content=structured,

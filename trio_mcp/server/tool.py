@@ -15,11 +15,11 @@ import msgspec
 import trio
 
 from trio_mcp.errors import ToolDefinitionError
+from trio_mcp.schema.docstrings import read_docstring
+from trio_mcp.schema.parameters import Parameters, read_parameters
+from trio_mcp.schema.returns import Returns, read_returns
 from trio_mcp.server.context import Context
-from trio_mcp.server.docstrings import read_docstring
-from trio_mcp.server.parameters import Parameters, read_parameters
 from trio_mcp.server.results import CONTENT_TYPES, make_result
-from trio_mcp.server.returns import Returns, read_returns
 from trio_mcp.wire.messages import CallToolResult, Tool, ToolAnnotations
 
 

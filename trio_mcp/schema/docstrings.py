@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from trio_mcp.server.signatures import documented
+from trio_mcp.schema.signatures import documented
 
 _SECTION_NAMES = (
     r"(?:Args|Arguments|Params|Parameters|Keyword Args|Keyword Arguments|Other Parameters|"

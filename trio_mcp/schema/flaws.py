@@ -14,7 +14,8 @@ from typing import Any
 import attrs
 import msgspec
 
-from trio_mcp.server.problems import Key, Problem
+from trio_mcp.schema.problems import Key, Problem
+from trio_mcp.wire.codec import encode_value
 
 
 def find_flaw(value: Any) -> Problem | None:
@@ -31,6 +32,14 @@ def find_flaw(value: Any) -> Problem | None:
     except (TypeError, ValueError, RecursionError) as error:
         return Problem((), str(error))
     return _find(value, _flaw)
+
+
+def encode_json(value: Any) -> msgspec.Raw:
+    """Encode one payload; raises ValueError, naming the path, for what JSON cannot hold."""
+    flaw = find_flaw(value)
+    if flaw is not None:
+        raise ValueError(flaw.told())
+    return encode_value(value)
 
 
 def find_value(value: Any, wanted: object) -> tuple[Any, ...]:

@@ -15,13 +15,13 @@ from typing import Annotated, Any, Union
 import attrs
 import msgspec
 
-from trio_mcp.server.conversion import convert, decode_custom, json_name
-from trio_mcp.server.definition_errors import ArgumentError, ToolDefinitionError, UnsupportedFormError
-from trio_mcp.server.docstrings import read_docstring
-from trio_mcp.server.forms import FormRewriter
-from trio_mcp.server.problems import find_problem
-from trio_mcp.server.schema import ARGUMENT_FORMS, describe_default, describe_forms, with_definitions
-from trio_mcp.server.signatures import Parameter, name_function, read_function_parameters
+from trio_mcp.errors import ArgumentError, ToolDefinitionError
+from trio_mcp.schema.conversion import convert, decode_custom, json_name
+from trio_mcp.schema.description import ARGUMENT_FORMS, describe_default, describe_forms, with_definitions
+from trio_mcp.schema.docstrings import read_docstring
+from trio_mcp.schema.forms import FormRewriter
+from trio_mcp.schema.problems import UnsupportedFormError, find_problem
+from trio_mcp.schema.signatures import Parameter, name_function, read_function_parameters
 
 # A peer must not be able to make an answer much longer than its question.
 _MOST_PROBLEMS = 20
@@ -64,7 +64,10 @@ class Parameters:
     def _problems(self, text: msgspec.Raw | bytes) -> Iterator[str]:
         try:
             given = msgspec.json.decode(text)
-        except (ValueError, RecursionError) as error:
+        except RecursionError:
+            yield "the arguments are nested too deeply"
+            return
+        except ValueError as error:
             yield f"the arguments are not valid JSON: {error}"
             return
         if not isinstance(given, dict):

@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from trio_mcp.server.conversion import PATHS, StandIn, to_json_value
-from trio_mcp.server.definition_errors import UnsupportedFormError
-from trio_mcp.server.flaws import find_flaw
-from trio_mcp.server.forms import FormRewriter
+from trio_mcp.schema.conversion import PATHS, StandIn, to_json_value
+from trio_mcp.schema.flaws import find_flaw
+from trio_mcp.schema.forms import FormRewriter
+from trio_mcp.schema.problems import UnsupportedFormError
 
 # Marks the place of a stand-in until all schemas are known.
 _MARK = "trio_mcp stand-in"

@@ -11,17 +11,16 @@ import collections.abc
 import typing
 from collections.abc import Mapping, Sequence
 from types import UnionType
-from typing import Annotated, Any, Literal, NewType, TypeVar, Union
+from typing import Annotated, Any, Final, Literal, NewType, TypeVar, Union
 
 import msgspec
 from msgspec import inspect as msgspec_inspect
 
-from trio_mcp.server.constraints import read_metadata, split_constraints
-from trio_mcp.server.conversion import PATHS, StandIn
-from trio_mcp.server.definition_errors import UnsupportedFormError
-from trio_mcp.server.problems import name_form
-from trio_mcp.server.records import Record, make_shadow, read_record, stand_in_for_record
-from trio_mcp.server.unions import UnionStandIn, stand_in_for_union, union_converter
+from trio_mcp.schema.constraints import read_metadata, split_constraints
+from trio_mcp.schema.conversion import PATHS, StandIn
+from trio_mcp.schema.problems import UnsupportedFormError, name_form
+from trio_mcp.schema.records import Record, make_shadow, read_record, stand_in_for_record
+from trio_mcp.schema.unions import UnionStandIn, stand_in_for_union, union_converter
 
 _UNIONS = (Union, UnionType)
 _SETS = (set, frozenset, collections.abc.Set, collections.abc.MutableSet)
@@ -93,6 +92,8 @@ class FormRewriter:
             return self._union(form, args)
         if origin is Literal:
             return _checked(form)
+        if origin is Final:
+            return self._same_or(form, args[0])
         if isinstance(form, NewType):
             return self._same_or(form, form.__supertype__)
         if isinstance(form, TypeVar):

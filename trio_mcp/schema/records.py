@@ -16,8 +16,8 @@ from typing import Any, ClassVar, Final, NotRequired, Required, TypeVar
 import attrs
 import msgspec
 
-from trio_mcp.server.conversion import Conversion, StandIn
-from trio_mcp.server.definition_errors import UnsupportedFormError
+from trio_mcp.schema.conversion import Conversion, StandIn
+from trio_mcp.schema.problems import UnsupportedFormError
 
 _QUALIFIERS = {Required, NotRequired, Final, getattr(typing, "ReadOnly", Final)}
 _SCALARS = (type(None), bool, int, float, str, enum.Enum)

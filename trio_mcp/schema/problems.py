@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from types import UnionType
+from typing import Annotated, Any, Union
 
 import attrs
 import msgspec
@@ -26,8 +27,25 @@ _OPENINGS = {
 }
 
 
+class UnsupportedFormError(Exception):
+    """An annotation has no JSON form; becomes a ToolDefinitionError before it leaves this layer."""
+
+
 class NoAlternativeError(ValueError):
     """No member of a union accepts the value."""
+
+
+class PartError(ValueError):
+    """The failed conversion of a part, from a hook of msgspec.
+
+    msgspec adds the path of the whole to any ValueError but its own, which it
+    takes to have a path already.
+    """
+
+    def __init__(self, error: msgspec.ValidationError) -> None:
+        # Without the path, which would be read as that of the whole.
+        super().__init__(read_problem(error).message)
+        self.error = error
 
 
 @attrs.frozen
@@ -68,6 +86,8 @@ def read_problem(error: BaseException) -> Problem:
     Follows the causes that msgspec keeps when one of our hooks failed, so that
     the paths of nested conversions join.
     """
+    if isinstance(error, PartError):
+        return read_problem(error.error)
     if not isinstance(error, msgspec.ValidationError):
         return Problem((), str(error) or type(error).__name__)
     text = str(error)
@@ -153,9 +173,9 @@ def name_form(form: Any) -> str:
     origin, args = typing.get_origin(form), typing.get_args(form)
     if origin is Annotated:
         return name_form(args[0])
-    if args and origin is not typing.Literal and not isinstance(args[0], list):
-        if not isinstance(origin, type) or origin.__name__ in {"Union", "UnionType"}:
-            return " | ".join(map(name_form, args))
+    if origin in (Union, UnionType):
+        return " | ".join(map(name_form, args))
+    if isinstance(origin, type) and args and not isinstance(args[0], list):
         return f"{origin.__name__}[{', '.join(map(name_form, args))}]"
     if form is ...:
         return "..."

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
-from trio_mcp.server.conversion import Conversion, StandIn
-from trio_mcp.server.problems import NoAlternativeError, find_problem, name_form
+from trio_mcp.schema.conversion import Conversion, StandIn
+from trio_mcp.schema.problems import NoAlternativeError, find_problem, name_form
 
 if TYPE_CHECKING:
     from cattrs import Converter

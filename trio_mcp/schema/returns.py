@@ -16,13 +16,13 @@ from typing import Annotated, Any, Union
 
 import attrs
 
-from trio_mcp.server.conversion import UnencodableError, convert, to_json_value
-from trio_mcp.server.definition_errors import ReturnError, ToolDefinitionError, UnsupportedFormError
-from trio_mcp.server.flaws import find_flaw, find_value
-from trio_mcp.server.forms import FormRewriter
-from trio_mcp.server.problems import Problem, find_problem
-from trio_mcp.server.schema import describe_forms, object_schema, with_definitions
-from trio_mcp.server.signatures import name_function, read_return_annotation
+from trio_mcp.errors import ReturnError, ToolDefinitionError
+from trio_mcp.schema.conversion import UnencodableError, convert, to_json_value
+from trio_mcp.schema.description import describe_forms, object_schema, with_definitions
+from trio_mcp.schema.flaws import find_flaw, find_value
+from trio_mcp.schema.forms import FormRewriter
+from trio_mcp.schema.problems import Problem, UnsupportedFormError, find_problem
+from trio_mcp.schema.signatures import name_function, read_return_annotation
 
 _UNIONS = (Union, types.UnionType)
 # What carries no information for a schema, or is text anyway.
@@ -54,11 +54,10 @@ class Returns:
             raise ReturnError(flaw.told("result"))
         if self._form is Any:
             return built
-        check = functools.partial(convert, form=self._form)
         try:
-            check(built)
+            convert(built, self._form)
         except (ValueError, TypeError, RecursionError) as error:
-            problem = find_problem(built, check, error)
+            problem = find_problem(built, functools.partial(convert, form=self._form), error)
             raise ReturnError(f"returned value does not match its annotation: {problem.told()}") from error
         return built
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 
-from trio_mcp.server.definition_errors import ToolDefinitionError
+from trio_mcp.errors import ToolDefinitionError
 
 Function = Callable[..., Any]
 

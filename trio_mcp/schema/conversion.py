@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from trio_mcp.schema.problems import PartError
+
 PATHS: frozenset[type] = frozenset({Path, PurePath, PurePosixPath, PureWindowsPath, type(Path())})
 
 
@@ -66,6 +68,8 @@ class Conversion:
         if key not in self._results:
             try:
                 result = form.structure(value, self)
+            except msgspec.ValidationError as error:
+                result = _Failure(PartError(error))
             except (ValueError, TypeError) as error:
                 result = _Failure(error)
             self._results[key] = (value, result)
@@ -90,7 +94,7 @@ def _path(form: Any, value: Any) -> Any:
 
 def convert(value: Any, form: Any) -> Any:
     """`value` (from JSON) as `form`, without any coercion; raises ValueError or TypeError."""
-    return Conversion().convert(value, form)
+    return msgspec.convert(value, form, strict=True, str_keys=True, dec_hook=decode_custom)
 
 
 def decode_custom(form: type, value: Any) -> Any:
