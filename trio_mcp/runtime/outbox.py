@@ -48,6 +48,11 @@ class Outbox:
         self.frame_limit = frame_limit
         self.hurry = False
 
+    @property
+    def queued(self) -> int:
+        """How many outlets and bare frames wait in the channel."""
+        return self._receive.statistics().current_buffer_used
+
     def enqueue(self, item: Outlet | OutFrame) -> None:
         """Hand `item` to the writer; after `close` it is dropped, for the wire is gone."""
         if self._broken:
@@ -68,7 +73,7 @@ class Outbox:
         The reader calls it, so that a peer that floods and never reads is not read from.
         """
         await trio.lowlevel.checkpoint()
-        while not self._broken and self._receive.statistics().current_buffer_used > self.frame_limit:
+        while not self._broken and self.queued > self.frame_limit:
             await self._written.park()
 
     def close(self) -> None:

@@ -236,6 +236,7 @@ class Outlet:
                 last = progress
                 updates.append((progress, total, message, None))
             elif (total, message) == details:
+                self._held = None
                 continue
             elif self._merge:
                 self._held = report

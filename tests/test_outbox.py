@@ -1,0 +1,264 @@
+"""The outlet of a call and the single writer: caps, order, when it writes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import UNSET, Raw
+
+from trio_mcp import Conflate, Lossless
+from trio_mcp.runtime.outbox import Outbox
+from trio_mcp.runtime.outlet import Outlet
+from trio_mcp.wire.frames import Notification, OutFrame, Progress, Response
+
+ANSWER = Response(1, Raw(b"{}"))
+
+
+@attrs.define
+class Recorder:
+    """A transport that notes each write, and may hold it back."""
+
+    writes: list[list[OutFrame]] = attrs.field(factory=list)
+    gate: trio.Event | None = None
+
+    async def send_frames(self, frames: Sequence[OutFrame]) -> None:
+        if self.gate is not None:
+            await self.gate.wait()
+        self.writes.append(list(frames))
+        await trio.lowlevel.checkpoint()
+
+    async def receive_frames(self) -> Sequence[OutFrame]:
+        raise AssertionError("the writer does not read")
+
+    async def aclose(self) -> None:
+        raise AssertionError("the writer does not close")
+
+
+def make_outlet(outbox: Outbox, policy: Any = None, answered: list[int] | None = None) -> Outlet:
+    note = [] if answered is None else answered
+    return Outlet(outbox, 1, policy or Conflate(), lambda: note.append(1))
+
+
+def drained(outlet: Outlet) -> list[Any]:
+    frames, _, empty = outlet.drain(10_000)
+    assert empty
+    return [update for frame in frames if isinstance(frame, Progress) for update in frame.updates]
+
+
+def test_the_oldest_but_the_very_first_give_way():
+    outlet = make_outlet(Outbox(10), Conflate(buffer=4))
+    for i in range(10):
+        outlet.push((i, None, None))
+    assert outlet.pending == 4
+    assert [update[0] for update in drained(outlet)] == [0, 7, 8, 9]
+    for i in range(10, 20):
+        outlet.push((i, None, None))
+    assert [update[0] for update in drained(outlet)] == [16, 17, 18, 19], "the first is written already"
+
+
+def test_frames_are_never_dropped_for_progress():
+    outlet = make_outlet(Outbox(10), Conflate(buffer=2))
+    log = Notification("notifications/message")
+    outlet.put(log)
+    for i in range(10):
+        outlet.push((i, None, None))
+        outlet.put(log)
+    frames, _, _ = outlet.drain(100)
+    assert sum(frame is log for frame in frames) == 11
+    assert [f.updates[0][0] for f in frames if isinstance(f, Progress)] == [0, 9]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**60), 2**60),
+            st.none() | st.integers(1, 3),
+            st.none() | st.sampled_from("ab"),
+        ),
+        min_size=1,
+    ),
+    st.integers(2, 8),
+    st.sampled_from(["nudge", "merge"]),
+    st.integers(1, 5),
+)
+def test_whatever_is_reported_increases_on_the_wire(reports, buffer, message, drain_every):
+    """Strictly increasing, and the last state arrives, whatever the cap and the policy."""
+    outlet = make_outlet(Outbox(10), Conflate(buffer=buffer, message=message))
+    sent: list[Any] = []
+    current = -math.inf
+    for index, (progress, total, text) in enumerate(reports):
+        current = max(current, progress)
+        outlet.push((current, total, text))
+        assert outlet.pending <= buffer
+        if index % drain_every == 0:
+            sent += drained(outlet)
+    outlet.finish(ANSWER)
+    sent += drained(outlet)
+    values = [update[0] for update in sent]
+    assert all(a < b for a, b in zip(values, values[1:], strict=False))
+    assert all(math.isfinite(value) for value in values)
+    progress, total, text, exact = sent[-1]
+    if values[-1] < math.nextafter(math.inf, 0):
+        assert (progress if exact is None else exact, total, text) == (current, *reports[-1][1:])
+
+
+def test_the_answer_is_the_last_that_leaves():
+    answered: list[int] = []
+    outlet = make_outlet(Outbox(10), answered=answered)
+    outlet.push((1, None, None))
+    outlet.finish(ANSWER)
+    outlet.push((2, None, None))
+    outlet.put(Notification("late"))
+    outlet.finish(ANSWER)
+    frames, _, empty = outlet.drain(100)
+    assert [type(frame) for frame in frames] == [Progress, Response]
+    assert empty
+    assert answered == [1]
+
+
+def test_a_withdrawn_call_sends_nothing():
+    answered: list[int] = []
+    outlet = make_outlet(Outbox(10), answered=answered)
+    outlet.push((1, None, None))
+    outlet.withdraw()
+    outlet.push((2, None, None))
+    outlet.finish(ANSWER)
+    assert outlet.drain(100) == ([], 0, True)
+    assert answered == [1]
+
+
+def test_without_a_token():
+    outlet = Outlet(Outbox(10), UNSET, Conflate(), lambda: None)
+    assert not outlet.has_token
+    assert Outlet(Outbox(10), 0, Conflate(), lambda: None).has_token
+    assert Outlet(Outbox(10), "", Conflate(), lambda: None).has_token
+
+
+@pytest.mark.parametrize("kind", [Conflate, Lossless])
+@pytest.mark.parametrize("buffer", [1, 0, -1, 2.5, "9"])
+def test_caps_must_make_sense(kind, buffer):
+    with pytest.raises((ValueError, TypeError)):
+        kind(buffer=buffer)
+    with pytest.raises(ValueError, match="nudge"):
+        kind(message="loud")
+
+
+async def rounds_until_written(outbox: Outbox, transport: Recorder) -> int:
+    for count in range(100):
+        if transport.writes:
+            return count
+        await trio.lowlevel.checkpoint()
+    raise AssertionError("never written")
+
+
+async def test_an_answer_is_written_at_once_with_all_before_it(nursery):
+    """Neither a lone answer nor a sequence of calls waits for company."""
+    outbox, transport = Outbox(10), Recorder()
+    nursery.start_soon(outbox.write, transport)
+    await trio.testing.wait_all_tasks_blocked()
+    outlet = make_outlet(outbox)
+    outlet.push((1, None, None))
+    outlet.finish(ANSWER)
+    assert await rounds_until_written(outbox, transport) <= 2
+    assert [[type(frame) for frame in write] for write in transport.writes] == [[Progress, Response]]
+    outbox.close()
+
+
+async def test_a_lone_update_waits_two_quiet_rounds_and_no_timer(nursery, mock_clock):
+    """The clock stands still here, so a timer would wait forever."""
+    outbox, transport = Outbox(10), Recorder()
+    nursery.start_soon(outbox.write, transport)
+    await trio.testing.wait_all_tasks_blocked()
+    make_outlet(outbox).push((1, None, None))
+    assert await rounds_until_written(outbox, transport) <= 5
+    outbox.close()
+
+
+async def test_updates_of_the_next_rounds_leave_in_the_same_write(nursery):
+    outbox, transport = Outbox(10), Recorder()
+    nursery.start_soon(outbox.write, transport)
+    await trio.testing.wait_all_tasks_blocked()
+    outlets = [make_outlet(outbox) for _ in range(3)]
+    for i in range(5):
+        for outlet in outlets:
+            outlet.push((i, None, None))
+        await trio.lowlevel.checkpoint()
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(transport.writes) == 1
+    assert sum(len(frame.updates) for frame in transport.writes[0]) == 15
+    outbox.close()
+
+
+async def test_the_channel_holds_a_call_at_most_once(nursery):
+    outbox, transport = Outbox(10), Recorder(gate=trio.Event())
+    nursery.start_soon(outbox.write, transport)
+    outlets = [make_outlet(outbox) for _ in range(3)]
+    for _ in range(1_000):
+        for outlet in outlets:
+            outlet.push((1, None, None))
+        assert outbox.queued <= 3
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    for i in range(1_000):
+        for outlet in outlets:
+            outlet.push((2 + i, None, None))
+        assert outbox.queued <= 3
+    transport.gate.set()
+    outbox.close()
+
+
+async def test_one_write_has_a_cap(nursery):
+    outbox, transport = Outbox(10), Recorder(gate=trio.Event())
+    nursery.start_soon(outbox.write, transport)
+    outlets = [make_outlet(outbox) for _ in range(20)]
+    for outlet in outlets:
+        for i in range(256):
+            outlet.push((i, None, None))
+    transport.gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    sizes = [sum(len(frame.updates) for frame in write) for write in transport.writes]
+    assert sum(sizes) == 20 * 256
+    assert max(sizes) <= 1024
+    outbox.close()
+
+
+async def test_close_writes_what_is_queued_first(nursery):
+    outbox, transport = Outbox(10), Recorder()
+    outlet = make_outlet(outbox)
+    outlet.push((1, None, None))
+    outbox.put(Notification("bare"))
+    outbox.close()
+    await outbox.write(transport)
+    assert [type(frame) for write in transport.writes for frame in write] == [Progress, Notification]
+    outlet.push((2, None, None))
+    outbox.put(Notification("late"))
+
+
+async def test_lossless_waits_for_space(nursery):
+    outbox, transport = Outbox(10), Recorder()
+    outlet = make_outlet(outbox, Lossless(buffer=4))
+    for i in range(4):
+        outlet.push((i, None, None))
+    assert outlet.full
+    with trio.move_on_after(0.01) as scope:
+        await outlet.wait_space()
+    assert scope.cancelled_caught
+    nursery.start_soon(outbox.write, transport)
+    with trio.fail_after(5):
+        await outlet.wait_space()
+    outbox.close()
+
+
+async def test_who_waits_is_released_when_the_call_ends(nursery):
+    outlet = make_outlet(Outbox(10), Lossless(buffer=4))
+    for i in range(4):
+        outlet.push((i, None, None))
+    nursery.start_soon(outlet.wait_space)
+    await trio.testing.wait_all_tasks_blocked()
+    outlet.withdraw()
