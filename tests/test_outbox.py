@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -102,7 +103,7 @@ def test_whatever_is_reported_increases_on_the_wire(reports, buffer, message, dr
     outlet.finish(ANSWER)
     sent += drained(outlet)
     values = [update[0] for update in sent]
-    assert all(a < b for a, b in zip(values, values[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(values))
     assert all(math.isfinite(value) for value in values)
     progress, total, text, exact = sent[-1]
     if values[-1] < math.nextafter(math.inf, 0):

@@ -12,12 +12,15 @@ import stat
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Final
 
 import trio
 
 from trio_mcp.transports.stream import StreamTransport
 
-STDIN, STDOUT, STDERR = 0, 1, 2
+STDIN: Final = 0
+STDOUT: Final = 1
+STDERR: Final = 2
 
 
 @asynccontextmanager

@@ -1,0 +1,336 @@
+"""The client's side of stdio: a server process is talked to, and never outlives its client."""
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from textwrap import dedent
+
+import pytest
+import trio
+import trio.testing
+
+from trio_mcp.transports.process import open_process_transport
+from trio_mcp.transports.stream import StreamTransport
+from trio_mcp.wire.frames import Notification
+
+DEADLINE = 60  # seconds; only a hang or a very busy machine takes so long
+PATIENT = 2 * DEADLINE  # a grace that no test waits for
+FRAMES = [Notification("hello")]
+
+READY = """
+import os, signal, subprocess, sys
+
+def ready():
+    os.write(1, b'{"jsonrpc":"2.0","method":"%d"}\\n' % os.getpid())
+"""
+STUBBORN = """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+ready()
+while True:
+    signal.pause()
+"""
+
+
+class Report:
+    """Stderr of a server; it ends when nobody holds it any more, neither server nor grandchild."""
+
+    def __init__(self) -> None:
+        receive, self.fd = os.pipe()
+        self._stream = trio.lowlevel.FdStream(receive)
+
+    async def wait_ended(self) -> None:
+        """Wait for the first word, which is that stdin has ended."""
+        with trio.fail_after(DEADLINE):
+            assert await self._stream.receive_some() == b"ended"
+
+    async def read(self) -> str:
+        os.close(self.fd)
+        with trio.fail_after(DEADLINE):
+            async with self._stream as stream:
+                return b"".join([data async for data in stream]).decode()
+
+
+def python(source: str) -> list[str]:
+    return [sys.executable, "-c", READY + dedent(source)]
+
+
+@asynccontextmanager
+async def open_ready(command: list[str], **options) -> AsyncIterator[tuple[StreamTransport, int]]:
+    """Open a transport whose server has said that it is ready, and its process id."""
+    with trio.fail_after(DEADLINE):
+        async with open_process_transport(command, max_frame_bytes=1 << 20, **options) as transport:
+            (frame,) = await transport.receive_frames()
+            yield transport, int(frame.method)
+
+
+def is_reaped(pid: int) -> bool:
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return True
+    return False
+
+
+async def test_frames_travel_both_ways():
+    with trio.fail_after(DEADLINE):
+        async with open_process_transport(["cat"], max_frame_bytes=1000) as transport:
+            await transport.send_frames(FRAMES)
+            assert await transport.receive_frames() == FRAMES
+
+
+async def test_closing_stdin_lets_the_server_end_by_itself():
+    report = Report()
+    server = python("ready(); sys.stdin.read(); os.write(2, b'ended')")
+    async with open_ready(server, stderr=report.fd, grace=PATIENT) as (_, pid):
+        pass
+    assert is_reaped(pid)
+    assert await report.read() == "ended"
+
+
+async def test_a_server_that_ignores_the_end_of_stdin_is_terminated():
+    report = Report()
+    server = python(
+        """
+        def end(*args):
+            os.write(2, b'terminated')
+            sys.exit()
+
+        signal.signal(signal.SIGTERM, end)
+        ready()
+        while True:
+            signal.pause()
+        """
+    )
+    # The grace is also what the server has to handle the signal.
+    async with open_ready(server, stderr=report.fd, grace=1.0) as (_, pid):
+        pass
+    assert is_reaped(pid)
+    assert await report.read() == "terminated"
+
+
+async def test_a_server_that_ignores_sigterm_is_killed():
+    report = Report()
+    async with open_ready(python(STUBBORN), stderr=report.fd, grace=0.1) as (_, pid):
+        pass
+    assert is_reaped(pid)
+    assert await report.read() == ""
+
+
+@pytest.mark.parametrize("closed", [False, True])
+async def test_a_server_may_write_a_lot_while_it_shuts_down(closed):
+    report = Report()
+    server = python(
+        """
+        ready()
+        sys.stdin.read()
+        sys.stdout.write('x' * 1_000_000)
+        sys.stdout.close()
+        os.write(2, b'ended')
+        """
+    )
+    async with open_ready(server, stderr=report.fd, grace=PATIENT) as (transport, _):
+        if closed:  # as a session does before the process transport ends
+            await transport.aclose()
+    assert await report.read() == "ended"
+
+
+async def test_a_server_that_never_stops_writing_is_ended():
+    report = Report()
+    server = python("ready()\nwhile True: os.write(1, b'x' * 1000)")
+    async with open_ready(server, stderr=report.fd, grace=0.1) as (_, pid):
+        pass
+    assert is_reaped(pid)
+    assert await report.read() == ""
+
+
+@pytest.mark.parametrize("grandchild", ["exec sleep 1000", "trap '' TERM; sleep 1000"])
+@pytest.mark.parametrize("output", ["None", "subprocess.DEVNULL"])
+async def test_grandchildren_end_with_the_server(grandchild, output):
+    report = Report()
+    server = python(
+        f"""
+        subprocess.Popen(["sh", "-c", {grandchild!r}], stdin=subprocess.DEVNULL, stdout={output})
+        ready()
+        sys.stdin.read()
+        """
+    )
+    async with open_ready(server, stderr=report.fd, grace=0.1) as (_, pid):
+        pass
+    assert is_reaped(pid)
+    assert await report.read() == ""
+
+
+async def test_an_error_in_the_body_comes_out_alone_after_the_server_has_ended():
+    report = Report()
+    server = python("ready(); sys.stdin.read(); os.write(2, b'ended')")
+    with pytest.raises(KeyError, match="alone"):
+        async with open_ready(server, stderr=report.fd, grace=PATIENT):
+            raise KeyError("alone")
+    assert await report.read() == "ended"
+
+
+async def test_a_cancelled_client_still_ends_the_server():
+    report = Report()
+    server = python("ready(); sys.stdin.read(); os.write(2, b'ended')")
+    with trio.CancelScope() as scope:
+        async with open_ready(server, stderr=report.fd, grace=PATIENT) as (_, pid):
+            scope.cancel()
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+    assert is_reaped(pid)
+    assert await report.read() == "ended"
+
+
+async def test_a_server_that_has_already_gone_is_no_error():
+    # A process that ends closes both in any order.
+    async with open_ready(python("ready(); os.close(0); os.close(1)"), grace=PATIENT) as (transport, _):
+        with pytest.raises(trio.EndOfChannel):
+            await transport.receive_frames()
+        with pytest.raises(trio.BrokenResourceError):
+            await transport.send_frames(FRAMES)
+
+
+async def test_a_server_killed_by_another_is_no_error():
+    async with open_ready(python(STUBBORN), grace=PATIENT) as (transport, pid):
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(trio.EndOfChannel):
+            await transport.receive_frames()
+    assert is_reaped(pid)
+
+
+async def test_the_server_has_a_session_of_its_own():
+    async with open_ready(python("ready(); sys.stdin.read()"), grace=PATIENT) as (_, pid):
+        assert os.getsid(pid) == pid != os.getsid(0)
+
+
+async def test_environment_and_directory_are_what_was_asked_for(tmp_path):
+    report = Report()
+    server = python(
+        "ready(); print(os.environ['COLOUR'], 'HOME' in os.environ, os.getcwd(), file=sys.stderr)"
+    )
+    async with open_ready(server, stderr=report.fd, env={"COLOUR": "blue"}, cwd=tmp_path, grace=PATIENT):
+        pass
+    assert await report.read() == f"blue False {tmp_path}\n"
+
+
+async def test_a_closed_transport_refuses_both_directions():
+    async with open_ready(python(STUBBORN), grace=0.1) as (transport, _):
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def receive():
+                with pytest.raises(trio.ClosedResourceError):
+                    await transport.receive_frames()
+
+            await trio.testing.wait_all_tasks_blocked()
+            await transport.aclose()
+        with pytest.raises(trio.ClosedResourceError):
+            await transport.receive_frames()
+        with pytest.raises(trio.ClosedResourceError):
+            await transport.send_frames(FRAMES)
+
+
+async def test_a_receiver_outside_the_block_does_not_disturb_the_end():
+    with trio.fail_after(DEADLINE):
+        async with (
+            trio.open_nursery() as nursery,
+            open_process_transport(["cat"], max_frame_bytes=1000, grace=PATIENT) as transport,
+        ):
+
+            @nursery.start_soon
+            async def receive():
+                # The server's end and ours race.
+                with pytest.raises((trio.EndOfChannel, trio.ClosedResourceError)):
+                    await transport.receive_frames()
+
+            await trio.testing.wait_all_tasks_blocked()
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "error"), [("absent", None, FileNotFoundError), ("data", 0o600, PermissionError)]
+)
+async def test_a_command_that_cannot_start_is_named(tmp_path, name, mode, error):
+    path = tmp_path / name
+    if mode is not None:
+        path.write_text("no program")
+        path.chmod(mode)
+    with pytest.raises(error, match=f"cannot start the server '{path}'"):
+        async with open_process_transport([str(path)], max_frame_bytes=1000):
+            pass
+
+
+async def test_a_directory_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent"):
+        async with open_process_transport(["cat"], max_frame_bytes=1000, cwd=tmp_path / "absent"):
+            pass
+
+
+async def test_an_empty_command_is_refused():
+    with pytest.raises(ValueError, match="must name a program"):
+        async with open_process_transport([], max_frame_bytes=1000):
+            pass
+
+
+SERVER = """
+import trio
+from trio_mcp.transports.stdio import open_stdio_transport
+
+async def main():
+    async with open_stdio_transport(max_frame_bytes=1000) as transport:
+        try:
+            while True:
+                await transport.send_frames(await transport.receive_frames())
+        except trio.EndOfChannel:
+            pass
+
+trio.run(main)
+"""
+CLIENT = """
+import os, signal, sys, trio
+from trio_mcp.transports.process import open_process_transport
+from trio_mcp.wire.frames import Notification
+
+async def main():
+    async with open_process_transport(sys.argv[1:], max_frame_bytes=1000, grace=1000) as transport:
+        await transport.send_frames([Notification("hello")])
+        await transport.receive_frames()
+        os.write(1, b"ready\\n")
+        try:
+            await trio.sleep_forever()
+        finally:
+            os.write(1, b"ending\\n")
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
+trio.run(main)
+"""
+
+
+@asynccontextmanager
+async def open_client(server: list[str], report: Report) -> AsyncIterator[trio.Process]:
+    """Run a client of `server` in a process of its own; it is ready."""
+    command = [sys.executable, "-c", CLIENT, *server]
+    with trio.fail_after(DEADLINE):
+        client = await trio.lowlevel.open_process(command, stdout=-1, stderr=report.fd)
+        async with client.stdout:
+            assert await client.stdout.receive_some() == b"ready\n"
+            yield client
+        await client.wait()
+
+
+async def test_a_killed_client_leaves_no_server_behind():
+    report = Report()
+    async with open_client([sys.executable, "-c", SERVER], report) as client:
+        client.kill()
+    assert await report.read() == ""
+
+
+async def test_a_second_interrupt_does_not_wait_for_the_server():
+    report = Report()
+    server = python("ready(); sys.stdin.read(); os.write(2, b'ended')" + STUBBORN)
+    async with open_client(server, report) as client:
+        client.send_signal(signal.SIGINT)
+        await report.wait_ended()
+        client.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in await report.read()

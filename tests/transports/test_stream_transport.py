@@ -1,0 +1,154 @@
+"""StreamTransport over streams in memory: framing at every byte, ends, and breaks."""
+
+import pytest
+import trio
+import trio.testing
+
+from trio_mcp.testing.faults import closing_at_byte
+from trio_mcp.transports.stream import StreamTransport
+from trio_mcp.wire.codec import encode_lines
+from trio_mcp.wire.frames import InFrame, Malformed, Notification, Progress, Request
+
+FRAMES = [
+    Request(1, "tools/call"),
+    Progress("tøken", [(1.0, 2.0, "half", None), (2.0, 2.0, "whole", None)]),
+    Notification("notifications/initialized"),
+]
+LIMIT = 1000
+
+
+def transport_pair() -> tuple[StreamTransport, trio.StapledStream]:
+    ours, peer = trio.testing.memory_stream_pair()
+    return StreamTransport(ours, ours, max_frame_bytes=LIMIT), peer
+
+
+async def receive_all(transport: StreamTransport) -> list[InFrame]:
+    frames = []
+    try:
+        while True:
+            frames.extend(await transport.receive_frames())
+    except trio.EndOfChannel:
+        return frames
+
+
+async def test_frames_arrive_however_the_bytes_are_split():
+    data = encode_lines(FRAMES)
+    for split in range(len(data) + 1):
+        transport, peer = transport_pair()
+        received = []
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def receive(transport=transport, received=received):
+                    received.extend(await receive_all(transport))
+
+                await peer.send_all(data[:split])
+                await trio.testing.wait_all_tasks_blocked()
+                await peer.send_all(data[split:])
+                await peer.aclose()
+        # A run of progress may arrive as two frames where the split divides it.
+        assert encode_lines(received) == data
+
+
+async def test_bytes_after_the_last_newline_are_read_at_the_end():
+    transport, peer = transport_pair()
+    await peer.send_all(encode_lines(FRAMES).rstrip(b"\n"))
+    await peer.aclose()
+    with trio.fail_after(5):
+        assert await receive_all(transport) == FRAMES
+
+
+async def test_the_end_stays_the_end():
+    transport, peer = transport_pair()
+    await peer.aclose()
+    for _ in range(2):
+        with pytest.raises(trio.EndOfChannel):
+            await transport.receive_frames()
+
+
+async def test_what_is_no_frame_arrives_in_its_place():
+    transport, peer = transport_pair()
+    await peer.send_all(b"nonsense\n" + encode_lines(FRAMES[:1]) + b"x" * (LIMIT + 1) + b"\n")
+    await peer.aclose()
+    with trio.fail_after(5):
+        first, second, third = await receive_all(transport)
+    assert isinstance(first, Malformed)
+    assert second == FRAMES[0]
+    assert isinstance(third, Malformed)
+
+
+async def test_a_batch_of_frames_is_one_write():
+    transport, peer = transport_pair()
+    await transport.send_frames(FRAMES)
+    assert await peer.receive_some() == encode_lines(FRAMES)
+
+
+async def test_sending_to_a_peer_that_vanished_raises_broken():
+    transport, peer = transport_pair()
+    await peer.aclose()
+    with pytest.raises(trio.BrokenResourceError):
+        await transport.send_frames(FRAMES)
+
+
+async def test_a_write_that_the_peer_cuts_raises_broken():
+    send, receive = trio.testing.memory_stream_one_way_pair()
+    transport = StreamTransport(closing_at_byte(send, 10), receive, max_frame_bytes=LIMIT)
+    with pytest.raises(trio.BrokenResourceError):
+        await transport.send_frames(FRAMES)
+    assert await receive.receive_some() == encode_lines(FRAMES)[:10]
+    assert await receive.receive_some() == b""
+
+
+async def test_a_frame_cut_by_the_end_is_malformed():
+    send, receive = trio.testing.memory_stream_one_way_pair()
+    await send.send_all(encode_lines(FRAMES))
+    transport = StreamTransport(send, closing_at_byte(receive, 10), max_frame_bytes=LIMIT)
+    with trio.fail_after(5):
+        (frame,) = await receive_all(transport)
+    assert isinstance(frame, Malformed)
+
+
+async def test_a_closed_transport_refuses_both_directions():
+    transport, _ = transport_pair()
+    await transport.aclose()
+    with pytest.raises(trio.ClosedResourceError):
+        await transport.send_frames(FRAMES)
+    with pytest.raises(trio.ClosedResourceError):
+        await transport.receive_frames()
+
+
+async def test_closing_wakes_the_receiver():
+    transport, _ = transport_pair()
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def receive():
+                with pytest.raises(trio.ClosedResourceError):
+                    await transport.receive_frames()
+
+            await trio.testing.wait_all_tasks_blocked()
+            await transport.aclose()
+
+
+async def test_closing_while_cancelled_closes_both_directions():
+    transport, peer = transport_pair()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await transport.aclose()
+    assert scope.cancelled_caught
+    assert await peer.receive_some() == b""
+    with pytest.raises(trio.BrokenResourceError):
+        await peer.send_all(b"x")
+
+
+async def test_a_second_receiver_is_refused():
+    transport, _ = transport_pair()
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(transport.receive_frames)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(trio.BusyResourceError):
+                await transport.receive_frames()
+            nursery.cancel_scope.cancel()
