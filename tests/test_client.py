@@ -55,7 +55,7 @@ class FakeServer:
     asked: list[str] = attrs.field(factory=list)
 
     async def serve(self, transport: FrameTransport) -> None:
-        while True:
+        while True:  # noqa: ASYNC913  # ends with the transport
             try:
                 frames: Sequence[Any] = await transport.receive_frames()
             except trio.EndOfChannel:

@@ -268,7 +268,7 @@ async def test_an_abandoned_thread_is_told(wire):
         ):
             try:
                 attempt()
-            except trio.Cancelled:
+            except trio.Cancelled:  # noqa: ASYNC103  # of the thread, whose function returns
                 outcomes.append(name)
         with ThreadPoolExecutor(1) as pool:
             try:

@@ -21,6 +21,7 @@ __all__ = [
     "ArgumentError",
     "CallTimeout",
     "ConnectionLost",
+    "CursorError",
     "LocalProtocolError",
     "MCPError",
     "NotSupportedByEra",
@@ -29,6 +30,10 @@ __all__ = [
     "RemoteProtocolError",
     "RequestCancelled",
     "ReturnError",
+    "TaskCancelled",
+    "TaskFailed",
+    "TaskNotFound",
+    "TaskOverload",
     "ToolDefinitionError",
     "ToolError",
 ]
@@ -74,6 +79,26 @@ class ProgressOverflow(MCPError):
 
 class NotSupportedByEra(MCPError):
     """The protocol revision of this connection has no such thing."""
+
+
+class CursorError(MCPError, ValueError):
+    """A cursor that was not given out to this owner, or is none at all."""
+
+
+class TaskNotFound(MCPError):
+    """There is no such task, it has expired, or it belongs to somebody else: all look the same."""
+
+
+class TaskOverload(MCPError):
+    """A cap on background tasks is reached; the message names it."""
+
+
+class TaskCancelled(MCPError):
+    """The task whose result was asked for was cancelled."""
+
+
+class TaskFailed(MCPError):
+    """The task whose result was asked for is gone before it gave one."""
 
 
 class RequestCancelled(MCPError):

@@ -93,7 +93,7 @@ class PendingCall:
     async def wait(self) -> Outcome:
         """Deliver progress until the answer is there, then return it; checkpoints."""
         await trio.lowlevel.checkpoint()
-        while True:
+        while True:  # noqa: ASYNC913  # each turn delivers, parks or returns
             if self._queue:
                 await self._deliver()
             elif self.outcome is not None:
@@ -129,7 +129,7 @@ class PendingCall:
                 pending = handler(progress if exact is None else exact, total, message)
                 if pending is not None and inspect.isawaitable(pending):
                     await pending
-            except BaseException as error:
+            except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
                 contain_failure(error, "a progress handler failed; the call goes on")
         if queue:
             await trio.lowlevel.checkpoint()

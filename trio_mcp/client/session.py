@@ -241,6 +241,6 @@ class ClientSession:
             pending = self._log_handler(message)
             if pending is not None and inspect.isawaitable(pending):
                 await pending
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
             contain_failure(error, "a log handler failed")
         await trio.lowlevel.checkpoint()

@@ -220,7 +220,7 @@ class ServerSession:
             with request.scope:
                 result = await self._app.handlers[request.method](request)
                 answer = self._result_frame(request, result)
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103  # raised again below
             passing, failure = split_failure(error)
             if failure is not None:
                 answer = self._failure_frame(request, failure)

@@ -17,10 +17,13 @@ from trio_mcp.wire.messages import (
     CallToolParams,
     Implementation,
     InitializeParams,
+    ListenParams,
     ListParams,
     Params,
     Result,
     SetLevelParams,
+    TaskIdParams,
+    UpdateTaskParams,
 )
 
 _LEGACY_REQUESTS: Final[Mapping[str, type[Params]]] = {
@@ -30,10 +33,21 @@ _LEGACY_REQUESTS: Final[Mapping[str, type[Params]]] = {
     "tools/list": ListParams,
     "tools/call": CallToolParams,
 }
+_LEGACY_TASK_REQUESTS: Final[Mapping[str, type[Params]]] = {
+    **_LEGACY_REQUESTS,
+    "tasks/get": TaskIdParams,
+    "tasks/result": TaskIdParams,
+    "tasks/list": ListParams,
+    "tasks/cancel": TaskIdParams,
+}
 _MODERN_REQUESTS: Final[Mapping[str, type[Params]]] = {
     "server/discover": Params,
     "tools/list": ListParams,
     "tools/call": CallToolParams,
+    "tasks/get": TaskIdParams,
+    "tasks/update": UpdateTaskParams,
+    "tasks/cancel": TaskIdParams,
+    "subscriptions/listen": ListenParams,
 }
 
 
@@ -42,13 +56,15 @@ class Era:
     """One protocol revision.
 
     `modern` revisions carry version, client and capabilities in every request's
-    `_meta`; the others agree on them once, in `initialize`. `unreadable_id` says
-    how an error answers a message whose id could not be read.
+    `_meta`; the others agree on them once, in `initialize`. `tasks` is the protocol
+    of its background tasks. `unreadable_id` says how an error answers a message
+    whose id could not be read.
     """
 
     version: str
     modern: bool
     requests: Mapping[str, type[Params]] = attrs.field(repr=False)
+    tasks: Literal["none", "legacy", "extension"] = "none"
     batches: bool = False
     unreadable_id: Literal["absent", "null"] = "absent"
 
@@ -64,8 +80,8 @@ class Era:
 
 
 _ALL: Final = (
-    Era("2026-07-28", modern=True, requests=_MODERN_REQUESTS),
-    Era("2025-11-25", modern=False, requests=_LEGACY_REQUESTS),
+    Era("2026-07-28", modern=True, requests=_MODERN_REQUESTS, tasks="extension"),
+    Era("2025-11-25", modern=False, requests=_LEGACY_TASK_REQUESTS, tasks="legacy"),
     Era("2025-06-18", modern=False, requests=_LEGACY_REQUESTS, unreadable_id="null"),
     Era("2025-03-26", modern=False, requests=_LEGACY_REQUESTS, unreadable_id="null", batches=True),
     Era("2024-11-05", modern=False, requests=_LEGACY_REQUESTS, unreadable_id="null"),

@@ -34,6 +34,10 @@ META_CLIENT_INFO: Final = "io.modelcontextprotocol/clientInfo"
 META_CLIENT_CAPABILITIES: Final = "io.modelcontextprotocol/clientCapabilities"
 META_LOG_LEVEL: Final = "io.modelcontextprotocol/logLevel"
 META_SERVER_INFO: Final = "io.modelcontextprotocol/serverInfo"
+META_RELATED_TASK: Final = "io.modelcontextprotocol/related-task"
+META_SUBSCRIPTION_ID: Final = "io.modelcontextprotocol/subscriptionId"
+META_WANTS_TASK: Final = "io.github.trio-mcp/task"
+"""Asks a server that decides by itself (modern tasks) to make a task of this call at once."""
 META_WRAPPED: Final = "io.github.trio-mcp/wrapped"
 """Marks a structured result whose value stands alone under "result"."""
 
@@ -65,9 +69,36 @@ class ListParams(Params, kw_only=True):
     cursor: str | None = None
 
 
+class TaskParams(Struct, rename="camel", omit_defaults=True):
+    """Asks for a task (legacy tasks); `ttl` in milliseconds."""
+
+    ttl: int | float | None = None
+
+
 class CallToolParams(Params, kw_only=True):
     name: str
     arguments: Raw | UnsetType = UNSET
+    task: TaskParams | UnsetType = UNSET
+    input_responses: dict[str, Any] | UnsetType = UNSET
+    request_state: str | UnsetType = UNSET
+
+
+class TaskIdParams(Params, kw_only=True):
+    task_id: str
+
+
+class UpdateTaskParams(TaskIdParams, kw_only=True):
+    input_responses: dict[str, Any]
+
+
+class SubscriptionFilter(Struct, rename="camel", omit_defaults=True, kw_only=True):
+    """What a client wants to be told of (MCP subscriptions)."""
+
+    task_ids: list[str] | None = None
+
+
+class ListenParams(Params, kw_only=True):
+    notifications: SubscriptionFilter
 
 
 class SetLevelParams(Params, kw_only=True):
@@ -116,6 +147,12 @@ class DiscoverResult(CacheableResult, kw_only=True):
     instructions: str | None = None
 
 
+class ToolExecution(Struct, rename="camel", omit_defaults=True, kw_only=True, frozen=True):
+    """How a tool may be run (2025-11-25); `task_support` is forbidden, optional or required."""
+
+    task_support: Literal["forbidden", "optional", "required"] | None = None
+
+
 class ToolAnnotations(Struct, rename="camel", omit_defaults=True, kw_only=True, frozen=True):
     """Hints about a tool's behaviour; a client must not trust them (MCP tools)."""
 
@@ -135,6 +172,7 @@ class Tool(Struct, rename="camel", omit_defaults=True, kw_only=True):
     input_schema: dict[str, Any]
     output_schema: dict[str, Any] | None = None
     annotations: ToolAnnotations | None = None
+    execution: ToolExecution | None = None
     icons: list[Icon] | None = None
     meta: dict[str, Any] | None = field(name="_meta", default=None)
 

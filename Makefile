@@ -1,0 +1,108 @@
+# Everything here needs only make, a POSIX shell and Python 3.11 or newer.
+# Environments are made on first use and made again when what they are made from changes.
+
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test lint types smoke bench bench-full check check-all peers clean
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# The first interpreter that runs: python3.X on PATH, else one that pyenv holds. Existing is not
+# enough, for pyenv puts a python3.X on PATH that refuses to run when 3.X is not a selected version.
+find-python = $(shell \
+    for version in $(1); do \
+        for python in "python$$version" "$$(pyenv root 2>/dev/null)"/versions/"$$version".*/bin/python; do \
+            "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+                && command -v "$$python" && exit; \
+        done; \
+    done)
+
+PYTHON ?= $(call find-python,3.11 3.12 3.13 3)
+PYTHON311 ?= $(call find-python,3.11)
+PYTHON312 ?= $(call find-python,3.12)
+PYTHON313 ?= $(call find-python,3.13)
+VERSIONS := 3.11 3.12 3.13
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := $(wildcard trio_mcp tests benchmarks examples)
+
+# Other MCP implementations live in environments of their own, so that nothing they need can hide
+# something trio_mcp lacks. A further peer is a requirements file and a word here.
+PEERS := mcp2
+PEERS_READY := $(PEERS:%=.envs/%/.ready)
+
+# flake8-async leaves ASYNC9 off unless told what else to leave off. We want three of it: no async
+# generator reaches a caller (900), and something can cancel every scope and every endless loop (912,
+# 913). 910 and 911 look for checkpoints and do not see those in a channel's exceptions, 114 asks for
+# a list of function names. Tests have tools that are async without awaiting (124) and deadlines around
+# what may be done already (912).
+ASYNC_OFF := ASYNC114,ASYNC910,ASYNC911
+ASYNC_OFF_TESTS := $(ASYNC_OFF),ASYNC124,ASYNC912
+
+help:
+	@echo "make demo       see progress arrive (needs nothing but Python)"
+	@echo "make test       the tests, with the peers that they talk to"
+	@echo "make lint       ruff and flake8-async"
+	@echo "make types      mypy, strict"
+	@echo "make bench      a burst of notifications beside the official SDK"
+	@echo "make check      all that CI runs"
+	@echo "make check-all  the same on Python $(VERSIONS), and the full benchmark"
+
+demo: $(VENV)/.demo
+	$(BIN)/trio-mcp demo
+
+test: $(VENV)/.dev $(PEERS_READY)
+	$(BIN)/pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/flake8-async --disable $(ASYNC_OFF) $$(find trio_mcp -name '*.py')
+	$(BIN)/flake8-async --disable $(ASYNC_OFF_TESTS) $$(find $(filter-out trio_mcp,$(SOURCES)) -name '*.py')
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+smoke: $(VENV)/.dev $(PEERS_READY)
+	$(BIN)/python benchmarks/notifications.py --quick
+
+bench: $(VENV)/.dev $(PEERS_READY)
+	$(BIN)/python benchmarks/notifications.py
+
+bench-full: $(VENV)/.dev $(PEERS_READY)
+	$(BIN)/python benchmarks/notifications.py --rounds 15
+
+check: lint types test smoke
+
+check-all: $(VERSIONS:%=check-%)
+	$(MAKE) bench-full PYTHON="$(PYTHON311)" VENV=.venv-3.11
+
+check-3.%:
+	$(MAKE) check PYTHON="$(PYTHON3$*)" VENV=.venv-3.$*
+
+peers: $(PEERS_READY)
+
+clean:
+	rm -rf $(VENV) $(VERSIONS:%=.venv-%) .envs
+
+define make-environment
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer was not found: say make PYTHON=..." >&2; exit 1; }
+	"$(PYTHON)" -m venv --clear $(@D)
+endef
+
+$(VENV)/pyvenv.cfg:
+	$(make-environment)
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/pyvenv.cfg
+	$(BIN)/pip install -q -e '.[cli]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/pyvenv.cfg
+	$(BIN)/pip install -q -e '.[test,lint]'
+	@touch $@
+
+.envs/%/.ready: tests/peers/requirements-%.txt
+	$(make-environment)
+	$(@D)/bin/pip install -q -r $<
+	@touch $@

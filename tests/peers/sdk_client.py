@@ -1,0 +1,164 @@
+"""The official SDK's client at work: `python sdk_client.py MODE BACKEND COMMAND...`.
+
+It runs one scenario against the stdio server COMMAND (`our_server.py` or `sdk_server.py`) and
+prints what it saw as one JSON object. MODE is legacy or auto, BACKEND asyncio or trio.
+"""
+
+import json
+import sys
+import warnings
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from mcp import Client, MCPDeprecationWarning, StdioServerParameters, stdio_client
+from mcp_types import CallToolResult, JSONRPCError, JSONRPCNotification, JSONRPCResponse
+
+UPDATES = 200
+
+
+class WireLog:
+    """The transport's read stream, which also writes down what the client took from it, in order.
+
+    The SDK starts a task for each progress callback. Trio runs tasks that are ready together in an
+    arbitrary order, so there the callbacks tell neither in which order the updates arrived nor
+    which of them came before the result; the stream tells both.
+    """
+
+    def __init__(self, stream: Any, messages: list[Any]) -> None:
+        self._stream = stream
+        self._messages = messages
+
+    def __aiter__(self) -> "WireLog":
+        return self
+
+    async def __anext__(self) -> Any:
+        item = await anext(self._stream)
+        # A line that is no message comes as an exception.
+        self._messages.append(item if isinstance(item, Exception) else item.message)
+        return item
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def __aenter__(self) -> "WireLog":
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+
+@asynccontextmanager
+async def logged_stdio(command: list[str], messages: list[Any]) -> AsyncIterator[tuple[WireLog, Any]]:
+    parameters = StdioServerParameters(command=command[0], args=command[1:])
+    async with stdio_client(parameters) as (read_stream, write_stream):
+        yield WireLog(read_stream, messages), write_stream
+
+
+def progress_around_result(messages: list[Any]) -> dict[str, Any]:
+    """The first answered call's progress: what came before its answer, and what came after."""
+    answers = (JSONRPCResponse, JSONRPCError)
+    cut, answer = next((i, message) for i, message in enumerate(messages) if isinstance(message, answers))
+
+    def progress(part: list[Any]) -> list[list[Any]]:
+        return [
+            [message.params["progress"], message.params.get("total"), message.params.get("message")]
+            for message in part
+            # The SDK's token of a request is its id.
+            if isinstance(message, JSONRPCNotification)
+            and message.method == "notifications/progress"
+            and message.params["progressToken"] == answer.id
+        ]
+
+    return {"wire_before_result": progress(messages[:cut]), "wire_after_result": progress(messages[cut:])}
+
+
+def outcome(result: CallToolResult) -> dict[str, Any]:
+    return {"text": "".join(block.text for block in result.content), "is_error": bool(result.is_error)}
+
+
+async def call_loop(client: Client, messages: list[Any]) -> dict[str, Any]:
+    start = len(messages)
+    callbacks: list[list[Any]] = []
+    complete = anyio.Event()
+
+    # It has no checkpoint, so that a callback once begun is over before the next.
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+        callbacks.append([progress, total, message])
+        if len(callbacks) == UPDATES:
+            complete.set()
+
+    result = await client.call_tool("loop", {"n": UPDATES}, progress_callback=on_progress)
+    at_return = len(callbacks)
+    with anyio.move_on_after(10):
+        await complete.wait()
+    # A round trip: an update sent after the result is on record by the end of it.
+    await client.call_tool("echo", {"text": "after"})
+    return {
+        **outcome(result),
+        **progress_around_result(messages[start:]),
+        "callbacks": callbacks,
+        "callbacks_at_return": at_return,
+    }
+
+
+async def call_and_cancel(client: Client) -> dict[str, Any]:
+    with anyio.CancelScope() as scope:
+
+        async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+            scope.cancel()
+
+        await client.call_tool("slow", {"seconds": 3600}, progress_callback=on_progress)
+    return {
+        "cancelled": scope.cancelled_caught,
+        "server_saw": outcome(await client.call_tool("wait_cancelled", {})),
+        "next_call": outcome(await client.call_tool("echo", {"text": "still here"})),
+    }
+
+
+async def call_log(client: Client, mode: str, logs: list[list[Any]], logged: anyio.Event) -> dict[str, Any]:
+    # From 2026-07-28 on each request carries the level, which Client(log_level=...) sees to.
+    if mode == "legacy" and client.server_capabilities.logging:
+        await client.set_logging_level("info")
+    result = await client.call_tool("log", {"text": "a log line"})
+    with anyio.move_on_after(10):
+        await logged.wait()
+    return {**outcome(result), "logs": logs}
+
+
+async def run(mode: str, command: list[str]) -> dict[str, Any]:
+    messages: list[Any] = []
+    logs: list[list[Any]] = []
+    logged = anyio.Event()
+
+    async def on_log(params: Any) -> None:
+        logs.append([params.level, params.data])
+        logged.set()
+
+    transport = logged_stdio(command, messages)
+    async with Client(transport, mode=mode, logging_callback=on_log, log_level="info") as client:
+        return {
+            "protocol_version": client.protocol_version,
+            "server_name": client.server_info.name if client.server_info else None,
+            "tools": [tool.name for tool in (await client.list_tools()).tools],
+            "loop": await call_loop(client, messages),
+            "error": outcome(await client.call_tool("fail", {})),
+            "cancel": await call_and_cancel(client),
+            "log": await call_log(client, mode, logs, logged),
+            # 2026-07-28 has no ping.
+            "ping": (await client.send_ping()).model_dump() if mode == "legacy" else None,
+            "undecodable": [repr(message) for message in messages if isinstance(message, Exception)],
+        }
+
+
+async def main(mode: str, command: list[str]) -> None:
+    with anyio.fail_after(25):
+        report = await run(mode, command)
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    # ping and logging are deprecated from 2026-07-28 on, and still part of the wire.
+    warnings.simplefilter("ignore", MCPDeprecationWarning)
+    anyio.run(main, sys.argv[1], sys.argv[3:], backend=sys.argv[2])

@@ -1,0 +1,70 @@
+"""A stdio server made with the official SDK: `python sdk_server.py [asyncio|trio]`.
+
+`our_server.py` is its twin: the same tools, made with trio_mcp.
+"""
+
+import sys
+import warnings
+
+import anyio
+from mcp import MCPDeprecationWarning
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+
+
+def make_server() -> MCPServer:
+    server = MCPServer("sdk-server", version="1.0", log_level="ERROR")
+    slow_cancelled = anyio.Event()
+
+    @server.tool()
+    async def loop(n: int, ctx: Context) -> str:
+        """Report n progress updates in a tight loop."""
+        for i in range(n):
+            await ctx.report_progress(i + 1, n, f"update {i + 1}")
+        return f"looped {n}"
+
+    @server.tool()
+    async def slow(seconds: float, ctx: Context) -> str:
+        """Say that it has started, then sleep."""
+        await ctx.report_progress(0, message="started")
+        try:
+            await anyio.sleep(seconds)
+        except anyio.get_cancelled_exc_class():
+            slow_cancelled.set()
+            raise
+        return "slept"
+
+    @server.tool()
+    async def wait_cancelled() -> str:
+        """Return once a call of slow() has been cancelled here, in the server."""
+        await slow_cancelled.wait()
+        return "cancelled"
+
+    @server.tool()
+    async def echo(text: str) -> str:
+        """Return the text."""
+        return text
+
+    @server.tool()
+    async def fail() -> str:
+        """Fail, and say so."""
+        raise ToolError("failed on purpose")
+
+    @server.tool()
+    async def log(text: str, ctx: Context) -> str:
+        """Log the text at level info."""
+        # Logging is deprecated from 2026-07-28 on, and still part of the wire.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MCPDeprecationWarning)
+            await ctx.info(text)
+        return "logged"
+
+    return server
+
+
+async def main() -> None:
+    await make_server().run_stdio_async()
+
+
+if __name__ == "__main__":
+    anyio.run(main, backend=sys.argv[1] if len(sys.argv) > 1 else "asyncio")
