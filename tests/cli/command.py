@@ -1,0 +1,124 @@
+"""Running `trio-mcp` as a process, as a person or a script does."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import attrs
+
+SECONDS = 60.0
+"""Longest time for anything: long for a slow machine, and an end for a test that hangs."""
+
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def environment(columns: int) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if key not in {"FORCE_COLOR", "NO_COLOR"}}
+    return kept | {"COLUMNS": str(columns), "TERM": "xterm-256color", "PYTHONUNBUFFERED": "1"}
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "trio_mcp.cli", *map(str, arguments)]
+
+
+def run(*arguments: str | Path, columns: int = 120) -> subprocess.CompletedProcess[str]:
+    """Run to the end, with pipes for stdout and stderr."""
+    return subprocess.run(
+        command(*arguments),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        env=environment(columns),
+        check=False,
+    )
+
+
+def start(*arguments: str | Path, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    """Start with pipes for stdout and stderr."""
+    return subprocess.Popen(
+        command(*arguments),
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(120),
+    )
+
+
+def read_until(fd: int, text: str) -> str:
+    """Read until `text` has come; raises AssertionError where it does not."""
+    seen = b""
+    deadline = time.monotonic() + SECONDS
+    while text.encode() not in seen:
+        chunk = _read(fd, deadline)
+        assert chunk, f"{text!r} did not come, but {seen!r}"
+        seen += chunk
+    return seen.decode()
+
+
+def read_all(fd: int) -> str:
+    """Read to the end."""
+    deadline = time.monotonic() + SECONDS
+    chunks = []
+    while chunk := _read(fd, deadline):
+        chunks.append(chunk)
+    return b"".join(chunks).decode()
+
+
+def _read(fd: int, deadline: float) -> bytes:
+    ready, _, _ = select.select([fd], [], [], max(deadline - time.monotonic(), 0))
+    assert ready, "nothing came in time"
+    try:
+        return os.read(fd, 65536)
+    except OSError:  # EIO: nobody has the terminal open any more
+        return b""
+
+
+@attrs.define
+class Terminal:
+    """A process whose stderr is a terminal; `screen` reads what is written there."""
+
+    process: subprocess.Popen[bytes]
+    screen: int
+
+    def finish(self) -> tuple[str, str, int]:
+        """What is still written to the terminal, all of stdout, and the exit status."""
+        assert self.process.stdout is not None
+        try:
+            shown = read_all(self.screen)
+            with self.process.stdout:
+                printed = read_all(self.process.stdout.fileno())
+            return shown, printed, self.process.wait(SECONDS)
+        finally:
+            os.close(self.screen)
+            self.process.kill()
+            self.process.wait()
+
+
+def start_in_terminal(*arguments: str | Path, columns: int) -> Terminal:
+    screen, inside = pty.openpty()
+    fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = subprocess.Popen(
+        command(*arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=inside,
+        env=environment(columns),
+    )
+    os.close(inside)
+    return Terminal(process, screen)
+
+
+def lines_shown(text: str) -> list[str]:
+    """Every line that was ever drawn, without colours and movements."""
+    return [line for line in re.split(r"[\r\n]+", CONTROL.sub("", text)) if line.strip()]

@@ -1,0 +1,194 @@
+"""Every example in README.md and docs/ is run, and prints what the page says it prints.
+
+What a fenced block means is decided by its language and its first line:
+
+- ```python is a complete program. It runs as `python -W error`, in an empty
+  directory of its own, with an empty stdin, and must exit with status 0.
+- A block of any language whose first line is a comment with a file name, such as
+  `# server.py`, is that file. Later blocks of the page find it in their directory.
+  A Python file runs too: `test_*.py` under pytest, any other as a program.
+- ```text right behind a python block is what the program prints to stdout.
+- ```console holds commands, each behind a `$ `, and what they print to stdout and
+  stderr. `...` on a line of its own stands for any lines, in both.
+- ```sh is for a person to read; of it only the make targets are checked.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import attrs
+import pytest
+
+from trio_mcp import ClientSettings, Conflate, Lossless, ServerSettings
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+SECONDS = 60
+"""What a program may take on a busy machine; none sleeps for more than a fraction of a second."""
+
+FENCE = re.compile(r"^```(\w*)[ \t]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
+FILE_NAME = re.compile(r"# ([\w./-]+\.\w+)")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+@attrs.frozen
+class Block:
+    """One fenced block; `before` are the blocks above it on its page."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+    before: Sequence[Block] = attrs.field(repr=False)
+    after: Block | None = attrs.field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+    @property
+    def file_name(self) -> str | None:
+        """The name of the file that the block is, or None."""
+        found = FILE_NAME.fullmatch(self.text.partition("\n")[0])
+        return None if found is None else found[1]
+
+    @property
+    def output(self) -> str | None:
+        """What the page says that the program prints, or None."""
+        return self.after.text if self.after is not None and self.after.language == "text" else None
+
+    def write_files(self, directory: Path) -> None:
+        """Write the files that stand above this block, and the block's own."""
+        for block in (*self.before, self):
+            if block.file_name is not None:
+                (directory / block.file_name).write_text(block.text)
+
+
+def read_blocks(page: Path) -> list[Block]:
+    text = page.read_text()
+    blocks: list[Block] = []
+    for found in FENCE.finditer(text):
+        line = text.count("\n", 0, found.start()) + 1
+        block = Block(page, line, found[1], found[2], list(blocks))
+        if blocks:
+            blocks[-1] = attrs.evolve(blocks[-1], after=block)
+        blocks.append(block)
+    return blocks
+
+
+BLOCKS = [block for page in PAGES for block in read_blocks(page)]
+
+
+def blocks_in(language: str) -> list[Block]:
+    return [block for block in BLOCKS if block.language == language]
+
+
+@pytest.mark.parametrize("block", blocks_in("python"), ids=str)
+def test_python(block: Block, tmp_path: Path) -> None:
+    block.write_files(tmp_path)
+    name = block.file_name
+    if name is None:
+        name = "example.py"
+        (tmp_path / name).write_text(block.text)
+    options = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if name.startswith("test_") else []
+    done = run([sys.executable, "-W", "error", *options, name], tmp_path, subprocess.PIPE)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    if block.output is not None:
+        check_output(done.stdout, block.output)
+
+
+@pytest.mark.parametrize("block", blocks_in("console"), ids=str)
+def test_console(block: Block, tmp_path: Path) -> None:
+    block.write_files(tmp_path)
+    for command, output in read_commands(block.text):
+        done = run(["sh", "-c", command], tmp_path, subprocess.STDOUT)
+        check_output(done.stdout, output)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files(page: Path) -> None:
+    for target in LINK.findall(FENCE.sub("", page.read_text())):
+        path, _, anchor = target.partition("#")
+        if "://" in path:
+            continue
+        linked = page.parent / path if path else page
+        assert linked.exists(), f"{target} leads nowhere"
+        assert not anchor or anchor in anchors(linked), f"{target} names no heading"
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for block in blocks_in("sh"):
+        for target in re.findall(r"^make ([\w-]+)", block.text, re.MULTILINE):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{block}: no target {target}"
+
+
+def test_every_fence_is_understood() -> None:
+    text = "".join(page.read_text() for page in PAGES)
+    assert len(re.findall(r"^```", text, re.MULTILINE)) == 2 * len(BLOCKS), "a fence is not closed"
+    for block in blocks_in("text"):
+        assert block.before, f"{block}: output of nothing"
+        assert block.before[-1].language == "python", f"{block}: output of no program"
+
+
+@pytest.mark.parametrize("settings", [Conflate, Lossless, ServerSettings, ClientSettings])
+def test_every_setting_is_in_the_table_with_its_default(settings: type[attrs.AttrsInstance]) -> None:
+    text = (ROOT / "docs" / "progress.md").read_text()
+    rows = re.findall(rf"^\| `{settings.__name__}\.(\w+)` \| (.+?) \|", text, re.MULTILINE)
+    assert [name for name, _ in rows] == [field.name for field in attrs.fields(settings)]
+    made = settings()
+    for name, default in rows:
+        value = getattr(made, name)
+        if type(value) in (int, float):
+            assert default == f"{value:,g}" or default == f"{value:,}"
+
+
+def run(command: Sequence[str], directory: Path, stderr: int) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return subprocess.run(
+        command,
+        cwd=directory,
+        env={**os.environ, "PATH": path, "COLUMNS": "80", "NO_COLOR": "1", "PYTHONWARNINGS": ""},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def read_commands(text: str) -> Iterator[tuple[str, str]]:
+    """Each command of a console block, and what it prints."""
+    first, *rest = re.split(r"^\$ ", text, flags=re.MULTILINE)
+    assert not first, "a console block begins with a command"
+    for part in rest:
+        command, _, output = part.partition("\n")
+        yield command, output
+
+
+def check_output(printed: str, expected: str) -> None:
+    """Compare line by line, without blanks at the ends; `...` stands for any lines."""
+    lines, wanted = (strip_lines(text) for text in (printed, expected))
+    if "..." not in wanted:
+        assert lines == wanted
+        return
+    # A line of fnmatch's own alphabet would match too much, so that all but `...` is escaped.
+    pattern = "\n".join("*" if line == "..." else re.sub(r"([*?[])", r"[\1]", line) for line in wanted)
+    assert fnmatch.fnmatchcase("\n".join(lines), pattern), f"{printed}\nis not\n{expected}"
+
+
+def strip_lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.strip("\n").splitlines()]
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -1,0 +1,171 @@
+"""The commands of `trio-mcp` and their options.
+
+Owns what stands on the command line and in --help. What the commands do is in
+the modules they call.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, Any, Final, TypeAlias
+
+from cyclopts import App, CycloptsError, Parameter
+
+from trio_mcp.cli.calling import CallOptions, call_tool
+from trio_mcp.cli.demo import run_demo
+from trio_mcp.cli.listing import list_tools
+from trio_mcp.cli.loader import load_server, read_place
+from trio_mcp.cli.output import prepare_streams, print_error, print_note
+from trio_mcp.cli.running import run_work
+from trio_mcp.cli.status import FAILED, SUCCEEDED, CommandError
+from trio_mcp.cli.targets import move_command, read_target
+from trio_mcp.client.negotiation import find_era
+from trio_mcp.version import __version__
+from trio_mcp.wire.messages import LoggingLevel
+
+CONNECTING: Final = frozenset({"list", "call"})
+"""The commands that have a TARGET."""
+
+
+def _check_seconds(type_: Any, value: float | None) -> None:
+    if value is not None and not value > 0:
+        raise ValueError("It must be a number of seconds larger than 0.")
+
+
+def _check_protocol(type_: Any, value: str) -> None:
+    find_era(value)
+
+
+TargetArgument: TypeAlias = Annotated[
+    str,
+    Parameter(
+        help='The server: a file (server.py, or server.py:NAME; see "trio-mcp run"), or a command line '
+        'with a space in it ("npx some-server"). A command can also stand at the end, after --, in place of '
+        "TARGET."
+    ),
+]
+ProtocolOption: TypeAlias = Annotated[
+    str,
+    Parameter(help='Protocol revision to speak, such as "2025-06-18".', validator=_check_protocol),
+]
+Switch: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
+
+app = App(
+    name="trio-mcp",
+    version=__version__,
+    help="Serve Model Context Protocol tools, list them, and call them with live progress.",
+)
+
+
+@app.command(usage="Usage: trio-mcp run FILE[:NAME]")
+def run(
+    file: Annotated[str, Parameter(help="The file; with :NAME where it has more than one Server.")], /
+) -> int:
+    """Serve the Server of a Python file over stdin and stdout.
+
+    The file is imported: it needs a Server at module level, and what it has under
+    "if __name__ == '__main__'" does not run.
+    """
+    server = load_server(read_place(file))
+    if sys.stdin.isatty():
+        print_note(f"{server.name} serves MCP over stdin and stdout; Ctrl-C ends it.")
+    server.run()
+    return SUCCEEDED
+
+
+@app.command(
+    name="list", usage="Usage: trio-mcp list [OPTIONS] TARGET\n       trio-mcp list [OPTIONS] -- COMMAND..."
+)
+def list_(
+    target: TargetArgument,
+    /,
+    *,
+    json: Annotated[Switch, Parameter(help="Print JSON, with complete schemas and descriptions.")] = False,
+    protocol: ProtocolOption = "auto",
+) -> int:
+    """List the tools of a server.
+
+    Examples: trio-mcp list server.py, trio-mcp list -- npx some-server
+    """
+    command = read_target(target)
+    return run_work(partial(list_tools, command, protocol=protocol, as_json=json))
+
+
+@app.command(
+    usage="Usage: trio-mcp call [OPTIONS] TARGET TOOL [KEY=VALUE...]\n"
+    "       trio-mcp call [OPTIONS] TOOL [KEY=VALUE...] -- COMMAND..."
+)
+def call(
+    target: TargetArgument,
+    tool: Annotated[str, Parameter(help="The tool's name.")],
+    /,
+    *arguments: Annotated[
+        str,
+        Parameter(
+            name="KEY=VALUE",
+            help="An argument of the tool. VALUE is JSON, or text where it is none or the tool wants text; "
+            "a KEY given several times makes a list.",
+        ),
+    ],
+    json: Annotated[str | None, Parameter(help="Arguments as a JSON object.")] = None,
+    structured: Annotated[
+        Switch, Parameter(help="Print the structured content as JSON, also where there is text.")
+    ] = False,
+    idle_timeout: Annotated[
+        float | None, Parameter(help="Longest time without progress, in seconds.", validator=_check_seconds)
+    ] = None,
+    max_timeout: Annotated[
+        float | None,
+        Parameter(
+            help="Longest time in all, in seconds [default: ten times the idle timeout].",
+            validator=_check_seconds,
+        ),
+    ] = None,
+    protocol: ProtocolOption = "auto",
+    log_level: Annotated[LoggingLevel, Parameter(help="Least level of log messages to show.")] = "info",
+    quiet: Annotated[Switch, Parameter(help="Show no progress and no log messages.")] = False,
+) -> int:
+    """Call a tool: its progress goes to stderr, its result to stdout.
+
+    Ctrl-C cancels the tool and waits for the server to end, a second one does not wait.
+    Exit status: 0 success, 1 the tool failed, 2 anything else failed, 124 timeout,
+    130 cancelled.
+
+    Examples: trio-mcp call server.py add a=1 b=2, trio-mcp call add a=1 b=2 -- npx some-server
+    """
+    options = CallOptions(
+        json=json,
+        structured=structured,
+        idle_timeout=idle_timeout,
+        max_timeout=max_timeout,
+        protocol=protocol,
+        log_level=log_level,
+        quiet=quiet,
+    )
+    return run_work(partial(call_tool, read_target(target), tool, arguments, options))
+
+
+@app.command
+def demo(
+    directory: Annotated[
+        str | None, Parameter(help="Where to count [default: Python's standard library].")
+    ] = None,
+    /,
+) -> int:
+    """See progress arrive: a server process counts and hashes the files of a directory tree."""
+    return run_work(partial(run_demo, directory))
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run one command line, without the program's name, and return its exit status."""
+    prepare_streams()
+    try:
+        if arguments and arguments[0] in CONNECTING:
+            arguments = move_command(arguments)
+        status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except (CycloptsError, CommandError) as error:
+        print_error(str(error))
+        return error.status if isinstance(error, CommandError) else FAILED
+    return SUCCEEDED if status is None else int(status)

@@ -1,0 +1,99 @@
+"""`trio-mcp demo`: progress from a real server, over files that are really read.
+
+Owns the summary that is printed at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from trio_mcp.cli.bars import open_display
+from trio_mcp.cli.inventory import Inventory, Kind
+from trio_mcp.cli.output import one_line, print_rich
+from trio_mcp.cli.status import SUCCEEDED, CommandError
+from trio_mcp.cli.terminal import open_terminal
+from trio_mcp.client.client import open_client
+
+SERVER: Final = (sys.executable, "-m", "trio_mcp.cli.demo_server")
+
+ROWS: Final = 10
+"""How many file types have a row of their own."""
+
+
+async def run_demo(directory: str | None) -> int:
+    """Take an inventory of `directory`, or of Python's standard library, and print it; checkpoints.
+
+    Raises CommandError where there is no such directory, and what `open_client` and
+    `Client.call_tool` raise.
+    """
+    directory = find_directory(directory or sysconfig.get_path("stdlib"))
+    with open_terminal() as console:
+        return await _count(directory, console)
+
+
+async def _count(directory: str, console: Console | None) -> int:
+    async with open_client(SERVER) as client:
+        started = time.monotonic()
+        async with open_display("inventory", console) as display:
+            result = await client.call_tool(
+                "inventory",
+                {"directory": directory},
+                progress_handler=display.update,
+                result_type=Inventory,
+            )
+        elapsed = time.monotonic() - started
+        print_summary(result.data, display.meter.updates, elapsed)
+    return SUCCEEDED
+
+
+def find_directory(directory: str) -> str:
+    """The absolute path of `directory`; raises CommandError where there is none."""
+    if not os.path.isdir(directory):
+        raise CommandError(f"there is no directory {directory!r}")
+    return os.path.abspath(directory)
+
+
+def print_summary(inventory: Inventory, updates: int, elapsed: float) -> None:
+    """Print the inventory as a table, and how its progress arrived."""
+    skipped = f", {inventory.skipped:,} skipped" if inventory.skipped else ""
+    rate = updates / elapsed if elapsed > 0 else 0.0
+    print_rich(
+        make_table(inventory),
+        Text.assemble(("directory  ", "dim"), one_line(inventory.directory), skipped, overflow="fold"),
+        Text.assemble(("sha256     ", "dim"), inventory.sha256, overflow="fold"),
+        Text.assemble(("progress   ", "dim"), f"{updates:,} updates in {elapsed:.1f} s, {rate:,.0f}/s"),
+    )
+
+
+def make_table(inventory: Inventory) -> Table:
+    """A row for each of the largest file types, one for the rest, and the totals."""
+    table = Table(box=box.SIMPLE, show_footer=True, pad_edge=False)
+    table.add_column("Type", "total")
+    table.add_column("Files", f"{inventory.files:,}", justify="right")
+    table.add_column("Lines", f"{inventory.lines:,}", justify="right")
+    table.add_column("Bytes", f"{inventory.bytes:,}", justify="right")
+    for kind in merge_small(inventory.kinds):
+        table.add_row(Text(one_line(kind.suffix)), f"{kind.files:,}", f"{kind.lines:,}", f"{kind.bytes:,}")
+    return table
+
+
+def merge_small(kinds: Sequence[Kind]) -> list[Kind]:
+    """The first kinds as they stand, and all others as one."""
+    if len(kinds) <= ROWS:
+        return list(kinds)
+    rest = Kind(f"{len(kinds) - ROWS + 1} more")
+    for kind in kinds[ROWS - 1 :]:
+        rest.files += kind.files
+        rest.lines += kind.lines
+        rest.bytes += kind.bytes
+    return [*kinds[: ROWS - 1], rest]

@@ -1,0 +1,52 @@
+"""What the TARGET of a command is: a Python file or a command line.
+
+Owns that choice, and how a file becomes a command that serves it.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+
+from trio_mcp.cli.loader import read_place
+from trio_mcp.cli.status import CommandError
+
+
+def read_target(text: str) -> list[str]:
+    """The command that starts the server `text` names.
+
+    A .py file is served by `trio-mcp run`; a text with a space in it is a command
+    line. Raises CommandError for anything else, for it is most likely a slip.
+    """
+    place = read_place(text)
+    is_python = place.path.suffix == ".py"
+    if is_python and place.path.is_file():
+        return [sys.executable, "-m", "trio_mcp.cli", "run", text]
+    if any(char.isspace() for char in text):
+        return _split(text)
+    if is_python:
+        raise CommandError(f"there is no file {str(place.path)!r}")
+    raise CommandError(f"{text!r} is no .py file; if it is a command, say it at the end: -- {text}")
+
+
+def move_command(arguments: Sequence[str]) -> list[str]:
+    """Make what follows `--` the TARGET, which stands first after the command's name."""
+    if "--" not in arguments:
+        return list(arguments)
+    split = arguments.index("--")
+    if split + 1 == len(arguments):
+        raise CommandError("after -- there must be a command that starts a server")
+    # The space makes it a command line where it is a single word, too.
+    target = f"{shlex.join(arguments[split + 1 :])} "
+    return [arguments[0], target, *arguments[1:split]]
+
+
+def _split(text: str) -> list[str]:
+    try:
+        command = shlex.split(text)
+    except ValueError as error:
+        raise CommandError(f"{text!r} is no command line: {error}") from None
+    if not command:
+        raise CommandError("the target is empty: name a .py file or a command")
+    return command
