@@ -16,7 +16,7 @@ import trio_mcp.testing
 PACKAGE = Path(trio_mcp.__file__).parent
 
 # Imports point down this list only; one layer's own modules may import each other.
-LAYERS = ["wire", "errors", "schema", "runtime", "transports", "server", "client", "cli", "testing"]
+LAYERS = ["wire", "errors", "schema", "runtime", "transports", "tasks", "server", "client", "cli", "testing"]
 # These never import each other, whatever their order.
 STRANGERS = {
     ("server", "client"),

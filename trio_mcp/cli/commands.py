@@ -66,7 +66,7 @@ def run(
     """Serve the Server of a Python file over stdin and stdout.
 
     The file is imported: it needs a Server at module level, and what it has under
-    "if __name__ == '__main__'" does not run.
+    its own "main" block does not run.
     """
     server = load_server(read_place(file))
     if sys.stdin.isatty():

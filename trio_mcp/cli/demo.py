@@ -26,6 +26,8 @@ from trio_mcp.client.client import open_client
 
 SERVER: Final = (sys.executable, "-m", "trio_mcp.cli.demo_server")
 
+INSTALLED: Final = ("site-packages", "dist-packages")
+
 ROWS: Final = 10
 """How many file types have a row of their own."""
 
@@ -36,18 +38,20 @@ async def run_demo(directory: str | None) -> int:
     Raises CommandError where there is no such directory, and what `open_client` and
     `Client.call_tool` raise.
     """
+    # What else is installed below the standard library is not part of it, and may be very large.
+    exclude = INSTALLED if directory is None else ()
     directory = find_directory(directory or sysconfig.get_path("stdlib"))
     with open_terminal() as console:
-        return await _count(directory, console)
+        return await _count(directory, exclude, console)
 
 
-async def _count(directory: str, console: Console | None) -> int:
+async def _count(directory: str, exclude: Sequence[str], console: Console | None) -> int:
     async with open_client(SERVER) as client:
         started = time.monotonic()
         async with open_display("inventory", console) as display:
             result = await client.call_tool(
                 "inventory",
-                {"directory": directory},
+                {"directory": directory, "exclude": exclude},
                 progress_handler=display.update,
                 result_type=Inventory,
             )

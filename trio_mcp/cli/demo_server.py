@@ -26,19 +26,21 @@ server = Server("trio-mcp demo", instructions="Takes an inventory of directory t
 
 
 @server.tool
-async def inventory(directory: str, ctx: Context) -> Inventory:
+async def inventory(directory: str, ctx: Context, exclude: list[str] | None = None) -> Inventory:
     """Count files, lines and bytes below a directory by file type, with a digest over all contents.
 
     Args:
         directory: where to begin; symbolic links below it are not followed.
+        exclude: names of directories that are left out.
     """
+    names = frozenset(exclude or ())
     if not await trio.Path(directory).is_dir():
         raise ToolError(f"there is no directory {directory!r}")
     await ctx.report_progress(0, None, "counting files")
-    total = await trio.to_thread.run_sync(_count, directory)
+    total = await trio.to_thread.run_sync(_count, directory, names)
     await ctx.report_progress(0, total, "reading files")
     tally = Tally(directory, trio.from_thread.check_cancelled)
-    files = walk(directory, tally.skip)
+    files = walk(directory, tally.skip, names)
     root = os.path.join(directory, "")
     done = 0
     while paths := await trio.to_thread.run_sync(_read_slice, files, tally):
@@ -49,9 +51,9 @@ async def inventory(directory: str, ctx: Context) -> Inventory:
     return tally.finish()
 
 
-def _count(directory: str) -> int:
+def _count(directory: str, exclude: frozenset[str]) -> int:
     count = 0
-    for _ in walk(directory, lambda error: None):
+    for _ in walk(directory, lambda error: None, exclude):
         trio.from_thread.check_cancelled()
         count += 1
     return count

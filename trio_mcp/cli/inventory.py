@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import PurePath
 from typing import Final
 
@@ -52,10 +52,13 @@ class Inventory:
     kinds: list[Kind] = attrs.field(factory=list)
 
 
-def walk(directory: str, on_error: Callable[[OSError], None]) -> Iterator[str]:
+def walk(
+    directory: str, on_error: Callable[[OSError], None], exclude: Collection[str] = ()
+) -> Iterator[str]:
     """Every regular file below `directory`, in the order of their whole paths as bytes.
 
-    Symbolic links are neither followed nor counted. Holds the names of one
+    Directories whose name is in `exclude` are left out. Symbolic links are neither
+    followed nor counted. Holds the names of one
     directory for each level of depth, no more.
     """
     try:
@@ -68,8 +71,8 @@ def walk(directory: str, on_error: Callable[[OSError], None]) -> Iterator[str]:
         path = os.path.join(directory, os.fsdecode(key))
         if is_file:
             yield path
-        elif key.endswith(b"/"):
-            yield from walk(path[:-1], on_error)
+        elif key.endswith(b"/") and os.path.basename(path[:-1]) not in exclude:
+            yield from walk(path[:-1], on_error, exclude)
 
 
 def _sort_key(entry: os.DirEntry[str]) -> tuple[bytes, bool]:

@@ -41,6 +41,7 @@ class PendingCall:
         "_idle",
         "_latest",
         "_limit",
+        "_longest",
         "_lossless",
         "_queue",
         "_took_first",
@@ -61,13 +62,19 @@ class PendingCall:
         self._took_first = False
         self._arrival = trio.lowlevel.ParkingLot()
         self._idle = math.inf
-        self._latest = math.inf
+        self._longest = self._latest = math.inf
 
     def set_timeouts(self, idle: float, longest: float) -> None:
         """Cancel `scope` after `idle` seconds without progress, and after `longest` in any case."""
         now = trio.current_time()
-        self._idle, self._latest = idle, now + longest
+        self._idle, self._longest, self._latest = idle, longest, now + longest
         self.scope.deadline = min(now + idle, self._latest)
+
+    def describe_timeout(self) -> str:
+        """Which of the two timeouts has passed, in words."""
+        if trio.current_time() >= self._latest:
+            return f"took longer than {self._longest:g} seconds"
+        return f"made no progress for {self._idle:g} seconds"
 
     def take_updates(self, updates: list[Update]) -> None:
         """Queue what the reader read; never waits. What comes after the answer is dropped."""

@@ -172,7 +172,7 @@ class Client:
                 return _read_outcome(await call.wait())
         finally:
             self._session.end(call)
-        raise CallTimeout(f"{method} took longer than {_describe(idle, longest)}")
+        raise CallTimeout(f"{method} {call.describe_timeout()}")
 
 
 @asynccontextmanager
@@ -240,8 +240,3 @@ def _read_timeouts(idle: float | None, longest: float | None) -> tuple[float, fl
     if longest is None:
         longest = math.inf if idle is None else idle * MAX_TIMEOUT_FACTOR
     return math.inf if idle is None else idle, longest
-
-
-def _describe(idle: float, longest: float) -> str:
-    parts = [f"{idle} seconds without progress"] if idle < math.inf else []
-    return " or ".join([*parts, f"{longest} seconds in all"])

@@ -76,6 +76,7 @@ class ClientSession:
         self._calls: dict[ProgressToken, PendingCall] = {}
         self._lost: ConnectionLost | None = None
         self._logs: deque[LogMessage] = deque(maxlen=settings.log_buffer)
+        self._logs_dropped = 0  # since the log handler last caught up
         self._log_arrival = trio.lowlevel.ParkingLot()
         self._closing = False
         self._writing = trio.CancelScope(shield=True)  # shielded so that cancellations still leave
@@ -223,7 +224,9 @@ class ClientSession:
             logger.debug("a malformed log message was dropped: %s", error)
             return
         if len(self._logs) == self._logs.maxlen:
-            logger.warning("the log handler is slow: the oldest of %d messages was dropped", len(self._logs))
+            if self._logs_dropped == 0:
+                logger.warning("the log handler is slow: the oldest messages are dropped")
+            self._logs_dropped += 1
         self._logs.append(message)
         self._log_arrival.unpark_all()
 
@@ -233,6 +236,9 @@ class ClientSession:
                 if self._logs:
                     await self._handle_log(self._logs.popleft())
                 else:
+                    if self._logs_dropped:
+                        logger.warning("%d log messages were dropped", self._logs_dropped)
+                        self._logs_dropped = 0
                     await self._log_arrival.park()
 
     async def _handle_log(self, message: LogMessage) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import trio
 
 from trio_mcp.errors import RequestCancelled
-from trio_mcp.runtime.outlet import Outlet
+from trio_mcp.runtime.request import ServerRequest
 
 T = TypeVar("T")
 
@@ -32,10 +32,10 @@ DONE = Done()
 class ThreadDoor:
     """Runs functions on the Trio thread that made the door, from any other thread."""
 
-    __slots__ = ("_outlet", "_thread", "_token")
+    __slots__ = ("_request", "_thread", "_token")
 
-    def __init__(self, outlet: Outlet) -> None:
-        self._outlet = outlet
+    def __init__(self, request: ServerRequest) -> None:
+        self._request = request
         self._thread = get_ident()
         self._token = trio.lowlevel.current_trio_token()
 
@@ -46,14 +46,14 @@ class ThreadDoor:
 
     def check_cancelled(self) -> None:
         """Raise where the request is cancelled: trio.Cancelled, or RequestCancelled in a foreign thread."""
-        if self._is_foreign() and self._outlet.closed:
+        if self._is_foreign() and self._request.is_over:
             raise RequestCancelled("the request was cancelled or has ended")
 
     def run(self, async_fn: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Run `async_fn(*args)` on the Trio thread and wait for it; a cancellation check."""
         if not self._is_foreign():
             return trio.from_thread.run(async_fn, *args)
-        if self._outlet.closed:
+        if self._request.is_over:
             raise RequestCancelled("the request was cancelled or has ended")
         try:
             return trio.from_thread.run(async_fn, *args, trio_token=self._token)

@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-from trio_mcp.runtime.outlet import Outlet
+from trio_mcp.runtime.outlet import Source
 from trio_mcp.runtime.transport import FrameTransport
 from trio_mcp.wire.frames import OutFrame
 
@@ -41,8 +41,8 @@ class Outbox:
     def __init__(self, frame_limit: int) -> None:
         # Unbounded, yet never longer than the calls in flight: an outlet is in it at most once,
         # and a bare frame answers a message that the reader took up one at a time.
-        self._send, self._receive = trio.open_memory_channel[Outlet | OutFrame](math.inf)
-        self._waiting: deque[Outlet | OutFrame] = deque()
+        self._send, self._receive = trio.open_memory_channel[Source | OutFrame](math.inf)
+        self._waiting: deque[Source | OutFrame] = deque()
         self._broken = False
         self._written = trio.lowlevel.ParkingLot()
         self.frame_limit = frame_limit
@@ -53,7 +53,7 @@ class Outbox:
         """How many outlets and bare frames wait in the channel."""
         return self._receive.statistics().current_buffer_used
 
-    def enqueue(self, item: Outlet | OutFrame) -> None:
+    def enqueue(self, item: Source | OutFrame) -> None:
         """Hand `item` to the writer; after `close` it is dropped, for the wire is gone."""
         if self._broken:
             return
@@ -109,7 +109,7 @@ class Outbox:
             if self.hurry:
                 return True
             before = pending
-            pending = sum(item.pending for item in self._waiting if type(item) is Outlet)
+            pending = sum(item.pending for item in self._waiting if isinstance(item, Source))
             quiet = quiet + 1 if pending == before else 0
             if quiet >= QUIET_ROUNDS or perf_counter() - started > COLLECT_SECONDS:
                 return True
@@ -128,8 +128,8 @@ class Outbox:
         self.hurry = False
         while self._waiting and room > 0:
             item = self._waiting[0]
-            if not isinstance(item, Outlet):
-                frames.append(self._waiting.popleft())  # type: ignore[arg-type]  # not an outlet, so a frame
+            if not isinstance(item, Source):
+                frames.append(self._waiting.popleft())  # type: ignore[arg-type]  # not a source, so a frame
                 continue
             drained, used, empty = item.drain(room)
             frames.extend(drained)

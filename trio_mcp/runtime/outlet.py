@@ -6,6 +6,7 @@ increases per token (MCP progress, "MUST increase"). Knows nothing of transports
 
 from __future__ import annotations
 
+import abc
 import logging
 import math
 from collections import deque
@@ -27,7 +28,22 @@ Values: TypeAlias = tuple[float, float | None, str | None]
 """One report as the handler made it: progress, total, message."""
 
 
-class Outlet:
+class Source(abc.ABC):
+    """Something that waits in the outbox and is emptied by the writer; queued at most once."""
+
+    __slots__ = ()
+
+    @property
+    @abc.abstractmethod
+    def pending(self) -> int:
+        """How much of what may be merged is pending."""
+
+    @abc.abstractmethod
+    def drain(self, room: int) -> tuple[list[OutFrame], int, bool]:
+        """Take up to `room` of that: the frames, how much was used, whether all is taken."""
+
+
+class Outlet(Source):
     """What one call has pending, in order: reports, notifications, the answer.
 
     Not thread-safe. `push` and `put` never wait; `wait_space` does, for lossless calls.
@@ -47,6 +63,7 @@ class Outlet:
         "_on_answered",
         "_outbox",
         "_queued",
+        "_related_task",
         "_reports",
         "_space",
         "_token",
@@ -71,6 +88,7 @@ class Outlet:
         self._reports = 0
         self._answer: OutFrame | None = None
         self._queued = False
+        self._related_task: str | None = None
         self._closed = False
         self._first_written = False
         self._last: float = -math.inf
@@ -146,6 +164,10 @@ class Outlet:
         if not self._queued:
             self._queue()
 
+    def relate(self, task_id: str) -> None:
+        """Mark what leaves from now on as belonging to a task (MCP tasks 2025-11-25)."""
+        self._related_task = task_id
+
     def finish(self, answer: OutFrame | None) -> None:
         """End the call: `answer`, if any, is the last frame that leaves for it."""
         if self._closed:
@@ -210,7 +232,7 @@ class Outlet:
 
     def _add_updates(self, frames: list[OutFrame], updates: list[Update]) -> None:
         if updates:
-            frames.append(Progress(self._token, updates))  # type: ignore[arg-type]  # no reports without a token
+            frames.append(Progress(self._token, updates, self._related_task))  # type: ignore[arg-type]  # no reports without a token
 
     def _take_reports(self, room: int) -> list[Values]:
         items = self._items

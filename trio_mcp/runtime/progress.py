@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import trio
@@ -58,13 +58,20 @@ def check_message(message: Any) -> None:
             raise ValueError(f"message must be encodable as UTF-8: {error}") from None
 
 
+class ProgressRecord(Protocol):
+    """Where the progress of a background task is kept."""
+
+    def report(self, current: float | None, total: float | None, message: str | None) -> None:
+        """Keep one report; does not wait."""
+
+
 class RequestProgress:
     """The progress of one request; lives on the Trio thread.
 
     `outlet` is where reports leave to a client, or None where nobody asked.
     """
 
-    __slots__ = ("_newest", "_outlet", "_since", "_strict", "_total", "current", "message")
+    __slots__ = ("_newest", "_outlet", "_since", "_strict", "_task", "_total", "current", "message")
 
     def __init__(self, outlet: Outlet | None, *, strict_yield: bool = False) -> None:
         self._outlet = outlet
@@ -74,6 +81,7 @@ class RequestProgress:
         self._total: float | msgspec.UnsetType | None = msgspec.UNSET
         self._newest: Values | None = None
         self._since = 0.0
+        self._task: ProgressRecord | None = None
 
     @property
     def total(self) -> float | None:
@@ -97,6 +105,8 @@ class RequestProgress:
             self.current = current = progress
         self._total = total
         self.message = message
+        if self._task is not None:
+            self._task.report(current, total, message)
         if outlet is not None:
             outlet.push((current, total, message))
         if self._is_turn_over():
@@ -141,10 +151,12 @@ class RequestProgress:
 
     def _touch(self) -> None:
         """Make the present values leave, in one notification with those of the same run of the task."""
+        total = None if isinstance(self._total, msgspec.UnsetType) else self._total
+        if self._task is not None:
+            self._task.report(self.current, total, self.message)
         outlet = self._outlet
         if outlet is None:
             return
-        total = None if isinstance(self._total, msgspec.UnsetType) else self._total
         values = (0 if self.current is None else self.current, total, self.message)
         task = trio.lowlevel.current_task()
         same_run = task.custom_sleep_data is self
@@ -158,6 +170,17 @@ class RequestProgress:
         else:
             outlet.push(values)
         self._newest = values
+
+    def record_in(self, task: ProgressRecord) -> None:
+        """Report to `task` as well from now on, beginning with what was reported so far."""
+        self._task = task
+        if self.current is not None or self.message is not None:
+            total = None if isinstance(self._total, msgspec.UnsetType) else self._total
+            task.report(self.current, total, self.message)
+
+    def stop_sending(self) -> None:
+        """Send nothing more: the request's token has ended, but its handler goes on."""
+        self._outlet = None
 
     async def wait_space(self) -> None:
         """Wait until a report fits, for callers that can wait; checkpoints."""

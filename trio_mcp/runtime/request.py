@@ -6,11 +6,13 @@ only as far as a handler may ask for it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import trio
+from msgspec import UNSET
 
+from trio_mcp.runtime.connection import Connection
 from trio_mcp.runtime.outlet import Outlet
 from trio_mcp.runtime.progress import RequestProgress
 from trio_mcp.schema.flaws import encode_json
@@ -32,9 +34,25 @@ class SessionData:
     state: dict[str, Any] = attrs.field(factory=dict)
 
 
+class RunningTask(Protocol):
+    """What a request knows of the background task that it has become."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the task has ended."""
+
+    @property
+    def related_meta(self) -> dict[str, Any] | None:
+        """What its messages carry in `_meta`, or None."""
+
+
 @attrs.define(eq=False)
 class ServerRequest:
-    """A request in flight; `session` is None in eras that have no sessions."""
+    """A request in flight; `session` is None in eras that have no sessions.
+
+    `task` is the background task that the request has become, if it has; `goes_on`
+    says that its progress token outlives the answer.
+    """
 
     id: RequestId
     method: str
@@ -43,10 +61,18 @@ class ServerRequest:
     meta: RequestMeta
     outlet: Outlet
     progress: RequestProgress
+    connection: Connection
     session: SessionData | None
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     state: dict[str, Any] = attrs.field(factory=dict)
     withdrawn: bool = False
+    goes_on: bool = False
+    task: RunningTask | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing that its handler says is of use any more."""
+        return self.outlet.closed if self.task is None else self.task.is_final
 
     @property
     def log_level(self) -> LoggingLevel | None:
@@ -55,13 +81,15 @@ class ServerRequest:
 
     def wants_log(self, level: LoggingLevel) -> bool:
         """Whether a log message of `level` would be sent."""
-        threshold = self.log_level
+        threshold = None if self.outlet.closed else self.log_level
         return threshold is not None and LOGGING_LEVELS.index(level) >= LOGGING_LEVELS.index(threshold)
 
     def put_log(self, level: LoggingLevel, data: Any, logger: str | None) -> None:
         """Queue a log message behind what is pending of this request (MCP logging)."""
+        related = None if self.task is None else self.task.related_meta
+        meta = UNSET if related is None else related
         try:
-            params = encode_value(LogParams(level=level, data=encode_json(data), logger=logger))
+            params = encode_value(LogParams(level=level, data=encode_json(data), logger=logger, meta=meta))
         except UNENCODABLE as error:
             raise ValueError(f"a log message must be JSON: {error}") from None
         self.outlet.put(Notification("notifications/message", params))

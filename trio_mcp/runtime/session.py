@@ -16,6 +16,7 @@ import trio
 
 from trio_mcp.errors import ReturnError
 from trio_mcp.runtime.border import leaves, split_failure
+from trio_mcp.runtime.connection import Connection
 from trio_mcp.runtime.outbox import Outbox
 from trio_mcp.runtime.outlet import Outlet
 from trio_mcp.runtime.progress import RequestProgress
@@ -64,13 +65,16 @@ class Application(Protocol):
 class ServerSession:
     """Serves one connection until the peer closes it; `run` may be called once."""
 
-    def __init__(self, application: Application, transport: FrameTransport) -> None:
+    def __init__(
+        self, application: Application, transport: FrameTransport, principal: str | None = None
+    ) -> None:
         self._app = application
         self._settings = application.settings
         self._transport = transport
         self._handshake = ServerHandshake()
         self._data = SessionData()
         self._outbox = Outbox(self._settings.log_buffer)
+        self._connection = Connection(self._outbox, principal)
         self._requests: dict[RequestId, ServerRequest] = {}
         self._unwritten = 0  # calls whose answer has not left yet: what `max_requests` caps
         self._reading = trio.CancelScope()
@@ -92,6 +96,7 @@ class ServerSession:
                         await self._read(handlers)
                     handlers.cancel_scope.cancel()
             finally:
+                self._connection.lose()
                 self._outbox.close()
                 writing.deadline = trio.current_time() + self._settings.drain_timeout
 
@@ -126,6 +131,8 @@ class ServerSession:
             self._outbox.put(self._refusal(frame))
         elif isinstance(frame, Batch):
             self._accept_batch(frame, handlers)
+        elif isinstance(frame, (Response, ErrorResponse)) and self._connection.accept_answer(frame):
+            pass
         elif isinstance(frame, (Response, ErrorResponse, Progress)):
             logger.debug("a message that answers nothing was dropped: %r", frame)
 
@@ -206,6 +213,7 @@ class ServerSession:
             classified.meta,
             outlet,
             progress,
+            self._connection,
             None if classified.era.modern else self._data,
         )
 
@@ -231,7 +239,10 @@ class ServerSession:
             raise passing
 
     def _finish(self, request: ServerRequest, answer: OutFrame | None, batch: _BatchReply | None) -> None:
-        if batch is None or answer is None:
+        if request.goes_on and answer is not None:
+            # The token and its outlet live until the task ends; this is not the last that leaves.
+            request.outlet.put(answer)
+        elif batch is None or answer is None:
             request.outlet.finish(answer)
             if batch is not None:
                 batch.add(None)

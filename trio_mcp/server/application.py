@@ -8,16 +8,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import msgspec
 import trio
 
-from trio_mcp.errors import ArgumentError, ProtocolError, ReturnError, ToolError
-from trio_mcp.runtime.border import leaves
+from trio_mcp.errors import ProtocolError, TaskOverload
 from trio_mcp.runtime.request import ServerRequest
+from trio_mcp.server.background import TaskRun, decide, find_owner
 from trio_mcp.server.context import Context
-from trio_mcp.wire.content import TextContent
-from trio_mcp.wire.eras import ERAS
+from trio_mcp.server.failures import describe_failure
+from trio_mcp.server.task_methods import TaskMethods
+from trio_mcp.server.tool import ToolDefinition
+from trio_mcp.tasks.rendering import MILLISECONDS
+from trio_mcp.tasks.settings import TaskConfig
+from trio_mcp.tasks.supervisor import Supervisor
+from trio_mcp.wire.eras import ERAS, Era
 from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS
 from trio_mcp.wire.messages import (
     CallToolParams,
@@ -30,6 +36,7 @@ from trio_mcp.wire.messages import (
     Result,
     SetLevelParams,
 )
+from trio_mcp.wire.tasks import EXTENSION
 
 if TYPE_CHECKING:
     from trio_mcp.server.server import Server
@@ -40,8 +47,10 @@ logger = logging.getLogger("trio_mcp")
 class ServerApplication:
     """Serves the definition `server`; one for as long as the server runs."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, supervisor: Supervisor) -> None:
         self._server = server
+        self._supervisor = supervisor
+        self._runs: WeakValueDictionary[str, TaskRun] = WeakValueDictionary()
         self.settings = server.settings
         self.info = server.info
         # A limiter of its own: tools that block must not starve the application's own threads.
@@ -55,33 +64,31 @@ class ServerApplication:
         }
         self.handlers: Mapping[str, Callable[[ServerRequest], Awaitable[Result]]] = {
             "tools/call": self._call_tool,
+            **TaskMethods(supervisor, self._runs).handlers,
         }
 
     def describe_failure(self, request: ServerRequest, failure: BaseException) -> Result:
-        """Tell the client of `failure` as far as it is meant to know (MCP tools, "Error Handling")."""
+        """Tell the client of `failure` as far as it is meant to know."""
+        if isinstance(request.params, CallToolParams):
+            return describe_failure(request.params.name, failure, show_errors=self.settings.show_errors)
         if isinstance(failure, ProtocolError):
             raise failure
-        if not isinstance(request.params, CallToolParams):
-            raise ProtocolError(INTERNAL_ERROR, f"{request.method!r} failed: {failure}")
-        found = list(leaves(failure))
-        if all(isinstance(leaf, (ToolError, ArgumentError, ReturnError)) for leaf in found):
-            return _error_result("\n".join(str(leaf) for leaf in found))
-        name = request.params.name
-        for leaf in found:
-            logger.error("tool %r failed", name, exc_info=leaf)
-        text = f"Error in tool {name!r}"
-        if self.settings.show_errors:
-            text += ": " + "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in found)
-        return _error_result(text)
+        logger.error("%s failed", request.method, exc_info=failure)
+        raise ProtocolError(INTERNAL_ERROR, f"{request.method!r} failed")
 
-    @property
-    def _capabilities(self) -> dict[str, Any]:
-        return {"logging": {}, "tools": {}}
+    def _capabilities(self, era: Era) -> dict[str, Any]:
+        capabilities: dict[str, Any] = {"logging": {}, "tools": {}}
+        if any(tool.task is not None for tool in self._server.tools.values()):
+            if era.tasks == "legacy":
+                capabilities["tasks"] = {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}
+            elif era.tasks == "extension":
+                capabilities["extensions"] = {EXTENSION: {}}
+        return capabilities
 
     def _initialize(self, request: ServerRequest) -> Result:
         return InitializeResult(
             protocol_version=request.era.version,
-            capabilities=self._capabilities,
+            capabilities=self._capabilities(request.era),
             server_info=self.info,
             instructions=self._server.instructions,
         )
@@ -89,7 +96,7 @@ class ServerApplication:
     def _discover(self, request: ServerRequest) -> Result:
         return DiscoverResult(
             supported_versions=list(ERAS),
-            capabilities=self._capabilities,
+            capabilities=self._capabilities(request.era),
             instructions=self._server.instructions,
         )
 
@@ -98,7 +105,8 @@ class ServerApplication:
         if request.params.cursor is not None:
             # Every page is the last one, so no cursor was ever given out.
             raise ProtocolError(INVALID_PARAMS, f"unknown cursor {request.params.cursor!r}")
-        return ListToolsResult(tools=[tool.listing for tool in self._server.tools.values()])
+        tools = [tool.listing_for(request.era) for tool in self._server.tools.values()]
+        return ListToolsResult(tools=tools)
 
     async def _call_tool(self, request: ServerRequest) -> Result:
         params = request.params
@@ -107,7 +115,39 @@ class ServerApplication:
         if tool is None:
             raise ProtocolError(INVALID_PARAMS, f"Unknown tool: {params.name}")
         arguments = None if isinstance(params.arguments, msgspec.UnsetType) else params.arguments
-        return await tool.call(Context(request), arguments, self._limiter)
+        decision = decide(request, params.name, tool.task)
+        if decision == "direct":
+            return await tool.call(Context(request), arguments, self._limiter)
+        run = self._make_run(request, params, tool, arguments)
+        return await (run.start_task() if decision == "task" else run.run_promotable())
+
+    def _make_run(
+        self,
+        request: ServerRequest,
+        params: CallToolParams,
+        tool: ToolDefinition,
+        arguments: msgspec.Raw | None,
+    ) -> TaskRun:
+        config = tool.task or TaskConfig()
+        asked = None if isinstance(params.task, msgspec.UnsetType) else params.task.ttl
+        # A client may ask for a shorter or longer life, but for no longer one than the tool allows.
+        limits = [ttl for ttl in (config.ttl, None if asked is None else asked / MILLISECONDS) if ttl]
+        try:
+            live = self._supervisor.prepare(
+                params.name,
+                find_owner(request),
+                ttl=min(limits, default=None),
+                poll_interval=config.poll_interval,
+            )
+        except TaskOverload as error:
+            raise ProtocolError(INTERNAL_ERROR, str(error)) from None
+
+        async def handle(run: TaskRun) -> CallToolResult:
+            return await tool.call(Context(request, run), arguments, self._limiter)
+
+        run = TaskRun(self._supervisor, live, request, config, handle, self.settings.show_errors)
+        self._runs[live.id] = run
+        return run
 
 
 def _set_level(request: ServerRequest) -> Result:
@@ -115,9 +155,3 @@ def _set_level(request: ServerRequest) -> Result:
     assert request.session is not None, "only legacy eras have logging/setLevel"
     request.session.log_level = request.params.level
     return EmptyResult()
-
-
-def _error_result(text: str) -> CallToolResult:
-    # A message with a lone surrogate could not be sent; what it says still can.
-    text = text.encode(errors="backslashreplace").decode()
-    return CallToolResult(content=[TextContent(text=text)], is_error=True)

@@ -6,8 +6,8 @@ task, from tasks that it starts, and from worker threads.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import trio
 
@@ -15,8 +15,12 @@ from trio_mcp.errors import NotSupportedByEra
 from trio_mcp.runtime.door import DONE, ThreadDoor
 from trio_mcp.runtime.progress import RequestProgress
 from trio_mcp.runtime.request import ServerRequest
+from trio_mcp.server.asking import Elicited, Sampled, SamplingMessage, elicit, sample
+from trio_mcp.server.background import TaskRun
 from trio_mcp.wire.frames import RequestId
 from trio_mcp.wire.messages import LOGGING_LEVELS, Implementation, LoggingLevel
+
+T = TypeVar("T")
 
 
 class ProgressHelper:
@@ -85,12 +89,13 @@ class ProgressHelper:
 class Context:
     """A handler's view of its request; a tool receives it by annotating a parameter with it."""
 
-    __slots__ = ("_door", "_helper", "_progress", "_request")
+    __slots__ = ("_door", "_helper", "_progress", "_request", "_run")
 
-    def __init__(self, request: ServerRequest) -> None:
+    def __init__(self, request: ServerRequest, run: TaskRun | None = None) -> None:
         self._request = request
+        self._run = run
         self._progress = request.progress
-        self._door = ThreadDoor(request.outlet)
+        self._door = ThreadDoor(request)
         self._helper = ProgressHelper(request.progress, self._door)
 
     @property
@@ -175,6 +180,45 @@ class Context:
             )
         self._door.check_cancelled()
 
+    @property
+    def task_id(self) -> str | None:
+        """The id of the background task that this call runs as, or None where it is answered directly."""
+        return None if self._run is None or self._request.task is None else self._run.live.id
+
+    async def elicit(self, message: str, schema_type: type[T]) -> Elicited[T]:
+        """Ask the client's user to fill in a form (MCP elicitation); checkpoints.
+
+        `schema_type` is a class whose fields are text, numbers, bools or enums; an
+        accepted answer is an instance of it. In a background task the status is
+        `input_required` meanwhile, and the first answer counts. Raises ProtocolError where the client
+        cannot be asked or answers with an error, NotSupportedByEra for a modern call
+        that is no task, ArgumentError for an answer that does not fit, TypeError for a
+        class that makes no form, and ConnectionLost.
+        """
+        return await elicit(self._request, self._run, message, schema_type)
+
+    async def sample(
+        self,
+        messages: str | Sequence[SamplingMessage],
+        *,
+        max_tokens: int,
+        system_prompt: str | None = None,
+        temperature: float | None = None,
+        stop_sequences: Sequence[str] | None = None,
+    ) -> Sampled:
+        """Ask the client's model for an answer of at most `max_tokens` tokens (MCP sampling); checkpoints.
+
+        `messages` is one user message or a conversation. Raises as `elicit` does.
+        """
+        options = {
+            "maxTokens": max_tokens,
+            "systemPrompt": system_prompt,
+            "temperature": temperature,
+            "stopSequences": stop_sequences,
+        }
+        given = {name: value for name, value in options.items() if value is not None}
+        return await sample(self._request, self._run, messages, given)
+
     def log(self, level: LoggingLevel, data: Any, *, logger: str | None = None) -> Awaitable[None]:
         """Tell the client what just happened (MCP logging); `await` it.
 
@@ -182,7 +226,7 @@ class Context:
         emergency; `data` is text or any JSON value. Not sent where the client did not
         ask for that level. Checkpoints; waits while `log_buffer` messages of this call
         are unwritten. Called in another thread, it has done its work when it returns.
-        Raises ValueError for an unknown level and for data that JSON cannot hold.
+        Raises ValueError for an unknown level and, where it is sent, for data that JSON cannot hold.
         """
         if level not in LOGGING_LEVELS:
             raise ValueError(f"level must be one of {', '.join(LOGGING_LEVELS)}, not {level!r}")

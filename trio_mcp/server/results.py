@@ -103,6 +103,14 @@ def to_block(value: Any) -> ContentBlock:
     raise ReturnError(f"content must be text or content blocks, not {value!r}")
 
 
+def reads_files(value: Any) -> bool:
+    """Whether making a result of `value` reads files, which blocks."""
+    items = value.content if isinstance(value, ToolResult) else value
+    if not isinstance(items, (list, tuple)):
+        items = (items,)
+    return any(isinstance(item, (Image, Audio)) and isinstance(item.source, Path) for item in items)
+
+
 def make_result(value: Any, returns: Returns) -> CallToolResult:
     """Build the result of a tool that returned `value`.
 
@@ -110,6 +118,8 @@ def make_result(value: Any, returns: Returns) -> CallToolResult:
     """
     if isinstance(value, ToolResult):
         structured = msgspec.UNSET
+        if value.structured_content is None and returns.schema is not None and not value.is_error:
+            raise ReturnError("a ToolResult of a tool with an output schema needs structured_content")
         if value.structured_content is not None:
             structured = FREE.structure(value.structured_content)
             if not isinstance(structured, dict):
@@ -122,7 +132,7 @@ def make_result(value: Any, returns: Returns) -> CallToolResult:
         )
     if isinstance(value, CONTENT_TYPES):
         return CallToolResult(content=[to_block(value)])
-    if isinstance(value, (list, tuple)) and any(isinstance(item, CONTENT_TYPES) for item in value):
+    if returns.schema is None and _holds_content(value):
         return CallToolResult(content=[to_block(item) for item in value])
     structured = returns.structure(value)
     if returns.wrapped:
@@ -137,6 +147,10 @@ def make_result(value: Any, returns: Returns) -> CallToolResult:
         content=[TextContent(text=_as_text(structured))],
         structured_content=structured if isinstance(structured, dict) else msgspec.UNSET,
     )
+
+
+def _holds_content(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and any(isinstance(item, CONTENT_TYPES) for item in value)
 
 
 def _as_text(value: Any) -> str:

@@ -13,11 +13,12 @@ from typing import Any, TypeVar, overload
 import trio
 
 from trio_mcp.errors import ToolDefinitionError
-from trio_mcp.runtime.session import ServerSession
 from trio_mcp.runtime.settings import ServerSettings
 from trio_mcp.runtime.transport import FrameTransport
-from trio_mcp.server.application import ServerApplication
+from trio_mcp.server.running import open_server
 from trio_mcp.server.tool import ToolDefinition, define_tool
+from trio_mcp.tasks.settings import TaskConfig, TaskSettings
+from trio_mcp.tasks.store import TaskStore
 from trio_mcp.version import __version__
 from trio_mcp.wire.messages import Implementation, ToolAnnotations
 
@@ -29,7 +30,8 @@ class Server:
 
     `name` and `version` are shown to clients, `instructions` tell a model how to
     use the server; `version` defaults to that of trio_mcp. `settings` hold every
-    cap and policy.
+    cap and policy, `task_settings` those of background tasks; `task_store` keeps their
+    records, by default in memory.
     """
 
     def __init__(
@@ -40,10 +42,14 @@ class Server:
         title: str | None = None,
         instructions: str | None = None,
         settings: ServerSettings | None = None,
+        task_settings: TaskSettings | None = None,
+        task_store: TaskStore | None = None,
     ) -> None:
         self.info = Implementation(name=name, version=version or __version__, title=title)
         self.instructions = instructions
         self.settings = settings or ServerSettings()
+        self.task_settings = task_settings or TaskSettings()
+        self.task_store = task_store
         self._tools: dict[str, ToolDefinition] = {}
 
     @property
@@ -69,6 +75,7 @@ class Server:
         title: str | None = None,
         description: str | None = None,
         annotations: ToolAnnotations | None = None,
+        task: TaskConfig | bool | None = None,
     ) -> Callable[[F], F]: ...
 
     def tool(
@@ -80,11 +87,19 @@ class Server:
         title: str | None = None,
         description: str | None = None,
         annotations: ToolAnnotations | None = None,
+        task: TaskConfig | bool | None = None,
     ) -> F | Callable[[F], F]:
         """Register a function as a tool: `@server.tool` or `@server.tool(name=...)`; see `add_tool`."""
 
         def register(function: F) -> F:
-            self.add_tool(function, name=name, title=title, description=description, annotations=annotations)
+            self.add_tool(
+                function,
+                name=name,
+                title=title,
+                description=description,
+                annotations=annotations,
+                task=task,
+            )
             return function
 
         return register if function is None else register(function)
@@ -97,15 +112,19 @@ class Server:
         title: str | None = None,
         description: str | None = None,
         annotations: ToolAnnotations | None = None,
+        task: TaskConfig | bool | None = None,
     ) -> None:
         """Register `function` as a tool (MCP tools).
 
         Schemas come from its type hints, the description from its docstring; a
         parameter annotated with `Context` receives the context. A sync function
-        runs in a worker thread. Raises ToolDefinitionError where the signature
+        runs in a worker thread. `task` is True or a TaskConfig for a tool that may run
+        on in the background after its request was answered. Raises ToolDefinitionError where the signature
         cannot be described in JSON or the name is taken.
         """
-        tool = define_tool(function, name=name, title=title, description=description, annotations=annotations)
+        tool = define_tool(
+            function, name=name, title=title, description=description, annotations=annotations, task=task
+        )
         if tool.listing.name in self._tools:
             raise ToolDefinitionError(f"there is already a tool named {tool.listing.name!r}")
         self._tools[tool.listing.name] = tool
@@ -114,9 +133,11 @@ class Server:
         """Serve one connection until the peer closes it, then close it; checkpoints.
 
         Cancelling it cancels the handlers, writes what is queued for at most
-        `drain_timeout` seconds and closes the transport.
+        `drain_timeout` seconds and closes the transport. Background tasks that are still
+        running then get `shutdown_grace` seconds.
         """
-        await ServerSession(ServerApplication(self), transport).run()
+        async with open_server(self) as running:
+            await running.serve(transport)
 
     def run(self) -> None:
         """Serve over stdin and stdout until the client closes them; blocks (MCP stdio).

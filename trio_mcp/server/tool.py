@@ -19,8 +19,10 @@ from trio_mcp.schema.docstrings import read_docstring
 from trio_mcp.schema.parameters import Parameters, read_parameters
 from trio_mcp.schema.returns import Returns, read_returns
 from trio_mcp.server.context import Context
-from trio_mcp.server.results import CONTENT_TYPES, make_result
-from trio_mcp.wire.messages import CallToolResult, Tool, ToolAnnotations
+from trio_mcp.server.results import CONTENT_TYPES, make_result, reads_files
+from trio_mcp.tasks.settings import TaskConfig
+from trio_mcp.wire.eras import Era
+from trio_mcp.wire.messages import CallToolResult, Tool, ToolAnnotations, ToolExecution
 
 
 @attrs.frozen
@@ -32,6 +34,13 @@ class ToolDefinition:
     parameters: Parameters
     returns: Returns
     is_async: bool
+    task: TaskConfig | None = None
+
+    def listing_for(self, era: Era) -> Tool:
+        """How clients of `era` see the tool."""
+        if self.task is None or era.tasks != "legacy":
+            return self.listing
+        return msgspec.structs.replace(self.listing, execution=ToolExecution(task_support=self.task.mode))
 
     async def call(
         self, context: Context, arguments: msgspec.Raw | None, limiter: trio.CapacityLimiter
@@ -52,6 +61,8 @@ class ToolDefinition:
             )
             if inspect.isawaitable(value):  # for example a lambda around an async function
                 value = await value
+        if reads_files(value):
+            return await trio.to_thread.run_sync(make_result, value, self.returns, limiter=limiter)
         return make_result(value, self.returns)
 
 
@@ -62,6 +73,7 @@ def define_tool(
     title: str | None,
     description: str | None,
     annotations: ToolAnnotations | None,
+    task: TaskConfig | bool | None,
 ) -> ToolDefinition:
     """Make a tool of `function`; raises ToolDefinitionError where that cannot be."""
     inner = _unwrap(function)
@@ -83,7 +95,9 @@ def define_tool(
         output_schema=returns.schema,
         annotations=annotations,
     )
-    return ToolDefinition(listing, function, parameters, returns, inspect.iscoroutinefunction(inner))
+    config = TaskConfig() if task is True else task or None
+    is_async = inspect.iscoroutinefunction(inner)
+    return ToolDefinition(listing, function, parameters, returns, is_async, config)
 
 
 def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -32,6 +32,7 @@ from trio_mcp.wire.frames import (
 )
 
 PROGRESS_METHOD: Final = "notifications/progress"
+META_RELATED_TASK: Final = "io.modelcontextprotocol/related-task"
 PROGRESS_META: Final = "io.github.trio-mcp/progress"
 """The `_meta` key under which a nudged notification carries the exact progress."""
 
@@ -40,8 +41,13 @@ UNENCODABLE: Final = (TypeError, ValueError, OverflowError, RecursionError, msgs
 """What `encode_value` raises for values that JSON cannot hold."""
 
 
-class _ProgressMeta(Struct, frozen=True):
+class _RelatedTask(Struct, frozen=True, rename="camel"):
+    task_id: str
+
+
+class _ProgressMeta(Struct, frozen=True, omit_defaults=True):
     exact: int | float | None = msgspec.field(name=PROGRESS_META, default=None)
+    related_task: _RelatedTask | None = msgspec.field(name=META_RELATED_TASK, default=None)
 
 
 class _ProgressParams(Struct, frozen=True, omit_defaults=True):
@@ -99,10 +105,17 @@ def encode_messages(frames: Iterable[OutFrame]) -> list[bytes]:
 
 def _notifications(frame: Progress) -> list[_ProgressNotification]:
     token = frame.token
+    related = None if frame.related_task is None else _RelatedTask(frame.related_task)
     return [
         _ProgressNotification(
             PROGRESS_METHOD,
-            _ProgressParams(token, progress, total, message, None if exact is None else _ProgressMeta(exact)),
+            _ProgressParams(
+                token,
+                progress,
+                total,
+                message,
+                None if exact is None and related is None else _ProgressMeta(exact, related),
+            ),
         )
         for progress, total, message, exact in frame.updates
     ]

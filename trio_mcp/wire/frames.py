@@ -65,10 +65,15 @@ class ErrorResponse(Struct, frozen=True, tag_field="jsonrpc", tag="2.0"):
 
 
 class Progress(Struct, frozen=True):
-    """A run of progress notifications of one token, in order; never empty."""
+    """A run of progress notifications of one token, in order; never empty.
+
+    `related_task` is the id of the background task that they belong to, where the
+    era wants it said (MCP tasks 2025-11-25, "Associating Task-Related Messages").
+    """
 
     token: ProgressToken
     updates: list[Update]
+    related_task: str | None = None
 
 
 class Batch(Struct, frozen=True):

@@ -1,0 +1,75 @@
+"""What a client is asked to fill in, and the typed value of its answer.
+
+Owns the restriction of forms to flat objects of primitive values (MCP
+elicitation, "Requested Schema"). Knows nothing of who asks.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+
+from trio_mcp.errors import ArgumentError
+from trio_mcp.schema.conversion import convert
+from trio_mcp.schema.description import describe_forms, object_schema
+from trio_mcp.schema.forms import FormRewriter
+from trio_mcp.schema.problems import UnsupportedFormError, find_problem, name_form
+
+_PRIMITIVES: Final = frozenset({"string", "number", "integer", "boolean"})
+_PREFIX: Final = "#/$defs/"
+
+
+@attrs.frozen(eq=False)
+class AnswerForm:
+    """A form: `schema` is what the client is sent."""
+
+    schema: dict[str, Any]
+    _form: Any
+
+    def convert(self, content: Any) -> Any:
+        """The typed value of what a client filled in; raises ArgumentError, naming every path."""
+        try:
+            return convert(content, self._form)
+        except (ValueError, TypeError, RecursionError) as error:
+            problem = find_problem(content, functools.partial(convert, form=self._form), error)
+            raise ArgumentError(f"the client's answer does not fit: {problem.told()}") from None
+
+
+@functools.lru_cache(maxsize=256)  # a program has few forms, and asks for each of them often
+def read_answer_form(annotation: Any) -> AnswerForm:
+    """The form that asks for a value of the class `annotation`; raises TypeError where it cannot be one."""
+    try:
+        rewriter = FormRewriter(describing=True)
+        (schema,), definitions = describe_forms([rewriter.rewrite(annotation)], rewriter)
+        whole = object_schema(schema, definitions)
+        if whole is None or "properties" not in whole:
+            raise UnsupportedFormError("a form is a class with fields")
+        properties = {
+            name: _property(name, value, definitions) for name, value in whole["properties"].items()
+        }
+        converter = FormRewriter()
+        form = converter.rewrite(annotation)
+        converter.prepare([form])
+    except UnsupportedFormError as error:
+        raise TypeError(f"a client cannot be asked for {name_form(annotation)}: {error}") from None
+    required = {"required": whole["required"]} if whole.get("required") else {}
+    return AnswerForm({"type": "object", "properties": properties, **required}, form)
+
+
+def _property(name: str, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    reference = schema.get("$ref")
+    if reference is not None:
+        rest = {key: value for key, value in schema.items() if key != "$ref"}
+        schema = {**definitions[reference.removeprefix(_PREFIX)], **rest}
+    if "enum" in schema and "type" not in schema and all(isinstance(v, str) for v in schema["enum"]):
+        schema = {"type": "string", **schema}
+    if schema.get("type") in _PRIMITIVES:
+        return dict(schema)
+    if schema.get("type") == "array" and "items" in schema:
+        items = _property(name, schema["items"], definitions)
+        if items.get("type") == "string" and "enum" in items:
+            return {**schema, "items": items}
+    raise UnsupportedFormError(f"field {name!r} must be text, a number, a bool, an enum or a list of an enum")

@@ -1,0 +1,266 @@
+"""Tool calls as background tasks: whether, when, and what the client is told.
+
+Owns the decision between a direct answer and a task in each era, promotion, and
+what a client of each era is sent while its task runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, Literal
+
+import attrs
+import msgspec
+import trio
+
+from trio_mcp.errors import ProtocolError, ReturnError, TaskOverload, ToolError
+from trio_mcp.runtime.connection import Connection
+from trio_mcp.runtime.request import ServerRequest
+from trio_mcp.server.failures import describe_failure
+from trio_mcp.tasks.feed import TaskFeed
+from trio_mcp.tasks.live import LiveTask
+from trio_mcp.tasks.record import BEARER, Outcome, Owner, TaskRecord
+from trio_mcp.tasks.rendering import (
+    extension_created,
+    legacy_task,
+    outcome_result,
+    related_meta,
+)
+from trio_mcp.tasks.settings import TaskConfig
+from trio_mcp.tasks.supervisor import Supervisor
+from trio_mcp.wire.codec import UNENCODABLE, encode_value
+from trio_mcp.wire.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, MISSING_CLIENT_CAPABILITY
+from trio_mcp.wire.frames import ErrorObject, Notification
+from trio_mcp.wire.messages import META_WANTS_TASK, CallToolParams, CallToolResult, Result
+from trio_mcp.wire.tasks import EXTENSION, LegacyCreateTaskResult
+
+Decision = Literal["direct", "task", "promotable"]
+
+_MODES: Final[Mapping[str, Mapping[tuple[str, bool], Decision | int]]] = {
+    # (the tool's mode, whether the client can have or asks for a task) -> what happens, or an error code
+    "none": {
+        ("forbidden", False): "direct",
+        ("optional", False): "direct",
+        ("required", False): METHOD_NOT_FOUND,
+    },
+    "legacy": {
+        ("forbidden", False): "direct",
+        ("forbidden", True): METHOD_NOT_FOUND,
+        ("optional", False): "direct",
+        ("optional", True): "task",
+        ("required", False): METHOD_NOT_FOUND,
+        ("required", True): "task",
+    },
+    "extension": {
+        ("forbidden", False): "direct",
+        ("forbidden", True): "direct",
+        ("optional", False): "direct",
+        ("optional", True): "promotable",
+        ("required", False): MISSING_CLIENT_CAPABILITY,
+        ("required", True): "task",
+    },
+}
+"""What becomes of a call, by the era's protocol of tasks."""
+
+
+def decide(request: ServerRequest, tool: str, config: TaskConfig | None) -> Decision:
+    """Whether a call is answered directly; raises ProtocolError where the era forbids what was asked."""
+    mode = "forbidden" if config is None else config.mode
+    era = request.era
+    wants = {"none": False, "legacy": _asks(request), "extension": declares_tasks(request)}[era.tasks]
+    decision = _MODES[era.tasks][mode, wants]
+    if decision == MISSING_CLIENT_CAPABILITY:
+        raise missing_extension()
+    if isinstance(decision, int):
+        words = "cannot run as a task" if wants else "runs as a task only"
+        raise ProtocolError(decision, f"tool {tool!r} {words}")
+    if decision == "promotable" and (
+        META_WANTS_TASK in request.meta.values or (config is not None and config.promote_after == 0)
+    ):
+        return "task"
+    return decision
+
+
+def _asks(request: ServerRequest) -> bool:
+    assert isinstance(request.params, CallToolParams)
+    return not isinstance(request.params.task, msgspec.UnsetType)
+
+
+def declares_tasks(request: ServerRequest) -> bool:
+    """Whether the client can handle tasks of the extension."""
+    extensions = request.meta.client_capabilities.get("extensions")
+    return isinstance(extensions, Mapping) and EXTENSION in extensions
+
+
+def missing_extension() -> ProtocolError:
+    """What a client is told that has not declared the tasks extension."""
+    required: dict[str, Any] = {"requiredCapabilities": {"extensions": {EXTENSION: {}}}}
+    return ProtocolError(MISSING_CLIENT_CAPABILITY, "this needs the tasks extension", required)
+
+
+def find_owner(request: ServerRequest) -> Owner:
+    """Who owns what `request` makes, and who asks where it asks for a task."""
+    connection = request.connection
+    if connection.principal is not None:
+        return Owner("principal", connection.principal)
+    return BEARER if request.era.modern else Owner("session", connection.session_id)
+
+
+@attrs.define(eq=False)
+class TaskRun:
+    """One tool call that is, or may become, a background task."""
+
+    supervisor: Supervisor
+    live: LiveTask
+    request: ServerRequest
+    config: TaskConfig
+    handler: Callable[[TaskRun], Any]
+    show_errors: bool
+    _relays: list[Connection] = attrs.field(factory=list)
+    _send: Callable[[Connection], None] | None = None
+    _refused: bool = False
+
+    async def start_task(self) -> Result:
+        """Make a task at once, and return the answer that tells of it. Checkpoints."""
+        try:
+            await self.supervisor.commit(self.live)
+        except TaskOverload as error:
+            self.supervisor.release()
+            raise ProtocolError(INTERNAL_ERROR, str(error)) from None
+        created = self._become_task()
+        self.supervisor.start(self.live, self._work, self._describe)
+        return created
+
+    async def run_promotable(self) -> Result:
+        """Answer directly where the handler is done in time, otherwise make it a task. Checkpoints."""
+        self.request.progress.record_in(self.live)
+        self.supervisor.start(self.live, self._work, self._describe)
+        try:
+            with trio.move_on_after(self.config.promote_after):
+                await self.live.decided.wait()
+            if self.live.outcome is None:
+                try:
+                    await self.supervisor.commit(self.live)
+                except TaskOverload as error:
+                    self._refuse(str(error))
+                    await self.live.handler_done.wait()
+        except trio.Cancelled:
+            self.live.scope.cancel()
+            raise
+        if self.live.committed.is_set():
+            return self._become_task()
+        assert self.live.outcome is not None, "the handler is done"
+        if self.live.outcome.kind == "cancelled":
+            raise ProtocolError(INTERNAL_ERROR, "the server is shutting down")
+        return outcome_result(self.live.outcome)
+
+    async def promote(self) -> bool:
+        """Make the call a task now, because its handler needs one; False where that cannot be.
+
+        Checkpoints.
+        """
+        if self._refused:
+            await trio.lowlevel.checkpoint()
+            return False
+        self.live.decided.set()
+        await self.live.committed_or_refused.wait()
+        return self.live.committed.is_set()
+
+    def _refuse(self, reason: str) -> None:
+        self._refused = True
+        self.live.committed_or_refused.set()
+
+    def _become_task(self) -> Result:
+        request, record = self.request, self.live.record
+        request.task = self.live
+        request.progress.record_in(self.live)
+        if request.era.modern:
+            request.progress.stop_sending()
+            return extension_created(record)
+        request.goes_on = True
+        request.outlet.relate(record.id)
+        self.live.related_meta = related_meta(record.id)
+        self._relays.append(request.connection)
+        self.live.add_follower(_LegacyFollower(request, self.supervisor.settings.feed_buffer))
+        return LegacyCreateTaskResult(task=legacy_task(record))
+
+    @contextmanager
+    def relaying(self, send: Callable[[Connection], None]) -> Iterator[None]:
+        """While the block lasts, `send` puts a question to each connection that may answer."""
+        self._send = send
+        for connection in self._relays:
+            send(connection)
+        try:
+            yield
+        finally:
+            self._send = None
+
+    @contextmanager
+    def reachable_through(self, connection: Connection) -> Iterator[None]:
+        """While the block lasts, questions go to `connection` too (tasks/result, 2025-11-25)."""
+        if connection in self._relays:
+            yield
+            return
+        self._relays.append(connection)
+        if self._send is not None:
+            self._send(connection)
+        try:
+            yield
+        finally:
+            self._relays.remove(connection)
+
+    async def _work(self, live: LiveTask) -> Outcome:
+        with trio.CancelScope() as scope:
+            if self.config.timeout is not None:
+                scope.deadline = trio.current_time() + self.config.timeout
+            live.tell()
+            result: CallToolResult = await self.handler(self)
+            return _as_outcome(result)
+        raise ToolError(f"the task took longer than {self.config.timeout:g} seconds")
+
+    def _describe(self, failure: BaseException) -> Outcome:
+        try:
+            return _as_outcome(describe_failure(self.live.record.tool, failure, show_errors=self.show_errors))
+        except ProtocolError as error:
+            data = msgspec.UNSET if error.data is None else encode_value(error.data)
+            return Outcome("protocol_error", error=ErrorObject(error.code, error.message, data))
+
+
+def _as_outcome(result: CallToolResult) -> Outcome:
+    try:
+        raw = encode_value(result)
+    except UNENCODABLE as error:
+        raise ReturnError(f"the result cannot be sent as JSON: {error}") from None
+    return Outcome("tool_error" if result.is_error else "result", raw)
+
+
+class _LegacyFollower:
+    """Tells the client that made a task of its status (MCP tasks 2025-11-25, "Task Status Notification").
+
+    Progress goes by the call's own token, which ends before the final status is told.
+    """
+
+    def __init__(self, request: ServerRequest, limit: int) -> None:
+        self._request = request
+        self._limit = limit
+        self._feed = self._make_feed()
+        self._message: str | None = None
+
+    def _make_feed(self) -> TaskFeed:
+        return TaskFeed(self._request.connection.outbox, self._limit, _status_notification)
+
+    def follow(self, record: TaskRecord, *, is_report: bool) -> None:
+        message = None if record.progress is None else record.progress.message
+        if is_report and message == self._message:
+            return
+        self._message = message
+        if record.is_final:
+            self._request.outlet.finish(None)
+            # A feed of its own queues behind the last progress, wherever the other one stands.
+            self._feed = self._make_feed()
+        self._feed.follow(record, is_report=is_report)
+
+
+def _status_notification(record: TaskRecord) -> Notification:
+    return Notification("notifications/tasks/status", encode_value(legacy_task(record)))

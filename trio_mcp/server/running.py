@@ -1,0 +1,129 @@
+"""A server that runs: its supervised nursery, its connections, its verbs in this process.
+
+Owns what outlives a single connection. Made by `open_server`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from trio_mcp.runtime.session import ServerSession
+from trio_mcp.runtime.transport import FrameTransport
+from trio_mcp.server.application import ServerApplication
+from trio_mcp.tasks.live import LiveTask
+from trio_mcp.tasks.memory import MemoryTaskStore
+from trio_mcp.tasks.record import Owner, TaskRecord
+from trio_mcp.tasks.supervisor import Supervisor, open_supervisor
+
+if TYPE_CHECKING:
+    from trio_mcp.server.server import Server
+
+
+class RunningServer:
+    """A server that is running; it can serve many connections, which share its tasks."""
+
+    def __init__(self, server: Server, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._application = ServerApplication(server, supervisor)
+
+    async def serve(self, transport: FrameTransport, *, principal: str | None = None) -> None:
+        """Serve one connection until the peer closes it, then close it; checkpoints.
+
+        `principal` is who the peer is, where the caller has authenticated it: then its
+        tasks belong to that principal, on whatever connection it asks for them.
+        """
+        await ServerSession(self._application, transport, principal).run()
+
+    def authenticated(self, principal: str) -> AuthenticatedServer:
+        """This server as a target of `open_client`, for a client known to be `principal`."""
+        return AuthenticatedServer(self, principal)
+
+    async def fetch_task(self, task_id: str) -> TaskRecord:
+        """The record of a task, whoever owns it. Checkpoints. Raises TaskNotFound."""
+        return await self._supervisor.fetch(task_id, None)
+
+    async def await_task(self, task_id: str) -> TaskRecord:
+        """Wait until a task has ended. Checkpoints. Raises TaskNotFound."""
+        return await self._supervisor.wait_ended(task_id, None)
+
+    async def cancel_task(self, task_id: str) -> TaskRecord:
+        """Cancel a task; one that has ended stays as it is. Checkpoints. Raises TaskNotFound."""
+        return await self._supervisor.cancel(task_id, None)
+
+    async def list_tasks(self, principal: str) -> list[TaskRecord]:
+        """All tasks of an authenticated principal, newest first. Checkpoints."""
+        owner = Owner("principal", principal)
+        page = await self._supervisor.list_page(owner, None)
+        records = list(page.records)
+        while page.next_cursor is not None:
+            page = await self._supervisor.list_page(owner, page.next_cursor)
+            records += page.records
+        return records
+
+    @asynccontextmanager
+    async def watch_task(self, task_id: str) -> AsyncIterator[trio.MemoryReceiveChannel[TaskRecord]]:
+        """A channel of a task's record: now, and after each change until it has ended.
+
+        A reader that is slow skips records but never the newest. Checkpoints. Raises TaskNotFound.
+        """
+        record = await self._supervisor.fetch(task_id, None)
+        send, receive = trio.open_memory_channel[TaskRecord](1)
+        watcher = _Watcher(send, receive)
+        watcher.follow(record, is_report=False)
+        live = self._supervisor.find(task_id)
+        if live is not None and not record.is_final:
+            live.add_follower(watcher)
+        try:
+            async with receive:
+                yield receive
+        finally:
+            if isinstance(live, LiveTask):
+                live.remove_follower(watcher)
+            send.close()
+
+
+@attrs.frozen
+class AuthenticatedServer:
+    """A running server, for one principal."""
+
+    _running: RunningServer
+    _principal: str
+
+    async def serve(self, transport: FrameTransport) -> None:
+        """Serve one connection of the principal until the peer closes it; checkpoints."""
+        await self._running.serve(transport, principal=self._principal)
+
+
+class _Watcher:
+    """Keeps the newest record in a channel of one place."""
+
+    def __init__(
+        self, send: trio.MemorySendChannel[TaskRecord], receive: trio.MemoryReceiveChannel[TaskRecord]
+    ) -> None:
+        self._send = send
+        self._receive = receive
+
+    def follow(self, record: TaskRecord, *, is_report: bool) -> None:
+        with suppress(trio.WouldBlock):
+            self._receive.receive_nowait()  # the reader has not come for it, and this one is newer
+        self._send.send_nowait(record)
+        if record.is_final:
+            self._send.close()
+
+
+@asynccontextmanager
+async def open_server(server: Server) -> AsyncIterator[RunningServer]:
+    """Run a server for as long as the block lasts, without any connection yet; checkpoints.
+
+    What it yields is a target of `open_client` and can serve many connections. At
+    the end of the block running tasks get `shutdown_grace` seconds, then they are
+    cancelled and recorded as such.
+    """
+    store = server.task_store or MemoryTaskStore()
+    async with open_supervisor(store, server.task_settings) as supervisor:
+        yield RunningServer(server, supervisor)

@@ -1,0 +1,174 @@
+"""The methods by which clients follow and steer background tasks, in both eras.
+
+Owns tasks/* and subscriptions/listen. What a task is and who may see it is the
+supervisor's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import trio
+
+from trio_mcp.errors import CursorError, ProtocolError, TaskNotFound
+from trio_mcp.runtime.request import ServerRequest
+from trio_mcp.server.background import TaskRun, declares_tasks, find_owner, missing_extension
+from trio_mcp.tasks.feed import TaskFeed
+from trio_mcp.tasks.live import LiveTask
+from trio_mcp.tasks.record import TaskRecord
+from trio_mcp.tasks.rendering import (
+    extension_task,
+    legacy_result,
+    legacy_task,
+    outcome_result,
+    related_meta,
+)
+from trio_mcp.tasks.supervisor import Supervisor
+from trio_mcp.wire.codec import encode_value
+from trio_mcp.wire.errors import INVALID_PARAMS
+from trio_mcp.wire.frames import Notification, OutFrame
+from trio_mcp.wire.messages import (
+    META_SUBSCRIPTION_ID,
+    EmptyResult,
+    ListenParams,
+    ListParams,
+    Result,
+    TaskIdParams,
+    UpdateTaskParams,
+)
+from trio_mcp.wire.tasks import ListTasksResult
+
+ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
+CHANGED: Final = "notifications/tasks"
+
+
+class TaskMethods:
+    """Answers the task methods of one running server."""
+
+    def __init__(self, supervisor: Supervisor, runs: Mapping[str, TaskRun]) -> None:
+        self._supervisor = supervisor
+        self._runs = runs
+
+    @property
+    def handlers(self) -> Mapping[str, Callable[[ServerRequest], Awaitable[Result]]]:
+        """The methods by their names."""
+        return {
+            "tasks/get": self._get,
+            "tasks/result": self._result,
+            "tasks/list": self._list,
+            "tasks/cancel": self._cancel,
+            "tasks/update": self._update,
+            "subscriptions/listen": self._listen,
+        }
+
+    async def _fetch(self, request: ServerRequest) -> TaskRecord:
+        """The task that a request names; an unknown, expired or foreign one is the same error."""
+        if request.era.modern and not declares_tasks(request):
+            raise missing_extension()
+        assert isinstance(request.params, TaskIdParams)
+        try:
+            return await self._supervisor.fetch(request.params.task_id, find_owner(request))
+        except TaskNotFound:
+            raise _not_found() from None
+
+    async def _get(self, request: ServerRequest) -> Result:
+        record = await self._fetch(request)
+        return extension_task(record) if request.era.modern else legacy_result(record)
+
+    async def _result(self, request: ServerRequest) -> Result:
+        record = await self._fetch(request)
+        run = self._runs.get(record.id)
+        if run is None:
+            record = await self._wait_ended(request, record)
+        else:
+            with run.reachable_through(request.connection):
+                record = await self._wait_ended(request, record)
+        assert record.outcome is not None, "the task has ended"
+        result = outcome_result(record.outcome)
+        result.meta = {**(result.meta or {}), **related_meta(record.id)}
+        return result
+
+    async def _wait_ended(self, request: ServerRequest, record: TaskRecord) -> TaskRecord:
+        try:
+            return await self._supervisor.wait_ended(record.id, find_owner(request))
+        except TaskNotFound:
+            raise _not_found() from None
+
+    async def _list(self, request: ServerRequest) -> Result:
+        assert isinstance(request.params, ListParams)
+        try:
+            page = await self._supervisor.list_page(find_owner(request), request.params.cursor)
+        except CursorError as error:
+            raise ProtocolError(INVALID_PARAMS, str(error)) from None
+        return ListTasksResult(
+            tasks=[legacy_task(record) for record in page.records], next_cursor=page.next_cursor
+        )
+
+    async def _cancel(self, request: ServerRequest) -> Result:
+        record = await self._fetch(request)
+        if request.era.modern:
+            await self._supervisor.cancel(record.id, None)
+            return EmptyResult()
+        if record.is_final:
+            raise ProtocolError(INVALID_PARAMS, "the task has already ended")
+        return legacy_result(await self._supervisor.cancel(record.id, None))
+
+    async def _update(self, request: ServerRequest) -> Result:
+        record = await self._fetch(request)
+        assert isinstance(request.params, UpdateTaskParams)
+        live = self._supervisor.find(record.id)
+        if live is not None:
+            for key, answer in request.params.input_responses.items():
+                live.answer(key, answer)  # one that nobody waits for is ignored (SEP-2663)
+        return EmptyResult()
+
+    async def _listen(self, request: ServerRequest) -> Result:
+        """Send what the client asked for until it cancels, or the server ends (MCP subscriptions)."""
+        assert isinstance(request.params, ListenParams)
+        wanted = request.params.notifications.task_ids or []
+        if wanted and not declares_tasks(request):
+            raise missing_extension()
+        found = [await self._seen(request, task_id) for task_id in dict.fromkeys(wanted)]
+        records = [record for record in found if record is not None]
+        meta = {META_SUBSCRIPTION_ID: request.id}
+        honoured = {"taskIds": [record.id for record in records]} if wanted else {}
+        acknowledgement = {"_meta": meta, "notifications": honoured}
+        request.outlet.put(Notification(ACKNOWLEDGED, encode_value(acknowledgement)))
+        followed: list[tuple[LiveTask, TaskFeed]] = []
+        try:
+            for record in records:
+                feed = self._make_feed(request)
+                live = self._supervisor.find(record.id)
+                # What the client sees first is the state now, so nothing falls between.
+                feed.follow(record if live is None else live.record, is_report=False)
+                if live is not None:
+                    live.add_follower(feed)
+                    followed.append((live, feed))
+            await trio.sleep_forever()
+        finally:
+            for live, feed in followed:
+                live.remove_follower(feed)
+                feed.stop()
+        raise AssertionError("never reached")
+
+    async def _seen(self, request: ServerRequest, task_id: str) -> TaskRecord | None:
+        try:
+            return await self._supervisor.fetch(task_id, find_owner(request))
+        except TaskNotFound:
+            return None
+
+    def _make_feed(self, request: ServerRequest) -> TaskFeed:
+        meta = {META_SUBSCRIPTION_ID: request.id}
+
+        def render(record: TaskRecord) -> OutFrame:
+            task = extension_task(record)
+            task.meta = {**(task.meta or {}), **meta}
+            return Notification(CHANGED, encode_value(task))
+
+        limit = self._supervisor.settings.feed_buffer
+        return TaskFeed(request.connection.outbox, limit, render)
+
+
+def _not_found() -> ProtocolError:
+    return ProtocolError(INVALID_PARAMS, "no such task")

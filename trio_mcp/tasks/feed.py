@@ -1,0 +1,78 @@
+"""What a client that follows a task has pending: the changes it has not been sent.
+
+Owns the cap on reports that wait, and the order. A change of status is never
+dropped; of the reports the oldest give way to the newest.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from trio_mcp.runtime.outbox import Outbox
+from trio_mcp.runtime.outlet import Source
+from trio_mcp.tasks.record import TaskRecord
+from trio_mcp.wire.frames import OutFrame
+
+
+class TaskFeed(Source):
+    """Sends a task's changes to one client, each as the frame that `render` makes of it.
+
+    A task has few changes of status, because every question that it asks waits for
+    an answer; so only reports need a cap, `limit`.
+    """
+
+    __slots__ = ("_limit", "_outbox", "_pending", "_queued", "_render", "_reports", "_stopped")
+
+    def __init__(self, outbox: Outbox, limit: int, render: Callable[[TaskRecord], OutFrame]) -> None:
+        self._outbox = outbox
+        self._limit = limit
+        self._render = render
+        self._pending: deque[tuple[TaskRecord, bool]] = deque()
+        self._reports = 0
+        self._queued = False
+        self._stopped = False
+
+    @property
+    def pending(self) -> int:
+        """How many reports are pending."""
+        return self._reports
+
+    def follow(self, record: TaskRecord, *, is_report: bool) -> None:
+        """Append a change; never waits."""
+        if self._stopped:
+            return
+        if is_report and self._reports >= self._limit:
+            self._drop_oldest()
+        self._pending.append((record, is_report))
+        self._reports += is_report
+        if not is_report:
+            self._outbox.hurry = True
+        if not self._queued:
+            self._queued = True
+            self._outbox.enqueue(self)
+
+    def stop(self) -> None:
+        """Send nothing more."""
+        self._stopped = True
+        self._pending.clear()
+        self._reports = 0
+
+    def drain(self, room: int) -> tuple[list[OutFrame], int, bool]:
+        """Take up to `room` changes: their frames, how many, whether all is taken."""
+        frames: list[OutFrame] = []
+        while self._pending and len(frames) < room:
+            record, is_report = self._pending.popleft()
+            self._reports -= is_report
+            frames.append(self._render(record))
+        if self._pending:
+            return frames, len(frames), False
+        self._queued = False
+        return frames, len(frames), True
+
+    def _drop_oldest(self) -> None:
+        for index, (_, is_report) in enumerate(self._pending):
+            if is_report:
+                del self._pending[index]
+                self._reports -= 1
+                return

@@ -1,0 +1,159 @@
+"""What is known of one background task, and how its status may move.
+
+Owns the record, the transition table and the era-neutral outcome. Knows no
+wire, no store and no nursery.
+"""
+
+from __future__ import annotations
+
+import enum
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal, TypeAlias
+
+import attrs
+import msgspec
+
+from trio_mcp.wire.errors import LocalProtocolError
+from trio_mcp.wire.frames import ErrorObject
+
+
+class TaskStatus(enum.StrEnum):
+    """Where a task stands, in the words of the wire (MCP tasks, "Task Status")."""
+
+    WORKING = "working"
+    INPUT_REQUIRED = "input_required"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a task in this status never changes again."""
+        return not MOVES[self]
+
+
+_W, _I, _C, _F, _X = TaskStatus
+MOVES: Final[Mapping[TaskStatus, frozenset[TaskStatus]]] = {
+    _W: frozenset({_I, _C, _F, _X}),
+    _I: frozenset({_W, _C, _F, _X}),
+    _C: frozenset(),
+    _F: frozenset(),
+    _X: frozenset(),
+}
+"""From each status, the statuses that a task may move to."""
+
+OwnerKind: TypeAlias = Literal["principal", "session", "bearer"]
+
+
+@attrs.frozen
+class Owner:
+    """Who may see a task: an authenticated principal, a legacy session, or whoever knows its id."""
+
+    kind: OwnerKind
+    name: str = ""
+
+    def admits(self, other: Owner) -> bool:
+        """Whether `other`, who asks, may see what this owner owns."""
+        return self.kind == "bearer" or self == other
+
+
+BEARER: Final = Owner("bearer")
+
+
+@attrs.frozen
+class TaskProgress:
+    """How far a task has come: the values of its last report, and when that was (UTC)."""
+
+    current: float | None
+    total: float | None
+    message: str | None
+    reported_at: datetime
+
+
+@attrs.frozen
+class Outcome:
+    """How a task ended, before any era puts it in its own words.
+
+    `result` is the encoded result of a "result" or a "tool_error", `error` the
+    JSON-RPC error of a "protocol_error"; a "cancelled" task has neither.
+    """
+
+    kind: Literal["result", "tool_error", "protocol_error", "cancelled"]
+    result: msgspec.Raw | None = None
+    error: ErrorObject | None = None
+
+
+@attrs.frozen
+class InputRequest:
+    """What a task asks its client: a method such as elicitation/create, and its parameters."""
+
+    method: str
+    params: Mapping[str, Any]
+
+
+@attrs.frozen(kw_only=True)
+class TaskRecord:
+    """The state of one task at one moment; a change makes a new record.
+
+    `ttl` and `poll_interval` are in seconds, `ttl` None for unlimited, counted from
+    `created_at`; all times are UTC. `status` is era-neutral: what the wire calls a
+    failure depends on `outcome`. `version` grows with every change.
+    """
+
+    id: str
+    tool: str
+    owner: Owner
+    created_at: datetime
+    last_updated_at: datetime
+    status: TaskStatus = TaskStatus.WORKING
+    status_message: str | None = None
+    ttl: float | None = None
+    poll_interval: float = 1.0
+    progress: TaskProgress | None = None
+    outcome: Outcome | None = None
+    inputs: Mapping[str, InputRequest] = attrs.field(factory=dict)
+    version: int = 0
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the task has ended."""
+        return self.status.is_final
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the record may go, or None for never."""
+        return None if self.ttl is None else self.created_at + timedelta(seconds=self.ttl)
+
+    def moved(self, status: TaskStatus, now: datetime, **changes: Any) -> TaskRecord:
+        """The record after a move to `status`; raises LocalProtocolError where the table has no such move."""
+        if status is not self.status and status not in MOVES[self.status]:
+            legal = ", ".join(sorted(MOVES[self.status])) or "nothing: it has ended"
+            raise LocalProtocolError(
+                f"task {self.id} cannot move from {self.status.value} to {status.value}; legal is {legal}"
+            )
+        return self.changed(now, status=status, **changes)
+
+    def changed(self, now: datetime, **changes: Any) -> TaskRecord:
+        """The record with other values and the next version."""
+        return attrs.evolve(self, last_updated_at=now, version=self.version + 1, **changes)
+
+    def reported(
+        self, now: datetime, current: float | None, total: float | None, message: str | None
+    ) -> TaskRecord:
+        """The record after a report; `current` never goes back."""
+        before = None if self.progress is None else self.progress.current
+        if before is not None and (current is None or current < before):
+            current = before
+        return self.changed(now, progress=TaskProgress(current, total, message, now))
+
+
+def new_task_id() -> str:
+    """An id that cannot be guessed: 192 random bits, safe in a URL."""
+    return secrets.token_urlsafe(24)
+
+
+def utc_now() -> datetime:
+    """The present time, aware and in UTC."""
+    return datetime.now(UTC)

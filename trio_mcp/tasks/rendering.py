@@ -1,0 +1,143 @@
+"""Task records in the words of each era.
+
+Owns the mapping from the era-neutral record and outcome to what 2025-11-25 and
+the tasks extension send, including the progress that both carry in `_meta`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from trio_mcp.errors import ProtocolError
+from trio_mcp.tasks.record import Outcome, TaskProgress, TaskRecord
+from trio_mcp.wire.codec import META_RELATED_TASK, PROGRESS_META, encode_value
+from trio_mcp.wire.errors import INTERNAL_ERROR
+from trio_mcp.wire.messages import CallToolResult
+from trio_mcp.wire.tasks import (
+    EXTENSION_ENDS,
+    LEGACY_ENDS,
+    ExtensionTaskResult,
+    LegacyTask,
+    LegacyTaskResult,
+    WireStatus,
+)
+
+MILLISECONDS: Final = 1000
+
+
+def related_meta(task_id: str) -> dict[str, Any]:
+    """The `_meta` of every message that belongs to a task (MCP tasks 2025-11-25)."""
+    return {META_RELATED_TASK: {"taskId": task_id}}
+
+
+def progress_meta(progress: TaskProgress) -> dict[str, Any]:
+    """The `_meta` that carries a task's progress; absent values are left out."""
+    values = {
+        "current": progress.current,
+        "total": progress.total,
+        "message": progress.message,
+        "reportedAt": timestamp(progress.reported_at),
+    }
+    return {PROGRESS_META: {key: value for key, value in values.items() if value is not None}}
+
+
+def timestamp(moment: datetime) -> str:
+    """ISO 8601 in UTC, as both eras write times."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def status_message(record: TaskRecord) -> str | None:
+    """What to tell a person: the record's own words, else its progress, as in "Fetched data (1/3)"."""
+    if record.status_message is not None or record.progress is None:
+        return record.status_message
+    progress = record.progress
+    count = "" if progress.current is None else f"{progress.current:g}"
+    if count and progress.total is not None:
+        count += f"/{progress.total:g}"
+    if progress.message is None:
+        return count or None
+    return f"{progress.message} ({count})" if count else progress.message
+
+
+def _status(record: TaskRecord, ends: Any) -> WireStatus:
+    return record.status.value if record.outcome is None else ends[record.outcome.kind]
+
+
+def _meta(record: TaskRecord) -> dict[str, Any] | None:
+    return None if record.progress is None else progress_meta(record.progress)
+
+
+def _common(record: TaskRecord, ends: Any) -> dict[str, Any]:
+    message = status_message(record)
+    return {
+        "task_id": record.id,
+        "status": _status(record, ends),
+        "status_message": msgspec.UNSET if message is None else message,
+        "created_at": timestamp(record.created_at),
+        "last_updated_at": timestamp(record.last_updated_at),
+    }
+
+
+def _legacy_times(record: TaskRecord) -> dict[str, Any]:
+    return {
+        "ttl": None if record.ttl is None else _milliseconds(record.ttl),
+        "poll_interval": _milliseconds(record.poll_interval),
+    }
+
+
+def legacy_task(record: TaskRecord) -> LegacyTask:
+    """The task as it stands in lists, in CreateTaskResult and in status notifications."""
+    return LegacyTask(**_common(record, LEGACY_ENDS), **_legacy_times(record))
+
+
+def legacy_result(record: TaskRecord) -> LegacyTaskResult:
+    """The task as the result of tasks/get and tasks/cancel."""
+    return LegacyTaskResult(**_common(record, LEGACY_ENDS), **_legacy_times(record), meta=_meta(record))
+
+
+def extension_created(record: TaskRecord) -> ExtensionTaskResult:
+    """The task as the answer to the call that made it."""
+    result = extension_task(record)
+    result.result_type = "task"
+    return result
+
+
+def extension_task(record: TaskRecord) -> ExtensionTaskResult:
+    """The task as tasks/get and notifications/tasks give it: with its result, error or questions."""
+    task = ExtensionTaskResult(
+        **_common(record, EXTENSION_ENDS),
+        ttl_ms=None if record.ttl is None else _milliseconds(record.ttl),
+        poll_interval_ms=_milliseconds(record.poll_interval),
+        meta=_meta(record),
+    )
+    outcome = record.outcome
+    if outcome is not None and outcome.result is not None:
+        inner = msgspec.json.decode(outcome.result, type=CallToolResult)
+        inner.result_type = "complete"
+        task.result = encode_value(inner)
+    elif outcome is not None and outcome.error is not None:
+        task.error = outcome.error
+    elif record.inputs:
+        task.input_requests = {
+            key: {"method": request.method, "params": dict(request.params)}
+            for key, request in record.inputs.items()
+        }
+    return task
+
+
+def outcome_result(outcome: Outcome) -> CallToolResult:
+    """The result of the underlying call; raises ProtocolError where there is none."""
+    if outcome.result is not None:
+        return msgspec.json.decode(outcome.result, type=CallToolResult)
+    if outcome.error is not None:
+        error = outcome.error
+        data = None if isinstance(error.data, msgspec.UnsetType) else msgspec.json.decode(error.data)
+        raise ProtocolError(error.code, error.message, data)
+    raise ProtocolError(INTERNAL_ERROR, "the task was cancelled")
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * MILLISECONDS)

@@ -1,0 +1,63 @@
+"""The settings of background tasks: every cap and time has a name here.
+
+Owns defaults and their reasons, and what a single tool may say of itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import attrs
+
+from trio_mcp.runtime.settings import check_positive
+
+_optional_positive = attrs.validators.optional(check_positive)
+
+
+def _not_negative(instance: Any, attribute: attrs.Attribute[Any], value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ValueError(f"{attribute.name} must not be negative, not {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class TaskConfig:
+    """How one tool is run as a background task. Times in seconds.
+
+    `mode` is "optional" (runs as a task where the client can have one), "required" or
+    "forbidden". `ttl` is how long a record is kept from the task's creation, and the
+    most that a client may ask for; None leaves it to the server. `poll_interval` is
+    what clients that poll are asked to wait. `promote_after` lets a call of an
+    optional tool answer directly when it is done within so many seconds, where the
+    server decides (modern era); 0 makes a task at once. `timeout` ends a task that
+    runs longer.
+    """
+
+    mode: Literal["optional", "required", "forbidden"] = attrs.field(
+        default="optional", validator=attrs.validators.in_(("optional", "required", "forbidden"))
+    )
+    ttl: float | None = attrs.field(default=None, validator=_optional_positive)
+    poll_interval: float | None = attrs.field(default=None, validator=_optional_positive)
+    promote_after: float = attrs.field(default=1.0, validator=_not_negative)
+    timeout: float | None = attrs.field(default=None, validator=_optional_positive)
+
+
+@attrs.frozen(kw_only=True)
+class TaskSettings:
+    """How a server runs its background tasks. Times in seconds.
+
+    `max_running` tasks run at once, `max_queued` more may wait for a place; beyond
+    that a new one is refused. `ttl` is how long a record is kept where neither tool
+    nor client says, `max_ttl` the most that a client may ask for. `shutdown_grace` is
+    what running tasks get when the server ends. `feed_buffer` is the number of
+    reports of a task that may wait for a client that follows it, `page_size` the
+    length of a page of the list.
+    """
+
+    max_running: int = attrs.field(default=100, validator=check_positive)
+    max_queued: int = attrs.field(default=1000, validator=_not_negative)
+    ttl: float = attrs.field(default=3600.0, validator=check_positive)
+    max_ttl: float = attrs.field(default=86_400.0, validator=check_positive)
+    poll_interval: float = attrs.field(default=1.0, validator=check_positive)
+    shutdown_grace: float = attrs.field(default=1.0, validator=_not_negative)
+    feed_buffer: int = attrs.field(default=256, validator=check_positive)
+    page_size: int = attrs.field(default=50, validator=check_positive)

@@ -1,0 +1,63 @@
+"""Where task records are kept: the protocol of all stores, and the one in memory.
+
+Owns expiry, listing with opaque cursors and the caps. Knows no wire; a record
+is a value, and what a store hands out never changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Protocol
+
+import attrs
+import trio
+
+from trio_mcp.tasks.record import Owner, TaskRecord
+
+
+@attrs.frozen
+class TaskPage:
+    """One page of tasks, newest first; `next_cursor` is None on the last one."""
+
+    records: Sequence[TaskRecord]
+    next_cursor: str | None
+
+
+class TaskStore(Protocol):
+    """Keeps task records. Every method checkpoints.
+
+    `write_behind` is how many seconds progress may wait before it is put, or None
+    where `put` is so cheap that nothing waits. A change of status is always put at once.
+    """
+
+    write_behind: float | None
+
+    async def create(self, record: TaskRecord) -> None:
+        """Keep a new record; when this returns, `get` finds it.
+
+        Raises TaskOverload where a cap is reached, ValueError for an id that exists.
+        """
+
+    async def get(self, task_id: str, now: datetime) -> TaskRecord | None:
+        """The record, or None where there is none or it has expired by `now`."""
+
+    async def put(self, record: TaskRecord) -> None:
+        """Keep `record` in place of its older version; one that is not newer, or is gone, changes nothing.
+
+        Raises TaskOverload where it is larger than the cap on size allows.
+        """
+
+    async def list_page(self, owner: Owner, cursor: str | None, limit: int, now: datetime) -> TaskPage:
+        """The tasks that `owner` owns, newest first.
+
+        Raises CursorError for a cursor that was not given out to this owner.
+        """
+
+    async def delete_expired(self, now: datetime) -> Sequence[str]:
+        """Forget what has expired by `now`, and return the ids."""
+
+    def subscribe(self, task_id: str) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[TaskRecord]]:
+        """A channel of the record's changes from now on: the newest is always delivered, older ones may be
+        skipped where the reader is slow. It ends when the record is forgotten."""

@@ -1,0 +1,260 @@
+"""The supervised nursery: runs tasks above all sessions, and knows them all.
+
+Owns the tasks that run in this process, their caps, their ends and their
+expiry. A handler's failure becomes its task's outcome and touches nothing else.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Final, TypeAlias
+
+import trio
+
+from trio_mcp.errors import TaskNotFound, TaskOverload
+from trio_mcp.runtime.border import split_failure
+from trio_mcp.runtime.lone import open_lone_nursery
+from trio_mcp.tasks.clock import TaskClock
+from trio_mcp.tasks.live import LiveTask
+from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus, new_task_id
+from trio_mcp.tasks.settings import TaskSettings
+from trio_mcp.tasks.store import TaskPage, TaskStore
+from trio_mcp.wire.errors import INTERNAL_ERROR
+from trio_mcp.wire.frames import ErrorObject
+
+logger = logging.getLogger("trio_mcp")
+
+STORE_SECONDS: Final = 5.0
+"""How long the end of a task waits for its store while the server is being cancelled."""
+
+_ENDS: Final = {
+    "result": TaskStatus.COMPLETED,
+    "tool_error": TaskStatus.COMPLETED,
+    "protocol_error": TaskStatus.FAILED,
+    "cancelled": TaskStatus.CANCELLED,
+}
+
+Work: TypeAlias = Callable[[LiveTask], Awaitable[Outcome]]
+Describe: TypeAlias = Callable[[BaseException], Outcome]
+
+
+class Supervisor:
+    """All tasks of one running server; made by `open_supervisor`."""
+
+    def __init__(self, nursery: trio.Nursery, store: TaskStore, settings: TaskSettings) -> None:
+        self._nursery = nursery
+        self._store = store
+        self.settings = settings
+        self.clock = TaskClock()
+        self._live: dict[str, LiveTask] = {}
+        self._places = trio.CapacityLimiter(settings.max_running)
+        self._taken = 0  # running and queued: what max_running + max_queued caps
+        self._expiries: list[tuple[datetime, str]] = []
+        self._expiry_added = trio.lowlevel.ParkingLot()
+
+    def prepare(self, tool: str, owner: Owner, *, ttl: float | None, poll_interval: float | None) -> LiveTask:
+        """Make a task that nobody knows of yet and reserve its place; `start` and `commit` do the rest.
+
+        Raises TaskOverload where `max_running` tasks run and `max_queued` wait. A task
+        that is not started must be given up with `release`.
+        """
+        if self._taken >= self.settings.max_running + self.settings.max_queued:
+            raise TaskOverload(
+                f"overloaded: {self.settings.max_running} tasks run and {self.settings.max_queued} wait"
+            )
+        self._taken += 1
+        now = self.clock.now()
+        record = TaskRecord(
+            id=new_task_id(),
+            tool=tool,
+            owner=owner,
+            created_at=now,
+            last_updated_at=now,
+            ttl=min(self.settings.ttl if ttl is None else ttl, self.settings.max_ttl),
+            poll_interval=self.settings.poll_interval if poll_interval is None else poll_interval,
+        )
+        return LiveTask(record, self.clock)
+
+    def start(self, live: LiveTask, work: Work, describe: Describe) -> None:
+        """Run `work` in the supervised nursery as soon as there is a place.
+
+        `describe` makes the outcome of what `work` raises.
+        """
+        self._nursery.start_soon(self._run, live, work, describe, name=f"task {live.id}")
+
+    def release(self) -> None:
+        """Give up the place of a prepared task that is not started."""
+        self._taken -= 1
+
+    async def commit(self, live: LiveTask) -> None:
+        """Store the record: from now on the task can be found. Checkpoints. Raises TaskOverload."""
+        await self._store.create(live.record)
+        self._live[live.id] = live
+        live.committed.set()
+        live.committed_or_refused.set()
+        expires_at = live.record.expires_at
+        if expires_at is not None:
+            heapq.heappush(self._expiries, (expires_at, live.id))
+            self._expiry_added.unpark_all()
+        if live.outcome is not None:  # it was faster than its store
+            await self._end(live, live.outcome)
+
+    def find(self, task_id: str) -> LiveTask | None:
+        """The task if it runs in this process."""
+        return self._live.get(task_id)
+
+    async def fetch(self, task_id: str, asker: Owner | None) -> TaskRecord:
+        """The record of a task that `asker` may see; None sees all. Checkpoints. Raises TaskNotFound."""
+        live = self._live.get(task_id)
+        if live is None:
+            record = await self._store.get(task_id, self.clock.now())
+        else:
+            await trio.lowlevel.checkpoint()
+            record = live.record
+        if record is None or not (asker is None or record.owner.admits(asker)):
+            raise TaskNotFound("no such task")
+        return record
+
+    async def wait_ended(self, task_id: str, asker: Owner | None) -> TaskRecord:
+        """Wait until a task has ended; checkpoints. Raises TaskNotFound, also where it expires first."""
+        record = await self.fetch(task_id, asker)
+        live = self._live.get(task_id)
+        if live is not None:
+            await live.ended.wait()
+            record = await self.fetch(task_id, asker)
+        if record.is_final:
+            return record
+        async with self._store.subscribe(task_id) as changes:  # it runs in another process
+            record = await self.fetch(task_id, asker)
+            while not record.is_final:
+                try:
+                    record = await changes.receive()
+                except trio.EndOfChannel:
+                    raise TaskNotFound("no such task") from None
+        return record
+
+    async def cancel(self, task_id: str, asker: Owner | None) -> TaskRecord:
+        """Cancel a task and return its record, which stays as it is where it has ended. Checkpoints.
+
+        The record says "cancelled" when this returns; the handler ends at its next
+        checkpoint. Raises TaskNotFound.
+        """
+        record = await self.fetch(task_id, asker)
+        live = self._live.get(task_id)
+        if live is None or record.is_final:
+            return record
+        live.scope.cancel()
+        await self._end(live, Outcome("cancelled"))
+        return live.record
+
+    async def list_page(self, owner: Owner, cursor: str | None) -> TaskPage:
+        """The tasks of `owner`, newest first; checkpoints. Raises CursorError."""
+        page = await self._store.list_page(owner, cursor, self.settings.page_size, self.clock.now())
+        records = [self._live[r.id].record if r.id in self._live else r for r in page.records]
+        return TaskPage(records, page.next_cursor)
+
+    async def update(self, live: LiveTask) -> None:
+        """Store a change of status, then tell who follows; checkpoints."""
+        if live.committed.is_set():
+            await self._store.put(live.record)
+        else:
+            await trio.lowlevel.checkpoint()
+        live.tell()
+
+    async def _run(self, live: LiveTask, work: Work, describe: Describe) -> None:
+        """Run one handler; the border outside its scope turns every failure into its outcome."""
+        outcome = Outcome("cancelled")
+        passing: BaseException | None = None
+        try:
+            with live.scope:
+                async with self._places:
+                    outcome = await work(live)
+        except BaseException as error:  # noqa: ASYNC103  # raised again below
+            passing, failure = split_failure(error)
+            if failure is not None:
+                outcome = describe(failure)
+        self._taken -= 1
+        live.outcome = outcome
+        live.handler_done.set()
+        live.decided.set()
+        if live.committed.is_set():
+            await self._end(live, outcome)
+        if passing is not None:
+            raise passing
+
+    async def _end(self, live: LiveTask, outcome: Outcome) -> None:
+        """Move the task to its end, once; the record is stored before anyone is told."""
+        if live.is_ending:
+            await live.ended.wait()
+            return
+        live.is_ending = True
+        record = live.record.moved(_ENDS[outcome.kind], self.clock.now(), outcome=outcome, inputs={})
+        try:
+            # Shielded so that no task stays "working" when the server is cancelled.
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
+                try:
+                    await self._store.put(record)
+                except TaskOverload as error:
+                    logger.error("task %s: its result could not be kept: %s", live.id, error)
+                    refusal = Outcome("protocol_error", error=ErrorObject(INTERNAL_ERROR, str(error)))
+                    now = self.clock.now()
+                    record = live.record.moved(TaskStatus.FAILED, now, outcome=refusal, inputs={})
+                    await self._store.put(record)
+        finally:
+            live.settle(record)
+            self._live.pop(live.id, None)
+            live.tell()
+            live.ended.set()
+
+    async def _sweep(self) -> None:
+        """Forget what expires, when it does."""
+        while True:
+            if not self._expiries:
+                await self._expiry_added.park()
+                continue
+            wait = self.clock.seconds_until(self._expiries[0][0])
+            if wait > 0:
+                with trio.move_on_after(wait):
+                    await self._expiry_added.park()
+                continue
+            _, task_id = heapq.heappop(self._expiries)
+            await self._store.delete_expired(self.clock.now())
+            live = self._live.pop(task_id, None)
+            if live is not None:
+                live.scope.cancel()
+                live.ended.set()
+
+    async def _finish(self) -> None:
+        """Give running tasks `shutdown_grace` seconds; whoever still runs then is cancelled."""
+        with trio.move_on_after(self.settings.shutdown_grace):
+            for live in list(self._live.values()):
+                await live.ended.wait()
+        for live in list(self._live.values()):
+            live.scope.cancel()
+
+
+@asynccontextmanager
+async def open_supervisor(store: TaskStore, settings: TaskSettings) -> AsyncIterator[Supervisor]:
+    """Run tasks for as long as the block lasts; checkpoints.
+
+    When the block ends, running tasks get `shutdown_grace` seconds and are then
+    cancelled and recorded as such. When it is cancelled, they are cancelled at once.
+    """
+    async with open_lone_nursery() as nursery:
+        supervisor = Supervisor(nursery, store, settings)
+        sweeper = trio.CancelScope()
+
+        async def sweep() -> None:
+            with sweeper:
+                await supervisor._sweep()
+
+        nursery.start_soon(sweep)
+        try:
+            yield supervisor
+            await supervisor._finish()
+        finally:
+            sweeper.cancel()
