@@ -21,11 +21,15 @@ class Wire:
     transport: str
     protocol: str
 
-    def target(self, server: Server) -> Server | PipeConnector:
+    def target(self, server: Any) -> Any:
         return server if self.transport == "memory" else PipeConnector(server)
 
     def recorder(self, server: Server) -> WireRecorder:
         return WireRecorder(self.target(server))
+
+    def open_running(self, running: Any, **options: Any) -> AbstractAsyncContextManager[Client]:
+        """Connect to a server that is running already, or to one principal's view of it."""
+        return open_client(self.target(running), protocol=self.protocol, **options)
 
     def open(self, server: Server | WireRecorder, **options: Any) -> AbstractAsyncContextManager[Client]:
         target = server if isinstance(server, WireRecorder) else self.target(server)

@@ -118,6 +118,11 @@ def test_public_names():
         ),
         *("ArgumentError", "ReturnError", "CallTimeout", "ConnectionLost", "ProgressOverflow"),
         *("NotSupportedByEra", "RequestCancelled"),
+        *("TaskConfig", "TaskSettings", "TaskStore", "MemoryTaskStore", "TaskRecord", "TaskStatus"),
+        *("RunningServer", "open_server", "TaskHandle", "TaskSnapshot"),
+        *("Elicited", "Sampled", "SamplingMessage"),
+        *("ElicitRequest", "ElicitAnswer", "SampleRequest", "SampleAnswer"),
+        *("CursorError", "TaskCancelled", "TaskFailed", "TaskNotFound", "TaskOverload"),
         "__version__",
     }
 

@@ -3,14 +3,18 @@
 Owns the list of public names; everything else is an implementation detail.
 """
 
+from trio_mcp.client.answering import ElicitAnswer, ElicitRequest, SampleAnswer, SampleRequest
 from trio_mcp.client.client import Client, open_client
+from trio_mcp.client.handles import TaskHandle
 from trio_mcp.client.results import CallResult
 from trio_mcp.client.session import LogMessage
 from trio_mcp.client.settings import ClientSettings
+from trio_mcp.client.snapshots import TaskSnapshot
 from trio_mcp.errors import (
     ArgumentError,
     CallTimeout,
     ConnectionLost,
+    CursorError,
     LocalProtocolError,
     MCPError,
     NotSupportedByEra,
@@ -19,14 +23,24 @@ from trio_mcp.errors import (
     RemoteProtocolError,
     RequestCancelled,
     ReturnError,
+    TaskCancelled,
+    TaskFailed,
+    TaskNotFound,
+    TaskOverload,
     ToolDefinitionError,
     ToolError,
 )
 from trio_mcp.runtime.policy import Conflate, Lossless
 from trio_mcp.runtime.settings import ServerSettings
+from trio_mcp.server.asking import Elicited, Sampled, SamplingMessage
 from trio_mcp.server.context import Context, ProgressHelper
 from trio_mcp.server.results import Audio, Image, ToolResult
+from trio_mcp.server.running import RunningServer, open_server
 from trio_mcp.server.server import Server, serve_stdio
+from trio_mcp.tasks.memory import MemoryTaskStore
+from trio_mcp.tasks.record import TaskRecord, TaskStatus
+from trio_mcp.tasks.settings import TaskConfig, TaskSettings
+from trio_mcp.tasks.store import TaskStore
 from trio_mcp.version import __version__
 from trio_mcp.wire.content import (
     AudioContent,
@@ -49,6 +63,10 @@ __all__ = [
     "Conflate",
     "ConnectionLost",
     "Context",
+    "CursorError",
+    "ElicitAnswer",
+    "ElicitRequest",
+    "Elicited",
     "EmbeddedResource",
     "Image",
     "ImageContent",
@@ -57,6 +75,7 @@ __all__ = [
     "LogMessage",
     "Lossless",
     "MCPError",
+    "MemoryTaskStore",
     "NotSupportedByEra",
     "ProgressHelper",
     "ProgressOverflow",
@@ -66,8 +85,24 @@ __all__ = [
     "ResourceContents",
     "ResourceLink",
     "ReturnError",
+    "RunningServer",
+    "SampleAnswer",
+    "SampleRequest",
+    "Sampled",
+    "SamplingMessage",
     "Server",
     "ServerSettings",
+    "TaskCancelled",
+    "TaskConfig",
+    "TaskFailed",
+    "TaskHandle",
+    "TaskNotFound",
+    "TaskOverload",
+    "TaskRecord",
+    "TaskSettings",
+    "TaskSnapshot",
+    "TaskStatus",
+    "TaskStore",
     "TextContent",
     "Tool",
     "ToolAnnotations",
@@ -76,5 +111,6 @@ __all__ = [
     "ToolResult",
     "__version__",
     "open_client",
+    "open_server",
     "serve_stdio",
 ]

@@ -43,19 +43,31 @@ class PendingCall:
         "_limit",
         "_longest",
         "_lossless",
+        "_outlives_answer",
         "_queue",
         "_took_first",
         "id",
+        "newest",
         "outcome",
         "scope",
     )
 
-    def __init__(self, ident: RequestId, handler: ProgressHandler | None, policy: ProgressPolicy) -> None:
+    def __init__(
+        self,
+        ident: RequestId,
+        handler: ProgressHandler | None,
+        policy: ProgressPolicy,
+        *,
+        outlives_answer: bool = False,
+    ) -> None:
         self.id = ident
         self.outcome: Outcome | None = None
+        self.newest: Update | None = None
         self.scope = trio.CancelScope()
         self._handler = handler
-        self._lossless = isinstance(policy, Lossless)
+        self._outlives_answer = outlives_answer
+        # While nobody waits for a task, its progress is only kept, and the newest counts.
+        self._lossless = isinstance(policy, Lossless) and not outlives_answer
         default = LOSSLESS_CLIENT_BUFFER if self._lossless else DEFAULT_BUFFER
         self._limit = policy.buffer or default
         self._queue: deque[Update] = deque()  # at most `_limit` updates, see `take_updates`
@@ -78,17 +90,24 @@ class PendingCall:
 
     def take_updates(self, updates: list[Update]) -> None:
         """Queue what the reader read; never waits. What comes after the answer is dropped."""
-        if self.outcome is not None:
+        if self.outcome is not None and not self._outlives_answer:
             logger.debug("progress after the answer to request %r was dropped", self.id)
             return
         if self._idle is not math.inf:
             self.scope.deadline = min(trio.current_time() + self._idle, self._latest)
         if self._handler is None:
             return
+        self.newest = updates[-1]
         self._queue.extend(updates)
         if len(self._queue) > self._limit:
             self._overflow()
         self._arrival.unpark_all()
+
+    def take_over(self, other: PendingCall) -> None:
+        """Put what `other` has queued into this queue."""
+        if other._queue:
+            self.take_updates(list(other._queue))
+            other._queue.clear()
 
     def settle(self, outcome: Outcome) -> None:
         """Note the answer; it is handed over behind the updates that are queued."""

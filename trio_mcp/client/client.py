@@ -8,21 +8,35 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Literal, overload
 
 import msgspec
+import trio
 
-from trio_mcp.client.call import ProgressHandler, as_handler
+from trio_mcp.client.answering import Answering, ElicitationHandler, SamplingHandler
+from trio_mcp.client.call import PendingCall, ProgressHandler, as_handler
+from trio_mcp.client.following import watch
+from trio_mcp.client.handles import TaskHandle, start_call
 from trio_mcp.client.negotiation import Agreement, find_era, modern_meta, negotiate, read_error
-from trio_mcp.client.results import CallResult, read_result
+from trio_mcp.client.results import CallResult, finish_call
 from trio_mcp.client.session import ClientSession, LogHandler
 from trio_mcp.client.settings import ClientSettings
+from trio_mcp.client.snapshots import TaskSnapshot, read_snapshot, read_task_page
 from trio_mcp.client.target import Target, open_target
-from trio_mcp.errors import CallTimeout, MCPError, RemoteProtocolError, ToolError
+from trio_mcp.client.timeouts import read_timeouts
+from trio_mcp.errors import (
+    CallTimeout,
+    MCPError,
+    NotSupportedByEra,
+    ProtocolError,
+    RemoteProtocolError,
+    TaskNotFound,
+)
 from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.version import __version__
 from trio_mcp.wire.codec import UNENCODABLE
+from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.frames import ErrorResponse
 from trio_mcp.wire.messages import (
     LOGGING_LEVELS,
@@ -34,14 +48,12 @@ from trio_mcp.wire.messages import (
     LoggingLevel,
     Params,
     SetLevelParams,
+    TaskIdParams,
     Tool,
 )
 
 MAX_PAGES: Final = 1000
 """A list that has more pages than this never ends."""
-
-MAX_TIMEOUT_FACTOR: Final = 10
-"""Without a `max_timeout`, a call may take this many times its `idle_timeout`."""
 
 
 class Client:
@@ -63,7 +75,7 @@ class Client:
         self._progress_handler = progress_handler
         self._meta: dict[str, Any] = {}
         if agreement.era.modern:
-            self._meta = modern_meta(agreement.era, client_info)
+            self._meta = modern_meta(agreement.era, client_info, session.answering.capabilities)
             if log_level is not None:
                 self._meta[META_LOG_LEVEL] = log_level
 
@@ -114,6 +126,7 @@ class Client:
             cursor = page.next_cursor
         raise RemoteProtocolError(f"the server's list of tools has more than {MAX_PAGES} pages")
 
+    @overload
     async def call_tool(
         self,
         name: str,
@@ -124,7 +137,38 @@ class Client:
         max_timeout: float | None = None,
         raise_on_error: bool = True,
         result_type: Any = None,
-    ) -> CallResult:
+        task: Literal[False] = False,
+        ttl: float | None = None,
+    ) -> CallResult: ...
+
+    @overload
+    async def call_tool(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        progress_handler: ProgressHandler | None = None,
+        idle_timeout: float | None = None,
+        max_timeout: float | None = None,
+        raise_on_error: bool = True,
+        result_type: Any = None,
+        task: Literal[True],
+        ttl: float | None = None,
+    ) -> TaskHandle: ...
+
+    async def call_tool(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        progress_handler: ProgressHandler | None = None,
+        idle_timeout: float | None = None,
+        max_timeout: float | None = None,
+        raise_on_error: bool = True,
+        result_type: Any = None,
+        task: bool = False,
+        ttl: float | None = None,
+    ) -> CallResult | TaskHandle:
         """Call a tool and wait for its result (MCP tools, "Calling Tools"); checkpoints.
 
         `progress_handler(progress, total, message)`, sync or async, takes the place of
@@ -138,40 +182,121 @@ class Client:
 
         `result_type` is what the result's `data` is converted to.
 
+        With `task=True` the tool is asked to run as a background task, kept for `ttl`
+        seconds, and a `TaskHandle` is returned as soon as there is one; the result is
+        then waited for with its `result()`. Without it, a task that the server makes is
+        waited for here, and cancelled where this call is.
+
         Raises ToolError for a result that is an error, unless `raise_on_error` is
         False; ProtocolError for a JSON-RPC error; CallTimeout; ProgressOverflow under the
         lossless policy; ConnectionLost; ValueError for arguments that are not JSON.
         """
-        idle, longest = _read_timeouts(idle_timeout, max_timeout)
+        idle, longest = read_timeouts(idle_timeout, max_timeout)
         handler = as_handler(progress_handler) or self._progress_handler
         try:
             params = CallToolParams(name=name, arguments=encode_json(dict(arguments or {})))
         except UNENCODABLE as error:
             raise ValueError(f"the arguments of tool {name!r} are not JSON: {error}") from None
-        raw = await self._request("tools/call", params, handler, idle, longest)
-        result = read_result(raw, result_type)
-        if result.is_error and raise_on_error:
-            raise ToolError(result.text or f"tool {name!r} failed", result)
-        return result
+        started = trio.current_time()
+        handle = await start_call(self, params, handler, idle, longest, as_task=task, ttl=ttl)
+        if task:
+            return handle
+        if handle.answer is not None:
+            return finish_call(name, handle.answer, result_type, raise_on_error=raise_on_error)
+        left = None if longest == math.inf else max(longest - (trio.current_time() - started), 1e-9)
+        try:
+            return await handle.result(
+                idle_timeout=idle_timeout,
+                max_timeout=left,
+                raise_on_error=raise_on_error,
+                result_type=result_type,
+            )
+        finally:
+            handle.abandon()
 
-    async def _request(
-        self,
-        method: str,
-        params: Params,
-        handler: ProgressHandler | None = None,
-        idle: float = math.inf,
-        longest: float = math.inf,
-    ) -> msgspec.Raw:
+    async def fetch_task(self, task_id: str) -> TaskSnapshot:
+        """Look at a task (tasks/get); checkpoints. Raises TaskNotFound, ConnectionLost, ProtocolError."""
+        return read_snapshot(await self._task_request("tasks/get", task_id))
+
+    async def await_task(self, task: TaskHandle | str, **options: Any) -> CallResult:
+        """Wait for the result of a task, given by handle or id; see `TaskHandle.result`.
+
+        `options` are its keyword arguments and, for an id, `progress_handler`.
+        """
+        if isinstance(task, TaskHandle):
+            return await task.result(**options)
+        handler = as_handler(options.pop("progress_handler", None)) or self._progress_handler
+        snapshot = await self.fetch_task(task)
+        return await TaskHandle(self, f"of task {task}", snapshot, None, handler).result(**options)
+
+    async def cancel_task(self, task: TaskHandle | str) -> None:
+        """Ask the server to cancel a task (tasks/cancel); checkpoints.
+
+        A task that has ended stays as it is. Raises TaskNotFound, ConnectionLost, ProtocolError.
+        """
+        task_id = task.id if isinstance(task, TaskHandle) else task
+        if task_id is None:
+            await trio.lowlevel.checkpoint()
+            return
+        try:
+            await self._task_request("tasks/cancel", task_id)
+        except TaskNotFound:
+            # 2025-11-25 refuses to cancel what has ended with the same code.
+            await self.fetch_task(task_id)
+
+    async def list_tasks(self) -> list[TaskSnapshot]:
+        """All tasks of this client, newest first (tasks/list, 2025-11-25 only); checkpoints.
+
+        Raises NotSupportedByEra elsewhere, ConnectionLost and ProtocolError.
+        """
+        if self._agreement.era.tasks != "legacy":
+            raise NotSupportedByEra(f"protocol {self.protocol_version} cannot list tasks")
+        tasks: list[TaskSnapshot] = []
+        cursor: str | None = None
+        for _ in range(MAX_PAGES):
+            page = read_task_page(await self._request("tasks/list", ListParams(cursor=cursor)))
+            tasks += [read_snapshot(raw) for raw in page.tasks]
+            cursor = page.next_cursor
+            if cursor is None:
+                return tasks
+        raise RemoteProtocolError(f"the server's list of tasks has more than {MAX_PAGES} pages")
+
+    @asynccontextmanager
+    async def watch_task(
+        self, task: TaskHandle | str
+    ) -> AsyncIterator[trio.MemoryReceiveChannel[TaskSnapshot]]:
+        """A channel of a task's snapshots: the state now, and what changes until it has ended.
+
+        A reader that is slow skips snapshots but never the last one. Checkpoints. The
+        channel raises TaskNotFound at its end where the task is gone before it ended.
+        """
+        task_id = task.id if isinstance(task, TaskHandle) else task
+        if task_id is None:
+            raise TaskNotFound("the server answered at once, so there is no task")
+        async with watch(self, task_id) as snapshots:
+            yield snapshots
+
+    async def _task_request(self, method: str, task_id: str) -> msgspec.Raw:
+        try:
+            return await self._request(method, TaskIdParams(task_id=task_id))
+        except ProtocolError as error:
+            if error.code == INVALID_PARAMS:
+                raise TaskNotFound(error.message) from None
+            raise
+
+    async def _request(self, method: str, params: Params) -> msgspec.Raw:
         if self._meta:
             params.meta = self._meta
-        wants_progress = handler is not None or idle < math.inf
-        call = self._session.begin(method, params, handler, wants_progress=wants_progress)
+        call = self._session.begin(method, params)
         try:
-            call.set_timeouts(idle, longest)
-            with call.scope:
-                return _read_outcome(await call.wait())
+            return await self._wait_answer(call, method, math.inf, math.inf)
         finally:
             self._session.end(call)
+
+    async def _wait_answer(self, call: PendingCall, method: str, idle: float, longest: float) -> msgspec.Raw:
+        call.set_timeouts(idle, longest)
+        with call.scope:
+            return _read_outcome(await call.wait())
         raise CallTimeout(f"{method} {call.describe_timeout()}")
 
 
@@ -182,6 +307,8 @@ async def open_client(
     progress_handler: ProgressHandler | None = None,
     log_handler: LogHandler | None = None,
     log_level: LoggingLevel = "info",
+    elicitation_handler: ElicitationHandler | None = None,
+    sampling_handler: SamplingHandler | None = None,
     client_info: Implementation | None = None,
     protocol: str = "auto",
     settings: ClientSettings | None = None,
@@ -192,6 +319,8 @@ async def open_client(
     and its arguments as a list (both run as a subprocess and spoken to over stdio).
     `progress_handler` is used by every call that brings none of its own;
     `log_handler` receives a `LogMessage` for each message of at least `log_level`.
+    `elicitation_handler` fills in the forms and `sampling_handler` answers for a model
+    where the server asks for it; a client that has none says so.
     `protocol` is "auto" (modern first, legacy by fall-back) or pins a revision.
 
     Raises ValueError or TypeError for arguments that make no sense, FileNotFoundError
@@ -206,8 +335,9 @@ async def open_client(
     handler = as_handler(progress_handler)
     info = client_info or Implementation(name="trio_mcp", version=__version__)
     settings = settings or ClientSettings()
+    answering = Answering(elicitation_handler, sampling_handler)
     async with open_target(target, settings) as transport, open_lone_nursery() as nursery:
-        session = ClientSession(transport, settings, log_handler)
+        session = ClientSession(transport, settings, log_handler, answering)
         session.start(nursery)
         leaving_well = False
         try:
@@ -229,14 +359,3 @@ def _read_outcome(outcome: Any) -> msgspec.Raw:
         raise read_error(outcome)
     raw: msgspec.Raw = outcome.result
     return raw
-
-
-def _read_timeouts(idle: float | None, longest: float | None) -> tuple[float, float]:
-    for name, value in (("idle_timeout", idle), ("max_timeout", longest)):
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-            raise ValueError(f"{name} must be a number of seconds larger than 0, not {value!r}")
-    if longest is None:
-        longest = math.inf if idle is None else idle * MAX_TIMEOUT_FACTOR
-    return math.inf if idle is None else idle, longest

@@ -36,6 +36,7 @@ from trio_mcp.wire.messages import (
     InitializeResult,
     Params,
 )
+from trio_mcp.wire.tasks import EXTENSION
 
 _MODERN_ERRORS: Final = frozenset({HEADER_MISMATCH, MISSING_CLIENT_CAPABILITY, UNSUPPORTED_PROTOCOL_VERSION})
 
@@ -50,12 +51,12 @@ class Agreement:
     instructions: str | None
 
 
-def modern_meta(era: Era, client_info: Implementation) -> dict[str, Any]:
+def modern_meta(era: Era, client_info: Implementation, capabilities: Mapping[str, Any]) -> dict[str, Any]:
     """The `_meta` that every modern request carries (MCP base protocol, "Per-request protocol fields")."""
     return {
         META_PROTOCOL_VERSION: era.version,
         META_CLIENT_INFO: client_info,
-        META_CLIENT_CAPABILITIES: {},
+        META_CLIENT_CAPABILITIES: {**capabilities, "extensions": {EXTENSION: {}}},
     }
 
 
@@ -154,7 +155,7 @@ async def _settle(session: ClientSession, client_info: Implementation, outcome: 
 
 
 async def _discover(session: ClientSession, client_info: Implementation, era: Era) -> Outcome:
-    params = Params(meta=modern_meta(era, client_info))
+    params = Params(meta=modern_meta(era, client_info, session.answering.capabilities))
     call = session.begin("server/discover", params)
     try:
         return await call.wait()
@@ -181,7 +182,11 @@ def _read_discover(outcome: Outcome, era: Era) -> Agreement:
 
 
 async def _initialize(session: ClientSession, client_info: Implementation, era: Era) -> Agreement:
-    params = InitializeParams(protocol_version=era.version, capabilities={}, client_info=client_info)
+    params = InitializeParams(
+        protocol_version=era.version,
+        capabilities=session.answering.capabilities,
+        client_info=client_info,
+    )
     call = session.begin("initialize", params)
     try:
         outcome = await call.wait()

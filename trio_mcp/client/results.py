@@ -11,7 +11,7 @@ from typing import Any, Final
 import attrs
 import msgspec
 
-from trio_mcp.errors import RemoteProtocolError
+from trio_mcp.errors import RemoteProtocolError, ToolError
 from trio_mcp.wire.content import ContentBlock, TextContent
 from trio_mcp.wire.messages import META_WRAPPED, CallToolResult
 
@@ -59,6 +59,14 @@ def read_result(raw: msgspec.Raw, result_type: Any) -> CallResult:
         except msgspec.ValidationError as error:
             raise RemoteProtocolError(f"the tool's result is no {result_type!r}: {error}") from None
     return CallResult(result.content, structured, result.is_error, data, meta)
+
+
+def finish_call(tool: str, raw: msgspec.Raw, result_type: Any, *, raise_on_error: bool) -> CallResult:
+    """Decode a tool's result; raises ToolError for one that is an error, if `raise_on_error`."""
+    result = read_result(raw, result_type)
+    if result.is_error and raise_on_error:
+        raise ToolError(result.text or f"tool {tool!r} failed", result)
+    return result
 
 
 def _read_data(content: Sequence[ContentBlock], structured: Any, *, wrapped: bool) -> Any:

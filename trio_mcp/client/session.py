@@ -10,21 +10,24 @@ import inspect
 import itertools
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, TypeAlias
 
 import attrs
 import msgspec
 import trio
 
+from trio_mcp.client.answering import Answering
 from trio_mcp.client.call import PendingCall, ProgressHandler
 from trio_mcp.client.settings import ClientSettings
-from trio_mcp.errors import ConnectionLost, RemoteProtocolError
+from trio_mcp.errors import ConnectionLost, ProtocolError, RemoteProtocolError
 from trio_mcp.runtime.border import contain_failure
 from trio_mcp.runtime.outbox import Outbox
 from trio_mcp.runtime.transport import FrameTransport
-from trio_mcp.wire.codec import encode_value
-from trio_mcp.wire.errors import METHOD_NOT_FOUND
+from trio_mcp.schema.flaws import encode_json
+from trio_mcp.wire.codec import META_RELATED_TASK, encode_value
+from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS
 from trio_mcp.wire.frames import (
     Batch,
     ErrorObject,
@@ -35,10 +38,12 @@ from trio_mcp.wire.frames import (
     Progress,
     ProgressToken,
     Request,
+    RequestId,
     Response,
 )
 from trio_mcp.wire.messages import (
     META_PROGRESS_TOKEN,
+    META_SUBSCRIPTION_ID,
     CancelledParams,
     EmptyResult,
     LoggingLevel,
@@ -47,6 +52,9 @@ from trio_mcp.wire.messages import (
 )
 
 logger = logging.getLogger("trio_mcp")
+
+MAX_QUESTIONS: Final = 64
+"""How many requests of a server may be worked on at once: each may be in front of a person."""
 
 
 @attrs.frozen
@@ -62,15 +70,36 @@ LogHandler: TypeAlias = Callable[[LogMessage], Awaitable[None] | None]
 """Called with each log message, sync or async, one call at a time."""
 
 
+class _AddressedMeta(msgspec.Struct):
+    subscription_id: int | str | None = msgspec.field(name=META_SUBSCRIPTION_ID, default=None)
+
+
+class _Addressed(msgspec.Struct, rename="camel"):
+    """The members of a notification that say whom it is for."""
+
+    request_id: int | str | None = None
+    task_id: str | None = None
+    meta: _AddressedMeta | None = msgspec.field(name="_meta", default=None)
+
+
 class ClientSession:
     """Runs one connection; its three tasks live in the nursery of `open_client`."""
 
     def __init__(
-        self, transport: FrameTransport, settings: ClientSettings, log_handler: LogHandler | None
+        self,
+        transport: FrameTransport,
+        settings: ClientSettings,
+        log_handler: LogHandler | None,
+        answering: Answering,
     ) -> None:
         self._transport = transport
         self.settings = settings
         self._log_handler = log_handler
+        self.answering = answering
+        self._nursery: trio.Nursery | None = None
+        self._questions: dict[RequestId, trio.CancelScope] = {}
+        self._subscriptions: dict[RequestId, Callable[[Notification], None]] = {}
+        self._task_listeners: dict[str, list[Callable[[msgspec.Raw], None]]] = {}
         self._outbox = Outbox(settings.log_buffer)
         self._ids = itertools.count(1)  # also the progress tokens
         self._calls: dict[ProgressToken, PendingCall] = {}
@@ -85,6 +114,7 @@ class ClientSession:
 
     def start(self, nursery: trio.Nursery) -> None:
         """Start the writer, the reader and the log consumer."""
+        self._nursery = nursery
         nursery.start_soon(self._write)
         nursery.start_soon(self._read)
         nursery.start_soon(self._consume_logs)
@@ -95,6 +125,8 @@ class ClientSession:
         With `abandon_logs` the log handler gets no more messages.
         """
         self._closing = True
+        for scope in self._questions.values():
+            scope.cancel()
         self._outbox.close()
         deadline = trio.current_time() + self.settings.drain_timeout
         self._writing.deadline = deadline
@@ -112,14 +144,17 @@ class ClientSession:
         handler: ProgressHandler | None = None,
         *,
         wants_progress: bool = False,
+        may_become_task: bool = False,
     ) -> PendingCall:
         """Send a request; `end` must be called for it.
+
+        With `may_become_task`, progress that comes after the answer is kept as well.
 
         Raises ConnectionLost, and what the encoder raises for parameters that JSON cannot hold.
         """
         if self._lost is not None:
             raise ConnectionLost(str(self._lost))
-        call = PendingCall(next(self._ids), handler, self.settings.progress)
+        call = PendingCall(next(self._ids), handler, self.settings.progress, outlives_answer=may_become_task)
         if wants_progress:
             meta = {} if isinstance(params.meta, msgspec.UnsetType) else params.meta
             params.meta = {**meta, META_PROGRESS_TOKEN: call.id}
@@ -135,6 +170,42 @@ class ClientSession:
         if not answered and cancellable and self._lost is None:
             params = CancelledParams(request_id=call.id)
             self.notify("notifications/cancelled", params)
+
+    def send_and_forget(self, method: str, params: Params) -> None:
+        """Send a request whose answer is of no interest."""
+        self._outbox.put(Request(next(self._ids), method, encode_value(params)))
+
+    def redirect(self, token_call: PendingCall, call: PendingCall) -> None:
+        """Deliver the progress of `token_call` through `call` from now on."""
+        call.take_over(token_call)
+        self._calls[token_call.id] = call
+
+    def restore(self, token_call: PendingCall, call: PendingCall) -> None:
+        """Undo `redirect`."""
+        if self._calls.get(token_call.id) is call:
+            token_call.take_over(call)
+            self._calls[token_call.id] = token_call
+
+    @contextmanager
+    def subscribed(self, ident: RequestId, receive: Callable[[Notification], None]) -> Iterator[None]:
+        """While the block lasts, `receive` gets what comes for a subscription (MCP subscriptions)."""
+        self._subscriptions[ident] = receive
+        try:
+            yield
+        finally:
+            del self._subscriptions[ident]
+
+    @contextmanager
+    def listening_for_task(self, task_id: str, receive: Callable[[msgspec.Raw], None]) -> Iterator[None]:
+        """While the block lasts, `receive` gets the status notifications of a task (2025-11-25)."""
+        listeners = self._task_listeners.setdefault(task_id, [])
+        listeners.append(receive)
+        try:
+            yield
+        finally:
+            listeners.remove(receive)
+            if not listeners:
+                self._task_listeners.pop(task_id, None)
 
     def notify(self, method: str, params: Params) -> None:
         """Send a notification."""
@@ -169,7 +240,7 @@ class ClientSession:
     def _accept(self, frame: InFrame) -> None:
         if isinstance(frame, Progress):
             call = self._calls.get(frame.token)
-            if call is None or type(frame.token) is not type(call.id):
+            if call is None or type(frame.token) is not int:
                 logger.debug("progress with the unknown token %r was dropped", frame.token)
             else:
                 call.take_updates(frame.updates)
@@ -208,11 +279,35 @@ class ClientSession:
     def _accept_request(self, frame: Request) -> None:
         if frame.method == "ping":
             self._outbox.put(Response(frame.id, encode_value(EmptyResult())))
+        elif self._nursery is not None and not self._closing and len(self._questions) < MAX_QUESTIONS:
+            # Here, not in the task, so that a cancellation that follows at once finds it.
+            scope = self._questions[frame.id] = trio.CancelScope()
+            self._nursery.start_soon(self._answer, frame, scope)
         else:
-            error = ErrorObject(METHOD_NOT_FOUND, f"this client does not serve {frame.method!r}")
+            error = ErrorObject(INTERNAL_ERROR, f"{len(self._questions)} questions are open already")
             self._outbox.put(ErrorResponse(error, frame.id))
 
+    async def _answer(self, frame: Request, scope: trio.CancelScope) -> None:
+        """Answer a server's request; the border at which a handler's failure becomes an error."""
+        answer: Response | ErrorResponse | None = None
+        try:
+            with scope:
+                params = {} if isinstance(frame.params, msgspec.UnsetType) else _decode(frame.params)
+                result = await self.answering.answer(frame.method, params)
+                answer = Response(frame.id, encode_json(_related(params, result)))
+        except ProtocolError as error:
+            answer = ErrorResponse(ErrorObject(error.code, error.message), frame.id)
+        except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
+            answer = ErrorResponse(ErrorObject(INTERNAL_ERROR, f"{frame.method} failed"), frame.id)
+            contain_failure(error, f"the handler of {frame.method} failed")
+        finally:
+            self._questions.pop(frame.id, None)
+        if answer is not None:
+            self._outbox.put(answer)
+
     def _accept_notification(self, frame: Notification) -> None:
+        if isinstance(frame.params, msgspec.Raw) and self._dispatch(frame, frame.params):
+            return
         if frame.method != "notifications/message" or self._log_handler is None:
             logger.debug("notification %r was not asked for", frame.method)
             return
@@ -229,6 +324,28 @@ class ClientSession:
             self._logs_dropped += 1
         self._logs.append(message)
         self._log_arrival.unpark_all()
+
+    def _dispatch(self, frame: Notification, raw: msgspec.Raw) -> bool:
+        """Hand a notification to whoever waits for it; False where nobody does."""
+        if frame.method == "notifications/message":
+            return False
+        try:
+            params = msgspec.json.decode(raw, type=_Addressed)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return False
+        if frame.method == "notifications/cancelled" and params.request_id in self._questions:
+            self._questions[params.request_id].cancel()
+            return True
+        if frame.method == "notifications/tasks/status" and params.task_id is not None:
+            for listener in list(self._task_listeners.get(params.task_id, ())):
+                listener(raw)
+            return True
+        ident = None if params.meta is None else params.meta.subscription_id
+        receive = None if ident is None else self._subscriptions.get(ident)
+        if receive is None:
+            return False
+        receive(frame)
+        return True
 
     async def _consume_logs(self) -> None:
         with self._logging:
@@ -250,3 +367,17 @@ class ClientSession:
         except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
             contain_failure(error, "a log handler failed")
         await trio.lowlevel.checkpoint()
+
+
+def _decode(raw: msgspec.Raw) -> Any:
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(INVALID_PARAMS, str(error)) from None
+
+
+def _related(params: Any, result: dict[str, Any]) -> dict[str, Any]:
+    """The result, marked as belonging to the task that the question belongs to (2025-11-25)."""
+    meta = params.get("_meta") if isinstance(params, Mapping) else None
+    related = meta.get(META_RELATED_TASK) if isinstance(meta, Mapping) else None
+    return result if related is None else {**result, "_meta": {META_RELATED_TASK: related}}

@@ -124,11 +124,17 @@ class TaskRecord:
     @property
     def expires_at(self) -> datetime | None:
         """When the record may go, or None for never."""
-        return None if self.ttl is None else self.created_at + timedelta(seconds=self.ttl)
+        if self.ttl is None:
+            return None
+        try:
+            return self.created_at + timedelta(seconds=self.ttl)
+        except OverflowError:
+            return None  # later than any date there is
 
     def moved(self, status: TaskStatus, now: datetime, **changes: Any) -> TaskRecord:
         """The record after a move to `status`; raises LocalProtocolError where the table has no such move."""
-        if status is not self.status and status not in MOVES[self.status]:
+        stays = status is self.status and not self.is_final
+        if not stays and status not in MOVES[self.status]:
             legal = ", ".join(sorted(MOVES[self.status])) or "nothing: it has ended"
             raise LocalProtocolError(
                 f"task {self.id} cannot move from {self.status.value} to {status.value}; legal is {legal}"

@@ -202,7 +202,9 @@ class Supervisor:
                     logger.error("task %s: its result could not be kept: %s", live.id, error)
                     refusal = Outcome("protocol_error", error=ErrorObject(INTERNAL_ERROR, str(error)))
                     now = self.clock.now()
-                    record = live.record.moved(TaskStatus.FAILED, now, outcome=refusal, inputs={})
+                    record = live.record.moved(
+                        TaskStatus.FAILED, now, outcome=refusal, inputs={}, progress=None
+                    )
                     await self._store.put(record)
         finally:
             live.settle(record)

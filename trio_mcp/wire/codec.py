@@ -198,7 +198,7 @@ def _read_notification(method: str, params: Raw | UnsetType) -> Notification | P
     if method == PROGRESS_METHOD and params is not UNSET:
         try:
             progress = _params_decoder.decode(params)
-            return Progress(progress.token, [_read_update(progress)])
+            return Progress(progress.token, [_read_update(progress)], _read_related(progress))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             pass  # stays an ordinary notification, which its receiver refuses quietly
     return Notification(method, params)
@@ -224,15 +224,21 @@ def _read_update(params: _ProgressParams) -> Update:
     return params.progress, params.total, params.message, None if meta is None else meta.exact
 
 
+def _read_related(params: _ProgressParams) -> str | None:
+    meta = params.meta
+    return None if meta is None or meta.related_task is None else meta.related_task.task_id
+
+
 def _group(notifications: Sequence[_ProgressNotification]) -> list[InFrame]:
     frames: list[InFrame] = []
     token: ProgressToken | None = None
+    related: str | None = None
     updates: list[Update] = []
     for notification in notifications:
         params = notification.params
-        if params.token != token or type(params.token) is not type(token):
-            token, updates = params.token, []
-            frames.append(Progress(token, updates))
+        if params.token != token or type(params.token) is not type(token) or _read_related(params) != related:
+            token, related, updates = params.token, _read_related(params), []
+            frames.append(Progress(token, updates, related))
         updates.append(_read_update(params))
     return frames
 
@@ -246,6 +252,7 @@ def _merge(frames: list[InFrame]) -> list[InFrame]:
             and type(last) is Progress
             and last.token == frame.token
             and type(last.token) is type(frame.token)
+            and last.related_task == frame.related_task
         ):
             last.updates.extend(frame.updates)
         else:

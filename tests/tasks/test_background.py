@@ -1,0 +1,762 @@
+"""Background tasks end to end, over every transport and in both eras."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from tests.conftest import LEGACY, MODERN
+from tests.peer import MODERN_META, RawPeer
+from trio_mcp import (
+    Context,
+    NotSupportedByEra,
+    ProtocolError,
+    Server,
+    TaskCancelled,
+    TaskConfig,
+    TaskHandle,
+    TaskNotFound,
+    TaskSettings,
+    ToolError,
+    open_client,
+    open_server,
+)
+from trio_mcp.testing import PipeConnector, WireRecorder
+
+
+def make_server(**task_settings: Any) -> Server:
+    server = Server("tasks", version="1", task_settings=TaskSettings(**task_settings))
+
+    @server.tool(task=True)
+    async def count(ctx: Context, n: int, pause: float = 0) -> str:
+        for i in range(n):
+            await ctx.report_progress(i + 1, n, f"step {i + 1}")
+            await trio.sleep(pause)
+        return f"counted {n}"
+
+    @server.tool(task=True)
+    async def fail() -> None:
+        raise ToolError("on purpose")
+
+    @server.tool(task=True)
+    async def crash() -> None:
+        raise KeyError("internal detail")
+
+    @server.tool(task=True)
+    async def refuse() -> None:
+        raise ProtocolError(-32099 + 5000, "a protocol error", {"why": "tested"})
+
+    @server.tool
+    async def plain(ctx: Context) -> str:
+        return "plain"
+
+    @server.tool(task=TaskConfig(mode="required"))
+    async def required(ctx: Context) -> str:
+        assert ctx.task_id is not None
+        await ctx.report_progress(1, 1, "in a task")
+        return "required"
+
+    return server
+
+
+async def gate(server: Server) -> tuple[trio.Event, trio.Event, list[str]]:
+    """A tool that reports once and then waits: reached, release, and how it ended."""
+    reached, release, ends = trio.Event(), trio.Event(), []
+
+    @server.tool(task=True)
+    async def wait(ctx: Context) -> str:
+        await ctx.report_progress(1, 2, "Half done")
+        reached.set()
+        try:
+            await release.wait()
+        except trio.Cancelled:
+            ends.append("cancelled")
+            raise
+        finally:
+            ends.append("finally")
+        return "released"
+
+    return reached, release, ends
+
+
+async def test_a_task_and_its_result(wire):
+    updates: list[Any] = []
+    async with wire.open(make_server()) as client:
+        task = await client.call_tool(
+            "count", {"n": 5}, task=True, progress_handler=lambda *update: updates.append(update)
+        )
+        assert isinstance(task, TaskHandle)
+        assert task.id is not None
+        assert len(task.id) >= 22
+        result = await task.result()
+    assert result.data == "counted 5"
+    assert updates[-1] == (5, 5, "step 5")
+
+
+async def test_legacy_progress_keeps_the_token_until_the_end(wire):
+    if wire.protocol != LEGACY:
+        return
+    updates: list[Any] = []
+    recorder = wire.recorder(make_server())
+    async with wire.open(recorder) as client:
+        task = await client.call_tool(
+            "count", {"n": 200}, task=True, progress_handler=lambda *update: updates.append(update)
+        )
+        await task.result()
+    assert updates == [(i, 200, f"step {i}") for i in range(1, 201)]
+    for message in recorder.received_messages("notifications/progress"):
+        related = message["params"]["_meta"]["io.modelcontextprotocol/related-task"]
+        assert related == {"taskId": task.id}
+
+
+async def test_law_9_one_record(wire):
+    """A report is on the record before anyone is told, floats as they came."""
+    server = make_server()
+    reached, release, _ = await gate(server)
+    async with open_server(server) as running, wire.open_running(running) as client:
+        task = await client.call_tool("wait", task=True)
+        await reached.wait()
+        before = datetime.now(UTC)
+        record = await running.fetch_task(task.id)
+        assert record.progress is not None
+        assert (record.progress.current, record.progress.total) == (1, 2)
+        assert record.progress.message == "Half done"
+        assert abs((record.progress.reported_at - before).total_seconds()) < 60
+        snapshot = await client.fetch_task(task.id)
+        assert (snapshot.current, snapshot.total, snapshot.message) == (1, 2, "Half done")
+        assert snapshot.reported_at is not None
+        assert snapshot.status == "working"
+        assert snapshot.status_message == "Half done (1/2)"
+        release.set()
+        await task.result()
+
+
+async def test_stored_progress_never_goes_back_and_keeps_its_floats(wire):
+    server = make_server()
+    release = trio.Event()
+
+    @server.tool(task=True)
+    async def zigzag(ctx: Context, values: list[float], total: float) -> None:
+        for value in values:
+            await ctx.report_progress(value, total)
+        await release.wait()
+
+    async with open_server(server) as running, wire.open_running(running) as client:
+        for values, total, kept in (([5, 3, 6], 10, 6), ([0.25], 1.0, 0.25), ([5, 3], 10, 5)):
+            task = await client.call_tool("zigzag", {"values": values, "total": total}, task=True)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            snapshot = await client.fetch_task(task.id)
+            assert (snapshot.current, snapshot.total) == (kept, total)
+        release.set()
+
+
+async def test_law_10_a_task_outlives_its_session_and_another_may_watch_it(wire):
+    server = make_server()
+    reached, release, ends = await gate(server)
+    async with open_server(server) as running:
+        known = running.authenticated("somebody")
+        async with wire.open_running(known) as first:
+            task = await first.call_tool("wait", task=True)
+            await reached.wait()
+        assert ends == [], "the client left, the task did not"
+        async with wire.open_running(known) as second:
+            async with second.watch_task(task.id) as snapshots:
+                snapshot = await snapshots.receive()
+                assert (snapshot.status, snapshot.current) == ("working", 1)
+                release.set()
+                assert [snapshot.status async for snapshot in snapshots][-1] == "completed"
+            assert (await second.await_task(task.id)).data == "released"
+
+
+async def test_law_10_shutdown_leaves_no_task_working(wire):
+    server = make_server(shutdown_grace=0)
+    reached, _, ends = await gate(server)
+    async with open_server(server) as running:
+        async with wire.open_running(running) as client:
+            task = await client.call_tool("wait", task=True)
+            await reached.wait()
+        keep = running
+    assert ends == ["cancelled", "finally"]
+    record = await keep.fetch_task(task.id)
+    assert record.status == "cancelled"
+
+
+async def test_shutdown_gives_running_tasks_a_moment(wire, autojump_clock):
+    server = make_server(shutdown_grace=10)
+    async with open_server(server) as running:
+        async with wire.open_running(running) as client:
+            task = await client.call_tool("count", {"n": 3, "pause": 1}, task=True)
+        keep = running
+    assert (await keep.fetch_task(task.id)).status == "completed"
+
+
+async def test_law_11_a_crashing_task_ends_as_its_era_demands(wire, caplog):
+    modern = wire.protocol == MODERN
+    async with wire.open(make_server()) as client:
+        crashed = await client.call_tool("crash", task=True)
+        failed = await client.call_tool("fail", task=True)
+        refused = await client.call_tool("refuse", task=True)
+        fine = await client.call_tool("count", {"n": 3}, task=True)
+        with pytest.raises(ToolError, match="Error in tool 'crash'") as caught:
+            await crashed.result()
+        assert "internal detail" not in str(caught.value)
+        with pytest.raises(ToolError, match="on purpose"):
+            await failed.result()
+        assert (await failed.result(raise_on_error=False)).is_error
+        with pytest.raises(ProtocolError, match="a protocol error"):
+            await refused.result()
+        assert (await fine.result()).data == "counted 3"
+        tool_error = "completed" if modern else "failed"
+        assert (await crashed.status()).status == tool_error
+        assert (await failed.status()).status == tool_error
+        assert (await refused.status()).status == "failed"
+        assert (await fine.status()).status == "completed"
+
+
+async def test_cancelling_stops_the_handler_and_runs_its_finally(wire):
+    server = make_server()
+    reached, _, ends = await gate(server)
+    async with wire.open(server) as client:
+        task = await client.call_tool("wait", task=True)
+        await reached.wait()
+        await task.cancel()
+        with trio.fail_after(10):
+            while (await client.fetch_task(task.id)).status != "cancelled":
+                await trio.lowlevel.checkpoint()
+            while not ends:
+                await client.ping()
+        assert ends == ["cancelled", "finally"]
+        with pytest.raises(TaskCancelled):
+            await task.result()
+        await task.cancel()
+
+
+async def test_leaving_a_transparently_driven_call_cancels_its_task(wire):
+    server = make_server()
+    release, reached = trio.Event(), trio.Event()
+    ends: list[str] = []
+
+    @server.tool(task=TaskConfig(mode="required"))
+    async def hang(ctx: Context) -> None:
+        reached.set()
+        try:
+            await release.wait()
+        finally:
+            ends.append("ended")
+
+    async with wire.open(server) as client, trio.open_nursery() as nursery:
+        nursery.start_soon(client.call_tool, "hang")
+        await reached.wait()
+        nursery.cancel_scope.cancel()
+    async with wire.open(server) as client:
+        pass
+    assert ends == ["ended"]
+
+
+async def test_leaving_await_task_cancels_nothing(wire):
+    server = make_server()
+    reached, release, ends = await gate(server)
+    async with wire.open(server) as client:
+        task = await client.call_tool("wait", task=True)
+        await reached.wait()
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(client.await_task, task)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                scope.cancel()
+        await client.ping()
+        assert ends == []
+        release.set()
+        assert (await client.await_task(task)).data == "released"
+
+
+async def test_required_and_forbidden(wire):
+    modern = wire.protocol == MODERN
+    async with wire.open(make_server()) as client:
+        assert (await client.call_tool("required")).data == "required", "driven transparently"
+        if modern:
+            handle = await client.call_tool("plain", task=True)
+            assert handle.id is None
+            assert (await handle.result()).data == "plain"
+        else:
+            with pytest.raises(ProtocolError) as refused:
+                await client.call_tool("plain", task=True)
+            assert refused.value.code == -32601
+
+
+async def test_an_optional_tool_answers_directly_when_it_is_fast(wire):
+    updates: list[Any] = []
+    recorder = wire.recorder(make_server())
+    async with wire.open(recorder) as client:
+        result = await client.call_tool(
+            "count", {"n": 3}, progress_handler=lambda *update: updates.append(update)
+        )
+    assert result.data == "counted 3"
+    assert updates == [(1, 3, "step 1"), (2, 3, "step 2"), (3, 3, "step 3")]
+    assert not any(m.get("method", "").startswith("tasks/") for m in recorder.sent_messages())
+
+
+async def test_promotion(wire, autojump_clock):
+    """A slow optional tool becomes a task, and its progress goes on."""
+    if wire.protocol != MODERN:
+        return
+    server = make_server()
+    updates: list[Any] = []
+
+    @server.tool(task=TaskConfig(promote_after=2))
+    async def slow(ctx: Context) -> str:
+        for i in range(6):
+            await ctx.report_progress(i + 1, 6, f"step {i + 1}")
+            await trio.sleep(1)
+        return f"slow {ctx.task_id is not None}"
+
+    recorder = wire.recorder(server)
+    async with wire.open(recorder) as client:
+        result = await client.call_tool("slow", progress_handler=lambda *update: updates.append(update))
+    assert result.data == "slow True"
+    assert updates == [(i, 6, f"step {i}") for i in range(1, 7)]
+    kinds = [m["result"].get("resultType") for m in recorder.received_messages() if "result" in m]
+    assert "task" in kinds
+
+
+async def test_expiry(wire, autojump_clock):
+    """After its ttl a task is gone from get, result and list alike, and looks like one that never was."""
+    server = Server("expiry", version="1")
+
+    @server.tool(task=TaskConfig(ttl=60))
+    async def quick() -> str:
+        return "done"
+
+    async with wire.open(server) as client:
+        task = await client.call_tool("quick", task=True)
+        await task.result()
+        assert (await task.status()).ttl == 60
+        await trio.sleep(61)
+        errors = []
+        for task_id in (task.id, "never was"):
+            with pytest.raises(TaskNotFound) as caught:
+                await client.fetch_task(task_id)
+            errors.append(str(caught.value))
+            with pytest.raises(TaskNotFound):
+                await client.cancel_task(task_id)
+        assert len(set(errors)) == 1
+        if wire.protocol == LEGACY:
+            assert await client.list_tasks() == []
+            with pytest.raises(ProtocolError) as refused:
+                await task.result()
+            assert refused.value.code == -32602
+
+
+async def test_a_client_may_ask_for_a_shorter_ttl(wire):
+    async with wire.open(make_server()) as client:
+        task = await client.call_tool("count", {"n": 1}, task=True, ttl=5)
+        assert (await task.status()).ttl == (5 if wire.protocol == LEGACY else 3600)
+        await task.result()
+
+
+async def test_owners(wire):
+    """Another owner's task is the same error as an unknown one; a modern id is a bearer secret."""
+    server = make_server()
+    async with open_server(server) as running:
+        async with wire.open_running(running.authenticated("alice")) as alice:
+            task = await alice.call_tool("count", {"n": 1}, task=True)
+            await task.result()
+        async with wire.open_running(running.authenticated("bob")) as bob:
+            with pytest.raises(TaskNotFound):
+                await bob.fetch_task(task.id)
+        assert [record.id for record in await running.list_tasks("alice")] == [task.id]
+        assert await running.list_tasks("bob") == []
+        async with wire.open_running(running) as nobody:
+            anonymous = await nobody.call_tool("count", {"n": 1}, task=True)
+            await anonymous.result()
+        async with wire.open_running(running) as other:
+            if wire.protocol == MODERN:
+                assert (await other.fetch_task(anonymous.id)).status == "completed"
+            else:
+                with pytest.raises(TaskNotFound):
+                    await other.fetch_task(anonymous.id)
+
+
+async def test_listing(wire):
+    async with wire.open(make_server(page_size=2)) as client:
+        if wire.protocol == MODERN:
+            with pytest.raises(NotSupportedByEra, match="list"):
+                await client.list_tasks()
+            return
+        made = [(await client.call_tool("count", {"n": 1}, task=True)).id for _ in range(3)]
+        assert [task.id for task in await client.list_tasks()] == made[::-1]
+
+
+async def test_overload(wire):
+    server = make_server(max_running=1, max_queued=0)
+    reached, release, _ = await gate(server)
+    async with wire.open(server) as client:
+        first = await client.call_tool("wait", task=True)
+        await reached.wait()
+        with pytest.raises(ProtocolError, match="overloaded"):
+            await client.call_tool("count", {"n": 1}, task=True)
+        release.set()
+        assert (await first.result()).data == "released"
+        second = await client.call_tool("count", {"n": 1}, task=True)
+        assert (await second.result()).data == "counted 1"
+
+
+async def test_queued_tasks_run_in_turn(wire, autojump_clock):
+    server = make_server(max_running=2, max_queued=100)
+    running = most = 0
+
+    @server.tool(task=True)
+    async def busy() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await trio.sleep(1)
+        running -= 1
+
+    async with wire.open(server) as client:
+        tasks = [await client.call_tool("busy", task=True) for _ in range(10)]
+        for task in tasks:
+            await task.result()
+    assert most == 2
+
+
+async def test_ten_tasks_at_once_never_mix(wire):
+    server = make_server()
+
+    @server.tool(task=True)
+    async def mine(ctx: Context, base: int) -> int:
+        for i in range(50):
+            await ctx.report_progress(base + i, None, str(base))
+            await trio.lowlevel.checkpoint()
+        return base
+
+    async with wire.open(server) as client:
+
+        async def run(base: int) -> None:
+            seen: list[Any] = []
+            task = await client.call_tool(
+                "mine", {"base": base}, task=True, progress_handler=lambda *update: seen.append(update)
+            )
+            assert (await task.result()).data == base
+            assert seen[-1][0] == base + 49
+            assert all(base <= progress < base + 50 and text == str(base) for progress, _, text in seen)
+            assert sorted(seen) == seen
+
+        async with trio.open_nursery() as nursery:
+            for base in range(0, 1000, 100):
+                nursery.start_soon(run, base)
+
+
+async def test_the_progress_handler_is_done_before_the_result(wire, autojump_clock):
+    finished = 0
+
+    async def handler(*update: Any) -> None:
+        nonlocal finished
+        await trio.sleep(1)
+        finished += 1
+
+    async with wire.open(make_server()) as client:
+        task = await client.call_tool("count", {"n": 5}, task=True, progress_handler=handler)
+        await task.result()
+        seen = finished
+        assert seen >= 1
+        await trio.sleep(60)
+        assert finished == seen
+
+
+async def test_an_hour_of_virtual_time(wire, autojump_clock):
+    """3,600 reports, one a second, without real waiting; the last is delivered."""
+    updates: list[float] = []
+    async with wire.open(make_server(ttl=7200)) as client:
+        task = await client.call_tool(
+            "count",
+            {"n": 3600, "pause": 1},
+            task=True,
+            progress_handler=lambda progress, *rest: updates.append(progress),
+        )
+        assert (await task.result()).data == "counted 3600"
+    assert updates == sorted(set(updates))
+    assert updates[-1] == 3600
+    assert len(updates) > 1000
+
+
+async def test_a_timeout_ends_a_task_with_a_tool_error(wire, autojump_clock):
+    server = make_server()
+
+    @server.tool(task=TaskConfig(timeout=5))
+    async def forever() -> None:
+        await trio.sleep_forever()
+
+    async with wire.open(server) as client:
+        task = await client.call_tool("forever", task=True)
+        with pytest.raises(ToolError, match="longer than 5 seconds"):
+            await task.result()
+
+
+async def test_sync_tools_as_tasks(wire):
+    server = make_server()
+
+    @server.tool(task=True)
+    def sync(ctx: Context) -> str:
+        ctx.report_progress(1, 2, "in a thread")
+        ctx.progress().increment()
+        return "sync"
+
+    updates: list[Any] = []
+    async with wire.open(server) as client:
+        task = await client.call_tool(
+            "sync", task=True, progress_handler=lambda *update: updates.append(update)
+        )
+        assert (await task.result()).data == "sync"
+    assert updates[-1] == (2, 2, "in a thread")
+
+
+async def test_status_notifications_keep_their_order():
+    """working, working with a message, completed (2025-11-25)."""
+    server = make_server()
+    _, release, _ = await gate(server)
+    for target in (server, PipeConnector(server)):
+        recorder = WireRecorder(target)
+        async with open_client(recorder, protocol=LEGACY) as client:
+            task = await client.call_tool("wait", task=True)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            release.set()
+            await task.result()
+        told = [m["params"] for m in recorder.received_messages("notifications/tasks/status")]
+        assert [(t["status"], t.get("statusMessage")) for t in told] == [
+            ("working", None),
+            ("working", "Half done (1/2)"),
+            ("completed", "Half done (1/2)"),
+        ]
+
+
+@attrs.frozen
+class Name:
+    name: str
+
+
+async def test_input_required_and_back(wire):
+    server = make_server()
+    statuses: list[str] = []
+
+    @server.tool(task=True)
+    async def greet(ctx: Context) -> str:
+        answer = await ctx.elicit("Who are you?", Name)
+        return f"Hello, {answer.data.name}!" if answer.accepted else answer.action
+
+    async with open_server(server) as running:
+
+        async def answer(request: Any) -> Any:
+            assert request.message == "Who are you?"
+            assert request.schema["properties"] == {"name": {"type": "string"}}
+            statuses.append((await running.fetch_task(task_id())).status.value)
+            return answers.pop(0)
+
+        tasks: list[TaskHandle] = []
+        task_id = lambda: tasks[-1].id  # noqa: E731
+        async with wire.open_running(running, elicitation_handler=answer) as client:
+            answers: list[Any] = [{"name": "Trio"}, None]
+            for expected in ("Hello, Trio!", "decline"):
+                tasks.append(await client.call_tool("greet", task=True))
+                assert (await tasks[-1].result()).data == expected
+    assert statuses == ["input_required", "input_required"]
+
+
+async def test_asking_for_input_promotes_at_once(wire, autojump_clock):
+    server = make_server()
+
+    @server.tool(task=TaskConfig(promote_after=1000))
+    async def greet(ctx: Context) -> str:
+        answer = await ctx.elicit("Who?", Name)
+        return f"{answer.data.name} {ctx.task_id is not None}"
+
+    async with wire.open(server, elicitation_handler=lambda request: {"name": "x"}) as client:
+        result = await client.call_tool("greet")
+    assert result.data == f"x {wire.protocol == MODERN}"
+    assert trio.current_time() < 900
+
+
+async def test_sampling(wire):
+    server = make_server()
+
+    @server.tool(task=True)
+    async def think(ctx: Context) -> str:
+        sampled = await ctx.sample("What is the capital of France?", max_tokens=10)
+        return f"{sampled.text} ({sampled.model})"
+
+    def answer(request: Any) -> str:
+        assert request.max_tokens == 10
+        return "Paris"
+
+    async with wire.open(server, sampling_handler=answer) as client:
+        task = await client.call_tool("think", task=True)
+        assert (await task.result()).data == "Paris (unknown)"
+
+
+async def test_a_client_that_cannot_be_asked(wire):
+    server = make_server()
+
+    @server.tool(task=True)
+    async def greet(ctx: Context) -> str:
+        return str((await ctx.elicit("Who?", Name)).action)
+
+    async with wire.open(server) as client:
+        task = await client.call_tool("greet", task=True)
+        with pytest.raises(ProtocolError, match="no elicitation") as refused:
+            await task.result()
+        assert refused.value.data == {"requiredCapabilities": {"elicitation": {}}}
+
+
+async def test_two_racing_answers_resume_once():
+    """Modern: whoever answers first counts; the other is acknowledged and ignored."""
+    server = make_server()
+    seen: list[str] = []
+
+    @server.tool(task=True)
+    async def greet(ctx: Context) -> str:
+        answer = await ctx.elicit("Who?", Name)
+        seen.append(answer.data.name)
+        return answer.data.name
+
+    async with open_server(server) as running, raw_peer(running) as first, raw_peer(running) as second:
+        meta = {
+            **MODERN_META,
+            "io.modelcontextprotocol/clientCapabilities": {
+                "elicitation": {},
+                "extensions": {"io.modelcontextprotocol/tasks": {}},
+            },
+            "io.github.trio-mcp/task": True,
+        }
+        params = {"name": "greet", "_meta": meta}
+        created = await first.ask({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
+        task_id = created["result"]["taskId"]
+        await trio.testing.wait_all_tasks_blocked()
+        get = {"jsonrpc": "2.0", "id": 2, "method": "tasks/get", "params": {"taskId": task_id, "_meta": meta}}
+        asked = (await first.ask(get))["result"]
+        assert asked["status"] == "input_required"
+        (key,) = asked["inputRequests"]
+        for peer, name in ((first, "one"), (second, "two")):
+            responses = {
+                key: {"action": "accept", "content": {"name": name}},
+                "unknown": {"action": "cancel"},
+            }
+            update = {"taskId": task_id, "inputResponses": responses, "_meta": meta}
+            await peer.send({"jsonrpc": "2.0", "id": 3, "method": "tasks/update", "params": update})
+        for peer in (first, second):
+            assert (await peer.receive())["result"]["resultType"] == "complete"
+        record = await running.await_task(task_id)
+        assert record.status == "completed"
+    assert seen in (["one"], ["two"])
+
+
+@asynccontextmanager
+async def raw_peer(running: Any) -> AsyncIterator[RawPeer]:
+    from trio_mcp import ClientSettings
+    from trio_mcp.client.target import open_target
+
+    async with open_target(running, ClientSettings()) as transport:
+        yield RawPeer(transport)
+
+
+async def test_modern_methods_need_the_extension(wire):
+    if wire.protocol != MODERN:
+        return
+    async with open_server(make_server()) as running, raw_peer(running) as peer:
+        for method, params in (
+            ("tasks/get", {"taskId": "x"}),
+            ("tasks/cancel", {"taskId": "x"}),
+            ("tasks/update", {"taskId": "x", "inputResponses": {}}),
+            ("subscriptions/listen", {"notifications": {"taskIds": ["x"]}}),
+            ("tools/call", {"name": "required"}),
+        ):
+            request = {
+                "jsonrpc": "2.0",
+                "id": 1,
+                "method": method,
+                "params": {**params, "_meta": MODERN_META},
+            }
+            error = (await peer.ask(request))["error"]
+            assert error["code"] == -32021
+            assert error["data"]["requiredCapabilities"] == {
+                "extensions": {"io.modelcontextprotocol/tasks": {}}
+            }
+        for method in ("tasks/result", "tasks/list"):
+            request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"_meta": MODERN_META}}
+            assert (await peer.ask(request))["error"]["code"] == -32601
+
+
+async def test_a_server_that_offers_no_notifications_is_polled(wire, autojump_clock):
+    """Hostile or absent intervals neither spin nor stall."""
+    if wire.protocol != MODERN:
+        return
+    from tests.test_client import DISCOVERED, FakeServer, result
+
+    looks: list[float] = []
+
+    def get(request: Any) -> Any:
+        looks.append(trio.current_time())
+        final = len(looks) >= 20
+        task = {
+            "resultType": "complete",
+            "taskId": "t",
+            "status": "completed" if final else "working",
+            "createdAt": "2026-01-01T00:00:00Z",
+            "lastUpdatedAt": f"2026-01-01T00:00:{len(looks):02}Z",
+            "ttlMs": None,
+            "pollIntervalMs": [0, -5, 1e12, None, 100][len(looks) % 5],
+        }
+        if final:
+            task["result"] = {"content": []}
+        return result({k: v for k, v in task.items() if v is not None or k == "ttlMs"})(request)
+
+    created = {
+        "resultType": "task",
+        "taskId": "t",
+        "status": "working",
+        "createdAt": "2026-01-01T00:00:00Z",
+        "lastUpdatedAt": "2026-01-01T00:00:00Z",
+        "ttlMs": None,
+    }
+    server = FakeServer(
+        {"server/discover": result(DISCOVERED), "tools/call": result(created), "tasks/get": get}
+    )
+    async with open_client(server) as client:
+        await client.call_tool("any")
+    gaps = [b - a for a, b in itertools.pairwise(looks)]
+    assert min(gaps) >= 0.049
+    assert max(gaps) <= 60.1
+
+
+async def test_many_tasks_through_one_client(wire):
+    """Two hundred tasks of twenty reports each: every result arrives, every last report is seen."""
+    async with wire.open(make_server(max_running=50, max_queued=1000)) as client:
+        lasts: list[float] = []
+
+        async def run() -> None:
+            seen: list[float] = []
+            task = await client.call_tool(
+                "count", {"n": 20}, task=True, progress_handler=lambda progress, *rest: seen.append(progress)
+            )
+            await task.result()
+            lasts.append(seen[-1])
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(200):
+                nursery.start_soon(run)
+    assert lasts == [20] * 200
+
+
+def test_settings_must_make_sense():
+    for bad in ({"mode": "sometimes"}, {"ttl": 0}, {"ttl": -1}, {"promote_after": -1}, {"timeout": "5"}):
+        with pytest.raises(ValueError, match="must"):
+            TaskConfig(**bad)
+    for bad in ({"max_running": 0}, {"max_queued": -1}, {"ttl": 0}, {"shutdown_grace": -1}):
+        with pytest.raises(ValueError, match="must"):
+            TaskSettings(**bad)

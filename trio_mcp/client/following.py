@@ -1,0 +1,204 @@
+"""Following a background task from a client, in whatever way the server offers.
+
+Owns the choice between subscriptions and polling, the pace of polling, and that
+a snapshot which does not advance is dropped. Knows no handle and no handler.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import trio
+
+from trio_mcp.client.snapshots import TaskSnapshot, read_snapshot
+from trio_mcp.errors import ProtocolError, RemoteProtocolError
+from trio_mcp.runtime.lone import open_lone_nursery
+from trio_mcp.wire.frames import Notification
+from trio_mcp.wire.messages import ListenParams, SubscriptionFilter, UpdateTaskParams
+
+if TYPE_CHECKING:
+    from trio_mcp.client.client import Client
+
+logger = logging.getLogger("trio_mcp")
+
+FIRST_POLL: Final = 0.05
+"""Seconds before the second look; doubled until the server's interval is reached."""
+
+LEAST_POLL, MOST_POLL, USUAL_POLL = 0.05, 60.0, 1.0
+"""Bounds in seconds for what a server asks for, and what is taken where it asks for nothing sensible."""
+
+SAFETY_FACTOR: Final = 10
+"""Where the server tells of changes, it is still looked at, but so much less often."""
+
+
+def pace(snapshot: TaskSnapshot) -> float:
+    """How long to wait between two looks, in seconds, whatever the server says."""
+    interval = snapshot.poll_interval
+    if interval is None or not math.isfinite(interval) or interval <= 0:
+        interval = USUAL_POLL
+    return min(max(interval, LEAST_POLL), MOST_POLL)
+
+
+class TaskFollowing:
+    """One task, followed until it has ended; `take` gets every snapshot that advances."""
+
+    def __init__(self, client: Client, task_id: str, take: Callable[[TaskSnapshot], None]) -> None:
+        self._client = client
+        self._id = task_id
+        self._take = take
+        self._last: TaskSnapshot | None = None
+        self._changed = trio.lowlevel.ParkingLot()
+        self._answered: set[str] = set()
+
+    async def run(self) -> None:
+        """Follow until a final snapshot was taken; checkpoints. Raises what `fetch_task` raises."""
+        async with open_lone_nursery() as nursery:
+            async with self._notifications() as told:
+                await self._look(nursery)
+                delay = FIRST_POLL
+                while not self.is_over:
+                    assert self._last is not None, "the first look was taken"
+                    longest = pace(self._last) * (SAFETY_FACTOR if told else 1)
+                    with trio.move_on_after(longest if told else min(delay, longest)) as scope:
+                        await self._changed.park()
+                    delay *= 2
+                    if scope.cancelled_caught:
+                        await self._look(nursery)
+                    else:
+                        self._answer(nursery)
+            nursery.cancel_scope.cancel()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last snapshot is final."""
+        return self._last is not None and self._last.is_final
+
+    async def _look(self, nursery: trio.Nursery) -> None:
+        self._accept(await self._client.fetch_task(self._id))
+        self._answer(nursery)
+
+    def _accept(self, snapshot: TaskSnapshot) -> None:
+        if self._last is not None and not _advances(self._last, snapshot):
+            return
+        self._last = snapshot
+        self._take(snapshot)
+        self._changed.unpark_all()
+
+    def _answer(self, nursery: trio.Nursery) -> None:
+        """Answer what the task asks, each question once."""
+        assert self._last is not None, "there was a look"
+        for key, question in self._last._questions.items():
+            if key not in self._answered:
+                self._answered.add(key)
+                nursery.start_soon(self._answer_question, key, question)
+
+    async def _answer_question(self, key: str, question: Any) -> None:
+        method = question.get("method") if isinstance(question, dict) else None
+        params = question.get("params") if isinstance(question, dict) else None
+        try:
+            answer = await self._client._session.answering.answer(str(method), params)
+        except ProtocolError as error:
+            logger.warning("the task's question %r cannot be answered: %s", key, error)
+            return
+        update = UpdateTaskParams(task_id=self._id, input_responses={key: answer})
+        await self._client._request("tasks/update", update)
+
+    @asynccontextmanager
+    async def _notifications(self) -> AsyncIterator[bool]:
+        """Be told of changes, if the server does that: True where it has agreed to."""
+        session = self._client._session
+        if not self._client._agreement.era.modern:
+            with session.listening_for_task(self._id, self._accept_raw):
+                yield False
+            return
+        params = ListenParams(notifications=SubscriptionFilter(task_ids=[self._id]))
+        params.meta = self._client._meta
+        call = session.begin("subscriptions/listen", params)
+        acknowledged = trio.Event()
+        agreed = False
+
+        def receive(frame: Notification) -> None:
+            nonlocal agreed
+            if frame.method == "notifications/subscriptions/acknowledged":
+                agreed = _acknowledges(frame, self._id)
+                acknowledged.set()
+            elif frame.method == "notifications/tasks" and not isinstance(frame.params, msgspec.UnsetType):
+                self._accept_raw(frame.params)
+
+        try:
+            with session.subscribed(call.id, receive):
+                await _first_of(acknowledged.wait, call.wait)
+                yield agreed and call.outcome is None
+        finally:
+            session.end(call)
+
+    def _accept_raw(self, raw: msgspec.Raw) -> None:
+        try:
+            snapshot = read_snapshot(raw)
+        except RemoteProtocolError as error:
+            logger.debug("a malformed task notification was dropped: %s", error)
+            return
+        if snapshot.id == self._id:
+            self._accept(snapshot)
+
+
+def _advances(old: TaskSnapshot, new: TaskSnapshot) -> bool:
+    """Whether `new` is later than `old`; two streams may bring them in any order."""
+    if old.is_final:
+        return False
+    if new.is_final:
+        return True
+    if old.last_updated_at is None or new.last_updated_at is None:
+        return new != old
+    if new.last_updated_at != old.last_updated_at:
+        return new.last_updated_at > old.last_updated_at
+    # The wire's times are coarse: within one tick, only what does not go back counts.
+    if old.current is not None and (new.current is None or new.current < old.current):
+        return False
+    return new != old
+
+
+def _acknowledges(frame: Notification, task_id: str) -> bool:
+    try:
+        params = msgspec.json.decode(frame.params) if not isinstance(frame.params, msgspec.UnsetType) else {}
+        return task_id in (params["notifications"].get("taskIds") or ())
+    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError):
+        return False
+
+
+async def _first_of(*waits: Callable[[], Any]) -> None:
+    """Wait until one of `waits` is done."""
+    async with trio.open_nursery() as nursery:
+
+        async def wait(one: Callable[[], Any]) -> None:
+            await one()
+            nursery.cancel_scope.cancel()
+
+        for one in waits:
+            nursery.start_soon(wait, one)
+
+
+@asynccontextmanager
+async def watch(client: Client, task_id: str) -> AsyncIterator[trio.MemoryReceiveChannel[TaskSnapshot]]:
+    """See `Client.watch_task`."""
+    send, receive = trio.open_memory_channel[TaskSnapshot](1)
+
+    def take(snapshot: TaskSnapshot) -> None:
+        with suppress(trio.WouldBlock):
+            receive.receive_nowait()  # the reader has not come for it, and this one is newer
+        send.send_nowait(snapshot)
+
+    async with open_lone_nursery() as nursery, receive:
+
+        async def follow() -> None:
+            with send:
+                await TaskFollowing(client, task_id, take).run()
+
+        nursery.start_soon(follow)
+        yield receive
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,263 @@
+"""A background task in a client's hands.
+
+Owns the waiting for its result: progress goes through the same handler and the
+same bounded queue as that of a call, and is delivered before the result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import trio
+
+from trio_mcp.client.call import PendingCall, ProgressHandler
+from trio_mcp.client.following import TaskFollowing
+from trio_mcp.client.negotiation import read_error
+from trio_mcp.client.results import CallResult, finish_call
+from trio_mcp.client.snapshots import MILLISECONDS, TaskSnapshot, read_created
+from trio_mcp.client.timeouts import read_timeouts
+from trio_mcp.errors import CallTimeout, MCPError, NotSupportedByEra, ProtocolError, TaskCancelled, TaskFailed
+from trio_mcp.runtime.lone import open_lone_nursery
+from trio_mcp.wire.errors import METHOD_NOT_FOUND
+from trio_mcp.wire.frames import ErrorResponse, Response
+from trio_mcp.wire.messages import META_WANTS_TASK, CallToolParams, TaskIdParams, TaskParams
+
+if TYPE_CHECKING:
+    from trio_mcp.client.client import Client
+
+
+class TaskHandle:
+    """A task that this client has started, or the result of a call that was answered at once."""
+
+    def __init__(
+        self,
+        client: Client,
+        tool: str,
+        snapshot: TaskSnapshot | None,
+        answer: msgspec.Raw | None,
+        handler: ProgressHandler | None,
+        token_call: PendingCall | None = None,
+    ) -> None:
+        self._client = client
+        self._tool = tool
+        self._snapshot = snapshot
+        self.answer = answer
+        self._handler = handler
+        self._token_call = token_call
+        self._reported: tuple[Any, ...] | None = None  # what the handler has seen of a snapshot
+        self._has_ended = False
+
+    @property
+    def id(self) -> str | None:
+        """The task's id, or None where the server answered at once and made no task."""
+        return None if self._snapshot is None else self._snapshot.id
+
+    async def status(self) -> TaskSnapshot | None:
+        """Look at the task; None where there is none. Checkpoints. Raises TaskNotFound."""
+        if self._snapshot is None:
+            await trio.lowlevel.checkpoint()
+            return None
+        return await self._client.fetch_task(self._snapshot.id)
+
+    async def cancel(self) -> None:
+        """Ask the server to cancel the task; nothing happens where it has ended. Checkpoints."""
+        if self._snapshot is None:
+            await trio.lowlevel.checkpoint()
+            return
+        await self._client.cancel_task(self._snapshot.id)
+
+    async def result(
+        self,
+        *,
+        idle_timeout: float | None = None,
+        max_timeout: float | None = None,
+        raise_on_error: bool = True,
+        result_type: Any = None,
+    ) -> CallResult:
+        """Wait for the result; checkpoints.
+
+        The progress handler has finished with every update that will be delivered for
+        this task when it is returned. Leaving it does not cancel the task. Raises what
+        `Client.call_tool` raises, TaskCancelled, TaskNotFound, and TaskFailed where the
+        task ended without a result.
+        """
+        if self.answer is None:
+            raw = await self._wait(idle_timeout, max_timeout)
+        else:
+            await trio.lowlevel.checkpoint()
+            raw = self.answer
+        return finish_call(self._tool, raw, result_type, raise_on_error=raise_on_error)
+
+    @asynccontextmanager
+    async def updates(self) -> AsyncIterator[trio.MemoryReceiveChannel[TaskSnapshot]]:
+        """A channel of the task's snapshots until it has ended; see `Client.watch_task`."""
+        if self._snapshot is None:
+            send, receive = trio.open_memory_channel[TaskSnapshot](0)
+            send.close()
+            async with receive:
+                yield receive
+            return
+        async with self._client.watch_task(self._snapshot.id) as receive:
+            yield receive
+
+    def note_reported(self, *values: Any) -> None:
+        """Note the progress that the handler has seen already, so that no snapshot repeats it."""
+        self._reported = values
+
+    def abandon(self) -> None:
+        """Cancel the task, unless it has ended, without waiting for an answer."""
+        if self._snapshot is not None and not self._has_ended:
+            params = TaskIdParams(task_id=self._snapshot.id)
+            if self._client._meta:
+                params.meta = self._client._meta
+            self._client._session.send_and_forget("tasks/cancel", params)
+        self.forget()
+
+    def forget(self) -> None:
+        """Stop keeping progress for a task whose result nobody will ask for."""
+        if self._token_call is not None:
+            self._client._session.end(self._token_call, cancellable=False)
+            self._token_call = None
+
+    async def _wait(self, idle_timeout: float | None, max_timeout: float | None) -> msgspec.Raw:
+        idle, longest = read_timeouts(idle_timeout, max_timeout)
+        if self._client._agreement.era.modern:
+            return await self._wait_following(idle, longest)
+        return await self._wait_for_answer(idle, longest)
+
+    async def _wait_following(self, idle: float, longest: float) -> msgspec.Raw:
+        """The extension: progress and the end come as snapshots."""
+        assert self._snapshot is not None, "there is a task"
+        waiter = PendingCall(self._snapshot.id, self._handler, self._client._session.settings.progress)
+        waiter.set_timeouts(idle, longest)
+        final: TaskSnapshot | None = None
+
+        def take(snapshot: TaskSnapshot) -> None:
+            nonlocal final
+            values = (snapshot.current, snapshot.total, snapshot.message)
+            if snapshot.has_progress and values != self._reported:
+                self._reported = values
+                current = 0 if snapshot.current is None else snapshot.current
+                waiter.take_updates([(current, snapshot.total, snapshot.message, None)])
+            if snapshot.is_final:
+                final = snapshot
+                waiter.settle(TaskFailed("the task has ended"))
+
+        following = TaskFollowing(self._client, self._snapshot.id, take)
+        async with open_lone_nursery() as nursery:
+
+            async def follow() -> None:
+                try:
+                    await following.run()
+                except MCPError as error:
+                    waiter.settle(error)
+
+            nursery.start_soon(follow)
+            with waiter.scope:
+                outcome = await waiter.wait()
+            nursery.cancel_scope.cancel()
+        if final is not None:
+            self._has_ended = True
+            return _final_result(final)
+        if waiter.scope.cancelled_caught:
+            raise CallTimeout(f"task {self._snapshot.id} {waiter.describe_timeout()}")
+        assert isinstance(outcome, MCPError), "a following ends with a final snapshot or an error"
+        raise outcome
+
+    async def _wait_for_answer(self, idle: float, longest: float) -> msgspec.Raw:
+        """2025-11-25: tasks/result blocks until the end, and progress comes by the call's own token."""
+        assert self._snapshot is not None, "there is a task"
+        session = self._client._session
+        call = session.begin("tasks/result", TaskIdParams(task_id=self._snapshot.id), self._handler)
+        try:
+            if self._token_call is not None:
+                session.redirect(self._token_call, call)
+            call.set_timeouts(idle, longest)
+            with call.scope:
+                outcome = await call.wait()
+        finally:
+            if self._token_call is not None:
+                session.restore(self._token_call, call)
+            session.end(call)
+        if call.scope.cancelled_caught:
+            raise CallTimeout(f"task {self._snapshot.id} {call.describe_timeout()}")
+        self._has_ended = isinstance(outcome, (Response, ErrorResponse))
+        self.forget()
+        if isinstance(outcome, Response):
+            return outcome.result
+        if isinstance(outcome, ErrorResponse):
+            if await self._was_cancelled():
+                raise TaskCancelled(f"task {self._snapshot.id} was cancelled")
+            raise read_error(outcome)
+        raise outcome
+
+    async def _was_cancelled(self) -> bool:
+        """Whether an error of tasks/result stands for a cancellation, which has no result."""
+        assert self._snapshot is not None, "there is a task"
+        try:
+            return (await self._client.fetch_task(self._snapshot.id)).status == "cancelled"
+        except MCPError:
+            return False
+
+
+async def start_call(
+    client: Client,
+    params: CallToolParams,
+    handler: ProgressHandler | None,
+    idle: float,
+    longest: float,
+    *,
+    as_task: bool,
+    ttl: float | None,
+) -> TaskHandle:
+    """Send tools/call and take what comes first: the answer, or a task. Checkpoints."""
+    session, era = client._session, client._agreement.era
+    if client._meta:
+        params.meta = {**client._meta, META_WANTS_TASK: True} if as_task else client._meta
+    if as_task and not era.modern:
+        if era.tasks == "none":
+            raise NotSupportedByEra(f"protocol {era.version} has no background tasks")
+        params.task = TaskParams(None if ttl is None else round(ttl * MILLISECONDS))
+    call = session.begin(
+        "tools/call",
+        params,
+        handler,
+        wants_progress=handler is not None or idle < math.inf,
+        may_become_task=as_task and not era.modern,
+    )
+    keep = False
+    try:
+        raw = await client._wait_answer(call, "tools/call", idle, longest)
+        snapshot = read_created(raw)
+        # The progress of a legacy task comes by the token of the call that made it.
+        keep = snapshot is not None and not era.modern
+    except ProtocolError as error:
+        if as_task or error.code != METHOD_NOT_FOUND or era.tasks != "legacy":
+            raise
+        # This tool runs as a task only (MCP tasks 2025-11-25, "Tool-Level Negotiation").
+    finally:
+        if not keep:
+            session.end(call)
+    if isinstance(call.outcome, ErrorResponse):
+        return await start_call(client, params, handler, idle, longest, as_task=True, ttl=ttl)
+    if snapshot is None:
+        return TaskHandle(client, params.name, None, raw, handler)
+    handle = TaskHandle(client, params.name, snapshot, None, handler, call if keep else None)
+    if call.newest is not None:
+        progress, total, message, exact = call.newest
+        handle.note_reported(progress if exact is None else exact, total, message)
+    return handle
+
+
+def _final_result(final: TaskSnapshot) -> msgspec.Raw:
+    if final._result is not None:
+        return final._result
+    if final.status == "cancelled":
+        raise TaskCancelled(f"task {final.id} was cancelled")
+    if final._error is not None:
+        raise read_error(ErrorResponse(final._error))
+    raise TaskFailed(f"task {final.id} is {final.status} without a result")

@@ -1,0 +1,152 @@
+"""What a client knows of a background task at one moment.
+
+Owns the reading of tasks from the wire of either era.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, Literal, TypeAlias
+
+import attrs
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from trio_mcp.errors import RemoteProtocolError
+from trio_mcp.wire.codec import PROGRESS_META
+from trio_mcp.wire.frames import ErrorObject
+
+Status: TypeAlias = Literal["working", "input_required", "completed", "failed", "cancelled"]
+
+FINAL: Final = frozenset({"completed", "failed", "cancelled"})
+MILLISECONDS: Final = 1000
+
+
+@attrs.frozen(kw_only=True)
+class TaskSnapshot:
+    """One look at a task. `ttl` and `poll_interval` are in seconds, times are aware.
+
+    `current`, `total`, `message` and `reported_at` are those of its last report, as
+    far as the server tells; `status_message` is what it has to say to a person.
+    What a failure is called depends on the era: a tool error is "failed" in
+    2025-11-25 and "completed" in the extension.
+    """
+
+    id: str
+    status: Status
+    status_message: str | None = None
+    created_at: datetime | None = None
+    last_updated_at: datetime | None = None
+    ttl: float | None = None
+    poll_interval: float | None = None
+    current: float | None = None
+    total: float | None = None
+    message: str | None = None
+    reported_at: datetime | None = None
+    _result: msgspec.Raw | None = None
+    _error: ErrorObject | None = None
+    _questions: Mapping[str, Any] = attrs.field(factory=dict)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the task has ended."""
+        return self.status in FINAL
+
+    @property
+    def has_progress(self) -> bool:
+        """Whether the task has reported, and the server tells what."""
+        return self.reported_at is not None
+
+
+class _Progress(msgspec.Struct, rename="camel"):
+    current: int | float | None = None
+    total: int | float | None = None
+    message: str | None = None
+    reported_at: datetime | None = None
+
+
+class _Meta(msgspec.Struct):
+    progress: _Progress | None = msgspec.field(name=PROGRESS_META, default=None)
+
+
+class _Task(msgspec.Struct, rename="camel"):
+    task_id: str
+    status: Status
+    status_message: str | None = None
+    created_at: datetime | None = None
+    last_updated_at: datetime | None = None
+    ttl: int | float | None = None
+    ttl_ms: int | float | None = None
+    poll_interval: int | float | None = None
+    poll_interval_ms: int | float | None = None
+    result: msgspec.Raw | UnsetType = UNSET
+    error: ErrorObject | None = None
+    input_requests: dict[str, Any] | None = None
+    meta: _Meta | None = msgspec.field(name="_meta", default=None)
+
+
+def read_snapshot(raw: msgspec.Raw | bytes) -> TaskSnapshot:
+    """Read a task, of either era; raises RemoteProtocolError where it is malformed."""
+    try:
+        task = msgspec.json.decode(raw, type=_Task)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise RemoteProtocolError(f"the server sent a malformed task: {error}") from None
+    progress = task.meta.progress if task.meta is not None and task.meta.progress is not None else _Progress()
+    return TaskSnapshot(
+        id=task.task_id,
+        status=task.status,
+        status_message=task.status_message,
+        created_at=task.created_at,
+        last_updated_at=task.last_updated_at,
+        ttl=_seconds(task.ttl, task.ttl_ms),
+        poll_interval=_seconds(task.poll_interval, task.poll_interval_ms),
+        current=progress.current,
+        total=progress.total,
+        message=progress.message,
+        reported_at=progress.reported_at,
+        result=None if isinstance(task.result, UnsetType) else task.result,
+        error=task.error,
+        questions=task.input_requests or {},
+    )
+
+
+class _Created(msgspec.Struct, rename="camel"):
+    result_type: str | None = None
+    task: msgspec.Raw | UnsetType = UNSET
+
+
+def read_created(raw: msgspec.Raw) -> TaskSnapshot | None:
+    """The task that a server made of a call, or None where it answered directly.
+
+    Raises RemoteProtocolError where it is malformed.
+    """
+    if b'"task"' not in bytes(raw):
+        return None
+    try:
+        created = msgspec.json.decode(raw, type=_Created)
+    except (msgspec.MsgspecError, RecursionError):
+        return None  # no task; what is wrong with it is told where results are read
+    if created.result_type == "task":
+        return read_snapshot(raw)
+    return None if isinstance(created.task, UnsetType) else read_snapshot(created.task)
+
+
+class TaskPage(msgspec.Struct, rename="camel"):
+    """A page of tasks/list."""
+
+    tasks: list[msgspec.Raw]
+    next_cursor: str | None = None
+
+
+def read_task_page(raw: msgspec.Raw) -> TaskPage:
+    """Read a page of tasks; raises RemoteProtocolError where it is malformed."""
+    try:
+        return msgspec.json.decode(raw, type=TaskPage)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise RemoteProtocolError(f"the server sent a malformed list of tasks: {error}") from None
+
+
+def _seconds(legacy: float | None, modern: float | None) -> float | None:
+    milliseconds = legacy if modern is None else modern
+    return None if milliseconds is None else milliseconds / MILLISECONDS
