@@ -51,7 +51,7 @@ def make_record(**values: Any) -> TaskRecord:
 @pytest.mark.parametrize(("source", "target"), list(itertools.product(TaskStatus, repeat=2)))
 def test_every_move(source: TaskStatus, target: TaskStatus) -> None:
     record = make_record(status=source, version=3)
-    if (source, target) in LEGAL:
+    if (source, target) in LEGAL or (source is target and not source.is_final):
         moved = record.moved(target, LATER)
         assert (moved.status, moved.version, moved.last_updated_at) == (target, 4, LATER)
     else:
@@ -70,7 +70,7 @@ def test_the_table_is_the_one_of_the_specification() -> None:
 def test_from_what_is_not_final_every_status_can_be_reached() -> None:
     """Stores rely on it: they may never see a version between two, so a final status is all they check."""
     for source, target in itertools.product(TaskStatus, repeat=2):
-        assert source.is_final or target in MOVES[source]
+        assert source.is_final or source is target or target in MOVES[source]
 
 
 def test_an_illegal_move_says_what_would_have_been_legal() -> None:
