@@ -52,9 +52,7 @@ class Inventory:
     kinds: list[Kind] = attrs.field(factory=list)
 
 
-def walk(
-    directory: str, on_error: Callable[[OSError], None], exclude: Collection[str] = ()
-) -> Iterator[str]:
+def walk(directory: str, on_error: Callable[[OSError], None], exclude: Collection[str] = ()) -> Iterator[str]:
     """Every regular file below `directory`, in the order of their whole paths as bytes.
 
     Directories whose name is in `exclude` are left out. Symbolic links are neither

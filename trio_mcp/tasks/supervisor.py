@@ -233,6 +233,7 @@ class Supervisor:
     async def _finish(self) -> None:
         """Give running tasks `shutdown_grace` seconds; whoever still runs then is cancelled."""
         with trio.move_on_after(self.settings.shutdown_grace):
+            await trio.lowlevel.checkpoint()
             for live in list(self._live.values()):
                 await live.ended.wait()
         for live in list(self._live.values()):
