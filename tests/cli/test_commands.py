@@ -127,7 +127,7 @@ def test_a_timeout_is_status_124(server_file: Path, tmp_path: Path, option: str)
     marker = tmp_path / "marker"
     done = run("call", server_file, "hang", f"marker={marker}", option, "0.2")
     assert done.returncode == 124
-    assert "trio-mcp: tools/call took longer than" in done.stderr
+    assert "trio-mcp: tools/call " in done.stderr
 
 
 def test_a_file_that_cannot_be_imported_is_status_1(tmp_path: Path) -> None:

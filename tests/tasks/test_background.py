@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import attrs
+import msgspec
 import pytest
 import trio
 
@@ -29,6 +30,7 @@ from trio_mcp import (
     open_server,
 )
 from trio_mcp.testing import PipeConnector, WireRecorder
+from trio_mcp.wire.messages import TaskIdParams
 
 
 def make_server(**task_settings: Any) -> Server:
@@ -759,3 +761,129 @@ def test_settings_must_make_sense():
     for bad in ({"max_running": 0}, {"max_queued": -1}, {"ttl": 0}, {"shutdown_grace": -1}):
         with pytest.raises(ValueError, match="must"):
             TaskSettings(**bad)
+
+
+async def test_input_is_gathered_before_the_task_exists(wire):
+    """Modern: by multi round trip with a sealed state; legacy: the server simply asks."""
+    server = make_server()
+    rounds: list[int] = []
+
+    async def gather(ctx: Context, arguments: dict[str, Any]) -> list[str]:
+        rounds.append(1)
+        first = await ctx.elicit(f"First name for {arguments['greeting']}?", Name, key="user_name")
+        second = await ctx.elicit("Last name?", Name)
+        assert ctx.task_id is None
+        return [first.data.name, second.data.name]
+
+    @server.tool(task=TaskConfig(mode="required", gather=gather))
+    async def greet(ctx: Context, greeting: str) -> str:
+        assert ctx.task_id is not None
+        return " ".join([greeting, *ctx.gathered])
+
+    asked: list[str] = []
+
+    def answer(request: Any) -> Any:
+        asked.append(request.message)
+        return {"name": f"name{len(asked)}"}
+
+    async with wire.open(server, elicitation_handler=answer) as client:
+        task = await client.call_tool("greet", {"greeting": "Hello"}, task=True)
+        assert task.id is not None
+        assert (await task.result()).data == "Hello name1 name2"
+    assert asked == ["First name for Hello?", "Last name?"]
+    assert len(rounds) == (3 if wire.protocol == MODERN else 1)
+
+
+async def test_a_state_that_was_altered_is_refused():
+    server = make_server()
+
+    async def gather(ctx: Context, arguments: dict[str, Any]) -> str:
+        return (await ctx.elicit("Who?", Name, key="who")).data.name
+
+    @server.tool(task=TaskConfig(mode="required", gather=gather))
+    async def greet(ctx: Context) -> str:
+        return str(ctx.gathered)
+
+    capabilities = {"elicitation": {}, "extensions": {"io.modelcontextprotocol/tasks": {}}}
+    meta = {**MODERN_META, "io.modelcontextprotocol/clientCapabilities": capabilities}
+
+    def request(ident: int, **members: Any) -> dict[str, Any]:
+        params = {"name": "greet", "_meta": meta, **members}
+        return {"jsonrpc": "2.0", "id": ident, "method": "tools/call", "params": params}
+
+    async with open_server(server) as running, raw_peer(running) as peer:
+        asked = (await peer.ask(request(1)))["result"]
+        assert asked["resultType"] == "input_required"
+        assert list(asked["inputRequests"]) == ["who"]
+        state = asked["requestState"]
+        good = {"who": {"action": "accept", "content": {"name": "x"}}}
+        for altered in (state[:-4] + "AAAA", "nonsense!", "", state + "A"):
+            answer = await peer.ask(request(2, requestState=altered, inputResponses=good))
+            assert answer["error"]["code"] == -32602
+        for wrong in ({"other": {"action": "accept"}}, {"who": None}, {"who": "text"}):
+            again = (await peer.ask(request(3, requestState=state, inputResponses=wrong)))["result"]
+            assert again["resultType"] == "input_required"
+        made = (await peer.ask(request(4, requestState=state, inputResponses=good)))["result"]
+        assert made["resultType"] == "task"
+        assert (await running.await_task(made["taskId"])).status == "completed"
+
+
+async def test_the_wire_s_errors_for_tasks():
+    """Wrong owner, expired and unknown are one error; what has ended cannot be cancelled in 2025-11-25."""
+    server = make_server()
+    async with open_server(server) as running:
+        async with open_client(running, protocol=LEGACY) as client:
+            task = await client.call_tool("count", {"n": 1}, task=True)
+            await task.result()
+            errors = []
+            async with raw_peer(running) as other:
+                await other.initialize(LEGACY)
+                for task_id in (task.id, "unknown"):
+                    for method in ("tasks/get", "tasks/result", "tasks/cancel"):
+                        params = {"taskId": task_id}
+                        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+                        errors.append((await other.ask(request))["error"])
+                for cursor in ("nonsense", "", "AAAA"):
+                    params = {"cursor": cursor}
+                    request = {"jsonrpc": "2.0", "id": 1, "method": "tasks/list", "params": params}
+                    assert (await other.ask(request))["error"]["code"] == -32602
+            assert errors == [{"code": -32602, "message": "no such task"}] * 6
+            with pytest.raises(ProtocolError, match="already ended") as refused:
+                await client._request("tasks/cancel", TaskIdParams(task_id=task.id))
+            assert refused.value.code == -32602
+        async with open_client(running, protocol=MODERN) as client:
+            task = await client.call_tool("count", {"n": 1}, task=True)
+            await task.result()
+            raw = await client._request("tasks/cancel", TaskIdParams(task_id=task.id))
+            assert set(msgspec.json.decode(raw)) == {"resultType", "_meta"}
+
+
+async def test_subscriptions():
+    """Acknowledged first, tagged with the request's id, complete tasks, in order."""
+    server = make_server()
+    reached, release, _ = await gate(server)
+    capabilities = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
+    meta = {
+        **MODERN_META,
+        "io.modelcontextprotocol/clientCapabilities": capabilities,
+        "io.github.trio-mcp/task": True,
+    }
+    async with open_server(server) as running, raw_peer(running) as peer:
+        params = {"name": "wait", "_meta": meta}
+        made = await peer.ask({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
+        await reached.wait()
+        wanted = {"taskIds": [made["result"]["taskId"], "unknown"]}
+        listen = {"notifications": wanted, "_meta": meta}
+        await peer.send({"jsonrpc": "2.0", "id": "L", "method": "subscriptions/listen", "params": listen})
+        acknowledged = await peer.receive()
+        assert acknowledged["method"] == "notifications/subscriptions/acknowledged"
+        assert acknowledged["params"]["notifications"] == {"taskIds": [made["result"]["taskId"]]}
+        working = await peer.receive()
+        assert working["params"]["status"] == "working"
+        assert working["params"]["statusMessage"] == "Half done (1/2)"
+        release.set()
+        completed = await peer.receive()
+        assert completed["params"]["status"] == "completed"
+        assert completed["params"]["result"]["content"][0]["text"] == "released"
+        for message in (acknowledged, working, completed):
+            assert message["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == "L"

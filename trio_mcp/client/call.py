@@ -46,6 +46,7 @@ class PendingCall:
         "_outlives_answer",
         "_queue",
         "_took_first",
+        "floor",
         "id",
         "newest",
         "outcome",
@@ -63,6 +64,7 @@ class PendingCall:
         self.id = ident
         self.outcome: Outcome | None = None
         self.newest: Update | None = None
+        self.floor: float | None = None  # what an earlier request of the same call has delivered
         self.scope = trio.CancelScope()
         self._handler = handler
         self._outlives_answer = outlives_answer
@@ -97,6 +99,10 @@ class PendingCall:
             self.scope.deadline = min(trio.current_time() + self._idle, self._latest)
         if self._handler is None:
             return
+        if self.floor is not None:
+            updates = [update for update in updates if update[0] > self.floor]
+            if not updates:
+                return
         self.newest = updates[-1]
         self._queue.extend(updates)
         if len(self._queue) > self._limit:

@@ -9,18 +9,27 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import trio
+from msgspec import UNSET
 
 from trio_mcp.client.call import PendingCall, ProgressHandler
 from trio_mcp.client.following import TaskFollowing
 from trio_mcp.client.negotiation import read_error
 from trio_mcp.client.results import CallResult, finish_call
-from trio_mcp.client.snapshots import MILLISECONDS, TaskSnapshot, read_created
+from trio_mcp.client.snapshots import MILLISECONDS, TaskSnapshot, read_created, read_question
 from trio_mcp.client.timeouts import read_timeouts
-from trio_mcp.errors import CallTimeout, MCPError, NotSupportedByEra, ProtocolError, TaskCancelled, TaskFailed
+from trio_mcp.errors import (
+    CallTimeout,
+    MCPError,
+    NotSupportedByEra,
+    ProtocolError,
+    RemoteProtocolError,
+    TaskCancelled,
+    TaskFailed,
+)
 from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.wire.errors import METHOD_NOT_FOUND
 from trio_mcp.wire.frames import ErrorResponse, Response
@@ -28,6 +37,10 @@ from trio_mcp.wire.messages import META_WANTS_TASK, CallToolParams, TaskIdParams
 
 if TYPE_CHECKING:
     from trio_mcp.client.client import Client
+
+
+MAX_ROUNDS: Final = 10
+"""How often a server may ask for input before it answers one call."""
 
 
 class TaskHandle:
@@ -213,6 +226,8 @@ async def start_call(
     *,
     as_task: bool,
     ttl: float | None,
+    floor: float | None = None,
+    rounds: int = MAX_ROUNDS,
 ) -> TaskHandle:
     """Send tools/call and take what comes first: the answer, or a task. Checkpoints."""
     session, era = client._session, client._agreement.era
@@ -229,10 +244,12 @@ async def start_call(
         wants_progress=handler is not None or idle < math.inf,
         may_become_task=as_task and not era.modern,
     )
+    call.floor = floor
     keep = False
     try:
         raw = await client._wait_answer(call, "tools/call", idle, longest)
         snapshot = read_created(raw)
+        question = None if snapshot is not None else read_question(raw)
         # The progress of a legacy task comes by the token of the call that made it.
         keep = snapshot is not None and not era.modern
     except ProtocolError as error:
@@ -244,6 +261,27 @@ async def start_call(
             session.end(call)
     if isinstance(call.outcome, ErrorResponse):
         return await start_call(client, params, handler, idle, longest, as_task=True, ttl=ttl)
+    if question is not None:
+        # The same call once more, with answers, under a fresh id (MCP multi round-trip requests).
+        if rounds == 0:
+            raise RemoteProtocolError(f"the server asked more than {MAX_ROUNDS} times for one call")
+        params.input_responses = {
+            key: await session.answering.answer(asked.method, asked.params)
+            for key, asked in (question.input_requests or {}).items()
+        }
+        params.request_state = UNSET if question.request_state is None else question.request_state
+        seen = floor if call.newest is None else call.newest[0]
+        return await start_call(
+            client,
+            params,
+            handler,
+            idle,
+            longest,
+            as_task=as_task,
+            ttl=ttl,
+            floor=seen,
+            rounds=rounds - 1,
+        )
     if snapshot is None:
         return TaskHandle(client, params.name, None, raw, handler)
     handle = TaskHandle(client, params.name, snapshot, None, handler, call if keep else None)

@@ -132,6 +132,36 @@ def read_created(raw: msgspec.Raw) -> TaskSnapshot | None:
     return None if isinstance(created.task, UnsetType) else read_snapshot(created.task)
 
 
+class Question(msgspec.Struct):
+    """What a server asks before it answers a call."""
+
+    method: str
+    params: dict[str, Any] = {}
+
+
+class Questions(msgspec.Struct, rename="camel"):
+    """An answer that asks (MCP multi round-trip requests)."""
+
+    result_type: str | None = None
+    input_requests: dict[str, Question] | None = None
+    request_state: str | None = None
+
+
+def read_question(raw: msgspec.Raw) -> Questions | None:
+    """What a server asks instead of answering, or None; raises RemoteProtocolError where it is malformed."""
+    if b'"input_required"' not in bytes(raw):
+        return None
+    try:
+        questions = msgspec.json.decode(raw, type=Questions)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise RemoteProtocolError(f"the server sent malformed questions: {error}") from None
+    if questions.result_type != "input_required":
+        return None
+    if not questions.input_requests and questions.request_state is None:
+        raise RemoteProtocolError("the server asks for input and says not for what")
+    return questions
+
+
 class TaskPage(msgspec.Struct, rename="camel"):
     """A page of tasks/list."""
 

@@ -18,6 +18,7 @@ from trio_mcp.runtime.request import ServerRequest
 from trio_mcp.server.background import TaskRun, decide, find_owner
 from trio_mcp.server.context import Context
 from trio_mcp.server.failures import describe_failure
+from trio_mcp.server.gathering import StateSeal
 from trio_mcp.server.task_methods import TaskMethods
 from trio_mcp.server.tool import ToolDefinition
 from trio_mcp.tasks.rendering import MILLISECONDS
@@ -50,6 +51,7 @@ class ServerApplication:
     def __init__(self, server: Server, supervisor: Supervisor) -> None:
         self._server = server
         self._supervisor = supervisor
+        self._seal = StateSeal()
         self._runs: WeakValueDictionary[str, TaskRun] = WeakValueDictionary()
         self.settings = server.settings
         self.info = server.info
@@ -119,7 +121,24 @@ class ServerApplication:
         if decision == "direct":
             return await tool.call(Context(request), arguments, self._limiter)
         run = self._make_run(request, params, tool, arguments)
+        try:
+            question = await self._gather(run, request, tool, arguments)
+        except BaseException:
+            self._supervisor.release()
+            raise
+        if question is not None:
+            self._supervisor.release()
+            return question
         return await (run.start_task() if decision == "task" else run.run_promotable())
+
+    async def _gather(
+        self, run: TaskRun, request: ServerRequest, tool: ToolDefinition, arguments: msgspec.Raw | None
+    ) -> Result | None:
+        gather = None if tool.task is None else tool.task.gather
+        if gather is None:
+            return None
+        values = tool.parameters.convert(arguments)
+        return await run.gather(lambda: gather(Context(request, run), values), self._seal)
 
     def _make_run(
         self,

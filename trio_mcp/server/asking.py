@@ -74,12 +74,12 @@ class _ElicitAnswer(msgspec.Struct):
 
 
 async def elicit(
-    request: ServerRequest, run: TaskRun | None, message: str, schema_type: Any
+    request: ServerRequest, run: TaskRun | None, message: str, schema_type: Any, key: str | None
 ) -> Elicited[Any]:
     """See `Context.elicit`."""
     form = read_answer_form(schema_type)
     params = {"mode": "form", "message": message, "requestedSchema": form.schema}
-    answer = _convert(await _ask(request, run, ELICIT, params), _ElicitAnswer)
+    answer = _convert(await _ask(request, run, ELICIT, params, key), _ElicitAnswer)
     if answer.action != "accept":
         return Elicited(answer.action)
     return Elicited("accept", form.convert(answer.content))
@@ -90,12 +90,13 @@ async def sample(
     run: TaskRun | None,
     messages: str | Sequence[SamplingMessage],
     options: Mapping[str, Any],
+    key: str | None,
 ) -> Sampled:
     """See `Context.sample`."""
     if isinstance(messages, str):
         messages = [SamplingMessage("user", messages)]
     params = {"messages": [_message(message) for message in messages], **options}
-    sampled: Sampled = _convert(await _ask(request, run, SAMPLE, params), Sampled)
+    sampled: Sampled = _convert(await _ask(request, run, SAMPLE, params, key), Sampled)
     return sampled
 
 
@@ -113,7 +114,9 @@ def _convert(answer: Any, answer_type: type[Any]) -> Any:
         raise RemoteProtocolError(f"the client gave a malformed answer: {error}") from None
 
 
-async def _ask(request: ServerRequest, run: TaskRun | None, method: str, params: dict[str, Any]) -> Any:
+async def _ask(
+    request: ServerRequest, run: TaskRun | None, method: str, params: dict[str, Any], key: str | None
+) -> Any:
     capability = _CAPABILITIES[method]
     if capability not in request.meta.client_capabilities:
         raise ProtocolError(
@@ -121,7 +124,10 @@ async def _ask(request: ServerRequest, run: TaskRun | None, method: str, params:
             f"the client has no {capability}",
             {"requiredCapabilities": {capability: {}}},
         )
-    if run is not None and (request.task is not None or await run.promote()):
+    if run is not None and run.gathering is not None:
+        await trio.lowlevel.checkpoint()
+        return run.gathering.answer(key, method, params)
+    if run is not None and not run.is_gathering and (request.task is not None or await run.promote()):
         return await _ask_in_task(request, run, method, params)
     if request.era.modern:
         raise NotSupportedByEra(

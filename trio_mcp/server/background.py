@@ -6,7 +6,7 @@ what a client of each era is sent while its task runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Literal
 
@@ -18,6 +18,7 @@ from trio_mcp.errors import ProtocolError, ReturnError, TaskOverload, ToolError
 from trio_mcp.runtime.connection import Connection
 from trio_mcp.runtime.request import ServerRequest
 from trio_mcp.server.failures import describe_failure
+from trio_mcp.server.gathering import Gathering, InputNeededError, StateSeal
 from trio_mcp.tasks.feed import TaskFeed
 from trio_mcp.tasks.live import LiveTask
 from trio_mcp.tasks.record import BEARER, Outcome, Owner, TaskRecord
@@ -117,9 +118,27 @@ class TaskRun:
     config: TaskConfig
     handler: Callable[[TaskRun], Any]
     show_errors: bool
+    gathering: Gathering | None = None
+    is_gathering: bool = False
+    gathered: Any = None
     _relays: list[Connection] = attrs.field(factory=list)
     _send: Callable[[Connection], None] | None = None
     _refused: bool = False
+
+    async def gather(self, call: Callable[[], Awaitable[Any]], seal: StateSeal) -> Result | None:
+        """Let the tool gather input; a result means that the client has to answer first. Checkpoints."""
+        assert isinstance(self.request.params, CallToolParams)
+        if self.request.era.modern:
+            self.gathering = Gathering(self.request.params, seal)
+        self.is_gathering = True
+        try:
+            self.gathered = await call()
+        except InputNeededError as needed:
+            assert self.gathering is not None, "only the modern era has rounds"
+            return self.gathering.ask(needed)
+        finally:
+            self.is_gathering, self.gathering = False, None
+        return None
 
     async def start_task(self) -> Result:
         """Make a task at once, and return the answer that tells of it. Checkpoints."""

@@ -185,17 +185,23 @@ class Context:
         """The id of the background task that this call runs as, or None where it is answered directly."""
         return None if self._run is None or self._request.task is None else self._run.live.id
 
-    async def elicit(self, message: str, schema_type: type[T]) -> Elicited[T]:
+    @property
+    def gathered(self) -> Any:
+        """What the tool's `gather` function returned before the task was made; None without one."""
+        return None if self._run is None else self._run.gathered
+
+    async def elicit(self, message: str, schema_type: type[T], *, key: str | None = None) -> Elicited[T]:
         """Ask the client's user to fill in a form (MCP elicitation); checkpoints.
 
         `schema_type` is a class whose fields are text, numbers, bools or enums; an
         accepted answer is an instance of it. In a background task the status is
-        `input_required` meanwhile, and the first answer counts. Raises ProtocolError where the client
+        `input_required` meanwhile, and the first answer counts. `key` names the question
+        on the modern wire where a `gather` function asks it. Raises ProtocolError where the client
         cannot be asked or answers with an error, NotSupportedByEra for a modern call
         that is no task, ArgumentError for an answer that does not fit, TypeError for a
         class that makes no form, and ConnectionLost.
         """
-        return await elicit(self._request, self._run, message, schema_type)
+        return await elicit(self._request, self._run, message, schema_type, key)
 
     async def sample(
         self,
@@ -205,6 +211,7 @@ class Context:
         system_prompt: str | None = None,
         temperature: float | None = None,
         stop_sequences: Sequence[str] | None = None,
+        key: str | None = None,
     ) -> Sampled:
         """Ask the client's model for an answer of at most `max_tokens` tokens (MCP sampling); checkpoints.
 
@@ -217,7 +224,7 @@ class Context:
             "stopSequences": stop_sequences,
         }
         given = {name: value for name, value in options.items() if value is not None}
-        return await sample(self._request, self._run, messages, given)
+        return await sample(self._request, self._run, messages, given, key)
 
     def log(self, level: LoggingLevel, data: Any, *, logger: str | None = None) -> Awaitable[None]:
         """Tell the client what just happened (MCP logging); `await` it.

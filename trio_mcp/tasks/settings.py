@@ -5,6 +5,7 @@ Owns defaults and their reasons, and what a single tool may say of itself.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 import attrs
@@ -30,6 +31,10 @@ class TaskConfig:
     optional tool answer directly when it is done within so many seconds, where the
     server decides (modern era); 0 makes a task at once. `timeout` ends a task that
     runs longer.
+
+    `gather(ctx, arguments)` is an async function that runs before the task exists and
+    may ask the client; what it returns is `ctx.gathered` in the tool. In the modern
+    era it runs anew after each answer, so it should do nothing but ask.
     """
 
     mode: Literal["optional", "required", "forbidden"] = attrs.field(
@@ -39,6 +44,7 @@ class TaskConfig:
     poll_interval: float | None = attrs.field(default=None, validator=_optional_positive)
     promote_after: float = attrs.field(default=1.0, validator=_not_negative)
     timeout: float | None = attrs.field(default=None, validator=_optional_positive)
+    gather: Callable[..., Awaitable[Any]] | None = None
 
 
 @attrs.frozen(kw_only=True)

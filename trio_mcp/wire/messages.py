@@ -187,6 +187,13 @@ class CallToolResult(Result, kw_only=True):
     is_error: bool = False
 
 
+class InputRequiredResult(Result, kw_only=True):
+    """Asks the client to send the request again with answers (MCP multi round-trip requests)."""
+
+    input_requests: dict[str, Any] | None = None
+    request_state: str | None = None
+
+
 class VersionErrorData(Struct, frozen=True):
     """`data` of an UnsupportedProtocolVersion error."""
 

@@ -1,0 +1,91 @@
+"""Input that a tool gathers before its task exists.
+
+Owns the multi round trip of the modern era (MCP patterns, "Multi Round-Trip
+Requests"): the gathering function runs anew in each round, and finds the answers
+of all rounds before. In the legacy eras it simply asks.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from trio_mcp.errors import MCPError, ProtocolError
+from trio_mcp.wire.errors import INVALID_PARAMS
+from trio_mcp.wire.messages import CallToolParams, InputRequiredResult
+
+
+class InputNeededError(MCPError):
+    """Ends a round: the client has to be asked first. Must not be caught by the gathering function."""
+
+    def __init__(self, key: str, request: Mapping[str, Any]) -> None:
+        super().__init__(f"the client has to answer {key!r} first; let this exception pass")
+        self.key = key
+        self.request = request
+
+
+class StateSeal:
+    """Seals what a client carries from round to round, so that it cannot be altered."""
+
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(32)
+
+    def seal(self, params: CallToolParams, answers: Mapping[str, Any]) -> str:
+        """The `requestState` for the next round of this very call."""
+        body = msgspec.json.encode(answers)
+        return base64.urlsafe_b64encode(self._sign(params, body) + body).decode()
+
+    def open(self, params: CallToolParams) -> dict[str, Any]:
+        """The answers of the rounds before; raises ProtocolError for a state that was altered."""
+        if isinstance(params.request_state, msgspec.UnsetType):
+            return {}
+        try:
+            sealed = base64.b64decode(params.request_state.encode(), altchars=b"-_", validate=True)
+        except (binascii.Error, UnicodeEncodeError):
+            sealed = b""
+        signature, body = sealed[:32], sealed[32:]
+        if not hmac.compare_digest(signature, self._sign(params, body)):
+            raise ProtocolError(INVALID_PARAMS, "requestState was not given out for this call")
+        answers: dict[str, Any] = msgspec.json.decode(body)
+        return answers
+
+    def _sign(self, params: CallToolParams, body: bytes) -> bytes:
+        arguments = b"" if isinstance(params.arguments, msgspec.UnsetType) else bytes(params.arguments)
+        call = msgspec.json.encode([params.name, hashlib.sha256(arguments).hexdigest()])
+        return hmac.digest(self._key, call + b"\0" + body, "sha256")
+
+
+class Gathering:
+    """The answers of one call so far; one for each round."""
+
+    def __init__(self, params: CallToolParams, seal: StateSeal) -> None:
+        self._params = params
+        self._seal = seal
+        self._answers = seal.open(params)
+        if not isinstance(params.input_responses, msgspec.UnsetType):
+            given = params.input_responses
+            self._answers |= {key: answer for key, answer in given.items() if isinstance(answer, dict)}
+        self._asked = 0
+
+    def answer(self, key: str | None, method: str, params: Mapping[str, Any]) -> Any:
+        """The client's answer; raises InputNeededError where there is none yet."""
+        self._asked += 1
+        name = f"gather-{self._asked}" if key is None else key
+        if name not in self._answers:
+            raise InputNeededError(name, {"method": method, "params": dict(params)})
+        return self._answers[name]
+
+    def ask(self, needed: InputNeededError) -> InputRequiredResult:
+        """The result that ends the round."""
+        return InputRequiredResult(
+            result_type="input_required",
+            input_requests={needed.key: needed.request},
+            request_state=self._seal.seal(self._params, self._answers),
+        )
