@@ -29,7 +29,7 @@ from trio_mcp import (
     open_client,
     open_server,
 )
-from trio_mcp.testing import PipeConnector, WireRecorder
+from trio_mcp.testing import PipeConnector, WireRecorder, memory_pair
 from trio_mcp.wire.messages import TaskIdParams
 
 
@@ -887,3 +887,21 @@ async def test_subscriptions():
         assert completed["params"]["result"]["content"][0]["text"] == "released"
         for message in (acknowledged, working, completed):
             assert message["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == "L"
+
+
+async def test_a_subscription_ends_with_the_server_and_says_so():
+    ours, theirs = memory_pair()
+    peer = RawPeer(ours)
+    capabilities = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
+    meta = {**MODERN_META, "io.modelcontextprotocol/clientCapabilities": capabilities}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(make_server().serve, theirs)
+        listen = {"notifications": {"taskIds": []}, "_meta": meta}
+        await peer.ask({"jsonrpc": "2.0", "id": 7, "method": "subscriptions/listen", "params": listen})
+        nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            cancelled, result = await peer.receive(), await peer.receive()
+    assert cancelled["method"] == "notifications/cancelled"
+    assert cancelled["params"]["requestId"] == 7
+    assert result["id"] == 7
+    assert result["result"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == 7

@@ -66,7 +66,7 @@ class ServerApplication:
         }
         self.handlers: Mapping[str, Callable[[ServerRequest], Awaitable[Result]]] = {
             "tools/call": self._call_tool,
-            **TaskMethods(supervisor, self._runs).handlers,
+            **TaskMethods(supervisor, self._runs, server.info).handlers,
         }
 
     def describe_failure(self, request: ServerRequest, failure: BaseException) -> Result:

@@ -7,7 +7,7 @@ supervisor's business.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -27,10 +27,12 @@ from trio_mcp.tasks.rendering import (
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.errors import INVALID_PARAMS
-from trio_mcp.wire.frames import Notification, OutFrame
+from trio_mcp.wire.frames import Notification, OutFrame, Response
 from trio_mcp.wire.messages import (
     META_SUBSCRIPTION_ID,
+    CancelledParams,
     EmptyResult,
+    Implementation,
     ListenParams,
     ListParams,
     Result,
@@ -46,7 +48,8 @@ CHANGED: Final = "notifications/tasks"
 class TaskMethods:
     """Answers the task methods of one running server."""
 
-    def __init__(self, supervisor: Supervisor, runs: Mapping[str, TaskRun]) -> None:
+    def __init__(self, supervisor: Supervisor, runs: Mapping[str, TaskRun], info: Implementation) -> None:
+        self._info = info
         self._supervisor = supervisor
         self._runs = runs
 
@@ -146,11 +149,23 @@ class TaskMethods:
                     live.add_follower(feed)
                     followed.append((live, feed))
             await trio.sleep_forever()
+        except trio.Cancelled:
+            if not request.withdrawn:
+                self._end_subscription(request, meta)
+            raise
         finally:
             for live, feed in followed:
                 live.remove_follower(feed)
                 feed.stop()
         raise AssertionError("never reached")
+
+    def _end_subscription(self, request: ServerRequest, meta: dict[str, Any]) -> None:
+        """Say that the subscription ends with the server (MCP subscriptions, "Graceful Closure")."""
+        ended = CancelledParams(request_id=request.id, reason="the server is shutting down")
+        request.outlet.put(Notification("notifications/cancelled", encode_value(ended)))
+        result = EmptyResult(meta=dict(meta))
+        request.era.stamp(result, self._info)
+        request.outlet.finish(Response(request.id, encode_value(result)))
 
     async def _seen(self, request: ServerRequest, task_id: str) -> TaskRecord | None:
         try:
