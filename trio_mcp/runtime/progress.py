@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Any, Final, Protocol
 
 import msgspec
-import trio
+from trio.lowlevel import checkpoint, checkpoint_if_cancelled, current_task
 
 from trio_mcp.runtime.outlet import Outlet, Values
 
@@ -95,7 +95,9 @@ class RequestProgress:
             progress = check_number(progress, "progress")
         if total is not None and (type(total) is not int or not _INT_MIN <= total <= _INT_MAX):
             total = check_number(total, "total")
-        if message is not None:
+        if message is not None and (
+            type(message) is not str or len(message) > MAX_MESSAGE_LENGTH or not message.isascii()
+        ):
             check_message(message)
         outlet = self._outlet
         if outlet is not None and outlet.lossless and outlet.full:
@@ -109,22 +111,19 @@ class RequestProgress:
             self._task.report(current, total, message)
         if outlet is not None:
             outlet.push((current, total, message))
-        if self._is_turn_over():
-            await trio.lowlevel.checkpoint()
-        else:
-            await trio.lowlevel.checkpoint_if_cancelled()
-
-    def _is_turn_over(self) -> bool:
-        """Whether the task has run so long that others are due."""
-        task = trio.lowlevel.current_task()
-        if task.custom_sleep_data is not self:
+        # Others are due once the task has run for a while, or when the writer should have its turn.
+        task = current_task()
+        if self._strict:
+            await checkpoint()
+        elif task.custom_sleep_data is not self:
             # Trio clears the mark whenever it reschedules a task: this one has just yielded.
             task.custom_sleep_data = self
             self._since = perf_counter()
-            return self._strict
-        if self._strict or perf_counter() - self._since > YIELD_SECONDS:
-            return True
-        return self._outlet is not None and self._outlet.filling
+            await checkpoint_if_cancelled()
+        elif perf_counter() - self._since > YIELD_SECONDS or (outlet is not None and outlet.filling):
+            await checkpoint()
+        else:
+            await checkpoint_if_cancelled()
 
     def set_total(self, total: float) -> None:
         """Set the total; see `ProgressHelper.set_total`."""
@@ -158,7 +157,7 @@ class RequestProgress:
         if outlet is None:
             return
         values = (0 if self.current is None else self.current, total, self.message)
-        task = trio.lowlevel.current_task()
+        task = current_task()
         same_run = task.custom_sleep_data is self
         if not same_run:
             task.custom_sleep_data = self
@@ -187,4 +186,4 @@ class RequestProgress:
         if self._outlet is not None and self._outlet.lossless:
             await self._outlet.wait_space()
         else:
-            await trio.lowlevel.checkpoint()
+            await checkpoint()
