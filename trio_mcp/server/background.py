@@ -144,9 +144,11 @@ class TaskRun:
         """Make a task at once, and return the answer that tells of it. Checkpoints."""
         try:
             await self.supervisor.commit(self.live)
-        except TaskOverload as error:
+        except BaseException as error:
             self.supervisor.release()
-            raise ProtocolError(INTERNAL_ERROR, str(error)) from None
+            if isinstance(error, TaskOverload):
+                raise ProtocolError(INTERNAL_ERROR, str(error)) from None
+            raise
         created = self._become_task()
         self.supervisor.start(self.live, self._work, self._describe)
         return created
