@@ -3,11 +3,19 @@
 Owns the list of public names; everything else is an implementation detail.
 """
 
-from trio_mcp.client.answering import ElicitAnswer, ElicitRequest, SampleAnswer, SampleRequest
+from trio_mcp.client.answering import (
+    ElicitAnswer,
+    ElicitationHandler,
+    ElicitRequest,
+    SampleAnswer,
+    SampleRequest,
+    SamplingHandler,
+)
+from trio_mcp.client.call import ProgressHandler
 from trio_mcp.client.client import Client, open_client
 from trio_mcp.client.handles import TaskHandle
 from trio_mcp.client.results import CallResult
-from trio_mcp.client.session import LogMessage
+from trio_mcp.client.session import LogHandler, LogMessage
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.snapshots import TaskSnapshot
 from trio_mcp.errors import (
@@ -38,9 +46,9 @@ from trio_mcp.server.results import Audio, Image, ToolResult
 from trio_mcp.server.running import RunningServer, open_server
 from trio_mcp.server.server import Server, serve_stdio
 from trio_mcp.tasks.memory import MemoryTaskStore
-from trio_mcp.tasks.record import TaskRecord, TaskStatus
+from trio_mcp.tasks.record import Owner, TaskRecord, TaskStatus
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
-from trio_mcp.tasks.store import TaskStore
+from trio_mcp.tasks.store import TaskPage, TaskStore
 from trio_mcp.version import __version__
 from trio_mcp.wire.content import (
     AudioContent,
@@ -66,17 +74,21 @@ __all__ = [
     "CursorError",
     "ElicitAnswer",
     "ElicitRequest",
+    "ElicitationHandler",
     "Elicited",
     "EmbeddedResource",
     "Image",
     "ImageContent",
     "Implementation",
     "LocalProtocolError",
+    "LogHandler",
     "LogMessage",
     "Lossless",
     "MCPError",
     "MemoryTaskStore",
     "NotSupportedByEra",
+    "Owner",
+    "ProgressHandler",
     "ProgressHelper",
     "ProgressOverflow",
     "ProtocolError",
@@ -89,6 +101,7 @@ __all__ = [
     "SampleAnswer",
     "SampleRequest",
     "Sampled",
+    "SamplingHandler",
     "SamplingMessage",
     "Server",
     "ServerSettings",
@@ -98,6 +111,7 @@ __all__ = [
     "TaskHandle",
     "TaskNotFound",
     "TaskOverload",
+    "TaskPage",
     "TaskRecord",
     "TaskSettings",
     "TaskSnapshot",

@@ -16,10 +16,14 @@ import trio
 from tests.conftest import LEGACY, MODERN
 from tests.peer import MODERN_META, RawPeer
 from trio_mcp import (
+    CallTimeout,
     Context,
+    Lossless,
+    MemoryTaskStore,
     NotSupportedByEra,
     ProtocolError,
     Server,
+    ServerSettings,
     TaskCancelled,
     TaskConfig,
     TaskHandle,
@@ -348,11 +352,10 @@ async def test_expiry(wire, autojump_clock):
             with pytest.raises(TaskNotFound):
                 await client.cancel_task(task_id)
         assert len(set(errors)) == 1
+        with pytest.raises(TaskNotFound):
+            await task.result()
         if wire.protocol == LEGACY:
             assert await client.list_tasks() == []
-            with pytest.raises(ProtocolError) as refused:
-                await task.result()
-            assert refused.value.code == -32602
 
 
 async def test_a_client_may_ask_for_a_shorter_ttl(wire):
@@ -905,3 +908,147 @@ async def test_a_subscription_ends_with_the_server_and_says_so():
     assert cancelled["params"]["requestId"] == 7
     assert result["id"] == 7
     assert result["result"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == 7
+
+
+async def test_watching_ends_cleanly(wire):
+    """Nothing of the watching leaks out of its block, and an unknown task is an error alone."""
+    server = make_server()
+    reached, release, _ = await gate(server)
+    done = False
+    async with wire.open(server) as client:
+        task = await client.call_tool("wait", task=True)
+        await reached.wait()
+        with trio.CancelScope() as scope:
+            async with task.updates() as snapshots:
+                assert (await snapshots.receive()).status == "working"
+            done = True
+        assert done
+        assert not scope.cancelled_caught
+        with pytest.raises(KeyError, match="mine"):
+            async with client.watch_task(task.id):
+                raise KeyError("mine")
+        with pytest.raises(TaskNotFound):
+            async with client.watch_task("unknown"):
+                raise AssertionError("never reached")
+        release.set()
+        await task.result()
+
+
+async def test_a_lossless_task_goes_on_when_its_client_has_left(wire):
+    """Nobody reads any more, so nothing holds the handler back (law 10)."""
+    server = Server("lossless", version="1", settings=ServerSettings(progress=Lossless(buffer=4)))
+    start = trio.Event()
+
+    @server.tool(task=True)
+    async def work(ctx: Context) -> str:
+        await start.wait()
+        for i in range(1000):
+            await ctx.report_progress(i)
+        return "worked"
+
+    async with open_server(server) as running:
+        async with wire.open_running(running.authenticated("me")) as client:
+            task = await client.call_tool("work", task=True, progress_handler=lambda *update: None)
+        start.set()
+        with trio.fail_after(10):
+            record = await running.await_task(task.id)
+    assert record.status == "completed"
+    assert record.progress is not None
+    assert record.progress.current == 999
+
+
+async def test_snapshots_carry_progress_in_both_eras(wire):
+    server = make_server()
+    reached, release, _ = await gate(server)
+    async with wire.open(server) as client:
+        task = await client.call_tool("wait", task=True)
+        await reached.wait()
+        async with task.updates() as snapshots:
+            release.set()
+            seen = [snapshot async for snapshot in snapshots]
+    assert seen[-1].status == "completed"
+    assert [(s.current, s.total, s.message) for s in seen] == [(1, 2, "Half done")] * len(seen)
+
+
+async def test_progress_of_a_task_that_was_made_without_a_handler(wire, autojump_clock):
+    """Whoever awaits it later sees its progress, and progress moves the idle timeout."""
+    server = make_server()
+    updates: list[Any] = []
+    async with open_server(server) as running, wire.open_running(running.authenticated("me")) as first:
+        task = await first.call_tool("count", {"n": 10, "pause": 2}, task=True)
+        async with wire.open_running(running.authenticated("me")) as second:
+            result = await second.await_task(
+                task.id, progress_handler=lambda *update: updates.append(update), idle_timeout=5
+            )
+        assert result.data == "counted 10"
+        assert updates[-1] == (10, 10, "step 10")
+        assert len(updates) > 3
+        slow = await first.call_tool("count", {"n": 2, "pause": 100}, task=True)
+        with pytest.raises(CallTimeout, match="no progress for 5 seconds"):
+            await slow.result(idle_timeout=5)
+
+
+async def test_a_crashing_elicitation_handler_is_an_answer(wire, caplog):
+    server = make_server()
+
+    @server.tool(task=True)
+    async def greet(ctx: Context) -> str:
+        try:
+            return (await ctx.elicit("Who?", Name)).action
+        except ProtocolError as error:
+            return error.message
+
+    def crash(request: Any) -> Any:
+        raise RuntimeError("in the handler")
+
+    async with wire.open(server, elicitation_handler=crash) as client:
+        task = await client.call_tool("greet", task=True)
+        answer = (await task.result()).data
+    assert answer == ("cancel" if wire.protocol == MODERN else "elicitation/create failed")
+    assert "the handler of elicitation/create failed" in caplog.text
+
+
+async def test_gathering_also_before_a_direct_answer(wire):
+    server = make_server()
+
+    async def gather(ctx: Context, arguments: dict[str, Any]) -> str:
+        return (await ctx.elicit("Who?", Name)).data.name
+
+    @server.tool(task=TaskConfig(gather=gather))
+    async def greet(ctx: Context) -> str:
+        return f"{ctx.gathered} {ctx.task_id is not None}"
+
+    async with wire.open(server, elicitation_handler=lambda request: {"name": "x"}) as client:
+        assert (await client.call_tool("greet")).data == "x False"
+
+
+async def test_a_durable_store_follows_behind(autojump_clock):
+    """Progress reaches a store within `write_behind` seconds; the end at once."""
+
+    class Durable(MemoryTaskStore):
+        def __init__(self) -> None:
+            super().__init__()
+            self.write_behind = 5.0
+            self.puts: list[Any] = []
+
+        async def put(self, record: Any) -> None:
+            self.puts.append((round(trio.current_time() - started), record.status.value, record.progress))
+            await super().put(record)
+
+    store = Durable()
+    server = Server("durable", version="1", task_store=store)
+
+    @server.tool(task=True)
+    async def work(ctx: Context) -> None:
+        for i in range(100):
+            await ctx.report_progress(i)
+            await trio.sleep(0.17)
+
+    started = trio.current_time()
+    async with open_client(server) as client:
+        task = await client.call_tool("work", task=True)
+        await task.result()
+    times = [time for time, status, _ in store.puts if status == "working"]
+    assert times == [5, 10, 15]
+    assert [status for _, status, _ in store.puts][-1] == "completed"
+    assert store.puts[-1][2].current == 99

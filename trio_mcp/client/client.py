@@ -202,7 +202,7 @@ class Client:
         if task:
             return handle
         if handle.answer is not None:
-            return finish_call(name, handle.answer, result_type, raise_on_error=raise_on_error)
+            return finish_call(f"tool {name!r}", handle.answer, result_type, raise_on_error=raise_on_error)
         left = None if longest == math.inf else max(longest - (trio.current_time() - started), 1e-9)
         try:
             return await handle.result(
@@ -221,13 +221,14 @@ class Client:
     async def await_task(self, task: TaskHandle | str, **options: Any) -> CallResult:
         """Wait for the result of a task, given by handle or id; see `TaskHandle.result`.
 
-        `options` are its keyword arguments and, for an id, `progress_handler`.
+        `options` are its keyword arguments and `progress_handler`.
         """
         if isinstance(task, TaskHandle):
+            task.use_handler(options.pop("progress_handler", None))
             return await task.result(**options)
         handler = as_handler(options.pop("progress_handler", None)) or self._progress_handler
         snapshot = await self.fetch_task(task)
-        return await TaskHandle(self, f"of task {task}", snapshot, None, handler).result(**options)
+        return await TaskHandle(self, f"task {task}", snapshot, None, handler).result(**options)
 
     async def cancel_task(self, task: TaskHandle | str) -> None:
         """Ask the server to cancel a task (tasks/cancel); checkpoints.
@@ -267,8 +268,8 @@ class Client:
     ) -> AsyncIterator[trio.MemoryReceiveChannel[TaskSnapshot]]:
         """A channel of a task's snapshots: the state now, and what changes until it has ended.
 
-        A reader that is slow skips snapshots but never the last one. Checkpoints. The
-        channel raises TaskNotFound at its end where the task is gone before it ended.
+        A reader that is slow skips snapshots but never the last one; the channel ends
+        early where the task is gone before it ended. Checkpoints. Raises TaskNotFound.
         """
         task_id = task.id if isinstance(task, TaskHandle) else task
         if task_id is None:

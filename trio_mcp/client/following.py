@@ -16,7 +16,8 @@ import msgspec
 import trio
 
 from trio_mcp.client.snapshots import TaskSnapshot, read_snapshot
-from trio_mcp.errors import ProtocolError, RemoteProtocolError
+from trio_mcp.errors import MCPError, ProtocolError, RemoteProtocolError
+from trio_mcp.runtime.border import contain_failure
 from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.wire.frames import Notification
 from trio_mcp.wire.messages import ListenParams, SubscriptionFilter, UpdateTaskParams
@@ -105,6 +106,11 @@ class TaskFollowing:
         except ProtocolError as error:
             logger.warning("the task's question %r cannot be answered: %s", key, error)
             return
+        except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
+            contain_failure(error, f"the handler of {method} failed")
+            if method != "elicitation/create":
+                return  # sampling has no words for a failure
+            answer = {"action": "cancel"}
         update = UpdateTaskParams(task_id=self._id, input_responses={key: answer})
         await self._client._request("tasks/update", update)
 
@@ -193,11 +199,15 @@ async def watch(client: Client, task_id: str) -> AsyncIterator[trio.MemoryReceiv
             receive.receive_nowait()  # the reader has not come for it, and this one is newer
         send.send_nowait(snapshot)
 
-    async with open_lone_nursery() as nursery, receive:
+    await client.fetch_task(task_id)  # what is unknown is told here, and not in the middle
+    async with receive, open_lone_nursery() as nursery:
 
         async def follow() -> None:
             with send:
-                await TaskFollowing(client, task_id, take).run()
+                try:
+                    await TaskFollowing(client, task_id, take).run()
+                except MCPError as error:
+                    logger.debug("task %s can no longer be followed: %s", task_id, error)
 
         nursery.start_soon(follow)
         yield receive

@@ -7,15 +7,15 @@ same bounded queue as that of a call, and is delivered before the result.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import trio
 from msgspec import UNSET
 
-from trio_mcp.client.call import PendingCall, ProgressHandler
+from trio_mcp.client.call import PendingCall, ProgressHandler, as_handler
 from trio_mcp.client.following import TaskFollowing
 from trio_mcp.client.negotiation import read_error
 from trio_mcp.client.results import CallResult, finish_call
@@ -54,6 +54,8 @@ class TaskHandle:
         answer: msgspec.Raw | None,
         handler: ProgressHandler | None,
         token_call: PendingCall | None = None,
+        *,
+        has_token: bool = False,
     ) -> None:
         self._client = client
         self._tool = tool
@@ -61,6 +63,7 @@ class TaskHandle:
         self.answer = answer
         self._handler = handler
         self._token_call = token_call
+        self._has_token = has_token
         self._reported: tuple[Any, ...] | None = None  # what the handler has seen of a snapshot
         self._has_ended = False
 
@@ -117,6 +120,10 @@ class TaskHandle:
         async with self._client.watch_task(self._snapshot.id) as receive:
             yield receive
 
+    def use_handler(self, handler: Any) -> None:
+        """Take another progress handler, unless `handler` is None."""
+        self._handler = as_handler(handler) or self._handler
+
     def note_reported(self, *values: Any) -> None:
         """Note the progress that the handler has seen already, so that no snapshot repeats it."""
         self._reported = values
@@ -151,28 +158,14 @@ class TaskHandle:
 
         def take(snapshot: TaskSnapshot) -> None:
             nonlocal final
-            values = (snapshot.current, snapshot.total, snapshot.message)
-            if snapshot.has_progress and values != self._reported:
-                self._reported = values
-                current = 0 if snapshot.current is None else snapshot.current
-                waiter.take_updates([(current, snapshot.total, snapshot.message, None)])
+            self._feed(waiter, snapshot)
             if snapshot.is_final:
                 final = snapshot
                 waiter.settle(TaskFailed("the task has ended"))
 
-        following = TaskFollowing(self._client, self._snapshot.id, take)
-        async with open_lone_nursery() as nursery:
-
-            async def follow() -> None:
-                try:
-                    await following.run()
-                except MCPError as error:
-                    waiter.settle(error)
-
-            nursery.start_soon(follow)
+        async with self._following(waiter, take):
             with waiter.scope:
                 outcome = await waiter.wait()
-            nursery.cancel_scope.cancel()
         if final is not None:
             self._has_ended = True
             return _final_result(final)
@@ -182,19 +175,29 @@ class TaskHandle:
         raise outcome
 
     async def _wait_for_answer(self, idle: float, longest: float) -> msgspec.Raw:
-        """2025-11-25: tasks/result blocks until the end, and progress comes by the call's own token."""
+        """2025-11-25: tasks/result blocks until the end, and progress comes by the call's own token.
+
+        Without one, because another connection made the task or nobody wanted progress
+        then, it comes as snapshots.
+        """
         assert self._snapshot is not None, "there is a task"
-        session = self._client._session
+        session, token_call = self._client._session, self._token_call
+        wants_progress = self._handler is not None or idle < math.inf
         call = session.begin("tasks/result", TaskIdParams(task_id=self._snapshot.id), self._handler)
         try:
-            if self._token_call is not None:
-                session.redirect(self._token_call, call)
+            if token_call is not None:
+                session.redirect(token_call, call)
             call.set_timeouts(idle, longest)
-            with call.scope:
-                outcome = await call.wait()
+            async with AsyncExitStack() as stack:
+                if wants_progress and not self._has_token:
+                    await stack.enter_async_context(
+                        self._following(call, lambda snapshot: self._feed(call, snapshot))
+                    )
+                with call.scope:
+                    outcome = await call.wait()
         finally:
-            if self._token_call is not None:
-                session.restore(self._token_call, call)
+            if token_call is not None:
+                session.restore(token_call, call)
             session.end(call)
         if call.scope.cancelled_caught:
             raise CallTimeout(f"task {self._snapshot.id} {call.describe_timeout()}")
@@ -208,13 +211,40 @@ class TaskHandle:
             raise read_error(outcome)
         raise outcome
 
-    async def _was_cancelled(self) -> bool:
-        """Whether an error of tasks/result stands for a cancellation, which has no result."""
+    def _feed(self, waiter: PendingCall, snapshot: TaskSnapshot) -> None:
+        """Deliver the progress of a snapshot, unless it was delivered already."""
+        values = (snapshot.current, snapshot.total, snapshot.message)
+        if snapshot.has_progress and values != self._reported:
+            self._reported = values
+            current = 0 if snapshot.current is None else snapshot.current
+            waiter.take_updates([(current, snapshot.total, snapshot.message, None)])
+
+    @asynccontextmanager
+    async def _following(
+        self, waiter: PendingCall, take: Callable[[TaskSnapshot], None]
+    ) -> AsyncIterator[None]:
+        """While the block lasts, `take` gets the task's snapshots; what ends them early settles `waiter`."""
         assert self._snapshot is not None, "there is a task"
-        try:
-            return (await self._client.fetch_task(self._snapshot.id)).status == "cancelled"
-        except MCPError:
-            return False
+        following = TaskFollowing(self._client, self._snapshot.id, take)
+        async with open_lone_nursery() as nursery:
+
+            async def follow() -> None:
+                try:
+                    await following.run()
+                except MCPError as error:
+                    waiter.settle(error)
+
+            nursery.start_soon(follow)
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def _was_cancelled(self) -> bool:
+        """Whether an error of tasks/result stands for a cancellation.
+
+        Raises TaskNotFound where the task has expired.
+        """
+        assert self._snapshot is not None, "there is a task"
+        return (await self._client.fetch_task(self._snapshot.id)).status == "cancelled"
 
 
 async def start_call(
@@ -237,11 +267,13 @@ async def start_call(
         if era.tasks == "none":
             raise NotSupportedByEra(f"protocol {era.version} has no background tasks")
         params.task = TaskParams(None if ttl is None else round(ttl * MILLISECONDS))
+    tool = f"tool {params.name!r}"
+    wants_progress = handler is not None or idle < math.inf
     call = session.begin(
         "tools/call",
         params,
         handler,
-        wants_progress=handler is not None or idle < math.inf,
+        wants_progress=wants_progress,
         may_become_task=as_task and not era.modern,
     )
     call.floor = floor
@@ -283,8 +315,10 @@ async def start_call(
             rounds=rounds - 1,
         )
     if snapshot is None:
-        return TaskHandle(client, params.name, None, raw, handler)
-    handle = TaskHandle(client, params.name, snapshot, None, handler, call if keep else None)
+        return TaskHandle(client, tool, None, raw, handler)
+    handle = TaskHandle(
+        client, tool, snapshot, None, handler, call if keep else None, has_token=keep and wants_progress
+    )
     if call.newest is not None:
         progress, total, message, exact = call.newest
         handle.note_reported(progress if exact is None else exact, total, message)

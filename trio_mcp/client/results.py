@@ -61,11 +61,11 @@ def read_result(raw: msgspec.Raw, result_type: Any) -> CallResult:
     return CallResult(result.content, structured, result.is_error, data, meta)
 
 
-def finish_call(tool: str, raw: msgspec.Raw, result_type: Any, *, raise_on_error: bool) -> CallResult:
+def finish_call(what: str, raw: msgspec.Raw, result_type: Any, *, raise_on_error: bool) -> CallResult:
     """Decode a tool's result; raises ToolError for one that is an error, if `raise_on_error`."""
     result = read_result(raw, result_type)
     if result.is_error and raise_on_error:
-        raise ToolError(result.text or f"tool {tool!r} failed", result)
+        raise ToolError(result.text or f"{what} failed", result)
     return result
 
 

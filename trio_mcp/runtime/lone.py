@@ -26,5 +26,6 @@ async def open_lone_nursery() -> AsyncIterator[trio.Nursery]:
     except BaseExceptionGroup as group:
         if raised is None or len(group.exceptions) != 1 or group.exceptions[0] is not raised:
             raise
-    if raised is not None:
-        raise raised
+    else:
+        return  # also where the nursery's own cancellation has ended the body
+    raise raised

@@ -53,14 +53,16 @@ class Outbox:
         """How many outlets and bare frames wait in the channel."""
         return self._receive.statistics().current_buffer_used
 
-    def enqueue(self, item: Source | OutFrame) -> None:
-        """Hand `item` to the writer; after `close` it is dropped, for the wire is gone."""
-        if self._broken:
-            return
-        try:
-            self._send.send_nowait(item)
-        except trio.ClosedResourceError:
-            logger.debug("a message after the end of the connection was dropped")
+    def enqueue(self, item: Source | OutFrame) -> bool:
+        """Hand `item` to the writer; False where the wire is gone and it is dropped."""
+        if not self._broken:
+            try:
+                self._send.send_nowait(item)
+                return True
+            except trio.ClosedResourceError:
+                pass
+        logger.debug("a message after the end of the connection was dropped")
+        return False
 
     def put(self, frame: OutFrame) -> None:
         """Send one frame that belongs to no call, behind all that is queued, at once."""
@@ -94,6 +96,11 @@ class Outbox:
         finally:
             self._broken = True
             self._written.unpark_all()
+            self._claim()
+            for item in self._waiting:
+                if isinstance(item, Source):
+                    item.discard()
+            self._waiting.clear()
 
     async def _collect(self) -> bool:
         """Wait for something to write, and for its company as long as that keeps coming."""

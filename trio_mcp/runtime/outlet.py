@@ -39,6 +39,10 @@ class Source(abc.ABC):
         """How much of what may be merged is pending."""
 
     @abc.abstractmethod
+    def discard(self) -> None:
+        """Drop all that is pending, because the wire is gone; who waits for space waits no longer."""
+
+    @abc.abstractmethod
     def drain(self, room: int) -> tuple[list[OutFrame], int, bool]:
         """Take up to `room` of that: the frames, how much was used, whether all is taken."""
 
@@ -293,9 +297,19 @@ class Outlet(Source):
             self._reports -= 1
             return
 
+    def discard(self) -> None:
+        """Drop all that is pending, because the wire is gone; who waits for space waits no longer."""
+        self._items.clear()
+        self._reports = 0
+        self._queued = False
+        self._wake()
+        if self._closed:
+            self._on_answered()
+
     def _queue(self) -> None:
         self._queued = True
-        self._outbox.enqueue(self)
+        if not self._outbox.enqueue(self):
+            self.discard()
 
     def _wake(self) -> None:
         if self._space is not None:

@@ -118,17 +118,21 @@ class ServerApplication:
             raise ProtocolError(INVALID_PARAMS, f"Unknown tool: {params.name}")
         arguments = None if isinstance(params.arguments, msgspec.UnsetType) else params.arguments
         decision = decide(request, params.name, tool.task)
-        if decision == "direct":
+        if tool.task is None or (decision == "direct" and tool.task.gather is None):
             return await tool.call(Context(request), arguments, self._limiter)
         run = self._make_run(request, params, tool, arguments)
+        run.is_direct = decision == "direct"
+        started = False
         try:
             question = await self._gather(run, request, tool, arguments)
-        except BaseException:
-            self._supervisor.release()
-            raise
+            started = question is None and not run.is_direct
+        finally:
+            if not started:
+                self._supervisor.release()
         if question is not None:
-            self._supervisor.release()
             return question
+        if run.is_direct:
+            return await tool.call(Context(request, run), arguments, self._limiter)
         return await (run.start_task() if decision == "task" else run.run_promotable())
 
     async def _gather(

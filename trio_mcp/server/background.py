@@ -120,6 +120,7 @@ class TaskRun:
     show_errors: bool
     gathering: Gathering | None = None
     is_gathering: bool = False
+    is_direct: bool = False
     gathered: Any = None
     _relays: list[Connection] = attrs.field(factory=list)
     _send: Callable[[Connection], None] | None = None
@@ -181,7 +182,7 @@ class TaskRun:
 
         Checkpoints.
         """
-        if self._refused:
+        if self._refused or self.is_direct:
             await trio.lowlevel.checkpoint()
             return False
         self.live.decided.set()

@@ -50,13 +50,20 @@ class TaskFeed(Source):
             self._outbox.hurry = True
         if not self._queued:
             self._queued = True
-            self._outbox.enqueue(self)
+            if not self._outbox.enqueue(self):
+                self.discard()
 
     def stop(self) -> None:
         """Send nothing more."""
         self._stopped = True
         self._pending.clear()
         self._reports = 0
+
+    def discard(self) -> None:
+        """Drop all that is pending, because the wire is gone."""
+        self._pending.clear()
+        self._reports = 0
+        self._queued = False
 
     def drain(self, room: int) -> tuple[list[OutFrame], int, bool]:
         """Take up to `room` changes: their frames, how many, whether all is taken."""

@@ -36,6 +36,7 @@ class LiveTask:
         self._report: tuple[float | None, float | None, str | None, float] | None = None
         self._reports = 0
         self._followers: list[Follower] = []
+        self.stored_version = 0
         self._questions: dict[str, _Question] = {}
         self._asked = 0
         self.is_ending = False

@@ -90,7 +90,12 @@ def _legacy_times(record: TaskRecord) -> dict[str, Any]:
 
 def legacy_task(record: TaskRecord) -> LegacyTask:
     """The task as it stands in lists, in CreateTaskResult and in status notifications."""
-    return LegacyTask(**_common(record, LEGACY_ENDS), **_legacy_times(record))
+    meta = _meta(record)
+    return LegacyTask(
+        **_common(record, LEGACY_ENDS),
+        **_legacy_times(record),
+        meta=msgspec.UNSET if meta is None else meta,
+    )
 
 
 def legacy_result(record: TaskRecord) -> LegacyTaskResult:

@@ -230,6 +230,16 @@ class Supervisor:
                 live.scope.cancel()
                 live.ended.set()
 
+    async def _write_behind(self, interval: float) -> None:
+        """Let the store follow the progress of running tasks, `interval` seconds behind."""
+        while True:
+            await trio.sleep(interval)
+            for live in list(self._live.values()):
+                record = live.record
+                if record.version > live.stored_version and not live.is_ending:
+                    live.stored_version = record.version
+                    await self._store.put(record)
+
     async def _finish(self) -> None:
         """Give running tasks `shutdown_grace` seconds; whoever still runs then is cancelled."""
         with trio.move_on_after(self.settings.shutdown_grace):
@@ -249,15 +259,18 @@ async def open_supervisor(store: TaskStore, settings: TaskSettings) -> AsyncIter
     """
     async with open_lone_nursery() as nursery:
         supervisor = Supervisor(nursery, store, settings)
-        sweeper = trio.CancelScope()
+        upkeep = trio.CancelScope()
 
-        async def sweep() -> None:
-            with sweeper:
-                await supervisor._sweep()
+        async def keep_up() -> None:
+            with upkeep:
+                async with trio.open_nursery() as keepers:
+                    keepers.start_soon(supervisor._sweep)
+                    if store.write_behind is not None:
+                        keepers.start_soon(supervisor._write_behind, store.write_behind)
 
-        nursery.start_soon(sweep)
+        nursery.start_soon(keep_up)
         try:
             yield supervisor
             await supervisor._finish()
         finally:
-            sweeper.cancel()
+            upkeep.cancel()

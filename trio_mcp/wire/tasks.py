@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from trio_mcp.wire.frames import ErrorObject
 from trio_mcp.wire.messages import Result
@@ -44,6 +44,7 @@ class LegacyTask(Struct, rename="camel", kw_only=True):
     last_updated_at: str
     ttl: int | float | None = None
     poll_interval: int | float | UnsetType = UNSET
+    meta: dict[str, Any] | UnsetType = field(name="_meta", default=UNSET)
 
 
 class LegacyCreateTaskResult(Result, kw_only=True):
