@@ -47,6 +47,10 @@ class Source(abc.ABC):
         """Take up to `room` of that: the frames, how much was used, whether all is taken."""
 
 
+def _nothing() -> None:
+    """In the place of a callback that was called."""
+
+
 class Outlet(Source):
     """What one call has pending, in order: reports, notifications, the answer.
 
@@ -168,9 +172,15 @@ class Outlet(Source):
         if not self._queued:
             self._queue()
 
-    def relate(self, task_id: str) -> None:
-        """Mark what leaves from now on as belonging to a task (MCP tasks 2025-11-25)."""
+    def outlive(self, task_id: str) -> None:
+        """Stay open for a task that goes on after its call was answered (MCP tasks 2025-11-25).
+
+        What leaves from now on is marked as belonging to the task, and the call no
+        longer counts as unanswered.
+        """
         self._related_task = task_id
+        self._on_answered()
+        self._on_answered = _nothing
 
     def finish(self, answer: OutFrame | None) -> None:
         """End the call: `answer`, if any, is the last frame that leaves for it."""

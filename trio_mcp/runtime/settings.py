@@ -39,7 +39,8 @@ class ServerSettings:
 
     progress: ProgressPolicy = attrs.field(factory=Conflate)
     strict_yield: bool = False
-    max_requests: int = attrs.field(default=1024, validator=check_positive)
+    # A client may follow a thousand tasks, each with a request that stays open.
+    max_requests: int = attrs.field(default=4096, validator=check_positive)
     log_buffer: int = attrs.field(default=256, validator=check_positive)
     max_frame_bytes: int = attrs.field(default=DEFAULT_FRAME_BYTES, validator=check_positive)
     thread_limit: int = attrs.field(default=40, validator=check_positive)

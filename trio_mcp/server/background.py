@@ -201,7 +201,7 @@ class TaskRun:
             request.progress.stop_sending()
             return extension_created(record)
         request.goes_on = True
-        request.outlet.relate(record.id)
+        request.outlet.outlive(record.id)
         self.live.related_meta = related_meta(record.id)
         self._relays.append(request.connection)
         self.live.add_follower(_LegacyFollower(request, self.supervisor.settings.feed_buffer))
