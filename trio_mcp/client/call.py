@@ -36,6 +36,7 @@ class PendingCall:
     """A request in flight, seen from the client; belongs to one caller."""
 
     __slots__ = (
+        "__weakref__",
         "_arrival",
         "_handler",
         "_idle",

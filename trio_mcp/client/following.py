@@ -9,16 +9,18 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import trio
 
 from trio_mcp.client.snapshots import TaskSnapshot, read_snapshot
-from trio_mcp.errors import MCPError, ProtocolError, RemoteProtocolError
+from trio_mcp.errors import MCPError, RemoteProtocolError
 from trio_mcp.runtime.border import contain_failure
 from trio_mcp.runtime.lone import open_lone_nursery
+from trio_mcp.runtime.newest import NewestChannel
+from trio_mcp.schema.flaws import encode_json
 from trio_mcp.wire.frames import Notification
 from trio_mcp.wire.messages import ListenParams, SubscriptionFilter, UpdateTaskParams
 
@@ -32,6 +34,9 @@ FIRST_POLL: Final = 0.05
 
 LEAST_POLL, MOST_POLL, USUAL_POLL = 0.05, 60.0, 1.0
 """Bounds in seconds for what a server asks for, and what is taken where it asks for nothing sensible."""
+
+ACKNOWLEDGE_SECONDS: Final = 5.0
+"""A server that has not acknowledged a subscription by then is polled, until it does."""
 
 SAFETY_FACTOR: Final = 10
 """Where the server tells of changes, it is still looked at, but so much less often."""
@@ -55,20 +60,23 @@ class TaskFollowing:
         self._last: TaskSnapshot | None = None
         self._changed = trio.lowlevel.ParkingLot()
         self._answered: set[str] = set()
+        self._told = False  # whether the server tells of changes
+        self._lost = False  # whether it has just stopped to
 
     async def run(self) -> None:
         """Follow until a final snapshot was taken; checkpoints. Raises what `fetch_task` raises."""
         async with open_lone_nursery() as nursery:
-            async with self._notifications() as told:
+            async with self._notifications(nursery):
                 await self._look(nursery)
                 delay = FIRST_POLL
                 while not self.is_over:
                     assert self._last is not None, "the first look was taken"
-                    longest = pace(self._last) * (SAFETY_FACTOR if told else 1)
-                    with trio.move_on_after(longest if told else min(delay, longest)) as scope:
+                    longest = pace(self._last) * (SAFETY_FACTOR if self._told else 1)
+                    with trio.move_on_after(longest if self._told else min(delay, longest)) as scope:
                         await self._changed.park()
                     delay *= 2
-                    if scope.cancelled_caught:
+                    if scope.cancelled_caught or self._lost:
+                        self._lost = False
                         await self._look(nursery)
                     else:
                         self._answer(nursery)
@@ -103,43 +111,52 @@ class TaskFollowing:
         params = question.get("params") if isinstance(question, dict) else None
         try:
             answer = await self._client._session.answering.answer(str(method), params)
-        except ProtocolError as error:
-            logger.warning("the task's question %r cannot be answered: %s", key, error)
-            return
+            await self._send_answer(key, answer)
         except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
             contain_failure(error, f"the handler of {method} failed")
-            if method != "elicitation/create":
-                return  # sampling has no words for a failure
-            answer = {"action": "cancel"}
+            if method == "elicitation/create":  # sampling has no words for a failure
+                await self._send_answer(key, {"action": "cancel"})
+
+    async def _send_answer(self, key: str, answer: dict[str, Any]) -> None:
         update = UpdateTaskParams(task_id=self._id, input_responses={key: answer})
-        await self._client._request("tasks/update", update)
+        encode_json(update.input_responses)  # raises ValueError for what is not JSON
+        try:
+            await self._client._request("tasks/update", update)
+        except MCPError as error:
+            logger.warning("the answer to question %r of task %s was refused: %s", key, self._id, error)
 
     @asynccontextmanager
-    async def _notifications(self) -> AsyncIterator[bool]:
-        """Be told of changes, if the server does that: True where it has agreed to."""
+    async def _notifications(self, nursery: trio.Nursery) -> AsyncIterator[None]:
+        """Be told of changes while the block lasts, if the server does that."""
         session = self._client._session
         if not self._client._agreement.era.modern:
             with session.listening_for_task(self._id, self._accept_raw):
-                yield False
+                yield
             return
         params = ListenParams(notifications=SubscriptionFilter(task_ids=[self._id]))
         params.meta = self._client._meta
         call = session.begin("subscriptions/listen", params)
         acknowledged = trio.Event()
-        agreed = False
 
         def receive(frame: Notification) -> None:
-            nonlocal agreed
             if frame.method == "notifications/subscriptions/acknowledged":
-                agreed = _acknowledges(frame, self._id)
+                self._told = _acknowledges(frame, self._id)
                 acknowledged.set()
             elif frame.method == "notifications/tasks" and not isinstance(frame.params, msgspec.UnsetType):
                 self._accept_raw(frame.params)
 
+        async def watch_end() -> None:
+            await call.wait()  # an error, the subscription's end, or the connection's
+            self._told, self._lost = False, True
+            acknowledged.set()
+            self._changed.unpark_all()
+
         try:
             with session.subscribed(call.id, receive):
-                await _first_of(acknowledged.wait, call.wait)
-                yield agreed and call.outcome is None
+                nursery.start_soon(watch_end)
+                with trio.move_on_after(ACKNOWLEDGE_SECONDS):
+                    await acknowledged.wait()
+                yield
         finally:
             session.end(call)
 
@@ -177,37 +194,20 @@ def _acknowledges(frame: Notification, task_id: str) -> bool:
         return False
 
 
-async def _first_of(*waits: Callable[[], Any]) -> None:
-    """Wait until one of `waits` is done."""
-    async with trio.open_nursery() as nursery:
-
-        async def wait(one: Callable[[], Any]) -> None:
-            await one()
-            nursery.cancel_scope.cancel()
-
-        for one in waits:
-            nursery.start_soon(wait, one)
-
-
 @asynccontextmanager
 async def watch(client: Client, task_id: str) -> AsyncIterator[trio.MemoryReceiveChannel[TaskSnapshot]]:
     """See `Client.watch_task`."""
-    send, receive = trio.open_memory_channel[TaskSnapshot](1)
-
-    def take(snapshot: TaskSnapshot) -> None:
-        with suppress(trio.WouldBlock):
-            receive.receive_nowait()  # the reader has not come for it, and this one is newer
-        send.send_nowait(snapshot)
-
+    channel = NewestChannel[TaskSnapshot]()
     await client.fetch_task(task_id)  # what is unknown is told here, and not in the middle
-    async with receive, open_lone_nursery() as nursery:
+    async with channel.receive as receive, open_lone_nursery() as nursery:
 
         async def follow() -> None:
-            with send:
-                try:
-                    await TaskFollowing(client, task_id, take).run()
-                except MCPError as error:
-                    logger.debug("task %s can no longer be followed: %s", task_id, error)
+            try:
+                await TaskFollowing(client, task_id, channel.offer).run()
+            except MCPError as error:
+                logger.debug("task %s can no longer be followed: %s", task_id, error)
+            finally:
+                channel.close()
 
         nursery.start_soon(follow)
         yield receive

@@ -31,6 +31,7 @@ from trio_mcp.errors import (
     TaskFailed,
 )
 from trio_mcp.runtime.lone import open_lone_nursery
+from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.errors import METHOD_NOT_FOUND
 from trio_mcp.wire.frames import ErrorResponse, Response
 from trio_mcp.wire.messages import META_WANTS_TASK, CallToolParams, TaskIdParams, TaskParams
@@ -85,6 +86,7 @@ class TaskHandle:
             await trio.lowlevel.checkpoint()
             return
         await self._client.cancel_task(self._snapshot.id)
+        self.forget()
 
     async def result(
         self,
@@ -183,18 +185,27 @@ class TaskHandle:
         assert self._snapshot is not None, "there is a task"
         session, token_call = self._client._session, self._token_call
         wants_progress = self._handler is not None or idle < math.inf
-        call = session.begin("tasks/result", TaskIdParams(task_id=self._snapshot.id), self._handler)
+        follows = wants_progress and not self._has_token
+        call = session.begin(
+            "tasks/result",
+            TaskIdParams(task_id=self._snapshot.id),
+            self._handler,
+            may_become_task=follows,
+        )
         try:
             if token_call is not None:
                 session.redirect(token_call, call)
             call.set_timeouts(idle, longest)
             async with AsyncExitStack() as stack:
-                if wants_progress and not self._has_token:
+                if follows:
                     await stack.enter_async_context(
                         self._following(call, lambda snapshot: self._feed(call, snapshot))
                     )
                 with call.scope:
                     outcome = await call.wait()
+                    if follows:  # the answer was faster than the last look
+                        self._feed(call, await self._client.fetch_task(self._snapshot.id))
+                        await call.wait()
         finally:
             if token_call is not None:
                 session.restore(token_call, call)
@@ -266,7 +277,7 @@ async def start_call(
     if as_task and not era.modern:
         if era.tasks == "none":
             raise NotSupportedByEra(f"protocol {era.version} has no background tasks")
-        params.task = TaskParams(None if ttl is None else round(ttl * MILLISECONDS))
+        params.task = encode_value(TaskParams(None if ttl is None else round(ttl * MILLISECONDS)))
     tool = f"tool {params.name!r}"
     wants_progress = handler is not None or idle < math.inf
     call = session.begin(
@@ -277,11 +288,13 @@ async def start_call(
         may_become_task=as_task and not era.modern,
     )
     call.floor = floor
-    keep = False
+    keep = took = False
+    started = trio.current_time()
     try:
         raw = await client._wait_answer(call, "tools/call", idle, longest)
         snapshot = read_created(raw)
         question = None if snapshot is not None else read_question(raw)
+        took = True
         # The progress of a legacy task comes by the token of the call that made it.
         keep = snapshot is not None and not era.modern
     except ProtocolError as error:
@@ -289,8 +302,12 @@ async def start_call(
             raise
         # This tool runs as a task only (MCP tasks 2025-11-25, "Tool-Level Negotiation").
     finally:
-        if not keep:
-            session.end(call)
+        if keep:
+            session.keep(call)
+        else:
+            session.end(call, on_late=lambda answer: _cancel_created(client, answer))
+            if not took and isinstance(call.outcome, Response):
+                _cancel_created(client, call.outcome)
     if isinstance(call.outcome, ErrorResponse):
         return await start_call(client, params, handler, idle, longest, as_task=True, ttl=ttl)
     if question is not None:
@@ -308,7 +325,7 @@ async def start_call(
             params,
             handler,
             idle,
-            longest,
+            max(longest - (trio.current_time() - started), 1e-9),
             as_task=as_task,
             ttl=ttl,
             floor=seen,
@@ -323,6 +340,16 @@ async def start_call(
         progress, total, message, exact = call.newest
         handle.note_reported(progress if exact is None else exact, total, message)
     return handle
+
+
+def _cancel_created(client: Client, answer: Response) -> None:
+    """Cancel the task that a call has made whose caller has left."""
+    try:
+        snapshot = read_created(answer.result)
+    except RemoteProtocolError:
+        return
+    if snapshot is not None:
+        TaskHandle(client, "", snapshot, None, None).abandon()
 
 
 def _final_result(final: TaskSnapshot) -> msgspec.Raw:

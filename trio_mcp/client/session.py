@@ -9,10 +9,11 @@ from __future__ import annotations
 import inspect
 import itertools
 import logging
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
+from weakref import WeakValueDictionary
 
 import attrs
 import msgspec
@@ -26,8 +27,8 @@ from trio_mcp.runtime.border import contain_failure
 from trio_mcp.runtime.outbox import Outbox
 from trio_mcp.runtime.transport import FrameTransport
 from trio_mcp.schema.flaws import encode_json
-from trio_mcp.wire.codec import META_RELATED_TASK, encode_value
-from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS
+from trio_mcp.wire.codec import META_RELATED_TASK, encode_value, make_error
+from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
 from trio_mcp.wire.frames import (
     Batch,
     ErrorObject,
@@ -55,6 +56,10 @@ logger = logging.getLogger("trio_mcp")
 
 MAX_QUESTIONS: Final = 64
 """How many requests of a server may be worked on at once: each may be in front of a person."""
+
+
+MAX_LATE: Final = 1024
+"""How many cancelled requests are remembered, in case their results are on the way."""
 
 
 @attrs.frozen
@@ -103,6 +108,9 @@ class ClientSession:
         self._outbox = Outbox(settings.log_buffer)
         self._ids = itertools.count(1)  # also the progress tokens
         self._calls: dict[ProgressToken, PendingCall] = {}
+        # Calls that have become tasks: whoever holds the task's handle keeps them.
+        self._kept: WeakValueDictionary[ProgressToken, PendingCall] = WeakValueDictionary()
+        self._late: OrderedDict[RequestId, Callable[[Response], None]] = OrderedDict()
         self._lost: ConnectionLost | None = None
         self._logs: deque[LogMessage] = deque(maxlen=settings.log_buffer)
         self._logs_dropped = 0  # since the log handler last caught up
@@ -163,13 +171,27 @@ class ClientSession:
         self._outbox.put(frame)
         return call
 
-    def end(self, call: PendingCall, *, cancellable: bool = True) -> None:
-        """Forget a request; where its answer has not come, tell the server to stop."""
+    def end(
+        self,
+        call: PendingCall,
+        *,
+        cancellable: bool = True,
+        on_late: Callable[[Response], None] | None = None,
+    ) -> None:
+        """Forget a request; where its answer has not come, tell the server to stop.
+
+        `on_late` gets a result that crosses the cancellation.
+        """
         self._calls.pop(call.id, None)
+        self._kept.pop(call.id, None)
         answered = isinstance(call.outcome, (Response, ErrorResponse))
         if not answered and cancellable and self._lost is None:
             params = CancelledParams(request_id=call.id)
             self.notify("notifications/cancelled", params)
+            if on_late is not None:
+                self._late[call.id] = on_late
+                while len(self._late) > MAX_LATE:
+                    self._late.popitem(last=False)
 
     def send_and_forget(self, method: str, params: Params) -> None:
         """Send a request whose answer is of no interest."""
@@ -184,7 +206,12 @@ class ClientSession:
         """Undo `redirect`."""
         if self._calls.get(token_call.id) is call:
             token_call.take_over(call)
-            self._calls[token_call.id] = token_call
+            self.keep(token_call)
+
+    def keep(self, call: PendingCall) -> None:
+        """Take progress for an answered call as long as somebody holds `call`."""
+        self._calls.pop(call.id, None)
+        self._kept[call.id] = call
 
     @contextmanager
     def subscribed(self, ident: RequestId, receive: Callable[[Notification], None]) -> Iterator[None]:
@@ -222,8 +249,12 @@ class ClientSession:
         try:
             with self._reading:
                 while True:
-                    for frame in await self._transport.receive_frames():
+                    frames = await self._transport.receive_frames()
+                    for frame in frames:
                         self._accept(frame)
+                    if any(isinstance(frame, Request) for frame in frames):
+                        # A server that asks and never reads is not read from.
+                        await self._outbox.wait_room()
         except trio.EndOfChannel:
             self._lose("the server closed the connection")
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
@@ -239,7 +270,7 @@ class ClientSession:
 
     def _accept(self, frame: InFrame) -> None:
         if isinstance(frame, Progress):
-            call = self._calls.get(frame.token)
+            call = self._calls.get(frame.token) or self._kept.get(frame.token)
             if call is None or type(frame.token) is not int:
                 logger.debug("progress with the unknown token %r was dropped", frame.token)
             else:
@@ -261,6 +292,8 @@ class ClientSession:
         call = None if ident is None or isinstance(ident, msgspec.UnsetType) else self._calls.get(ident)
         if call is not None and type(ident) is type(call.id):
             call.settle(frame)
+        elif isinstance(frame, Response) and frame.id in self._late:
+            self._late.pop(frame.id)(frame)
         elif isinstance(frame, ErrorResponse) and (ident is None or ident is msgspec.UNSET):
             logger.warning("the server could not read a message: %s", frame.error.message)
         else:
@@ -279,6 +312,9 @@ class ClientSession:
     def _accept_request(self, frame: Request) -> None:
         if frame.method == "ping":
             self._outbox.put(Response(frame.id, encode_value(EmptyResult())))
+        elif frame.id in self._questions:
+            error = ErrorObject(INVALID_REQUEST, f"request id {frame.id!r} is already in use")
+            self._outbox.put(ErrorResponse(error, frame.id))
         elif self._nursery is not None and not self._closing and len(self._questions) < MAX_QUESTIONS:
             # Here, not in the task, so that a cancellation that follows at once finds it.
             scope = self._questions[frame.id] = trio.CancelScope()
@@ -296,7 +332,7 @@ class ClientSession:
                 result = await self.answering.answer(frame.method, params)
                 answer = Response(frame.id, encode_json(_related(params, result)))
         except ProtocolError as error:
-            answer = ErrorResponse(ErrorObject(error.code, error.message), frame.id)
+            answer = ErrorResponse(make_error(error), frame.id)
         except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
             answer = ErrorResponse(ErrorObject(INTERNAL_ERROR, f"{frame.method} failed"), frame.id)
             contain_failure(error, f"the handler of {frame.method} failed")

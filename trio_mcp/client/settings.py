@@ -8,7 +8,7 @@ from __future__ import annotations
 import attrs
 
 from trio_mcp.runtime.policy import Conflate, ProgressPolicy
-from trio_mcp.runtime.settings import DEFAULT_DRAIN_SECONDS, DEFAULT_FRAME_BYTES, check_positive
+from trio_mcp.runtime.settings import DEFAULT_DRAIN_SECONDS, DEFAULT_FRAME_BYTES, check_count, check_positive
 
 
 @attrs.frozen(kw_only=True)
@@ -25,8 +25,8 @@ class ClientSettings:
     """
 
     progress: ProgressPolicy = attrs.field(factory=Conflate)
-    log_buffer: int = attrs.field(default=1024, validator=check_positive)
-    max_frame_bytes: int = attrs.field(default=DEFAULT_FRAME_BYTES, validator=check_positive)
+    log_buffer: int = attrs.field(default=1024, validator=check_count)
+    max_frame_bytes: int = attrs.field(default=DEFAULT_FRAME_BYTES, validator=check_count)
     probe_timeout: float = attrs.field(default=5.0, validator=check_positive)
     handshake_timeout: float = attrs.field(default=60.0, validator=check_positive)
     drain_timeout: float = attrs.field(default=DEFAULT_DRAIN_SECONDS, validator=check_positive)

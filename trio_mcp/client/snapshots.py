@@ -6,7 +6,7 @@ Owns the reading of tasks from the wire of either era.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias
 
 import attrs
@@ -21,6 +21,8 @@ Status: TypeAlias = Literal["working", "input_required", "completed", "failed", 
 
 FINAL: Final = frozenset({"completed", "failed", "cancelled"})
 MILLISECONDS: Final = 1000
+MAX_MILLISECONDS: Final = 10**15
+"""Some thirty thousand years; what a server says beyond that is taken for nothing."""
 
 
 @attrs.frozen(kw_only=True)
@@ -97,14 +99,14 @@ def read_snapshot(raw: msgspec.Raw | bytes) -> TaskSnapshot:
         id=task.task_id,
         status=task.status,
         status_message=task.status_message,
-        created_at=task.created_at,
-        last_updated_at=task.last_updated_at,
+        created_at=_aware(task.created_at),
+        last_updated_at=_aware(task.last_updated_at),
         ttl=_seconds(task.ttl, task.ttl_ms),
         poll_interval=_seconds(task.poll_interval, task.poll_interval_ms),
         current=progress.current,
         total=progress.total,
         message=progress.message,
-        reported_at=progress.reported_at,
+        reported_at=_aware(progress.reported_at),
         result=None if isinstance(task.result, UnsetType) else task.result,
         error=task.error,
         questions=task.input_requests or {},
@@ -179,4 +181,11 @@ def read_task_page(raw: msgspec.Raw) -> TaskPage:
 
 def _seconds(legacy: float | None, modern: float | None) -> float | None:
     milliseconds = legacy if modern is None else modern
-    return None if milliseconds is None else milliseconds / MILLISECONDS
+    if milliseconds is None or not abs(milliseconds) < MAX_MILLISECONDS:
+        return None
+    return milliseconds / MILLISECONDS
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    """Times without a zone are in UTC, so that all can be compared."""
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment

@@ -9,18 +9,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
+import trio
+
 logger = logging.getLogger("trio_mcp")
 
 
 def _is_answerable(error: BaseException) -> bool:
-    return isinstance(error, (Exception, SystemExit))
+    # A group is looked into; of the rest only what must reach Trio, or ends the process, passes on.
+    return not isinstance(error, (BaseExceptionGroup, trio.Cancelled, KeyboardInterrupt, GeneratorExit))
 
 
 def split_failure(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
     """Split `error` into what must pass on and what becomes the answer; either may be None.
 
-    Cancelled and KeyboardInterrupt pass on; SystemExit and every Exception become
-    the answer, also where both arrive in one group.
+    Cancelled, KeyboardInterrupt and GeneratorExit pass on; everything else becomes the
+    answer, also where both arrive in one group.
     """
     if isinstance(error, BaseExceptionGroup):
         answer, passing = error.split(_is_answerable)

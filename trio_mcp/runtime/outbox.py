@@ -143,5 +143,7 @@ class Outbox:
             room -= used
             if empty:
                 self._waiting.popleft()
+            else:
+                self._waiting.rotate(-1)  # so that one busy call does not keep the others waiting
         self.hurry = bool(self._waiting)
         return frames

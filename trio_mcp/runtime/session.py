@@ -23,7 +23,7 @@ from trio_mcp.runtime.progress import RequestProgress
 from trio_mcp.runtime.request import ServerRequest, SessionData
 from trio_mcp.runtime.settings import ServerSettings
 from trio_mcp.runtime.transport import FrameTransport
-from trio_mcp.wire.codec import UNENCODABLE, encode_value
+from trio_mcp.wire.codec import UNENCODABLE, encode_value, make_error
 from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_REQUEST, ProtocolError
 from trio_mcp.wire.frames import (
     Batch,
@@ -266,6 +266,10 @@ class ServerSession:
             return self._result_frame(request, self._app.describe_failure(request, failure))
         except ProtocolError as error:
             return _error_frame(request.id, error)
+        except Exception:  # an exception that cannot even be described ends no session
+            logger.exception("the failure of request %r cannot be described", request.id)
+            failed = ProtocolError(INTERNAL_ERROR, f"{request.method!r} failed")
+            return _error_frame(request.id, failed)
 
 
 class _BatchReply:
@@ -296,9 +300,4 @@ def _answer(outbox: Outbox, batch: _BatchReply | None, answer: OutFrame) -> None
 
 
 def _error_frame(ident: RequestId, error: ProtocolError) -> ErrorResponse:
-    try:
-        data = msgspec.UNSET if error.data is None else encode_value(error.data)
-        message = error.message.encode(errors="replace").decode()
-    except UNENCODABLE as problem:
-        return ErrorResponse(ErrorObject(INTERNAL_ERROR, f"an error that is not JSON: {problem}"), ident)
-    return ErrorResponse(ErrorObject(error.code, message, data), ident)
+    return ErrorResponse(make_error(error), ident)

@@ -5,6 +5,7 @@ Owns defaults and their reasons.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import attrs
@@ -20,8 +21,14 @@ DEFAULT_DRAIN_SECONDS: Final = 2.0
 
 def check_positive(instance: Any, attribute: attrs.Attribute[Any], value: float) -> None:
     """An attrs validator: a number larger than 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-        raise ValueError(f"{attribute.name} must be larger than 0, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ValueError(f"{attribute.name} must be a finite number larger than 0, not {value!r}")
+
+
+def check_count(instance: Any, attribute: attrs.Attribute[Any], value: int) -> None:
+    """An attrs validator: a whole number larger than 0."""
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        raise ValueError(f"{attribute.name} must be a whole number larger than 0, not {value!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -40,9 +47,9 @@ class ServerSettings:
     progress: ProgressPolicy = attrs.field(factory=Conflate)
     strict_yield: bool = False
     # A client may follow a thousand tasks, each with a request that stays open.
-    max_requests: int = attrs.field(default=4096, validator=check_positive)
-    log_buffer: int = attrs.field(default=256, validator=check_positive)
-    max_frame_bytes: int = attrs.field(default=DEFAULT_FRAME_BYTES, validator=check_positive)
-    thread_limit: int = attrs.field(default=40, validator=check_positive)
+    max_requests: int = attrs.field(default=4096, validator=check_count)
+    log_buffer: int = attrs.field(default=256, validator=check_count)
+    max_frame_bytes: int = attrs.field(default=DEFAULT_FRAME_BYTES, validator=check_count)
+    thread_limit: int = attrs.field(default=40, validator=check_count)
     drain_timeout: float = attrs.field(default=DEFAULT_DRAIN_SECONDS, validator=check_positive)
     show_errors: bool = False

@@ -15,13 +15,12 @@ import trio
 
 from trio_mcp.errors import ProtocolError, TaskOverload
 from trio_mcp.runtime.request import ServerRequest
-from trio_mcp.server.background import TaskRun, decide, find_owner
+from trio_mcp.server.background import TaskRun, decide, find_owner, read_ttl
 from trio_mcp.server.context import Context
 from trio_mcp.server.failures import describe_failure
 from trio_mcp.server.gathering import StateSeal
 from trio_mcp.server.task_methods import TaskMethods
 from trio_mcp.server.tool import ToolDefinition
-from trio_mcp.tasks.rendering import MILLISECONDS
 from trio_mcp.tasks.settings import TaskConfig
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.wire.eras import ERAS, Era
@@ -152,9 +151,8 @@ class ServerApplication:
         arguments: msgspec.Raw | None,
     ) -> TaskRun:
         config = tool.task or TaskConfig()
-        asked = None if isinstance(params.task, msgspec.UnsetType) else params.task.ttl
         # A client may ask for a shorter or longer life, but for no longer one than the tool allows.
-        limits = [ttl for ttl in (config.ttl, None if asked is None else asked / MILLISECONDS) if ttl]
+        limits = [ttl for ttl in (config.ttl, read_ttl(request)) if ttl is not None]
         try:
             live = self._supervisor.prepare(
                 params.name,

@@ -23,6 +23,7 @@ from trio_mcp.tasks.feed import TaskFeed
 from trio_mcp.tasks.live import LiveTask
 from trio_mcp.tasks.record import BEARER, Outcome, Owner, TaskRecord
 from trio_mcp.tasks.rendering import (
+    MILLISECONDS,
     extension_created,
     legacy_task,
     outcome_result,
@@ -30,11 +31,14 @@ from trio_mcp.tasks.rendering import (
 )
 from trio_mcp.tasks.settings import TaskConfig
 from trio_mcp.tasks.supervisor import Supervisor
-from trio_mcp.wire.codec import UNENCODABLE, encode_value
-from trio_mcp.wire.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, MISSING_CLIENT_CAPABILITY
-from trio_mcp.wire.frames import ErrorObject, Notification
-from trio_mcp.wire.messages import META_WANTS_TASK, CallToolParams, CallToolResult, Result
+from trio_mcp.wire.codec import UNENCODABLE, encode_value, make_error
+from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_CLIENT_CAPABILITY
+from trio_mcp.wire.frames import Notification
+from trio_mcp.wire.messages import META_WANTS_TASK, CallToolParams, CallToolResult, Result, TaskParams
 from trio_mcp.wire.tasks import EXTENSION, LegacyCreateTaskResult
+
+MAX_TTL: Final = 10**15
+"""In milliseconds, some thirty thousand years: what is beyond is a mistake."""
 
 Decision = Literal["direct", "task", "promotable"]
 
@@ -86,6 +90,23 @@ def decide(request: ServerRequest, tool: str, config: TaskConfig | None) -> Deci
 def _asks(request: ServerRequest) -> bool:
     assert isinstance(request.params, CallToolParams)
     return not isinstance(request.params.task, msgspec.UnsetType)
+
+
+def read_ttl(request: ServerRequest) -> float | None:
+    """How long the client wants the task to be kept, in seconds; raises ProtocolError for no such time.
+
+    The extension has no such wish, so there it is ignored (SEP-2663).
+    """
+    assert isinstance(request.params, CallToolParams)
+    if request.era.tasks != "legacy" or isinstance(request.params.task, msgspec.UnsetType):
+        return None
+    try:
+        ttl = msgspec.json.decode(request.params.task, type=TaskParams).ttl
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ProtocolError(INVALID_PARAMS, f"task: {error}") from None
+    if ttl is not None and not 0 < ttl <= MAX_TTL:
+        raise ProtocolError(INVALID_PARAMS, "task.ttl must be a positive number of milliseconds")
+    return None if ttl is None else ttl / MILLISECONDS
 
 
 def declares_tasks(request: ServerRequest) -> bool:
@@ -164,10 +185,11 @@ class TaskRun:
             if self.live.outcome is None:
                 try:
                     await self.supervisor.commit(self.live)
-                except TaskOverload as error:
-                    self._refuse(str(error))
+                except TaskOverload:
+                    self._refuse()
                     await self.live.handler_done.wait()
-        except trio.Cancelled:
+        except BaseException:
+            self._refuse()
             self.live.scope.cancel()
             raise
         if self.live.committed.is_set():
@@ -189,7 +211,7 @@ class TaskRun:
         await self.live.committed_or_refused.wait()
         return self.live.committed.is_set()
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self) -> None:
         self._refused = True
         self.live.committed_or_refused.set()
 
@@ -211,7 +233,7 @@ class TaskRun:
     def relaying(self, send: Callable[[Connection], None]) -> Iterator[None]:
         """While the block lasts, `send` puts a question to each connection that may answer."""
         self._send = send
-        for connection in self._relays:
+        for connection in dict.fromkeys(self._relays):
             send(connection)
         try:
             yield
@@ -221,11 +243,9 @@ class TaskRun:
     @contextmanager
     def reachable_through(self, connection: Connection) -> Iterator[None]:
         """While the block lasts, questions go to `connection` too (tasks/result, 2025-11-25)."""
-        if connection in self._relays:
-            yield
-            return
-        self._relays.append(connection)
-        if self._send is not None:
+        is_new = connection not in self._relays
+        self._relays.append(connection)  # once for each that waits there
+        if is_new and self._send is not None:
             self._send(connection)
         try:
             yield
@@ -245,13 +265,13 @@ class TaskRun:
         try:
             return _as_outcome(describe_failure(self.live.record.tool, failure, show_errors=self.show_errors))
         except ProtocolError as error:
-            data = msgspec.UNSET if error.data is None else encode_value(error.data)
-            return Outcome("protocol_error", error=ErrorObject(error.code, error.message, data))
+            return Outcome("protocol_error", error=make_error(error))
 
 
 def _as_outcome(result: CallToolResult) -> Outcome:
     try:
         raw = encode_value(result)
+        msgspec.json.decode(raw, type=CallToolResult)  # Structs do not check what they are made of
     except UNENCODABLE as error:
         raise ReturnError(f"the result cannot be sent as JSON: {error}") from None
     return Outcome("tool_error" if result.is_error else "result", raw)

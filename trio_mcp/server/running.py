@@ -6,16 +6,16 @@ Owns what outlives a single connection. Made by `open_server`.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
+from trio_mcp.runtime.newest import NewestChannel
 from trio_mcp.runtime.session import ServerSession
 from trio_mcp.runtime.transport import FrameTransport
 from trio_mcp.server.application import ServerApplication
-from trio_mcp.tasks.live import LiveTask
 from trio_mcp.tasks.memory import MemoryTaskStore
 from trio_mcp.tasks.record import Owner, TaskRecord
 from trio_mcp.tasks.supervisor import Supervisor, open_supervisor
@@ -72,19 +72,18 @@ class RunningServer:
         A reader that is slow skips records but never the newest. Checkpoints. Raises TaskNotFound.
         """
         record = await self._supervisor.fetch(task_id, None)
-        send, receive = trio.open_memory_channel[TaskRecord](1)
-        watcher = _Watcher(send, receive)
+        watcher = _Watcher()
         watcher.follow(record, is_report=False)
         live = self._supervisor.find(task_id)
         if live is not None and not record.is_final:
             live.add_follower(watcher)
         try:
-            async with receive:
+            async with watcher.channel.receive as receive:
                 yield receive
         finally:
-            if isinstance(live, LiveTask):
+            if live is not None:
                 live.remove_follower(watcher)
-            send.close()
+            watcher.channel.close()
 
 
 @attrs.frozen
@@ -100,20 +99,15 @@ class AuthenticatedServer:
 
 
 class _Watcher:
-    """Keeps the newest record in a channel of one place."""
+    """Keeps the newest record for one reader."""
 
-    def __init__(
-        self, send: trio.MemorySendChannel[TaskRecord], receive: trio.MemoryReceiveChannel[TaskRecord]
-    ) -> None:
-        self._send = send
-        self._receive = receive
+    def __init__(self) -> None:
+        self.channel = NewestChannel[TaskRecord]()
 
     def follow(self, record: TaskRecord, *, is_report: bool) -> None:
-        with suppress(trio.WouldBlock):
-            self._receive.receive_nowait()  # the reader has not come for it, and this one is newer
-        self._send.send_nowait(record)
+        self.channel.offer(record)
         if record.is_final:
-            self._send.close()
+            self.channel.close()
 
 
 @asynccontextmanager

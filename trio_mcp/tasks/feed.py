@@ -6,13 +6,17 @@ dropped; of the reports the oldest give way to the newest.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 
 from trio_mcp.runtime.outbox import Outbox
 from trio_mcp.runtime.outlet import Source
 from trio_mcp.tasks.record import TaskRecord
+from trio_mcp.wire.codec import UNENCODABLE
 from trio_mcp.wire.frames import OutFrame
+
+logger = logging.getLogger("trio_mcp")
 
 
 class TaskFeed(Source):
@@ -68,14 +72,19 @@ class TaskFeed(Source):
     def drain(self, room: int) -> tuple[list[OutFrame], int, bool]:
         """Take up to `room` changes: their frames, how many, whether all is taken."""
         frames: list[OutFrame] = []
-        while self._pending and len(frames) < room:
+        used = 0
+        while self._pending and used < room:
             record, is_report = self._pending.popleft()
+            used += 1
             self._reports -= is_report
-            frames.append(self._render(record))
+            try:
+                frames.append(self._render(record))
+            except UNENCODABLE as error:  # it must not end the writer, nor anybody else's messages
+                logger.error("a change of task %s cannot be sent", record.id, exc_info=error)
         if self._pending:
-            return frames, len(frames), False
+            return frames, used, False
         self._queued = False
-        return frames, len(frames), True
+        return frames, used, True
 
     def _drop_oldest(self) -> None:
         for index, (_, is_report) in enumerate(self._pending):

@@ -54,12 +54,17 @@ def status_message(record: TaskRecord) -> str | None:
     if record.status_message is not None or record.progress is None:
         return record.status_message
     progress = record.progress
-    count = "" if progress.current is None else f"{progress.current:g}"
+    count = "" if progress.current is None else _number(progress.current)
     if count and progress.total is not None:
-        count += f"/{progress.total:g}"
+        count += f"/{_number(progress.total)}"
     if progress.message is None:
         return count or None
     return f"{progress.message} ({count})" if count else progress.message
+
+
+def _number(value: float) -> str:
+    """As a person writes it: an integer whole, a float to as many digits as it is good for."""
+    return str(value) if isinstance(value, int) else f"{value:.15g}"
 
 
 def _status(record: TaskRecord, ends: Any) -> WireStatus:

@@ -5,18 +5,19 @@ Owns defaults and their reasons, and what a single tool may say of itself.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 import attrs
 
-from trio_mcp.runtime.settings import check_positive
+from trio_mcp.runtime.settings import check_count, check_positive
 
 _optional_positive = attrs.validators.optional(check_positive)
 
 
 def _not_negative(instance: Any, attribute: attrs.Attribute[Any], value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
         raise ValueError(f"{attribute.name} must not be negative, not {value!r}")
 
 
@@ -59,11 +60,11 @@ class TaskSettings:
     length of a page of the list.
     """
 
-    max_running: int = attrs.field(default=100, validator=check_positive)
+    max_running: int = attrs.field(default=100, validator=check_count)
     max_queued: int = attrs.field(default=1000, validator=_not_negative)
     ttl: float = attrs.field(default=3600.0, validator=check_positive)
     max_ttl: float = attrs.field(default=86_400.0, validator=check_positive)
     poll_interval: float = attrs.field(default=1.0, validator=check_positive)
     shutdown_grace: float = attrs.field(default=1.0, validator=_not_negative)
-    feed_buffer: int = attrs.field(default=256, validator=check_positive)
-    page_size: int = attrs.field(default=50, validator=check_positive)
+    feed_buffer: int = attrs.field(default=256, validator=check_count)
+    page_size: int = attrs.field(default=50, validator=check_count)

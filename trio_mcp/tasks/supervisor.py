@@ -51,6 +51,7 @@ class Supervisor:
         self.settings = settings
         self.clock = TaskClock()
         self._live: dict[str, LiveTask] = {}
+        self._started: set[LiveTask] = set()
         self._places = trio.CapacityLimiter(settings.max_running)
         self._taken = 0  # running and queued: what max_running + max_queued caps
         self._expiries: list[tuple[datetime, str]] = []
@@ -84,6 +85,7 @@ class Supervisor:
 
         `describe` makes the outcome of what `work` raises.
         """
+        self._started.add(live)
         self._nursery.start_soon(self._run, live, work, describe, name=f"task {live.id}")
 
     def release(self) -> None:
@@ -159,8 +161,11 @@ class Supervisor:
 
     async def update(self, live: LiveTask) -> None:
         """Store a change of status, then tell who follows; checkpoints."""
+        if live.is_ending:
+            await trio.lowlevel.checkpoint()
+            return  # the end is told by whoever ends it
         if live.committed.is_set():
-            await self._store.put(live.record)
+            await self._put(live.record)
         else:
             await trio.lowlevel.checkpoint()
         live.tell()
@@ -176,8 +181,9 @@ class Supervisor:
         except BaseException as error:  # noqa: ASYNC103  # raised again below
             passing, failure = split_failure(error)
             if failure is not None:
-                outcome = describe(failure)
+                outcome = _described(describe, failure)
         self._taken -= 1
+        self._started.discard(live)
         live.outcome = outcome
         live.handler_done.set()
         live.decided.set()
@@ -196,21 +202,31 @@ class Supervisor:
         try:
             # Shielded so that no task stays "working" when the server is cancelled.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
-                try:
-                    await self._store.put(record)
-                except TaskOverload as error:
-                    logger.error("task %s: its result could not be kept: %s", live.id, error)
-                    refusal = Outcome("protocol_error", error=ErrorObject(INTERNAL_ERROR, str(error)))
-                    now = self.clock.now()
+                refusal = await self._put(record)
+                if refusal is not None:
+                    error = ErrorObject(INTERNAL_ERROR, f"the result could not be kept: {refusal}")
                     record = live.record.moved(
-                        TaskStatus.FAILED, now, outcome=refusal, inputs={}, progress=None
+                        TaskStatus.FAILED,
+                        self.clock.now(),
+                        outcome=Outcome("protocol_error", error=error),
+                        inputs={},
+                        progress=None,
                     )
-                    await self._store.put(record)
+                    await self._put(record)
         finally:
             live.settle(record)
             self._live.pop(live.id, None)
             live.tell()
             live.ended.set()
+
+    async def _put(self, record: TaskRecord) -> str | None:
+        """Put a record; what the store says against it is logged and returned. Checkpoints."""
+        try:
+            await self._store.put(record)
+        except Exception as error:  # a store that fails ends no server
+            logger.error("task %s could not be stored", record.id, exc_info=error)
+            return str(error)
+        return None
 
     async def _sweep(self) -> None:
         """Forget what expires, when it does."""
@@ -224,7 +240,10 @@ class Supervisor:
                     await self._expiry_added.park()
                 continue
             _, task_id = heapq.heappop(self._expiries)
-            await self._store.delete_expired(self.clock.now())
+            try:
+                await self._store.delete_expired(self.clock.now())
+            except Exception:  # a store that fails ends no server
+                logger.exception("the task store could not forget what has expired")
             live = self._live.pop(task_id, None)
             if live is not None:
                 live.scope.cancel()
@@ -238,7 +257,7 @@ class Supervisor:
                 record = live.record
                 if record.version > live.stored_version and not live.is_ending:
                     live.stored_version = record.version
-                    await self._store.put(record)
+                    await self._put(record)
 
     async def _finish(self) -> None:
         """Give running tasks `shutdown_grace` seconds; whoever still runs then is cancelled."""
@@ -246,8 +265,16 @@ class Supervisor:
             await trio.lowlevel.checkpoint()
             for live in list(self._live.values()):
                 await live.ended.wait()
-        for live in list(self._live.values()):
+        for live in list(self._started):
             live.scope.cancel()
+
+
+def _described(describe: Describe, failure: BaseException) -> Outcome:
+    try:
+        return describe(failure)
+    except Exception:  # an exception that cannot even be described ends no server
+        logger.exception("the failure of a task cannot be described")
+        return Outcome("protocol_error", error=ErrorObject(INTERNAL_ERROR, "the task failed"))
 
 
 @asynccontextmanager

@@ -14,7 +14,13 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from trio_mcp.wire.errors import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR
+from trio_mcp.wire.errors import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    ProtocolError,
+)
 from trio_mcp.wire.frames import (
     Batch,
     ErrorObject,
@@ -83,6 +89,21 @@ _params_decoder = msgspec.json.Decoder(_ProgressParams)
 def encode_value(value: Any) -> Raw:
     """Encode one JSON payload; raises what msgspec raises for what JSON cannot hold."""
     return Raw(_encoder.encode(value))
+
+
+def make_error(error: ProtocolError) -> ErrorObject:
+    """The error object of `error`, whatever its author put into it; never raises."""
+    code, message = error.code, error.message
+    if type(code) is not int:
+        return ErrorObject(INTERNAL_ERROR, f"an error with the code {code!r}, which is no integer")
+    text = message if isinstance(message, str) else repr(message)
+    text = text.encode(errors="backslashreplace").decode()
+    if error.data is None:
+        return ErrorObject(code, text)
+    try:
+        return ErrorObject(code, text, encode_value(error.data))
+    except UNENCODABLE as problem:
+        return ErrorObject(INTERNAL_ERROR, f"an error whose data is not JSON: {problem}")
 
 
 def encode_lines(frames: Iterable[OutFrame]) -> bytes:
@@ -165,8 +186,6 @@ def _read_batch(data: bytes) -> InFrame:
         frame = decode_message(bytes(member))
         if isinstance(frame, Batch):
             frame = Malformed(INVALID_REQUEST, "a batch must not hold a batch")
-        elif isinstance(frame, Progress):
-            frame = Malformed(INVALID_REQUEST, "progress does not travel in batches")
         frames.append(frame)
     return Batch(frames)
 

@@ -79,7 +79,7 @@ class Progress(Struct, frozen=True):
 class Batch(Struct, frozen=True):
     """A JSON-RPC batch, which only 2025-03-26 knows; never empty."""
 
-    frames: list[Request | Notification | Response | ErrorResponse | Malformed]
+    frames: list[Request | Notification | Response | ErrorResponse | Progress | Malformed]
 
 
 class Malformed(Struct, frozen=True):

@@ -77,7 +77,7 @@ class TaskParams(Struct, rename="camel", omit_defaults=True):
 class CallToolParams(Params, kw_only=True):
     name: str
     arguments: Raw | UnsetType = UNSET
-    task: TaskParams | UnsetType = UNSET
+    task: Raw | UnsetType = UNSET
     input_responses: dict[str, Any] | UnsetType = UNSET
     request_state: str | UnsetType = UNSET
 
