@@ -35,7 +35,7 @@ FIRST_POLL: Final = 0.05
 LEAST_POLL, MOST_POLL, USUAL_POLL = 0.05, 60.0, 1.0
 """Bounds in seconds for what a server asks for, and what is taken where it asks for nothing sensible."""
 
-ACKNOWLEDGE_SECONDS: Final = 5.0
+ACKNOWLEDGE_SECONDS: Final = 1.0
 """A server that has not acknowledged a subscription by then is polled, until it does."""
 
 SAFETY_FACTOR: Final = 10

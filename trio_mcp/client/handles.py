@@ -319,13 +319,16 @@ async def start_call(
             for key, asked in (question.input_requests or {}).items()
         }
         params.request_state = UNSET if question.request_state is None else question.request_state
+        left = longest - (trio.current_time() - started)
+        if left <= 0:
+            raise CallTimeout(f"tools/call took longer than {longest:g} seconds")
         seen = floor if call.newest is None else call.newest[0]
         return await start_call(
             client,
             params,
             handler,
             idle,
-            max(longest - (trio.current_time() - started), 1e-9),
+            left,
             as_task=as_task,
             ttl=ttl,
             floor=seen,

@@ -198,6 +198,7 @@ class Supervisor:
             await live.ended.wait()
             return
         live.is_ending = True
+        is_stored = False
         record = live.record.moved(_ENDS[outcome.kind], self.clock.now(), outcome=outcome, inputs={})
         try:
             # Shielded so that no task stays "working" when the server is cancelled.
@@ -212,10 +213,12 @@ class Supervisor:
                         inputs={},
                         progress=None,
                     )
-                    await self._put(record)
+                    refusal = await self._put(record)
+                is_stored = refusal is None
         finally:
             live.settle(record)
-            self._live.pop(live.id, None)
+            if is_stored:  # otherwise the live record is the only one that knows of the end
+                self._live.pop(live.id, None)
             live.tell()
             live.ended.set()
 
