@@ -28,9 +28,13 @@ BIN := $(VENV)/bin
 SOURCES := $(wildcard trio_mcp tests benchmarks examples)
 
 # Other MCP implementations live in environments of their own, so that nothing they need can hide
-# something trio_mcp lacks. A further peer is a requirements file and a word here.
+# something trio_mcp lacks. A further peer is a requirements file and a word here; one for Node.js
+# is a directory with a package.json. Where there is no Node.js, it is left out with a message.
 PEERS := mcp2
-PEERS_READY := $(PEERS:%=.envs/%/.ready)
+NODE_PEERS := ts1
+BENCH_PEERS := mcp2 fastmcp4
+PEERS_READY := $(PEERS:%=.envs/%/.ready) $(NODE_PEERS:%=.envs/%/.node-ready)
+BENCH_PEERS_READY := $(BENCH_PEERS:%=.envs/%/.ready)
 
 # flake8-async leaves ASYNC9 off unless told what else to leave off. We want three of it: no async
 # generator reaches a caller (900), and something can cancel every scope and every endless loop (912,
@@ -45,7 +49,7 @@ help:
 	@echo "make test       the tests, with the peers that they talk to"
 	@echo "make lint       ruff and flake8-async"
 	@echo "make types      mypy, strict"
-	@echo "make bench      a burst of notifications beside the official SDK"
+	@echo "make bench      notifications beside the official SDK, tasks beside FastMCP"
 	@echo "make check      all that CI runs"
 	@echo "make check-all  the same on Python $(VERSIONS), and the full benchmark"
 
@@ -53,7 +57,7 @@ demo: $(VENV)/.demo
 	$(BIN)/trio-mcp demo
 
 test: $(VENV)/.dev $(PEERS_READY)
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(SOURCES)
@@ -64,14 +68,17 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
-smoke: $(VENV)/.dev $(PEERS_READY)
+smoke: $(VENV)/.dev $(BENCH_PEERS_READY)
 	$(BIN)/python benchmarks/notifications.py --quick
+	$(BIN)/python benchmarks/tasks.py --quick
 
-bench: $(VENV)/.dev $(PEERS_READY)
+bench: $(VENV)/.dev $(BENCH_PEERS_READY)
 	$(BIN)/python benchmarks/notifications.py
+	$(BIN)/python benchmarks/tasks.py
 
-bench-full: $(VENV)/.dev $(PEERS_READY)
+bench-full: $(VENV)/.dev $(BENCH_PEERS_READY)
 	$(BIN)/python benchmarks/notifications.py --rounds 15
+	$(BIN)/python benchmarks/tasks.py --rounds 15
 
 check: lint types test smoke
 
@@ -81,7 +88,7 @@ check-all: $(VERSIONS:%=check-%)
 check-3.%:
 	$(MAKE) check PYTHON="$(PYTHON3$*)" VENV=.venv-3.$*
 
-peers: $(PEERS_READY)
+peers: $(PEERS_READY) $(BENCH_PEERS_READY)
 
 clean:
 	rm -rf $(VENV) $(VERSIONS:%=.venv-%) .envs
@@ -106,3 +113,11 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/pyvenv.cfg
 	$(make-environment)
 	$(@D)/bin/pip install -q -r $<
 	@touch $@
+
+.envs/%/.node-ready: tests/peers/%/package.json tests/peers/%/package-lock.json
+	@if ! command -v node >/dev/null; then \
+	    echo "Node.js was not found: the tests with $* will be skipped" >&2; \
+	else \
+	    mkdir -p $(@D) && cp $^ $(@D) && npm ci --prefix $(@D) --no-audit --no-fund --loglevel error \
+	        && touch $@; \
+	fi

@@ -12,24 +12,31 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from contest import (
+    ENVIRONMENT,
+    OURS,
+    Cell,
+    Sampler,
+    Worker,
+    print_facts,
+    print_table,
+    read_line,
+    report_faults,
+    start,
+    stop,
+    take_rounds,
+)
+
 HERE = Path(__file__).parent
 PEER_PYTHON = os.environ.get("TRIO_MCP_PEER_MCP2") or HERE.parent / ".envs" / "mcp2" / "bin" / "python"
-ANSWER_DEADLINE = 120
-OURS = "trio_mcp"
-
-# An installed package runs from compiled files, and so does what is measured.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 INITIALIZE = {
     "jsonrpc": "2.0",
@@ -46,71 +53,6 @@ NOTES = """
 Median (min-max); `faster` is the ratio of the medians, `pair by pair` the ratio in each round. 0.5x
 beside trio means twice the time of importing trio. A burst's target is beside the faster backend.
 The SDK runs each progress callback in a task; its time runs until the last of them has ended."""
-
-Sampler = Callable[[], float]
-
-
-class Worker:
-    """A client that stays connected, in a process of its own, and measures what it is asked to."""
-
-    def __init__(self, name: str, command: Sequence[str | Path]) -> None:
-        self.name = name
-        self.faults: list[str] = []
-        self.late = 0
-        self._process = start(command)
-        self.hello: dict[str, Any] = {}
-
-    def wait_ready(self) -> None:
-        self.hello = self._read()
-
-    def measure(self, what: str, n: int) -> float:
-        """Seconds that it took; a miscount is kept in `faults`, for the exit status."""
-        assert self._process.stdin
-        self._process.stdin.write(f"{what} {n}\n")
-        self._process.stdin.flush()
-        sample = self._read()
-        self.late += sample["late"]
-        if sample["count"] != n:
-            self.faults.append(f"{self.name}: {what} {n} delivered {sample['count']}")
-        elif not sample["correct"]:
-            self.faults.append(f"{self.name}: {what} {n} arrived out of order or not whole")
-        return float(sample["seconds"])
-
-    def close(self) -> None:
-        stop(self._process)
-
-    def _read(self) -> Any:
-        line = read_line(self._process)
-        if not line:
-            raise SystemExit(f"{self.name} gave no answer")
-        return json.loads(line)
-
-
-def start(command: Sequence[str | Path]) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
-    )
-
-
-def read_line(process: "subprocess.Popen[str]") -> str:
-    assert process.stdout
-    # Killing it ends the read, which has no time limit of its own.
-    watchdog = threading.Timer(ANSWER_DEADLINE, process.kill)
-    watchdog.start()
-    try:
-        return process.stdout.readline()
-    finally:
-        watchdog.cancel()
-
-
-def stop(process: "subprocess.Popen[str]") -> None:
-    with process:
-        assert process.stdin
-        process.stdin.close()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
 
 
 def first_answer(command: Sequence[str | Path]) -> float:
@@ -140,61 +82,6 @@ def import_inside(python: str | Path, module: str) -> float:
     code = f"import time; begin = time.perf_counter(); import {module}; print(time.perf_counter() - begin)"
     done = subprocess.run([python, "-c", code], check=True, env=ENVIRONMENT, capture_output=True, text=True)
     return float(done.stdout)
-
-
-@dataclass
-class Cell:
-    """One thing that is measured, by us and by each rival."""
-
-    name: str
-    samplers: dict[str, Sampler]
-    targets: dict[str, float]
-    """By rival: how many times faster than it we mean to be, at least; below 1, how much slower at most."""
-    count: int = 0
-    """Units of work in one sample; 0 where the time itself is what matters."""
-    best_rival_only: bool = False
-    """The rivals are one implementation's backends, and the target is against the fastest."""
-    samples: dict[str, list[float]] = field(default_factory=dict)
-
-    def take(self, keep: bool) -> None:
-        for contestant, sample in self.samplers.items():
-            seconds = sample()
-            if keep:
-                self.samples.setdefault(contestant, []).append(seconds)
-
-    @property
-    def rivals(self) -> list[str]:
-        return [contestant for contestant in self.samplers if contestant != OURS]
-
-    def rows(self) -> list[list[str]]:
-        ours = self.samples[OURS]
-        fastest = min(self.rivals, key=lambda rival: statistics.median(self.samples[rival]))
-        rows = []
-        for rival in self.rivals:
-            theirs = self.samples[rival]
-            ratio = statistics.median(theirs) / statistics.median(ours)
-            pairs = [their / our for their, our in zip(theirs, ours, strict=True)]
-            target = None if self.best_rival_only and rival != fastest else self.targets.get(rival)
-            rows.append(
-                [
-                    self.name,
-                    self._spread(ours),
-                    rival,
-                    self._spread(theirs),
-                    f"{ratio:.2f}x",
-                    f"{statistics.median(pairs):.2f}x ({min(pairs):.2f}-{max(pairs):.2f})",
-                    "" if target is None else f"{target:g}x",
-                    "" if target is None else ("met" if ratio >= target else "MISSED"),
-                ]
-            )
-        return rows
-
-    def _spread(self, samples: list[float]) -> str:
-        if self.count:
-            middle, *ends = (self.count / f(samples) for f in (statistics.median, max, min))
-            return f"{middle:,.0f}/s ({ends[0]:,.0f}-{ends[1]:,.0f})"
-        middle, *ends = (1000 * f(samples) for f in (statistics.median, min, max))
-        return f"{middle:.1f} ms ({ends[0]:.1f}-{ends[1]:.1f})"
 
 
 def cells(workers: dict[str, Worker], options: argparse.Namespace) -> list[Cell]:
@@ -252,13 +139,6 @@ def describe(workers: dict[str, Worker], options: argparse.Namespace) -> dict[st
     }
 
 
-def print_table(rows: list[list[str]]) -> None:
-    head = ["cell", "trio_mcp", "beside", "", "faster", "pair by pair", "target", ""]
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    for row in [head, *rows]:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-
-
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -289,16 +169,12 @@ def main() -> int:
             worker.wait_ready()
         facts = describe(workers, options)
         table = [cell for cell in cells(workers, options) if options.only in cell.name]
-        for round_ in range(-options.warm_ups, options.rounds):
-            if sys.stderr.isatty():
-                print(f"\rround {round_ + 1} of {options.rounds} ", end="", file=sys.stderr, flush=True)
-            for cell in table:
-                cell.take(keep=round_ >= 0)
+        take_rounds(table, options.warm_ups, options.rounds)
     finally:
         for worker in workers.values():
             worker.close()
 
-    print("\n".join(f"{name}: {json.dumps(value).strip(chr(34))}" for name, value in facts.items()), "\n")
+    print_facts(facts)
     print_table([row for cell in table for row in cell.rows()])
     print(NOTES)
     for worker in workers.values():
@@ -308,10 +184,7 @@ def main() -> int:
         samples = {cell.name: cell.samples for cell in table}
         options.json.write_text(json.dumps({**facts, "samples": samples}, indent=2) + "\n")
 
-    faults = [fault for worker in workers.values() for fault in worker.faults]
-    for fault in faults:
-        print(fault, file=sys.stderr)
-    return 1 if faults else 0
+    return report_faults(workers.values())
 
 
 if __name__ == "__main__":

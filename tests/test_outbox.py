@@ -263,3 +263,30 @@ async def test_who_waits_is_released_when_the_call_ends(nursery):
     nursery.start_soon(outlet.wait_space)
     await trio.testing.wait_all_tasks_blocked()
     outlet.withdraw()
+
+
+async def test_what_belongs_behind_a_call_stays_behind_it(nursery):
+    """A call that fills more than one write keeps its place once it has ended."""
+    outbox, transport = Outbox(10), Recorder(gate=trio.Event())
+    nursery.start_soon(outbox.write, transport)
+    for count in range(8):
+        outlet = make_outlet(outbox, Conflate(buffer=3000))
+        for i in range(300 * count):
+            outlet.push((i, None, None))
+        outlet.finish(None)
+        outbox.put(Notification(f"behind {count}"))
+    transport.gate.set()
+    outbox.close()
+    await trio.testing.wait_all_tasks_blocked()
+    names = [
+        len(frame.updates) if isinstance(frame, Progress) else frame.method
+        for write in transport.writes
+        for frame in write
+    ]
+    left = 0
+    for name in names:
+        if isinstance(name, int):
+            left += name
+        else:
+            assert left == 300 * int(name.removeprefix("behind "))
+            left = 0

@@ -91,6 +91,10 @@ class Terminal:
     process: subprocess.Popen[bytes]
     screen: int
 
+    def type(self, text: str) -> None:
+        """Type on its keyboard."""
+        os.write(self.screen, text.encode())
+
     def finish(self) -> tuple[str, str, int]:
         """What is still written to the terminal, all of stdout, and the exit status."""
         assert self.process.stdout is not None
@@ -105,12 +109,13 @@ class Terminal:
             self.process.wait()
 
 
-def start_in_terminal(*arguments: str | Path, columns: int) -> Terminal:
+def start_in_terminal(*arguments: str | Path, columns: int, keyboard: bool = False) -> Terminal:
+    """Start with a terminal for stderr and, with `keyboard`, for stdin, too."""
     screen, inside = pty.openpty()
     fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     process = subprocess.Popen(
         command(*arguments),
-        stdin=subprocess.DEVNULL,
+        stdin=inside if keyboard else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=inside,
         env=environment(columns),

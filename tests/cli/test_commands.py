@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,9 @@ def test_a_tool_that_fails(server_file: Path) -> None:
         (["call", "FILE", "add", "a=1", "--protocol", "1999-01-01"], "1999-01-01"),
         (["call", "FILE", "leave"], "the server closed the connection"),
         (["call", "FILE"], "TOOL"),
+        (["call", "FILE", "add", "a=1", "--ttl", "5"], "it needs --task"),
+        (["call", "FILE", "add", "a=1", "--task", "--protocol", "2025-11-25"], "cannot run as a task"),
+        (["call", "FILE", "add", "a=1", "--task", "--protocol", "2025-06-18"], "has no background tasks"),
         (["list", "none.py"], "there is no file 'none.py'"),
         (["list", "FILE:other"], "the server closed the connection"),
         (["list", "--"], "after -- there must be a command"),
@@ -142,7 +146,7 @@ def test_a_file_that_cannot_be_imported_is_status_1(tmp_path: Path) -> None:
 def test_version_and_help() -> None:
     assert run("--version").stdout == f"{trio_mcp.__version__}\n"
     assert run().stdout == run("--help").stdout
-    for name in ("run", "list", "call", "demo"):
+    for name in ("run", "list", "call", "tasks", "demo"):
         assert name in run("--help").stdout
     assert "KEY=VALUE" in run("call", "--help").stdout
 
@@ -188,6 +192,15 @@ def test_demo_counts_hashes_and_shows_progress(tmp_path: Path) -> None:
     assert "4 updates" in done.stdout
     assert done.stderr.splitlines()[0] == "0 counting files"
     assert done.stderr.splitlines()[-1] == "100% 2/2 b/c.py"
+
+
+def test_demo_can_follow_a_background_task(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"1\n2\n")
+    done = run("demo", tmp_path, "--task")
+    assert done.returncode == 0, done.stderr
+    assert hashlib.sha256(b"1\n2\n").hexdigest() in done.stdout
+    assert re.fullmatch(r"task +[\w-]+, completed, [1-9]\d* snapshots", done.stdout.splitlines()[-1])
+    assert done.stderr.splitlines()[-1] == "100% 1/1 a.txt"
 
 
 @pytest.mark.parametrize("columns", [80, 120])

@@ -1052,3 +1052,17 @@ async def test_a_durable_store_follows_behind(autojump_clock):
     assert times == [5, 10, 15]
     assert [status for _, status, _ in store.puts][-1] == "completed"
     assert store.puts[-1][2].current == 99
+
+
+async def test_a_cancellation_right_before_the_client_leaves(wire):
+    server = make_server()
+    reached, _, ends = await gate(server)
+    async with open_server(server) as running:
+        async with wire.open_running(running) as client:
+            task = await client.call_tool("wait", task=True)
+            await reached.wait()
+            task.abandon()
+        with trio.fail_after(10):
+            assert (await running.await_task(task.id)).status == "cancelled"
+            while not ends:
+                await trio.testing.wait_all_tasks_blocked()

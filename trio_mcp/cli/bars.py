@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 from typing import Final, Protocol
 
 import trio
-from rich.console import Console, JustifyMethod
+from rich.console import Console, JustifyMethod, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
@@ -54,6 +54,12 @@ class Display(Protocol):
     def update(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Show an update, as a progress handler; cheap at any rate."""
 
+    def note(self, text: str) -> None:
+        """Show a line that stays, but is of little interest."""
+
+    def paused(self) -> AbstractContextManager[None]:
+        """While the block lasts, draw nothing: somebody is asked something."""
+
 
 def make_log_handler(console: Console | None) -> LogHandler:
     """A log handler that prints each message above the bar, or on stderr where there is no terminal."""
@@ -64,9 +70,19 @@ def make_log_handler(console: Console | None) -> LogHandler:
             level = Text(f"{message.level:<7} ", style=_LEVEL_STYLES.get(message.level, "cyan"))
             console.print(Text.assemble(level, text, style="dim"), soft_wrap=True)
         else:
-            _print_line(f"[{message.level}] {text}")
+            print_line(f"[{message.level}] {text}")
 
     return show
+
+
+def make_live(console: Console, draw: Callable[[], RenderableType]) -> Live:
+    """What `draw` returns, at the bottom of the terminal; drawn by a thread of rich's."""
+    return Live(
+        console=console,
+        get_renderable=draw,
+        refresh_per_second=REFRESHES_PER_SECOND,
+        redirect_stdout=False,
+    )
 
 
 @asynccontextmanager
@@ -88,7 +104,7 @@ async def open_display(title: str, console: Console | None) -> AsyncIterator[Dis
 
 
 class LiveBar:
-    """One line at the bottom of the terminal, drawn by a thread of rich's."""
+    """One line at the bottom of the terminal."""
 
     def __init__(self, title: str, console: Console) -> None:
         self.meter = Meter(time.monotonic())
@@ -96,12 +112,7 @@ class LiveBar:
         self._console = console
         self._spinner = Spinner("line" if console.options.ascii_only else "dots")
         self._ended = False
-        self._live = Live(
-            console=console,
-            get_renderable=self._draw,
-            refresh_per_second=REFRESHES_PER_SECOND,
-            redirect_stdout=False,
-        )
+        self._live = make_live(console, self._draw)
 
     def __enter__(self) -> LiveBar:
         self._live.start(refresh=True)
@@ -115,6 +126,22 @@ class LiveBar:
     def update(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Take an update, as a progress handler; the next drawing shows it."""
         self.meter.update(progress, total, message)
+
+    def note(self, text: str) -> None:
+        """Print a dim line above the bar."""
+        self._console.print(Text(printable(text), style="dim"), soft_wrap=True)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Take the bar away while the block lasts."""
+        self._live.transient = True
+        self._live.stop()
+        try:
+            yield
+        finally:
+            if not self._ended:  # a call may end while a question is open
+                self._live = make_live(self._console, self._draw)
+                self._live.start(refresh=True)
 
     def _draw(self) -> Table:
         now = time.monotonic()
@@ -177,6 +204,14 @@ class Lines:
         if self.meter.updates == 1:
             self.print_newest()
 
+    def note(self, text: str) -> None:
+        """Print a line."""
+        print_line(printable(text))
+
+    def paused(self) -> AbstractContextManager[None]:
+        """Change nothing: lines are in nobody's way."""
+        return nullcontext()
+
     async def print_regularly(self) -> None:
         """Print what is new every fifth of a second, until it is cancelled."""
         while True:
@@ -187,7 +222,25 @@ class Lines:
         """Print the newest update unless it has been printed."""
         if self.meter.newest is not None and self.meter.updates > self._printed:
             self._printed = self.meter.updates
-            _print_line(describe(self.meter.newest))
+            print_line(describe(self.meter.newest))
+
+
+class Silence:
+    """Shows nothing."""
+
+    def __init__(self) -> None:
+        self.meter = Meter(time.monotonic())
+
+    def update(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        """Take an update, as a progress handler."""
+        self.meter.update(progress, total, message)
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+    def paused(self) -> AbstractContextManager[None]:
+        """Change nothing."""
+        return nullcontext()
 
 
 def describe(reading: Reading) -> str:
@@ -202,6 +255,7 @@ def _log_text(message: LogMessage) -> str:
     return text if message.logger is None else f"{message.logger}: {text}"
 
 
-def _print_line(line: str) -> None:
+def print_line(line: str) -> None:
+    """Print a line to stderr."""
     with suppress(BrokenPipeError):  # that nobody reads stderr any more must not end the tool
         print(line, file=sys.stderr, flush=True)

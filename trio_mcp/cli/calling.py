@@ -5,20 +5,24 @@ Owns how a result is printed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
 
 import attrs
-from rich.console import Console
+import trio
 
 from trio_mcp.cli.arguments import read_arguments, suggest
-from trio_mcp.cli.bars import make_log_handler, open_display
+from trio_mcp.cli.bars import Display
+from trio_mcp.cli.connecting import open_connection
 from trio_mcp.cli.output import print_json, print_note, print_text
+from trio_mcp.cli.running import Interrupt
 from trio_mcp.cli.status import SUCCEEDED, TOOL_FAILED, CommandError
-from trio_mcp.cli.terminal import open_terminal, relay_stderr
-from trio_mcp.client.call import ProgressHandler
-from trio_mcp.client.client import Client, open_client
+from trio_mcp.client.client import Client
+from trio_mcp.client.handles import TaskHandle
 from trio_mcp.client.results import CallResult
+from trio_mcp.errors import MCPError
 from trio_mcp.wire.content import (
     AudioContent,
     ContentBlock,
@@ -27,6 +31,9 @@ from trio_mcp.wire.content import (
     TextContent,
 )
 from trio_mcp.wire.messages import LoggingLevel, Tool
+
+CANCEL_SECONDS: Final = 1.0
+"""How long a server may take to answer that it has cancelled a task."""
 
 
 @attrs.frozen(kw_only=True)
@@ -40,6 +47,9 @@ class CallOptions:
     protocol: str
     log_level: LoggingLevel
     quiet: bool
+    task: bool
+    ttl: float | None
+    interrupt: Interrupt
 
 
 async def call_tool(command: list[str], name: str, pairs: Sequence[str], options: CallOptions) -> int:
@@ -47,36 +57,17 @@ async def call_tool(command: list[str], name: str, pairs: Sequence[str], options
 
     Raises CommandError, and what `open_client` and `Client.call_tool` raise.
     """
-    with open_terminal() as console:
-        if options.quiet or console is None:
-            return await _connect_and_call(command, name, pairs, options, None, lambda: None)
-        async with relay_stderr(console) as give_back:
-            return await _connect_and_call(command, name, pairs, options, console, give_back)
-
-
-async def _connect_and_call(
-    command: list[str],
-    name: str,
-    pairs: Sequence[str],
-    options: CallOptions,
-    console: Console | None,
-    on_start: Callable[[], None],
-) -> int:
-    async with open_client(
-        command,
-        log_handler=None if options.quiet else make_log_handler(console),
-        log_level=options.log_level,
-        protocol=options.protocol,
-    ) as client:
-        on_start()
-        tool = await _find_tool(client, name)
+    if options.ttl is not None and not options.task:
+        raise CommandError("--ttl says how long a task is kept: it needs --task")
+    async with open_connection(
+        command, protocol=options.protocol, log_level=options.log_level, quiet=options.quiet
+    ) as connection:
+        tool = await _find_tool(connection.client, name)
         arguments = read_arguments(tool, pairs, options.json)
-        if options.quiet:
-            result = await _call(client, name, arguments, options, None)
-        else:
-            async with open_display(name, console) as display:
-                result = await _call(client, name, arguments, options, display.update)
-        return print_result(name, result, structured=options.structured)
+        async with connection.open_display(name) as display:
+            call = _call_as_task if options.task else _call
+            result = await call(connection.client, name, arguments, options, display)
+        return print_result(f"the tool {name!r}", result, structured=options.structured)
 
 
 async def _find_tool(client: Client, name: str) -> Tool:
@@ -87,33 +78,69 @@ async def _find_tool(client: Client, name: str) -> Tool:
 
 
 async def _call(
-    client: Client,
-    name: str,
-    arguments: Mapping[str, Any],
-    options: CallOptions,
-    progress_handler: ProgressHandler | None,
+    client: Client, name: str, arguments: Mapping[str, Any], options: CallOptions, display: Display
 ) -> CallResult:
     return await client.call_tool(
         name,
         arguments,
-        progress_handler=progress_handler,
+        progress_handler=None if options.quiet else display.update,
         idle_timeout=options.idle_timeout,
         max_timeout=options.max_timeout,
         raise_on_error=False,
     )
 
 
-def print_result(name: str, result: CallResult, *, structured: bool) -> int:
-    """Print a result to stdout, an error to stderr, and return the exit status.
+async def _call_as_task(
+    client: Client, name: str, arguments: Mapping[str, Any], options: CallOptions, display: Display
+) -> CallResult:
+    started = trio.current_time()
+    task = await client.call_tool(
+        name,
+        arguments,
+        progress_handler=None if options.quiet else display.update,
+        idle_timeout=options.idle_timeout,
+        max_timeout=options.max_timeout,
+        task=True,
+        ttl=options.ttl,
+    )
+    display.note(f"task {task.id}" if task.id else "The server answered at once, without a task.")
+    left = options.max_timeout
+    if left is not None:
+        left = max(left - (trio.current_time() - started), sys.float_info.min)
+    async with cancelling(task, options.interrupt):
+        return await task.result(idle_timeout=options.idle_timeout, max_timeout=left, raise_on_error=False)
+
+
+@asynccontextmanager
+async def cancelling(task: TaskHandle, interrupt: Interrupt) -> AsyncIterator[None]:
+    """Cancel the task where the block does not end well, also by Ctrl-C; checkpoints only then."""
+    ended = False
+    try:
+        # Confined, so that the server can answer before the connection is closed: what it reads just
+        # before its end, it may never come to.
+        with interrupt.confined():
+            yield
+            ended = True
+    finally:
+        if not ended:
+            # Shielded for the same reason; the deadline is for a server that does not answer.
+            with trio.move_on_after(CANCEL_SECONDS, shield=True), suppress(MCPError):
+                await task.cancel()
+    if not ended:
+        await interrupt.pass_on()
+
+
+def print_result(what: str, result: CallResult, *, structured: bool) -> int:
+    """Print the result of `what` to stdout, an error to stderr, and return the exit status.
 
     Raises CommandError where structured content is wanted and there is none.
     """
     if result.is_error:
-        print_note(result.text or f"the tool {name!r} failed")
+        print_note(result.text or f"{what} failed")
         return TOOL_FAILED
     if structured:
         if result.structured_content is None:
-            raise CommandError(f"the tool {name!r} returned no structured content")
+            raise CommandError(f"{what} returned no structured content")
         print_json(result.structured_content)
     elif result.structured_content is not None and not result.text:
         print_json(result.structured_content)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Final
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -17,46 +17,35 @@ from trio_mcp.cli.calling import CallOptions, call_tool
 from trio_mcp.cli.demo import run_demo
 from trio_mcp.cli.listing import list_tools
 from trio_mcp.cli.loader import load_server, read_place
+from trio_mcp.cli.options import (
+    IdleTimeoutOption,
+    MaxTimeoutOption,
+    ProtocolOption,
+    QuietSwitch,
+    StructuredSwitch,
+    Switch,
+    TargetArgument,
+    check_seconds,
+)
 from trio_mcp.cli.output import prepare_streams, print_error, print_note
-from trio_mcp.cli.running import run_work
+from trio_mcp.cli.running import Interrupt, run_work
 from trio_mcp.cli.status import FAILED, SUCCEEDED, CommandError
 from trio_mcp.cli.targets import move_command, read_target
-from trio_mcp.client.negotiation import find_era
+from trio_mcp.cli.task_commands import tasks
 from trio_mcp.version import __version__
 from trio_mcp.wire.messages import LoggingLevel
 
-CONNECTING: Final = frozenset({"list", "call"})
+CONNECTING: Final = frozenset(
+    {("list",), ("call",), *(("tasks", name) for name in ("list", "watch", "result", "cancel"))}
+)
 """The commands that have a TARGET."""
-
-
-def _check_seconds(type_: Any, value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise ValueError("It must be a number of seconds larger than 0.")
-
-
-def _check_protocol(type_: Any, value: str) -> None:
-    find_era(value)
-
-
-TargetArgument: TypeAlias = Annotated[
-    str,
-    Parameter(
-        help='The server: a file (server.py, or server.py:NAME; see "trio-mcp run"), or a command line '
-        'with a space in it ("npx some-server"). A command can also stand at the end, after --, in place of '
-        "TARGET."
-    ),
-]
-ProtocolOption: TypeAlias = Annotated[
-    str,
-    Parameter(help='Protocol revision to speak, such as "2025-06-18".', validator=_check_protocol),
-]
-Switch: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
 
 app = App(
     name="trio-mcp",
     version=__version__,
     help="Serve Model Context Protocol tools, list them, and call them with live progress.",
 )
+app.command(tasks)
 
 
 @app.command(usage="Usage: trio-mcp run FILE[:NAME]")
@@ -110,25 +99,24 @@ def call(
         ),
     ],
     json: Annotated[str | None, Parameter(help="Arguments as a JSON object.")] = None,
-    structured: Annotated[
-        Switch, Parameter(help="Print the structured content as JSON, also where there is text.")
-    ] = False,
-    idle_timeout: Annotated[
-        float | None, Parameter(help="Longest time without progress, in seconds.", validator=_check_seconds)
-    ] = None,
-    max_timeout: Annotated[
-        float | None,
-        Parameter(
-            help="Longest time in all, in seconds [default: ten times the idle timeout].",
-            validator=_check_seconds,
-        ),
-    ] = None,
+    structured: StructuredSwitch = False,
+    idle_timeout: IdleTimeoutOption = None,
+    max_timeout: MaxTimeoutOption = None,
     protocol: ProtocolOption = "auto",
     log_level: Annotated[LoggingLevel, Parameter(help="Least level of log messages to show.")] = "info",
-    quiet: Annotated[Switch, Parameter(help="Show no progress and no log messages.")] = False,
+    quiet: QuietSwitch = False,
+    task: Annotated[Switch, Parameter(help="Run the tool as a background task, and wait for it.")] = False,
+    ttl: Annotated[
+        float | None,
+        Parameter(
+            help="How long the server is asked to keep the task, in seconds (protocol 2025-11-25).",
+            validator=check_seconds,
+        ),
+    ] = None,
 ) -> int:
     """Call a tool: its progress goes to stderr, its result to stdout.
 
+    Forms that the server sends are filled in at the terminal; without one they are declined.
     Ctrl-C cancels the tool and waits for the server to end, a second one does not wait.
     Exit status: 0 success, 1 the tool failed, 2 anything else failed, 124 timeout,
     130 cancelled.
@@ -143,8 +131,12 @@ def call(
         protocol=protocol,
         log_level=log_level,
         quiet=quiet,
+        task=task,
+        ttl=ttl,
+        interrupt=Interrupt(),
     )
-    return run_work(partial(call_tool, read_target(target), tool, arguments, options))
+    work = partial(call_tool, read_target(target), tool, arguments, options)
+    return run_work(work, interrupt=options.interrupt)
 
 
 @app.command
@@ -153,17 +145,21 @@ def demo(
         str | None, Parameter(help="Where to count [default: Python's standard library].")
     ] = None,
     /,
+    *,
+    task: Annotated[Switch, Parameter(help="Run it as a background task, and follow its record.")] = False,
 ) -> int:
     """See progress arrive: a server process counts and hashes the files of a directory tree."""
-    return run_work(partial(run_demo, directory))
+    interrupt = Interrupt()
+    return run_work(partial(run_demo, directory, interrupt, as_task=task), interrupt=interrupt)
 
 
 def run_command(arguments: Sequence[str]) -> int:
     """Run one command line, without the program's name, and return its exit status."""
     prepare_streams()
     try:
-        if arguments and arguments[0] in CONNECTING:
-            arguments = move_command(arguments)
+        words = next((n for n in (1, 2) if tuple(arguments[:n]) in CONNECTING), 0)
+        if words:
+            arguments = move_command(arguments, words)
         status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except (CycloptsError, CommandError) as error:
         print_error(str(error))

@@ -9,20 +9,22 @@ import os
 import sys
 import sysconfig
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from trio_mcp.cli.bars import open_display
+from trio_mcp.cli.bars import Display, open_display
+from trio_mcp.cli.calling import cancelling
 from trio_mcp.cli.inventory import Inventory, Kind
 from trio_mcp.cli.output import one_line, print_rich
+from trio_mcp.cli.running import Interrupt
 from trio_mcp.cli.status import SUCCEEDED, CommandError
 from trio_mcp.cli.terminal import open_terminal
-from trio_mcp.client.client import open_client
+from trio_mcp.client.client import Client, open_client
+from trio_mcp.client.results import CallResult
 
 SERVER: Final = (sys.executable, "-m", "trio_mcp.cli.demo_server")
 
@@ -32,32 +34,51 @@ ROWS: Final = 10
 """How many file types have a row of their own."""
 
 
-async def run_demo(directory: str | None) -> int:
+async def run_demo(directory: str | None, interrupt: Interrupt, *, as_task: bool = False) -> int:
     """Take an inventory of `directory`, or of Python's standard library, and print it; checkpoints.
 
-    Raises CommandError where there is no such directory, and what `open_client` and
-    `Client.call_tool` raise.
+    With `as_task` it runs as a background task, and what is shown comes from its
+    record. Raises CommandError where there is no such directory, and what
+    `open_client` and `Client.call_tool` raise.
     """
     # What else is installed below the standard library is not part of it, and may be very large.
     exclude = INSTALLED if directory is None else ()
     directory = find_directory(directory or sysconfig.get_path("stdlib"))
     with open_terminal() as console:
-        return await _count(directory, exclude, console)
-
-
-async def _count(directory: str, exclude: Sequence[str], console: Console | None) -> int:
-    async with open_client(SERVER) as client:
-        started = time.monotonic()
-        async with open_display("inventory", console) as display:
-            result = await client.call_tool(
-                "inventory",
-                {"directory": directory, "exclude": exclude},
-                progress_handler=display.update,
-                result_type=Inventory,
-            )
-        elapsed = time.monotonic() - started
-        print_summary(result.data, display.meter.updates, elapsed)
+        async with open_client(SERVER) as client:
+            started = time.monotonic()
+            async with open_display("inventory", console) as display:
+                arguments = {"directory": directory, "exclude": exclude}
+                if as_task:
+                    result, origin = await _follow(client, arguments, display, interrupt)
+                else:
+                    result, origin = await _call(client, arguments, display), ""
+            print_summary(result.data, display.meter.updates, time.monotonic() - started, origin)
     return SUCCEEDED
+
+
+async def _call(client: Client, arguments: Mapping[str, Any], display: Display) -> CallResult:
+    return await client.call_tool(
+        "inventory", arguments, progress_handler=display.update, result_type=Inventory
+    )
+
+
+async def _follow(
+    client: Client, arguments: Mapping[str, Any], display: Display, interrupt: Interrupt
+) -> tuple[CallResult, str]:
+    """Run the task and follow its record, without any progress of the call's own."""
+    task = await client.call_tool("inventory", arguments, task=True)
+    snapshots = 0
+    status = "working"
+    async with cancelling(task, interrupt):
+        async with task.updates() as updates:
+            async for snapshot in updates:
+                snapshots += 1
+                status = snapshot.status
+                if snapshot.has_progress:
+                    display.update(snapshot.current or 0, snapshot.total, snapshot.message)
+        result = await task.result(result_type=Inventory)
+    return result, f"{task.id}, {status}, {snapshots:,} snapshots"
 
 
 def find_directory(directory: str) -> str:
@@ -67,8 +88,8 @@ def find_directory(directory: str) -> str:
     return os.path.abspath(directory)
 
 
-def print_summary(inventory: Inventory, updates: int, elapsed: float) -> None:
-    """Print the inventory as a table, and how its progress arrived."""
+def print_summary(inventory: Inventory, updates: int, elapsed: float, origin: str) -> None:
+    """Print the inventory as a table, how its progress arrived, and the task it comes from, if any."""
     skipped = f", {inventory.skipped:,} skipped" if inventory.skipped else ""
     rate = updates / elapsed if elapsed > 0 else 0.0
     print_rich(
@@ -76,6 +97,7 @@ def print_summary(inventory: Inventory, updates: int, elapsed: float) -> None:
         Text.assemble(("directory  ", "dim"), one_line(inventory.directory), skipped, overflow="fold"),
         Text.assemble(("sha256     ", "dim"), inventory.sha256, overflow="fold"),
         Text.assemble(("progress   ", "dim"), f"{updates:,} updates in {elapsed:.1f} s, {rate:,.0f}/s"),
+        *([Text.assemble(("task       ", "dim"), origin, overflow="fold")] if origin else []),
     )
 
 

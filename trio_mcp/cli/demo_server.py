@@ -6,6 +6,7 @@ stdio.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from trio_mcp.cli.inventory import Inventory, Tally, readable, walk
 from trio_mcp.errors import ToolError
 from trio_mcp.server.context import Context
 from trio_mcp.server.server import Server
+from trio_mcp.tasks.settings import TaskConfig
 
 SLICE_SECONDS: Final = 0.005
 SLICE_FILES: Final = 100
@@ -25,7 +27,7 @@ SLICE_FILES: Final = 100
 server = Server("trio-mcp demo", instructions="Takes an inventory of directory trees.")
 
 
-@server.tool
+@server.tool(task=TaskConfig(promote_after=math.inf))  # a task where one is asked for, and only there
 async def inventory(directory: str, ctx: Context, exclude: list[str] | None = None) -> Inventory:
     """Count files, lines and bytes below a directory by file type, with a digest over all contents.
 

@@ -7,54 +7,82 @@ command does.
 from __future__ import annotations
 
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, TypeAlias
 
+import attrs
 import trio
 
 from trio_mcp.cli.output import give_up_stdout, print_error, print_note
-from trio_mcp.cli.status import FAILED, INTERRUPTED, PIPE_BROKEN, TIMED_OUT, CommandError
-from trio_mcp.errors import CallTimeout, MCPError
+from trio_mcp.cli.status import FAILED, INTERRUPTED, PIPE_BROKEN, TIMED_OUT, TOOL_FAILED, CommandError
+from trio_mcp.errors import CallTimeout, MCPError, TaskCancelled, TaskFailed
 
 Work: TypeAlias = Callable[[], Awaitable[int]]
 """What a command does; it returns the exit status."""
+
+
+@attrs.define
+class Interrupt:
+    """What the first Ctrl-C cancels: all of a command, or the block that it confines it to."""
+
+    whole: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    _block: trio.CancelScope | None = None
+
+    def cancel(self) -> None:
+        """Ctrl-C has come."""
+        (self._block or self.whole).cancel()
+
+    @contextmanager
+    def confined(self) -> Iterator[None]:
+        """While the block lasts, Ctrl-C cancels only the block; then what has to be done before can be."""
+        with trio.CancelScope() as self._block:
+            try:
+                yield
+            finally:
+                self._block = None
+
+    async def pass_on(self) -> None:
+        """Cancel the rest of the command; checkpoints, and so does not return."""
+        self.whole.cancel()
+        await trio.lowlevel.checkpoint()
+
 
 PATIENCE: Final = 1.0
 """After so many seconds of leaving in order, say how to end at once."""
 
 
-def run_work(work: Work) -> int:
+def run_work(work: Work, *, interrupt: Interrupt | None = None, farewell: str = "Cancelled.") -> int:
     """Run `work` on Trio and return its exit status, or that of how it failed.
 
-    The first Ctrl-C cancels it, so that it leaves in order; the second ends it at
-    once.
+    The first Ctrl-C cancels what `interrupt` says, by default all of it, so that it
+    leaves in order; the second ends it at once. `farewell` is what is then said.
     """
     status = INTERRUPTED
     try:
-        status = trio.run(_run_interruptible, work)
+        status = trio.run(_run_interruptible, work, interrupt or Interrupt(), farewell)
     except* KeyboardInterrupt:
-        print_note("Cancelled.")
+        print_note(farewell)
     return status
 
 
-async def _run_interruptible(work: Work) -> int:
+async def _run_interruptible(work: Work, interrupt: Interrupt, farewell: str) -> int:
     status = INTERRUPTED
-    scope = trio.CancelScope()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_watch_interrupt, scope)
-        with scope:
+        nursery.start_soon(_watch_interrupt, interrupt)
+        with interrupt.whole:
             status = await _run_reporting(work)
         nursery.cancel_scope.cancel()
-    if scope.cancelled_caught:
-        print_note("Cancelled.")
+    if interrupt.whole.cancelled_caught:
+        print_note(farewell)
     return status
 
 
 @trio.lowlevel.enable_ki_protection
-async def _watch_interrupt(scope: trio.CancelScope) -> None:
+async def _watch_interrupt(interrupt: Interrupt) -> None:
     with trio.open_signal_receiver(signal.SIGINT) as signals:
         await anext(signals)
-        scope.cancel()
+        interrupt.cancel()
         with trio.move_on_after(PATIENCE) as patience:
             await anext(signals)
         if patience.cancelled_caught:
@@ -74,6 +102,9 @@ async def _run_reporting(work: Work) -> int:
     except CallTimeout as error:
         print_error(str(error))
         return TIMED_OUT
+    except (TaskCancelled, TaskFailed) as error:
+        print_error(str(error))
+        return TOOL_FAILED
     except BrokenPipeError:
         give_up_stdout()
         return PIPE_BROKEN

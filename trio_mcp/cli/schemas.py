@@ -75,6 +75,23 @@ class Schema:
         found = [choice._own_types() for choice in self._choices()]
         return frozenset().union(*found) if all(found) else frozenset()
 
+    @property
+    def constants(self) -> list[tuple[Any, str]]:
+        """The only values that are allowed, each with its name; empty where others are as well."""
+        found: list[tuple[Any, str]] = []
+        for choice in self._choices():
+            values = choice._constants()
+            if not values:
+                return []
+            names = [choice.node.get("title")] if "const" in choice.node else choice.node.get("enumNames")
+            if not _is_list(names) or len(names) != len(values):
+                names = values
+            found += [
+                (value, name if isinstance(name, str) else json.dumps(value, ensure_ascii=False))
+                for value, name in zip(values, names, strict=True)
+            ]
+        return found
+
     def describe(self, depth: int = 0) -> str:
         """Say in a few characters what is allowed: `integer`, `string[]`, `number | null`."""
         if depth > MAX_DEPTH:

@@ -30,8 +30,8 @@ def read_target(text: str) -> list[str]:
     raise CommandError(f"{text!r} is no .py file; if it is a command, say it at the end: -- {text}")
 
 
-def move_command(arguments: Sequence[str]) -> list[str]:
-    """Make what follows `--` the TARGET, which stands first after the command's name."""
+def move_command(arguments: Sequence[str], words: int = 1) -> list[str]:
+    """Make what follows `--` the TARGET, which stands first after the `words` of the command's name."""
     if "--" not in arguments:
         return list(arguments)
     split = arguments.index("--")
@@ -39,7 +39,7 @@ def move_command(arguments: Sequence[str]) -> list[str]:
         raise CommandError("after -- there must be a command that starts a server")
     # The space makes it a command line where it is a single word, too.
     target = f"{shlex.join(arguments[split + 1 :])} "
-    return [arguments[0], target, *arguments[1:split]]
+    return [*arguments[:words], target, *arguments[words:split]]
 
 
 def _split(text: str) -> list[str]:

@@ -40,13 +40,17 @@ def open_terminal() -> Iterator[Console | None]:
 
 
 @asynccontextmanager
-async def relay_stderr(console: Console) -> AsyncIterator[Callable[[], None]]:
+async def relay_stderr(console: Console | None) -> AsyncIterator[Callable[[], None]]:
     """Print on `console`, line by line, what processes that start now write to stderr; checkpoints.
 
-    Yields a function that gives our own stderr back, to be called when they have
-    started. On exit waits for those processes to close theirs, for at most
-    `LAST_WORDS` seconds.
+    Without a console they write there themselves. Yields a function that gives our own
+    stderr back, to be called when they have started. On exit waits for those processes
+    to close theirs, for at most `LAST_WORDS` seconds.
     """
+    if console is None:
+        await trio.lowlevel.checkpoint()
+        yield lambda: None
+        return
     # Shielded because a server that is told to stop may write while it does, and would die of a
     # broken pipe; the deadline is set on exit.
     patience = trio.CancelScope(shield=True)

@@ -269,7 +269,7 @@ class Client:
         """A channel of a task's snapshots: the state now, and what changes until it has ended.
 
         A reader that is slow skips snapshots but never the last one; the channel ends
-        early where the task is gone before it ended. Checkpoints. Raises TaskNotFound.
+        early where the task or the connection is gone before. Checkpoints. Raises TaskNotFound.
         """
         task_id = task.id if isinstance(task, TaskHandle) else task
         if task_id is None:

@@ -109,17 +109,18 @@ class TaskFollowing:
     async def _answer_question(self, key: str, question: Any) -> None:
         method = question.get("method") if isinstance(question, dict) else None
         params = question.get("params") if isinstance(question, dict) else None
+        answer = None
         try:
             answer = await self._client._session.answering.answer(str(method), params)
-            await self._send_answer(key, answer)
+            encode_json(answer)  # raises ValueError for what is not JSON
         except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
             contain_failure(error, f"the handler of {method} failed")
-            if method == "elicitation/create":  # sampling has no words for a failure
-                await self._send_answer(key, {"action": "cancel"})
+            answer = {"action": "cancel"} if method == "elicitation/create" else None
+        if answer is not None:  # sampling has no words for a failure
+            await self._send_answer(key, answer)
 
     async def _send_answer(self, key: str, answer: dict[str, Any]) -> None:
         update = UpdateTaskParams(task_id=self._id, input_responses={key: answer})
-        encode_json(update.input_responses)  # raises ValueError for what is not JSON
         try:
             await self._client._request("tasks/update", update)
         except MCPError as error:

@@ -143,7 +143,9 @@ class Outbox:
             room -= used
             if empty:
                 self._waiting.popleft()
-            else:
-                self._waiting.rotate(-1)  # so that one busy call does not keep the others waiting
+            elif item.is_refilled:
+                # One busy call must not keep the others waiting. What must come behind it, such as
+                # the end of its task, is queued when no more is added, so it stays behind.
+                self._waiting.rotate(-1)
         self.hurry = bool(self._waiting)
         return frames

@@ -38,6 +38,11 @@ class Source(abc.ABC):
     def pending(self) -> int:
         """How much of what may be merged is pending."""
 
+    @property
+    @abc.abstractmethod
+    def is_refilled(self) -> bool:
+        """Whether more may be added without end, so that it has to let others pass."""
+
     @abc.abstractmethod
     def discard(self) -> None:
         """Drop all that is pending, because the wire is gone; who waits for space waits no longer."""
@@ -103,6 +108,11 @@ class Outlet(Source):
         self._last_details: tuple[float | None, str | None] = (None, None)
         self._held: Values | None = None
         self._space: trio.lowlevel.ParkingLot | None = None
+
+    @property
+    def is_refilled(self) -> bool:
+        """Whether the call is still going on."""
+        return not self._closed
 
     @property
     def filling(self) -> bool:

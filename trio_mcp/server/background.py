@@ -166,10 +166,11 @@ class TaskRun:
         """Make a task at once, and return the answer that tells of it. Checkpoints."""
         try:
             await self.supervisor.commit(self.live)
-        except BaseException as error:
+        except TaskOverload as error:
             self.supervisor.release()
-            if isinstance(error, TaskOverload):
-                raise ProtocolError(INTERNAL_ERROR, str(error)) from None
+            raise ProtocolError(INTERNAL_ERROR, str(error)) from None
+        except BaseException:
+            self.supervisor.release()
             raise
         created = self._become_task()
         self.supervisor.start(self.live, self._work, self._describe)

@@ -145,10 +145,13 @@ class Server:
         Starts a Trio run of its own; inside one, use `await serve_stdio(server)`.
         Ctrl-C ends it with exit status 130.
         """
+        interrupted = False
         try:
             trio.run(serve_stdio, self)
-        except KeyboardInterrupt:
-            raise SystemExit(130) from None
+        except* KeyboardInterrupt:  # in a group, where it came into a nursery
+            interrupted = True
+        if interrupted:
+            raise SystemExit(130)
 
 
 async def serve_stdio(server: Server) -> None:

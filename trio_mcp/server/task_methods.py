@@ -24,7 +24,7 @@ from trio_mcp.tasks.rendering import (
     outcome_result,
     related_meta,
 )
-from trio_mcp.tasks.supervisor import Supervisor
+from trio_mcp.tasks.supervisor import STORE_SECONDS, Supervisor
 from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.frames import Notification, OutFrame, Response
@@ -109,13 +109,13 @@ class TaskMethods:
         )
 
     async def _cancel(self, request: ServerRequest) -> Result:
-        record = await self._fetch(request)
-        if request.era.modern:
-            await self._supervisor.cancel(record.id, None)
-            return EmptyResult()
-        if record.is_final:
-            raise ProtocolError(INVALID_PARAMS, "the task has already ended")
-        return legacy_result(await self._supervisor.cancel(record.id, None))
+        # Shielded because a client that leaves right behind its wish still has it.
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
+            record = await self._fetch(request)
+            if not request.era.modern and record.is_final:
+                raise ProtocolError(INVALID_PARAMS, "the task has already ended")
+            record = await self._supervisor.cancel(record.id, None)
+        return EmptyResult() if request.era.modern else legacy_result(record)
 
     async def _update(self, request: ServerRequest) -> Result:
         record = await self._fetch(request)

