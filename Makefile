@@ -1,6 +1,9 @@
 # Everything here needs only make, a POSIX shell and Python 3.11 or newer.
 # Environments are made on first use and made again when what they are made from changes.
 
+# Many tests start Python anew; without its caches each of them would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo test lint types smoke bench bench-full check check-all peers clean
@@ -56,8 +59,11 @@ help:
 demo: $(VENV)/.demo
 	$(BIN)/trio-mcp demo
 
+# The tests marked slow start a server and a command each; `make check-all` runs them too.
+MARKS := -m "not slow"
+
 test: $(VENV)/.dev $(PEERS_READY)
-	$(BIN)/pytest -n auto --dist worksteal
+	$(BIN)/pytest -n auto --dist worksteal $(MARKS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(SOURCES)
@@ -86,7 +92,7 @@ check-all: $(VERSIONS:%=check-%)
 	$(MAKE) bench-full PYTHON="$(PYTHON311)" VENV=.venv-3.11
 
 check-3.%:
-	$(MAKE) check PYTHON="$(PYTHON3$*)" VENV=.venv-3.$*
+	$(MAKE) check PYTHON="$(PYTHON3$*)" VENV=.venv-3.$* MARKS=
 
 peers: $(PEERS_READY) $(BENCH_PEERS_READY)
 

@@ -21,6 +21,8 @@ from trio_mcp.cli.task_bars import TaskRow, draw_rows, shorten
 from trio_mcp.cli.tasks import make_table
 from trio_mcp.client.snapshots import TaskSnapshot
 
+pytestmark = pytest.mark.slow
+
 SERVER = Path(__file__).with_name("task_server.py")
 
 both_eras = pytest.mark.parametrize("protocol", ["2026-07-28", "2025-11-25"])

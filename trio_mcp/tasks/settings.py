@@ -5,7 +5,6 @@ Owns defaults and their reasons, and what a single tool may say of itself.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ _optional_positive = attrs.validators.optional(check_positive)
 
 
 def _not_negative(instance: Any, attribute: attrs.Attribute[Any], value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
         raise ValueError(f"{attribute.name} must not be negative, not {value!r}")
 
 
