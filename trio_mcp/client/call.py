@@ -12,6 +12,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
+from types import CoroutineType
 from typing import Any, Final, TypeAlias
 
 import trio
@@ -153,14 +154,14 @@ class PendingCall:
     async def _deliver(self) -> None:
         handler, queue = self._handler, self._queue
         assert handler is not None, "updates are only queued for a handler"
+        self._took_first = True
         for _ in range(min(len(queue), DELIVERIES_PER_YIELD)):
             if not queue:  # an overflow emptied it while the handler waited
                 return
             progress, total, message, exact = queue.popleft()
-            self._took_first = True
             try:
                 pending = handler(progress if exact is None else exact, total, message)
-                if pending is not None and inspect.isawaitable(pending):
+                if pending is not None and (type(pending) is CoroutineType or inspect.isawaitable(pending)):
                     await pending
             except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
                 contain_failure(error, "a progress handler failed; the call goes on")

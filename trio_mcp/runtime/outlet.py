@@ -260,6 +260,12 @@ class Outlet(Source):
 
     def _take_reports(self, room: int) -> list[Values]:
         items = self._items
+        if len(items) == self._reports <= room:  # the burst: nothing but reports
+            everything: list[Values] = list(items)  # type: ignore[arg-type]  # reports, by their number
+            items.clear()
+            self._reports = 0
+            self._first_written = True
+            return everything
         taken: list[Values] = []
         while items and len(taken) < room:
             item = items[0]
