@@ -1066,3 +1066,28 @@ async def test_a_cancellation_right_before_the_client_leaves(wire):
             assert (await running.await_task(task.id)).status == "cancelled"
             while not ends:
                 await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_a_default_for_all_tools(wire):
+    """The server says it for all, and a tool may say otherwise."""
+    server = Server("default", version="1", default_task=TaskConfig(mode="required", ttl=7))
+
+    @server.tool
+    async def usual(ctx: Context) -> bool:
+        return ctx.task_id is not None
+
+    @server.tool(task=False)
+    async def never(ctx: Context) -> bool:
+        return ctx.task_id is not None
+
+    @server.tool(task=TaskConfig(ttl=9))
+    async def other(ctx: Context) -> bool:
+        return ctx.task_id is not None
+
+    async with wire.open(server) as client:
+        assert (await client.call_tool("usual")).data is True
+        assert (await client.call_tool("never")).data is False
+        for name, ttl in (("usual", 7), ("other", 9)):
+            task = await client.call_tool(name, task=True)
+            assert (await task.status()).ttl == ttl
+            assert (await task.result()).data is True

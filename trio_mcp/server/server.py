@@ -31,7 +31,8 @@ class Server:
     `name` and `version` are shown to clients, `instructions` tell a model how to
     use the server; `version` defaults to that of trio_mcp. `settings` hold every
     cap and policy, `task_settings` those of background tasks; `task_store` keeps their
-    records, by default in memory.
+    records, by default in memory. `default_task` is the `task` of every tool that says
+    nothing of its own.
     """
 
     def __init__(
@@ -44,12 +45,14 @@ class Server:
         settings: ServerSettings | None = None,
         task_settings: TaskSettings | None = None,
         task_store: TaskStore | None = None,
+        default_task: TaskConfig | bool = False,
     ) -> None:
         self.info = Implementation(name=name, version=version or __version__, title=title)
         self.instructions = instructions
         self.settings = settings or ServerSettings()
         self.task_settings = task_settings or TaskSettings()
         self.task_store = task_store
+        self.default_task = default_task
         self._tools: dict[str, ToolDefinition] = {}
 
     @property
@@ -119,11 +122,17 @@ class Server:
         Schemas come from its type hints, the description from its docstring; a
         parameter annotated with `Context` receives the context. A sync function
         runs in a worker thread. `task` is True or a TaskConfig for a tool that may run
-        on in the background after its request was answered. Raises ToolDefinitionError where the signature
+        on in the background after its request was answered, False for one that may not;
+        None leaves it to the server's `default_task`. Raises ToolDefinitionError where the signature
         cannot be described in JSON or the name is taken.
         """
         tool = define_tool(
-            function, name=name, title=title, description=description, annotations=annotations, task=task
+            function,
+            name=name,
+            title=title,
+            description=description,
+            annotations=annotations,
+            task=self.default_task if task is None else task,
         )
         if tool.listing.name in self._tools:
             raise ToolDefinitionError(f"there is already a tool named {tool.listing.name!r}")
