@@ -1091,3 +1091,29 @@ async def test_a_default_for_all_tools(wire):
             task = await client.call_tool(name, task=True)
             assert (await task.status()).ttl == ttl
             assert (await task.result()).data is True
+
+
+async def test_a_cursor_of_another_client_is_refused():
+    """A cursor that was given out, but not to whoever brings it, is as bad as nonsense (2025-11-25)."""
+
+    def list_request(**params: Any) -> dict[str, Any]:
+        return {"jsonrpc": "2.0", "id": 1, "method": "tasks/list", "params": params}
+
+    server = make_server(page_size=1)
+    async with open_server(server) as running, raw_peer(running) as first, raw_peer(running) as second:
+        for peer in (first, second):
+            await peer.initialize(LEGACY)
+            for _ in range(2):
+                params = {"name": "count", "arguments": {"n": 0}, "task": {}}
+                request = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+                await peer.ask(request)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        pages = []
+        for peer in (first, second):
+            await peer.send(list_request())
+            while "tasks" not in (answer := await peer.receive()).get("result", {}):
+                pass  # status notifications
+            pages.append(answer["result"])
+        cursor = pages[0]["nextCursor"]
+        assert "error" not in await first.ask(list_request(cursor=cursor))
+        assert (await second.ask(list_request(cursor=cursor)))["error"]["code"] == -32602
