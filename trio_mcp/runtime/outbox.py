@@ -98,7 +98,7 @@ class Outbox:
             self._written.unpark_all()
             self._claim()
             for item in self._waiting:
-                if isinstance(item, Source):
+                if isinstance(item, Source) and item.outbox is self:
                     item.discard()
             self._waiting.clear()
 
@@ -137,6 +137,9 @@ class Outbox:
             item = self._waiting[0]
             if not isinstance(item, Source):
                 frames.append(self._waiting.popleft())  # type: ignore[arg-type]  # not a source, so a frame
+                continue
+            if item.outbox is not self:
+                self._waiting.popleft()  # it leaves by another wire now
                 continue
             drained, used, empty = item.drain(room)
             frames.extend(drained)

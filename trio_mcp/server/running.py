@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from trio_mcp.runtime.newest import NewestChannel
-from trio_mcp.runtime.session import ServerSession
+from trio_mcp.runtime.serving import serve_transport
 from trio_mcp.runtime.transport import FrameTransport
 from trio_mcp.server.application import ServerApplication
 from trio_mcp.tasks.memory import MemoryTaskStore
@@ -37,7 +37,7 @@ class RunningServer:
         `principal` is who the peer is, where the caller has authenticated it: then its
         tasks belong to that principal, on whatever connection it asks for them.
         """
-        await ServerSession(self._application, transport, principal).run()
+        await serve_transport(self._application, transport, principal)
 
     def authenticated(self, principal: str) -> AuthenticatedServer:
         """This server as a target of `open_client`, for a client known to be `principal`."""
