@@ -58,6 +58,9 @@ class Application(Protocol):
     def handlers(self) -> Mapping[str, Callable[[ServerRequest], Awaitable[Result]]]:
         """Methods that run in a task and a cancel scope of their own."""
 
+    def check_headers(self, headers: Mapping[str, str], frame: Request) -> None:
+        """Raise ProtocolError where headers that repeat the arguments of a call differ from them."""
+
     def describe_failure(self, request: ServerRequest, failure: BaseException) -> Result:
         """The result that tells a client of `failure`; raises ProtocolError for a JSON-RPC error."""
 
