@@ -27,7 +27,7 @@ TargetArgument: TypeAlias = Annotated[
     str,
     Parameter(
         help='The server: a file (server.py, or server.py:NAME; see "trio-mcp run"), or a command line '
-        'with a space in it ("npx some-server"). A command can also stand at the end, after --, in place of '
+        'with a space in it ("npx some-server"), or a URL (http, https, ws, wss). A command can also stand at the end, after --, in place of '
         "TARGET."
     ),
 ]

@@ -105,12 +105,12 @@ class RunningServer:
 class AuthenticatedServer:
     """A running server, for one principal."""
 
-    _running: RunningServer
-    _principal: str
+    running: RunningServer
+    principal: str
 
     async def serve(self, transport: FrameTransport) -> None:
         """Serve one connection of the principal until the peer closes it; checkpoints."""
-        await self._running.serve(transport, principal=self._principal)
+        await self.running.serve(transport, principal=self.principal)
 
 
 class _Watcher:
