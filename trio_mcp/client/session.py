@@ -34,6 +34,7 @@ from trio_mcp.wire.frames import (
     ErrorObject,
     ErrorResponse,
     InFrame,
+    Lost,
     Malformed,
     Notification,
     Progress,
@@ -283,6 +284,10 @@ class ClientSession:
             self._accept_request(frame)
         elif isinstance(frame, Malformed):
             self._accept_malformed(frame)
+        elif isinstance(frame, Lost):
+            for ident in frame.ids:
+                if ident in self._calls:
+                    self._calls[ident].settle(ConnectionLost(frame.reason))
         elif isinstance(frame, Batch):
             for member in frame.frames:
                 self._accept(member)
