@@ -15,6 +15,9 @@ import trio
 
 from trio_mcp import Client, ElicitRequest, open_client
 
+# What trio_mcp finds out by itself; older revisions are asked for.
+NEWEST = "2026-07-28"
+
 Scenario = Callable[[Client, dict[str, Any]], Awaitable[None]]
 
 
@@ -85,13 +88,13 @@ def fill_in(request: ElicitRequest) -> dict[str, Any]:
 async def main(url: str) -> None:
     scenario = os.environ["MCP_CONFORMANCE_SCENARIO"]
     context = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT", "{}"))
-    protocol = os.environ.get("MCP_CONFORMANCE_PROTOCOL_VERSION", "auto")
+    revision = os.environ["MCP_CONFORMANCE_PROTOCOL_VERSION"]
     act = SCENARIOS.get(scenario)
     if act is None:
         sys.exit(f"trio_mcp has nothing for {scenario} yet")
     async with open_client(
         url,
-        protocol=protocol,
+        protocol="auto" if revision == NEWEST else revision,
         elicitation_handler=fill_in,
         sampling_handler=lambda request: "Hello",
     ) as client:

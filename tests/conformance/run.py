@@ -49,7 +49,7 @@ SHORT = {
         "tasks-mrtr-composition",
     ],
     ("client", "2025-11-25"): ["initialize", "tools_call", "sse-retry"],
-    ("client", "2026-07-28"): ["tools_call", "request-metadata", "http-custom-headers"],
+    ("client", "2026-07-28"): ["tools_call", "http-custom-headers", "http-invalid-tool-headers"],
 }
 
 # 2026-07-28 has no handshake, so the suite cannot see the headers of one.

@@ -5,13 +5,12 @@ scenarios ask of a tool of that name. What trio_mcp does not have yet is not her
 """
 
 import base64
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import attrs
-import hypercorn.trio
 import msgspec
 import trio
-from hypercorn.config import Config
 
 from trio_mcp import (
     Audio,
@@ -24,7 +23,7 @@ from trio_mcp import (
     TaskConfig,
     ToolError,
 )
-from trio_mcp.server.asgi import asgi_app
+from trio_mcp.server.http import serve_http
 
 # One red pixel, and a WAV file of no samples.
 PNG = base64.b64decode(
@@ -293,9 +292,8 @@ def add_task_tools(server: Server) -> None:
 async def main() -> None:
     server = make_server()
     async with trio.open_nursery() as nursery:
-        config = Config.from_mapping(bind=["127.0.0.1:0"], accesslog=None)
-        addresses = await nursery.start(hypercorn.trio.serve, asgi_app(server), config)
-        print(f"{addresses[0]}/mcp", flush=True)
+        (url,) = await nursery.start(partial(serve_http, server, bind="127.0.0.1:0"))
+        print(url, flush=True)
 
 
 if __name__ == "__main__":
