@@ -111,6 +111,7 @@ class Scripted:
         config = Config()
         config.bind = ["127.0.0.1:0"]
         config.errorlog = None
+        config.backlog = 1000
         with self._scope:
             await hypercorn.trio.serve(
                 self, config, shutdown_trigger=trio.sleep_forever, task_status=task_status

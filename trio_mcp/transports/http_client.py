@@ -149,9 +149,9 @@ class HttpTransport:
                 exchange.scope.cancel()
             await self._session.aclose()
         finally:
+            self._nursery.cancel_scope.cancel()  # first, so that none of its tasks finds a closed channel
             self._send.close()
             self._receive.close()
-            self._nursery.cancel_scope.cancel()
 
     def _start(self, request: Request) -> None:
         headers = standard_headers(request)

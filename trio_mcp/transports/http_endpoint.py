@@ -131,7 +131,8 @@ class Answer:
 
 def _read_answer(response: httpx2.Response, chunks: AsyncIterator[bytes], limit: int) -> Answer:
     headers = {name.lower(): value for name, value in response.headers.items()}
-    status = f"{response.status_code} {response.reason_phrase}".strip()
+    phrase = response.reason_phrase or httpx2.codes.get_reason_phrase(response.status_code)
+    status = f"{response.status_code} {phrase}".strip()
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     return Answer(response.status_code, headers, status, kind, chunks, limit)
 
@@ -183,7 +184,7 @@ class Endpoint:
 
     def _describe(self, error: Exception) -> str:
         cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return f"no connection to {self.url}: {cause}"
+        return f"the connection to {self.url} failed: {cause}"
 
 
 async def _close(response: httpx2.Response, chunks: AsyncIterator[bytes]) -> None:
