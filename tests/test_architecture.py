@@ -72,6 +72,8 @@ def test_what_each_layer_may_import(layer, name, tree):
             assert package not in {"trio", "time", "asyncio", "threading"}, f"{name} is sans-IO"
         if package in {"rich", "cyclopts"}:
             assert layer == "cli", f"{name} imports {module}"
+        if package in {"trio_websocket", "wsproto"}:
+            assert layer == "transports", f"{name} imports {module}"
         if package in {"cattrs", "docstring_parser"}:
             assert not top or layer == "cli", f"{name} imports {module} for everybody"
 
@@ -96,7 +98,7 @@ def test_public_names():
     assert all(hasattr(trio_mcp, name) for name in trio_mcp.__all__)
     assert all(hasattr(trio_mcp.testing, name) for name in trio_mcp.testing.__all__)
     assert set(trio_mcp.__all__) == {
-        *("Server", "serve_stdio", "ServerSettings", "Context", "ProgressHelper"),
+        *("Server", "serve_stdio", "serve_websocket", "ServerSettings", "Context", "ProgressHelper"),
         *("open_client", "Client", "ClientSettings", "CallResult", "LogMessage"),
         *("Conflate", "Lossless"),
         *("ToolResult", "Image", "Audio", "Tool", "ToolAnnotations", "Implementation"),

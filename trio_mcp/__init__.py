@@ -45,6 +45,7 @@ from trio_mcp.server.context import Context, ProgressHelper
 from trio_mcp.server.results import Audio, Image, ToolResult
 from trio_mcp.server.running import RunningServer, open_server
 from trio_mcp.server.server import Server, serve_stdio
+from trio_mcp.server.websocket import serve_websocket
 from trio_mcp.tasks.memory import MemoryTaskStore
 from trio_mcp.tasks.record import Owner, TaskRecord, TaskStatus
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
@@ -127,4 +128,5 @@ __all__ = [
     "open_client",
     "open_server",
     "serve_stdio",
+    "serve_websocket",
 ]

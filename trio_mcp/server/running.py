@@ -14,6 +14,7 @@ import trio
 
 from trio_mcp.runtime.newest import NewestChannel
 from trio_mcp.runtime.session import ServerSession
+from trio_mcp.runtime.settings import ServerSettings
 from trio_mcp.runtime.transport import FrameTransport
 from trio_mcp.server.application import ServerApplication
 from trio_mcp.tasks.memory import MemoryTaskStore
@@ -30,6 +31,11 @@ class RunningServer:
     def __init__(self, server: Server, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         self._application = ServerApplication(server, supervisor)
+
+    @property
+    def settings(self) -> ServerSettings:
+        """The settings of the server, which hold for each of its connections."""
+        return self._application.settings
 
     async def serve(self, transport: FrameTransport, *, principal: str | None = None) -> None:
         """Serve one connection until the peer closes it, then close it; checkpoints.
