@@ -12,7 +12,14 @@ from typing import Protocol, runtime_checkable
 from trio_mcp.wire.frames import InFrame, OutFrame
 
 
-class FrameTransport(Protocol):
+class FrameSink(Protocol):
+    """Where a writer writes."""
+
+    async def send_frames(self, frames: Sequence[OutFrame]) -> None:
+        """Write `frames` in order; checkpoints. Raises as a transport's does."""
+
+
+class FrameTransport(FrameSink, Protocol):
     """A bidirectional, ordered channel of frames to one peer.
 
     One task sends and one task receives; a second concurrent sender or receiver

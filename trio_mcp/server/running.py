@@ -5,15 +5,16 @@ Owns what outlives a single connection. Made by `open_server`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
+from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.runtime.newest import NewestChannel
-from trio_mcp.runtime.session import ServerSession
+from trio_mcp.runtime.serving import serve_transport
 from trio_mcp.runtime.transport import FrameTransport
 from trio_mcp.server.application import ServerApplication
 from trio_mcp.tasks.memory import MemoryTaskStore
@@ -27,9 +28,23 @@ if TYPE_CHECKING:
 class RunningServer:
     """A server that is running; it can serve many connections, which share its tasks."""
 
-    def __init__(self, server: Server, supervisor: Supervisor) -> None:
+    def __init__(self, server: Server, supervisor: Supervisor, nursery: trio.Nursery, lifespan: Any) -> None:
         self._supervisor = supervisor
-        self._application = ServerApplication(server, supervisor)
+        self.application = ServerApplication(server, supervisor, lifespan)
+        self.nursery = nursery
+        """What lasts longer than the request that brought it, such as a legacy session over HTTP."""
+        self._closers: list[Callable[[], None]] = []
+        self.is_closing = False
+
+    def on_closing(self, close: Callable[[], None]) -> None:
+        """Have `close` called, without waiting, when the server begins to end."""
+        self._closers.append(close)
+
+    def begin_closing(self) -> None:
+        """Take no more connections; those that are open end by themselves. Does not wait."""
+        self.is_closing = True
+        for close in self._closers:
+            close()
 
     async def serve(self, transport: FrameTransport, *, principal: str | None = None) -> None:
         """Serve one connection until the peer closes it, then close it; checkpoints.
@@ -37,7 +52,7 @@ class RunningServer:
         `principal` is who the peer is, where the caller has authenticated it: then its
         tasks belong to that principal, on whatever connection it asks for them.
         """
-        await ServerSession(self._application, transport, principal).run()
+        await serve_transport(self.application, transport, principal)
 
     def authenticated(self, principal: str) -> AuthenticatedServer:
         """This server as a target of `open_client`, for a client known to be `principal`."""
@@ -90,12 +105,12 @@ class RunningServer:
 class AuthenticatedServer:
     """A running server, for one principal."""
 
-    _running: RunningServer
-    _principal: str
+    running: RunningServer
+    principal: str
 
     async def serve(self, transport: FrameTransport) -> None:
         """Serve one connection of the principal until the peer closes it; checkpoints."""
-        await self._running.serve(transport, principal=self._principal)
+        await self.running.serve(transport, principal=self.principal)
 
 
 class _Watcher:
@@ -119,5 +134,14 @@ async def open_server(server: Server) -> AsyncIterator[RunningServer]:
     cancelled and recorded as such.
     """
     store = server.task_store or MemoryTaskStore()
-    async with open_supervisor(store, server.task_settings) as supervisor:
-        yield RunningServer(server, supervisor)
+    async with (
+        server.open_lifespan() as lifespan,
+        open_supervisor(store, server.task_settings) as supervisor,
+        open_lone_nursery() as nursery,
+    ):
+        running = RunningServer(server, supervisor, nursery, lifespan)
+        try:
+            yield running
+        finally:
+            running.begin_closing()
+        nursery.cancel_scope.cancel()

@@ -26,10 +26,10 @@ class TaskFeed(Source):
     an answer; so only reports need a cap, `limit`.
     """
 
-    __slots__ = ("_limit", "_outbox", "_pending", "_queued", "_render", "_reports", "_stopped")
+    __slots__ = ("_limit", "_pending", "_queued", "_render", "_reports", "_stopped")
 
     def __init__(self, outbox: Outbox, limit: int, render: Callable[[TaskRecord], OutFrame]) -> None:
-        self._outbox = outbox
+        self.outbox = outbox
         self._limit = limit
         self._render = render
         self._pending: deque[tuple[TaskRecord, bool]] = deque()
@@ -56,11 +56,17 @@ class TaskFeed(Source):
         self._pending.append((record, is_report))
         self._reports += is_report
         if not is_report:
-            self._outbox.hurry = True
+            self.outbox.hurry = True
         if not self._queued:
             self._queued = True
-            if not self._outbox.enqueue(self):
+            if not self.outbox.enqueue(self):
                 self.discard()
+
+    def rehome(self, outbox: Outbox) -> None:
+        """Leave by `outbox` from now on, with all that is pending."""
+        self.outbox = outbox
+        if self._queued and not outbox.enqueue(self):
+            self.discard()
 
     def stop(self) -> None:
         """Send nothing more."""

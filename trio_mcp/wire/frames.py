@@ -64,6 +64,10 @@ class ErrorResponse(Struct, frozen=True, tag_field="jsonrpc", tag="2.0"):
     id: RequestId | UnsetType | None = UNSET
 
 
+class Refusal(ErrorResponse, frozen=True, tag_field="jsonrpc", tag="2.0"):
+    """An error answer to a message that no handler has seen."""
+
+
 class Progress(Struct, frozen=True):
     """A run of progress notifications of one token, in order; never empty.
 
