@@ -25,6 +25,7 @@ from trio_mcp import (
 )
 from trio_mcp.client.following import _advances
 from trio_mcp.client.target import open_target
+from trio_mcp.testing import WireRecorder
 
 META = {
     **MODERN_META,
@@ -68,8 +69,8 @@ class Listener:
     def __init__(self, peer: RawPeer) -> None:
         self._peer = peer
 
-    async def start(self, **arguments: Any) -> str:
-        params = {"name": "count", "arguments": arguments, "_meta": META}
+    async def start(self, tool: str = "count", **arguments: Any) -> str:
+        params = {"name": tool, "arguments": arguments, "_meta": META}
         created = await self._peer.ask({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
         return str(created["result"]["taskId"])
 
@@ -244,18 +245,22 @@ async def test_past_the_cap_of_all_the_oldest_goes_first():
 
 
 async def test_the_history_goes_with_the_record(autojump_clock):
-    """It takes no place among the histories of tasks that are still known."""
-    counting = make_counting(ttl=60, history_reports=7)
+    """What has expired takes no place among the histories of tasks that are still known."""
+    counting = make_counting(history_reports=7)
+
+    @counting.server.tool(task=TaskConfig(promote_after=0, ttl=60))
+    async def brief(ctx: Context) -> None:
+        for i in range(5):
+            await ctx.report_progress(i)
+
     async with open_server(counting.server) as running, open_listener(running) as listener:
-        old = await listener.start(before=5)
+        old = await listener.start(before=2)
         await running.await_task(old)
-        await trio.sleep(30)
-        new = await listener.start(before=2)
+        await running.await_task(await listener.start("brief"))
+        await trio.sleep(61)
+        new = await listener.start(before=5)
         await running.await_task(new)
-        await trio.sleep(31)  # the old one has expired
-        newest = await listener.start(before=5)
-        await running.await_task(newest)
-        for task_id, kept in ((new, (1, 2)), (newest, (1, 2, 3, 4, 5))):
+        for task_id, kept in ((old, (1, 2)), (new, (1, 2, 3, 4, 5))):
             await listener.listen(task_id)
             total = kept[-1]
             end = ("completed", total, f"step {total} ({total}/{total})")
@@ -333,13 +338,24 @@ async def test_a_wait_that_was_left_goes_on_where_it_was(wire: Wire):
     assert seen == steps(*range(1, 7), total=6)
 
 
-async def test_a_promoted_call_repeats_no_update(wire: Wire, autojump_clock):
+async def test_nothing_overtakes_the_history():
+    """Our client does not look at a task whose history comes: the answer might be faster."""
+    recorder = WireRecorder(make_counting().server)
+    async with open_client(recorder, protocol=MODERN, progress_handler=lambda *update: None) as client:
+        task = await client.call_tool("count", {"before": 3}, task=True)
+        await task.result()
+    assert recorder.sent_messages("tasks/get") == []
+
+
+@pytest.mark.parametrize("pause", [0, 1.5, 3])
+async def test_a_promoted_call_repeats_no_update(wire: Wire, pause: float, autojump_clock):
     """What came by the token before the call became a task does not come again."""
     server = Server("promoted", version="1")
 
     @server.tool(task=TaskConfig(promote_after=2))
     async def slow(ctx: Context) -> str:
         ctx.progress().set_message("begins")
+        await trio.sleep(pause)
         for i in range(1, 7):
             await trio.sleep(0.5)
             await ctx.report_progress(i, 6, f"step {i}")
