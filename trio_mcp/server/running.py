@@ -51,7 +51,7 @@ class RunningServer:
     @property
     def settings(self) -> ServerSettings:
         """The settings of the server, which hold for each of its connections."""
-        return self._application.settings
+        return self.application.settings
 
     async def serve(self, transport: FrameTransport, *, principal: str | None = None) -> None:
         """Serve one connection until the peer closes it, then close it; checkpoints.
