@@ -7,10 +7,12 @@ transport; what runs is a `ServerApplication`.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeAlias, TypeVar, overload
+from typing import Any, Literal, TypeAlias, TypeVar, overload
 
 import trio
 
@@ -180,19 +182,34 @@ class Server:
         async with open_server(self) as running:
             await running.serve(transport)
 
-    def run(self) -> None:
-        """Serve over stdin and stdout until the client closes them; blocks (MCP stdio).
+    def run(self, transport: Literal["stdio", "http"] = "stdio", **options: Any) -> None:
+        """Serve over stdin and stdout until the client closes them, or over HTTP; blocks.
 
-        Starts a Trio run of its own; inside one, use `await serve_stdio(server)`.
-        Ctrl-C ends it with exit status 130.
+        `options` are those of `serve_http`. Starts a Trio run of its own; inside one, use
+        `await serve_stdio(server)` or `await serve_http(server)`. Ctrl-C ends it with exit
+        status 130. Raises ValueError for another transport.
         """
+        if transport not in ("stdio", "http"):
+            raise ValueError(f'transport must be "stdio" or "http", not {transport!r}')
         interrupted = False
         try:
-            trio.run(serve_stdio, self)
+            if transport == "stdio":
+                trio.run(partial(serve_stdio, self, **options))
+            else:
+                trio.run(partial(_serve_http, self, **options))
         except* KeyboardInterrupt:  # in a group, where it came into a nursery
             interrupted = True
         if interrupted:
             raise SystemExit(130)
+
+
+async def _serve_http(server: Server, **options: Any) -> None:
+    # Imported here: only servers on HTTP need it, and it builds on this module.
+    from trio_mcp.server.http import serve_http
+
+    async with trio.open_nursery() as nursery:
+        for url in await nursery.start(partial(serve_http, server, **options)):
+            print(f"{server.name} serves MCP at {url}", file=sys.stderr)
 
 
 async def serve_stdio(server: Server) -> None:

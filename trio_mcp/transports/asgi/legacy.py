@@ -107,7 +107,7 @@ class LegacySession:
         """Take a message and let the response carry what comes of it; checkpoints."""
         stream = self._take(frame)
         await self.carry(stream, receive, reply, None)
-        if stream.has_ended and not stream.can_resume:
+        if not stream.can_resume:
             self._streams.pop(stream.name, None)
 
     def _take(self, frame: InFrame) -> EventStream:

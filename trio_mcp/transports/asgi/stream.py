@@ -43,6 +43,7 @@ class EventStream:
         self._room = trio.lowlevel.ParkingLot()
         self._carrier: object | None = None
         self._pause: float | None = None
+        self._was_json = False
         self.has_ended = False
 
     @property
@@ -52,8 +53,8 @@ class EventStream:
 
     @property
     def can_resume(self) -> bool:
-        """Whether a client may know an event of it."""
-        return self._sent > 0 or self._primes
+        """Whether a client may know an event of it: not where the answer was all, and went as JSON."""
+        return not self._was_json
 
     async def send_frames(self, frames: Sequence[OutFrame]) -> None:
         """Keep `frames` for the client, and wait while it is too far behind; checkpoints."""
@@ -115,6 +116,7 @@ class EventStream:
             if self._answer is not None and self._newest == 1 and not reply.has_begun:
                 (_, body), *_ = self._messages
                 self._note_sent(1)
+                self._was_json = True
                 await reply.answer(answer_status(self._answer), body)
                 return
             if self._newest > self._sent:
