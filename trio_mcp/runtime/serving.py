@@ -29,7 +29,8 @@ async def serve_transport(
 
     With `one_answer`, the wire ends behind the first answer. Shutdown: stop reading,
     cancel the handlers, write what is queued for at most `drain_timeout` seconds, close.
-    So it is when the caller cancels, too.
+    So it is when the caller cancels, too; but a peer of a `one_answer` wire that has gone
+    wants nothing more.
     """
     drain_timeout = application.settings.drain_timeout
     outbox = Outbox(application.settings.log_buffer)
@@ -58,6 +59,8 @@ async def serve_transport(
                 session = ServerSession(application, connection, handlers)
                 with reading:
                     await _read(session, transport)
+                    if one_answer:
+                        session.withdraw()
                 handlers.cancel_scope.cancel()
         finally:
             connection.lose()

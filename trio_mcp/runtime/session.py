@@ -92,6 +92,11 @@ class ServerSession:
         """Whether a request is being worked on."""
         return bool(self._requests)
 
+    def withdraw(self) -> None:
+        """Stop working on all requests: their client wants no answers any more."""
+        for request in self._requests.values():
+            request.withdraw()
+
     def accept(self, frame: InFrame, connection: Connection) -> None:
         """Take what the client sent over `connection`; never waits."""
         if isinstance(frame, Request):

@@ -6,8 +6,8 @@ session and no era.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from trio_mcp.wire.frames import InFrame, OutFrame
 
@@ -43,3 +43,15 @@ class FrameTransport(FrameSink, Protocol):
 
     async def aclose(self) -> None:
         """Close both directions, also when cancelled or failing; checkpoints."""
+
+
+@runtime_checkable
+class MirroringTransport(Protocol):
+    """A transport to an origin, which mirrors arguments of tools into headers (MCP 2026-07-28 HTTP).
+
+    `parameter_headers` is kept by whoever lists the tools: tool name to header name
+    to property path.
+    """
+
+    origin: str
+    parameter_headers: dict[str, Mapping[str, tuple[str, ...]]]

@@ -6,8 +6,9 @@ Owns how an application and its listeners begin and end together.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import attrs
 import trio
 
 from trio_mcp.server.asgi import asgi_app
@@ -18,6 +19,8 @@ from trio_mcp.transports.asgi.settings import HttpSettings
 
 if TYPE_CHECKING:
     from trio_mcp.transports.hypercorn import TLS
+
+ROOM: Final = 65_536
 
 
 async def serve_http(
@@ -49,6 +52,7 @@ async def serve_http(
     # Imported here: only who serves over HTTP needs hypercorn.
     from trio_mcp.transports.hypercorn import serve_asgi
 
+    settings = settings or HttpSettings()
     app = asgi_app(
         target,
         path=path,
@@ -64,6 +68,18 @@ async def serve_http(
         tls=tls,
         shutdown_grace=shutdown_grace,
         on_shutdown=app.shut_down,
-        path=path,
-        task_status=task_status,
+        # More than the endpoint reads, for it answers more clearly.
+        max_body_bytes=settings.max_body_bytes + ROOM,
+        task_status=_Started(task_status, path),
     )
+
+
+@attrs.frozen
+class _Started:
+    """Makes the origins that are listened at into the URLs of the endpoint."""
+
+    _task_status: trio.TaskStatus[list[str]]
+    _path: str
+
+    def started(self, origins: list[str]) -> None:
+        self._task_status.started([f"{origin}{self._path}" for origin in origins])

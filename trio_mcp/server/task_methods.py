@@ -22,6 +22,7 @@ from trio_mcp.tasks.rendering import (
     legacy_result,
     legacy_task,
     outcome_result,
+    progress_meta,
     related_meta,
 )
 from trio_mcp.tasks.supervisor import STORE_SECONDS, Supervisor
@@ -89,7 +90,9 @@ class TaskMethods:
                 record = await self._wait_ended(request, record)
         assert record.outcome is not None, "the task has ended"
         result = outcome_result(record.outcome)
-        result.meta = {**(result.meta or {}), **related_meta(record.id)}
+        # The progress too: what went by another stream may come later than this answer.
+        reported = {} if record.progress is None else progress_meta(record.progress)
+        result.meta = {**(result.meta or {}), **reported, **related_meta(record.id)}
         return result
 
     async def _wait_ended(self, request: ServerRequest, record: TaskRecord) -> TaskRecord:

@@ -21,6 +21,7 @@ from trio_mcp.runtime.transport import FrameTransport
 from trio_mcp.server.http import serve_http
 from trio_mcp.server.running import AuthenticatedServer, RunningServer
 from trio_mcp.server.server import Server
+from trio_mcp.transports.asgi.settings import HttpSettings
 from trio_mcp.transports.stream import StreamTransport
 
 
@@ -54,6 +55,7 @@ class HttpConnector:
 
     server: Server | RunningServer | AuthenticatedServer
     websocket: bool = False
+    settings: HttpSettings | None = None
 
     @asynccontextmanager
     async def open_transport(self, settings: ClientSettings) -> AsyncIterator[FrameTransport]:
@@ -63,7 +65,13 @@ class HttpConnector:
             target, principal = target.running, target.principal
         async with open_lone_nursery() as nursery:
             (url,) = await nursery.start(
-                partial(serve_http, target, bind="127.0.0.1:0", authenticate=lambda scope: principal)
+                partial(
+                    serve_http,
+                    target,
+                    bind="127.0.0.1:0",
+                    settings=self.settings,
+                    authenticate=lambda scope: principal,
+                )
             )
             if self.websocket:
                 url = url.replace("http", "ws", 1)

@@ -98,5 +98,17 @@ class Malformed(Struct, frozen=True):
     lost: bool = False
 
 
+class Lost(Struct, frozen=True):
+    """Requests that no answer will come for, and why.
+
+    A transport makes it where a single answer can be lost without the connection,
+    as on HTTP; it never stands on a wire.
+    """
+
+    ids: tuple[RequestId, ...]
+    reason: str
+
+
 OutFrame: TypeAlias = Request | Notification | Response | ErrorResponse | Progress | Batch
-InFrame: TypeAlias = OutFrame | Malformed
+Decoded: TypeAlias = OutFrame | Malformed
+InFrame: TypeAlias = Decoded | Lost

@@ -1,45 +1,102 @@
-"""Who may enter: the Host and Origin of a request, against DNS rebinding.
+"""Who may come in from the network: the allow-lists of Host and Origin.
 
-Owns the comparison of names. Knows nothing of connections.
+Owns the comparison, which keeps web pages out of servers on this machine (DNS
+rebinding; MCP Streamable HTTP, "Security Warning"). Knows no socket and no
+handshake: it is given two header values and answers in words.
 """
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Iterable
 from typing import Final
 
 import attrs
 
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
+LOOPBACK_NAMES: Final = frozenset({"localhost:*", "127.0.0.1:*", "[::1]:*"})
+"""What a loopback address is called in a Host or Origin header, with any port."""
 
 
 def is_loopback_host(host: str) -> bool:
-    """Whether a name or address, with or without brackets, is this machine's loopback."""
-    return host.lower() in _LOOPBACK or host.startswith("127.")
+    """Whether `host`, a name or an address, in brackets or not, can only be this machine."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _normalise(entries: Iterable[str] | None) -> frozenset[str] | None:
+    if entries is None:
+        return None
+    if isinstance(entries, str):
+        raise TypeError(f"an allow-list is a set of names, not one string: {entries!r}")
+    lowered = frozenset(entry.lower() for entry in entries)
+    for entry in lowered:
+        # Without its scheme an entry of either list is an authority.
+        if _split(entry.rpartition("://")[2]) is None:
+            raise ValueError(f'{entry!r} is none of "name", "name:port" and "name:*" (IPv6 in brackets)')
+    return lowered
 
 
 @attrs.frozen
 class Doorkeeper:
-    hosts: frozenset[str] | None
-    origins: frozenset[str] | None
+    """The allow-lists of one server; None allows all.
+
+    An entry is "name" (without a port), "name:port" or "name:*" (any port or none),
+    an IPv6 address in brackets; an entry of `origins` may have a scheme before it
+    ("https://name"), and has any scheme otherwise. Case does not matter. Raises
+    ValueError for an entry of another form, TypeError for a lone string.
+    """
+
+    hosts: frozenset[str] | None = attrs.field(default=None, converter=_normalise)
+    origins: frozenset[str] | None = attrs.field(default=None, converter=_normalise)
 
     @classmethod
     def for_bind(cls, host: str) -> Doorkeeper:
+        """The default of a server bound to `host`: loopback names only for loopback, else anybody."""
         if not is_loopback_host(host):
-            return cls(None, None)
-        names = frozenset({"localhost:*", "127.0.0.1:*", "[::1]:*"})
-        return cls(names, frozenset(f"{scheme}://{name}" for scheme in ("http", "https") for name in names))
+            return cls()
+        bound = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        names = LOOPBACK_NAMES | {f"{bound}:*"}
+        return cls(names, names)
 
     def refusal(self, host: str | None, origin: str | None) -> str | None:
-        if self.hosts is not None and (host is None or not _admits(self.hosts, host)):
-            return f"host {host!r} is not allowed here"
-        if self.origins is not None and origin is not None and not _admits(self.origins, origin):
-            return f"origin {origin!r} is not allowed here"
+        """Why a request with these header values must not enter, or None where it may.
+
+        A request without an Origin comes from no web page; one without a Host enters
+        only where every host does.
+        """
+        if self.hosts is not None:
+            if host is None:
+                return "the request has no Host header"
+            if not _is_listed(host.lower(), self.hosts):
+                return f"the host {host!r} is not allowed here"
+        if self.origins is not None and origin is not None:
+            scheme, _, authority = origin.lower().rpartition("://")
+            listed = {entry.removeprefix(f"{scheme}://") for entry in self.origins}
+            if not scheme or not _is_listed(authority, listed):
+                return f"the origin {origin!r} is not allowed here"
         return None
 
 
-def _admits(allowed, value):
-    value = value.lower()
-    scheme, _, rest = value.rpartition("//")
-    name = rest.rpartition(":")[0] if rest.rpartition(":")[2].isdigit() else rest
-    base = f"{scheme}//{name}" if scheme else name
-    return value in allowed or base in allowed or base + ":*" in allowed
+def _is_listed(authority: str, entries: Iterable[str]) -> bool:
+    parts = _split(authority)
+    if parts is None or parts[1] == "*":
+        return False
+    name, port = parts
+    return authority in entries or f"{name}:*" in entries or (port is None and name in entries)
+
+
+def _split(authority: str) -> tuple[str, str | None] | None:
+    """The name and the port of an authority, or None where it is none."""
+    name, colon, port = authority.rpartition(":")
+    if not colon or authority.endswith("]"):
+        name, colon, port = authority, "", ""
+    if colon and port != "*" and not (port.isascii() and port.isdigit()):
+        return None
+    bracketed = name.startswith("[") and name.endswith("]")
+    if not name or any(mark in name for mark in "/@?# \t") or (":" in name and not bracketed):
+        return None
+    return name, port if colon else None

@@ -25,8 +25,9 @@ CHUNK_BYTES = 65_536
 class EventStream:
     """Takes frames from one writer and hands them to one response at a time.
 
-    The writer waits while more than `stream_buffer` bytes are unsent, unless the stream
-    `is_main`: what belongs to no request gives way to the newest. `primes` says that
+    The writer waits while more than `stream_buffer` bytes are unsent. Where the stream
+    `is_main`, for what belongs to no request, it waits only while a response carries it;
+    without one the oldest gives way to the newest. `primes` says that
     the client understands an event without data (2025-11-25).
     """
 
@@ -68,8 +69,12 @@ class EventStream:
         self._trim()
         self._changed.unpark_all()
         await trio.lowlevel.checkpoint()
-        while not self._is_main and self._unsent > self._settings.stream_buffer and not self.has_ended:
+        while self._unsent > self._settings.stream_buffer and not (self.has_ended or self._gives_way):
             await self._room.park()
+
+    @property
+    def _gives_way(self) -> bool:
+        return self._is_main and self._carrier is None
 
     def end(self) -> None:
         """Nothing more comes."""
@@ -109,6 +114,8 @@ class EventStream:
             nursery.cancel_scope.cancel()
         if self._carrier is carrier:
             self._carrier = None
+            self._room.unpark_all()
+            self._trim()
         await reply.end()
 
     async def _send_to(self, carrier: object, reply: Reply, opening: bytes) -> None:
@@ -168,7 +175,11 @@ class EventStream:
         while self._messages:
             number, data = self._messages[0]
             was_sent = number <= self._sent
-            if self._kept - self._unsent <= limit if was_sent else not self._is_main or self._unsent <= limit:
+            if (
+                self._kept - self._unsent <= limit
+                if was_sent
+                else not self._gives_way or self._unsent <= limit
+            ):
                 return
             self._messages.popleft()
             self._kept -= len(data)
