@@ -10,15 +10,13 @@ from functools import partial
 import trio
 from our_server import make_server
 
-from trio_mcp.server.asgi import asgi_app
-from trio_mcp.transports.hypercorn import serve_asgi
+from trio_mcp.server.http import serve_http
 
 
 async def main() -> None:
     async with trio.open_nursery() as nursery:
-        app = asgi_app(make_server())
-        (url,) = await nursery.start(partial(serve_asgi, app, bind="127.0.0.1:0", on_shutdown=app.shut_down))
-        print(url + "/mcp", flush=True)
+        (url,) = await nursery.start(partial(serve_http, make_server(), bind="127.0.0.1:0"))
+        print(url, flush=True)
         await trio.lowlevel.wait_readable(sys.stdin.fileno())
         nursery.cancel_scope.cancel()
 
