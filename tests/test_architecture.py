@@ -72,6 +72,8 @@ def test_what_each_layer_may_import(layer, name, tree):
             assert package not in {"trio", "time", "asyncio", "threading"}, f"{name} is sans-IO"
         if package in {"rich", "cyclopts"}:
             assert layer == "cli", f"{name} imports {module}"
+        if package in {"hypercorn", "h2"}:
+            assert name == "transports/hypercorn_connection.py", f"{name} imports {module}"
         if package in {"cattrs", "docstring_parser"}:
             assert not top or layer == "cli", f"{name} imports {module} for everybody"
 

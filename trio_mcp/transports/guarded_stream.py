@@ -62,7 +62,11 @@ class GuardedStream(trio.abc.HalfCloseableStream):
         self._request_by = self._reading.deadline = trio.current_time() + timeout
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send, or raise BrokenResourceError once the peer takes nothing for `stall_timeout`."""
+        """Send; where that fails or the peer takes nothing for `stall_timeout`, end the stream.
+
+        Whoever receives is told of it, and nobody else: hypercorn would pass the failure
+        on from within the application's `send`, and lose it where that is being cancelled.
+        """
         if len(data) <= PIECE:
             await self._send(data)
             return
@@ -71,11 +75,13 @@ class GuardedStream(trio.abc.HalfCloseableStream):
             await self._send(view[start : start + PIECE])
 
     async def _send(self, piece: bytes | bytearray | memoryview) -> None:
-        with trio.move_on_after(self._limits.stall_timeout):
+        with (
+            suppress(trio.BrokenResourceError, trio.ClosedResourceError),
+            trio.move_on_after(self._limits.stall_timeout),
+        ):
             await self._stream.send_all(piece)
             return
         self.abort()
-        raise trio.BrokenResourceError(f"the peer took nothing for {self._limits.stall_timeout:g} s")
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait as the socket does."""

@@ -9,12 +9,16 @@ What hypercorn's trio worker does that this module makes up for:
 
 - It shields `send_all`. GuardedStream bounds each piece, and `abort` ends even a
   shielded send, by closing the socket under it.
+- It tells of a failed send from within the application's `send`, which loses the
+  disconnect where that is being cancelled. GuardedStream tells who reads.
 - An exception in a connection ends the server (a DATA frame for a stream already
   answered suffices). `Connection.run` contains it.
 - It counts a connection whose peer has gone as idle, and one that speaks HTTP/2 by
   prior knowledge as busy before it has asked anything; so the deadlines are ours.
 - Events for an application that no longer reads its body fill a queue of ten, at
   which both the reader and the application's last `send` hang. We read them off.
+- While an HTTP/2 peer's window is shut, it takes whatever the application sends into
+  a buffer without bound. `Connection.drain` waits until that is empty.
 - A failed response leaves the stream of an HTTP/2 client open for ever. We reset it.
 """
 
@@ -177,13 +181,21 @@ class Connection:
         while (await receive())["type"] not in (DISCONNECT, "websocket.disconnect"):
             pass
 
+    async def drain(self, send: Send) -> None:
+        """Wait until the peer's flow control has let through what was sent to it over HTTP/2."""
+        protocol = self._server.protocol.protocol
+        assert isinstance(protocol, H2Protocol)
+        buffer = protocol.stream_buffers.get(_stream_id(send))
+        if buffer is not None and len(buffer.buffer) >= PIECE:
+            await buffer.drain()
+
     async def reset(self, send: Send, code: ErrorCodes) -> None:
         """End a request without a proper end: RST_STREAM, or the whole HTTP/1.1 connection."""
         protocol = self._server.protocol.protocol
         if not isinstance(protocol, H2Protocol):
             self.scope.cancel()
             return
-        stream_id: int = send.__self__.stream_id  # type: ignore[attr-defined]
+        stream_id = _stream_id(send)
         try:
             protocol.connection.reset_stream(stream_id, code)
         except ProtocolError:
@@ -192,6 +204,11 @@ class Connection:
         await protocol._close_stream(stream_id)
         await protocol._window_updated(stream_id)
         await protocol._flush()
+
+
+def _stream_id(send: Any) -> int:
+    stream_id: int = send.__self__.stream_id
+    return stream_id
 
 
 @attrs.define(eq=False)
@@ -204,7 +221,9 @@ class _Exchange:
     _send: Send
     # Nothing can come of it any more: the peer has gone or the request was ended.
     gone: bool = False
+    _pushing: trio.Lock = attrs.Factory(trio.Lock)
     _discarding: bool = False
+    _received_all: bool = False
 
     async def run(self, app: ASGIApp) -> None:
         try:
@@ -218,7 +237,8 @@ class _Exchange:
         self.discard()
 
     def discard(self) -> None:
-        if not (self.gone or self._discarding):
+        """See to it that the application's events are read off, whether or not it reads them."""
+        if not (self.gone or self._received_all or self._discarding):
             self._discarding = True
             self.connection.discard(self._receive)
 
@@ -237,8 +257,12 @@ class _Exchange:
             await self._send(message)
             return
         with trio.move_on_after(self.connection.limits.stall_timeout * (1 + len(content) // PIECE)):
-            await self._send(message)
+            # One at a time: hypercorn forgets who waits for its buffer when more is put into it.
+            async with self._pushing:
+                await self._send(message)
+                await self.connection.drain(self._send)
             return
+        self.discard()
         self.gone = True
         await self.connection.reset(self._send, ErrorCodes.CANCEL)
 
@@ -248,7 +272,6 @@ class _HTTPExchange(_Exchange):
     """One HTTP request and its response."""
 
     _received: int = 0
-    _received_all: bool = False
     _trailers: bool = False
     _started: bool = False
     _ended: bool = False
@@ -298,8 +321,7 @@ class _HTTPExchange(_Exchange):
 
     async def _end(self) -> None:
         self._ended = True
-        if not self._received_all:
-            self.discard()
+        self.discard()
         await self.push({"type": "http.response.body", "body": b"", "more_body": False}, b"")
         if not self._received_all and self.scope["http_version"] == "2":
             await self.connection.reset(self._send, ErrorCodes.NO_ERROR)  # RFC 9113, section 8.1
@@ -319,6 +341,7 @@ class _HTTPExchange(_Exchange):
 
     async def _break_off(self) -> None:
         # A proper end would pass half an answer off as a whole one.
+        self.discard()
         self.gone = True
         await self.connection.reset(self._send, ErrorCodes.INTERNAL_ERROR)
 
@@ -326,5 +349,4 @@ class _HTTPExchange(_Exchange):
         """End the response where the application did not."""
         if not (self.gone or self._ended):
             await self._refuse(500)
-        if not self._received_all:
-            self.discard()
+        self.discard()
