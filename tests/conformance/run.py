@@ -86,6 +86,8 @@ class Suite:
     def __init__(self, directory: Path, target: dict[str, list[str]]) -> None:
         modules = directory / "node_modules"
         suite = modules / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
+        if not suite.exists():
+            raise SystemExit(f"there is no conformance suite in {directory}: make conformance installs it")
         self._command = [str(modules / "node" / "bin" / "node"), "--no-deprecation", str(suite)]
         self._target = target
 

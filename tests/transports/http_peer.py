@@ -25,6 +25,7 @@ class Call:
     """One HTTP request to a scripted server, and the ways to answer it."""
 
     verb: str
+    path: str
     headers: dict[str, str]
     message: Any
     _send: Callable[[Any], Awaitable[None]] = attrs.field(repr=False)
@@ -101,17 +102,20 @@ class Scripted:
     handler: Handler
     calls: list[Call] = attrs.field(factory=list)
     url: str = ""
+    certificate: tuple[str, str] | None = None
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _stopped: trio.Event = attrs.field(factory=trio.Event)
 
     def made(self, method: str | None = None, verb: str = "POST") -> list[Call]:
         return [c for c in self.calls if c.verb == verb and (method is None or c.method == method)]
 
-    async def serve(self, task_status: Any) -> None:
+    async def serve(self, task_status: Any) -> None:  # noqa: ASYNC128  # hypercorn starts it
         config = Config()
         config.bind = ["127.0.0.1:0"]
         config.errorlog = None
         config.backlog = 1000
+        if self.certificate is not None:
+            config.certfile, config.keyfile = self.certificate
         with self._scope:
             await hypercorn.trio.serve(
                 self, config, shutdown_trigger=trio.sleep_forever, task_status=task_status
@@ -137,15 +141,17 @@ class Scripted:
             if not event.get("more_body"):
                 break
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        call = Call(scope["method"], headers, json.loads(body) if body else None, send, receive)
+        call = Call(
+            scope["method"], scope["path"], headers, json.loads(body) if body else None, send, receive
+        )
         self.calls.append(call)
         await self.handler(call)
 
 
 @asynccontextmanager
-async def serving(handler: Handler) -> AsyncIterator[Scripted]:
+async def serving(handler: Handler, certificate: tuple[str, str] | None = None) -> AsyncIterator[Scripted]:
     """Serve `handler` while the block lasts, which is not for long."""
-    app = Scripted(handler)
+    app = Scripted(handler, certificate=certificate)
     with trio.fail_after(DEADLINE):
         async with trio.open_nursery() as nursery:
             (address,) = await nursery.start(app.serve)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import ssl
 import subprocess
 import sys
 
 import httpx2
 import pytest
 import trio
+import trustme
 from trio.testing import wait_all_tasks_blocked
 
 from tests.transports.http_peer import LEGACY, MODERN, TEXT, LegacyServer, answer_modern, serving
@@ -89,6 +91,20 @@ async def test_leaving_a_modern_call_closes_its_stream_and_sends_nothing():
         await disconnected.wait()
         assert (await client.call_tool("other")).text == "done"
         assert "notifications/cancelled" not in [call.method for call in app.calls]
+
+
+async def test_a_modern_server_that_asks_is_not_answered(caplog):
+    async def handle(call):
+        if not await answer_modern(call):
+            await call.stream()
+            await call.event({"id": 5, "method": "ping"})
+            await call.event({"id": call.message["id"], "result": TEXT})
+            await call.end()
+
+    async with serving(handle) as app, open_client(app.url) as client:
+        assert (await client.call_tool("x")).text == "done"
+    assert len(app.calls) == 2
+    assert "asked for ping, as no modern server may" in caplog.text
 
 
 async def test_many_streams_are_open_at_once():
@@ -313,14 +329,16 @@ async def test_many_calls_that_fail_at_once_fail_alone():
             all_there.set()
         await trio.sleep_forever()
 
+    async def call_and_stop(app):
+        async with open_client(app.url) as client, trio.open_nursery() as nursery:
+            for _ in range(count):
+                nursery.start_soon(client.call_tool, "x")
+            await all_there.wait()
+            await app.stop()
+
     async with serving(handle) as app:
-        with pytest.raises(ExceptionGroup) as raised:
-            async with open_client(app.url) as client, trio.open_nursery() as nursery:
-                for _ in range(count):
-                    nursery.start_soon(client.call_tool, "x")
-                await all_there.wait()
-                await app.stop()
-        assert raised.group_contains(ConnectionLost, depth=1)
+        with pytest.raises(ExceptionGroup) as raised:  # noqa: ASYNC401  # of an unknown number
+            await call_and_stop(app)
         assert raised.value.split(ConnectionLost)[1] is None
 
 
@@ -612,6 +630,37 @@ async def test_auth_and_a_client_of_the_callers_own():
         assert app.calls[-1].headers["x-own"] == "1"
 
 
+async def test_a_redirect_is_followed():
+    async def redirect(call):
+        if call.path == "/mcp":
+            await call.reply(307, headers={"location": "/elsewhere"})
+        elif not await answer_modern(call):
+            await call.result(TEXT)
+
+    async with serving(redirect) as app, open_client(app.url) as client:
+        assert (await client.call_tool("x")).text == "done"
+
+
+async def test_tls(tmp_path):
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    issued.private_key_pem.write_to_path(key)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    async with (
+        serving(answer_modern, (str(certificate), str(key))) as app,
+        httpx2.AsyncClient(verify=trusting) as own,
+    ):
+        assert app.url.startswith("https://")
+        async with open_client(app.url, http_client=own) as client:
+            await client.ping()
+        with pytest.raises(ConnectionLost, match=app.url):
+            async with open_client(app.url):
+                pass
+
+
 async def test_auth_that_raises_fails_the_call():
     def fail(request):
         raise LookupError("no token today")
@@ -625,6 +674,12 @@ async def test_auth_that_raises_fails_the_call():
 async def test_options_of_urls_are_for_urls(option):
     with pytest.raises(TypeError, match=f"{option}= makes no sense"):
         async with open_client(Server("x"), **{option: {"a": "b"}}):
+            pass
+
+
+async def test_what_are_no_headers_is_refused():
+    with pytest.raises(TypeError):
+        async with open_client("http://127.0.0.1:9/mcp", headers={"x": 5}):
             pass
 
 

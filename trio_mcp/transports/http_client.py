@@ -60,6 +60,9 @@ READ_AHEAD: Final = 16
 LINGER_SECONDS: Final = 2.0
 """How long a stream may stay open behind its answer; one that ends by then is used again."""
 
+ACCEPT_SECONDS: Final = 30.0
+"""How long a server may take to accept a message that has no answer."""
+
 CANCEL_SECONDS: Final = 5.0
 """How long a legacy call that was cancelled may still be answered."""
 
@@ -141,8 +144,8 @@ class HttpTransport:
         self._closed = True
         try:
             await trio.lowlevel.checkpoint()
-            with trio.move_on_after(CLOSE_SECONDS):
-                while self._unsent:
+            if self._unsent:
+                with trio.move_on_after(CLOSE_SECONDS):
                     await self._all_sent.park()
             for exchange in self._exchanges.values():
                 exchange.is_cancelled = True
@@ -286,24 +289,33 @@ class HttpTransport:
         if exchange.is_modern and exchange.is_over:
             await trio.lowlevel.checkpoint()
             return
+        frames = self._read_frames(exchange, flatten(frames))
+        await self._send.send(frames)
+        if exchange.is_answered:
+            exchange.scope.deadline = trio.current_time() + LINGER_SECONDS
+
+    def _read_frames(self, exchange: Exchange, frames: list[InFrame]) -> list[InFrame]:
+        """The frames as the session is to see them; notes the answer if it is among them."""
         ident = exchange.request.id
-        frames = flatten(frames)
-        for index, frame in enumerate(frames):
+        taken: list[InFrame] = []
+        for frame in frames:
             if isinstance(frame, Malformed) and frame.lost:
                 # What could not be kept may have been this request's answer, but no other's.
-                frames[index] = frame = Malformed(frame.code, frame.reason, ident)
+                frame = Malformed(frame.code, frame.reason, ident)
             elif isinstance(frame, ErrorResponse) and not isinstance(frame.id, (int, str)):
-                frames[index] = frame = ErrorResponse(frame.error, ident)
+                frame = ErrorResponse(frame.error, ident)
+            elif isinstance(frame, Request) and exchange.is_modern:
+                # Nor could it be answered (MCP 2026-07-28 transports, "Receiving Messages").
+                logger.warning("%s asked for %s, as no modern server may", self._endpoint.url, frame.method)
+                continue
+            taken.append(frame)
             if isinstance(frame, (Response, ErrorResponse, Malformed)) and frame.id == ident:
                 exchange.is_answered = True
                 if exchange.request.method == "initialize" and isinstance(frame, Response):
                     self._session.agree(frame)
                 if exchange.is_modern:
-                    frames = frames[: index + 1]
-                break
-        await self._send.send(frames)
-        if exchange.is_answered:
-            exchange.scope.deadline = trio.current_time() + LINGER_SECONDS
+                    break  # nothing may follow
+        return taken
 
     async def _post(self, frame: OutFrame, after: trio.Event | None = None) -> None:
         """Send a message that has no answer, behind the request that it is about."""
@@ -313,13 +325,10 @@ class HttpTransport:
                 await after.wait()
             elif isinstance(frame, Notification) and not is_handshake:
                 await self._session.wait_ready()
-            for body in encode_messages([frame]):
-                async with self._endpoint.ask("POST", self._session.headers(), body) as answer:
-                    if not answer.is_success:
-                        logger.warning("%s answered %s to a message", self._endpoint.url, answer.status)
-                    elif is_handshake:
-                        assert isinstance(frame, Notification), "the end of the handshake is one"
-                        self._session.establish(frame)
+            with trio.move_on_after(ACCEPT_SECONDS):
+                if await self._post_messages(frame) and is_handshake:
+                    assert isinstance(frame, Notification), "the end of the handshake is one"
+                    self._session.establish(frame)
         except UnreachableError as error:
             logger.warning("a message was not sent: %s", error)
         finally:
@@ -328,6 +337,15 @@ class HttpTransport:
             self._unsent -= 1
             if not self._unsent:
                 self._all_sent.unpark_all()
+
+    async def _post_messages(self, frame: OutFrame) -> bool:
+        """Send a frame and tell whether the server has accepted all of it."""
+        for body in encode_messages([frame]):
+            async with self._endpoint.ask("POST", self._session.headers(), body) as answer:
+                if not answer.is_success:
+                    logger.warning("%s answered %s to a message", self._endpoint.url, answer.status)
+                    return False
+        return True
 
 
 class _UnmirroredError(Exception):
@@ -347,7 +365,8 @@ async def open_http_transport(
 
     `headers` go with every request, `auth` is what httpx2 takes for it. `http_client` is
     used and left open; it must allow as many connections as there are calls at a time.
-    Nothing is sent before the first frame. Raises ValueError for what is no URL.
+    Nothing is sent before the first frame. Raises ValueError for what is no URL, and
+    TypeError for what are no headers.
     """
     async with (
         open_endpoint(

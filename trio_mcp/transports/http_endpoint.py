@@ -180,7 +180,9 @@ class Endpoint:
         except (httpx2.HTTPError, httpx2.StreamError) as error:
             raise UnreachableError(self._describe(error)) from error
         finally:
-            await _close(response, chunks)
+            # Shielded: a connection that is not closed stays counted, and its server goes on.
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS):
+                await _close(response, chunks)
 
     def _describe(self, error: Exception) -> str:
         cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -189,14 +191,12 @@ class Endpoint:
 
 async def _close(response: httpx2.Response, chunks: AsyncIterator[bytes]) -> None:
     """Give the connection back, or close it where the answer was not read to its end."""
-    # Shielded: a connection that is not closed stays counted, and its server goes on.
-    with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS):
-        await response.aclose()
-        # The body is generators within generators, and closing the outermost leaves the others to
-        # the garbage collector. Reading from what is closed ends them from within.
-        with suppress(Exception):
-            async for _ in chunks:
-                pass
+    await response.aclose()
+    # The body is generators within generators, and closing the outermost leaves the others to
+    # the garbage collector. Reading from what is closed ends them from within.
+    with suppress(Exception):
+        async for _ in chunks:
+            pass
 
 
 @asynccontextmanager
@@ -210,7 +210,7 @@ async def open_endpoint(
 ) -> AsyncIterator[Endpoint]:
     """An endpoint on `http_client`, which stays open, or on a client of its own. Checkpoints.
 
-    Raises ValueError for what is no URL of a server.
+    Raises ValueError for what is no URL of a server, and TypeError for what are no headers.
     """
     try:
         parsed = httpx2.URL(url)
@@ -219,15 +219,16 @@ async def open_endpoint(
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ValueError(f"{url!r} is no http:// or https:// URL with a host")
     origin = f"{parsed.scheme}://{parsed.netloc.decode()}"
+    extra = httpx2.Headers(headers)  # raises TypeError for what can be none
     if http_client is not None:
-        yield Endpoint(url, origin, limit, http_client, dict(headers or {}), auth)
+        yield Endpoint(url, origin, limit, http_client, extra, auth)
         return
     limits = httpx2.Limits(
         max_connections=None, max_keepalive_connections=KEPT_CONNECTIONS, keepalive_expiry=KEPT_SECONDS
     )
     client = httpx2.AsyncClient(limits=limits, timeout=_TIMEOUT, follow_redirects=True)
     try:
-        yield Endpoint(url, origin, limit, client, dict(headers or {}), auth)
+        yield Endpoint(url, origin, limit, client, extra, auth)
     finally:
         # Shielded: sockets are closed also where the block is cancelled.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS):

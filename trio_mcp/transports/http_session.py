@@ -137,6 +137,7 @@ class HttpSession:
         answers: list[Response | ErrorResponse] = []
 
         async def take(frames: list[InFrame]) -> None:
+            await trio.lowlevel.checkpoint()
             for frame in flatten(frames):
                 if isinstance(frame, (Response, ErrorResponse)):
                     answers.append(frame)
@@ -201,14 +202,16 @@ class HttpSession:
         """Stop listening and end the session at the server; failure is of no interest. Checkpoints."""
         self._listening.cancel()
         await trio.lowlevel.checkpoint()
-        if self.id is None:
-            return
-        with trio.move_on_after(CLOSE_SECONDS):
-            try:
-                async with self._endpoint.ask("DELETE", self.headers()):
-                    pass
-            except UnreachableError:
+        if self.id is not None:
+            with trio.move_on_after(CLOSE_SECONDS):
+                await self._delete()
+
+    async def _delete(self) -> None:
+        try:
+            async with self._endpoint.ask("DELETE", self.headers()):
                 pass
+        except UnreachableError as error:
+            logger.debug("the session was not ended: %s", error)
 
 
 def flatten(frames: list[InFrame]) -> list[InFrame]:
