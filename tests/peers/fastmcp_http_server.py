@@ -4,6 +4,7 @@ It prints the URL of its endpoint, and serves until its standard input ends. It 
 `our_server.py` that need nothing of the other implementations.
 """
 
+import logging
 from collections import defaultdict
 
 import anyio
@@ -54,4 +55,6 @@ def make_server() -> FastMCP:
 
 
 if __name__ == "__main__":
+    # It logs what tools raise, also on purpose.
+    logging.getLogger("fastmcp").setLevel(logging.CRITICAL)
     anyio.run(serve, make_server().http_app(path="/mcp"), "/mcp")

@@ -146,7 +146,7 @@ async def run(url: str) -> dict[str, Any]:
             "cancel": await call_and_cancel(session, messages),
             "log": await call_log(session, logs, logged),
             "ping": (await session.send_ping()).model_dump(),
-            "undecodable": [repr(message) for message in messages if isinstance(message, Exception)],
+            "complaints": [repr(message) for message in messages if isinstance(message, Exception)],
         }
 
 

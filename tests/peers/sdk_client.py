@@ -157,7 +157,7 @@ async def run(mode: str, target: list[str]) -> dict[str, Any]:
             "log": await call_log(client, mode, logs, logged),
             # 2026-07-28 has no ping.
             "ping": (await client.send_ping()).model_dump() if mode == "legacy" else None,
-            "undecodable": [repr(message) for message in messages if isinstance(message, Exception)],
+            "complaints": [repr(message) for message in messages if isinstance(message, Exception)],
         }
 
 
