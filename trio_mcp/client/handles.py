@@ -236,11 +236,11 @@ class TaskHandle:
 
     def _feed(self, waiter: PendingCall, snapshot: TaskSnapshot) -> None:
         """Deliver the progress of a snapshot, unless it was delivered already."""
-        values = (snapshot.current, snapshot.total, snapshot.message)
+        current = 0 if snapshot.current is None else snapshot.current
+        values = (current, snapshot.total, snapshot.message)
         if snapshot.has_progress and values != self._reported:
             self._reported = values
-            current = 0 if snapshot.current is None else snapshot.current
-            waiter.take_updates([(current, snapshot.total, snapshot.message, None)])
+            waiter.take_updates([(*values, None)])
 
     @asynccontextmanager
     async def _following(
@@ -248,7 +248,9 @@ class TaskHandle:
     ) -> AsyncIterator[None]:
         """While the block lasts, `take` gets the task's snapshots; what ends them early settles `waiter`."""
         assert self._snapshot is not None, "there is a task"
-        following = TaskFollowing(self._client, self._snapshot.id, take)
+        following = TaskFollowing(
+            self._client, self._snapshot.id, take, wants_history=self._handler is not None
+        )
         async with open_lone_nursery() as nursery:
 
             async def follow() -> None:

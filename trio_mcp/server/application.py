@@ -179,6 +179,7 @@ class ServerApplication:
                 find_owner(request),
                 ttl=min(limits, default=None),
                 poll_interval=config.poll_interval,
+                keeps_history=request.era.tasks == "extension",  # elsewhere the token goes on
             )
         except TaskOverload as error:
             raise ProtocolError(INTERNAL_ERROR, str(error)) from None

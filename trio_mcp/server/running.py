@@ -19,6 +19,7 @@ from trio_mcp.runtime.transport import FrameTransport
 from trio_mcp.server.application import ServerApplication
 from trio_mcp.tasks.memory import MemoryTaskStore
 from trio_mcp.tasks.record import Owner, TaskRecord
+from trio_mcp.tasks.store import TaskPage
 from trio_mcp.tasks.supervisor import Supervisor, open_supervisor
 
 if TYPE_CHECKING:
@@ -70,13 +71,20 @@ class RunningServer:
         """Cancel a task; one that has ended stays as it is. Checkpoints. Raises TaskNotFound."""
         return await self._supervisor.cancel(task_id, None)
 
+    async def list_page(self, principal: str, cursor: str | None = None) -> TaskPage:
+        """Up to `page_size` tasks of an authenticated principal, newest first. Checkpoints.
+
+        `cursor` is the `next_cursor` of the page before, None for the first. Raises
+        CursorError for one that was not given out to this principal.
+        """
+        return await self._supervisor.list_page(Owner("principal", principal), cursor)
+
     async def list_tasks(self, principal: str) -> list[TaskRecord]:
         """All tasks of an authenticated principal, newest first. Checkpoints."""
-        owner = Owner("principal", principal)
-        page = await self._supervisor.list_page(owner, None)
+        page = await self.list_page(principal)
         records = list(page.records)
         while page.next_cursor is not None:
-            page = await self._supervisor.list_page(owner, page.next_cursor)
+            page = await self.list_page(principal, page.next_cursor)
             records += page.records
         return records
 

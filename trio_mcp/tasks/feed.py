@@ -23,7 +23,8 @@ class TaskFeed(Source):
     """Sends a task's changes to one client, each as the frame that `render` makes of it.
 
     A task has few changes of status, because every question that it asks waits for
-    an answer; so only reports need a cap, `limit`.
+    an answer, and what is replayed to a late follower was capped when it was kept; so
+    only reports need a cap, `limit`.
     """
 
     __slots__ = ("_limit", "_pending", "_queued", "_render", "_reports", "_stopped")
@@ -48,7 +49,7 @@ class TaskFeed(Source):
         return False
 
     def follow(self, record: TaskRecord, *, is_report: bool) -> None:
-        """Append a change; never waits."""
+        """Append a change; never waits. Only what `is_report` says of it may be dropped."""
         if self._stopped:
             return
         if is_report and self._reports >= self._limit:
