@@ -74,6 +74,8 @@ def test_what_each_layer_may_import(layer, name, tree):
             assert layer == "cli", f"{name} imports {module}"
         if package in {"hypercorn", "h2"}:
             assert name == "transports/hypercorn_connection.py", f"{name} imports {module}"
+        if package in {"trio_websocket", "wsproto"}:
+            assert layer == "transports", f"{name} imports {module}"
         if package in {"cattrs", "docstring_parser"}:
             assert not top or layer == "cli", f"{name} imports {module} for everybody"
 
@@ -98,7 +100,7 @@ def test_public_names():
     assert all(hasattr(trio_mcp, name) for name in trio_mcp.__all__)
     assert all(hasattr(trio_mcp.testing, name) for name in trio_mcp.testing.__all__)
     assert set(trio_mcp.__all__) == {
-        *("Server", "serve_stdio", "ServerSettings", "Context", "ProgressHelper"),
+        *("Server", "serve_stdio", "serve_websocket", "ServerSettings", "Context", "ProgressHelper"),
         *("open_client", "Client", "ClientSettings", "CallResult", "LogMessage"),
         *("Conflate", "Lossless"),
         *("ToolResult", "Image", "Audio", "Tool", "ToolAnnotations", "Implementation"),

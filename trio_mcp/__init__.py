@@ -47,6 +47,7 @@ from trio_mcp.server.http import serve_http
 from trio_mcp.server.results import Audio, Image, ToolResult
 from trio_mcp.server.running import RunningServer, open_server
 from trio_mcp.server.server import Server, serve_stdio
+from trio_mcp.server.websocket import serve_websocket
 from trio_mcp.tasks.memory import MemoryTaskStore
 from trio_mcp.tasks.record import Owner, TaskRecord, TaskStatus
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
@@ -134,4 +135,5 @@ __all__ = [
     "open_server",
     "serve_http",
     "serve_stdio",
+    "serve_websocket",
 ]

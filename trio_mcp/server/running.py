@@ -15,6 +15,7 @@ import trio
 from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.runtime.newest import NewestChannel
 from trio_mcp.runtime.serving import serve_transport
+from trio_mcp.runtime.settings import ServerSettings
 from trio_mcp.runtime.transport import FrameTransport
 from trio_mcp.server.application import ServerApplication
 from trio_mcp.tasks.memory import MemoryTaskStore
@@ -46,6 +47,11 @@ class RunningServer:
         self.is_closing = True
         for close in self._closers:
             close()
+
+    @property
+    def settings(self) -> ServerSettings:
+        """The settings of the server, which hold for each of its connections."""
+        return self.application.settings
 
     async def serve(self, transport: FrameTransport, *, principal: str | None = None) -> None:
         """Serve one connection until the peer closes it, then close it; checkpoints.

@@ -1,10 +1,10 @@
-"""Helpers for testing servers and clients: pipes, a wire recorder, transports with faults.
+"""Helpers for testing servers and clients: pipes and sockets, a wire recorder, transports with faults.
 
 Owns the list of public names. Nothing here is imported by the package itself.
 """
 
 from trio_mcp.testing.checks import assert_progress
-from trio_mcp.testing.connectors import HttpConnector, PipeConnector, pipe_streams
+from trio_mcp.testing.connectors import HttpConnector, PipeConnector, WebSocketConnector, pipe_streams
 from trio_mcp.testing.faults import (
     DroppingTransport,
     LockstepTransport,
@@ -22,6 +22,7 @@ __all__ = [
     "PipeConnector",
     "SlowTransport",
     "StalledTransport",
+    "WebSocketConnector",
     "WireRecorder",
     "assert_progress",
     "closing_at_byte",

@@ -23,6 +23,7 @@ from trio_mcp.server.running import AuthenticatedServer, RunningServer
 from trio_mcp.server.server import Server
 from trio_mcp.transports.asgi.settings import HttpSettings
 from trio_mcp.transports.stream import StreamTransport
+from trio_mcp.wire.origin import Doorkeeper
 
 
 @attrs.frozen
@@ -60,9 +61,10 @@ class HttpConnector:
     @asynccontextmanager
     async def open_transport(self, settings: ClientSettings) -> AsyncIterator[FrameTransport]:
         """Connect; checkpoints."""
-        target, principal = self.server, None
-        if isinstance(target, AuthenticatedServer):
-            target, principal = target.running, target.principal
+        server, principal = self.server, None
+        target = server.running if isinstance(server, AuthenticatedServer) else server
+        if isinstance(server, AuthenticatedServer):
+            principal = server.principal
         async with open_lone_nursery() as nursery:
             (url,) = await nursery.start(
                 partial(
@@ -78,6 +80,47 @@ class HttpConnector:
             async with open_target(url, settings) as transport:
                 yield transport
             nursery.cancel_scope.cancel()
+
+
+@attrs.frozen
+class WebSocketConnector:
+    """Serves over trio-websocket on a loopback socket, in one process, and connects to it.
+
+    `max_frame_bytes` is the server's cap; times are in seconds.
+    """
+
+    server: Servable
+    max_frame_bytes: int = DEFAULT_FRAME_BYTES
+    ping_interval: float = 20.0
+
+    @asynccontextmanager
+    async def open_transport(self, settings: ClientSettings) -> AsyncIterator[FrameTransport]:
+        """Connect; on exit, wait until the server has noticed the end. Checkpoints."""
+        # Imported here: trio-websocket is an extra, which `import trio_mcp.testing` must not need.
+        from trio_mcp.transports.websocket import open_websocket_transport
+        from trio_mcp.transports.websocket_server import WebSocketService
+
+        served = trio.Event()
+
+        async def serve(transport: FrameTransport) -> None:
+            try:
+                await self.server.serve(transport)
+            finally:
+                served.set()
+
+        service = WebSocketService(
+            serve, self.max_frame_bytes, Doorkeeper.for_bind("127.0.0.1"), ping_interval=self.ping_interval
+        )
+        async with open_lone_nursery() as nursery:
+            try:
+                (address,) = await nursery.start(service.listen, "127.0.0.1", 0)
+                async with open_websocket_transport(
+                    address, max_frame_bytes=settings.max_frame_bytes, ping_interval=self.ping_interval
+                ) as transport:
+                    yield transport
+                await served.wait()
+            finally:
+                nursery.cancel_scope.cancel()
 
 
 def pipe_streams() -> tuple[trio.lowlevel.FdStream, trio.lowlevel.FdStream]:

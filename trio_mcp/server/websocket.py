@@ -1,0 +1,79 @@
+"""Serving over WebSocket on a listening socket of our own.
+
+Owns `serve_websocket` and its defaults. Knows nothing of how frames travel.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+
+import trio
+
+from trio_mcp.server.running import RunningServer, open_server
+from trio_mcp.server.server import Server
+from trio_mcp.wire.origin import Doorkeeper
+
+
+async def serve_websocket(  # noqa: ASYNC128  # listen starts it
+    server: Server | RunningServer,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    path: str | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    ping_interval: float = 20.0,
+    max_connections: int = 1000,
+    allowed_hosts: Iterable[str] | None = None,
+    allowed_origins: Iterable[str] | None = None,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve `server` over WebSocket until cancelled; checkpoints.
+
+    `addresses = await nursery.start(serve_websocket, server)` gives the URLs to
+    connect to; port 0 is any free one. With `ssl_context` they are wss://. With `path`
+    nothing else is served (404). Bound to a loopback address, only loopback names are
+    taken as Host and Origin; `allowed_hosts` and `allowed_origins` replace these lists
+    ("name", "name:port", "name:*"; "*" alone allows all), the rest gets 403. Beyond
+    `max_connections` the handshake is refused with 503. A connection is pinged after
+    `ping_interval` seconds of silence and dropped after twice as many. A disconnect
+    cancels the handlers of that connection. Cancelled, it closes with code 1001 and is
+    done within the server's `drain_timeout`, twice over, however stalled a client is.
+
+    Raises OSError where it cannot listen, ValueError for a bad list or number, and
+    ModuleNotFoundError without the extra `websocket`.
+    """
+    # Imported here: trio-websocket is an extra, which `import trio_mcp` must not need.
+    from trio_mcp.transports.websocket_server import WebSocketService
+
+    if ping_interval <= 0 or max_connections <= 0:
+        raise ValueError("ping_interval and max_connections must be larger than 0")
+    defaults = Doorkeeper.for_bind(host)
+    doorkeeper = Doorkeeper(
+        _allowed(allowed_hosts, defaults.hosts), _allowed(allowed_origins, defaults.origins)
+    )
+    if isinstance(server, Server):
+        async with open_server(server) as running:
+            service = WebSocketService(
+                running.serve,
+                server.settings.max_frame_bytes,
+                doorkeeper,
+                path,
+                ping_interval,
+                max_connections,
+            )
+            await service.listen(host, port, ssl_context, task_status=task_status)
+    else:
+        service = WebSocketService(
+            server.serve, server.settings.max_frame_bytes, doorkeeper, path, ping_interval, max_connections
+        )
+        await service.listen(host, port, ssl_context, task_status=task_status)
+
+
+def _allowed(given: Iterable[str] | None, default: frozenset[str] | None) -> Iterable[str] | None:
+    if given is None:
+        return default
+    if isinstance(given, str):
+        return given  # the Doorkeeper says what is wrong with it
+    entries = frozenset(given)
+    return None if "*" in entries else entries

@@ -1,0 +1,161 @@
+"""Listening for WebSocket connections, and letting them in or not.
+
+Owns the listening sockets, the handshake's refusals, the cap on connections and
+the border at which the crash of one connection stays its own. What is served is
+the caller's business: it gets a transport for each connection.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import attrs
+import trio
+import trio_websocket
+
+from trio_mcp.runtime.border import contain_failure
+from trio_mcp.transports.corking import CorkingStream
+from trio_mcp.transports.websocket import (
+    PING_SECONDS,
+    QUEUE_MESSAGES,
+    READ_BYTES,
+    WebSocketTransport,
+    keep_alive,
+    keep_connection,
+)
+from trio_mcp.wire.origin import Doorkeeper
+from trio_mcp.wire.websocket import GOING_AWAY, SUBPROTOCOL
+
+MAX_CONNECTIONS: Final = 1000
+"""Half a gigabyte at worst, for each connection may have about 0.5 MB on the way."""
+
+MAX_REFUSALS: Final = 64
+"""So many connections beyond the cap are told so; any more are closed at once."""
+
+HANDSHAKE_SECONDS: Final = 10.0
+"""What a client gets for TLS and the handshake: connections that say nothing must not pile up."""
+
+
+@attrs.define(eq=False)
+class WebSocketService:
+    """Serves what connects, each connection in a task of its own.
+
+    `serve` is called with the transport of each connection that may enter, and closes
+    it. Any `path` is served where it is None. Sizes in bytes, times in seconds.
+    """
+
+    serve: Callable[[WebSocketTransport], Awaitable[None]]
+    max_frame_bytes: int
+    doorkeeper: Doorkeeper
+    path: str | None = None
+    ping_interval: float = PING_SECONDS
+    max_connections: int = MAX_CONNECTIONS
+    _sockets: int = attrs.field(default=0, init=False)
+    _admitted: set[CorkingStream] = attrs.field(factory=set, init=False)
+
+    async def listen(
+        self,
+        host: str,
+        port: int,
+        ssl_context: ssl.SSLContext | None = None,
+        *,
+        task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until cancelled; `task_status` gets the addresses, as URLs. Raises OSError."""
+        listeners = await trio.open_tcp_listeners(port, host=host)
+        scheme = "ws" if ssl_context is None else "wss"
+        addresses = [f"{scheme}://{_authority(listener)}{self.path or ''}" for listener in listeners]
+        secured: list[Any] = list(listeners)
+        if ssl_context is not None:
+            secured = [trio.SSLListener(one, ssl_context, https_compatible=True) for one in listeners]
+        async with trio.open_nursery() as nursery:
+            await nursery.start(trio.serve_listeners, self._handle, secured)
+            task_status.started(addresses)
+
+    async def _handle(self, raw: trio.abc.Stream) -> None:
+        if self._sockets >= self.max_connections + MAX_REFUSALS:
+            await trio.aclose_forcefully(raw)
+            return
+        self._sockets += 1
+        try:
+            await self._converse(CorkingStream(raw))
+        except BaseException as error:  # noqa: ASYNC103  # contain_failure raises what must pass on
+            contain_failure(error, "a WebSocket connection crashed; the others go on")
+        finally:
+            self._sockets -= 1
+            await trio.aclose_forcefully(raw)
+
+    async def _converse(self, stream: CorkingStream) -> None:
+        async with trio.open_nursery() as nursery:
+            reading = trio.CancelScope()
+            connection = None
+            try:
+                with trio.move_on_after(HANDSHAKE_SECONDS) as scope, stream.unless_ended(scope):
+                    request = await nursery.start(keep_connection, self._wrap(stream), stream, reading)
+                    connection = await self._admit(request, stream)
+                if connection is not None:
+                    nursery.start_soon(keep_alive, connection, stream, self.ping_interval)
+                    transport = WebSocketTransport(
+                        connection, stream, max_frame_bytes=self.max_frame_bytes, close_code=GOING_AWAY
+                    )
+                    await self.serve(transport)
+            finally:
+                self._admitted.discard(stream)
+                reading.cancel()
+                nursery.cancel_scope.cancel()
+
+    def _wrap(
+        self, stream: CorkingStream
+    ) -> Callable[[trio.Nursery], Awaitable[trio_websocket.WebSocketRequest]]:
+        async def wrap(nursery: trio.Nursery) -> trio_websocket.WebSocketRequest:
+            return await trio_websocket.wrap_server_stream(
+                nursery,
+                stream,
+                message_queue_size=QUEUE_MESSAGES,
+                max_message_size=self.max_frame_bytes,
+                receive_buffer_size=READ_BYTES,
+            )
+
+        return wrap
+
+    async def _admit(
+        self, request: trio_websocket.WebSocketRequest, stream: CorkingStream
+    ) -> trio_websocket.WebSocketConnection | None:
+        """Finish the handshake, or refuse it in words and return None."""
+        stream.cork()  # so that a refusal leaves in one write
+        refusal = self._refusal(request)
+        if refusal is None:
+            self._admitted.add(stream)  # before anything waits, or more than the cap could get here
+            offered = request.proposed_subprotocols
+            connection = await request.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
+        else:
+            status, reason = refusal
+            connection = None
+            await request.reject(
+                status,
+                extra_headers=[(b"content-type", b"text/plain; charset=utf-8")],
+                body=f"{reason}\n".encode(errors="backslashreplace"),
+            )
+        stream.uncork()
+        await stream.flush()
+        return connection
+
+    def _refusal(self, request: trio_websocket.WebSocketRequest) -> tuple[int, str] | None:
+        origins = [value.decode("latin-1") for name, value in request.headers if name == b"origin"]
+        # trio-websocket hands out every header but this one; without it nobody would get in.
+        host = request._event.host
+        reason = self.doorkeeper.refusal(host, ", ".join(origins) if origins else None)
+        if reason is not None:
+            return 403, reason
+        if self.path is not None and request.path.partition("?")[0] != self.path:
+            return 404, f"nothing is served at {request.path!r}"
+        if len(self._admitted) >= self.max_connections:
+            return 503, f"all {self.max_connections} connections are taken"
+        return None
+
+
+def _authority(listener: trio.SocketListener) -> str:
+    host, port, *_ = listener.socket.getsockname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
