@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import trio
 
 from trio_mcp.transports.asgi.exchange import watch
-from trio_mcp.transports.asgi.reply import Receive, Reply, answer_status
+from trio_mcp.transports.asgi.reply import Receive, Reply, legacy_status
 from trio_mcp.transports.asgi.settings import HttpSettings
 from trio_mcp.wire.codec import encode_messages
 from trio_mcp.wire.frames import Batch, ErrorResponse, OutFrame, Response
@@ -130,7 +130,7 @@ class EventStream:
                 (_, body), *_ = self._messages
                 self._note_sent(1)
                 self._was_json = True
-                await reply.answer(answer_status(self._answer), body)
+                await reply.answer(legacy_status(self._answer), body)
                 return
             if self._newest > self._sent:
                 chunk = self._take_chunk()
