@@ -34,8 +34,8 @@ SOURCES := trio_mcp tests benchmarks docs/examples
 # Other MCP implementations live in environments of their own, so that nothing they need can hide
 # something trio_mcp lacks. A further peer is a requirements file and a word here; one for Node.js
 # is a directory with a package.json. Where there is no Node.js, it is left out with a message.
-PEERS := mcp2
-NODE_PEERS := ts1
+PEERS := mcp1 mcp2 fastmcp4
+NODE_PEERS := ts1 ts2
 BENCH_PEERS := mcp2 fastmcp4
 PEERS_READY := $(PEERS:%=.envs/%/.ready) $(NODE_PEERS:%=.envs/%/.node-ready)
 BENCH_PEERS_READY := $(BENCH_PEERS:%=.envs/%/.ready)

@@ -9,9 +9,9 @@ import attrs
 import pytest
 
 from trio_mcp import Client, Server, open_client
-from trio_mcp.testing import HttpConnector, PipeConnector, WireRecorder
+from trio_mcp.testing import HttpConnector, PipeConnector, WebSocketConnector, WireRecorder
 
-TRANSPORTS = ("memory", "stdio", "http")
+TRANSPORTS = ("memory", "stdio", "http", "websocket", "websocket-asgi")
 """stdio means real pipes with its framing; "websocket" is trio-websocket, the other is hypercorn's."""
 
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
@@ -32,6 +32,10 @@ class Wire:
                 return PipeConnector(server)
             case "http":
                 return HttpConnector(server)
+            case "websocket":
+                return WebSocketConnector(server)
+            case "websocket-asgi":
+                return HttpConnector(server, websocket=True)
         raise AssertionError(self.transport)
 
     def recorder(self, server: Server) -> WireRecorder:

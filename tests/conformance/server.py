@@ -22,8 +22,8 @@ from trio_mcp import (
     Server,
     TaskConfig,
     ToolError,
+    serve_http,
 )
-from trio_mcp.server.http import serve_http
 
 # One red pixel, and a WAV file of no samples.
 PNG = base64.b64decode(

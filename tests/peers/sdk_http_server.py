@@ -1,13 +1,17 @@
-"""The tools of `sdk_server.py` over Streamable HTTP: `python sdk_http_server.py [json]`; prints its URL.
+"""A Streamable HTTP server of both eras made with the official SDK: `python sdk_http_server.py [json]`.
 
-One more tool closes its stream in the middle, so that the client has to resume it.
+It prints the URL of its endpoint, and serves until its standard input ends. It has the tools of
+`sdk_server.py`, and one that closes its stream in the middle, so that the client has to resume it.
+With json it answers legacy requests with JSON instead of event streams.
 """
 
 import sys
 
-import uvicorn
+import anyio
+from listening import serve
 from mcp.server.mcpserver import Context
-from mcp.server.streamable_http import EventCallback, EventMessage, EventStore
+from mcp.server.streamable_http import EventCallback, EventId, EventMessage, EventStore, StreamId
+from mcp_types import JSONRPCMessage
 from sdk_server import make_server
 
 
@@ -15,13 +19,15 @@ class MemoryEvents(EventStore):
     """All events of one process; an id is a place in the list."""
 
     def __init__(self) -> None:
-        self._events = []
+        self._events: list[tuple[StreamId, JSONRPCMessage | None]] = []
 
-    async def store_event(self, stream_id, message) -> str:
+    async def store_event(self, stream_id: StreamId, message: JSONRPCMessage | None) -> EventId:
         self._events.append((stream_id, message))
         return str(len(self._events))
 
-    async def replay_events_after(self, last_event_id: str, send_callback: EventCallback) -> str | None:
+    async def replay_events_after(
+        self, last_event_id: EventId, send_callback: EventCallback
+    ) -> StreamId | None:
         place = int(last_event_id)
         stream_id = self._events[place - 1][0]
         for number, (owner, message) in enumerate(self._events[place:], place + 1):
@@ -30,7 +36,7 @@ class MemoryEvents(EventStore):
         return stream_id
 
 
-def main() -> None:
+async def main() -> None:
     server = make_server()
 
     @server.tool()
@@ -44,12 +50,8 @@ def main() -> None:
     app = server.streamable_http_app(
         json_response="json" in sys.argv, event_store=MemoryEvents(), retry_interval=10
     )
-    config = uvicorn.Config(app, port=0, log_level="error")
-    sock = config.bind_socket()
-    sock.listen()  # so that who reads the URL can connect
-    print(f"http://127.0.0.1:{sock.getsockname()[1]}/mcp", flush=True)
-    uvicorn.Server(config).run(sockets=[sock])
+    await serve(app, "/mcp")
 
 
 if __name__ == "__main__":
-    main()
+    anyio.run(main)

@@ -311,7 +311,7 @@ async def test_a_disconnect_leaves_a_legacy_call_running_and_it_can_be_resumed()
         assert len(whole.messages) == 3
         assert set(whole.event_ids) < {*answer.event_ids, *resumed.event_ids}
         unknown = await finish(client.get("s99-1"))
-        assert unknown.status == 404
+        assert unknown.status == 405
 
 
 async def test_a_tool_may_send_its_client_away_for_a_while(autojump_clock):
@@ -359,6 +359,27 @@ async def test_a_legacy_call_is_cancelled_by_notification():
         await finish(answer)
         assert len(answer.messages) == 1
     assert server.ended == ["held"]
+
+
+async def test_the_stream_of_a_cancelled_call_cannot_be_resumed():
+    """Clients that see a stream end without an answer come back for it; 404 would end their session."""
+    server = make_server()
+    async with open_host(asgi_app(server)) as host:
+        client = await host.initialize()
+        carried, left = (client.call("hold", ident=ident, token=ident) for ident in (7, 8))
+        for answer in (carried, left):
+            await answer.wait_messages(1)
+        left.disconnect()
+        await finish(left)
+        for ident in (7, 8):
+            params = {"requestId": ident}
+            note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}
+            await finish(client.post(note))
+        await finish(carried)
+        await wait_all_tasks_blocked()
+        for answer in (carried, left):
+            assert (await finish(client.get(answer.event_ids[-1]))).status == 405
+        assert (await finish(client.post({"jsonrpc": "2.0", "id": 9, "method": "ping"}))).status == 200
 
 
 async def test_batches_belong_to_2025_03_26():
@@ -422,7 +443,7 @@ async def test_bad_versions_and_missing_sessions():
         answer = await finish(host.post({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": asked}))
         assert answer.json["result"]["protocolVersion"] == "2025-11-25"
         refused = await finish(host.post({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {}}))
-        assert (refused.status, refused.json["error"]["code"]) == (400, -32602)
+        assert (refused.status, refused.json["error"]["code"]) == (200, -32602)
         assert "mcp-session-id" not in refused.headers
         await wait_all_tasks_blocked()
         assert len(host._app._endpoint._sessions) == 2

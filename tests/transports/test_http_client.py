@@ -448,6 +448,26 @@ async def test_the_server_asks_and_logs_on_the_get_stream():
         assert answer.headers["mcp-session-id"] == "session-1"
 
 
+async def test_no_request_leaves_before_the_server_can_ask():
+    listening, called = trio.Event(), trio.Event()
+
+    async def listen(call):
+        with trio.move_on_after(0.2):  # as long as a call that does not wait takes to arrive, and longer
+            await called.wait()
+        listening.set()
+        await call.stream()
+        await call.write(b": listening\n\n")  # hypercorn keeps the head back for it
+        await call.wait_disconnect()
+
+    async def handle(call):
+        called.set()
+        await call.result({"content": [{"type": "text", "text": str(listening.is_set())}]})
+
+    server = LegacyServer(handle, listen=listen)
+    async with serving(server) as app, open_client(app.url, protocol=LEGACY) as client:
+        assert (await client.call_tool("ask")).data == "True"
+
+
 async def test_the_get_stream_is_opened_again_where_it_ended():
     again = trio.Event()
     streams = []

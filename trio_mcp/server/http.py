@@ -6,11 +6,12 @@ Owns how an application and its listeners begin and end together.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import attrs
 import trio
 
+from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.server.asgi import asgi_app
 from trio_mcp.server.running import RunningServer
 from trio_mcp.server.server import Server
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from trio_mcp.transports.hypercorn import TLS
 
 ROOM: Final = 65_536
+"""Bytes by which the host reads more of a body than the endpoint."""
 
 
 async def serve_http(
@@ -62,24 +64,15 @@ async def serve_http(
         cors_origins=cors_origins,
         authenticate=authenticate,
     )
-    await serve_asgi(
-        app,
-        bind=bind,
-        tls=tls,
-        shutdown_grace=shutdown_grace,
-        on_shutdown=app.shut_down,
-        # More than the endpoint reads, for it answers more clearly.
-        max_body_bytes=settings.max_body_bytes + ROOM,
-        task_status=_Started(task_status, path),
-    )
-
-
-@attrs.frozen
-class _Started:
-    """Makes the origins that are listened at into the URLs of the endpoint."""
-
-    _task_status: trio.TaskStatus[list[str]]
-    _path: str
-
-    def started(self, origins: list[str]) -> None:
-        self._task_status.started([f"{origin}{self._path}" for origin in origins])
+    async with open_lone_nursery() as nursery:
+        serve = partial(
+            serve_asgi,
+            app,
+            bind=bind,
+            tls=tls,
+            shutdown_grace=shutdown_grace,
+            on_shutdown=app.shut_down,
+            # More than the endpoint reads, for it answers more clearly.
+            max_body_bytes=settings.max_body_bytes + ROOM,
+        )
+        task_status.started([f"{origin}{path}" for origin in await nursery.start(serve)])

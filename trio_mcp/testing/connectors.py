@@ -61,9 +61,10 @@ class HttpConnector:
     @asynccontextmanager
     async def open_transport(self, settings: ClientSettings) -> AsyncIterator[FrameTransport]:
         """Connect; checkpoints."""
-        target, principal = self.server, None
-        if isinstance(target, AuthenticatedServer):
-            target, principal = target.running, target.principal
+        server, principal = self.server, None
+        target = server.running if isinstance(server, AuthenticatedServer) else server
+        if isinstance(server, AuthenticatedServer):
+            principal = server.principal
         async with open_lone_nursery() as nursery:
             (url,) = await nursery.start(
                 partial(

@@ -32,6 +32,9 @@ logger = logging.getLogger("trio_mcp")
 MAX_FAILURES: Final = 3
 """How often in a row a stream may fail to open, or bring nothing, before it is given up."""
 
+LISTEN_SECONDS: Final = 1.0
+"""How long requests wait for the answer to GET, which some servers send with their first message only."""
+
 LIVELY_SECONDS: Final = 5.0
 """A stream that stayed open for so long did not fail, even if it brought nothing."""
 
@@ -55,6 +58,7 @@ class HttpSession:
     version: str | None = None
     generation: int = 0
     ready: trio.Event = attrs.field(factory=trio.Event)
+    _heard: trio.Event = attrs.field(factory=trio.Event)
     _initialize: Request | None = None
     _initialized: Notification | None = None
     _listening: trio.CancelScope = attrs.field(factory=trio.CancelScope)
@@ -62,6 +66,7 @@ class HttpSession:
 
     def __attrs_post_init__(self) -> None:
         self.ready.set()
+        self._heard.set()
 
     def headers(self) -> dict[str, str]:
         """What every request of the session carries; nothing before there is one."""
@@ -91,10 +96,19 @@ class HttpSession:
             self.version = None  # the client's handshake will say what is wrong with it
 
     async def wait_ready(self) -> None:
-        """Wait until no handshake is going on; checkpoints."""
+        """Wait until no handshake is going on, and the server is listened to; checkpoints.
+
+        A server that asks its client in the middle of a call may do so on the stream of its own
+        messages, and some drop what they have to say while nobody reads it.
+        """
         await trio.lowlevel.checkpoint()
         while not self.ready.is_set():
             await self.ready.wait()
+        heard = self._heard
+        if not heard.is_set():
+            with trio.move_on_after(LISTEN_SECONDS):
+                await heard.wait()
+            heard.set()
 
     def abandon(self) -> None:
         """Let everything pass, because there is no session."""
@@ -104,6 +118,7 @@ class HttpSession:
         """The server took `initialized`: let everything pass, and listen to the server."""
         self._initialized = initialized
         self._listening = trio.CancelScope()
+        self._heard = trio.Event()
         self._nursery.start_soon(self._listen, self._listening)
         self.ready.set()
 
@@ -184,6 +199,7 @@ class HttpSession:
                 if await self._read_stream(position, self._deliver):
                     await self.resume(position, self._deliver, lambda: False)
             except UnreachableError as error:
+                self._heard.set()
                 logger.info("the server's own messages are no longer heard: %s", error)
 
     async def _read_stream(self, position: StreamPosition, deliver: Deliver) -> bool:
@@ -192,6 +208,7 @@ class HttpSession:
         if position.last_event_id:
             headers[EVENT_ID_HEADER] = position.last_event_id
         async with self._endpoint.ask("GET", headers) as answer:
+            self._heard.set()
             if not answer.is_stream:
                 logger.debug("%s answered %s to GET", self._endpoint.url, answer.status)
                 return False

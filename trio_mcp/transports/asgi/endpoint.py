@@ -251,8 +251,9 @@ class Endpoint:
             return
         found = session.find(event_id)
         if found is None:
-            reason = f"no stream of this session has the event {event_id!r}"
-            await self._refuse(call.reply, "event", 404, reason)
+            # 404 would end the session at the client; 405 is what a GET without a stream gets.
+            reason = f"nothing is to come behind the event {event_id!r} in this session"
+            await self._refuse(call.reply, "event", 405, reason, headers={"allow": _METHODS})
             return
         stream, number = found
         await session.carry(stream, call.receive, call.reply, number)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import trio
 
-from trio_mcp.transports.asgi.reply import Receive, Reply, answer_status
+from trio_mcp.transports.asgi.reply import Receive, Reply, modern_status
 from trio_mcp.transports.asgi.settings import HttpSettings
 from trio_mcp.wire.codec import encode_messages
 from trio_mcp.wire.errors import INTERNAL_ERROR
@@ -42,7 +42,7 @@ class Exchange:
         last = frames[-1]
         is_answer = isinstance(last, (Response, ErrorResponse)) and last.id == self._ident
         if is_answer and len(frames) == 1 and not self._reply.has_begun:
-            await self._reply.answer(answer_status(last), encode_messages(frames)[0])
+            await self._reply.answer(modern_status(last), encode_messages(frames)[0])
         else:
             await self._reply.send_events(encode_events(frames), last=is_answer)
 

@@ -140,10 +140,12 @@ class LegacySession:
         await self.carry(self._main, receive, reply, None)
 
     def find(self, event_id: str) -> tuple[EventStream, int] | None:
-        """The stream that an event belongs to, and the event's number; None where it is not kept."""
+        """The stream that an event belongs to, and the event's number; None where nothing is to come."""
         name, _, number = event_id.rpartition("-")
         stream = self._streams.get(name)
-        if stream is None or not number.isascii() or not number.isdigit() or len(number) > 18:
+        if stream is None or not stream.can_resume:
+            return None
+        if not number.isascii() or not number.isdigit() or len(number) > 18:
             return None
         return stream, int(number)
 

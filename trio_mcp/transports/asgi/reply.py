@@ -29,13 +29,23 @@ _EVENTS: Final = {
 }
 
 
-def answer_status(answer: OutFrame) -> int:
-    """The HTTP status of an answer that is sent as JSON (MCP streamable HTTP)."""
+def modern_status(answer: OutFrame) -> int:
+    """The HTTP status of an answer that is sent as JSON (MCP streamable HTTP 2026-07-28)."""
     if isinstance(answer, Refusal):
         return _REFUSED.get(answer.error.code, 400)
     if isinstance(answer, ErrorResponse) and answer.error.code == MISSING_CLIENT_CAPABILITY:
         return 400
     return 200
+
+
+def legacy_status(answer: OutFrame) -> int:
+    """The same in a session, where 404 would tell the client that the session has ended.
+
+    Whatever answers a request is a success of HTTP; its client reads no other body
+    (MCP transports 2025-11-25, "Sending Messages to the Server").
+    """
+    answers_nothing = isinstance(answer, ErrorResponse) and (answer.id is None or answer.id is msgspec.UNSET)
+    return 400 if answers_nothing else 200
 
 
 def error_body(code: int, reason: str, ident: RequestId | msgspec.UnsetType = msgspec.UNSET) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import trio
 
 from trio_mcp.transports.asgi.exchange import watch
-from trio_mcp.transports.asgi.reply import Receive, Reply, answer_status
+from trio_mcp.transports.asgi.reply import Receive, Reply, legacy_status
 from trio_mcp.transports.asgi.settings import HttpSettings
 from trio_mcp.wire.codec import encode_messages
 from trio_mcp.wire.frames import Batch, ErrorResponse, OutFrame, Response
@@ -44,7 +44,7 @@ class EventStream:
         self._room = trio.lowlevel.ParkingLot()
         self._carrier: object | None = None
         self._pause: float | None = None
-        self._was_json = False
+        self._was_json = self._is_answered = False
         self.has_ended = False
 
     @property
@@ -54,13 +54,19 @@ class EventStream:
 
     @property
     def can_resume(self) -> bool:
-        """Whether a client may know an event of it: not where the answer was all, and went as JSON."""
-        return not self._was_json
+        """Whether more may come by it: not where the answer was all and went as JSON, or never comes.
+
+        The stream of a cancelled request ends without an answer. A client that does not see why it
+        ended would come back to it for ever.
+        """
+        return not self._was_json and (self._is_answered or not self.has_ended)
 
     async def send_frames(self, frames: Sequence[OutFrame]) -> None:
         """Keep `frames` for the client, and wait while it is too far behind; checkpoints."""
-        if self._newest == 0 and len(frames) == 1 and isinstance(frames[0], (Response, ErrorResponse, Batch)):
-            self._answer = frames[0]
+        if any(isinstance(frame, (Response, ErrorResponse, Batch)) for frame in frames):
+            self._is_answered = True
+            if self._newest == 0 and len(frames) == 1:
+                self._answer = frames[0]
         for data in encode_messages(frames):
             self._newest += 1
             self._messages.append((self._newest, data))
@@ -124,7 +130,7 @@ class EventStream:
                 (_, body), *_ = self._messages
                 self._note_sent(1)
                 self._was_json = True
-                await reply.answer(answer_status(self._answer), body)
+                await reply.answer(legacy_status(self._answer), body)
                 return
             if self._newest > self._sent:
                 chunk = self._take_chunk()
