@@ -7,6 +7,7 @@ the caller's business: it gets a transport for each connection.
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -27,6 +28,8 @@ from trio_mcp.transports.websocket import (
 )
 from trio_mcp.wire.origin import Doorkeeper
 from trio_mcp.wire.websocket import GOING_AWAY, SUBPROTOCOL
+
+logger = logging.getLogger("trio_mcp")
 
 MAX_CONNECTIONS: Final = 1000
 """Half a gigabyte at worst, for each connection may have about 0.5 MB on the way."""
@@ -101,6 +104,8 @@ class WebSocketService:
                         connection, stream, max_frame_bytes=self.max_frame_bytes, close_code=GOING_AWAY
                     )
                     await self.serve(transport)
+            except trio_websocket.HandshakeError as failed:
+                logger.debug("a peer was not let in: %s", failed)
             finally:
                 self._admitted.discard(stream)
                 reading.cancel()
