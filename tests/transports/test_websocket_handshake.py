@@ -254,6 +254,8 @@ async def test_wss():
                 await client.call_tool(
                     "burst", {"count": 2000}, progress_handler=lambda *update: updates.append(update)
                 )
+                text = "x" * 1_000_000  # more than one write
+                assert (await client.call_tool("echo", {"text": text})).data == text
             with pytest.raises(ConnectionLost, match=f"cannot secure the connection to {url}: .*CERTIFICATE"):
                 async with open_client(Url(url)):
                     pytest.fail("it trusted a stranger")

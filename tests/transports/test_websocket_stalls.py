@@ -107,7 +107,7 @@ async def test_a_reader_that_stalls_holds_up_no_shutdown(policy):
                 nursery.cancel_scope.cancel()
                 with trio.CancelScope(shield=True):  # the peer keeps its socket until the server has ended
                     await ended.wait()
-    assert trio.current_time() - start < 2
+    assert trio.current_time() - start < 5
 
 
 async def test_a_reader_that_stalls_is_dropped_by_pings():
@@ -136,5 +136,5 @@ async def test_a_client_leaves_a_server_that_never_says_goodbye():
             url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}"
             async with open_websocket_transport(url, max_frame_bytes=LIMIT):
                 start = trio.current_time()
-            assert 0.9 < trio.current_time() - start < 3
+            assert 0.9 < trio.current_time() - start < 5
             nursery.cancel_scope.cancel()

@@ -31,7 +31,8 @@ from trio_mcp.wire.websocket import (
 )
 
 try:
-    import trio_websocket
+    # Named twice to be taken from here, so that only this module has to say what is missing.
+    import trio_websocket as trio_websocket
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         "WebSocket needs trio-websocket: pip install 'trio-mcp[websocket]'", name=error.name
@@ -136,7 +137,7 @@ class WebSocketTransport:
         # in each scheduling round.
         while quiet < QUIET_ROUNDS and not self._stream.is_reading and len(messages) < TAKE_MESSAGES:
             before = len(messages)
-            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.cancel_shielded_checkpoint()  # cancelled, it would lose what it has taken
             self._claim(messages)
             quiet = quiet + 1 if len(messages) == before else 0
         return messages

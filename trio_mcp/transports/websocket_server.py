@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import attrs
 import trio
-import trio_websocket
 
 from trio_mcp.runtime.border import contain_failure
 from trio_mcp.transports.corking import CorkingStream
@@ -25,6 +24,7 @@ from trio_mcp.transports.websocket import (
     WebSocketTransport,
     keep_alive,
     keep_connection,
+    trio_websocket,
 )
 from trio_mcp.wire.origin import Doorkeeper
 from trio_mcp.wire.websocket import GOING_AWAY, SUBPROTOCOL
@@ -32,7 +32,7 @@ from trio_mcp.wire.websocket import GOING_AWAY, SUBPROTOCOL
 logger = logging.getLogger("trio_mcp")
 
 MAX_CONNECTIONS: Final = 1000
-"""Half a gigabyte at worst, for each connection may have about 0.5 MB on the way."""
+"""About what a process may have open with the usual limit of 1,024 file descriptors."""
 
 MAX_REFUSALS: Final = 64
 """So many connections beyond the cap are told so; any more are closed at once."""
