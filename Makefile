@@ -6,7 +6,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint types smoke bench bench-full check check-all peers clean
+.PHONY: help demo test lint types smoke bench bench-full conformance conformance-short check check-all \
+    peers clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -33,8 +34,8 @@ SOURCES := $(wildcard trio_mcp tests benchmarks examples)
 # Other MCP implementations live in environments of their own, so that nothing they need can hide
 # something trio_mcp lacks. A further peer is a requirements file and a word here; one for Node.js
 # is a directory with a package.json. Where there is no Node.js, it is left out with a message.
-PEERS := mcp2
-NODE_PEERS := ts1
+PEERS := mcp1 mcp2 fastmcp4
+NODE_PEERS := ts1 ts2
 BENCH_PEERS := mcp2 fastmcp4
 PEERS_READY := $(PEERS:%=.envs/%/.ready) $(NODE_PEERS:%=.envs/%/.node-ready)
 BENCH_PEERS_READY := $(BENCH_PEERS:%=.envs/%/.ready)
@@ -48,13 +49,14 @@ ASYNC_OFF := ASYNC114,ASYNC910,ASYNC911
 ASYNC_OFF_TESTS := $(ASYNC_OFF),ASYNC124,ASYNC912
 
 help:
-	@echo "make demo       see progress arrive (needs nothing but Python)"
-	@echo "make test       the tests, with the peers that they talk to"
-	@echo "make lint       ruff and flake8-async"
-	@echo "make types      mypy, strict"
-	@echo "make bench      notifications beside the official SDK, tasks beside FastMCP"
-	@echo "make check      all that CI runs"
-	@echo "make check-all  the same on Python $(VERSIONS), and the full benchmark"
+	@echo "make demo         see progress arrive (needs nothing but Python)"
+	@echo "make test         the tests, with the peers that they talk to"
+	@echo "make lint         ruff and flake8-async"
+	@echo "make types        mypy, strict"
+	@echo "make bench        notifications beside the official SDK, tasks beside FastMCP"
+	@echo "make conformance  the official conformance suite"
+	@echo "make check        all that CI runs"
+	@echo "make check-all    the same on Python $(VERSIONS), the full benchmark, and the conformance suite"
 
 demo: $(VENV)/.demo
 	$(BIN)/trio-mcp demo
@@ -86,9 +88,20 @@ bench-full: $(VENV)/.dev $(BENCH_PEERS_READY)
 	$(BIN)/python benchmarks/notifications.py --rounds 15
 	$(BIN)/python benchmarks/tasks.py --rounds 15
 
-check: lint types test smoke
+# Where there is no npm, the suite is left out with a message.
+CONFORMANCE := .envs/conformance
+RUN_CONFORMANCE := tests/conformance/run.py --suite $(CONFORMANCE)
+
+conformance: $(VENV)/.dev $(CONFORMANCE)/.node-ready
+	@test ! -e $(CONFORMANCE)/.node-ready || $(BIN)/python $(RUN_CONFORMANCE)
+
+conformance-short: $(VENV)/.dev $(CONFORMANCE)/.node-ready
+	@test ! -e $(CONFORMANCE)/.node-ready || $(BIN)/python $(RUN_CONFORMANCE) --short
+
+check: lint types test smoke conformance-short
 
 check-all: $(VERSIONS:%=check-%)
+	$(MAKE) conformance PYTHON="$(PYTHON311)" VENV=.venv-3.11
 	$(MAKE) bench-full PYTHON="$(PYTHON311)" VENV=.venv-3.11
 
 check-3.%:
@@ -120,10 +133,17 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/pyvenv.cfg
 	$(@D)/bin/pip install -q -r $<
 	@touch $@
 
-.envs/%/.node-ready: tests/peers/%/package.json tests/peers/%/package-lock.json
-	@if ! command -v node >/dev/null; then \
-	    echo "Node.js was not found: the tests with $* will be skipped" >&2; \
+define install-node-modules
+	@if ! command -v npm >/dev/null; then \
+	    echo "npm was not found: what needs $(@D) will be left out" >&2; \
 	else \
 	    mkdir -p $(@D) && cp $^ $(@D) && npm ci --prefix $(@D) --no-audit --no-fund --loglevel error \
 	        && touch $@; \
 	fi
+endef
+
+.envs/%/.node-ready: tests/peers/%/package.json tests/peers/%/package-lock.json
+	$(install-node-modules)
+
+$(CONFORMANCE)/.node-ready: tests/conformance/package.json tests/conformance/package-lock.json
+	$(install-node-modules)

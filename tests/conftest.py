@@ -9,7 +9,10 @@ import attrs
 import pytest
 
 from trio_mcp import Client, Server, open_client
-from trio_mcp.testing import PipeConnector, WireRecorder
+from trio_mcp.testing import HttpConnector, PipeConnector, WebSocketConnector, WireRecorder
+
+TRANSPORTS = ("memory", "stdio", "http", "websocket", "websocket-asgi")
+"""stdio means real pipes with its framing; "websocket" is trio-websocket, the other is hypercorn's."""
 
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 
@@ -22,7 +25,18 @@ class Wire:
     protocol: str
 
     def target(self, server: Any) -> Any:
-        return server if self.transport == "memory" else PipeConnector(server)
+        match self.transport:
+            case "memory":
+                return server
+            case "stdio":
+                return PipeConnector(server)
+            case "http":
+                return HttpConnector(server)
+            case "websocket":
+                return WebSocketConnector(server)
+            case "websocket-asgi":
+                return HttpConnector(server, websocket=True)
+        raise AssertionError(self.transport)
 
     def recorder(self, server: Server) -> WireRecorder:
         return WireRecorder(self.target(server))
@@ -37,7 +51,7 @@ class Wire:
 
 
 @pytest.fixture(
-    params=[Wire(transport, protocol) for transport in ("memory", "stdio") for protocol in (MODERN, LEGACY)],
+    params=[Wire(transport, protocol) for transport in TRANSPORTS for protocol in (MODERN, LEGACY)],
     ids=lambda wire: f"{wire.transport}-{wire.protocol}",
 )
 def wire(request: pytest.FixtureRequest) -> Wire:

@@ -54,11 +54,11 @@ class RawPeer:
         await self.send(message)
         return await self.receive()
 
-    async def initialize(self, version: str) -> Any:
+    async def initialize(self, version: str, capabilities: dict[str, Any] | None = None) -> Any:
         """Shake hands the legacy way."""
         params = {
             "protocolVersion": version,
-            "capabilities": {},
+            "capabilities": capabilities or {},
             "clientInfo": {"name": "raw", "version": "1"},
         }
         answer = await self.ask({"jsonrpc": "2.0", "id": "init", "method": "initialize", "params": params})

@@ -40,8 +40,10 @@ from trio_mcp.errors import (
 )
 from trio_mcp.runtime.policy import Conflate, Lossless
 from trio_mcp.runtime.settings import ServerSettings
+from trio_mcp.server.asgi import AsgiApp, asgi_app
 from trio_mcp.server.asking import Elicited, Sampled, SamplingMessage
 from trio_mcp.server.context import Context, ProgressHelper
+from trio_mcp.server.http import serve_http
 from trio_mcp.server.results import Audio, Image, ToolResult
 from trio_mcp.server.running import RunningServer, open_server
 from trio_mcp.server.server import Server, serve_stdio
@@ -50,6 +52,7 @@ from trio_mcp.tasks.memory import MemoryTaskStore
 from trio_mcp.tasks.record import Owner, TaskRecord, TaskStatus
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
 from trio_mcp.tasks.store import TaskPage, TaskStore
+from trio_mcp.transports.asgi.settings import HttpSettings
 from trio_mcp.version import __version__
 from trio_mcp.wire.content import (
     AudioContent,
@@ -63,6 +66,7 @@ from trio_mcp.wire.messages import Implementation, Tool, ToolAnnotations
 
 __all__ = [
     "ArgumentError",
+    "AsgiApp",
     "Audio",
     "AudioContent",
     "CallResult",
@@ -78,6 +82,7 @@ __all__ = [
     "ElicitationHandler",
     "Elicited",
     "EmbeddedResource",
+    "HttpSettings",
     "Image",
     "ImageContent",
     "Implementation",
@@ -125,8 +130,10 @@ __all__ = [
     "ToolError",
     "ToolResult",
     "__version__",
+    "asgi_app",
     "open_client",
     "open_server",
+    "serve_http",
     "serve_stdio",
     "serve_websocket",
 ]

@@ -1,10 +1,9 @@
 """trio_mcp and the official SDK over stdio, each as server and as client, in both protocol eras."""
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,16 @@ import trio
 
 from trio_mcp import Client, LogMessage, ToolError, open_client
 
-ROOT = Path(__file__).parents[2]
-PEERS = ROOT / "tests" / "peers"
+PEERS = Path(__file__).parents[1] / "peers"
 DEADLINE = 30
 TOOLS = ["loop", "slow", "wait_cancelled", "echo", "fail", "log"]
 UPDATES = [[i, 200, f"update {i}"] for i in range(1, 201)]
 
 
 @pytest.fixture(scope="module")
-def sdk_python() -> str:
+def sdk_python(environment: Callable[[str], Path]) -> str:
     """The interpreter of the environment that holds the SDK; never this one's."""
-    python = Path(os.environ.get("TRIO_MCP_PEER_MCP2") or ROOT / ".envs" / "mcp2" / "bin" / "python")
-    if not python.exists():
-        pytest.fail(f"{python} does not exist: run `make peers` first, or set TRIO_MCP_PEER_MCP2")
-    return str(python)
+    return str(environment("mcp2") / "bin" / "python")
 
 
 # The SDK's client and our server.
@@ -60,7 +55,7 @@ def test_sdk_client_negotiates_its_era_with_our_server(sdk_report: dict[str, Any
     assert sdk_report["protocol_version"] == latest[sdk_report["mode"]]
     assert sdk_report["server_name"] == "our-server"
     assert sdk_report["tools"] == TOOLS
-    assert sdk_report["undecodable"] == []
+    assert sdk_report["complaints"] == []
 
 
 def test_sdk_client_sees_every_update_in_order_before_the_result(sdk_report: dict[str, Any]) -> None:

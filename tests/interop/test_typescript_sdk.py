@@ -7,11 +7,10 @@ task it keeps the handler, and nothing is lost.
 """
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,7 @@ import trio
 
 from trio_mcp import Client, TaskCancelled, TaskHandle, ToolError, open_client
 
-ROOT = Path(__file__).parents[2]
-PEERS = ROOT / "tests" / "peers"
+PEERS = Path(__file__).parents[1] / "peers"
 DEADLINE = 60
 UPDATES = [[i, 200, f"update {i}"] for i in range(1, 201)]
 METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32601, -32602, -32603
@@ -31,24 +29,21 @@ pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node
 
 
 @pytest.fixture(scope="module")
-def environment() -> Path:
+def ts1(environment: Callable[[str], Path]) -> Path:
     """The directory whose node_modules holds the SDK."""
-    path = Path(os.environ.get("TRIO_MCP_PEER_TS1") or ROOT / ".envs" / "ts1")
-    if not (path / "node_modules").exists():
-        pytest.fail(f"{path} has no node_modules: run `make peers` first, or set TRIO_MCP_PEER_TS1")
-    return path
+    return environment("ts1")
 
 
 # The SDK's client and our server.
 
 
 @pytest.fixture(scope="module")
-def report(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def report(ts1: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the SDK's client saw of our server."""
     directory = tmp_path_factory.mktemp("markers")
     server = [sys.executable, PEERS / "our_task_server.py"]
     done = subprocess.run(
-        ["node", PEERS / "ts1" / "client.mjs", environment, directory, *server],
+        ["node", PEERS / "ts1" / "client.mjs", ts1, directory, *server],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -218,8 +213,8 @@ def test_all_tasks_are_listed_newest_first(report: dict[str, Any]) -> None:
 
 
 @asynccontextmanager
-async def connected(environment: Path, **options: Any) -> AsyncIterator[Client]:
-    command = ["node", str(PEERS / "ts1" / "server.mjs"), str(environment)]
+async def connected(ts1: Path, **options: Any) -> AsyncIterator[Client]:
+    command = ["node", str(PEERS / "ts1" / "server.mjs"), str(ts1)]
     with trio.fail_after(DEADLINE):
         async with open_client(command, **options) as client:
             yield client
@@ -232,9 +227,9 @@ async def create(client: Client, tool: str, *args: Any, **options: Any) -> TaskH
     return task
 
 
-async def test_our_client_gets_a_tasks_progress_in_order_before_its_result(environment: Path) -> None:
+async def test_our_client_gets_a_tasks_progress_in_order_before_its_result(ts1: Path) -> None:
     seen: list[list[Any]] = []
-    async with connected(environment) as client:
+    async with connected(ts1) as client:
         assert client.protocol_version == "2025-11-25"
         task = await create(
             client, "loop", {"n": len(UPDATES)}, progress_handler=lambda *update: seen.append(list(update))
@@ -247,23 +242,23 @@ async def test_our_client_gets_a_tasks_progress_in_order_before_its_result(envir
         assert [listed.id for listed in await client.list_tasks()] == [task.id]
 
 
-async def test_our_client_answers_a_task(environment: Path) -> None:
+async def test_our_client_answers_a_task(ts1: Path) -> None:
     """The SDK holds the question back until tasks/result asks for it."""
-    async with connected(environment, elicitation_handler=lambda request: {"name": "Trio"}) as client:
+    async with connected(ts1, elicitation_handler=lambda request: {"name": "Trio"}) as client:
         task = await create(client, "greet")
         assert (await task.result()).text == "Hello, Trio!"
 
 
-async def test_our_client_sees_a_task_fail(environment: Path) -> None:
-    async with connected(environment) as client:
+async def test_our_client_sees_a_task_fail(ts1: Path) -> None:
+    async with connected(ts1) as client:
         task = await create(client, "fail")
         with pytest.raises(ToolError, match="failed on purpose"):
             await task.result()
         assert (await client.fetch_task(task.id)).status == "failed"
 
 
-async def test_our_client_cancels_a_task_and_goes_on(environment: Path) -> None:
-    async with connected(environment) as client:
+async def test_our_client_cancels_a_task_and_goes_on(ts1: Path) -> None:
+    async with connected(ts1) as client:
         task = await create(client, "hang")
         assert (await client.fetch_task(task.id)).status == "working"
         await task.cancel()
@@ -273,6 +268,6 @@ async def test_our_client_cancels_a_task_and_goes_on(environment: Path) -> None:
         assert (await client.call_tool("echo", {"text": "still here"})).text == "still here"
 
 
-async def test_our_client_runs_a_required_tool_as_a_task(environment: Path) -> None:
-    async with connected(environment) as client:
+async def test_our_client_runs_a_required_tool_as_a_task(ts1: Path) -> None:
+    async with connected(ts1) as client:
         assert (await (await create(client, "required")).result()).text == "in a task"

@@ -3,6 +3,8 @@
 `sdk_server.py` is its twin: the same tools, made with the official SDK.
 """
 
+from collections import defaultdict
+
 import trio
 
 from trio_mcp import Context, Server, ToolError
@@ -10,7 +12,7 @@ from trio_mcp import Context, Server, ToolError
 
 def make_server() -> Server:
     server = Server("our-server", version="1.0")
-    slow_cancelled = trio.Event()
+    slow_cancelled: defaultdict[str, trio.Event] = defaultdict(trio.Event)
 
     @server.tool
     async def loop(n: int, ctx: Context) -> str:
@@ -20,20 +22,20 @@ def make_server() -> Server:
         return f"looped {n}"
 
     @server.tool
-    async def slow(seconds: float, ctx: Context) -> str:
-        """Say that it has started, then sleep."""
+    async def slow(seconds: float, ctx: Context, key: str = "") -> str:
+        """Say that it has started, then sleep; `key` tells one call from another."""
         await ctx.report_progress(0, message="started")
         try:
             await trio.sleep(seconds)
         except trio.Cancelled:
-            slow_cancelled.set()
+            slow_cancelled[key].set()
             raise
         return "slept"
 
     @server.tool
-    async def wait_cancelled() -> str:
-        """Return once a call of slow() has been cancelled here, in the server."""
-        await slow_cancelled.wait()
+    async def wait_cancelled(key: str = "") -> str:
+        """Return once the call of slow() with that key has been cancelled here, in the server."""
+        await slow_cancelled[key].wait()
         return "cancelled"
 
     @server.tool

@@ -1,11 +1,13 @@
-"""The official SDK's client at work: `python sdk_client.py MODE BACKEND COMMAND...`.
+"""The official SDK's client at work: `python sdk_client.py MODE BACKEND TARGET...`.
 
-It runs one scenario against the stdio server COMMAND (`our_server.py` or `sdk_server.py`) and
-prints what it saw as one JSON object. MODE is legacy or auto, BACKEND asyncio or trio.
+It runs one scenario against TARGET and prints what it saw as one JSON object. TARGET is the command
+of a stdio server (`our_server.py` or `sdk_server.py`) or the URL of an HTTP server (`our_http_server.py`
+or `sdk_http_server.py`). MODE is legacy or auto, BACKEND asyncio or trio.
 """
 
 import json
 import sys
+import uuid
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +15,7 @@ from typing import Any
 
 import anyio
 from mcp import Client, MCPDeprecationWarning, StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult, JSONRPCError, JSONRPCNotification, JSONRPCResponse
 
 UPDATES = 200
@@ -50,9 +53,13 @@ class WireLog:
 
 
 @asynccontextmanager
-async def logged_stdio(command: list[str], messages: list[Any]) -> AsyncIterator[tuple[WireLog, Any]]:
-    parameters = StdioServerParameters(command=command[0], args=command[1:])
-    async with stdio_client(parameters) as (read_stream, write_stream):
+async def logged_wire(target: list[str], messages: list[Any]) -> AsyncIterator[tuple[WireLog, Any]]:
+    command, *args = target
+    if command.startswith("http"):
+        streams = streamable_http_client(command)
+    else:
+        streams = stdio_client(StdioServerParameters(command=command, args=args))
+    async with streams as (read_stream, write_stream):
         yield WireLog(read_stream, messages), write_stream
 
 
@@ -104,15 +111,16 @@ async def call_loop(client: Client, messages: list[Any]) -> dict[str, Any]:
 
 
 async def call_and_cancel(client: Client) -> dict[str, Any]:
+    key = str(uuid.uuid4())
     with anyio.CancelScope() as scope:
 
         async def on_progress(progress: float, total: float | None, message: str | None) -> None:
             scope.cancel()
 
-        await client.call_tool("slow", {"seconds": 3600}, progress_callback=on_progress)
+        await client.call_tool("slow", {"seconds": 3600, "key": key}, progress_callback=on_progress)
     return {
         "cancelled": scope.cancelled_caught,
-        "server_saw": outcome(await client.call_tool("wait_cancelled", {})),
+        "server_saw": outcome(await client.call_tool("wait_cancelled", {"key": key})),
         "next_call": outcome(await client.call_tool("echo", {"text": "still here"})),
     }
 
@@ -127,7 +135,7 @@ async def call_log(client: Client, mode: str, logs: list[list[Any]], logged: any
     return {**outcome(result), "logs": logs}
 
 
-async def run(mode: str, command: list[str]) -> dict[str, Any]:
+async def run(mode: str, target: list[str]) -> dict[str, Any]:
     messages: list[Any] = []
     logs: list[list[Any]] = []
     logged = anyio.Event()
@@ -136,25 +144,26 @@ async def run(mode: str, command: list[str]) -> dict[str, Any]:
         logs.append([params.level, params.data])
         logged.set()
 
-    transport = logged_stdio(command, messages)
+    transport = logged_wire(target, messages)
     async with Client(transport, mode=mode, logging_callback=on_log, log_level="info") as client:
         return {
             "protocol_version": client.protocol_version,
             "server_name": client.server_info.name if client.server_info else None,
             "tools": [tool.name for tool in (await client.list_tools()).tools],
+            "echo": outcome(await client.call_tool("echo", {"text": "hello"})),
             "loop": await call_loop(client, messages),
             "error": outcome(await client.call_tool("fail", {})),
             "cancel": await call_and_cancel(client),
             "log": await call_log(client, mode, logs, logged),
             # 2026-07-28 has no ping.
             "ping": (await client.send_ping()).model_dump() if mode == "legacy" else None,
-            "undecodable": [repr(message) for message in messages if isinstance(message, Exception)],
+            "complaints": [repr(message) for message in messages if isinstance(message, Exception)],
         }
 
 
-async def main(mode: str, command: list[str]) -> None:
+async def main(mode: str, target: list[str]) -> None:
     with anyio.fail_after(25):
-        report = await run(mode, command)
+        report = await run(mode, target)
     print(json.dumps(report))
 
 

@@ -5,6 +5,7 @@
 
 import sys
 import warnings
+from collections import defaultdict
 
 import anyio
 from mcp import MCPDeprecationWarning
@@ -14,7 +15,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 
 def make_server() -> MCPServer:
     server = MCPServer("sdk-server", version="1.0", log_level="ERROR")
-    slow_cancelled = anyio.Event()
+    slow_cancelled: defaultdict[str, anyio.Event] = defaultdict(anyio.Event)
 
     @server.tool()
     async def loop(n: int, ctx: Context) -> str:
@@ -24,20 +25,20 @@ def make_server() -> MCPServer:
         return f"looped {n}"
 
     @server.tool()
-    async def slow(seconds: float, ctx: Context) -> str:
-        """Say that it has started, then sleep."""
+    async def slow(seconds: float, ctx: Context, key: str = "") -> str:
+        """Say that it has started, then sleep; `key` tells one call from another."""
         await ctx.report_progress(0, message="started")
         try:
             await anyio.sleep(seconds)
         except anyio.get_cancelled_exc_class():
-            slow_cancelled.set()
+            slow_cancelled[key].set()
             raise
         return "slept"
 
     @server.tool()
-    async def wait_cancelled() -> str:
-        """Return once a call of slow() has been cancelled here, in the server."""
-        await slow_cancelled.wait()
+    async def wait_cancelled(key: str = "") -> str:
+        """Return once the call of slow() with that key has been cancelled here, in the server."""
+        await slow_cancelled[key].wait()
         return "cancelled"
 
     @server.tool()

@@ -18,6 +18,7 @@ from tests.peer import MODERN_META, RawPeer
 from trio_mcp import (
     CallTimeout,
     Context,
+    CursorError,
     Lossless,
     MemoryTaskStore,
     NotSupportedByEra,
@@ -398,6 +399,24 @@ async def test_listing(wire):
         assert [task.id for task in await client.list_tasks()] == made[::-1]
 
 
+async def test_listing_by_cursor_in_process():
+    """Three tasks, two on a page; a cursor that is bad, or another principal's, is refused."""
+    async with open_server(make_server(page_size=2)) as running:
+        for principal in ("alice", "bob"):
+            async with open_client(running.authenticated(principal)) as client:
+                made = [(await client.call_tool("count", {"n": 1}, task=True)).id for _ in range(3)]
+        first = await running.list_page("bob")
+        assert [record.id for record in first.records] == [made[2], made[1]]
+        assert first.next_cursor is not None
+        second = await running.list_page("bob", first.next_cursor)
+        assert [record.id for record in second.records] == [made[0]]
+        assert second.next_cursor is None
+        for principal, cursor in (("bob", "nonsense"), ("bob", ""), ("alice", first.next_cursor)):
+            with pytest.raises(CursorError):
+                await running.list_page(principal, cursor)
+        assert [record.id for record in await running.list_tasks("bob")] == made[::-1]
+
+
 async def test_overload(wire):
     server = make_server(max_running=1, max_queued=0)
     reached, release, _ = await gate(server)
@@ -660,6 +679,95 @@ async def test_two_racing_answers_resume_once():
     assert seen in (["one"], ["two"])
 
 
+async def test_two_connections_answer_one_question(wire):
+    """2025-11-25: both wait in tasks/result and both are asked; the task resumes once."""
+    if wire.protocol != LEGACY:
+        return
+    server = make_server()
+    resumed: list[str] = []
+    asked: list[str] = []
+    both_asked = trio.Event()
+
+    @server.tool(task=True)
+    async def greet(ctx: Context) -> str:
+        answer = await ctx.elicit("Who?", Name)
+        resumed.append(answer.data.name)
+        return answer.data.name
+
+    def handler(name: str) -> Any:
+        async def answer(request: Any) -> Any:
+            asked.append(name)
+            if len(asked) == 2:
+                both_asked.set()
+            await both_asked.wait()
+            return {"name": name}
+
+        return answer
+
+    results: list[str] = []
+    async with open_server(server) as running:
+        known = running.authenticated("somebody")
+        async with (
+            wire.open_running(known, elicitation_handler=handler("one")) as first,
+            wire.open_running(known, elicitation_handler=handler("two")) as second,
+        ):
+            task = await first.call_tool("greet", task=True)
+
+            async def wait(client: Any) -> None:
+                results.append((await client.await_task(task.id)).data)
+
+            with trio.fail_after(10):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(wait, first)
+                    nursery.start_soon(wait, second)
+    assert sorted(asked) == ["one", "two"]
+    assert resumed in (["one"], ["two"])
+    assert results == resumed * 2
+
+
+@pytest.mark.parametrize("winner", [0, 1])
+async def test_a_late_answer_is_dropped(winner):
+    """2025-11-25: the answer behind the first changes nothing, and its connection goes on."""
+    server = make_server()
+    resumed: list[str] = []
+
+    @server.tool(task=True)
+    async def greet(ctx: Context) -> str:
+        answer = await ctx.elicit("Who?", Name)
+        resumed.append(answer.data.name)
+        return answer.data.name
+
+    async def wait_for(peer: RawPeer, **wanted: Any) -> Any:
+        while True:
+            message = await peer.receive()
+            if all(message.get(key) == value for key, value in wanted.items()):
+                return message
+
+    async with open_server(server) as running:
+        known = running.authenticated("somebody")
+        async with raw_peer(known) as creator, raw_peer(known) as other:
+            peers = (creator, other)
+            for peer in peers:
+                await peer.initialize(LEGACY, {"elicitation": {}})
+            params = {"name": "greet", "task": {}}
+            await creator.send({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
+            task_id = (await wait_for(creator, id=1))["result"]["task"]["taskId"]
+            for peer in peers:
+                params = {"taskId": task_id}
+                await peer.send({"jsonrpc": "2.0", "id": 2, "method": "tasks/result", "params": params})
+            asked = [await wait_for(peer, method="elicitation/create") for peer in peers]
+            for index in (winner, 1 - winner):
+                content = {"action": "accept", "content": {"name": f"peer {index}"}}
+                await peers[index].send({"jsonrpc": "2.0", "id": asked[index]["id"], "result": content})
+                await trio.testing.wait_all_tasks_blocked()
+            for peer in peers:
+                result = (await wait_for(peer, id=2))["result"]
+                assert result["content"][0]["text"] == f"peer {winner}"
+                await peer.send({"jsonrpc": "2.0", "id": 3, "method": "ping"})
+                assert (await wait_for(peer, id=3))["result"] == {}
+    assert resumed == [f"peer {winner}"]
+
+
 @asynccontextmanager
 async def raw_peer(running: Any) -> AsyncIterator[RawPeer]:
     from trio_mcp import ClientSettings
@@ -739,29 +847,35 @@ async def test_a_server_that_offers_no_notifications_is_polled(wire, autojump_cl
 
 
 async def test_many_tasks_through_one_client(wire):
-    """A thousand tasks of twenty reports each: every result arrives, every last report is seen."""
+    """A thousand tasks of twenty reports each: all results and all 20,000 updates, in order per task."""
     async with wire.open(make_server(max_running=50, max_queued=1000)) as client:
-        lasts: list[float] = []
+        finished: list[list[Any]] = []
 
         async def run() -> None:
-            seen: list[float] = []
+            seen: list[Any] = []
             task = await client.call_tool(
-                "count", {"n": 20}, task=True, progress_handler=lambda progress, *rest: seen.append(progress)
+                "count", {"n": 20}, task=True, progress_handler=lambda *update: seen.append(update)
             )
-            await task.result()
-            lasts.append(seen[-1])
+            assert (await task.result()).data == "counted 20"
+            finished.append(list(seen))
 
         async with trio.open_nursery() as nursery:
             for _ in range(1000):
                 nursery.start_soon(run)
-    assert lasts == [20] * 1000
+    assert finished == [[(i, 20, f"step {i}") for i in range(1, 21)]] * 1000
 
 
 def test_settings_must_make_sense():
     for bad in ({"mode": "sometimes"}, {"ttl": 0}, {"ttl": -1}, {"promote_after": -1}, {"timeout": "5"}):
         with pytest.raises(ValueError, match="must"):
             TaskConfig(**bad)
-    for bad in ({"max_running": 0}, {"max_queued": -1}, {"ttl": 0}, {"shutdown_grace": -1}):
+    for bad in (
+        {"max_running": 0},
+        {"max_queued": -1},
+        {"ttl": 0},
+        {"shutdown_grace": -1},
+        {"history_reports": 0},
+    ):
         with pytest.raises(ValueError, match="must"):
             TaskSettings(**bad)
 

@@ -52,7 +52,7 @@ class CallOptions:
     interrupt: Interrupt
 
 
-async def call_tool(command: list[str], name: str, pairs: Sequence[str], options: CallOptions) -> int:
+async def call_tool(command: list[str] | str, name: str, pairs: Sequence[str], options: CallOptions) -> int:
     """Connect, call and print; checkpoints.
 
     Raises CommandError, and what `open_client` and `Client.call_tool` raise.

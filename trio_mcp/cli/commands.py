@@ -29,6 +29,7 @@ from trio_mcp.cli.options import (
 )
 from trio_mcp.cli.output import prepare_streams, print_error, print_note
 from trio_mcp.cli.running import Interrupt, run_work
+from trio_mcp.cli.serving import read_address, serve_network
 from trio_mcp.cli.status import FAILED, SUCCEEDED, CommandError
 from trio_mcp.cli.targets import move_command, read_target
 from trio_mcp.cli.task_commands import tasks
@@ -48,16 +49,31 @@ app = App(
 app.command(tasks)
 
 
-@app.command(usage="Usage: trio-mcp run FILE[:NAME]")
+@app.command(usage="Usage: trio-mcp run FILE[:NAME] [--http ADDRESS] [--ws ADDRESS]")
 def run(
-    file: Annotated[str, Parameter(help="The file; with :NAME where it has more than one Server.")], /
+    file: Annotated[str, Parameter(help="The file; with :NAME where it has more than one Server.")],
+    /,
+    *,
+    http: Annotated[
+        str | None,
+        Parameter(
+            help="Serve over HTTP at this address, such as :8000 (this machine only) or 0.0.0.0:8000. The "
+            "endpoint is /mcp."
+        ),
+    ] = None,
+    ws: Annotated[str | None, Parameter(help="Serve over WebSocket at this address.")] = None,
 ) -> int:
-    """Serve the Server of a Python file over stdin and stdout.
+    """Serve the Server of a Python file over stdin and stdout, or over the network.
 
     The file is imported: it needs a Server at module level, and what it has under
     its own "main" block does not run.
+
+    Examples: trio-mcp run server.py, trio-mcp run server.py --http :8000 --ws :8001
     """
     server = load_server(read_place(file))
+    if http is not None or ws is not None:
+        addresses = [None if text is None else read_address(text) for text in (http, ws)]
+        return run_work(partial(serve_network, server, *addresses), farewell="Stopped.")
     if sys.stdin.isatty():
         print_note(f"{server.name} serves MCP over stdin and stdout; Ctrl-C ends it.")
     server.run()

@@ -42,7 +42,7 @@ class Connection:
 
 @asynccontextmanager
 async def open_connection(
-    command: list[str],
+    command: list[str] | str,
     *,
     protocol: str,
     log_level: LoggingLevel = "info",

@@ -18,7 +18,7 @@ from trio_mcp.client.client import Client, open_client
 from trio_mcp.wire.messages import Tool
 
 
-async def list_tools(command: list[str], *, protocol: str, as_json: bool) -> int:
+async def list_tools(command: list[str] | str, *, protocol: str, as_json: bool) -> int:
     """Connect, list and print; checkpoints. Raises what `open_client` and `list_tools` raise."""
     async with open_client(command, protocol=protocol) as client:
         tools = await client.list_tools()

@@ -26,9 +26,9 @@ def check_protocol(type_: Any, value: str) -> None:
 TargetArgument: TypeAlias = Annotated[
     str,
     Parameter(
-        help='The server: a file (server.py, or server.py:NAME; see "trio-mcp run"), or a command line '
-        'with a space in it ("npx some-server"). A command can also stand at the end, after --, in place of '
-        "TARGET."
+        help='The server: a file (server.py, or server.py:NAME; see "trio-mcp run"), a command line '
+        'with a space in it ("npx some-server"), or a URL (http, https, ws, wss). A command can also '
+        "stand at the end, after --, in place of TARGET."
     ),
 ]
 ProtocolOption: TypeAlias = Annotated[

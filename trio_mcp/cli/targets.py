@@ -1,4 +1,4 @@
-"""What the TARGET of a command is: a Python file or a command line.
+"""What the TARGET of a command is: a Python file, a command line or a URL.
 
 Owns that choice, and how a file becomes a command that serves it.
 """
@@ -8,17 +8,23 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from trio_mcp.cli.loader import read_place
 from trio_mcp.cli.status import CommandError
 
+URL_SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
 
-def read_target(text: str) -> list[str]:
-    """The command that starts the server `text` names.
+
+def read_target(text: str) -> list[str] | str:
+    """The command that starts the server `text` names, or the URL of one that runs.
 
     A .py file is served by `trio-mcp run`; a text with a space in it is a command
     line. Raises CommandError for anything else, for it is most likely a slip.
     """
+    scheme, separator, _ = text.partition("://")
+    if separator and scheme.lower() in URL_SCHEMES:
+        return text.strip()
     place = read_place(text)
     is_python = place.path.suffix == ".py"
     if is_python and place.path.is_file():

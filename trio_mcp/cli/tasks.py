@@ -28,7 +28,7 @@ LISTING_PROTOCOL: Final = "2025-11-25"
 """The only revision in which tasks can be listed."""
 
 
-async def list_tasks(command: list[str], *, protocol: str, as_json: bool) -> int:
+async def list_tasks(command: list[str] | str, *, protocol: str, as_json: bool) -> int:
     """Connect, list and print; checkpoints.
 
     Raises CommandError where the protocol has no list, and what `open_client` and
@@ -49,7 +49,7 @@ async def list_tasks(command: list[str], *, protocol: str, as_json: bool) -> int
 
 
 async def print_task_result(
-    command: list[str], task_id: str, *, protocol: str, structured: bool, quiet: bool
+    command: list[str] | str, task_id: str, *, protocol: str, structured: bool, quiet: bool
 ) -> int:
     """Wait for a task with its progress on stderr, and print its result as `call` does; checkpoints.
 
@@ -65,7 +65,7 @@ async def print_task_result(
         return print_result(f"the task {task_id!r}", result, structured=structured)
 
 
-async def cancel_task(command: list[str], task_id: str, *, protocol: str) -> int:
+async def cancel_task(command: list[str] | str, task_id: str, *, protocol: str) -> int:
     """Cancel a task and say what it is then; checkpoints. Raises as `print_task_result` does."""
     async with open_client(command, protocol=protocol) as client:
         with naming(task_id):

@@ -20,7 +20,7 @@ from trio_mcp.client.snapshots import Status, TaskSnapshot
 from trio_mcp.errors import MCPError, ProtocolError, TaskFailed
 
 
-async def watch_tasks(command: list[str], ids: Sequence[str], *, protocol: str) -> int:
+async def watch_tasks(command: list[str] | str, ids: Sequence[str], *, protocol: str) -> int:
     """Connect and show the tasks until all have ended; checkpoints.
 
     Raises CommandError for a task that does not exist, and what `open_client` and

@@ -45,8 +45,8 @@ class PendingCall:
         "_limit",
         "_longest",
         "_lossless",
-        "_outlives_answer",
         "_queue",
+        "_takes_late",
         "_took_first",
         "floor",
         "id",
@@ -62,6 +62,7 @@ class PendingCall:
         policy: ProgressPolicy,
         *,
         outlives_answer: bool = False,
+        takes_late: bool = False,
     ) -> None:
         self.id = ident
         self.outcome: Outcome | None = None
@@ -69,7 +70,7 @@ class PendingCall:
         self.floor: float | None = None  # what an earlier request of the same call has delivered
         self.scope = trio.CancelScope()
         self._handler = handler
-        self._outlives_answer = outlives_answer
+        self._takes_late = outlives_answer or takes_late
         # While nobody waits for a task, its progress is only kept, and the newest counts.
         self._lossless = isinstance(policy, Lossless) and not outlives_answer
         default = LOSSLESS_CLIENT_BUFFER if self._lossless else DEFAULT_BUFFER
@@ -94,7 +95,7 @@ class PendingCall:
 
     def take_updates(self, updates: list[Update]) -> None:
         """Queue what the reader read; never waits. What comes after the answer is dropped."""
-        if self.outcome is not None and not self._outlives_answer:
+        if self.outcome is not None and not self._takes_late:
             logger.debug("progress after the answer to request %r was dropped", self.id)
             return
         if self._idle is not math.inf:
@@ -135,6 +136,15 @@ class PendingCall:
             else:
                 await self._arrival.park()
 
+    async def wait_progress(self, progress: float) -> None:
+        """Wait until an update with at least `progress` was taken; checkpoints.
+
+        For calls that take what comes after their answer.
+        """
+        await trio.lowlevel.checkpoint()
+        while self.newest is None or _own_value(self.newest) < progress:
+            await self._arrival.park()
+
     def _overflow(self) -> None:
         if self._lossless:
             self._queue.clear()
@@ -167,6 +177,12 @@ class PendingCall:
                 contain_failure(error, "a progress handler failed; the call goes on")
         if queue:
             await trio.lowlevel.checkpoint()
+
+
+def _own_value(update: Update) -> float:
+    """The reporter's own number."""
+    progress, _, _, exact = update
+    return progress if exact is None else exact
 
 
 def as_handler(value: Any) -> ProgressHandler | None:

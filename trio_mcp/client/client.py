@@ -17,12 +17,13 @@ from trio_mcp.client.answering import Answering, ElicitationHandler, SamplingHan
 from trio_mcp.client.call import PendingCall, ProgressHandler, as_handler
 from trio_mcp.client.following import watch
 from trio_mcp.client.handles import TaskHandle, start_call
+from trio_mcp.client.mirroring import take_tools
 from trio_mcp.client.negotiation import Agreement, find_era, modern_meta, negotiate, read_error
 from trio_mcp.client.results import CallResult, finish_call
 from trio_mcp.client.session import ClientSession, LogHandler
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.snapshots import TaskSnapshot, read_snapshot, read_task_page
-from trio_mcp.client.target import Target, open_target
+from trio_mcp.client.target import Target, UrlOptions, open_target
 from trio_mcp.client.timeouts import read_timeouts
 from trio_mcp.errors import (
     CallTimeout,
@@ -33,10 +34,11 @@ from trio_mcp.errors import (
     TaskNotFound,
 )
 from trio_mcp.runtime.lone import open_lone_nursery
+from trio_mcp.runtime.transport import MirroringTransport
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.version import __version__
 from trio_mcp.wire.codec import UNENCODABLE
-from trio_mcp.wire.errors import INVALID_PARAMS
+from trio_mcp.wire.errors import HEADER_MISMATCH, INVALID_PARAMS
 from trio_mcp.wire.frames import ErrorResponse
 from trio_mcp.wire.messages import (
     LOGGING_LEVELS,
@@ -69,11 +71,13 @@ class Client:
         client_info: Implementation,
         progress_handler: ProgressHandler | None,
         log_level: LoggingLevel | None,
+        mirror: MirroringTransport | None = None,
     ) -> None:
         self._session = session
         self._agreement = agreement
         self._progress_handler = progress_handler
         self._meta: dict[str, Any] = {}
+        self._mirror = mirror if agreement.era.modern else None
         if agreement.era.modern:
             self._meta = modern_meta(agreement.era, client_info, session.answering.capabilities)
             if log_level is not None:
@@ -110,6 +114,7 @@ class Client:
     async def list_tools(self) -> list[Tool]:
         """List all tools, page by page (MCP tools, "Listing Tools"); checkpoints.
 
+        Over modern HTTP a tool whose `x-mcp-header` annotations are invalid is left out.
         Raises ConnectionLost, ProtocolError, and RemoteProtocolError for a malformed list.
         """
         tools: list[Tool] = []
@@ -122,7 +127,7 @@ class Client:
                 raise RemoteProtocolError(f"the server sent a malformed list of tools: {error}") from None
             tools += page.tools
             if page.next_cursor is None:
-                return tools
+                return tools if self._mirror is None else take_tools(tools, self._mirror)
             cursor = page.next_cursor
         raise RemoteProtocolError(f"the server's list of tools has more than {MAX_PAGES} pages")
 
@@ -198,7 +203,14 @@ class Client:
         except UNENCODABLE as error:
             raise ValueError(f"the arguments of tool {name!r} are not JSON: {error}") from None
         started = trio.current_time()
-        handle = await start_call(self, params, handler, idle, longest, as_task=task, ttl=ttl)
+        try:
+            handle = await start_call(self, params, handler, idle, longest, as_task=task, ttl=ttl)
+        except ProtocolError as error:
+            if error.code != HEADER_MISMATCH or self._mirror is None:
+                raise
+            # The tool mirrors parameters that this client has not heard of (MCP transports).
+            await self.list_tools()
+            handle = await start_call(self, params, handler, idle, longest, as_task=task, ttl=ttl)
         if task:
             return handle
         if handle.answer is not None:
@@ -313,18 +325,25 @@ async def open_client(
     client_info: Implementation | None = None,
     protocol: str = "auto",
     settings: ClientSettings | None = None,
+    headers: Mapping[str, str] | None = None,
+    auth: Any = None,
+    http_client: Any = None,
 ) -> AsyncIterator[Client]:
     """Connect to a server for as long as the block lasts; checkpoints.
 
-    `target` is a `Server` (served in memory), the path of a .py file, or a command
-    and its arguments as a list (both run as a subprocess and spoken to over stdio).
+    `target` is a `Server` (served in memory), the URL of a server (http, https, ws or
+    wss), the path of a .py file, or a command and its arguments as a list (both run as
+    a subprocess and spoken to over stdio).
     `progress_handler` is used by every call that brings none of its own;
     `log_handler` receives a `LogMessage` for each message of at least `log_level`.
     `elicitation_handler` fills in the forms and `sampling_handler` answers for a model
     where the server asks for it; a client that has none says so.
     `protocol` is "auto" (modern first, legacy by fall-back) or pins a revision.
+    `headers` go with every request to a URL. `auth` is what httpx2 takes for it, and
+    `http_client` an `httpx2.AsyncClient` to use and leave open; both for HTTP only.
 
-    Raises ValueError or TypeError for arguments that make no sense, FileNotFoundError
+    Raises ImportError where the extra for a URL is not installed, ValueError or TypeError
+    for arguments that make no sense, FileNotFoundError
     and PermissionError for a command that cannot be started, ConnectionLost,
     CallTimeout for a handshake without an answer, and ProtocolError or
     RemoteProtocolError where no protocol revision is left to agree on. An exception
@@ -337,14 +356,16 @@ async def open_client(
     info = client_info or Implementation(name="trio_mcp", version=__version__)
     settings = settings or ClientSettings()
     answering = Answering(elicitation_handler, sampling_handler)
-    async with open_target(target, settings) as transport, open_lone_nursery() as nursery:
+    options = UrlOptions(headers=headers, auth=auth, http_client=http_client)
+    async with open_target(target, settings, options) as transport, open_lone_nursery() as nursery:
         session = ClientSession(transport, settings, log_handler, answering)
         session.start(nursery)
         leaving_well = False
         try:
-            agreement = await negotiate(session, info, pinned)
+            mirror = transport if isinstance(transport, MirroringTransport) else None
+            agreement = await negotiate(session, info, pinned, None if mirror is None else mirror.origin)
             level = None if log_handler is None else log_level
-            client = Client(session, agreement, info, handler, level)
+            client = Client(session, agreement, info, handler, level, mirror)
             if level is not None and not agreement.era.modern and "logging" in agreement.capabilities:
                 await client._request("logging/setLevel", SetLevelParams(level=level))
             yield client

@@ -22,7 +22,7 @@ from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.runtime.newest import NewestChannel
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.wire.frames import Notification
-from trio_mcp.wire.messages import ListenParams, SubscriptionFilter, UpdateTaskParams
+from trio_mcp.wire.messages import META_HISTORY, ListenParams, SubscriptionFilter, UpdateTaskParams
 
 if TYPE_CHECKING:
     from trio_mcp.client.client import Client
@@ -38,28 +38,44 @@ LEAST_POLL, MOST_POLL, USUAL_POLL = 0.05, 60.0, 1.0
 ACKNOWLEDGE_SECONDS: Final = 1.0
 """A server that has not acknowledged a subscription by then is polled, until it does."""
 
+HISTORY_SECONDS: Final = 10.0
+"""The same where the history is wanted, which a look at the task would overtake."""
+
 SAFETY_FACTOR: Final = 10
 """Where the server tells of changes, it is still looked at, but so much less often."""
 
 
-def pace(snapshot: TaskSnapshot) -> float:
+def pace(snapshot: TaskSnapshot | None) -> float:
     """How long to wait between two looks, in seconds, whatever the server says."""
-    interval = snapshot.poll_interval
+    interval = None if snapshot is None else snapshot.poll_interval
     if interval is None or not math.isfinite(interval) or interval <= 0:
         interval = USUAL_POLL
     return min(max(interval, LEAST_POLL), MOST_POLL)
 
 
 class TaskFollowing:
-    """One task, followed until it has ended; `take` gets every snapshot that advances."""
+    """One task, followed until it has ended; `take` gets every snapshot that advances.
 
-    def __init__(self, client: Client, task_id: str, take: Callable[[TaskSnapshot], None]) -> None:
+    With `wants_history`, those begin with the reports so far that no client has taken,
+    where the server keeps them.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        task_id: str,
+        take: Callable[[TaskSnapshot], None],
+        *,
+        wants_history: bool = False,
+    ) -> None:
         self._client = client
         self._id = task_id
         self._take = take
         self._last: TaskSnapshot | None = None
         self._changed = trio.lowlevel.ParkingLot()
         self._answered: set[str] = set()
+        self._wants_history = wants_history
+        self._replays = False  # whether the server sends the history, and the state now behind it
         self._told = False  # whether the server tells of changes
         self._lost = False  # whether it has just stopped to
 
@@ -67,19 +83,18 @@ class TaskFollowing:
         """Follow until a final snapshot was taken; checkpoints. Raises what `fetch_task` raises."""
         async with open_lone_nursery() as nursery:
             async with self._notifications(nursery):
-                await self._look(nursery)
+                if not self._replays:  # a look would overtake the history
+                    await self._look()
                 delay = FIRST_POLL
                 while not self.is_over:
-                    assert self._last is not None, "the first look was taken"
+                    self._answer(nursery)
                     longest = pace(self._last) * (SAFETY_FACTOR if self._told else 1)
                     with trio.move_on_after(longest if self._told else min(delay, longest)) as scope:
                         await self._changed.park()
                     delay *= 2
                     if scope.cancelled_caught or self._lost:
                         self._lost = False
-                        await self._look(nursery)
-                    else:
-                        self._answer(nursery)
+                        await self._look()
             nursery.cancel_scope.cancel()
 
     @property
@@ -87,9 +102,8 @@ class TaskFollowing:
         """Whether the last snapshot is final."""
         return self._last is not None and self._last.is_final
 
-    async def _look(self, nursery: trio.Nursery) -> None:
+    async def _look(self) -> None:
         self._accept(await self._client.fetch_task(self._id))
-        self._answer(nursery)
 
     def _accept(self, snapshot: TaskSnapshot) -> None:
         if self._last is not None and not _advances(self._last, snapshot):
@@ -100,8 +114,8 @@ class TaskFollowing:
 
     def _answer(self, nursery: trio.Nursery) -> None:
         """Answer what the task asks, each question once."""
-        assert self._last is not None, "there was a look"
-        for key, question in self._last._questions.items():
+        questions = {} if self._last is None else self._last._questions
+        for key, question in questions.items():
             if key not in self._answered:
                 self._answered.add(key)
                 nursery.start_soon(self._answer_question, key, question)
@@ -136,12 +150,14 @@ class TaskFollowing:
             return
         params = ListenParams(notifications=SubscriptionFilter(task_ids=[self._id]))
         params.meta = self._client._meta
+        if self._wants_history:
+            params.meta = {**params.meta, META_HISTORY: True}
         call = session.begin("subscriptions/listen", params)
         acknowledged = trio.Event()
 
         def receive(frame: Notification) -> None:
             if frame.method == "notifications/subscriptions/acknowledged":
-                self._told = _acknowledges(frame, self._id)
+                self._told, self._replays = _read_acknowledgement(frame, self._id)
                 acknowledged.set()
             elif frame.method == "notifications/tasks" and not isinstance(frame.params, msgspec.UnsetType):
                 self._accept_raw(frame.params)
@@ -155,7 +171,7 @@ class TaskFollowing:
         try:
             with session.subscribed(call.id, receive):
                 nursery.start_soon(watch_end)
-                with trio.move_on_after(ACKNOWLEDGE_SECONDS):
+                with trio.move_on_after(HISTORY_SECONDS if self._wants_history else ACKNOWLEDGE_SECONDS):
                     await acknowledged.wait()
                 yield
         finally:
@@ -181,18 +197,23 @@ def _advances(old: TaskSnapshot, new: TaskSnapshot) -> bool:
         return new != old
     if new.last_updated_at != old.last_updated_at:
         return new.last_updated_at > old.last_updated_at
-    # The wire's times are coarse: within one tick, only what does not go back counts.
+    # The protocol's times are coarse: within one tick the time of the report decides, which is finer
+    # where the server is ours, and then that nothing goes back.
+    if old.reported_at is not None and new.reported_at is not None and new.reported_at != old.reported_at:
+        return new.reported_at > old.reported_at
     if old.current is not None and (new.current is None or new.current < old.current):
         return False
     return new != old
 
 
-def _acknowledges(frame: Notification, task_id: str) -> bool:
+def _read_acknowledgement(frame: Notification, task_id: str) -> tuple[bool, bool]:
+    """Whether the server tells of the task's changes, and whether it begins with what was reported so far."""
     try:
         params = msgspec.json.decode(frame.params) if not isinstance(frame.params, msgspec.UnsetType) else {}
-        return task_id in (params["notifications"].get("taskIds") or ())
+        told = task_id in (params["notifications"].get("taskIds") or ())
+        return told, told and params.get("_meta", {}).get(META_HISTORY) is True
     except (msgspec.MsgspecError, KeyError, TypeError, AttributeError):
-        return False
+        return False, False
 
 
 @asynccontextmanager

@@ -19,7 +19,13 @@ from trio_mcp.client.call import PendingCall, ProgressHandler, as_handler
 from trio_mcp.client.following import TaskFollowing
 from trio_mcp.client.negotiation import read_error
 from trio_mcp.client.results import CallResult, finish_call
-from trio_mcp.client.snapshots import MILLISECONDS, TaskSnapshot, read_created, read_question
+from trio_mcp.client.snapshots import (
+    MILLISECONDS,
+    TaskSnapshot,
+    read_created,
+    read_last_progress,
+    read_question,
+)
 from trio_mcp.client.timeouts import read_timeouts
 from trio_mcp.errors import (
     CallTimeout,
@@ -33,12 +39,15 @@ from trio_mcp.errors import (
 from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.errors import METHOD_NOT_FOUND
-from trio_mcp.wire.frames import ErrorResponse, Response
+from trio_mcp.wire.frames import ErrorResponse, Response, Update
 from trio_mcp.wire.messages import META_WANTS_TASK, CallToolParams, TaskIdParams, TaskParams
 
 if TYPE_CHECKING:
     from trio_mcp.client.client import Client
 
+
+LATE_SECONDS: Final = 1.0
+"""How long a result waits for progress that the server sent before it, by another stream."""
 
 MAX_ROUNDS: Final = 10
 """How often a server may ask for input before it answers one call."""
@@ -191,6 +200,7 @@ class TaskHandle:
             TaskIdParams(task_id=self._snapshot.id),
             self._handler,
             may_become_task=follows,
+            takes_late=self._has_token,
         )
         try:
             if token_call is not None:
@@ -206,6 +216,8 @@ class TaskHandle:
                     if follows:  # the answer was faster than the last look
                         self._feed(call, await self._client.fetch_task(self._snapshot.id))
                         await call.wait()
+                    elif self._has_token and isinstance(outcome, Response):
+                        await _catch_up(call, read_last_progress(outcome.result))
         finally:
             if token_call is not None:
                 session.restore(token_call, call)
@@ -224,11 +236,11 @@ class TaskHandle:
 
     def _feed(self, waiter: PendingCall, snapshot: TaskSnapshot) -> None:
         """Deliver the progress of a snapshot, unless it was delivered already."""
-        values = (snapshot.current, snapshot.total, snapshot.message)
+        current = 0 if snapshot.current is None else snapshot.current
+        values = (current, snapshot.total, snapshot.message)
         if snapshot.has_progress and values != self._reported:
             self._reported = values
-            current = 0 if snapshot.current is None else snapshot.current
-            waiter.take_updates([(current, snapshot.total, snapshot.message, None)])
+            waiter.take_updates([(*values, None)])
 
     @asynccontextmanager
     async def _following(
@@ -236,7 +248,9 @@ class TaskHandle:
     ) -> AsyncIterator[None]:
         """While the block lasts, `take` gets the task's snapshots; what ends them early settles `waiter`."""
         assert self._snapshot is not None, "there is a task"
-        following = TaskFollowing(self._client, self._snapshot.id, take)
+        following = TaskFollowing(
+            self._client, self._snapshot.id, take, wants_history=self._handler is not None
+        )
         async with open_lone_nursery() as nursery:
 
             async def follow() -> None:
@@ -353,6 +367,17 @@ def _cancel_created(client: Client, answer: Response) -> None:
         return
     if snapshot is not None:
         TaskHandle(client, "", snapshot, None, None).abandon()
+
+
+async def _catch_up(call: PendingCall, last: Update | None) -> None:
+    """Deliver what the task reported and comes by another stream than its result (over HTTP)."""
+    if last is None:
+        return
+    with trio.move_on_after(LATE_SECONDS):
+        await call.wait_progress(last[0])
+    if call.newest is None or call.newest[0] < last[0]:
+        call.take_updates([last])
+    await call.wait()
 
 
 def _final_result(final: TaskSnapshot) -> msgspec.Raw:

@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from trio_mcp.client.call import Outcome
+from trio_mcp.client.origins import LEGACY_ORIGINS
 from trio_mcp.client.session import ClientSession
 from trio_mcp.errors import CallTimeout, MCPError, ProtocolError, RemoteProtocolError
 from trio_mcp.runtime.lone import open_lone_nursery
@@ -70,19 +71,37 @@ def find_era(protocol: str) -> Era | None:
     return era
 
 
-async def negotiate(session: ClientSession, client_info: Implementation, pinned: Era | None) -> Agreement:
-    """Agree on an era; checkpoints.
+async def negotiate(
+    session: ClientSession, client_info: Implementation, pinned: Era | None, origin: str | None = None
+) -> Agreement:
+    """Agree on an era; checkpoints. What is found out of `origin` is remembered.
 
     Raises CallTimeout after `handshake_timeout` seconds, ConnectionLost, and
     ProtocolError or RemoteProtocolError where no era is left to agree on.
     """
     with trio.move_on_after(session.settings.handshake_timeout):
         if pinned is None:
-            return await _probe(session, client_info)
+            return await _negotiate_origin(session, client_info, origin)
         if pinned.modern:
             return _read_discover(await _discover(session, client_info, pinned), pinned)
         return await _initialize(session, client_info, pinned)
     raise CallTimeout(f"no handshake within {session.settings.handshake_timeout} seconds")
+
+
+async def _negotiate_origin(
+    session: ClientSession, client_info: Implementation, origin: str | None
+) -> Agreement:
+    if origin is None:
+        return await _probe(session, client_info)
+    if origin in LEGACY_ORIGINS:
+        try:
+            return await _initialize(session, client_info, LATEST_LEGACY)
+        except (ProtocolError, RemoteProtocolError):
+            LEGACY_ORIGINS.discard(origin)  # it has changed, or is no server at all
+    agreement = await _probe(session, client_info)
+    if not agreement.era.modern:
+        LEGACY_ORIGINS.add(origin)
+    return agreement
 
 
 async def _probe(session: ClientSession, client_info: Implementation) -> Agreement:

@@ -34,6 +34,7 @@ from trio_mcp.wire.frames import (
     ErrorObject,
     ErrorResponse,
     InFrame,
+    Lost,
     Malformed,
     Notification,
     Progress,
@@ -153,16 +154,24 @@ class ClientSession:
         *,
         wants_progress: bool = False,
         may_become_task: bool = False,
+        takes_late: bool = False,
     ) -> PendingCall:
         """Send a request; `end` must be called for it.
 
-        With `may_become_task`, progress that comes after the answer is kept as well.
+        With `may_become_task`, progress that comes after the answer is kept as well, also
+        while nobody waits; with `takes_late`, while somebody does.
 
         Raises ConnectionLost, and what the encoder raises for parameters that JSON cannot hold.
         """
         if self._lost is not None:
             raise ConnectionLost(str(self._lost))
-        call = PendingCall(next(self._ids), handler, self.settings.progress, outlives_answer=may_become_task)
+        call = PendingCall(
+            next(self._ids),
+            handler,
+            self.settings.progress,
+            outlives_answer=may_become_task,
+            takes_late=takes_late,
+        )
         if wants_progress:
             meta = {} if isinstance(params.meta, msgspec.UnsetType) else params.meta
             params.meta = {**meta, META_PROGRESS_TOKEN: call.id}
@@ -283,6 +292,10 @@ class ClientSession:
             self._accept_request(frame)
         elif isinstance(frame, Malformed):
             self._accept_malformed(frame)
+        elif isinstance(frame, Lost):
+            for ident in frame.ids:
+                if ident in self._calls:
+                    self._calls[ident].settle(ConnectionLost(frame.reason))
         elif isinstance(frame, Batch):
             for member in frame.frames:
                 self._accept(member)

@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from trio_mcp.errors import RemoteProtocolError
 from trio_mcp.wire.codec import PROGRESS_META
-from trio_mcp.wire.frames import ErrorObject
+from trio_mcp.wire.frames import ErrorObject, Update
 
 Status: TypeAlias = Literal["working", "input_required", "completed", "failed", "cancelled"]
 
@@ -111,6 +111,22 @@ def read_snapshot(raw: msgspec.Raw | bytes) -> TaskSnapshot:
         error=task.error,
         questions=task.input_requests or {},
     )
+
+
+class _WithProgress(msgspec.Struct):
+    meta: _Meta | None = msgspec.field(name="_meta", default=None)
+
+
+def read_last_progress(raw: msgspec.Raw) -> Update | None:
+    """The last progress of a task, where its result tells it; None for what is malformed."""
+    try:
+        meta = msgspec.json.decode(raw, type=_WithProgress).meta
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    progress = None if meta is None else meta.progress
+    if progress is None or progress.current is None:
+        return None
+    return progress.current, progress.total, progress.message, None
 
 
 class _Created(msgspec.Struct, rename="camel"):

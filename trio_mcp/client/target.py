@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
 
+import attrs
 import trio
 
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.runtime.transport import FrameTransport
 from trio_mcp.transports.memory import memory_pair
+
+if TYPE_CHECKING:
+    import httpx2
+
+_HTTP: Final = ("http://", "https://")
+_WEBSOCKET: Final = ("ws://", "wss://")
 
 
 @runtime_checkable
@@ -36,11 +43,50 @@ class Connector(Protocol):
 
 
 Target: TypeAlias = Servable | Connector | str | os.PathLike[str] | Sequence[str]
-"""A server in this process, the path of a Python file, a command and its arguments, or a connector."""
+"""A server in this process, a URL, the path of a Python file, a command and its arguments, or a connector."""
 
 
-def open_target(target: Target, settings: ClientSettings) -> AbstractAsyncContextManager[FrameTransport]:
+@attrs.frozen(kw_only=True)
+class UrlOptions:
+    """What only a target with a URL can use; `auth` and `http_client` are those of httpx2."""
+
+    headers: Mapping[str, str] | None = None
+    auth: Any = None
+    http_client: httpx2.AsyncClient | None = None
+
+    def refuse(self, target: object, *names: str) -> None:
+        """Raise TypeError where one of the options `names` is set."""
+        for name in names:
+            if getattr(self, name) is not None:
+                raise TypeError(f"{name}= makes no sense for the target {target!r}")
+
+
+_NO_OPTIONS: Final = UrlOptions()
+
+
+def open_target(
+    target: Target, settings: ClientSettings, options: UrlOptions = _NO_OPTIONS
+) -> AbstractAsyncContextManager[FrameTransport]:
     """Connect to `target`; raises TypeError, ValueError or FileNotFoundError for what is no target."""
+    if isinstance(target, str) and target.startswith(_HTTP):
+        # Imported here, as the others below: only clients of a URL need it.
+        from trio_mcp.transports.http_client import open_http_transport
+
+        return open_http_transport(
+            target,
+            max_frame_bytes=settings.max_frame_bytes,
+            headers=options.headers,
+            auth=options.auth,
+            http_client=options.http_client,
+        )
+    if isinstance(target, str) and target.startswith(_WEBSOCKET):
+        options.refuse(target, "auth", "http_client")
+        from trio_mcp.transports.websocket import open_websocket_transport
+
+        return open_websocket_transport(
+            target, max_frame_bytes=settings.max_frame_bytes, headers=options.headers
+        )
+    options.refuse(target, "headers", "auth", "http_client")
     if isinstance(target, Connector):
         return target.open_transport(settings)
     if isinstance(target, Servable):
@@ -58,13 +104,13 @@ def read_command(target: str | os.PathLike[str] | Sequence[str]) -> list[str]:
     if isinstance(target, (str, os.PathLike)):
         path = os.fspath(target)
         if not path.endswith(".py"):
-            raise ValueError(f"{path!r} is no path of a .py file; pass a command as a list")
+            raise ValueError(f"{path!r} is no URL and no path of a .py file; pass a command as a list")
         if not os.path.isfile(path):
             raise FileNotFoundError(f"there is no file {path!r}")
         return [sys.executable, path]
     if isinstance(target, Sequence) and target and all(isinstance(part, str) for part in target):
         return list(target)
-    raise TypeError(f"a target is a Server, the path of a .py file or a command list, not {target!r}")
+    raise TypeError(f"a target is a Server, a URL, the path of a .py file or a command list, not {target!r}")
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
-"""A server's way to one client: what leaves, and what is asked of the client.
+"""A server's wires to one client: what leaves by which, and what is asked of the client.
 
-Owns the outbox and the table of requests that this server has sent. Knows no
+Owns the choice of the outbox and the table of requests that this server has sent. Knows no
 method; who may be asked for what is the caller's business.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -18,28 +18,63 @@ from trio_mcp.errors import ConnectionLost, ProtocolError
 from trio_mcp.runtime.outbox import Outbox
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.wire.codec import encode_value
-from trio_mcp.wire.frames import ErrorResponse, Notification, OutFrame, Request, RequestId, Response
+from trio_mcp.wire.frames import ErrorResponse, Notification, Request, RequestId, Response
+
+
+class _Client:
+    """What all wires to one client have in common."""
+
+    def __init__(self, principal: str | None) -> None:
+        self.principal = principal
+        self.session_id = secrets.token_urlsafe(24)
+        self.ids = itertools.count(1)
+        self.asked: dict[RequestId, _Asked] = {}
+        self.is_lost = False
 
 
 class Connection:
-    """One client, as long as it is connected.
+    """A wire to one client, as long as it is connected.
 
-    `principal` is who the transport says it is, or None where nobody authenticates;
-    `session_id` cannot be guessed and never repeats.
+    `outbox` is what leaves by this wire. `one_answer` says that the wire ends with the
+    first answer, as an HTTP response does; what goes on after it leaves by `home`, which
+    is the connection itself where there is only one wire.
     """
 
-    def __init__(self, outbox: Outbox, principal: str | None) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        principal: str | None,
+        *,
+        one_answer: bool = False,
+        home: Connection | None = None,
+    ) -> None:
         self.outbox = outbox
-        self.principal = principal
-        self.session_id = secrets.token_urlsafe(24)
-        self._ids = itertools.count(1)
-        self._asked: dict[RequestId, _Asked] = {}
-        self._lost = False
+        self.home = self if home is None else home
+        self._one_answer = one_answer
+        self._client: _Client = _Client(principal) if home is None else home._client
+        self.is_heard = True
+        """Whether somebody is at the other end of the wire now."""
+        self.pause: Callable[[float], None] | None = None
+        """Closes the wire for so many seconds, after which the client comes back, where it can."""
+
+    def branch(self, outbox: Outbox) -> Connection:
+        """Another wire to the same client, which ends with the first answer."""
+        return Connection(outbox, self.principal, one_answer=True, home=self.home)
 
     @property
-    def is_lost(self) -> bool:
-        """Whether the client is gone."""
-        return self._lost
+    def principal(self) -> str | None:
+        """Who the transport says the client is, or None where nobody authenticates."""
+        return self._client.principal
+
+    @property
+    def session_id(self) -> str:
+        """Cannot be guessed and never repeats; visible ASCII."""
+        return self._client.session_id
+
+    def note_answered(self) -> None:
+        """Let the wire end behind what is queued, if it ends with an answer."""
+        if self._one_answer:
+            self.outbox.close()
 
     async def ask(self, method: str, params: Mapping[str, Any]) -> Any:
         """Send the client a request and wait for its result; checkpoints.
@@ -48,17 +83,17 @@ class Connection:
         ProtocolError with what the client answered, and ValueError for parameters
         that are not JSON.
         """
-        ident = f"server-{next(self._ids)}"
+        ident = f"server-{next(self._client.ids)}"
         frame = Request(ident, method, encode_json(dict(params)))
-        if self._lost:
+        if self._client.is_lost:
             raise ConnectionLost("the client is gone")
-        asked = self._asked[ident] = _Asked()
+        asked = self._client.asked[ident] = _Asked()
         self.outbox.put(frame)
         try:
             await asked.answered.wait()
         finally:
-            del self._asked[ident]
-            if asked.answer is None and not self._lost:
+            del self._client.asked[ident]
+            if asked.answer is None and not self._client.is_lost:
                 cancelled = {"requestId": ident}
                 self.outbox.put(Notification("notifications/cancelled", encode_value(cancelled)))
         if asked.answer is None:
@@ -68,21 +103,19 @@ class Connection:
     def accept_answer(self, frame: Response | ErrorResponse) -> bool:
         """Hand an answer to whoever asked; False where nobody did."""
         ident = frame.id
-        asked = None if ident is None or isinstance(ident, msgspec.UnsetType) else self._asked.get(ident)
+        if ident is None or isinstance(ident, msgspec.UnsetType):
+            return False
+        asked = self._client.asked.get(ident)
         if asked is None:
             return False
         asked.answer = frame
         asked.answered.set()
         return True
 
-    def notify(self, frame: OutFrame) -> None:
-        """Send a frame that belongs to no request."""
-        self.outbox.put(frame)
-
     def lose(self) -> None:
         """Note that the client is gone: who waits for it waits no longer."""
-        self._lost = True
-        for asked in self._asked.values():
+        self._client.is_lost = True
+        for asked in self._client.asked.values():
             asked.answered.set()
 
 

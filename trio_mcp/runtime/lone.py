@@ -24,8 +24,16 @@ async def open_lone_nursery() -> AsyncIterator[trio.Nursery]:
                 raised = error
                 raise
     except BaseExceptionGroup as group:
-        if raised is None or len(group.exceptions) != 1 or group.exceptions[0] is not raised:
+        # By their leaves: where the nursery was cancelled, a group that the body raised arrives as a copy.
+        if raised is None or _leaves(group) != _leaves(raised):
             raise
     else:
         return  # also where the nursery's own cancellation has ended the body
     raise raised
+
+
+def _leaves(error: BaseException) -> list[int]:
+    """The identities of what a group holds, or of the exception itself."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [id(error)]
+    return [leaf for member in error.exceptions for leaf in _leaves(member)]

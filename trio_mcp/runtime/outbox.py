@@ -16,7 +16,7 @@ from typing import Final
 import trio
 
 from trio_mcp.runtime.outlet import Source
-from trio_mcp.runtime.transport import FrameTransport
+from trio_mcp.runtime.transport import FrameSink
 from trio_mcp.wire.frames import OutFrame
 
 logger = logging.getLogger("trio_mcp")
@@ -82,23 +82,23 @@ class Outbox:
         """Let the writer return once it has written all that is queued."""
         self._send.close()
 
-    async def write(self, transport: FrameTransport) -> None:
+    async def write(self, sink: FrameSink) -> None:
         """Write until `close` was called and all is written; checkpoints.
 
-        Raises what `transport.send_frames` raises; from then on everything is dropped.
+        Raises what `sink.send_frames` raises; from then on everything is dropped.
         """
         try:
             while await self._collect():
                 frames = self._take()
                 if frames:
-                    await transport.send_frames(frames)
+                    await sink.send_frames(frames)
                 self._written.unpark_all()
         finally:
             self._broken = True
             self._written.unpark_all()
             self._claim()
             for item in self._waiting:
-                if isinstance(item, Source):
+                if isinstance(item, Source) and item.outbox is self:
                     item.discard()
             self._waiting.clear()
 
@@ -137,6 +137,9 @@ class Outbox:
             item = self._waiting[0]
             if not isinstance(item, Source):
                 frames.append(self._waiting.popleft())  # type: ignore[arg-type]  # not a source, so a frame
+                continue
+            if item.outbox is not self:
+                self._waiting.popleft()  # it leaves by another wire now
                 continue
             drained, used, empty = item.drain(room)
             frames.extend(drained)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import logging
 import math
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
@@ -29,9 +30,18 @@ Values: TypeAlias = tuple[float, float | None, str | None]
 
 
 class Source(abc.ABC):
-    """Something that waits in the outbox and is emptied by the writer; queued at most once."""
+    """Something that waits in an outbox and is emptied by its writer; queued at most once.
 
-    __slots__ = ()
+    `outbox` is the one that it waits in.
+    """
+
+    __slots__ = ("outbox",)
+
+    outbox: Outbox
+
+    @abc.abstractmethod
+    def rehome(self, outbox: Outbox) -> None:
+        """Leave by `outbox` from now on, with all that is pending."""
 
     @property
     @abc.abstractmethod
@@ -74,7 +84,7 @@ class Outlet(Source):
         "_limit",
         "_merge",
         "_on_answered",
-        "_outbox",
+        "_policy",
         "_queued",
         "_related_task",
         "_reports",
@@ -90,8 +100,9 @@ class Outlet(Source):
         policy: ProgressPolicy,
         on_answered: Callable[[], None],
     ) -> None:
-        self._outbox = outbox
+        self.outbox = outbox
         self._token = token
+        self._policy = policy
         self._limit = policy.buffer or DEFAULT_BUFFER
         self._half = self._limit // 2
         self._merge = policy.message == "merge"
@@ -154,7 +165,7 @@ class Outlet(Source):
         self._items.append(values)
         self._reports += 1
         if self._reports == self._half:
-            self._outbox.hurry = True
+            self.outbox.hurry = True
         if not self._queued:
             self._queue()
 
@@ -178,19 +189,33 @@ class Outlet(Source):
             logger.debug("a message after the end of the call was ignored")
             return
         self._items.append(frame)
-        self._outbox.hurry = True
+        self.outbox.hurry = True
         if not self._queued:
             self._queue()
 
-    def outlive(self, task_id: str) -> None:
-        """Stay open for a task that goes on after its call was answered (MCP tasks 2025-11-25).
+    def succeed(self, outbox: Outbox, task_id: str) -> Outlet:
+        """An outlet for the same token, of a task that goes on after its call was answered.
 
-        What leaves from now on is marked as belonging to the task, and the call no
-        longer counts as unanswered.
+        What is pending leaves here, before the answer; what leaves by the new one is
+        marked as belonging to the task (MCP tasks 2025-11-25).
         """
-        self._related_task = task_id
-        self._on_answered()
-        self._on_answered = _nothing
+        queued = self._queued
+        frames, _, _ = self.drain(sys.maxsize)  # so that it is known how far the token has come
+        self._items.extend(frames)
+        self._queued = queued
+        successor = Outlet(outbox, self._token, self._policy, _nothing)
+        successor._related_task = task_id
+        successor._first_written = self._first_written
+        successor._last, successor._last_details = self._last, self._last_details
+        successor._held, self._held = self._held, None
+        return successor
+
+    def rehome(self, outbox: Outbox) -> None:
+        """Leave by `outbox` from now on, with all that is pending."""
+        self.outbox = outbox
+        if self._queued:
+            outbox.hurry = True
+            self._queue()
 
     def finish(self, answer: OutFrame | None) -> None:
         """End the call: `answer`, if any, is the last frame that leaves for it."""
@@ -198,7 +223,7 @@ class Outlet(Source):
             return
         self._closed = True
         self._answer = answer
-        self._outbox.hurry = True
+        self.outbox.hurry = True
         if not self._queued:
             self._queue()
         self._wake()
@@ -212,7 +237,7 @@ class Outlet(Source):
         self._reports = 0
         self._wake()
         if not self._queued:
-            self._on_answered()
+            self._note_answered()
 
     async def wait_space(self) -> None:
         """Wait until a report fits or the call is over; checkpoints."""
@@ -223,7 +248,7 @@ class Outlet(Source):
     async def wait_frames(self) -> None:
         """Wait until fewer frames than the outbox allows are pending; checkpoints."""
         await trio.lowlevel.checkpoint()
-        while self.frames >= self._outbox.frame_limit and not self._closed:
+        while self.frames >= self.outbox.frame_limit and not self._closed:
             await self._park()
 
     async def _park(self) -> None:
@@ -251,7 +276,8 @@ class Outlet(Source):
             self._add_updates(frames, self._release_held())
             if self._answer is not None:
                 frames.append(self._answer)
-            self._on_answered()
+                self._answer = None
+            self._note_answered()
         return frames, used, True
 
     def _add_updates(self, frames: list[OutFrame], updates: list[Update]) -> None:
@@ -330,11 +356,15 @@ class Outlet(Source):
         self._queued = False
         self._wake()
         if self._closed:
-            self._on_answered()
+            self._note_answered()
+
+    def _note_answered(self) -> None:
+        self._on_answered()
+        self._on_answered = _nothing
 
     def _queue(self) -> None:
         self._queued = True
-        if not self._outbox.enqueue(self):
+        if not self.outbox.enqueue(self):
             self.discard()
 
     def _wake(self) -> None:

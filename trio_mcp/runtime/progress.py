@@ -177,6 +177,10 @@ class RequestProgress:
             total = None if isinstance(self._total, msgspec.UnsetType) else self._total
             task.report(self.current, total, self.message)
 
+    def send_by(self, outlet: Outlet) -> None:
+        """Send by another outlet from now on."""
+        self._outlet = outlet
+
     def stop_sending(self) -> None:
         """Send nothing more: the request's token has ended, but its handler goes on."""
         self._outlet = None

@@ -50,8 +50,8 @@ class RunningTask(Protocol):
 class ServerRequest:
     """A request in flight; `session` is None in eras that have no sessions.
 
-    `task` is the background task that the request has become, if it has; `goes_on`
-    says that its progress token outlives the answer.
+    `task` is the background task that the request has become, if it has. Where its
+    progress token outlives the answer, `outlet` is then the task's.
     """
 
     id: RequestId
@@ -66,7 +66,6 @@ class ServerRequest:
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     state: dict[str, Any] = attrs.field(factory=dict)
     withdrawn: bool = False
-    goes_on: bool = False
     task: RunningTask | None = None
 
     @property

@@ -1,8 +1,8 @@
-"""A server's side of one connection: read, dispatch, answer, shut down.
+"""A server's side of one client: dispatch, handlers, answers.
 
-Owns the session's nursery, the requests in flight and the border at which a
-handler's failure becomes an answer. Knows no method but the handshake's and
-cancellation; what the others do is the application's business.
+Owns the requests in flight and the border at which a handler's failure becomes
+an answer. Knows no method but the handshake's and cancellation; what the others
+do is the application's business, and where messages come from is its caller's.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ import trio
 from trio_mcp.errors import ReturnError
 from trio_mcp.runtime.border import leaves, split_failure
 from trio_mcp.runtime.connection import Connection
-from trio_mcp.runtime.outbox import Outbox
 from trio_mcp.runtime.outlet import Outlet
 from trio_mcp.runtime.progress import RequestProgress
 from trio_mcp.runtime.request import ServerRequest, SessionData
 from trio_mcp.runtime.settings import ServerSettings
-from trio_mcp.runtime.transport import FrameTransport
 from trio_mcp.wire.codec import UNENCODABLE, encode_value, make_error
+from trio_mcp.wire.eras import Era
 from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_REQUEST, ProtocolError
 from trio_mcp.wire.frames import (
     Batch,
@@ -34,6 +33,7 @@ from trio_mcp.wire.frames import (
     Notification,
     OutFrame,
     Progress,
+    Refusal,
     Request,
     RequestId,
     Response,
@@ -58,107 +58,82 @@ class Application(Protocol):
     def handlers(self) -> Mapping[str, Callable[[ServerRequest], Awaitable[Result]]]:
         """Methods that run in a task and a cancel scope of their own."""
 
+    def check_headers(self, headers: Mapping[str, str], frame: Request) -> None:
+        """Raise ProtocolError where headers that repeat the arguments of a call differ from them."""
+
     def describe_failure(self, request: ServerRequest, failure: BaseException) -> Result:
         """The result that tells a client of `failure`; raises ProtocolError for a JSON-RPC error."""
 
 
 class ServerSession:
-    """Serves one connection until the peer closes it; `run` may be called once."""
+    """Everything between a server and one client, over one wire or several.
 
-    def __init__(
-        self, application: Application, transport: FrameTransport, principal: str | None = None
-    ) -> None:
+    `connection` is the client's wire, or of several the one for what belongs to no
+    request. Handlers run in `nursery`, which ends with the session.
+    """
+
+    def __init__(self, application: Application, connection: Connection, nursery: trio.Nursery) -> None:
         self._app = application
         self._settings = application.settings
-        self._transport = transport
+        self._handlers = nursery
         self._handshake = ServerHandshake()
         self._data = SessionData()
-        self._outbox = Outbox(self._settings.log_buffer)
-        self._connection = Connection(self._outbox, principal)
+        self.connection = connection
         self._requests: dict[RequestId, ServerRequest] = {}
         self._unwritten = 0  # calls whose answer has not left yet: what `max_requests` caps
-        self._reading = trio.CancelScope()
 
-    async def run(self) -> None:
-        """Serve until the peer closes its end or the connection breaks; then close. Checkpoints.
+    @property
+    def era(self) -> Era | None:
+        """The era that `initialize` settled, or None before it."""
+        return self._handshake.era
 
-        Shutdown: stop reading, cancel the handlers, write what is queued for at most
-        `drain_timeout` seconds, close. So it is when the caller cancels, too.
-        """
-        async with trio.open_nursery() as nursery:
-            # Shielded so that answers leave although the session is being cancelled; the
-            # deadline is set as soon as the handlers are done.
-            writing = trio.CancelScope(shield=True)
-            nursery.start_soon(self._write, writing)
-            try:
-                async with trio.open_nursery() as handlers:
-                    with self._reading:
-                        await self._read(handlers)
-                    handlers.cancel_scope.cancel()
-            finally:
-                self._connection.lose()
-                self._outbox.close()
-                writing.deadline = trio.current_time() + self._settings.drain_timeout
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is being worked on."""
+        return bool(self._requests)
 
-    async def _write(self, scope: trio.CancelScope) -> None:
-        try:
-            with scope:
-                await self._outbox.write(self._transport)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            logger.debug("the peer is gone")
-        finally:
-            self._reading.cancel()
-            # Shielded so that the transport closes although the session is being cancelled.
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + self._settings.drain_timeout):
-                await self._transport.aclose()
+    def withdraw(self) -> None:
+        """Stop working on all requests: their client wants no answers any more."""
+        for request in self._requests.values():
+            request.withdraw()
 
-    async def _read(self, handlers: trio.Nursery) -> None:
-        while True:
-            try:
-                frames = await self._transport.receive_frames()
-            except (trio.EndOfChannel, trio.BrokenResourceError, trio.ClosedResourceError):
-                return
-            for frame in frames:
-                self._accept(frame, handlers)
-            await self._outbox.wait_room()
-
-    def _accept(self, frame: InFrame, handlers: trio.Nursery) -> None:
+    def accept(self, frame: InFrame, connection: Connection) -> None:
+        """Take what the client sent over `connection`; never waits."""
         if isinstance(frame, Request):
-            self._accept_request(frame, handlers, None)
+            self._accept_request(frame, connection, None)
         elif isinstance(frame, Notification):
             self._accept_notification(frame)
         elif isinstance(frame, Malformed):
-            self._outbox.put(self._refusal(frame))
+            _answer(connection, None, self._refusal(frame))
         elif isinstance(frame, Batch):
-            self._accept_batch(frame, handlers)
-        elif isinstance(frame, (Response, ErrorResponse)) and self._connection.accept_answer(frame):
+            self._accept_batch(frame, connection)
+        elif isinstance(frame, (Response, ErrorResponse)) and connection.accept_answer(frame):
             pass
         elif isinstance(frame, (Response, ErrorResponse, Progress)):
             logger.debug("a message that answers nothing was dropped: %r", frame)
 
-    def _refusal(self, frame: Malformed) -> ErrorResponse:
+    def _refusal(self, frame: Malformed) -> Refusal:
         ident: RequestId | msgspec.UnsetType | None = frame.id
         era = self._handshake.era
         if ident is msgspec.UNSET and era is not None and era.unreadable_id == "null":
             ident = None
-        return ErrorResponse(ErrorObject(frame.code, frame.reason), ident)
+        return Refusal(ErrorObject(frame.code, frame.reason), ident)
 
-    def _accept_batch(self, frame: Batch, handlers: trio.Nursery) -> None:
+    def _accept_batch(self, frame: Batch, connection: Connection) -> None:
         era = self._handshake.era
         if era is None or not era.batches:
-            self._outbox.put(
-                self._refusal(Malformed(INVALID_REQUEST, "batches are not part of this protocol"))
-            )
+            refusal = Malformed(INVALID_REQUEST, "batches are not part of this protocol")
+            _answer(connection, None, self._refusal(refusal))
             return
         answers = sum(isinstance(member, (Request, Malformed)) for member in frame.frames)
-        reply = _BatchReply(answers, self._outbox)
+        reply = _BatchReply(answers, connection)
         for member in frame.frames:
             if isinstance(member, Request):
-                self._accept_request(member, handlers, reply)
+                self._accept_request(member, connection, reply)
             elif isinstance(member, Malformed):
                 reply.add(self._refusal(member))
             else:
-                self._accept(member, handlers)
+                self.accept(member, connection)
 
     def _accept_notification(self, frame: Notification) -> None:
         if frame.method != "notifications/cancelled":
@@ -174,15 +149,15 @@ class ServerSession:
             logger.debug("request %r cancelled by the client: %s", request.id, params.reason)
             request.withdraw()
 
-    def _accept_request(self, frame: Request, handlers: trio.Nursery, batch: _BatchReply | None) -> None:
+    def _accept_request(self, frame: Request, connection: Connection, batch: _BatchReply | None) -> None:
         try:
-            request = self._admit(frame)
+            request = self._admit(frame, connection)
             immediate = self._app.immediate.get(frame.method)
             if frame.method == "initialize":
                 assert isinstance(request.params, InitializeParams)
                 request.era = self._handshake.initialize(request.params)
         except ProtocolError as error:
-            _answer(self._outbox, batch, _error_frame(frame.id, error))
+            _answer(connection, batch, Refusal(make_error(error), frame.id))
             return
         self._unwritten += 1
         if immediate is not None:
@@ -190,18 +165,19 @@ class ServerSession:
                 answer: OutFrame | None = self._result_frame(request, immediate(request))
             except (ProtocolError, ReturnError) as error:
                 answer = self._failure_frame(request, error)
-            self._finish(request, answer, batch)
+            _finish(request, request.outlet, answer, batch)
             return
         self._requests[request.id] = request
-        handlers.start_soon(self._handle, request, batch, name=f"{request.method} {request.id!r}")
+        self._handlers.start_soon(self._handle, request, batch, name=f"{request.method} {request.id!r}")
 
-    def _admit(self, frame: Request) -> ServerRequest:
+    def _admit(self, frame: Request, connection: Connection) -> ServerRequest:
         if frame.id in self._requests:
             raise ProtocolError(INVALID_REQUEST, f"request id {frame.id!r} is already in use")
         if self._unwritten >= self._settings.max_requests:
             raise ProtocolError(INTERNAL_ERROR, f"overloaded: {self._unwritten} requests are in flight")
         classified = self._handshake.classify(frame)
-        outlet = Outlet(self._outbox, classified.meta.progress_token, self._settings.progress, self._answered)
+        token = classified.meta.progress_token
+        outlet = Outlet(connection.outbox, token, self._settings.progress, self._answered)
         progress = RequestProgress(
             outlet if outlet.has_token else None, strict_yield=self._settings.strict_yield
         )
@@ -213,7 +189,7 @@ class ServerSession:
             classified.meta,
             outlet,
             progress,
-            self._connection,
+            connection,
             None if classified.era.modern else self._data,
         )
 
@@ -224,6 +200,7 @@ class ServerSession:
         """Run one handler; the border outside its scope turns every failure into its answer."""
         passing: BaseException | None = None
         answer: OutFrame | None = None
+        outlet = request.outlet  # the answer's, also where a task has got another
         try:
             with request.scope:
                 result = await self._app.handlers[request.method](request)
@@ -234,21 +211,9 @@ class ServerSession:
                 answer = self._failure_frame(request, failure)
         if self._requests.get(request.id) is request:
             del self._requests[request.id]
-        self._finish(request, answer, batch)
+        _finish(request, outlet, answer, batch)
         if passing is not None:
             raise passing
-
-    def _finish(self, request: ServerRequest, answer: OutFrame | None, batch: _BatchReply | None) -> None:
-        if request.goes_on and answer is not None:
-            # The token and its outlet live until the task ends; this is not the last that leaves.
-            request.outlet.put(answer)
-        elif batch is None or answer is None:
-            request.outlet.finish(answer)
-            if batch is not None:
-                batch.add(None)
-        else:
-            request.outlet.finish(None)
-            batch.add(answer)
 
     def _result_frame(self, request: ServerRequest, result: Result) -> OutFrame:
         request.era.stamp(result, self._app.info)
@@ -265,39 +230,49 @@ class ServerSession:
         try:
             return self._result_frame(request, self._app.describe_failure(request, failure))
         except ProtocolError as error:
-            return _error_frame(request.id, error)
+            return ErrorResponse(make_error(error), request.id)
         except Exception:  # an exception that cannot even be described ends no session
             logger.exception("the failure of request %r cannot be described", request.id)
             failed = ProtocolError(INTERNAL_ERROR, f"{request.method!r} failed")
-            return _error_frame(request.id, failed)
+            return ErrorResponse(make_error(failed), request.id)
 
 
 class _BatchReply:
     """Collects the answers to one batch and sends them as one (2025-03-26)."""
 
-    def __init__(self, expected: int, outbox: Outbox) -> None:
+    def __init__(self, expected: int, connection: Connection) -> None:
         self._expected = expected
         self._answers: list[Any] = []
-        self._outbox = outbox
+        self._connection = connection
 
     def add(self, answer: OutFrame | None) -> None:
         self._expected -= 1
         if answer is not None:
             self._answers.append(answer)
-        if self._expected == 0 and self._answers:
-            self._outbox.put(Batch(self._answers))
+        if self._expected == 0:
+            if self._answers:
+                self._connection.outbox.put(Batch(self._answers))
+            self._connection.note_answered()
 
 
 def _payload(params: msgspec.Raw | msgspec.UnsetType) -> msgspec.Raw | bytes:
     return b"{}" if isinstance(params, msgspec.UnsetType) else params
 
 
-def _answer(outbox: Outbox, batch: _BatchReply | None, answer: OutFrame) -> None:
+def _finish(
+    request: ServerRequest, outlet: Outlet, answer: OutFrame | None, batch: _BatchReply | None
+) -> None:
+    """Send the answer behind all that `outlet` has pending, or with its batch."""
+    outlet.finish(answer if batch is None else None)
     if batch is None:
-        outbox.put(answer)
+        request.connection.note_answered()
     else:
         batch.add(answer)
 
 
-def _error_frame(ident: RequestId, error: ProtocolError) -> ErrorResponse:
-    return ErrorResponse(make_error(error), ident)
+def _answer(connection: Connection, batch: _BatchReply | None, answer: OutFrame) -> None:
+    if batch is None:
+        connection.outbox.put(answer)
+        connection.note_answered()
+    else:
+        batch.add(answer)

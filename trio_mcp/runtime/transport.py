@@ -6,13 +6,20 @@ session and no era.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from trio_mcp.wire.frames import InFrame, OutFrame
 
 
-class FrameTransport(Protocol):
+class FrameSink(Protocol):
+    """Where a writer writes."""
+
+    async def send_frames(self, frames: Sequence[OutFrame]) -> None:
+        """Write `frames` in order; checkpoints. Raises as a transport's does."""
+
+
+class FrameTransport(FrameSink, Protocol):
     """A bidirectional, ordered channel of frames to one peer.
 
     One task sends and one task receives; a second concurrent sender or receiver
@@ -36,3 +43,15 @@ class FrameTransport(Protocol):
 
     async def aclose(self) -> None:
         """Close both directions, also when cancelled or failing; checkpoints."""
+
+
+@runtime_checkable
+class MirroringTransport(Protocol):
+    """A transport to an origin, which mirrors arguments of tools into headers (MCP 2026-07-28 HTTP).
+
+    `parameter_headers` is kept by whoever lists the tools: tool name to header name
+    to property path.
+    """
+
+    origin: str
+    parameter_headers: dict[str, Mapping[str, tuple[str, ...]]]

@@ -70,6 +70,6 @@ def _property(name: str, schema: Mapping[str, Any], definitions: Mapping[str, An
         return dict(schema)
     if schema.get("type") == "array" and "items" in schema:
         items = _property(name, schema["items"], definitions)
-        if items.get("type") == "string" and "enum" in items:
+        if items.get("type") == "string" and ("enum" in items or "anyOf" in items):
             return {**schema, "items": items}
     raise UnsupportedFormError(f"field {name!r} must be text, a number, a bool, an enum or a list of an enum")

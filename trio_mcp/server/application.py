@@ -25,6 +25,9 @@ from trio_mcp.tasks.settings import TaskConfig
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.wire.eras import ERAS, Era
 from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS
+from trio_mcp.wire.frames import Request
+from trio_mcp.wire.handshake import decode_params
+from trio_mcp.wire.http import check_parameter_headers
 from trio_mcp.wire.messages import (
     CallToolParams,
     CallToolResult,
@@ -47,8 +50,9 @@ logger = logging.getLogger("trio_mcp")
 class ServerApplication:
     """Serves the definition `server`; one for as long as the server runs."""
 
-    def __init__(self, server: Server, supervisor: Supervisor) -> None:
+    def __init__(self, server: Server, supervisor: Supervisor, lifespan: Any = None) -> None:
         self._server = server
+        self._lifespan = lifespan
         self._supervisor = supervisor
         self._seal = StateSeal()
         self._runs: WeakValueDictionary[str, TaskRun] = WeakValueDictionary()
@@ -67,6 +71,22 @@ class ServerApplication:
             "tools/call": self._call_tool,
             **TaskMethods(supervisor, self._runs, server.info).handlers,
         }
+
+    def check_headers(self, headers: Mapping[str, str], frame: Request) -> None:
+        """Compare the headers that repeat arguments of a tool (MCP streamable HTTP, "Custom Headers")."""
+        if frame.method != "tools/call":
+            return
+        params = decode_params(frame, CallToolParams)
+        assert isinstance(params, CallToolParams)
+        tool = self._server.tools.get(params.name)
+        if tool is None or not tool.headers:
+            return
+        raw = b"{}" if isinstance(params.arguments, msgspec.UnsetType) else params.arguments
+        try:
+            arguments = msgspec.json.decode(raw)
+        except (msgspec.MsgspecError, RecursionError):
+            return  # told where the arguments are read
+        check_parameter_headers(tool.headers, headers, arguments if isinstance(arguments, dict) else {})
 
     def describe_failure(self, request: ServerRequest, failure: BaseException) -> Result:
         """Tell the client of `failure` as far as it is meant to know."""
@@ -118,7 +138,7 @@ class ServerApplication:
         arguments = None if isinstance(params.arguments, msgspec.UnsetType) else params.arguments
         decision = decide(request, params.name, tool.task)
         if tool.task is None or (decision == "direct" and tool.task.gather is None):
-            return await tool.call(Context(request), arguments, self._limiter)
+            return await tool.call(Context(request, None, self._lifespan), arguments, self._limiter)
         run = self._make_run(request, params, tool, arguments)
         run.is_direct = decision == "direct"
         started = False
@@ -131,7 +151,7 @@ class ServerApplication:
         if question is not None:
             return question
         if run.is_direct:
-            return await tool.call(Context(request, run), arguments, self._limiter)
+            return await tool.call(Context(request, run, self._lifespan), arguments, self._limiter)
         return await (run.start_task() if decision == "task" else run.run_promotable())
 
     async def _gather(
@@ -141,7 +161,7 @@ class ServerApplication:
         if gather is None:
             return None
         values = tool.parameters.convert(arguments)
-        return await run.gather(lambda: gather(Context(request, run), values), self._seal)
+        return await run.gather(lambda: gather(Context(request, run, self._lifespan), values), self._seal)
 
     def _make_run(
         self,
@@ -159,12 +179,13 @@ class ServerApplication:
                 find_owner(request),
                 ttl=min(limits, default=None),
                 poll_interval=config.poll_interval,
+                keeps_history=request.era.tasks == "extension",  # elsewhere the token goes on
             )
         except TaskOverload as error:
             raise ProtocolError(INTERNAL_ERROR, str(error)) from None
 
         async def handle(run: TaskRun) -> CallToolResult:
-            return await tool.call(Context(request, run), arguments, self._limiter)
+            return await tool.call(Context(request, run, self._lifespan), arguments, self._limiter)
 
         run = TaskRun(self._supervisor, live, request, config, handle, self.settings.show_errors)
         self._runs[live.id] = run

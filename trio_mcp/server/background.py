@@ -16,6 +16,8 @@ import trio
 
 from trio_mcp.errors import ProtocolError, ReturnError, TaskOverload, ToolError
 from trio_mcp.runtime.connection import Connection
+from trio_mcp.runtime.outbox import Outbox
+from trio_mcp.runtime.outlet import Outlet
 from trio_mcp.runtime.request import ServerRequest
 from trio_mcp.server.failures import describe_failure
 from trio_mcp.server.gathering import Gathering, InputNeededError, StateSeal
@@ -143,7 +145,8 @@ class TaskRun:
     is_gathering: bool = False
     is_direct: bool = False
     gathered: Any = None
-    _relays: list[Connection] = attrs.field(factory=list)
+    _relays: list[Connection] = attrs.field(factory=list)  # the creator's, then who waits for the result
+    _follower: _LegacyFollower | None = None
     _send: Callable[[Connection], None] | None = None
     _refused: bool = False
 
@@ -223,18 +226,22 @@ class TaskRun:
         if request.era.modern:
             request.progress.stop_sending()
             return extension_created(record)
-        request.goes_on = True
-        request.outlet.outlive(record.id)
+        home = request.connection.home
+        request.outlet = request.outlet.succeed(home.outbox, record.id)
+        if request.outlet.has_token:
+            request.progress.send_by(request.outlet)
         self.live.related_meta = related_meta(record.id)
-        self._relays.append(request.connection)
-        self.live.add_follower(_LegacyFollower(request, self.supervisor.settings.feed_buffer))
+        self._relays.append(home)
+        self._follower = _LegacyFollower(request.outlet, home.outbox, self.supervisor.settings.feed_buffer)
+        self.live.add_follower(self._follower)
         return LegacyCreateTaskResult(task=legacy_task(record))
 
     @contextmanager
     def relaying(self, send: Callable[[Connection], None]) -> Iterator[None]:
         """While the block lasts, `send` puts a question to each connection that may answer."""
         self._send = send
-        for connection in dict.fromkeys(self._relays):
+        # One wire to each client: the latest, for those before it may have nobody at their end.
+        for connection in {relay.session_id: relay for relay in self._relays}.values():
             send(connection)
         try:
             yield
@@ -243,15 +250,28 @@ class TaskRun:
 
     @contextmanager
     def reachable_through(self, connection: Connection) -> Iterator[None]:
-        """While the block lasts, questions go to `connection` too (tasks/result, 2025-11-25)."""
-        is_new = connection not in self._relays
+        """While the block lasts, questions go to `connection` too (tasks/result, 2025-11-25).
+
+        So does what the client that made the task is told, where the connection is its own.
+        """
+        session_id = connection.session_id
+        is_new = not any(relay.session_id == session_id and relay.is_heard for relay in self._relays)
         self._relays.append(connection)  # once for each that waits there
         if is_new and self._send is not None:
             self._send(connection)
+        self._rehome()
         try:
             yield
         finally:
             self._relays.remove(connection)
+            self._rehome()
+
+    def _rehome(self) -> None:
+        """Let what the creator is told leave by the latest of its wires."""
+        if self._follower is not None:
+            session_id = self.request.connection.session_id
+            wires = [relay for relay in self._relays if relay.session_id == session_id]
+            self._follower.rehome(wires[-1].outbox)
 
     async def _work(self, live: LiveTask) -> Outcome:
         with trio.CancelScope() as scope:
@@ -284,14 +304,22 @@ class _LegacyFollower:
     Progress goes by the call's own token, which ends before the final status is told.
     """
 
-    def __init__(self, request: ServerRequest, limit: int) -> None:
-        self._request = request
+    def __init__(self, outlet: Outlet, outbox: Outbox, limit: int) -> None:
+        self._outlet = outlet
+        self._outbox = outbox
         self._limit = limit
         self._feed = self._make_feed()
         self._message: str | None = None
 
     def _make_feed(self) -> TaskFeed:
-        return TaskFeed(self._request.connection.outbox, self._limit, _status_notification)
+        return TaskFeed(self._outbox, self._limit, _status_notification)
+
+    def rehome(self, outbox: Outbox) -> None:
+        """Tell by `outbox` from now on."""
+        if outbox is not self._outbox:
+            self._outbox = outbox
+            self._outlet.rehome(outbox)
+            self._feed.rehome(outbox)
 
     def follow(self, record: TaskRecord, *, is_report: bool) -> None:
         message = None if record.progress is None else record.progress.message
@@ -299,7 +327,7 @@ class _LegacyFollower:
             return
         self._message = message
         if record.is_final:
-            self._request.outlet.finish(None)
+            self._outlet.finish(None)
             # A feed of its own queues behind the last progress, wherever the other one stands.
             self._feed = self._make_feed()
         self._feed.follow(record, is_report=is_report)

@@ -6,6 +6,7 @@ task, from tasks that it starts, and from worker threads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -89,10 +90,11 @@ class ProgressHelper:
 class Context:
     """A handler's view of its request; a tool receives it by annotating a parameter with it."""
 
-    __slots__ = ("_door", "_helper", "_progress", "_request", "_run")
+    __slots__ = ("_door", "_helper", "_lifespan", "_progress", "_request", "_run")
 
-    def __init__(self, request: ServerRequest, run: TaskRun | None = None) -> None:
+    def __init__(self, request: ServerRequest, run: TaskRun | None = None, lifespan: Any = None) -> None:
         self._request = request
+        self._lifespan = lifespan
         self._run = run
         self._progress = request.progress
         self._door = ThreadDoor(request)
@@ -179,6 +181,25 @@ class Context:
                 "check_cancelled is for worker threads; here, use await trio.lowlevel.checkpoint()"
             )
         self._door.check_cancelled()
+
+    @property
+    def lifespan(self) -> Any:
+        """What the server's lifespan yielded (`Server.lifespan`); None where it has none."""
+        return self._lifespan
+
+    async def close_stream(self, retry: float = 1.0) -> None:
+        """Close the HTTP response of this call, and ask the client to come back after `retry` seconds.
+
+        The call goes on, and what it reports meanwhile is delivered then (MCP transports
+        2025-11-25, "Resumability and Redelivery"). Nothing happens where the client could not
+        come back: on other transports and in other revisions. Checkpoints. Raises ValueError for
+        a time that is none.
+        """
+        if isinstance(retry, bool) or not isinstance(retry, (int, float)) or not 0 <= retry < math.inf:
+            raise ValueError(f"retry must be a number of seconds, not {retry!r}")
+        if self._request.connection.pause is not None:
+            self._request.connection.pause(retry)
+        await trio.lowlevel.checkpoint()
 
     @property
     def task_id(self) -> str | None:

@@ -5,20 +5,22 @@ Owns what outlives a single connection. Made by `open_server`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
+from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.runtime.newest import NewestChannel
-from trio_mcp.runtime.session import ServerSession
+from trio_mcp.runtime.serving import serve_transport
 from trio_mcp.runtime.settings import ServerSettings
 from trio_mcp.runtime.transport import FrameTransport
 from trio_mcp.server.application import ServerApplication
 from trio_mcp.tasks.memory import MemoryTaskStore
 from trio_mcp.tasks.record import Owner, TaskRecord
+from trio_mcp.tasks.store import TaskPage
 from trio_mcp.tasks.supervisor import Supervisor, open_supervisor
 
 if TYPE_CHECKING:
@@ -28,14 +30,28 @@ if TYPE_CHECKING:
 class RunningServer:
     """A server that is running; it can serve many connections, which share its tasks."""
 
-    def __init__(self, server: Server, supervisor: Supervisor) -> None:
+    def __init__(self, server: Server, supervisor: Supervisor, nursery: trio.Nursery, lifespan: Any) -> None:
         self._supervisor = supervisor
-        self._application = ServerApplication(server, supervisor)
+        self.application = ServerApplication(server, supervisor, lifespan)
+        self.nursery = nursery
+        """What lasts longer than the request that brought it, such as a legacy session over HTTP."""
+        self._closers: list[Callable[[], None]] = []
+        self.is_closing = False
+
+    def on_closing(self, close: Callable[[], None]) -> None:
+        """Have `close` called, without waiting, when the server begins to end."""
+        self._closers.append(close)
+
+    def begin_closing(self) -> None:
+        """Take no more connections; those that are open end by themselves. Does not wait."""
+        self.is_closing = True
+        for close in self._closers:
+            close()
 
     @property
     def settings(self) -> ServerSettings:
         """The settings of the server, which hold for each of its connections."""
-        return self._application.settings
+        return self.application.settings
 
     async def serve(self, transport: FrameTransport, *, principal: str | None = None) -> None:
         """Serve one connection until the peer closes it, then close it; checkpoints.
@@ -43,7 +59,7 @@ class RunningServer:
         `principal` is who the peer is, where the caller has authenticated it: then its
         tasks belong to that principal, on whatever connection it asks for them.
         """
-        await ServerSession(self._application, transport, principal).run()
+        await serve_transport(self.application, transport, principal)
 
     def authenticated(self, principal: str) -> AuthenticatedServer:
         """This server as a target of `open_client`, for a client known to be `principal`."""
@@ -61,13 +77,20 @@ class RunningServer:
         """Cancel a task; one that has ended stays as it is. Checkpoints. Raises TaskNotFound."""
         return await self._supervisor.cancel(task_id, None)
 
+    async def list_page(self, principal: str, cursor: str | None = None) -> TaskPage:
+        """Up to `page_size` tasks of an authenticated principal, newest first. Checkpoints.
+
+        `cursor` is the `next_cursor` of the page before, None for the first. Raises
+        CursorError for one that was not given out to this principal.
+        """
+        return await self._supervisor.list_page(Owner("principal", principal), cursor)
+
     async def list_tasks(self, principal: str) -> list[TaskRecord]:
         """All tasks of an authenticated principal, newest first. Checkpoints."""
-        owner = Owner("principal", principal)
-        page = await self._supervisor.list_page(owner, None)
+        page = await self.list_page(principal)
         records = list(page.records)
         while page.next_cursor is not None:
-            page = await self._supervisor.list_page(owner, page.next_cursor)
+            page = await self.list_page(principal, page.next_cursor)
             records += page.records
         return records
 
@@ -96,12 +119,12 @@ class RunningServer:
 class AuthenticatedServer:
     """A running server, for one principal."""
 
-    _running: RunningServer
-    _principal: str
+    running: RunningServer
+    principal: str
 
     async def serve(self, transport: FrameTransport) -> None:
         """Serve one connection of the principal until the peer closes it; checkpoints."""
-        await self._running.serve(transport, principal=self._principal)
+        await self.running.serve(transport, principal=self.principal)
 
 
 class _Watcher:
@@ -125,5 +148,14 @@ async def open_server(server: Server) -> AsyncIterator[RunningServer]:
     cancelled and recorded as such.
     """
     store = server.task_store or MemoryTaskStore()
-    async with open_supervisor(store, server.task_settings) as supervisor:
-        yield RunningServer(server, supervisor)
+    async with (
+        server.open_lifespan() as lifespan,
+        open_supervisor(store, server.task_settings) as supervisor,
+        open_lone_nursery() as nursery,
+    ):
+        running = RunningServer(server, supervisor, nursery, lifespan)
+        try:
+            yield running
+        finally:
+            running.begin_closing()
+        nursery.cancel_scope.cancel()

@@ -6,9 +6,13 @@ transport; what runs is a `ServerApplication`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeAlias, TypeVar, overload
 
 import trio
 
@@ -23,6 +27,9 @@ from trio_mcp.version import __version__
 from trio_mcp.wire.messages import Implementation, ToolAnnotations
 
 F = TypeVar("F", bound=Callable[..., Any])
+L = TypeVar("L", bound=Callable[..., Any])
+
+Lifespan: TypeAlias = Callable[["Server"], AbstractAsyncContextManager[Any]]
 
 
 class Server:
@@ -54,6 +61,7 @@ class Server:
         self.task_store = task_store
         self.default_task = default_task
         self._tools: dict[str, ToolDefinition] = {}
+        self._open_lifespan: Lifespan | None = None
 
     @property
     def name(self) -> str:
@@ -64,6 +72,32 @@ class Server:
     def tools(self) -> Mapping[str, ToolDefinition]:
         """The tools by name, in the order of their registration; read-only."""
         return MappingProxyType(self._tools)
+
+    def lifespan(self, function: L, /) -> L:
+        """Register what lasts as long as the server runs: `@server.lifespan`.
+
+        `function(server)` is an async context manager, or an async generator that yields
+        once, like one under `asynccontextmanager`. It is entered before the first
+        connection and left after the last background task; what it yields is
+        `ctx.lifespan` in every handler. Raises TypeError for what is neither, and
+        ToolDefinitionError where the server has one already.
+        """
+        if self._open_lifespan is not None:
+            raise ToolDefinitionError("the server has a lifespan already")
+        if not callable(function):
+            raise TypeError(f"a lifespan must be a function, not {function!r}")
+        is_generator = inspect.isasyncgenfunction(function)
+        self._open_lifespan = asynccontextmanager(function) if is_generator else function
+        return function
+
+    @asynccontextmanager
+    async def open_lifespan(self) -> AsyncIterator[Any]:
+        """Enter the server's lifespan for as long as the block lasts; yields None where it has none."""
+        if self._open_lifespan is None:
+            yield None
+            return
+        async with self._open_lifespan(self) as value:
+            yield value
 
     @overload
     def tool(self, function: F, /) -> F: ...
@@ -148,19 +182,34 @@ class Server:
         async with open_server(self) as running:
             await running.serve(transport)
 
-    def run(self) -> None:
-        """Serve over stdin and stdout until the client closes them; blocks (MCP stdio).
+    def run(self, transport: Literal["stdio", "http"] = "stdio", **options: Any) -> None:
+        """Serve over stdin and stdout until the client closes them, or over HTTP; blocks.
 
-        Starts a Trio run of its own; inside one, use `await serve_stdio(server)`.
-        Ctrl-C ends it with exit status 130.
+        `options` are those of `serve_http`. Starts a Trio run of its own; inside one, use
+        `await serve_stdio(server)` or `await serve_http(server)`. Ctrl-C ends it with exit
+        status 130. Raises ValueError for another transport.
         """
+        if transport not in ("stdio", "http"):
+            raise ValueError(f'transport must be "stdio" or "http", not {transport!r}')
         interrupted = False
         try:
-            trio.run(serve_stdio, self)
+            if transport == "stdio":
+                trio.run(partial(serve_stdio, self, **options))
+            else:
+                trio.run(partial(_serve_http, self, **options))
         except* KeyboardInterrupt:  # in a group, where it came into a nursery
             interrupted = True
         if interrupted:
             raise SystemExit(130)
+
+
+async def _serve_http(server: Server, **options: Any) -> None:
+    # Imported here: only servers on HTTP need it, and it builds on this module.
+    from trio_mcp.server.http import serve_http
+
+    async with trio.open_nursery() as nursery:
+        for url in await nursery.start(partial(serve_http, server, **options)):
+            print(f"{server.name} serves MCP at {url}", file=sys.stderr)
 
 
 async def serve_stdio(server: Server) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+import attrs
 import trio
 
 from trio_mcp.errors import CursorError, ProtocolError, TaskNotFound
@@ -22,6 +23,7 @@ from trio_mcp.tasks.rendering import (
     legacy_result,
     legacy_task,
     outcome_result,
+    progress_meta,
     related_meta,
 )
 from trio_mcp.tasks.supervisor import STORE_SECONDS, Supervisor
@@ -29,6 +31,7 @@ from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.frames import Notification, OutFrame, Response
 from trio_mcp.wire.messages import (
+    META_HISTORY,
     META_SUBSCRIPTION_ID,
     CancelledParams,
     EmptyResult,
@@ -89,7 +92,9 @@ class TaskMethods:
                 record = await self._wait_ended(request, record)
         assert record.outcome is not None, "the task has ended"
         result = outcome_result(record.outcome)
-        result.meta = {**(result.meta or {}), **related_meta(record.id)}
+        # The progress too: what went by another stream may come later than this answer.
+        reported = {} if record.progress is None else progress_meta(record.progress)
+        result.meta = {**(result.meta or {}), **reported, **related_meta(record.id)}
         return result
 
     async def _wait_ended(self, request: ServerRequest, record: TaskRecord) -> TaskRecord:
@@ -133,30 +138,27 @@ class TaskMethods:
         if wanted and not declares_tasks(request):
             raise missing_extension()
         found = [await self._seen(request, task_id) for task_id in dict.fromkeys(wanted)]
-        records = [record for record in found if record is not None]
+        seen = [one for one in found if one is not None]
         meta = {META_SUBSCRIPTION_ID: request.id}
-        honoured = {"taskIds": [record.id for record in records]} if wanted else {}
-        acknowledgement = {"_meta": meta, "notifications": honoured}
+        replays = request.meta.values.get(META_HISTORY) is True
+        honoured = {"taskIds": [record.id for record, _ in seen]} if wanted else {}
+        acknowledgement = {
+            "_meta": {**meta, META_HISTORY: True} if replays else meta,
+            "notifications": honoured,
+        }
         request.outlet.put(Notification(ACKNOWLEDGED, encode_value(acknowledgement)))
-        followed: list[tuple[LiveTask, TaskFeed]] = []
+        followed: list[_Followed] = []
         try:
-            for record in records:
-                feed = self._make_feed(request)
-                live = self._supervisor.find(record.id)
-                # What the client sees first is the state now, so nothing falls between.
-                feed.follow(record if live is None else live.record, is_report=False)
-                if live is not None:
-                    live.add_follower(feed)
-                    followed.append((live, feed))
+            for record, live in seen:
+                followed.append(self._follow(request, record, live, replays=replays))
             await trio.sleep_forever()
         except trio.Cancelled:
             if not request.withdrawn:
                 self._end_subscription(request, meta)
             raise
         finally:
-            for live, feed in followed:
-                live.remove_follower(feed)
-                feed.stop()
+            for one in followed:
+                one.stop()
         raise AssertionError("never reached")
 
     def _end_subscription(self, request: ServerRequest, meta: dict[str, Any]) -> None:
@@ -167,11 +169,28 @@ class TaskMethods:
         request.era.stamp(result, self._info)
         request.outlet.finish(Response(request.id, encode_value(result)))
 
-    async def _seen(self, request: ServerRequest, task_id: str) -> TaskRecord | None:
+    async def _seen(self, request: ServerRequest, task_id: str) -> tuple[TaskRecord, LiveTask | None] | None:
+        """The record, and the task where it runs here, which knows of an end that comes meanwhile."""
         try:
-            return await self._supervisor.fetch(task_id, find_owner(request))
+            record = await self._supervisor.fetch(task_id, find_owner(request))
         except TaskNotFound:
             return None
+        return record, self._supervisor.find(task_id)
+
+    def _follow(
+        self, request: ServerRequest, record: TaskRecord, live: LiveTask | None, *, replays: bool
+    ) -> _Followed:
+        """Send what was reported so far, where that is wanted, then the state now, then each change."""
+        record = record if live is None else live.record
+        feed = self._make_feed(request)
+        history = self._supervisor.take_history(record) if replays else None
+        for past in history or ():
+            feed.follow(past, is_report=False)
+        # All in one turn, so nothing falls between.
+        feed.follow(record, is_report=False)
+        if live is not None:
+            live.add_follower(feed)
+        return _Followed(feed, live, history is not None)
 
     def _make_feed(self, request: ServerRequest) -> TaskFeed:
         meta = {META_SUBSCRIPTION_ID: request.id}
@@ -183,6 +202,23 @@ class TaskMethods:
 
         limit = self._supervisor.settings.feed_buffer
         return TaskFeed(request.connection.outbox, limit, render)
+
+
+@attrs.frozen
+class _Followed:
+    """A task that a subscription follows."""
+
+    feed: TaskFeed
+    live: LiveTask | None
+    took_history: bool
+
+    def stop(self) -> None:
+        """Follow no more; what is reported from now on is for whoever comes next."""
+        self.feed.stop()
+        if self.live is not None:
+            self.live.remove_follower(self.feed)
+            if self.took_history:
+                self.live.keep_history()
 
 
 def _not_found() -> ProtocolError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -22,12 +22,16 @@ from trio_mcp.server.context import Context
 from trio_mcp.server.results import CONTENT_TYPES, make_result, reads_files
 from trio_mcp.tasks.settings import TaskConfig
 from trio_mcp.wire.eras import Era
+from trio_mcp.wire.http import read_parameter_headers
 from trio_mcp.wire.messages import CallToolResult, Tool, ToolAnnotations, ToolExecution
 
 
 @attrs.frozen
 class ToolDefinition:
-    """A tool of a server; `listing` is what clients see of it."""
+    """A tool of a server; `listing` is what clients see of it.
+
+    `headers` are the arguments that HTTP clients repeat in headers: name to path.
+    """
 
     listing: Tool
     function: Callable[..., Any]
@@ -35,6 +39,7 @@ class ToolDefinition:
     returns: Returns
     is_async: bool
     task: TaskConfig | None = None
+    headers: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
 
     def listing_for(self, era: Era) -> Tool:
         """How clients of `era` see the tool."""
@@ -95,9 +100,13 @@ def define_tool(
         output_schema=returns.schema,
         annotations=annotations,
     )
+    try:
+        headers = read_parameter_headers(parameters.schema)
+    except ValueError as error:
+        raise ToolDefinitionError(f"tool {name!r}: {error}") from None
     config = TaskConfig() if task is True else task or None
     is_async = inspect.iscoroutinefunction(inner)
-    return ToolDefinition(listing, function, parameters, returns, is_async, config)
+    return ToolDefinition(listing, function, parameters, returns, is_async, config, headers)
 
 
 def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:

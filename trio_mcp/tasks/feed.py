@@ -23,13 +23,14 @@ class TaskFeed(Source):
     """Sends a task's changes to one client, each as the frame that `render` makes of it.
 
     A task has few changes of status, because every question that it asks waits for
-    an answer; so only reports need a cap, `limit`.
+    an answer, and what is replayed to a late follower was capped when it was kept; so
+    only reports need a cap, `limit`.
     """
 
-    __slots__ = ("_limit", "_outbox", "_pending", "_queued", "_render", "_reports", "_stopped")
+    __slots__ = ("_limit", "_pending", "_queued", "_render", "_reports", "_stopped")
 
     def __init__(self, outbox: Outbox, limit: int, render: Callable[[TaskRecord], OutFrame]) -> None:
-        self._outbox = outbox
+        self.outbox = outbox
         self._limit = limit
         self._render = render
         self._pending: deque[tuple[TaskRecord, bool]] = deque()
@@ -48,7 +49,7 @@ class TaskFeed(Source):
         return False
 
     def follow(self, record: TaskRecord, *, is_report: bool) -> None:
-        """Append a change; never waits."""
+        """Append a change; never waits. Only what `is_report` says of it may be dropped."""
         if self._stopped:
             return
         if is_report and self._reports >= self._limit:
@@ -56,11 +57,17 @@ class TaskFeed(Source):
         self._pending.append((record, is_report))
         self._reports += is_report
         if not is_report:
-            self._outbox.hurry = True
+            self.outbox.hurry = True
         if not self._queued:
             self._queued = True
-            if not self._outbox.enqueue(self):
+            if not self.outbox.enqueue(self):
                 self.discard()
+
+    def rehome(self, outbox: Outbox) -> None:
+        """Leave by `outbox` from now on, with all that is pending."""
+        self.outbox = outbox
+        if self._queued and not outbox.enqueue(self):
+            self.discard()
 
     def stop(self) -> None:
         """Send nothing more."""

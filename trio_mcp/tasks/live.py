@@ -13,6 +13,7 @@ import attrs
 import trio
 
 from trio_mcp.tasks.clock import TaskClock
+from trio_mcp.tasks.history import History, Report
 from trio_mcp.tasks.record import InputRequest, Outcome, TaskProgress, TaskRecord, TaskStatus
 
 
@@ -28,13 +29,16 @@ class LiveTask:
 
     `decided` is set as soon as waiting for a direct answer is over: the handler is
     done, or it needs a task. `committed` is set once the task can be found.
+    `history_limit` is how many reports `keep_history` keeps, 0 for none.
     """
 
-    def __init__(self, record: TaskRecord, clock: TaskClock) -> None:
+    def __init__(self, record: TaskRecord, clock: TaskClock, history_limit: int = 0) -> None:
         self._record = record
         self._clock = clock
-        self._report: tuple[float | None, float | None, str | None, float] | None = None
+        self._report: Report | None = None
         self._reports = 0
+        self._history_limit = history_limit
+        self._history: History | None = None
         self._followers: list[Follower] = []
         self.stored_version = 0
         self._questions: dict[str, _Question] = {}
@@ -79,8 +83,10 @@ class LiveTask:
         """Keep one report of the handler; a final task keeps none."""
         if self.is_ending:
             return
-        self._report = (current, total, message, trio.current_time())
+        self._report = report = (current, total, message, trio.current_time())
         self._reports += 1
+        if self._history is not None:
+            self._history.add(report)
         for follower in self._followers:
             follower.follow(self.record, is_report=True)
 
@@ -98,6 +104,16 @@ class LiveTask:
         """Tell the followers of the state now."""
         for follower in list(self._followers):
             follower.follow(self.record, is_report=False)
+
+    def keep_history(self) -> None:
+        """Keep the reports from now on, until `take_history`."""
+        if self._history_limit:
+            self._history = History(self._history_limit)
+
+    def take_history(self) -> tuple[Report, ...] | None:
+        """The reports since `keep_history`, and keep no more; None where none are kept."""
+        history, self._history = self._history, None
+        return None if history is None else history.reports
 
     def add_follower(self, follower: Follower) -> None:
         """Tell `follower` of every change from now on."""

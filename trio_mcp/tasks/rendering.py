@@ -39,14 +39,15 @@ def progress_meta(progress: TaskProgress) -> dict[str, Any]:
         "current": progress.current,
         "total": progress.total,
         "message": progress.message,
-        "reportedAt": timestamp(progress.reported_at),
+        # Finer than the protocol's own times, so that a client can tell reports of one millisecond apart.
+        "reportedAt": timestamp(progress.reported_at, "microseconds"),
     }
     return {PROGRESS_META: {key: value for key, value in values.items() if value is not None}}
 
 
-def timestamp(moment: datetime) -> str:
+def timestamp(moment: datetime, precision: str = "milliseconds") -> str:
     """ISO 8601 in UTC, as both eras write times."""
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 def status_message(record: TaskRecord) -> str | None:

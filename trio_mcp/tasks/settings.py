@@ -55,8 +55,9 @@ class TaskSettings:
     that a new one is refused. `ttl` is how long a record is kept where neither tool
     nor client says, `max_ttl` the most that a client may ask for. `shutdown_grace` is
     what running tasks get when the server ends. `feed_buffer` is the number of
-    reports of a task that may wait for a client that follows it, `page_size` the
-    length of a page of the list.
+    reports of a task that may wait for a client that follows it, or that will;
+    `history_reports` is the number that ended tasks together keep for that.
+    `page_size` is the length of a page of the list.
     """
 
     max_running: int = attrs.field(default=100, validator=check_count)
@@ -66,4 +67,6 @@ class TaskSettings:
     poll_interval: float = attrs.field(default=1.0, validator=check_positive)
     shutdown_grace: float = attrs.field(default=1.0, validator=_not_negative)
     feed_buffer: int = attrs.field(default=256, validator=check_count)
+    # A thousand tasks of some thirty reports: a few megabytes.
+    history_reports: int = attrs.field(default=32_768, validator=check_count)
     page_size: int = attrs.field(default=50, validator=check_count)

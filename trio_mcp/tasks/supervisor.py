@@ -19,6 +19,7 @@ from trio_mcp.errors import TaskNotFound, TaskOverload
 from trio_mcp.runtime.border import split_failure
 from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.tasks.clock import TaskClock
+from trio_mcp.tasks.history import EndedHistories, replay
 from trio_mcp.tasks.live import LiveTask
 from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus, new_task_id
 from trio_mcp.tasks.settings import TaskSettings
@@ -51,15 +52,26 @@ class Supervisor:
         self.settings = settings
         self.clock = TaskClock()
         self._live: dict[str, LiveTask] = {}
+        self._histories = EndedHistories(settings.history_reports)
         self._started: set[LiveTask] = set()
         self._places = trio.CapacityLimiter(settings.max_running)
         self._taken = 0  # running and queued: what max_running + max_queued caps
         self._expiries: list[tuple[datetime, str]] = []
         self._expiry_added = trio.lowlevel.ParkingLot()
 
-    def prepare(self, tool: str, owner: Owner, *, ttl: float | None, poll_interval: float | None) -> LiveTask:
+    def prepare(
+        self,
+        tool: str,
+        owner: Owner,
+        *,
+        ttl: float | None,
+        poll_interval: float | None,
+        keeps_history: bool = False,
+    ) -> LiveTask:
         """Make a task that nobody knows of yet and reserve its place; `start` and `commit` do the rest.
 
+        With `keeps_history`, its reports from `commit` on are kept for the first follower
+        that takes them.
         Raises TaskOverload where `max_running` tasks run and `max_queued` wait. A task
         that is not started must be given up with `release`.
         """
@@ -78,7 +90,7 @@ class Supervisor:
             ttl=min(self.settings.ttl if ttl is None else ttl, self.settings.max_ttl),
             poll_interval=self.settings.poll_interval if poll_interval is None else poll_interval,
         )
-        return LiveTask(record, self.clock)
+        return LiveTask(record, self.clock, self.settings.feed_buffer if keeps_history else 0)
 
     def start(self, live: LiveTask, work: Work, describe: Describe) -> None:
         """Run `work` in the supervised nursery as soon as there is a place.
@@ -96,6 +108,7 @@ class Supervisor:
         """Store the record: from now on the task can be found. Checkpoints. Raises TaskOverload."""
         await self._store.create(live.record)
         self._live[live.id] = live
+        live.keep_history()
         live.committed.set()
         live.committed_or_refused.set()
         expires_at = live.record.expires_at
@@ -108,6 +121,12 @@ class Supervisor:
     def find(self, task_id: str) -> LiveTask | None:
         """The task if it runs in this process."""
         return self._live.get(task_id)
+
+    def take_history(self, record: TaskRecord) -> list[TaskRecord] | None:
+        """`record` as it was after each report that nobody has taken yet; None where none are kept."""
+        live = self._live.get(record.id)
+        reports = self._histories.take(record.id) if live is None else live.take_history()
+        return None if reports is None else replay(record, reports, self.clock)
 
     async def fetch(self, task_id: str, asker: Owner | None) -> TaskRecord:
         """The record of a task that `asker` may see; None sees all. Checkpoints. Raises TaskNotFound."""
@@ -217,8 +236,10 @@ class Supervisor:
                 is_stored = refusal is None
         finally:
             live.settle(record)
-            if is_stored:  # otherwise the live record is the only one that knows of the end
-                self._live.pop(live.id, None)
+            # What is not stored stays: the live record is the only one that knows of the end. What has
+            # expired is not there any more, and leaves no history.
+            if is_stored and self._live.pop(live.id, None) is not None:
+                self._histories.keep(live.id, live.take_history() or ())
             live.tell()
             live.ended.set()
 
@@ -247,6 +268,7 @@ class Supervisor:
                 await self._store.delete_expired(self.clock.now())
             except Exception:  # a store that fails ends no server
                 logger.exception("the task store could not forget what has expired")
+            self._histories.take(task_id)
             live = self._live.pop(task_id, None)
             if live is not None:
                 live.scope.cancel()

@@ -4,7 +4,7 @@ Owns the list of public names. Nothing here is imported by the package itself.
 """
 
 from trio_mcp.testing.checks import assert_progress
-from trio_mcp.testing.connectors import PipeConnector, WebSocketConnector, pipe_streams
+from trio_mcp.testing.connectors import HttpConnector, PipeConnector, WebSocketConnector, pipe_streams
 from trio_mcp.testing.faults import (
     DroppingTransport,
     LockstepTransport,
@@ -17,6 +17,7 @@ from trio_mcp.transports.memory import memory_pair
 
 __all__ = [
     "DroppingTransport",
+    "HttpConnector",
     "LockstepTransport",
     "PipeConnector",
     "SlowTransport",

@@ -1,6 +1,6 @@
-"""Ways to connect a client to a server over real pipes or sockets inside one test.
+"""Ways to connect a client to a server over real pipes and sockets inside one test.
 
-Owns the pipes and sockets. In memory needs no connector: a server is a target by itself.
+Owns the pipes and listeners. In memory needs no connector: a server is a target by itself.
 """
 
 from __future__ import annotations
@@ -8,15 +8,20 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import attrs
 import trio
 
 from trio_mcp.client.settings import ClientSettings
-from trio_mcp.client.target import Servable, open_served
+from trio_mcp.client.target import Servable, open_served, open_target
 from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.runtime.settings import DEFAULT_FRAME_BYTES
 from trio_mcp.runtime.transport import FrameTransport
+from trio_mcp.server.http import serve_http
+from trio_mcp.server.running import AuthenticatedServer, RunningServer
+from trio_mcp.server.server import Server
+from trio_mcp.transports.asgi.settings import HttpSettings
 from trio_mcp.transports.stream import StreamTransport
 from trio_mcp.wire.origin import Doorkeeper
 
@@ -40,6 +45,41 @@ class PipeConnector:
         theirs = StreamTransport(to_client, from_client, max_frame_bytes=self.max_frame_bytes)
         async with open_served(self.server, ours, theirs) as transport:
             yield transport
+
+
+@attrs.frozen
+class HttpConnector:
+    """Serves over HTTP on a loopback address, in one process, and connects to it.
+
+    With `websocket` it connects over WebSocket to the same endpoint instead.
+    """
+
+    server: Server | RunningServer | AuthenticatedServer
+    websocket: bool = False
+    settings: HttpSettings | None = None
+
+    @asynccontextmanager
+    async def open_transport(self, settings: ClientSettings) -> AsyncIterator[FrameTransport]:
+        """Connect; checkpoints."""
+        server, principal = self.server, None
+        target = server.running if isinstance(server, AuthenticatedServer) else server
+        if isinstance(server, AuthenticatedServer):
+            principal = server.principal
+        async with open_lone_nursery() as nursery:
+            (url,) = await nursery.start(
+                partial(
+                    serve_http,
+                    target,
+                    bind="127.0.0.1:0",
+                    settings=self.settings,
+                    authenticate=lambda scope: principal,
+                )
+            )
+            if self.websocket:
+                url = url.replace("http", "ws", 1)
+            async with open_target(url, settings) as transport:
+                yield transport
+            nursery.cancel_scope.cancel()
 
 
 @attrs.frozen

@@ -16,7 +16,7 @@ from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.target import Target, open_target
 from trio_mcp.runtime.transport import FrameTransport
 from trio_mcp.wire.codec import encode_messages
-from trio_mcp.wire.frames import InFrame, Malformed, OutFrame
+from trio_mcp.wire.frames import InFrame, Lost, Malformed, OutFrame
 
 
 @attrs.define
@@ -67,7 +67,7 @@ class _RecordingTransport:
 def _messages(writes: Iterable[Sequence[InFrame]], method: str | None) -> list[Any]:
     messages = []
     for frames in writes:
-        for data in encode_messages(frame for frame in frames if not isinstance(frame, Malformed)):
+        for data in encode_messages(frame for frame in frames if not isinstance(frame, (Malformed, Lost))):
             message = msgspec.json.decode(data)
             if method is None or message.get("method") == method:
                 messages.append(message)

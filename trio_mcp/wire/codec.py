@@ -23,6 +23,7 @@ from trio_mcp.wire.errors import (
 )
 from trio_mcp.wire.frames import (
     Batch,
+    Decoded,
     ErrorObject,
     ErrorResponse,
     InFrame,
@@ -119,6 +120,11 @@ def encode_lines(frames: Iterable[OutFrame]) -> bytes:
     return _encoder.encode_lines(messages)
 
 
+def encode_message(frame: OutFrame) -> bytes:
+    """Encode one frame that is one message."""
+    return encode_lines([frame])[:-1]
+
+
 def encode_messages(frames: Iterable[OutFrame]) -> list[bytes]:
     """Encode `frames` in order, one byte string for each message."""
     return encode_lines(frames).splitlines()
@@ -154,7 +160,7 @@ def decode_lines(data: bytes) -> list[InFrame]:
         return _merge([decode_message(line) for line in data.split(b"\n") if line.strip()])
 
 
-def decode_message(data: bytes) -> InFrame:
+def decode_message(data: bytes) -> Decoded:
     """Decode one message. Never raises: what is not JSON-RPC comes back as `Malformed`."""
     try:
         # Raw members are only skipped by the decoder, so UTF-8 is checked here.
@@ -165,7 +171,7 @@ def decode_message(data: bytes) -> InFrame:
     return _read_envelope(envelope)
 
 
-def _undecodable(data: bytes, error: Exception) -> InFrame:
+def _undecodable(data: bytes, error: Exception) -> Decoded:
     start = data.lstrip()[:1]
     if isinstance(error, msgspec.ValidationError) and start == b"[":
         return _read_batch(data)
@@ -174,7 +180,7 @@ def _undecodable(data: bytes, error: Exception) -> InFrame:
     return Malformed(PARSE_ERROR, f"not valid JSON: {error}")
 
 
-def _read_batch(data: bytes) -> InFrame:
+def _read_batch(data: bytes) -> Decoded:
     try:
         members = _batch_decoder.decode(data)
     except Exception as error:  # any failure to decode is an answer, RecursionError too
@@ -190,7 +196,7 @@ def _read_batch(data: bytes) -> InFrame:
     return Batch(frames)
 
 
-def _read_envelope(envelope: _Envelope) -> InFrame:
+def _read_envelope(envelope: _Envelope) -> Decoded:
     ident = envelope.id if type(envelope.id) in (int, str) else UNSET
     if envelope.jsonrpc != "2.0":
         return Malformed(INVALID_REQUEST, 'member "jsonrpc" must be "2.0"', ident)
@@ -223,7 +229,7 @@ def _read_notification(method: str, params: Raw | UnsetType) -> Notification | P
     return Notification(method, params)
 
 
-def _read_answer(envelope: _Envelope, ident: RequestId | UnsetType) -> InFrame:
+def _read_answer(envelope: _Envelope, ident: RequestId | UnsetType) -> Decoded:
     has_result = envelope.result is not UNSET
     if has_result == (envelope.error is not UNSET):
         return Malformed(INVALID_REQUEST, "a message has a method, a result or an error", ident)

@@ -58,7 +58,8 @@ class Era:
     `modern` revisions carry version, client and capabilities in every request's
     `_meta`; the others agree on them once, in `initialize`. `tasks` is the protocol
     of its background tasks. `unreadable_id` says how an error answers a message
-    whose id could not be read.
+    whose id could not be read. `primes` says that clients understand an event without data
+    at the beginning of a stream over HTTP.
     """
 
     version: str
@@ -67,6 +68,7 @@ class Era:
     tasks: Literal["none", "legacy", "extension"] = "none"
     batches: bool = False
     unreadable_id: Literal["absent", "null"] = "absent"
+    primes: bool = False
 
     def stamp(self, result: Result, server_info: Implementation) -> None:
         """Add what this revision wants in every result (MCP base protocol, "ResultType")."""
@@ -81,7 +83,7 @@ class Era:
 
 _ALL: Final = (
     Era("2026-07-28", modern=True, requests=_MODERN_REQUESTS, tasks="extension"),
-    Era("2025-11-25", modern=False, requests=_LEGACY_TASK_REQUESTS, tasks="legacy"),
+    Era("2025-11-25", modern=False, requests=_LEGACY_TASK_REQUESTS, tasks="legacy", primes=True),
     Era("2025-06-18", modern=False, requests=_LEGACY_REQUESTS, unreadable_id="null"),
     Era("2025-03-26", modern=False, requests=_LEGACY_REQUESTS, unreadable_id="null", batches=True),
     Era("2024-11-05", modern=False, requests=_LEGACY_REQUESTS, unreadable_id="null"),

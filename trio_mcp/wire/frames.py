@@ -64,6 +64,10 @@ class ErrorResponse(Struct, frozen=True, tag_field="jsonrpc", tag="2.0"):
     id: RequestId | UnsetType | None = UNSET
 
 
+class Refusal(ErrorResponse, frozen=True, tag_field="jsonrpc", tag="2.0"):
+    """An error answer to a message that no handler has seen."""
+
+
 class Progress(Struct, frozen=True):
     """A run of progress notifications of one token, in order; never empty.
 
@@ -94,5 +98,17 @@ class Malformed(Struct, frozen=True):
     lost: bool = False
 
 
+class Lost(Struct, frozen=True):
+    """Requests that no answer will come for, and why.
+
+    A transport makes it where a single answer can be lost without the connection,
+    as on HTTP; it never stands on a wire.
+    """
+
+    ids: tuple[RequestId, ...]
+    reason: str
+
+
 OutFrame: TypeAlias = Request | Notification | Response | ErrorResponse | Progress | Batch
-InFrame: TypeAlias = OutFrame | Malformed
+Decoded: TypeAlias = OutFrame | Malformed
+InFrame: TypeAlias = Decoded | Lost

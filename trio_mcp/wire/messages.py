@@ -37,6 +37,8 @@ META_SERVER_INFO: Final = "io.modelcontextprotocol/serverInfo"
 META_SUBSCRIPTION_ID: Final = "io.modelcontextprotocol/subscriptionId"
 META_WANTS_TASK: Final = "io.github.trio-mcp/task"
 """Asks a server that decides by itself (modern tasks) to make a task of this call at once."""
+META_HISTORY: Final = "io.github.trio-mcp/history"
+"""Asks subscriptions/listen for the reports so far that nobody has taken; the acknowledgement says so too."""
 META_WRAPPED: Final = "io.github.trio-mcp/wrapped"
 """Marks a structured result whose value stands alone under "result"."""
 

@@ -1,0 +1,105 @@
+"""The client that the official conformance suite is run against.
+
+Written as any user of trio_mcp would write it. The suite starts it anew for each scenario,
+names the scenario and the protocol revision in the environment, and gives the server's URL
+as the last argument. What trio_mcp does not have yet is not here.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+
+from trio_mcp import Client, ElicitRequest, open_client
+
+# What trio_mcp finds out by itself; older revisions are asked for.
+NEWEST = "2026-07-28"
+
+Scenario = Callable[[Client, dict[str, Any]], Awaitable[None]]
+
+
+async def list_tools(client: Client, context: dict[str, Any]) -> None:
+    await client.list_tools()
+
+
+async def add_numbers(client: Client, context: dict[str, Any]) -> None:
+    await client.list_tools()
+    await client.call_tool("add_numbers", {"a": 5, "b": 3})
+
+
+async def answer_with_defaults(client: Client, context: dict[str, Any]) -> None:
+    await client.list_tools()
+    await client.call_tool("test_client_elicitation_defaults")
+
+
+async def reconnect(client: Client, context: dict[str, Any]) -> None:
+    await client.list_tools()
+    await client.call_tool("test_reconnection")
+
+
+async def replay_calls(client: Client, context: dict[str, Any]) -> None:
+    await client.list_tools()
+    for call in context["toolCalls"]:
+        await client.call_tool(call["name"], call["arguments"])
+
+
+async def call_all(client: Client, context: dict[str, Any]) -> None:
+    for tool in await client.list_tools():
+        required = tool.input_schema.get("required", [])
+        await client.call_tool(tool.name, dict.fromkeys(required, "value"))
+
+
+async def preserve_schema(client: Client, context: dict[str, Any]) -> None:
+    for tool in await client.list_tools():
+        if tool.name != "json_schema_echo":
+            await client.call_tool("json_schema_echo", {"schema": tool.input_schema})
+
+
+async def carry_state(client: Client, context: dict[str, Any]) -> None:
+    await client.list_tools()
+    for name in ("echo_state", "unrelated", "no_state", "no_result_type"):
+        await client.call_tool(f"test_mrtr_{name}")
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "initialize": list_tools,
+    "tools_call": add_numbers,
+    "http-standard-headers": add_numbers,
+    "request-metadata": add_numbers,
+    "elicitation-sep1034-client-defaults": answer_with_defaults,
+    "sse-retry": reconnect,
+    "http-custom-headers": replay_calls,
+    "http-invalid-tool-headers": call_all,
+    "sep-2322-client-request-state": carry_state,
+    "json-schema-ref-no-deref": list_tools,
+    "json-schema-2020-12-preservation": preserve_schema,
+}
+
+
+def fill_in(request: ElicitRequest) -> dict[str, Any]:
+    """Accept what the form proposes, and confirm."""
+    properties = request.schema["properties"]
+    return {name: value.get("default", True) for name, value in properties.items()}
+
+
+async def main(url: str) -> None:
+    scenario = os.environ["MCP_CONFORMANCE_SCENARIO"]
+    context = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT", "{}"))
+    revision = os.environ["MCP_CONFORMANCE_PROTOCOL_VERSION"]
+    act = SCENARIOS.get(scenario)
+    if act is None:
+        sys.exit(f"trio_mcp has nothing for {scenario} yet")
+    async with open_client(
+        url,
+        protocol="auto" if revision == NEWEST else revision,
+        elicitation_handler=fill_in,
+        sampling_handler=lambda request: "Hello",
+    ) as client:
+        await act(client, context)
+
+
+if __name__ == "__main__":
+    trio.run(main, sys.argv[-1])

@@ -1,0 +1,252 @@
+"""Runs the official conformance suite against tests/conformance/server.py and client.py.
+
+Holds the outcome to baseline.json, the list of scenarios that are not passed yet and why.
+It may only shrink: a scenario outside it must pass, and one inside it that passes must be
+taken out, which --shrink does. The suite and the Node.js that runs it are in a directory of
+their own, which `make conformance` makes. Needs only the standard library itself.
+"""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+BASELINE = HERE / "baseline.json"
+VERSIONS = ("2025-11-25", "2026-07-28")
+SIDES = ("server", "client")
+
+SCENARIO_TIMEOUT = 60
+RUN_TIMEOUT = 600
+
+# One or two scenarios for each thing that HTTP does, none of which takes long.
+SHORT = {
+    ("server", "2025-11-25"): [
+        "server-initialize",
+        "server-session-lifecycle",
+        "server-sse-polling",
+        "tools-call-with-progress",
+        "tools-call-elicitation",
+        "dns-rebinding-protection",
+    ],
+    ("server", "2026-07-28"): [
+        "tools-call-with-progress",
+        "http-header-validation",
+        "http-custom-header-server-validation",
+        "tasks-capability-negotiation",
+        "tasks-mrtr-composition",
+    ],
+    ("client", "2025-11-25"): ["initialize", "tools_call", "sse-retry"],
+    ("client", "2026-07-28"): ["tools_call", "http-custom-headers", "http-invalid-tool-headers"],
+}
+
+# 2026-07-28 has no handshake, so the suite cannot see the headers of one.
+NOT_IN_THE_REVISION = {"ClientMcpMethodHeader_initialize", "ClientMcpMethodHeader_notifications_initialized"}
+
+_SUMMARY = re.compile(r"^[✓✗-] (\S+): ", re.MULTILINE)
+_NOT_SCORED = re.compile(r"^  [✓✗-] (\S+) \(", re.MULTILINE)
+_RESULT = re.compile(r"(.+)-\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d+Z")
+
+Baseline = dict[str, dict[str, dict[str, str]]]
+
+
+@dataclass
+class Outcome:
+    """What became of the scenarios of one side at one revision: their problems, empty where passed."""
+
+    side: str
+    version: str
+    problems: dict[str, list[str]]
+    not_scored: set[str] = field(default_factory=set)
+
+    @property
+    def passed(self) -> set[str]:
+        return {scenario for scenario, problems in self.problems.items() if not problems}
+
+    def score(self, *, required: bool) -> str:
+        counted = {name for name in self.problems if (name not in self.not_scored) is required}
+        return f"{len(counted & self.passed)}/{len(counted)}" if counted else ""
+
+
+class Suite:
+    """The installed suite; `target` is what it is run against, by side."""
+
+    def __init__(self, directory: Path, target: dict[str, list[str]]) -> None:
+        modules = directory / "node_modules"
+        suite = modules / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
+        if not suite.exists():
+            raise SystemExit(f"there is no conformance suite in {directory}: make conformance installs it")
+        self._command = [str(modules / "node" / "bin" / "node"), "--no-deprecation", str(suite)]
+        self._target = target
+
+    def run_all(self, side: str, version: str) -> Outcome:
+        """Run all that a revision asks of a side, and what is not scored."""
+        with TemporaryDirectory() as results:
+            output = self._run(side, "--requirements", version, results=results)
+            _, found, summary = output.rpartition("SUMMARY ===")
+            scenarios = _SUMMARY.findall(summary)
+            if not found or not scenarios:
+                raise SystemExit(f"the suite did not finish:\n{output[-4000:]}")
+            problems = read_results(Path(results), side)
+        missing = ["the suite gave no result"]
+        problems = {scenario: problems.get(scenario, missing) for scenario in scenarios}
+        return Outcome(side, version, problems, set(_NOT_SCORED.findall(summary)))
+
+    def run_some(self, side: str, version: str, scenarios: Sequence[str]) -> Outcome:
+        """Run some scenarios, each in a process of its own."""
+        with TemporaryDirectory() as results, ThreadPoolExecutor(2) as pool:
+
+            def run(scenario: str) -> str:
+                options = ["--scenario", scenario, "--spec-version", version, "--force"]
+                return self._run(side, *options, results=results)
+
+            outputs = list(pool.map(run, scenarios))
+            problems = read_results(Path(results), side)
+        missing = {name: [output[-2000:]] for name, output in zip(scenarios, outputs, strict=True)}
+        return Outcome(side, version, {name: problems.get(name, missing[name]) for name in scenarios})
+
+    def _run(self, side: str, *options: str, results: str) -> str:
+        limit = ["--timeout", str(SCENARIO_TIMEOUT * 1000)]
+        command = [*self._command, side, *self._target[side], *options, *limit, "--output-dir", results]
+        environment = {**os.environ, "NO_COLOR": "1"}
+        ended = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            timeout=RUN_TIMEOUT,
+            env=environment,
+            check=False,  # that something is not passed is told by the results
+        )
+        return ended.stdout.decode(errors="replace")
+
+
+def read_results(directory: Path, side: str) -> dict[str, list[str]]:
+    """The problems of each scenario, read from the directory that the suite wrote."""
+    found: dict[str, list[str]] = {}
+    for path in directory.rglob("checks.json"):
+        match = _RESULT.fullmatch(path.parent.relative_to(directory).as_posix())
+        assert match is not None, f"unexpected result {path}"
+        scenario = match[1].removeprefix("server-") if side == "server" else match[1]
+        found[scenario] = read_problems(json.loads(path.read_text()))
+    return found
+
+
+def read_problems(checks: list[dict[str, Any]]) -> list[str]:
+    """Why a scenario is not passed: a check that fails, warns or is skipped, or that nothing was checked."""
+    problems = [
+        f"{check['status']} {check['id']}: {check.get('errorMessage') or check['description']}"
+        for check in checks
+        if check["status"] not in ("SUCCESS", "INFO") and check["name"] not in NOT_IN_THE_REVISION
+    ]
+    if not problems and not any(check["status"] == "SUCCESS" for check in checks):
+        problems.append("nothing was checked")
+    return problems
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """Serve tests/conformance/server.py while the block lasts; yields its URL."""
+    command = [sys.executable, str(HERE / "server.py")]
+    with (
+        TemporaryDirectory() as directory,
+        (Path(directory) / "log").open("w+") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().decode().strip()
+            if not url:
+                log.seek(0)
+                raise SystemExit(f"the server did not start:\n{log.read()}")
+            yield url
+        finally:
+            process.terminate()
+
+
+def judge(outcome: Outcome, baseline: dict[str, str], *, all_ran: bool) -> tuple[list[str], set[str]]:
+    """What is wrong, and which scenarios of the baseline are passed by now."""
+    wrong = []
+    for scenario, problems in outcome.problems.items():
+        if problems and scenario not in baseline:
+            wrong.append(f"{outcome.side} {outcome.version} {scenario} must pass:")
+            wrong += [f"    {problem}" for problem in problems]
+    known = outcome.problems.keys()
+    wrong += [
+        f"{outcome.side} {outcome.version} {scenario} is in the baseline, but not in the suite"
+        for scenario in baseline
+        if all_ran and scenario not in known
+    ]
+    return wrong, outcome.passed & baseline.keys()
+
+
+def show(outcomes: Sequence[Outcome], baseline: Baseline) -> None:
+    print(f"\n{'side':8}{'revision':12}{'required':>10}{'others':>10}   not passed yet")
+    for outcome in outcomes:
+        reasons: dict[str, int] = {}
+        known = baseline[outcome.side][outcome.version]
+        for scenario in outcome.problems.keys() - outcome.passed:
+            reason = known.get(scenario, "NOT IN THE BASELINE")
+            reasons[reason] = reasons.get(reason, 0) + 1
+        told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        scores = outcome.score(required=True), outcome.score(required=False)
+        print(f"{outcome.side:8}{outcome.version:12}{scores[0]:>10}{scores[1]:>10}   {told}")
+
+
+def run(suite: Suite, sides: Sequence[str], *, short: bool) -> list[Outcome]:
+    outcomes = []
+    for side in sides:
+        for version in VERSIONS:
+            begun = time.monotonic()
+            if short:
+                outcomes.append(suite.run_some(side, version, SHORT[side, version]))
+            else:
+                outcomes.append(suite.run_all(side, version))
+            print(f"ran {side} {version} in {time.monotonic() - begun:.1f} s", flush=True)
+    return outcomes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--suite", type=Path, default=ROOT / ".envs" / "conformance", help="where it is")
+    parser.add_argument("--side", choices=SIDES, help="only one side")
+    parser.add_argument("--short", action="store_true", help="only a few scenarios")
+    parser.add_argument("--shrink", action="store_true", help="take what is passed out of the baseline")
+    options = parser.parse_args()
+    baseline: Baseline = json.loads(BASELINE.read_text())
+    sides = [options.side] if options.side else SIDES
+    client = shlex.join([sys.executable, str(HERE / "client.py")])
+    with served() as url:
+        suite = Suite(options.suite, {"server": ["--url", url], "client": ["--command", client]})
+        outcomes = run(suite, sides, short=options.short)
+    show(outcomes, baseline)
+    failed = False
+    for outcome in outcomes:
+        known = baseline[outcome.side][outcome.version]
+        wrong, passed = judge(outcome, known, all_ran=not options.short)
+        for line in wrong:
+            print(line)
+        for scenario in sorted(passed):
+            print(f"{outcome.side} {outcome.version} {scenario} is passed by now: run with --shrink")
+            if options.shrink:
+                del known[scenario]
+        failed = failed or bool(wrong) or (bool(passed) and not options.shrink)
+    if options.shrink:
+        BASELINE.write_text(json.dumps(baseline, indent=2) + "\n")
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()

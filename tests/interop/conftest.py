@@ -1,0 +1,66 @@
+"""The environments of other implementations, and HTTP servers that run for as long as the tests do."""
+
+import os
+import select
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 30
+END_SECONDS = 10
+
+
+@pytest.fixture(scope="session")
+def environment() -> Callable[[str], Path]:
+    """Finds the directory of an environment by its name, or by TRIO_MCP_PEER_NAME."""
+
+    def find(name: str) -> Path:
+        variable = f"TRIO_MCP_PEER_{name.upper()}"
+        path = Path(os.environ.get(variable) or ROOT / ".envs" / name)
+        if not path.is_dir():
+            pytest.fail(f"{path} does not exist: run `make peers` first, or set {variable}")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def serve() -> Iterator[Callable[..., str]]:
+    """Starts the server of a command unless it runs already, and gives the URL that it says first."""
+    urls: dict[Sequence[Any], str] = {}
+    with ExitStack() as servers:
+
+        def find(*command: Any) -> str:
+            if command not in urls:
+                urls[command] = servers.enter_context(serving(command))
+            return urls[command]
+
+        yield find
+
+
+@contextmanager
+def serving(command: Sequence[Any]) -> Iterator[str]:
+    """Run a server; it ends when its standard input does, by itself and without a complaint."""
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+        try:
+            ready, _, _ = select.select([process.stdout], [], [], START_SECONDS)
+            url = process.stdout.readline().strip() if ready else ""
+            if not url:
+                errors.seek(0)
+                pytest.fail(f"{command} did not start: {errors.read()}")
+            yield url
+            process.communicate(timeout=END_SECONDS)
+            errors.seek(0)
+            assert (process.returncode, errors.read()) == (0, "")
+        finally:
+            process.kill()
+            process.communicate()

@@ -1,0 +1,21 @@
+"""How the HTTP servers of other implementations are run: on uvicorn, until standard input ends."""
+
+import socket
+import sys
+from typing import Any
+
+import anyio
+import uvicorn
+
+
+async def serve(app: Any, path: str) -> None:
+    """Print the URL of the endpoint at `path`, and serve until standard input, a pipe, ends."""
+    listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+    config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    # Whoever connects from now on waits in the backlog until the server has started.
+    print(f"http://127.0.0.1:{listening.getsockname()[1]}{path}", flush=True)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(server.serve, [listening])
+        await anyio.wait_readable(sys.stdin)
+        server.should_exit = True

@@ -1,0 +1,129 @@
+"""A server as an ASGI application.
+
+Owns what the application serves and for how long: a server that it runs itself
+within the host's lifespan, or one that is running already.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Collection
+from contextlib import AsyncExitStack
+
+from trio_mcp.server.running import RunningServer, open_server
+from trio_mcp.server.server import Server
+from trio_mcp.transports.asgi.endpoint import Authenticate, Endpoint, Serving
+from trio_mcp.transports.asgi.reply import Receive, Scope, Send
+from trio_mcp.transports.asgi.settings import HttpSettings
+from trio_mcp.wire.origin import Doorkeeper
+
+logger = logging.getLogger("trio_mcp")
+
+
+class AsgiApp:
+    """An ASGI 3 application for one MCP endpoint; made by `asgi_app`."""
+
+    def __init__(self, target: Server | RunningServer, endpoint: Endpoint) -> None:
+        self._target = target
+        self._endpoint = endpoint
+        if isinstance(target, RunningServer):
+            self._serve(target)
+
+    @property
+    def refusals(self) -> Counter[str]:
+        """How often a request was refused, by the kind of reason; read-only."""
+        return self._endpoint.refusals
+
+    def shut_down(self) -> None:
+        """Take no more requests, and let those that are answered now end; does not wait.
+
+        For hosts that wait for open responses before they end the lifespan: event streams
+        would hold them up.
+        """
+        self._endpoint.shut_down()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope; checkpoints. Raises RuntimeError for a type that there is not."""
+        if scope["type"] == "lifespan":
+            await self._last(receive, send)
+        elif scope["type"] not in ("http", "websocket"):
+            raise RuntimeError(f"there is no ASGI scope of type {scope['type']!r} here")
+        elif not self._is_for_us(scope):
+            await self._endpoint.serve_nothing(scope, send)
+        elif scope["type"] == "http":
+            await self._endpoint.serve_http(scope, receive, send)
+        else:
+            await self._endpoint.serve_websocket(scope, receive, send)
+
+    def _is_for_us(self, scope: Scope) -> bool:
+        """Whether the path is ours: as it is, below a mount, or the mount itself."""
+        root, path = scope.get("root_path", ""), scope["path"]
+        rest = path.removeprefix(root) if root else path
+        ours = self._endpoint.path
+        if bool(root) and rest in ("", "/"):
+            return True
+        return ours in (path.rstrip("/") or "/", rest.rstrip("/") or "/")
+
+    def _serve(self, running: RunningServer) -> None:
+        if not running.is_closing:
+            self._endpoint.start(Serving(running.application, running.nursery))
+            running.on_closing(self._endpoint.shut_down)
+
+    async def _last(self, receive: Receive, send: Send) -> None:
+        """Follow the host's lifespan, and run the server in it unless it runs already (ASGI lifespan)."""
+        async with AsyncExitStack() as stack:
+            await receive()
+            if isinstance(self._target, Server):
+                try:
+                    self._serve(await stack.enter_async_context(open_server(self._target)))
+                except Exception as error:  # the host is told, and decides what becomes of it
+                    logger.exception("the server could not start")
+                    await send({"type": "lifespan.startup.failed", "message": repr(error)})
+                    return
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            self._endpoint.shut_down()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def asgi_app(
+    target: Server | RunningServer,
+    *,
+    path: str = "/mcp",
+    settings: HttpSettings | None = None,
+    allowed_hosts: Collection[str] | None = None,
+    allowed_origins: Collection[str] | None = None,
+    cors_origins: Collection[str] = (),
+    authenticate: Authenticate | None = None,
+) -> AsgiApp:
+    """Make an ASGI application of a server: Streamable HTTP of every revision, and WebSocket.
+
+    It needs a host that runs on Trio, such as hypercorn's trio worker. A `Server` runs as
+    long as the host's lifespan; a `RunningServer` is served as it is, for hosts that run no
+    lifespan of a mounted application. Without either, requests get 503.
+
+    `path` is the endpoint; mounted below a path, the mount itself is one too.
+    `allowed_hosts` and `allowed_origins` are the values of Host ("example.com",
+    "example.com:8000", "localhost:*") and Origin that are let in; by default, on a loopback
+    address only loopback ones are, against DNS rebinding, and elsewhere all
+    (MCP streamable HTTP, "Security"). Browsers of `cors_origins` ("*" for all) may call it.
+    `authenticate(scope)` gives the principal of a request, by what a middleware has found
+    out; it must not wait. Raises ValueError for a path that does not begin with "/".
+    """
+    if not path.startswith("/"):
+        raise ValueError(f'path must begin with "/", not {path!r}')
+    doorkeeper = None
+    if allowed_hosts is not None or allowed_origins is not None:
+        doorkeeper = Doorkeeper(
+            None if allowed_hosts is None else frozenset(allowed_hosts),
+            None if allowed_origins is None else frozenset(allowed_origins),
+        )
+    endpoint = Endpoint(
+        path.rstrip("/") or "/",
+        settings or HttpSettings(),
+        doorkeeper=doorkeeper,
+        cors_origins=frozenset(cors_origins),
+        authenticate=authenticate,
+    )
+    return AsgiApp(target, endpoint)

@@ -1,0 +1,78 @@
+"""Serving over HTTP on hypercorn, in the caller's nursery.
+
+Owns how an application and its listeners begin and end together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from trio_mcp.runtime.lone import open_lone_nursery
+from trio_mcp.server.asgi import asgi_app
+from trio_mcp.server.running import RunningServer
+from trio_mcp.server.server import Server
+from trio_mcp.transports.asgi.endpoint import Authenticate
+from trio_mcp.transports.asgi.settings import HttpSettings
+
+if TYPE_CHECKING:
+    from trio_mcp.transports.hypercorn import TLS
+
+ROOM: Final = 65_536
+"""Bytes by which the host reads more of a body than the endpoint."""
+
+
+async def serve_http(
+    target: Server | RunningServer,
+    *,
+    bind: str | Sequence[str] = "127.0.0.1:8000",
+    path: str = "/mcp",
+    tls: TLS | None = None,
+    settings: HttpSettings | None = None,
+    allowed_hosts: Collection[str] | None = None,
+    allowed_origins: Collection[str] | None = None,
+    cors_origins: Collection[str] = (),
+    authenticate: Authenticate | None = None,
+    shutdown_grace: float = 3.0,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve Streamable HTTP and WebSocket until cancelled; checkpoints.
+
+    `bind` is an address or several: "127.0.0.1:8000", "[::1]:0", "unix:/run/mcp.sock"; port 0
+    takes a free one. `urls = await nursery.start(serve_http, server)` gives the URLs of the
+    endpoint, once connections are accepted. `tls` makes it HTTPS, with HTTP/2. The rest is as
+    for `asgi_app`.
+
+    Cancelled, it takes no more requests, ends event streams as the protocol says, gives
+    requests `shutdown_grace` seconds to end, and cuts what is left, such as a client that
+    does not read. Raises ModuleNotFoundError without the extra `http`, OSError for an address
+    that cannot be had, and what the server's lifespan raises.
+    """
+    # Imported here: only who serves over HTTP needs hypercorn.
+    from trio_mcp.transports.hypercorn import serve_asgi
+
+    settings = settings or HttpSettings()
+    app = asgi_app(
+        target,
+        path=path,
+        settings=settings,
+        allowed_hosts=allowed_hosts,
+        allowed_origins=allowed_origins,
+        cors_origins=cors_origins,
+        authenticate=authenticate,
+    )
+    async with open_lone_nursery() as nursery:
+        serve = partial(
+            serve_asgi,
+            app,
+            bind=bind,
+            tls=tls,
+            shutdown_grace=shutdown_grace,
+            on_shutdown=app.shut_down,
+            # More than the endpoint reads, for it answers more clearly.
+            max_body_bytes=settings.max_body_bytes + ROOM,
+        )
+        task_status.started([f"{origin}{path}" for origin in await nursery.start(serve)])

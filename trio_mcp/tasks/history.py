@@ -1,0 +1,75 @@
+"""The reports of tasks that no client has taken yet, for a follower that comes late.
+
+Owns the caps: per task while it runs, and in all for the tasks that have ended.
+Knows no wire and no follower.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import TypeAlias
+
+import attrs
+
+from trio_mcp.tasks.clock import TaskClock
+from trio_mcp.tasks.record import TaskProgress, TaskRecord, TaskStatus
+
+Report: TypeAlias = tuple[float | None, float | None, str | None, float]
+"""Current, total and message, and what Trio's clock showed."""
+
+
+class History:
+    """The reports of one running task: the first, and the newest up to `limit` in all."""
+
+    __slots__ = ("_first", "_rest")
+
+    def __init__(self, limit: int) -> None:
+        self._first: Report | None = None
+        self._rest: deque[Report] = deque(maxlen=limit - 1)
+
+    def add(self, report: Report) -> None:
+        """Keep a report; where there is no room, the oldest but the first gives way."""
+        if self._first is None:
+            self._first = report
+        else:
+            self._rest.append(report)
+
+    @property
+    def reports(self) -> tuple[Report, ...]:
+        """What is kept, in order."""
+        return () if self._first is None else (self._first, *self._rest)
+
+
+class EndedHistories:
+    """The histories of tasks that have ended; past `limit` reports in all, that of the oldest end goes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept: dict[str, tuple[Report, ...]] = {}  # in the order in which the tasks ended
+        self._count = 0
+
+    def keep(self, task_id: str, reports: tuple[Report, ...]) -> None:
+        """Keep the reports of a task that has ended."""
+        if reports:
+            self._kept[task_id] = reports
+            self._count += len(reports)
+        while self._count > self._limit:
+            self.take(next(iter(self._kept)))
+
+    def take(self, task_id: str) -> tuple[Report, ...]:
+        """Hand over what is kept of a task, and keep it no longer."""
+        reports = self._kept.pop(task_id, ())
+        self._count -= len(reports)
+        return reports
+
+
+def replay(record: TaskRecord, reports: Iterable[Report], clock: TaskClock) -> list[TaskRecord]:
+    """`record` as it was after each of the reports of its task."""
+    working = attrs.evolve(record, status=TaskStatus.WORKING, status_message=None, outcome=None, inputs={})
+    records = []
+    for current, total, message, seconds in reports:
+        moment = clock.at(seconds)
+        progress = TaskProgress(current, total, message, moment)
+        records.append(attrs.evolve(working, last_updated_at=moment, progress=progress))
+    return records

@@ -1,0 +1,418 @@
+"""An MCP endpoint as an ASGI application: HTTP of both eras, and WebSocket.
+
+Owns the routing of requests, every refusal with its status, and the caps on how
+many are answered at once. Knows of methods only what the HTTP transport says:
+which headers repeat them, and that a legacy session begins with `initialize`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, TypeAlias
+
+import attrs
+import trio
+
+from trio_mcp.runtime.serving import serve_transport
+from trio_mcp.runtime.session import Application
+from trio_mcp.transports.asgi.exchange import Exchange
+from trio_mcp.transports.asgi.legacy import LegacySession, LegacySessions
+from trio_mcp.transports.asgi.reply import Receive, Reply, Scope, Send
+from trio_mcp.transports.asgi.settings import HttpSettings
+from trio_mcp.wire.codec import decode_message, encode_messages, make_error
+from trio_mcp.wire.eras import ERAS
+from trio_mcp.wire.errors import (
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    UNSUPPORTED_PROTOCOL_VERSION,
+    ProtocolError,
+)
+from trio_mcp.wire.frames import (
+    Batch,
+    ErrorResponse,
+    InFrame,
+    Malformed,
+    Notification,
+    Progress,
+    Request,
+)
+from trio_mcp.wire.handshake import names_modern_version
+from trio_mcp.wire.http import (
+    EVENT_ID_HEADER,
+    EVENT_STREAM,
+    JSON,
+    SESSION_HEADER,
+    VERSION_HEADER,
+    check_headers,
+)
+from trio_mcp.wire.origin import Doorkeeper
+
+logger = logging.getLogger("trio_mcp")
+
+Authenticate: TypeAlias = Callable[[Mapping[str, Any]], str | None]
+"""Gives the principal of an ASGI scope, or None where nobody is authenticated."""
+
+_METHODS: Final = "POST, GET, DELETE"
+
+MAX_ADDRESSES: Final = 64
+"""How many addresses of this host are remembered; more are only seen where somebody makes them up."""
+
+NOT_SERVING: Final = (
+    "the MCP server is not running: run the ASGI application with lifespan support, "
+    "or open the server with open_server and mount asgi_app(running)"
+)
+
+
+@attrs.frozen
+class Serving:
+    """What an endpoint serves, and the nursery for what outlives a request."""
+
+    application: Application
+    nursery: trio.Nursery
+
+
+@attrs.frozen
+class _Call:
+    """One HTTP request, with what has to be looked up often."""
+
+    scope: Scope
+    receive: Receive
+    reply: Reply
+    headers: Mapping[str, str]
+    peer: str
+    principal: str | None
+
+
+class Endpoint:
+    """Answers what comes for one MCP endpoint, while it serves something."""
+
+    def __init__(
+        self,
+        path: str,
+        settings: HttpSettings,
+        *,
+        doorkeeper: Doorkeeper | None,
+        cors_origins: frozenset[str],
+        authenticate: Authenticate | None,
+    ) -> None:
+        self.path = path
+        self.settings = settings
+        self._doorkeeper = doorkeeper
+        self._doorkeepers: dict[str, Doorkeeper] = {}
+        self._cors_origins = cors_origins
+        self._authenticate = authenticate
+        self._serving: Serving | None = None
+        self._sessions = LegacySessions(settings)
+        self._open: set[trio.CancelScope] = set()
+        self._peers: Counter[str] = Counter()
+        self._streams = 0
+        self.refusals: Counter[str] = Counter()
+        """How often a request was refused, by the reason."""
+
+    def start(self, serving: Serving) -> None:
+        """Serve `serving` from now on."""
+        self._serving = serving
+
+    def shut_down(self) -> None:
+        """Take no more requests, and let those that are answered now end; does not wait."""
+        self._serving = None
+        for scope in self._open:
+            scope.cancel()
+        self._sessions.end_all()
+
+    async def serve_nothing(self, scope: Scope, send: Send) -> None:
+        """Tell a request for another path that there is nothing; checkpoints."""
+        self.refusals["path"] += 1
+        if scope["type"] == "http":
+            await Reply(send).refuse(404, INVALID_REQUEST, f"the MCP endpoint is {self.path}")
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request; checkpoints."""
+        headers = _read_headers(scope)
+        reply = Reply(send, self._cors_headers(headers))
+        peer = _peer(scope)
+        refusal = self._refuse_at_door(scope, headers)
+        if refusal is not None:
+            await self._refuse(reply, "door", 403, refusal)
+            return
+        principal = None if self._authenticate is None else self._authenticate(scope)
+        call = _Call(scope, receive, reply, headers, peer, principal)
+        serving = self._serving
+        if serving is None:
+            await self._refuse(reply, "not serving", 503, NOT_SERVING, INTERNAL_ERROR)
+            return
+        with self._counted(peer) as overload:
+            if overload is not None:
+                await self._refuse_overload(reply, "streams", overload)
+                return
+            await self._route(call, serving)
+
+    async def _route(self, call: _Call, serving: Serving) -> None:
+        method = call.scope["method"]
+        if method == "POST":
+            await self._post(call, serving)
+        elif method == "GET" and SESSION_HEADER in call.headers:
+            await self._listen(call)
+        elif method == "DELETE" and SESSION_HEADER in call.headers:
+            session = await self._find_session(call)
+            if session is not None:
+                session.end()
+                await call.reply.answer(204)
+        elif method == "OPTIONS" and self._cors_origins:
+            allowed = {"access-control-allow-methods": _METHODS, "access-control-max-age": "600"}
+            wanted = call.headers.get("access-control-request-headers")
+            if wanted:
+                allowed["access-control-allow-headers"] = wanted
+            await call.reply.answer(204, headers=allowed)
+        else:
+            reason = f"{method} is not for this endpoint without the header Mcp-Session-Id"
+            await self._refuse(call.reply, "method", 405, reason, headers={"allow": _METHODS})
+
+    async def _post(self, call: _Call, serving: Serving) -> None:
+        accepted = call.headers.get("accept", "*/*")
+        if not (_accepts(accepted, JSON) and _accepts(accepted, EVENT_STREAM)):
+            await self._refuse(call.reply, "accept", 406, f"the client must accept {JSON} and {EVENT_STREAM}")
+            return
+        if call.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+            await self._refuse(call.reply, "content type", 415, f"the body must be {JSON}")
+            return
+        body = await self._read_body(call)
+        if body is None:
+            return
+        frame = decode_message(body)
+        version = call.headers.get(VERSION_HEADER)
+        is_modern = version is not None and version in ERAS and ERAS[version].modern
+        if isinstance(frame, Request) and (
+            names_modern_version(frame) or (is_modern and frame.method != "initialize")
+        ):
+            await self._answer_modern(frame, call, serving)
+        elif isinstance(frame, Malformed) and SESSION_HEADER not in call.headers:
+            await self._refuse(call.reply, "malformed", 400, frame.reason, frame.code)
+        elif is_modern and isinstance(frame, (Notification, Progress)):
+            await call.reply.answer(202)  # this revision has none that means anything over HTTP
+        elif version is not None and version not in ERAS:
+            await self._refuse_version(call.reply, version)
+        else:
+            await self._answer_legacy(frame, call, serving)
+
+    async def _answer_modern(self, frame: Request, call: _Call, serving: Serving) -> None:
+        try:
+            check_headers(call.headers, frame)
+            serving.application.check_headers(call.headers, frame)
+        except ProtocolError as error:
+            self.refusals["headers"] += 1
+            await call.reply.refuse(400, error.code, error.message, ident=frame.id)
+            return
+        exchange = Exchange(frame, call.receive, call.reply, self.settings)
+        with self._ended_at_shutdown():
+            await serve_transport(serving.application, exchange, call.principal, one_answer=True)
+
+    async def _answer_legacy(self, frame: InFrame, call: _Call, serving: Serving) -> None:
+        if SESSION_HEADER in call.headers:
+            session = await self._find_session(call)
+            if session is not None:
+                await self._answer_in_session(session, frame, call)
+        elif isinstance(frame, Request) and frame.method == "initialize":
+            refusal = self._sessions.refusal(call.peer)
+            if refusal is not None:
+                await self._refuse_overload(call.reply, "sessions", refusal)
+                return
+            session = await self._sessions.open(
+                serving.application, serving.nursery, call.principal, call.peer
+            )
+            await session.begin(frame, call.receive, call.reply)
+        else:
+            reason = "the header Mcp-Session-Id is missing; a session begins with initialize"
+            await self._refuse(call.reply, "session", 400, reason)
+
+    async def _answer_in_session(self, session: LegacySession, frame: InFrame, call: _Call) -> None:
+        if _wants_answer(frame):
+            await session.answer(frame, call.receive, call.reply)
+        else:
+            session.accept(frame)
+            await call.reply.answer(202)
+
+    async def _listen(self, call: _Call) -> None:
+        if not _accepts(call.headers.get("accept", "*/*"), EVENT_STREAM):
+            await self._refuse(call.reply, "accept", 406, f"the client must accept {EVENT_STREAM}")
+            return
+        session = await self._find_session(call)
+        if session is None:
+            return
+        event_id = call.headers.get(EVENT_ID_HEADER)
+        if event_id is None:
+            await session.listen(call.receive, call.reply)
+            return
+        found = session.find(event_id)
+        if found is None:
+            # 404 would end the session at the client; 405 is what a GET without a stream gets.
+            reason = f"nothing is to come behind the event {event_id!r} in this session"
+            await self._refuse(call.reply, "event", 405, reason, headers={"allow": _METHODS})
+            return
+        stream, number = found
+        await session.carry(stream, call.receive, call.reply, number)
+
+    async def serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one WebSocket connection, with the semantics of stdio; checkpoints."""
+        # Imported here: only servers that meet a WebSocket need it.
+        from trio_mcp.transports.asgi_websocket import AsgiWebSocketTransport
+
+        headers = _read_headers(scope)
+        serving = self._serving
+        with self._counted(_peer(scope)) as overload:
+            if self._refuse_at_door(scope, headers) is not None or serving is None or overload is not None:
+                self.refusals["websocket"] += 1
+                await send({"type": "websocket.close", "code": 1008})
+                return
+            principal = None if self._authenticate is None else self._authenticate(scope)
+            transport = AsgiWebSocketTransport(
+                scope, receive, send, max_frame_bytes=self.settings.max_body_bytes
+            )
+            await transport.accept()
+            with self._ended_at_shutdown():
+                await serve_transport(serving.application, transport, principal)
+
+    @contextmanager
+    def _ended_at_shutdown(self) -> Iterator[None]:
+        with trio.CancelScope() as scope:
+            self._open.add(scope)
+            try:
+                yield
+            finally:
+                self._open.discard(scope)
+
+    async def _find_session(self, call: _Call) -> LegacySession | None:
+        version = call.headers.get(VERSION_HEADER)
+        if version is not None and version not in ERAS:
+            await self._refuse_version(call.reply, version)
+            return None
+        session = self._sessions.find(call.headers[SESSION_HEADER], call.principal)
+        if session is None:
+            # Of a stranger's session it is said that there is none.
+            await self._refuse(call.reply, "session", 404, "no such session: begin anew with initialize")
+        return session
+
+    async def _refuse_version(self, reply: Reply, version: str) -> None:
+        self.refusals["version"] += 1
+        data = {"supported": list(ERAS), "requested": version}
+        error = ProtocolError(UNSUPPORTED_PROTOCOL_VERSION, "Unsupported protocol version", data)
+        await reply.answer(400, encode_messages([ErrorResponse(make_error(error))])[0])
+
+    async def _refuse_overload(self, reply: Reply, kind: str, reason: str) -> None:
+        await self._refuse(reply, kind, 503, f"overloaded: {reason}", INTERNAL_ERROR, {"retry-after": "1"})
+
+    async def _refuse(
+        self,
+        reply: Reply,
+        kind: str,
+        status: int,
+        reason: str,
+        code: int = INVALID_REQUEST,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.refusals[kind] += 1
+        logger.debug("refused with %d: %s", status, reason)
+        await reply.refuse(status, code, reason, headers=headers)
+
+    async def _read_body(self, call: _Call) -> bytes | None:
+        """The body, or None where it was refused or the client has gone."""
+        limit = self.settings.max_body_bytes
+        declared = call.headers.get("content-length", "")
+        parts: list[bytes] = []
+        length = int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 19 else 0
+        too_long = length > limit
+        length = 0
+        with trio.move_on_after(self.settings.body_timeout):
+            while not too_long:
+                message = await call.receive()
+                if message["type"] != "http.request":
+                    return None
+                part = message.get("body", b"")
+                length += len(part)
+                too_long = length > limit
+                parts.append(part)
+                if not message.get("more_body", False) and not too_long:
+                    return b"".join(parts)
+        if too_long:
+            await self._refuse(call.reply, "body", 413, f"the body is longer than {limit} bytes", PARSE_ERROR)
+        else:
+            reason = f"the body did not arrive within {self.settings.body_timeout:g} seconds"
+            await self._refuse(call.reply, "slow body", 408, reason, PARSE_ERROR)
+        return None
+
+    @contextmanager
+    def _counted(self, peer: str) -> Iterator[str | None]:
+        """Count a request while the block lasts; yields which cap is reached, if one is."""
+        settings = self.settings
+        if self._streams >= settings.max_streams:
+            yield f"max_streams is {settings.max_streams}"
+            return
+        if self._peers[peer] >= settings.max_streams_per_peer:
+            yield f"max_streams_per_peer is {settings.max_streams_per_peer}"
+            return
+        self._streams += 1
+        self._peers[peer] += 1
+        try:
+            yield None
+        finally:
+            self._streams -= 1
+            self._peers[peer] -= 1
+            if not self._peers[peer]:
+                del self._peers[peer]
+
+    def _refuse_at_door(self, scope: Scope, headers: Mapping[str, str]) -> str | None:
+        keeper = self._doorkeeper
+        if keeper is None:
+            server = scope.get("server")
+            host = str(server[0]) if server and server[1] is not None else ""
+            keeper = self._doorkeepers.get(host)
+            if keeper is None:
+                if len(self._doorkeepers) >= MAX_ADDRESSES:
+                    self._doorkeepers.clear()
+                keeper = self._doorkeepers[host] = Doorkeeper.for_bind(host)
+        origin = headers.get("origin")
+        if origin is not None and origin in self._cors_origins:
+            origin = None
+        return keeper.refusal(headers.get("host"), origin)
+
+    def _cors_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        origin = headers.get("origin")
+        if origin is None or not self._cors_origins & {origin, "*"}:
+            return {}
+        return {
+            "access-control-allow-origin": origin,
+            "access-control-expose-headers": SESSION_HEADER,
+            "vary": "origin",
+        }
+
+
+def _peer(scope: Scope) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def _read_headers(scope: Scope) -> dict[str, str]:
+    """The headers by their lower-case names; those that come twice are joined (RFC 9110, section 5.3)."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+def _accepts(accepted: str, content_type: str) -> bool:
+    """Whether an Accept header admits a type, by itself or by a wildcard (RFC 9110, section 12.5.1)."""
+    kind = content_type.partition("/")[0]
+    ranges = {part.partition(";")[0].strip().lower() for part in accepted.split(",")}
+    return bool(ranges & {content_type, f"{kind}/*", "*/*"})
+
+
+def _wants_answer(frame: InFrame) -> bool:
+    members = frame.frames if isinstance(frame, Batch) else [frame]
+    return any(isinstance(member, (Request, Malformed)) for member in members)

@@ -1,0 +1,68 @@
+"""One modern request over HTTP and its response, as a transport.
+
+Owns the watch for the client's disconnect, which is cancellation (MCP streamable
+HTTP 2026-07-28, "Cancellation"). Knows no method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import trio
+
+from trio_mcp.transports.asgi.reply import Receive, Reply, modern_status
+from trio_mcp.transports.asgi.settings import HttpSettings
+from trio_mcp.wire.codec import encode_messages
+from trio_mcp.wire.errors import INTERNAL_ERROR
+from trio_mcp.wire.frames import ErrorResponse, InFrame, OutFrame, Request, Response
+from trio_mcp.wire.sse import encode_events
+
+
+class Exchange:
+    """Receives one request, sends what belongs to it, and ends with its answer."""
+
+    def __init__(self, request: Request, receive: Receive, reply: Reply, settings: HttpSettings) -> None:
+        self._ident = request.id
+        self._request: Request | None = request
+        self._receive = receive
+        self._reply = reply
+        self._settings = settings
+
+    async def receive_frames(self) -> Sequence[InFrame]:
+        """The request; then wait until the client has gone. Checkpoints."""
+        if self._request is not None:
+            request, self._request = self._request, None
+            await trio.lowlevel.checkpoint()
+            return [request]
+        await watch(self._receive, self._reply, self._settings)
+        raise trio.EndOfChannel
+
+    async def send_frames(self, frames: Sequence[OutFrame]) -> None:
+        """Send as JSON what is nothing but the answer, everything else as events; checkpoints."""
+        last = frames[-1]
+        is_answer = isinstance(last, (Response, ErrorResponse)) and last.id == self._ident
+        if is_answer and len(frames) == 1 and not self._reply.has_begun:
+            await self._reply.answer(modern_status(last), encode_messages(frames)[0])
+        else:
+            await self._reply.send_events(encode_events(frames), last=is_answer)
+
+    async def aclose(self) -> None:
+        """End the response; checkpoints."""
+        if self._reply.has_begun:
+            await self._reply.end()
+        else:
+            await self._reply.refuse(503, INTERNAL_ERROR, "the server is shutting down", ident=self._ident)
+
+
+async def watch(receive: Receive, reply: Reply, settings: HttpSettings, opening: bytes = b"") -> None:
+    """Wait until the client has gone, and meanwhile keep a quiet response alive; checkpoints.
+
+    A response that has nothing to say for `quiet_timeout` becomes an event stream, which
+    begins with `opening`.
+    """
+    while True:
+        with trio.move_on_after(settings.keep_alive if reply.has_begun else settings.quiet_timeout):
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            return
+        await reply.keep_alive(opening)

@@ -1,0 +1,113 @@
+"""One HTTP response over ASGI, whose head is held back until it is known what comes first.
+
+Owns the choice between a JSON body and an event stream, and the order of what is
+sent. Knows no method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Final, TypeAlias
+
+import msgspec
+import trio
+
+from trio_mcp.wire.errors import METHOD_NOT_FOUND, MISSING_CLIENT_CAPABILITY
+from trio_mcp.wire.frames import ErrorObject, ErrorResponse, OutFrame, Refusal, RequestId
+from trio_mcp.wire.sse import KEEP_ALIVE
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Any]]
+Send: TypeAlias = Callable[[Any], Awaitable[None]]
+
+_REFUSED: Final = {METHOD_NOT_FOUND: 404}
+_EVENTS: Final = {
+    "content-type": "text/event-stream",
+    "cache-control": "no-cache, no-transform",
+    "x-accel-buffering": "no",
+}
+
+
+def modern_status(answer: OutFrame) -> int:
+    """The HTTP status of an answer that is sent as JSON (MCP streamable HTTP 2026-07-28)."""
+    if isinstance(answer, Refusal):
+        return _REFUSED.get(answer.error.code, 400)
+    if isinstance(answer, ErrorResponse) and answer.error.code == MISSING_CLIENT_CAPABILITY:
+        return 400
+    return 200
+
+
+def legacy_status(answer: OutFrame) -> int:
+    """The same in a session, where 404 would tell the client that the session has ended.
+
+    Whatever answers a request is a success of HTTP; its client reads no other body
+    (MCP transports 2025-11-25, "Sending Messages to the Server").
+    """
+    answers_nothing = isinstance(answer, ErrorResponse) and (answer.id is None or answer.id is msgspec.UNSET)
+    return 400 if answers_nothing else 200
+
+
+def error_body(code: int, reason: str, ident: RequestId | msgspec.UnsetType = msgspec.UNSET) -> bytes:
+    """A JSON-RPC error answer, encoded."""
+    return msgspec.json.encode(ErrorResponse(ErrorObject(code, reason), ident))
+
+
+class Reply:
+    """The response to one HTTP request; `headers` go with it in any case."""
+
+    def __init__(self, send: Send, headers: Mapping[str, str] | None = None) -> None:
+        self._send = send
+        self._turn = trio.Lock()
+        self.headers = dict(headers or {})
+        self.has_begun = False
+        self.has_ended = False
+
+    async def answer(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
+        """Send the whole response, JSON if it has a body; once. Checkpoints."""
+        self.has_begun = self.has_ended = True
+        content = {"content-length": str(len(body)), **({"content-type": "application/json"} if body else {})}
+        await self._start(status, {**content, **self.headers, **(headers or {})})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def refuse(
+        self,
+        status: int,
+        code: int,
+        reason: str,
+        *,
+        ident: RequestId | msgspec.UnsetType = msgspec.UNSET,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Answer with a JSON-RPC error; checkpoints."""
+        await self.answer(status, error_body(code, reason, ident), headers)
+
+    async def send_events(self, chunk: bytes, *, last: bool = False) -> None:
+        """Send a part of the event stream, which begins with the first; checkpoints."""
+        try:
+            self._turn.acquire_nowait()
+        except trio.WouldBlock:  # a keep-alive is being written
+            await self._turn.acquire()
+        try:
+            if self.has_ended:
+                return
+            self.has_ended = last
+            if not self.has_begun:
+                self.has_begun = True
+                await self._start(200, {**_EVENTS, **self.headers})
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": not last})
+        finally:
+            self._turn.release()
+
+    async def keep_alive(self, opening: bytes = b"") -> None:
+        """Send a comment, behind `opening` where the stream begins with it; checkpoints."""
+        if not self._turn.locked() and not self.has_ended:
+            await self.send_events(KEEP_ALIVE if self.has_begun else opening + KEEP_ALIVE)
+
+    async def end(self) -> None:
+        """End the event stream; nothing happens where the response has ended. Checkpoints."""
+        await self.send_events(b"", last=True)
+
+    async def _start(self, status: int, headers: Mapping[str, str]) -> None:
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        await self._send({"type": "http.response.start", "status": status, "headers": raw})

@@ -1,0 +1,352 @@
+"""One accepted connection, spoken by hypercorn and bounded by us.
+
+Owns how hypercorn's protocols are driven, and what an application is told of its
+request. Everything that reaches into hypercorn (0.18) stands here and nowhere else;
+`tests/transports/test_hypercorn.py` fails when what is reached for changes. Knows
+nothing of listening, nor of what the application serves.
+
+What hypercorn's trio worker does that this module makes up for:
+
+- It shields `send_all`. GuardedStream bounds each piece, and `abort` ends even a
+  shielded send, by closing the socket under it.
+- It tells of a failed send from within the application's `send`, which loses the
+  disconnect where that is being cancelled. GuardedStream tells who reads.
+- An exception in a connection ends the server (a DATA frame for a stream already
+  answered suffices). `Connection.run` contains it.
+- It counts a connection whose peer has gone as idle, and one that speaks HTTP/2 by
+  prior knowledge as busy before it has asked anything; so the deadlines are ours.
+- Events for an application that no longer reads its body fill a queue of ten, at
+  which both the reader and the application's last `send` hang. We read them off.
+- While an HTTP/2 peer's window is shut, it takes whatever the application sends into
+  a buffer without bound. `Connection.drain` waits until that is empty.
+- A failed response leaves the stream of an HTTP/2 client open for ever. We reset it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from math import inf
+from ssl import SSLContext
+from typing import Any, Final
+
+import attrs
+import trio
+
+from trio_mcp.runtime.border import contain_failure
+from trio_mcp.transports.asgi_lifespan import ASGIApp, Message, Receive, Scope, Send
+from trio_mcp.transports.guarded_stream import PIECE, GuardedStream, Limits
+
+try:
+    from h2.errors import ErrorCodes
+    from h2.exceptions import ProtocolError
+    from hypercorn.config import Config
+    from hypercorn.events import Event, Updated
+    from hypercorn.protocol.h2 import H2Protocol
+    from hypercorn.trio.tcp_server import TCPServer
+    from hypercorn.trio.worker_context import WorkerContext
+except ImportError as missing:
+    raise ImportError("serving over HTTP needs hypercorn: pip install 'trio-mcp[http]'") from missing
+
+# A peer that is still sending a body which nobody wants sees the answer only if the connection
+# stays open until it has sent it; this is how long, in seconds, we go on reading for its sake.
+LINGER: Final = 2.0
+
+DISCONNECT: Final = "http.disconnect"
+
+
+class Worker:
+    """What all connections of one server share."""
+
+    def __init__(self, app: ASGIApp, limits: Limits, state: dict[str, Any], tls: SSLContext | None) -> None:
+        self.app = app
+        self.limits = limits
+        self.state = state
+        self.tls = tls
+        self.config = _make_config(limits)
+        self.context = WorkerContext(None)
+
+    async def drain(self) -> None:
+        """Let idle connections close, and busy ones when their requests are over. Does not wait."""
+        await self.context.terminated.set()
+
+
+def _make_config(limits: Limits) -> Config:
+    """hypercorn's configuration: quiet, and with the timeouts left to us."""
+    config = Config()
+    config.accesslog = None
+    config.errorlog = logging.getLogger("hypercorn.error")  # as it is: no handler is added
+    config.include_server_header = False
+    config.h11_max_incomplete_size = limits.max_head_bytes
+    config.h2_max_header_list_size = limits.max_head_bytes
+    config.websocket_max_message_size = limits.max_body_bytes
+    config.websocket_ping_interval = limits.ping_interval
+    config.ssl_handshake_timeout = limits.read_timeout
+    # It would cut a listener that has nothing to say.
+    config.read_timeout = None
+    config.keep_alive_timeout = inf
+    # Past this many requests HTTP/2 says goodbye and drops the streams that are still running.
+    config.keep_alive_max_requests = sys.maxsize
+    return config
+
+
+class _TCPServer(TCPServer):
+    """hypercorn's connection, which ends when its peer has gone and its requests are over."""
+
+    _peer_gone = False
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        self._peer_gone = True
+        await self.idle_task.stop()
+        protocol = self.protocol.protocol
+        if isinstance(protocol, H2Protocol):
+            # Applications that wait for the peer's flow control.
+            for buffer in list(protocol.stream_buffers.values()):
+                await buffer.close()
+
+    async def protocol_send(self, event: Event) -> None:
+        if not (self._peer_gone and isinstance(event, Updated)):  # it would start the idle timer
+            await super().protocol_send(event)
+
+
+class _Unread:
+    """A stream that is answered already, and whatever the peer still sends on it."""
+
+    async def handle(self, event: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+class _Streams(dict[int, Any]):
+    def __missing__(self, stream_id: int) -> Any:
+        return _Unread()
+
+
+class Connection:
+    """One peer: runs its requests until it goes, or until `end` is called."""
+
+    def __init__(self, worker: Worker, stream: trio.SocketStream) -> None:
+        self.limits = worker.limits
+        self.scope = trio.CancelScope()
+        self._worker = worker
+        self._stream = GuardedStream(stream, worker.limits)
+        self._requests = 0
+        self._server: _TCPServer
+        self._nursery: trio.Nursery
+
+    async def run(self) -> None:
+        """Speak HTTP or WebSocket with the peer, over TLS where the server does. Checkpoints."""
+        worker = self._worker
+        stream: Any = self._stream
+        try:
+            if worker.tls is not None:
+                stream = trio.SSLStream(stream, worker.tls, server_side=True, https_compatible=True)
+            app: Any = self._call
+            self._server = _TCPServer(app, worker.config, worker.context, worker.state, stream)
+            with self.scope:
+                async with trio.open_nursery() as self._nursery:
+                    await self._server.run()
+                    self._nursery.cancel_scope.cancel()
+        except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
+            contain_failure(error, "A connection failed")
+        finally:
+            self._stream.socket.close()  # hypercorn leaves it open when it is cancelled
+
+    def end(self) -> None:
+        """End the connection and its requests now, also one that waits for the peer."""
+        self._stream.abort()
+        self.scope.cancel()
+
+    async def _call(self, scope: Scope, receive: Receive, send: Send, *_: Callable[..., Any]) -> None:
+        """Run one request: what hypercorn takes for the application."""
+        self._requests += 1
+        self._stream.expect_request(inf)
+        protocol = self._server.protocol.protocol
+        if isinstance(protocol, H2Protocol) and type(protocol.streams) is dict:
+            protocol.streams = _Streams(protocol.streams)
+        try:
+            exchange = _HTTPExchange if scope["type"] == "http" else _Exchange
+            await exchange(self, scope, receive, send).run(self._worker.app)
+        finally:
+            self._requests -= 1
+            if not self._requests:
+                self._stream.expect_request(self.limits.keep_alive_timeout)
+
+    def discard(self, receive: Receive) -> None:
+        """Read off, until the end, what the application of a request does not."""
+        self._nursery.start_soon(self._discard, receive)
+
+    async def _discard(self, receive: Receive) -> None:
+        while (await receive())["type"] not in (DISCONNECT, "websocket.disconnect"):
+            pass
+
+    async def drain(self, send: Send) -> None:
+        """Wait until the peer's flow control has let through what was sent to it over HTTP/2."""
+        protocol = self._server.protocol.protocol
+        assert isinstance(protocol, H2Protocol)
+        buffer = protocol.stream_buffers.get(_stream_id(send))
+        if buffer is not None and len(buffer.buffer) >= PIECE:
+            await buffer.drain()
+
+    async def reset(self, send: Send, code: ErrorCodes) -> None:
+        """End a request without a proper end: RST_STREAM, or the whole HTTP/1.1 connection."""
+        protocol = self._server.protocol.protocol
+        if not isinstance(protocol, H2Protocol):
+            self.scope.cancel()
+            return
+        stream_id = _stream_id(send)
+        try:
+            protocol.connection.reset_stream(stream_id, code)
+        except ProtocolError:
+            return  # closed already
+        # As hypercorn does when the peer resets it.
+        await protocol._close_stream(stream_id)
+        await protocol._window_updated(stream_id)
+        await protocol._flush()
+
+
+def _stream_id(send: Any) -> int:
+    stream_id: int = send.__self__.stream_id
+    return stream_id
+
+
+@attrs.define(eq=False)
+class _Exchange:
+    """One request, between hypercorn and the application; as it stands, a WebSocket."""
+
+    connection: Connection
+    scope: Scope
+    _receive: Receive
+    _send: Send
+    # Nothing can come of it any more: the peer has gone or the request was ended.
+    gone: bool = False
+    _pushing: trio.Lock = attrs.Factory(trio.Lock)
+    _discarding: bool = False
+    _received_all: bool = False
+
+    async def run(self, app: ASGIApp) -> None:
+        try:
+            await app(self.scope, self.receive, self.send)
+        except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
+            contain_failure(error, f"The application failed: {self.scope['path']}")
+        await self.complete()
+
+    async def complete(self) -> None:
+        """Leave nothing behind; hypercorn itself sends the close frame, or 500 before the handshake."""
+        self.discard()
+
+    def discard(self) -> None:
+        """See to it that the application's events are read off, whether or not it reads them."""
+        if not (self.gone or self._received_all or self._discarding):
+            self._discarding = True
+            self.connection.discard(self._receive)
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            self.gone = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        await self.push(message, message.get("bytes") or message.get("text") or b"")
+
+    async def push(self, message: Message, content: bytes | str) -> None:
+        """Hand one message to hypercorn. HTTP/2 has flow control above the socket's, so bound it here."""
+        if self.scope["http_version"] != "2":
+            await self._send(message)
+            return
+        with trio.move_on_after(self.connection.limits.stall_timeout * (1 + len(content) // PIECE)):
+            # One at a time: hypercorn forgets who waits for its buffer when more is put into it.
+            async with self._pushing:
+                await self._send(message)
+                await self.connection.drain(self._send)
+            return
+        self.discard()
+        self.gone = True
+        await self.connection.reset(self._send, ErrorCodes.CANCEL)
+
+
+@attrs.define(eq=False)
+class _HTTPExchange(_Exchange):
+    """One HTTP request and its response."""
+
+    _received: int = 0
+    _trailers: bool = False
+    _started: bool = False
+    _ended: bool = False
+
+    async def receive(self) -> Message:
+        if not (self.gone or self._ended):
+            limits = self.connection.limits
+            # The peer owes us the rest of its body; after that it owes us nothing.
+            with trio.move_on_after(inf if self._received_all else limits.read_timeout) as scope:
+                message = await self._take()
+                if self._received <= limits.max_body_bytes:
+                    return message
+            await self._refuse(408 if scope.cancelled_caught else 413)
+        await trio.lowlevel.checkpoint()
+        return {"type": DISCONNECT}
+
+    async def _take(self) -> Message:
+        message = await self._receive()
+        if message["type"] == DISCONNECT:
+            self.gone = True
+        else:
+            self._received += len(message["body"])
+            self._received_all = not message["more_body"]
+        return message
+
+    async def send(self, message: Message) -> None:
+        if self.gone or self._ended:
+            await trio.lowlevel.checkpoint()
+            return
+        body = message.get("body", b"")
+        if message["type"] == "http.response.start":
+            self._started = True
+            self._trailers = message.get("trailers", False)
+        last = message["type"] == "http.response.body" and not message.get("more_body") and not self._trailers
+        if last and not self._received_all:
+            await self.push({**message, "more_body": True}, body)
+            await self._linger()
+            await self._end()
+        else:
+            self._ended = last
+            await self.push(message, body)
+
+    async def _linger(self) -> None:
+        with trio.move_on_after(LINGER):  # noqa: ASYNC912  # at its first turn neither is so
+            while not (self._received_all or self.gone):
+                await self._take()
+
+    async def _end(self) -> None:
+        self._ended = True
+        self.discard()
+        await self.push({"type": "http.response.body", "body": b"", "more_body": False}, b"")
+        if not self._received_all and self.scope["http_version"] == "2":
+            await self.connection.reset(self._send, ErrorCodes.NO_ERROR)  # RFC 9113, section 8.1
+
+    async def _refuse(self, status: int) -> None:
+        if self._started:
+            await self._break_off()
+            return
+        self._started = True
+        headers = [(b"content-length", b"0")]
+        if self.scope["http_version"] != "2":
+            headers.append((b"connection", b"close"))
+        await self.push({"type": "http.response.start", "status": status, "headers": headers}, b"")
+        if status != 408:
+            await self._linger()
+        await self._end()
+
+    async def _break_off(self) -> None:
+        # A proper end would pass half an answer off as a whole one.
+        self.discard()
+        self.gone = True
+        await self.connection.reset(self._send, ErrorCodes.INTERNAL_ERROR)
+
+    async def complete(self) -> None:
+        """End the response where the application did not."""
+        if not (self.gone or self._ended):
+            await self._refuse(500)
+        self.discard()
