@@ -254,7 +254,8 @@ async def test_law_8_one_writer_drains_what_waits_into_one_write(wire):
     async with wire.open(recorder, settings=settings) as client:
         await client.call_tool("loop", {"n": 10_000}, progress_handler=handler)
     assert len(updates) == 10_000
-    assert len(recorder.received) < 200
+    if wire.transport != "websocket-asgi":  # ASGI sends, and gives, one message at a time
+        assert len(recorder.received) < 200
 
 
 async def test_law_10_a_cancel_ends_that_request_and_nothing_else(wire):

@@ -113,10 +113,12 @@ class PendingCall:
         self._arrival.unpark_all()
 
     def take_over(self, other: PendingCall) -> None:
-        """Put what `other` has queued into this queue."""
+        """Put what `other` has queued into this queue; what it has delivered counts as delivered here."""
         if other._queue:
             self.take_updates(list(other._queue))
             other._queue.clear()
+        elif other.newest is not None:
+            self.newest = other.newest
 
     def settle(self, outcome: Outcome) -> None:
         """Note the answer; it is handed over behind the updates that are queued."""

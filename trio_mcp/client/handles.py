@@ -200,7 +200,7 @@ class TaskHandle:
             TaskIdParams(task_id=self._snapshot.id),
             self._handler,
             may_become_task=follows,
-            takes_late=self._has_token,
+            takes_late=token_call is not None,
         )
         try:
             if token_call is not None:
@@ -216,7 +216,9 @@ class TaskHandle:
                     if follows:  # the answer was faster than the last look
                         self._feed(call, await self._client.fetch_task(self._snapshot.id))
                         await call.wait()
-                    elif self._has_token and isinstance(outcome, Response):
+                    elif (
+                        token_call is not None and self._handler is not None and isinstance(outcome, Response)
+                    ):
                         await _catch_up(call, read_last_progress(outcome.result))
         finally:
             if token_call is not None:

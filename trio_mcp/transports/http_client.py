@@ -144,8 +144,11 @@ class HttpTransport:
         self._closed = True
         try:
             await trio.lowlevel.checkpoint()
-            if self._unsent:
-                with trio.move_on_after(CLOSE_SECONDS):
+            with trio.move_on_after(CLOSE_SECONDS):
+                for exchange in list(self._exchanges.values()):
+                    if not exchange.is_cancelled:
+                        await exchange.sent.wait()
+                if self._unsent:
                     await self._all_sent.park()
             for exchange in self._exchanges.values():
                 exchange.is_cancelled = True

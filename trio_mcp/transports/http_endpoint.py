@@ -6,8 +6,10 @@ method, session or era.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import cache
 from typing import Any, Final
 
 import attrs
@@ -226,10 +228,18 @@ async def open_endpoint(
     limits = httpx2.Limits(
         max_connections=None, max_keepalive_connections=KEPT_CONNECTIONS, keepalive_expiry=KEPT_SECONDS
     )
-    client = httpx2.AsyncClient(limits=limits, timeout=_TIMEOUT, follow_redirects=True)
+    client = httpx2.AsyncClient(
+        limits=limits, timeout=_TIMEOUT, follow_redirects=True, verify=_default_context()
+    )
     try:
         yield Endpoint(url, origin, limit, client, extra, auth)
     finally:
         # Shielded: sockets are closed also where the block is cancelled.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS):
             await client.aclose()
+
+
+@cache
+def _default_context() -> ssl.SSLContext:
+    """What all clients of this process trust; loading it takes longer than connecting."""
+    return httpx2.create_ssl_context()
