@@ -74,7 +74,7 @@ def test_an_empty_list_allows_nothing():
     assert Doorkeeper(set(), None).refusal("localhost", None) is not None
 
 
-@pytest.mark.parametrize("entry", ["", "::1", "name:x", "name/path", "https://", "user@name"])
+@pytest.mark.parametrize("entry", ["", "::1", "name:x", "name/path", "https://", "user@name", "http://name"])
 def test_entries_of_another_form_are_refused(entry):
     with pytest.raises(ValueError, match="is none of"):
         Doorkeeper({entry}, None)

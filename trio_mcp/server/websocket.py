@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable
+from contextlib import nullcontext
 
 import trio
 
@@ -52,20 +53,15 @@ async def serve_websocket(  # noqa: ASYNC128  # listen starts it
     doorkeeper = Doorkeeper(
         _allowed(allowed_hosts, defaults.hosts), _allowed(allowed_origins, defaults.origins)
     )
-    if isinstance(server, Server):
-        async with open_server(server) as running:
-            service = WebSocketService(
-                running.serve,
-                server.settings.max_frame_bytes,
-                doorkeeper,
-                path,
-                ping_interval,
-                max_connections,
-            )
-            await service.listen(host, port, ssl_context, task_status=task_status)
-    else:
+    opening = open_server(server) if isinstance(server, Server) else nullcontext(server)
+    async with opening as running:
         service = WebSocketService(
-            server.serve, server.settings.max_frame_bytes, doorkeeper, path, ping_interval, max_connections
+            running.serve,
+            running.settings.max_frame_bytes,
+            doorkeeper,
+            path,
+            ping_interval,
+            max_connections,
         )
         await service.listen(host, port, ssl_context, task_status=task_status)
 

@@ -31,7 +31,8 @@ from trio_mcp.wire.websocket import (
 )
 
 try:
-    import trio_websocket
+    # Named twice to be taken from here, so that only this module has to say what is missing.
+    import trio_websocket as trio_websocket
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         "WebSocket needs trio-websocket: pip install 'trio-mcp[websocket]'", name=error.name
@@ -130,19 +131,23 @@ class WebSocketTransport:
 
     async def _take(self) -> list[str | bytes]:
         messages = [await self._connection.get_message()]
+        self._claim(messages)
         quiet = 0
-        while quiet < QUIET_ROUNDS:
+        # While trio-websocket reads, what was read is all here; until then it hands over one message
+        # in each scheduling round.
+        while quiet < QUIET_ROUNDS and not self._stream.is_reading and len(messages) < TAKE_MESSAGES:
             before = len(messages)
-            try:
-                while len(messages) < TAKE_MESSAGES:
-                    messages.append(self._queue.receive_nowait())
-            except (trio.WouldBlock, trio.EndOfChannel, trio.ClosedResourceError):
-                pass
-            if self._stream.is_reading or len(messages) == TAKE_MESSAGES:
-                break  # what was read is all here
+            await trio.lowlevel.cancel_shielded_checkpoint()  # cancelled, it would lose what it has taken
+            self._claim(messages)
             quiet = quiet + 1 if len(messages) == before else 0
-            await trio.lowlevel.checkpoint()  # trio-websocket hands over one message in each round
         return messages
+
+    def _claim(self, messages: list[str | bytes]) -> None:
+        try:
+            while len(messages) < TAKE_MESSAGES:
+                messages.append(self._queue.receive_nowait())
+        except (trio.WouldBlock, trio.EndOfChannel, trio.ClosedResourceError):
+            pass
 
     def _require_open(self) -> None:
         if self._closed:
@@ -166,10 +171,11 @@ async def keep_connection(
 ) -> None:
     """Run trio-websocket's reader for one connection until it ends or `scope` is cancelled.
 
-    What `connect` returns is given to `task_status`; what fails until then is raised,
-    what fails later is the end of the connection and nothing else. From then on `scope`
-    is shielded, for the closing handshake needs the reader although its user is being
-    cancelled; the user must cancel it when the transport has closed, which is bounded.
+    What `connect` returns is given to `task_status`; what fails until then is raised as
+    a `trio_websocket.HandshakeError`, what fails later is the end of the connection and
+    nothing else. From then on `scope` is shielded, for the closing handshake needs the
+    reader although its user is being cancelled; the user must cancel it when the
+    transport has closed, which is bounded.
     """
     connected = False
     try:
@@ -183,9 +189,16 @@ async def keep_connection(
         if passing is not None:
             raise passing from None  # noqa: ASYNC104  # that is what of it must not stay here
         if failure is not None and not connected:
-            raise next(leaves(failure)) from None  # noqa: ASYNC104  # no Cancelled was in it
+            raise _handshake_error(next(leaves(failure))) from failure  # noqa: ASYNC104  # no Cancelled was in it
     finally:
         stream.end()
+
+
+def _handshake_error(failure: BaseException) -> trio_websocket.HandshakeError:
+    if isinstance(failure, trio_websocket.HandshakeError):
+        return failure
+    # Of some peers trio-websocket does not know what to think.
+    return trio_websocket.HandshakeError(f"this is no WebSocket handshake: {failure}")
 
 
 async def keep_alive(
@@ -334,6 +347,9 @@ async def _shake_hands(
         said = (refused.body or b"").decode(errors="replace").strip()[:200]
         status = f"HTTP {refused.status_code}" + (f": {said}" if said else "")
         raise ConnectionLost(f"{url} refused the WebSocket handshake with {status}") from None
+    except trio_websocket.HandshakeError as failed:
+        await trio.aclose_forcefully(stream)
+        raise ConnectionLost(f"{url} did not speak WebSocket: {failed}") from failed
     except BaseException:
         await trio.aclose_forcefully(stream)
         raise

@@ -7,13 +7,13 @@ the caller's business: it gets a transport for each connection.
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import attrs
 import trio
-import trio_websocket
 
 from trio_mcp.runtime.border import contain_failure
 from trio_mcp.transports.corking import CorkingStream
@@ -24,12 +24,15 @@ from trio_mcp.transports.websocket import (
     WebSocketTransport,
     keep_alive,
     keep_connection,
+    trio_websocket,
 )
 from trio_mcp.wire.origin import Doorkeeper
 from trio_mcp.wire.websocket import GOING_AWAY, SUBPROTOCOL
 
+logger = logging.getLogger("trio_mcp")
+
 MAX_CONNECTIONS: Final = 1000
-"""Half a gigabyte at worst, for each connection may have about 0.5 MB on the way."""
+"""About what a process may have open with the usual limit of 1,024 file descriptors."""
 
 MAX_REFUSALS: Final = 64
 """So many connections beyond the cap are told so; any more are closed at once."""
@@ -101,6 +104,8 @@ class WebSocketService:
                         connection, stream, max_frame_bytes=self.max_frame_bytes, close_code=GOING_AWAY
                     )
                     await self.serve(transport)
+            except trio_websocket.HandshakeError as failed:
+                logger.debug("a peer was not let in: %s", failed)
             finally:
                 self._admitted.discard(stream)
                 reading.cancel()

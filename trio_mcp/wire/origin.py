@@ -27,15 +27,22 @@ def is_loopback_host(host: str) -> bool:
         return False
 
 
-def _normalise(entries: Iterable[str] | None) -> frozenset[str] | None:
+def _read_hosts(entries: Iterable[str] | None) -> frozenset[str] | None:
+    return _normalise(entries, with_schemes=False)
+
+
+def _read_origins(entries: Iterable[str] | None) -> frozenset[str] | None:
+    return _normalise(entries, with_schemes=True)
+
+
+def _normalise(entries: Iterable[str] | None, *, with_schemes: bool) -> frozenset[str] | None:
     if entries is None:
         return None
     if isinstance(entries, str):
         raise TypeError(f"an allow-list is a set of names, not one string: {entries!r}")
     lowered = frozenset(entry.lower() for entry in entries)
     for entry in lowered:
-        # Without its scheme an entry of either list is an authority.
-        if _split(entry.rpartition("://")[2]) is None:
+        if _split(entry.rpartition("://")[2] if with_schemes else entry) is None:
             raise ValueError(f'{entry!r} is none of "name", "name:port" and "name:*" (IPv6 in brackets)')
     return lowered
 
@@ -50,8 +57,8 @@ class Doorkeeper:
     ValueError for an entry of another form, TypeError for a lone string.
     """
 
-    hosts: frozenset[str] | None = attrs.field(default=None, converter=_normalise)
-    origins: frozenset[str] | None = attrs.field(default=None, converter=_normalise)
+    hosts: frozenset[str] | None = attrs.field(default=None, converter=_read_hosts)
+    origins: frozenset[str] | None = attrs.field(default=None, converter=_read_origins)
 
     @classmethod
     def for_bind(cls, host: str) -> Doorkeeper:
