@@ -30,6 +30,7 @@ import pytest
 from trio_mcp import (
     ClientSettings,
     Conflate,
+    HttpSettings,
     Lossless,
     MemoryTaskStore,
     ServerSettings,
@@ -156,6 +157,7 @@ def test_every_fence_is_understood() -> None:
         (TaskConfig, "background-tasks.md"),
         (TaskSettings, "background-tasks.md"),
         (MemoryTaskStore, "background-tasks.md"),
+        (HttpSettings, "transports.md"),
     ],
 )
 def test_every_setting_is_in_the_table_with_its_default(settings: type, page: str) -> None:

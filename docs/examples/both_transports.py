@@ -1,0 +1,53 @@
+"""HTTP and WebSocket at once, with one set of background tasks.
+
+The client on HTTP starts a task, the client on WebSocket watches it to its end: both
+transports serve the same running server. Whoever has the id of a task may see it in
+protocol 2026-07-28, on whatever connection. It prints:
+
+    made over http: working
+    watched over ws: completed 3/3
+    result over http: 3 films encoded
+"""
+
+from functools import partial
+
+import trio
+
+from trio_mcp import Context, Server, TaskConfig, open_client, open_server, serve_http, serve_websocket
+
+server = Server("films")
+is_watched = trio.Event()
+
+
+@server.tool(task=TaskConfig(mode="required"))
+async def encode(ctx: Context, films: int) -> str:
+    """Encode films, one after the other."""
+    await is_watched.wait()
+    for done in range(1, films + 1):
+        await trio.sleep(0.01)  # stands for the work
+        await ctx.report_progress(done, films)
+    return f"{films} films encoded"
+
+
+async def main() -> None:
+    async with open_server(server) as running, trio.open_nursery() as nursery:
+        (http_url,) = await nursery.start(partial(serve_http, running, bind="127.0.0.1:0"))
+        (ws_url,) = await nursery.start(serve_websocket, running)
+
+        async with open_client(http_url) as one, open_client(ws_url) as other:
+            task = await one.call_tool("encode", {"films": 3}, task=True)
+            print("made over http:", (await task.status()).status)
+
+            async with other.watch_task(task.id) as snapshots:
+                async for snapshot in snapshots:
+                    is_watched.set()
+                    last = snapshot
+            print("watched over ws:", last.status, f"{last.current}/{last.total}")
+
+            print("result over http:", (await task.result()).data)
+
+        nursery.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    trio.run(main)

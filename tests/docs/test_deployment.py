@@ -1,0 +1,135 @@
+"""What docs/deployment.md says of hypercorn's command and of nginx is done here for real.
+
+The page's own module and its own nginx configuration are used; only addresses differ.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+import trio
+
+from tests.docs.test_examples import ROOT, read_blocks
+from trio_mcp import open_client
+
+BLOCKS = read_blocks(ROOT / "docs" / "deployment.md")
+NAME = "mcp.example.com"
+SECONDS = 30
+"""What a process may take to start on a busy machine."""
+
+requires_nginx = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+
+
+def read_block(language: str, word: str) -> str:
+    (text,) = [block.text for block in BLOCKS if block.language == language and word in block.text]
+    return text
+
+
+@contextmanager
+def running(command: list[str], directory: Path, pass_fds: Sequence[int] = ()) -> Iterator[None]:
+    environ = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, cwd=directory, pass_fds=pass_fds, env=environ)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(SECONDS)
+
+
+@pytest.fixture
+def hypercorn_port(tmp_path: Path) -> Iterator[int]:
+    """The port at which hypercorn's own command serves the page's module."""
+    (tmp_path / "app.py").write_text(read_block("python", "# app.py"))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.set_inheritable(True)
+        fd = listening.fileno()
+        command = [sys.executable, "-m", "hypercorn", "-k", "trio", "--bind", f"fd://{fd}", "app:app"]
+        with running(command, tmp_path, [fd]):
+            yield listening.getsockname()[1]
+
+
+async def resize(url: str, protocol: str, http: httpx2.AsyncClient | None = None) -> list[float]:
+    """Call the page's tool under the page's name; the progress that came."""
+    updates: list[float] = []
+    with trio.fail_after(SECONDS):
+        async with open_client(url, headers={"Host": NAME}, protocol=protocol, http_client=http) as client:
+            result = await client.call_tool(
+                "resize", {"photos": 3}, progress_handler=lambda *update: updates.append(update[0])
+            )
+    assert result.data == "3 photos resized"
+    return updates
+
+
+@pytest.mark.parametrize("protocol", ["2026-07-28", "2025-11-25"])
+async def test_hypercorn_serves_the_module(hypercorn_port, protocol):
+    assert await resize(f"http://127.0.0.1:{hypercorn_port}/mcp", protocol) == [1, 2, 3]
+
+
+async def test_foreign_names_are_refused(hypercorn_port):
+    async with httpx2.AsyncClient() as http:
+        answer = await http.post(f"http://127.0.0.1:{hypercorn_port}/mcp", timeout=SECONDS)
+    assert answer.status_code == 403
+
+
+@pytest.fixture
+def nginx_path(hypercorn_port: int, tmp_path: Path) -> Iterator[Path]:
+    """The Unix socket of nginx with the page's configuration, before hypercorn."""
+    directory = tmp_path / "nginx"
+    directory.mkdir()
+    path = directory / "listening"
+    site = read_block("nginx", "map").replace("listen 80", f"listen unix:{path}")
+    site = site.replace("127.0.0.1:8000", f"127.0.0.1:{hypercorn_port}")
+    paths = "".join(
+        f"{kind}_temp_path {directory / kind};\n"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    config = f"daemon off;\npid {directory}/pid;\nerror_log stderr;\nevents {{}}\n"
+    (directory / "nginx.conf").write_text(f"{config}http {{\naccess_log off;\n{paths}{site}}}\n")
+    nginx = shutil.which("nginx")
+    assert nginx is not None
+    command = [nginx, "-p", str(directory), "-c", str(directory / "nginx.conf"), "-e", "stderr"]
+    with running(command, directory):
+        yield path
+
+
+async def connect(path: Path) -> trio.SocketStream:
+    with trio.fail_after(SECONDS):
+        while True:
+            try:
+                return await trio.open_unix_socket(path)
+            except OSError:
+                await trio.sleep(0.02)  # another process starts, and tells nobody
+
+
+@requires_nginx
+@pytest.mark.parametrize("protocol", ["2026-07-28", "2025-11-25"])
+async def test_streams_pass_nginx(nginx_path, protocol):
+    await (await connect(nginx_path)).aclose()
+    transport = httpx2.AsyncHTTPTransport(uds=str(nginx_path))
+    async with httpx2.AsyncClient(transport=transport) as http:
+        assert await resize(f"http://{NAME}/mcp", protocol, http) == [1, 2, 3]
+
+
+@requires_nginx
+async def test_websockets_pass_nginx(nginx_path):
+    async with await connect(nginx_path) as stream:
+        lines = (
+            "GET /mcp HTTP/1.1",
+            f"Host: {NAME}",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        )
+        await stream.send_all("".join(f"{line}\r\n" for line in (*lines, "")).encode())
+        with trio.fail_after(SECONDS):
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 101 ")
