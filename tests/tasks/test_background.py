@@ -579,16 +579,18 @@ async def test_input_required_and_back(wire):
         async def answer(request: Any) -> Any:
             assert request.message == "Who are you?"
             assert request.schema["properties"] == {"name": {"type": "string"}}
-            statuses.append((await running.fetch_task(task_id())).status.value)
+            # Over HTTP the question may come by another stream than the handle, and before it.
+            task = await receive.receive()
+            statuses.append((await running.fetch_task(task.id)).status.value)
             return answers.pop(0)
 
-        tasks: list[TaskHandle] = []
-        task_id = lambda: tasks[-1].id  # noqa: E731
+        send, receive = trio.open_memory_channel[TaskHandle](2)
         async with wire.open_running(running, elicitation_handler=answer) as client:
             answers: list[Any] = [{"name": "Trio"}, None]
             for expected in ("Hello, Trio!", "decline"):
-                tasks.append(await client.call_tool("greet", task=True))
-                assert (await tasks[-1].result()).data == expected
+                task = await client.call_tool("greet", task=True)
+                send.send_nowait(task)
+                assert (await task.result()).data == expected
     assert statuses == ["input_required", "input_required"]
 
 

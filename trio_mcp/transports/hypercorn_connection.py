@@ -19,6 +19,7 @@ What hypercorn's trio worker does that this module makes up for:
   which both the reader and the application's last `send` hang. We read them off.
 - While an HTTP/2 peer's window is shut, it takes whatever the application sends into
   a buffer without bound. `Connection.drain` waits until that is empty.
+- It goes on sending pings to a WebSocket peer that has gone, up to `ping_interval`.
 - A failed response leaves the stream of an HTTP/2 client open for ever. We reset it.
 """
 
@@ -94,11 +95,18 @@ def _make_config(limits: Limits) -> Config:
 class _TCPServer(TCPServer):
     """hypercorn's connection, which ends when its peer has gone and its requests are over."""
 
+    on_peer_gone: Callable[[], None]
     _peer_gone = False
+
+    @property
+    def peer_gone(self) -> bool:
+        """Whether the peer has closed its end."""
+        return self._peer_gone
 
     async def _read_data(self) -> None:
         await super()._read_data()
         self._peer_gone = True
+        self.on_peer_gone()
         await self.idle_task.stop()
         protocol = self.protocol.protocol
         if isinstance(protocol, H2Protocol):
@@ -144,6 +152,7 @@ class Connection:
                 stream = trio.SSLStream(stream, worker.tls, server_side=True, https_compatible=True)
             app: Any = self._call
             self._server = _TCPServer(app, worker.config, worker.context, worker.state, stream)
+            self._server.on_peer_gone = self._end_if_over
             with self.scope:
                 async with trio.open_nursery() as self._nursery:
                     await self._server.run()
@@ -157,6 +166,11 @@ class Connection:
         """End the connection and its requests now, also one that waits for the peer."""
         self._stream.abort()
         self.scope.cancel()
+
+    def _end_if_over(self) -> None:
+        """End what hypercorn leaves behind, such as the pings to a peer that has gone."""
+        if self._server.peer_gone and not self._requests:
+            self.scope.cancel()
 
     async def _call(self, scope: Scope, receive: Receive, send: Send, *_: Callable[..., Any]) -> None:
         """Run one request: what hypercorn takes for the application."""
@@ -172,6 +186,7 @@ class Connection:
             self._requests -= 1
             if not self._requests:
                 self._stream.expect_request(self.limits.keep_alive_timeout)
+            self._end_if_over()
 
     def discard(self, receive: Receive) -> None:
         """Read off, until the end, what the application of a request does not."""
