@@ -143,8 +143,8 @@ class HttpTransport:
         """Let what is on its way leave, end every exchange and the session; bounded, checkpoints."""
         self._closed = True
         try:
-            await trio.lowlevel.checkpoint()
             with trio.move_on_after(CLOSE_SECONDS):
+                await trio.lowlevel.checkpoint()
                 for exchange in list(self._exchanges.values()):
                     if not exchange.is_cancelled:
                         await exchange.sent.wait()

@@ -324,26 +324,19 @@ class Endpoint:
         """The body, or None where it was refused or the client has gone."""
         limit = self.settings.max_body_bytes
         declared = call.headers.get("content-length", "")
-        parts: list[bytes] = []
-        length = int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 19 else 0
-        too_long = length > limit
-        length = 0
-        with trio.move_on_after(self.settings.body_timeout):
-            while not too_long:
-                message = await call.receive()
-                if message["type"] != "http.request":
-                    return None
-                part = message.get("body", b"")
-                length += len(part)
-                too_long = length > limit
-                parts.append(part)
-                if not message.get("more_body", False) and not too_long:
-                    return b"".join(parts)
-        if too_long:
+        body: bytes | None = None
+        is_whole = False
+        if not _is_longer(declared, limit):
+            with trio.move_on_after(self.settings.body_timeout) as scope:
+                body, is_whole = await _take_body(call.receive, limit)
+            if scope.cancelled_caught:
+                reason = f"the body did not arrive within {self.settings.body_timeout:g} seconds"
+                await self._refuse(call.reply, "slow body", 408, reason, PARSE_ERROR)
+                return None
+            if is_whole:
+                return body
+        if body is None:
             await self._refuse(call.reply, "body", 413, f"the body is longer than {limit} bytes", PARSE_ERROR)
-        else:
-            reason = f"the body did not arrive within {self.settings.body_timeout:g} seconds"
-            await self._refuse(call.reply, "slow body", 408, reason, PARSE_ERROR)
         return None
 
     @contextmanager
@@ -416,3 +409,25 @@ def _accepts(accepted: str, content_type: str) -> bool:
 def _wants_answer(frame: InFrame) -> bool:
     members = frame.frames if isinstance(frame, Batch) else [frame]
     return any(isinstance(member, (Request, Malformed)) for member in members)
+
+
+def _is_longer(declared: str, limit: int) -> bool:
+    """Whether a Content-Length is one, and larger than `limit`."""
+    return declared.isascii() and declared.isdigit() and int(declared[:19]) > limit
+
+
+async def _take_body(receive: Receive, limit: int) -> tuple[bytes | None, bool]:
+    """What came of a body, and whether it is whole; None where it is longer than `limit`. Checkpoints."""
+    parts: list[bytes] = []
+    length = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return b"", False  # the client has gone
+        part = message.get("body", b"")
+        length += len(part)
+        if length > limit:
+            return None, False
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts), True

@@ -205,7 +205,7 @@ class LegacySessions:
         session.note_heard()
         return session
 
-    async def _run(
+    async def _run(  # noqa: ASYNC128  # the session calls it
         self, session: LegacySession, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         try:
