@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
+import httpx2
 import msgspec
 import trio
 
-from trio_mcp import ClientSettings, Server
+from trio_mcp import ClientSettings, HttpSettings, Server, serve_http
 from trio_mcp.client.target import open_target
 from trio_mcp.runtime.transport import FrameTransport
-from trio_mcp.testing import PipeConnector
-from trio_mcp.wire.codec import decode_lines, encode_messages
+from trio_mcp.testing import HttpConnector, PipeConnector, WebSocketConnector
+from trio_mcp.transports.websocket import WebSocketTransport
+from trio_mcp.wire.codec import decode_lines, decode_message, encode_messages
+from trio_mcp.wire.frames import Request
+from trio_mcp.wire.handshake import names_modern_version
+from trio_mcp.wire.http import SESSION_HEADER, standard_headers
+from trio_mcp.wire.sse import EventDecoder
 
 MODERN_META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -32,7 +39,11 @@ class RawPeer:
     async def send(self, *messages: bytes | dict[str, Any]) -> None:
         """Send each message as a line of its own."""
         lines = [m if isinstance(m, bytes) else msgspec.json.encode(m) for m in messages]
-        await self.send_bytes(b"".join(line + b"\n" for line in lines))
+        if isinstance(self._transport, WebSocketTransport):
+            for line in lines:
+                await self._transport._connection.send_message(_text_or_bytes(line))
+        else:
+            await self.send_bytes(b"".join(line + b"\n" for line in lines))
 
     async def send_bytes(self, data: bytes) -> None:
         stream = getattr(self._transport, "_send", None)
@@ -77,9 +88,65 @@ def call(
     return {"jsonrpc": "2.0", "id": ident, "method": "tools/call", "params": params}
 
 
+def _text_or_bytes(data: bytes) -> str | bytes:
+    """What a WebSocket can carry: text, or else a binary message."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+class RawHttpPeer(RawPeer):
+    """Sends each message as a POST, with the headers that fit it, and collects what is answered."""
+
+    def __init__(self, url: str, http: httpx2.AsyncClient, nursery: trio.Nursery) -> None:
+        self._url = url
+        self._http = http
+        self._nursery = nursery
+        self._send, self._receive = trio.open_memory_channel[Any](100)
+
+    async def send(self, *messages: bytes | dict[str, Any]) -> None:
+        for message in messages:
+            body = message if isinstance(message, bytes) else msgspec.json.encode(message)
+            await self._nursery.start(self._post, body)
+
+    async def receive(self) -> Any:
+        with trio.fail_after(10):
+            return await self._receive.receive()
+
+    async def _post(self, body: bytes, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        frame = decode_message(body)
+        headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+        if isinstance(frame, Request) and names_modern_version(frame):
+            headers |= standard_headers(frame)
+        task_status.started()
+        answer = await self._http.post(self._url, content=body, headers=headers)
+        if SESSION_HEADER in answer.headers:
+            self._http.headers[SESSION_HEADER] = answer.headers[SESSION_HEADER]
+        if answer.headers.get("content-type") == "text/event-stream":
+            for data in encode_messages(EventDecoder(1 << 20).feed(answer.content)):
+                await self._send.send(msgspec.json.decode(data))
+        elif answer.content:
+            await self._send.send(answer.json())
+
+
 @asynccontextmanager
 async def open_raw(transport: str, server: Server) -> AsyncIterator[RawPeer]:
-    """Connect a raw peer to `server` over "memory" or "stdio"."""
-    target = server if transport == "memory" else PipeConnector(server, server.settings.max_frame_bytes)
+    """Connect a raw peer to `server`; see `TRANSPORTS` in tests/conftest.py."""
+    limit = server.settings.max_frame_bytes
+    if transport == "http":
+        async with trio.open_nursery() as nursery, httpx2.AsyncClient() as http:
+            serve = partial(serve_http, server, settings=HttpSettings(max_body_bytes=limit))
+            (url,) = await nursery.start(partial(serve, bind="127.0.0.1:0"))
+            yield RawHttpPeer(url, http, nursery)
+            nursery.cancel_scope.cancel()
+        return
+    target: Any = server
+    if transport == "stdio":
+        target = PipeConnector(server, limit)
+    elif transport == "websocket":
+        target = WebSocketConnector(server, limit)
+    elif transport == "websocket-asgi":
+        target = HttpConnector(server, websocket=True, settings=HttpSettings(max_body_bytes=limit))
     async with open_target(target, ClientSettings()) as opened:
         yield RawPeer(opened)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.conftest import MODERN
+from tests.conftest import MODERN, TRANSPORTS
 from trio_mcp import ClientSettings, Context, LogMessage, Server, ServerSettings
 
 LOG = "notifications/message"
@@ -149,7 +149,7 @@ async def test_the_client_may_end_right_after_the_call(wire):
     assert logs == list(range(100))
 
 
-@pytest.mark.parametrize("transport", ["memory", "stdio"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_session_state(transport):
     from tests.conftest import LEGACY, Wire
     from trio_mcp import NotSupportedByEra

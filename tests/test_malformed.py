@@ -8,6 +8,7 @@ import msgspec
 import pytest
 import trio
 
+from tests.conftest import TRANSPORTS
 from tests.peer import MODERN_META, call, open_raw
 from trio_mcp import Context, Server, ServerSettings
 
@@ -65,8 +66,14 @@ def make_server() -> Server:
     return server
 
 
-@pytest.fixture(params=["memory", "stdio"])
+@pytest.fixture(params=TRANSPORTS)
 def transport(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(params=[transport for transport in TRANSPORTS if transport != "http"])
+def connection(request: pytest.FixtureRequest) -> str:
+    """The transports on which all messages share one connection; for HTTP see transports/test_asgi.py."""
     return request.param
 
 
@@ -139,18 +146,18 @@ async def test_malformed_message(transport, era, kind):
         ),
     ],
 )
-async def test_wrong_request(transport, message, code, words):
-    async with open_raw(transport, make_server()) as peer:
+async def test_wrong_request(connection, message, code, words):
+    async with open_raw(connection, make_server()) as peer:
         answer = await peer.ask({"jsonrpc": "2.0", "id": 1, **message})
         assert answer["error"]["code"] == code, answer
         assert words in answer["error"]["message"]
         assert "result" in await peer.ask(call("alive", "echo", text="x"))
 
 
-async def test_unsupported_version_names_what_is_supported(transport):
+async def test_unsupported_version_names_what_is_supported(connection):
     meta = {**MODERN_META, "io.modelcontextprotocol/protocolVersion": "1900-01-01"}
     request = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}}
-    async with open_raw(transport, make_server()) as peer:
+    async with open_raw(connection, make_server()) as peer:
         error = (await peer.ask(request))["error"]
     assert error["code"] == VERSION
     assert error["data"]["requested"] == "1900-01-01"
@@ -192,26 +199,28 @@ async def test_over_long_line():
 async def test_what_is_never_answered(transport, data):
     """Notifications and answers get no answer, however wrong they are."""
     async with open_raw(transport, make_server()) as peer:
+        if transport == "http":  # outside a session a message that means nothing is refused
+            await peer.initialize("2025-11-25")
         await peer.send(data)
         assert (await peer.ask(call("next", "echo", text="x")))["id"] == "next"
 
 
-async def test_an_id_in_use(transport):
+async def test_an_id_in_use(connection):
     server = make_server()
 
     @server.tool
     async def wait() -> None:
         await trio.sleep_forever()
 
-    async with open_raw(transport, server) as peer:
+    async with open_raw(connection, server) as peer:
         await peer.send(call(1, "wait"))
         answer = await peer.ask(call(1, "echo", text="x"))
         assert answer["error"]["code"] == INVALID
         assert "already in use" in answer["error"]["message"]
 
 
-async def test_initialize_twice(transport):
-    async with open_raw(transport, make_server()) as peer:
+async def test_initialize_twice(connection):
+    async with open_raw(connection, make_server()) as peer:
         await peer.initialize("2025-11-25")
         assert (await peer.initialize("2025-11-25"))["error"]["code"] == INVALID
 
