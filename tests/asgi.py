@@ -28,7 +28,8 @@ class Exchange:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.body = b""
-        self.ended = trio.Event()
+        self.is_complete = False
+        self.ended = trio.Event()  # once the application has returned
         self.arrival = trio.lowlevel.ParkingLot()
         self.reading = trio.Event()
         self.reading.set()
@@ -59,10 +60,9 @@ class Exchange:
             self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
         else:
             assert self.status, "a body before the head"
-            assert not self.ended.is_set(), "a body behind the end"
+            assert not self.is_complete, "a body behind the end"
             self.body += message.get("body", b"")
-            if not message.get("more_body", False):
-                self.ended.set()
+            self.is_complete = not message.get("more_body", False)
         self.arrival.unpark_all()
         await trio.lowlevel.checkpoint()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tracemalloc
 from contextlib import asynccontextmanager
 from typing import Any
@@ -510,6 +511,13 @@ async def test_elsewhere_all_hosts_are_let_in_unless_some_are_named():
     async with open_host(asgi_app(make_server(), allowed_hosts=["mcp.example.com"])) as host:
         assert (await finish(host.modern("tools/list", headers={"host": "mcp.example.com"}))).status == 200
         assert (await finish(host.modern("tools/list"))).status == 403
+        # The list that was not given keeps its default.
+        headers = {"host": "mcp.example.com", "origin": "http://evil.example.com"}
+        assert (await finish(host.modern("tools/list", headers=headers))).status == 403
+    async with open_host(asgi_app(make_server(), allowed_hosts=["*"], allowed_origins=["*"])) as host:
+        assert (await finish(host.modern("tools/list", headers=headers))).status == 200
+    with pytest.raises(ValueError, match="is none of"):
+        asgi_app(make_server(), allowed_hosts=["http://example.com/"])
 
 
 async def test_cors_only_when_asked():
@@ -722,6 +730,14 @@ async def test_streams_that_ended_are_kept_few():
         session = host._app._endpoint._sessions.find(client.session_id, None)
         await wait_all_tasks_blocked()
         assert len(session._streams) <= 1 + 3 + 1
+
+
+def test_a_host_on_another_loop_is_told_so():
+    async def serve() -> None:
+        with pytest.raises(RuntimeError, match="runs on Trio"):
+            await asgi_app(make_server())({"type": "lifespan"}, None, None)
+
+    asyncio.run(serve())
 
 
 async def test_hosts_are_asked_for_nothing_else() -> None:

@@ -113,17 +113,22 @@ async def test_a_path_serves_nothing_else():
                     pytest.fail("it was let in")
 
 
-async def test_the_cap_on_connections():
+@pytest.mark.parametrize(
+    ("cap", "words"),
+    [("max_connections", "all 1 connections are"), ("max_connections_per_peer", "all 1 connections of one")],
+)
+async def test_the_caps_on_connections(cap, words):
     server, _ = make_server()
     with trio.fail_after(10):
-        async with serving(server, max_connections=1) as url:
+        async with open_server(server) as running, serving(running, **{cap: 1}) as url:
             async with open_client(Url(url)) as client:
-                with pytest.raises(ConnectionLost, match="HTTP 503: all 1 connections are taken"):
+                with pytest.raises(ConnectionLost, match=f"HTTP 503: {words}"):
                     async with open_client(Url(url)):
                         pytest.fail("it was let in")
                 await client.call_tool("echo", {"text": "x"})
             async with open_client(Url(url)) as client:
                 await client.call_tool("echo", {"text": "x"})
+            assert running.refusals == {"websocket 503": 1}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Owns the public verbs and their timeouts.
 from __future__ import annotations
 
 import math
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal, overload
@@ -328,6 +329,7 @@ async def open_client(
     headers: Mapping[str, str] | None = None,
     auth: Any = None,
     http_client: Any = None,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Client]:
     """Connect to a server for as long as the block lasts; checkpoints.
 
@@ -341,6 +343,7 @@ async def open_client(
     `protocol` is "auto" (modern first, legacy by fall-back) or pins a revision.
     `headers` go with every request to a URL. `auth` is what httpx2 takes for it, and
     `http_client` an `httpx2.AsyncClient` to use and leave open; both for HTTP only.
+    `ssl_context` is what https:// and wss:// trust, in place of the usual certificates.
 
     Raises ImportError where the extra for a URL is not installed, ValueError or TypeError
     for arguments that make no sense, FileNotFoundError
@@ -356,7 +359,7 @@ async def open_client(
     info = client_info or Implementation(name="trio_mcp", version=__version__)
     settings = settings or ClientSettings()
     answering = Answering(elicitation_handler, sampling_handler)
-    options = UrlOptions(headers=headers, auth=auth, http_client=http_client)
+    options = UrlOptions(headers=headers, auth=auth, http_client=http_client, ssl_context=ssl_context)
     async with open_target(target, settings, options) as transport, open_lone_nursery() as nursery:
         session = ClientSession(transport, settings, log_handler, answering)
         session.start(nursery)

@@ -6,6 +6,7 @@ Owns the reading of `open_client`'s first argument.
 from __future__ import annotations
 
 import os
+import ssl
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -48,11 +49,15 @@ Target: TypeAlias = Servable | Connector | str | os.PathLike[str] | Sequence[str
 
 @attrs.frozen(kw_only=True)
 class UrlOptions:
-    """What only a target with a URL can use; `auth` and `http_client` are those of httpx2."""
+    """What only a target with a URL can use; `auth` and `http_client` are those of httpx2.
+
+    `ssl_context` says which certificates are trusted, in place of the usual ones.
+    """
 
     headers: Mapping[str, str] | None = None
     auth: Any = None
     http_client: httpx2.AsyncClient | None = None
+    ssl_context: ssl.SSLContext | None = None
 
     def refuse(self, target: object, *names: str) -> None:
         """Raise TypeError where one of the options `names` is set."""
@@ -78,15 +83,19 @@ def open_target(
             headers=options.headers,
             auth=options.auth,
             http_client=options.http_client,
+            ssl_context=options.ssl_context,
         )
     if isinstance(target, str) and target.startswith(_WEBSOCKET):
         options.refuse(target, "auth", "http_client")
         from trio_mcp.transports.websocket import open_websocket_transport
 
         return open_websocket_transport(
-            target, max_frame_bytes=settings.max_frame_bytes, headers=options.headers
+            target,
+            max_frame_bytes=settings.max_frame_bytes,
+            headers=options.headers,
+            ssl_context=options.ssl_context,
         )
-    options.refuse(target, "headers", "auth", "http_client")
+    options.refuse(target, "headers", "auth", "http_client", "ssl_context")
     if isinstance(target, Connector):
         return target.open_transport(settings)
     if isinstance(target, Servable):

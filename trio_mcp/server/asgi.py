@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Collection
 from contextlib import AsyncExitStack
 
+import trio
+
 from trio_mcp.server.running import RunningServer, open_server
 from trio_mcp.server.server import Server
 from trio_mcp.transports.asgi.endpoint import Authenticate, Endpoint, Serving
@@ -32,7 +34,7 @@ class AsgiApp:
 
     @property
     def refusals(self) -> Counter[str]:
-        """How often a request was refused, by the kind of reason; read-only."""
+        """How often a request was refused, by the kind of reason; the server's own count."""
         return self._endpoint.refusals
 
     def shut_down(self) -> None:
@@ -44,7 +46,13 @@ class AsgiApp:
         self._endpoint.shut_down()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope; checkpoints. Raises RuntimeError for a type that there is not."""
+        """Serve one ASGI scope; checkpoints.
+
+        Raises RuntimeError for a type of scope that there is not, and in a host that does not
+        run on Trio.
+        """
+        if not trio.lowlevel.in_trio_run():
+            raise RuntimeError("this needs an ASGI host that runs on Trio, such as hypercorn -k trio")
         if scope["type"] == "lifespan":
             await self._last(receive, send)
         elif scope["type"] not in ("http", "websocket"):
@@ -67,7 +75,7 @@ class AsgiApp:
 
     def _serve(self, running: RunningServer) -> None:
         if not running.is_closing:
-            self._endpoint.start(Serving(running.application, running.nursery))
+            self._endpoint.start(Serving(running.application, running.nursery, running.refusals))
             running.on_closing(self._endpoint.shut_down)
 
     async def _last(self, receive: Receive, send: Send) -> None:
@@ -105,24 +113,22 @@ def asgi_app(
 
     `path` is the endpoint; mounted below a path, the mount itself is one too.
     `allowed_hosts` and `allowed_origins` are the values of Host ("example.com",
-    "example.com:8000", "localhost:*") and Origin that are let in; by default, on a loopback
-    address only loopback ones are, against DNS rebinding, and elsewhere all
-    (MCP streamable HTTP, "Security"). Browsers of `cors_origins` ("*" for all) may call it.
-    `authenticate(scope)` gives the principal of a request, by what a middleware has found
-    out; it must not wait. Raises ValueError for a path that does not begin with "/".
+    "example.com:8000", "localhost:*"; "*" for all) and Origin that are let in; by default, on
+    a loopback address only loopback ones are, against DNS rebinding, and elsewhere all
+    (MCP streamable HTTP, "Security"). What is refused is counted in `RunningServer.refusals`.
+    Browsers of `cors_origins` ("*" for all) may call it. `authenticate(scope)` gives the
+    principal of a request, by what a middleware has found out; it must not wait.
+
+    Raises ValueError for a path that does not begin with "/" and for a bad list.
     """
     if not path.startswith("/"):
         raise ValueError(f'path must begin with "/", not {path!r}')
-    doorkeeper = None
-    if allowed_hosts is not None or allowed_origins is not None:
-        doorkeeper = Doorkeeper(
-            None if allowed_hosts is None else frozenset(allowed_hosts),
-            None if allowed_origins is None else frozenset(allowed_origins),
-        )
+    Doorkeeper.for_bind("", allowed_hosts, allowed_origins)  # says at once what is wrong with them
     endpoint = Endpoint(
         path.rstrip("/") or "/",
         settings or HttpSettings(),
-        doorkeeper=doorkeeper,
+        allowed_hosts=allowed_hosts,
+        allowed_origins=allowed_origins,
         cors_origins=frozenset(cors_origins),
         authenticate=authenticate,
     )

@@ -5,6 +5,7 @@ Owns what outlives a single connection. Made by `open_server`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,8 @@ class RunningServer:
         """What lasts longer than the request that brought it, such as a legacy session over HTTP."""
         self._closers: list[Callable[[], None]] = []
         self.is_closing = False
+        self.refusals: Counter[str] = Counter()
+        """How often a request or connection from the network was refused, by the kind of reason."""
 
     def on_closing(self, close: Callable[[], None]) -> None:
         """Have `close` called, without waiting, when the server begins to end."""

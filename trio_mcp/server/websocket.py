@@ -25,6 +25,7 @@ async def serve_websocket(  # noqa: ASYNC128  # listen starts it
     ssl_context: ssl.SSLContext | None = None,
     ping_interval: float = 20.0,
     max_connections: int = 1000,
+    max_connections_per_peer: int = 500,
     allowed_hosts: Iterable[str] | None = None,
     allowed_origins: Iterable[str] | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
@@ -36,7 +37,8 @@ async def serve_websocket(  # noqa: ASYNC128  # listen starts it
     nothing else is served (404). Bound to a loopback address, only loopback names are
     taken as Host and Origin; `allowed_hosts` and `allowed_origins` replace these lists
     ("name", "name:port", "name:*"; "*" alone allows all), the rest gets 403. Beyond
-    `max_connections` the handshake is refused with 503. A connection is pinged after
+    `max_connections`, or `max_connections_per_peer` from one address, the handshake is refused
+    with 503. Refusals are counted in `RunningServer.refusals`. A connection is pinged after
     `ping_interval` seconds of silence and dropped after twice as many. A disconnect
     cancels the handlers of that connection. Cancelled, it closes with code 1001 and is
     done within the server's `drain_timeout`, twice over, however stalled a client is.
@@ -47,12 +49,9 @@ async def serve_websocket(  # noqa: ASYNC128  # listen starts it
     # Imported here: trio-websocket is an extra, which `import trio_mcp` must not need.
     from trio_mcp.transports.websocket_server import WebSocketService
 
-    if ping_interval <= 0 or max_connections <= 0:
-        raise ValueError("ping_interval and max_connections must be larger than 0")
-    defaults = Doorkeeper.for_bind(host)
-    doorkeeper = Doorkeeper(
-        _allowed(allowed_hosts, defaults.hosts), _allowed(allowed_origins, defaults.origins)
-    )
+    if min(ping_interval, max_connections, max_connections_per_peer) <= 0:
+        raise ValueError("ping_interval and the caps on connections must be larger than 0")
+    doorkeeper = Doorkeeper.for_bind(host, allowed_hosts, allowed_origins)
     opening = open_server(server) if isinstance(server, Server) else nullcontext(server)
     async with opening as running:
         service = WebSocketService(
@@ -62,14 +61,7 @@ async def serve_websocket(  # noqa: ASYNC128  # listen starts it
             path,
             ping_interval,
             max_connections,
+            max_connections_per_peer,
+            running.refusals,
         )
         await service.listen(host, port, ssl_context, task_status=task_status)
-
-
-def _allowed(given: Iterable[str] | None, default: frozenset[str] | None) -> Iterable[str] | None:
-    if given is None:
-        return default
-    if isinstance(given, str):
-        return given  # the Doorkeeper says what is wrong with it
-    entries = frozenset(given)
-    return None if "*" in entries else entries

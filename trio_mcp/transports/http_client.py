@@ -8,6 +8,7 @@ back on it. Of methods it knows those on which HTTP itself acts: `initialize`,
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -363,6 +364,7 @@ async def open_http_transport(
     headers: Mapping[str, str] | None = None,
     auth: Any = None,
     http_client: httpx2.AsyncClient | None = None,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[HttpTransport]:
     """A transport to the MCP endpoint `url` for as long as the block lasts; checkpoints.
 
@@ -373,7 +375,12 @@ async def open_http_transport(
     """
     async with (
         open_endpoint(
-            url, limit=max_frame_bytes, headers=headers, auth=auth, http_client=http_client
+            url,
+            limit=max_frame_bytes,
+            headers=headers,
+            auth=auth,
+            http_client=http_client,
+            ssl_context=ssl_context,
         ) as endpoint,
         open_lone_nursery() as nursery,
     ):

@@ -209,6 +209,7 @@ async def open_endpoint(
     headers: Mapping[str, str] | None,
     auth: Any,
     http_client: httpx2.AsyncClient | None,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Endpoint]:
     """An endpoint on `http_client`, which stays open, or on a client of its own. Checkpoints.
 
@@ -229,7 +230,7 @@ async def open_endpoint(
         max_connections=None, max_keepalive_connections=KEPT_CONNECTIONS, keepalive_expiry=KEPT_SECONDS
     )
     client = httpx2.AsyncClient(
-        limits=limits, timeout=_TIMEOUT, follow_redirects=True, verify=_default_context()
+        limits=limits, timeout=_TIMEOUT, follow_redirects=True, verify=ssl_context or _default_context()
     )
     try:
         yield Endpoint(url, origin, limit, client, extra, auth)

@@ -284,6 +284,8 @@ def _read_header(name: str, value: str) -> tuple[bytes, bytes]:
     # The value may be a secret, so the message does not repeat it.
     if not name.isascii() or not name.isprintable() or not name or set(name) & set(" :"):
         raise ValueError(f"{name!r} is no name of an HTTP header")
+    if name.lower() == "host":
+        raise ValueError("the header 'Host' is that of the URL")
     if not value.isascii() or not value.isprintable():
         raise ValueError(f"the header {name!r} must be printable ASCII")
     return name.encode(), value.strip().encode()

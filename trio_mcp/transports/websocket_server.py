@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -55,8 +56,10 @@ class WebSocketService:
     path: str | None = None
     ping_interval: float = PING_SECONDS
     max_connections: int = MAX_CONNECTIONS
+    max_connections_per_peer: int = MAX_CONNECTIONS
+    refusals: Counter[str] = attrs.field(factory=Counter)
     _sockets: int = attrs.field(default=0, init=False)
-    _admitted: set[CorkingStream] = attrs.field(factory=set, init=False)
+    _admitted: dict[CorkingStream, str] = attrs.field(factory=dict, init=False)  # and from which address
 
     async def listen(
         self,
@@ -83,21 +86,21 @@ class WebSocketService:
             return
         self._sockets += 1
         try:
-            await self._converse(CorkingStream(raw))
+            await self._converse(CorkingStream(raw), _peer(raw))
         except BaseException as error:  # noqa: ASYNC103  # contain_failure raises what must pass on
             contain_failure(error, "a WebSocket connection crashed; the others go on")
         finally:
             self._sockets -= 1
             await trio.aclose_forcefully(raw)
 
-    async def _converse(self, stream: CorkingStream) -> None:
+    async def _converse(self, stream: CorkingStream, peer: str) -> None:
         async with trio.open_nursery() as nursery:
             reading = trio.CancelScope()
             connection = None
             try:
                 with trio.move_on_after(HANDSHAKE_SECONDS) as scope, stream.unless_ended(scope):
                     request = await nursery.start(keep_connection, self._wrap(stream), stream, reading)
-                    connection = await self._admit(request, stream)
+                    connection = await self._admit(request, stream, peer)
                 if connection is not None:
                     nursery.start_soon(keep_alive, connection, stream, self.ping_interval)
                     transport = WebSocketTransport(
@@ -107,7 +110,7 @@ class WebSocketService:
             except trio_websocket.HandshakeError as failed:
                 logger.debug("a peer was not let in: %s", failed)
             finally:
-                self._admitted.discard(stream)
+                self._admitted.pop(stream, None)
                 reading.cancel()
                 nursery.cancel_scope.cancel()
 
@@ -126,17 +129,18 @@ class WebSocketService:
         return wrap
 
     async def _admit(
-        self, request: trio_websocket.WebSocketRequest, stream: CorkingStream
+        self, request: trio_websocket.WebSocketRequest, stream: CorkingStream, peer: str
     ) -> trio_websocket.WebSocketConnection | None:
         """Finish the handshake, or refuse it in words and return None."""
         stream.cork()  # so that a refusal leaves in one write
-        refusal = self._refusal(request)
+        refusal = self._refusal(request, peer)
         if refusal is None:
-            self._admitted.add(stream)  # before anything waits, or more than the cap could get here
+            self._admitted[stream] = peer  # before anything waits, or more than the cap could get here
             offered = request.proposed_subprotocols
             connection = await request.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
         else:
             status, reason = refusal
+            self.refusals[f"websocket {status}"] += 1
             connection = None
             await request.reject(
                 status,
@@ -147,7 +151,7 @@ class WebSocketService:
         await stream.flush()
         return connection
 
-    def _refusal(self, request: trio_websocket.WebSocketRequest) -> tuple[int, str] | None:
+    def _refusal(self, request: trio_websocket.WebSocketRequest, peer: str) -> tuple[int, str] | None:
         origins = [value.decode("latin-1") for name, value in request.headers if name == b"origin"]
         # trio-websocket hands out every header but this one; without it nobody would get in.
         host = request._event.host
@@ -158,7 +162,18 @@ class WebSocketService:
             return 404, f"nothing is served at {request.path!r}"
         if len(self._admitted) >= self.max_connections:
             return 503, f"all {self.max_connections} connections are taken"
+        if list(self._admitted.values()).count(peer) >= self.max_connections_per_peer:
+            return 503, f"all {self.max_connections_per_peer} connections of one address are taken"
         return None
+
+
+def _peer(raw: Any) -> str:
+    """The address of a peer; empty where it has none or has gone already."""
+    stream = raw.transport_stream if isinstance(raw, trio.SSLStream) else raw
+    try:
+        return str(stream.socket.getpeername()[0])
+    except (AttributeError, OSError, IndexError):
+        return ""
 
 
 def _authority(listener: trio.SocketListener) -> str:

@@ -61,13 +61,18 @@ class Doorkeeper:
     origins: frozenset[str] | None = attrs.field(default=None, converter=_read_origins)
 
     @classmethod
-    def for_bind(cls, host: str) -> Doorkeeper:
-        """The default of a server bound to `host`: loopback names only for loopback, else anybody."""
-        if not is_loopback_host(host):
-            return cls()
-        bound = f"[{host}]" if ":" in host and not host.startswith("[") else host
-        names = LOOPBACK_NAMES | {f"{bound}:*"}
-        return cls(names, names)
+    def for_bind(
+        cls, host: str, hosts: Iterable[str] | None = None, origins: Iterable[str] | None = None
+    ) -> Doorkeeper:
+        """That of a server bound to `host`: loopback names only for loopback, else anybody.
+
+        `hosts` and `origins` are taken in place of these lists; one with "*" in it allows all.
+        """
+        default: frozenset[str] | None = None
+        if is_loopback_host(host):
+            bound = f"[{host}]" if ":" in host and not host.startswith("[") else host
+            default = LOOPBACK_NAMES | {f"{bound}:*"}
+        return cls(_choose(hosts, default), _choose(origins, default))
 
     def refusal(self, host: str | None, origin: str | None) -> str | None:
         """Why a request with these header values must not enter, or None where it may.
@@ -86,6 +91,13 @@ class Doorkeeper:
             if not scheme or not _is_listed(authority, listed):
                 return f"the origin {origin!r} is not allowed here"
         return None
+
+
+def _choose(given: Iterable[str] | None, default: frozenset[str] | None) -> Iterable[str] | None:
+    if given is None or isinstance(given, str):  # a lone string is refused where lists are read
+        return default if given is None else given
+    entries = frozenset(given)
+    return None if "*" in entries else entries
 
 
 def _is_listed(authority: str, entries: Iterable[str]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
@@ -73,6 +73,7 @@ class Serving:
 
     application: Application
     nursery: trio.Nursery
+    refusals: Counter[str]
 
 
 @attrs.frozen
@@ -95,13 +96,15 @@ class Endpoint:
         path: str,
         settings: HttpSettings,
         *,
-        doorkeeper: Doorkeeper | None,
+        allowed_hosts: Collection[str] | None,
+        allowed_origins: Collection[str] | None,
         cors_origins: frozenset[str],
         authenticate: Authenticate | None,
     ) -> None:
         self.path = path
         self.settings = settings
-        self._doorkeeper = doorkeeper
+        self._allowed_hosts = allowed_hosts
+        self._allowed_origins = allowed_origins
         self._doorkeepers: dict[str, Doorkeeper] = {}
         self._cors_origins = cors_origins
         self._authenticate = authenticate
@@ -111,11 +114,11 @@ class Endpoint:
         self._peers: Counter[str] = Counter()
         self._streams = 0
         self.refusals: Counter[str] = Counter()
-        """How often a request was refused, by the reason."""
 
     def start(self, serving: Serving) -> None:
         """Serve `serving` from now on."""
         self._serving = serving
+        self.refusals = serving.refusals
 
     def shut_down(self) -> None:
         """Take no more requests, and let those that are answered now end; does not wait."""
@@ -361,15 +364,14 @@ class Endpoint:
                 del self._peers[peer]
 
     def _refuse_at_door(self, scope: Scope, headers: Mapping[str, str]) -> str | None:
-        keeper = self._doorkeeper
+        server = scope.get("server")
+        host = str(server[0]) if server and server[1] is not None else ""
+        keeper = self._doorkeepers.get(host)
         if keeper is None:
-            server = scope.get("server")
-            host = str(server[0]) if server and server[1] is not None else ""
-            keeper = self._doorkeepers.get(host)
-            if keeper is None:
-                if len(self._doorkeepers) >= MAX_ADDRESSES:
-                    self._doorkeepers.clear()
-                keeper = self._doorkeepers[host] = Doorkeeper.for_bind(host)
+            if len(self._doorkeepers) >= MAX_ADDRESSES:
+                self._doorkeepers.clear()
+            keeper = Doorkeeper.for_bind(host, self._allowed_hosts, self._allowed_origins)
+            self._doorkeepers[host] = keeper
         origin = headers.get("origin")
         if origin is not None and origin in self._cors_origins:
             origin = None
