@@ -199,7 +199,7 @@ async def test_a_stalled_reader_of_a_long_call_costs_little():
         await stream.aclose()
 
 
-@pytest.mark.parametrize("clients", [50, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("clients", [500])
 @pytest.mark.parametrize("protocol", [MODERN, LEGACY])
 async def test_many_clients_at_once_and_nothing_is_left_of_them(protocol, clients):
     """Every update of every client arrives; then memory, tasks and descriptors are what they were."""
