@@ -103,13 +103,16 @@ def cells(workers: dict[str, Worker], options: argparse.Namespace) -> list[Cell]
         servers[OURS] = [here, HERE / "trio_mcp_server.py"]
         return {name: partial(first_answer, servers[name]) for name in [OURS, *sdk]}
 
-    updates, echoes = options.updates, options.echoes
+    updates, echoes, fan = options.updates, options.echoes, options.fan
     import_targets = {"trio": 0.5, "mcp": 2.0}
     return [
         Cell("burst, stdio", by_transport("stdio", "burst", updates), dict.fromkeys(sdk, 25), updates, True),
         Cell("burst, memory", by_transport("memory", "burst", updates), dict.fromkeys(sdk, 2), updates, True),
+        Cell("burst, HTTP", by_transport("http", "burst", updates), dict.fromkeys(sdk, 25), updates, True),
+        Cell("100 calls at once, HTTP", by_transport("http", "fan", fan), dict.fromkeys(sdk, 12), fan, True),
         Cell("echo, stdio", by_transport("stdio", "echo", echoes), {}, echoes, True),
         Cell("echo, memory", by_transport("memory", "echo", echoes), {}, echoes, True),
+        Cell("echo, HTTP", by_transport("http", "echo", echoes), {}, echoes, True),
         Cell("import, in process", imports(import_inside), import_targets),
         Cell("import, whole process", imports(import_process), import_targets),
         Cell("first answer, stdio", starts(), dict.fromkeys(sdk, 2), best_rival_only=True),
@@ -118,7 +121,7 @@ def cells(workers: dict[str, Worker], options: argparse.Namespace) -> list[Cell]
 
 def start_workers(options: argparse.Namespace) -> dict[str, Worker]:
     commands: dict[str, list[str | Path]] = {}
-    for transport in ("stdio", "memory"):
+    for transport in ("stdio", "memory", "http"):
         commands[f"{OURS} {transport}"] = [sys.executable, HERE / "trio_mcp_worker.py", transport]
         for backend in options.backends:
             worker = [options.peer_python, HERE / "sdk_worker.py", transport, backend]
@@ -135,6 +138,7 @@ def describe(workers: dict[str, Worker], options: argparse.Namespace) -> dict[st
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
         "rounds": options.rounds,
         "updates": options.updates,
+        "fan": options.fan,
         "echoes": options.echoes,
     }
 
@@ -144,6 +148,7 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--updates", type=int, default=10_000, help="updates in one burst")
+    parser.add_argument("--fan", type=int, default=10_000, help="updates of all calls of a fan-out")
     parser.add_argument("--echoes", type=int, default=300, help="echo calls in one sample")
     parser.add_argument("--rounds", type=int, default=5, help="kept samples of each cell")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cells with this in their name")
@@ -154,7 +159,7 @@ def parse() -> argparse.Namespace:
     options.backends = ["asyncio", "trio"]
     options.warm_ups = 1
     if options.quick:
-        options.updates, options.echoes, options.rounds = 500, 20, 1
+        options.updates, options.fan, options.echoes, options.rounds = 500, 500, 20, 1
         options.backends, options.warm_ups = ["asyncio"], 0
     if not Path(options.peer_python).exists():
         parser.error(f"{options.peer_python} does not exist: run `make peers` first")

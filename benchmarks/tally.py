@@ -5,6 +5,9 @@ from collections.abc import Callable
 
 MESSAGE = "working"
 
+FAN_CALLS = 100
+"""Calls at once in a fan-out."""
+
 
 class Tally:
     """Counts the updates of one burst, and checks that each is whole and in its place."""

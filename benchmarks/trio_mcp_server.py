@@ -1,8 +1,16 @@
-"""The benchmark's server, made with trio_mcp. `sdk_server.py` is its twin."""
+"""The benchmark's server, made with trio_mcp: `python trio_mcp_server.py [http]`.
 
+`sdk_server.py` is its twin. Over HTTP it prints the URL of its endpoint, and serves until its
+standard input ends.
+"""
+
+import sys
+from functools import partial
+
+import trio
 from tally import MESSAGE
 
-from trio_mcp import Context, Lossless, Server, ServerSettings
+from trio_mcp import Context, Lossless, Server, ServerSettings, serve_http
 
 
 def make_server() -> Server:
@@ -24,5 +32,16 @@ def make_server() -> Server:
     return server
 
 
+async def serve() -> None:
+    async with trio.open_nursery() as nursery:
+        (url,) = await nursery.start(partial(serve_http, make_server(), bind="127.0.0.1:0"))
+        print(url, flush=True)
+        await trio.to_thread.run_sync(sys.stdin.read)
+        nursery.cancel_scope.cancel()
+
+
 if __name__ == "__main__":
-    make_server().run()
+    if sys.argv[1:] == ["http"]:
+        trio.run(serve)
+    else:
+        make_server().run()

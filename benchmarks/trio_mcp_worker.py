@@ -1,10 +1,11 @@
-"""trio_mcp's client, kept connected: `python trio_mcp_worker.py stdio|memory`.
+"""trio_mcp's client, kept connected: `python trio_mcp_worker.py stdio|memory|http`.
 
-Each line of stdin asks for one measurement (`burst N` or `echo N`), each line of stdout is its
+Each line of stdin asks for one measurement (`burst N`, `fan N` or `echo N`), each line of stdout is its
 sample as JSON. So rounds can alternate with the SDK's without paying for a start each time.
 """
 
 import json
+import subprocess
 import sys
 import time
 from importlib.metadata import version
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from tally import Tally
+from tally import FAN_CALLS, Tally
 from trio_mcp_server import make_server
 
 from trio_mcp import Client, ClientSettings, Lossless, open_client
@@ -48,9 +49,45 @@ async def echo(client: Client, n: int) -> dict[str, Any]:
     return {"seconds": seconds, "count": len(answers), "correct": answers == texts, "late": 0}
 
 
-async def main(transport: str) -> None:
-    target = make_server() if transport == "memory" else [sys.executable, str(SERVER)]
-    measurements = {"burst": burst, "echo": echo}
+async def fan(client: Client, n: int) -> dict[str, Any]:
+    """Calls at once that report `n` updates in all."""
+    tallies: list[Tally] = []
+    missing = trio.Event()
+
+    def complete() -> None:
+        if all(tally.finished_at for tally in tallies):
+            missing.set()
+
+    async def call(tally: Tally) -> None:
+        await client.call_tool("burst", {"n": tally.expected}, progress_handler=tally.update)
+
+    tallies += [Tally(n // FAN_CALLS, complete) for _ in range(FAN_CALLS)]
+    start = time.perf_counter()
+    async with trio.open_nursery() as nursery:
+        for tally in tallies:
+            nursery.start_soon(call, tally)
+    returned_at = time.perf_counter()
+    late = n - sum(tally.count for tally in tallies)
+    with trio.move_on_after(LATE_DEADLINE):
+        await missing.wait()
+    return {
+        "seconds": max(returned_at, *(tally.finished_at for tally in tallies)) - start,
+        "count": sum(tally.count for tally in tallies),
+        "correct": all(tally.correct for tally in tallies),
+        "late": late,
+    }
+
+
+def start_server() -> str:
+    """Start the server over HTTP, which ends with this process, and return its URL."""
+    command = [sys.executable, str(SERVER), "http"]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    return server.stdout.readline().strip()
+
+
+async def main(target: Any) -> None:
+    measurements = {"burst": burst, "fan": fan, "echo": echo}
     async with open_client(target, settings=ClientSettings(progress=Lossless())) as client:
         versions = {"trio-mcp": version("trio-mcp"), "trio": version("trio")}
         print(json.dumps({"versions": versions, "protocol": client.protocol_version}), flush=True)
@@ -60,4 +97,5 @@ async def main(transport: str) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, sys.argv[1])
+    targets = {"stdio": lambda: [sys.executable, str(SERVER)], "memory": make_server, "http": start_server}
+    trio.run(main, targets[sys.argv[1]]())
