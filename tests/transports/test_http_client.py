@@ -243,6 +243,7 @@ async def answer_wrongly(call):
         "html": lambda: call.reply(200, b"<html>", "text/html"),
         "no id": lambda: call.error(400, -32602, "without an id"),
         "null id": lambda: call.error(400, -32602, "with a null id", id=None),
+        "id of its own": lambda: call.error(400, -32602, "with its own id", id="server-error"),
         "not json": lambda: call.reply(200, b"{", "application/json"),
         "too long": lambda: call.reply_json({"jsonrpc": "2.0", "id": 1, "result": {"x": "x" * 20_000}}),
     }
@@ -270,6 +271,7 @@ async def answer_wrongly(call):
         ("html", ProtocolError, "answered 200 OK .* text/html"),
         ("no id", ProtocolError, "without an id"),
         ("null id", ProtocolError, "with a null id"),
+        ("id of its own", ProtocolError, "with its own id"),
         ("not json", RemoteProtocolError, "not valid JSON"),
         ("too long", RemoteProtocolError, "longer than 10000 bytes"),
         ("too long event", RemoteProtocolError, "longer than 10000 bytes"),
@@ -391,6 +393,18 @@ async def test_the_second_client_of_a_legacy_origin_does_not_probe(refusal):
                 assert client.protocol_version == LEGACY
         assert len(app.made("server/discover")) == 1
         assert len(app.made("initialize")) == 2
+
+
+async def test_a_refused_probe_is_one_whatever_its_id():
+    async def handle(call):
+        if call.method == "server/discover":
+            await call.error(400, -32600, "Bad Request: Missing session ID", id="server-error")
+        else:
+            await server(call)
+
+    server = LegacyServer(answer_done)
+    async with serving(handle) as app, open_client(app.url) as client:
+        assert client.protocol_version == LEGACY
 
 
 async def test_a_stale_memory_of_an_origin_does_no_harm():

@@ -279,7 +279,10 @@ class HttpTransport:
         frame = decode_message(body)
         if is_answer and isinstance(frame, Malformed):
             return Malformed(frame.code, frame.reason, ident)
-        if is_answer or isinstance(frame, ErrorResponse):
+        if isinstance(frame, ErrorResponse):
+            # Whatever its id says: servers that could not tell which request it was make one up.
+            return ErrorResponse(frame.error, ident)
+        if is_answer:
             return frame
         message = f"{self._endpoint.url} answered {answer.status} to {exchange.request.method}"
         if answer.is_success:
