@@ -196,11 +196,21 @@ class HttpSession:
         position = StreamPosition()
         with scope:
             try:
-                if await self._read_stream(position, self._deliver):
+                if await self._read_first(position):
                     await self.resume(position, self._deliver, lambda: False)
             except UnreachableError as error:
                 self._heard.set()
                 logger.info("the server's own messages are no longer heard: %s", error)
+
+    async def _read_first(self, position: StreamPosition) -> bool:
+        """Read the first stream; one that broke off is as good as one that ended. False where there is none."""
+        heard = self._heard
+        try:
+            return await self._read_stream(position, self._deliver)
+        except UnreachableError:
+            if not heard.is_set():
+                raise
+            return True
 
     async def _read_stream(self, position: StreamPosition, deliver: Deliver) -> bool:
         """Read one GET stream to its end; False where the server gives none."""
