@@ -482,7 +482,8 @@ async def test_no_request_leaves_before_the_server_can_ask():
         assert (await client.call_tool("ask")).data == "True"
 
 
-async def test_the_get_stream_is_opened_again_where_it_ended():
+@pytest.mark.parametrize("breaks", [False, True])
+async def test_the_get_stream_is_opened_again_where_it_ended(breaks):
     again = trio.Event()
     streams = []
 
@@ -491,6 +492,8 @@ async def test_the_get_stream_is_opened_again_where_it_ended():
         await call.stream()
         if len(streams) == 1:
             await call.event(None, event_id="e1", retry=1)
+            if breaks:
+                raise ConnectionResetError  # hypercorn closes the connection in the middle of the body
             await call.end()
         else:
             again.set()
@@ -607,6 +610,22 @@ async def test_a_session_that_the_server_ended_is_begun_anew():
         assert app.calls[-1].headers["mcp-session-id"] == "session-3"
         # Refused once each, and then answered.
         assert len(app.made("tools/call")) in range(5, 8)
+
+
+async def test_a_session_id_that_no_header_can_hold_fails_the_calls():
+    async def handle(call):
+        if call.method == "initialize":
+            info = {"name": "scripted", "version": "1"}
+            result = {"protocolVersion": LEGACY, "capabilities": {}, "serverInfo": info}
+            await call.result(result, {"mcp-session-id": "s\u00e9"})
+        else:
+            await server(call)
+
+    server = LegacyServer(answer_done)
+    async with serving(handle) as app, open_client(app.url) as client:
+        for _ in range(2):
+            with pytest.raises(ConnectionLost, match="/mcp failed: UnicodeEncodeError"):
+                await client.call_tool("x")
 
 
 async def test_a_session_that_cannot_be_begun_anew_fails_the_call():

@@ -161,20 +161,26 @@ class Endpoint:
         """
         accept = f"{JSON}, {EVENT_STREAM}" if method == "POST" else EVENT_STREAM
         content = {"content-type": JSON} if body else {}
-        request = self._client.build_request(
-            method,
-            self.url,
-            # Identity: what compresses a stream may hold back its events.
-            headers={**self._headers, "accept": accept, "accept-encoding": "identity", **content, **headers},
-            content=body or None,
-            timeout=_TIMEOUT,
-        )
-        if sent is not None:
-            request.stream = _Body(body, sent)
         options = {} if self._auth is None else {"auth": self._auth}
         try:
+            request = self._client.build_request(
+                method,
+                self.url,
+                # Identity: what compresses a stream may hold back its events.
+                headers={
+                    **self._headers,
+                    "accept": accept,
+                    "accept-encoding": "identity",
+                    **content,
+                    **headers,
+                },
+                content=body or None,
+                timeout=_TIMEOUT,
+            )
+            if sent is not None:
+                request.stream = _Body(body, sent)
             response = await self._client.send(request, stream=True, **options)
-        except Exception as error:  # the caller's client and auth may raise anything
+        except Exception as error:  # the caller's client and auth may raise anything, and so may odd headers
             raise UnreachableError(self._describe(error)) from error
         chunks = response.aiter_bytes()
         try:
