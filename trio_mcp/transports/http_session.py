@@ -203,7 +203,7 @@ class HttpSession:
                 logger.info("the server's own messages are no longer heard: %s", error)
 
     async def _read_first(self, position: StreamPosition) -> bool:
-        """Read the first stream; one that broke off is as good as one that ended. False where there is none."""
+        """Read the first stream; one that breaks off is as good as one that ends. False without one."""
         heard = self._heard
         try:
             return await self._read_stream(position, self._deliver)
