@@ -612,6 +612,56 @@ async def test_a_session_that_the_server_ended_is_begun_anew():
         assert len(app.made("tools/call")) in range(5, 8)
 
 
+async def test_who_is_refused_behind_the_first_is_asked_again_as_well():
+    refused = 0
+    both_asked, renewed = trio.Event(), trio.Event()
+
+    async def handle(call):
+        nonlocal refused
+        if call.headers.get("mcp-session-id") == "session-1" and call.method == "tools/call":
+            refused += 1
+            if refused == 1:
+                await both_asked.wait()
+            else:
+                both_asked.set()
+                await renewed.wait()
+        await server(call)
+        if call.headers.get("mcp-session-id") == "session-3":
+            renewed.set()
+
+    server = LegacyServer(answer_done)
+    async with serving(handle) as app, open_client(app.url) as client:
+        await client.ping()  # behind the handshake
+        server.sessions.append("gone")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.call_tool, "x")
+            nursery.start_soon(client.call_tool, "x")
+        assert len(app.made("initialize")) == 2
+
+
+async def test_a_call_that_was_left_is_not_asked_again():
+    asked, cancelled = trio.Event(), trio.Event()
+
+    async def handle(call):
+        if call.method == "notifications/cancelled":
+            cancelled.set()
+        elif call.method == "tools/call":
+            asked.set()
+            await cancelled.wait()
+        await server(call)
+
+    server = LegacyServer(answer_done)
+    async with serving(handle) as app, open_client(app.url) as client:
+        await client.ping()  # behind the handshake
+        server.sessions.append("gone")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.call_tool, "x")
+            await asked.wait()
+            nursery.cancel_scope.cancel()
+        await client.ping()
+        assert len(app.made("tools/call")) == 1
+
+
 async def test_a_session_id_that_no_header_can_hold_fails_the_calls():
     async def handle(call):
         if call.method == "initialize":
