@@ -504,6 +504,23 @@ async def test_the_get_stream_is_opened_again_where_it_ended(breaks):
     assert streams == [None, "e1"]
 
 
+async def test_a_server_that_allows_no_pause_is_not_stormed():
+    times = []
+    enough = trio.Event()
+
+    async def listen(call):
+        times.append(trio.current_time())
+        if len(times) == 4:
+            enough.set()
+        await call.stream()
+        await call.event(None, event_id=f"e{len(times)}", retry=0)
+        await call.end()
+
+    async with serving(LegacyServer(answer_done, listen=listen)) as app, open_client(app.url):
+        await enough.wait()
+    assert times[3] - times[0] >= 3 * 0.04  # three pauses of 50 ms, and some tolerance
+
+
 async def test_leaving_a_legacy_call_says_so_behind_the_request():
     async def handle(call):
         await server(call)

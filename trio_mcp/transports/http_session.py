@@ -32,6 +32,9 @@ logger = logging.getLogger("trio_mcp")
 MAX_FAILURES: Final = 3
 """How often in a row a stream may fail to open, or bring nothing, before it is given up."""
 
+LEAST_RETRY: Final = 50
+"""The shortest pause in milliseconds before a stream is opened again, also where the server asks for none."""
+
 LISTEN_SECONDS: Final = 1.0
 """How long requests wait for the answer to GET, which some servers send with their first message only."""
 
@@ -180,7 +183,7 @@ class HttpSession:
         await trio.lowlevel.checkpoint()
         failures = 0
         while not is_over() and failures < MAX_FAILURES:
-            await trio.sleep(position.retry / 1000)
+            await trio.sleep(max(position.retry, LEAST_RETRY) / 1000)
             started, seen = trio.current_time(), position.last_event_id
             try:
                 if not await self._read_stream(position, deliver):
