@@ -761,6 +761,21 @@ async def test_a_redirect_is_followed():
         assert (await client.call_tool("x")).text == "done"
 
 
+async def test_a_redirect_that_makes_a_get_of_a_post_fails_with_the_other_url():
+    async def handle(call):
+        if call.verb == "GET":  # as from a server that would talk here of its own
+            await call.stream()
+            await call.write(b": listening\n\n")
+            await call.wait_disconnect()
+        else:
+            await call.reply(301, headers={"location": "/there"})
+
+    async with serving(handle) as app:
+        with pytest.raises(ConnectionLost, match=r"redirects to .*/there, .* use that URL"):
+            async with open_client(app.url):
+                pytest.fail("it connected")
+
+
 async def test_tls(tmp_path):
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")

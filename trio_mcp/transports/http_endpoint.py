@@ -184,6 +184,12 @@ class Endpoint:
             raise UnreachableError(self._describe(error)) from error
         chunks = response.aiter_bytes()
         try:
+            if response.request.method != method:
+                # What a GET brings is no answer, and may be a stream without an end.
+                raise UnreachableError(
+                    f"{self.url} redirects to {response.url}, which makes a {response.request.method} of "
+                    f"each {method}; use that URL"
+                )
             yield _read_answer(response, chunks, self.limit)
         except (httpx2.HTTPError, httpx2.StreamError) as error:
             raise UnreachableError(self._describe(error)) from error
