@@ -629,6 +629,25 @@ async def test_a_session_that_the_server_ended_is_begun_anew():
         assert len(app.made("tools/call")) in range(5, 8)
 
 
+async def test_a_session_is_begun_anew_although_the_stream_of_its_handshake_stays_open():
+    async def handle(call):
+        if call.method != "initialize" or not server.sessions:
+            await server(call)
+            return
+        server.sessions.append("session-2")
+        await call.stream({"mcp-session-id": "session-2"})
+        info = {"name": "scripted", "version": "1"}
+        result = {"protocolVersion": LEGACY, "capabilities": {}, "serverInfo": info}
+        await call.event({"id": call.message["id"], "result": result})
+        await call.wait_disconnect()
+
+    server = LegacyServer(answer_done)
+    async with serving(handle) as app, open_client(app.url) as client:
+        await client.ping()  # behind the handshake
+        server.sessions.append("gone")
+        assert (await client.call_tool("x")).text == "done"
+
+
 async def test_who_is_refused_behind_the_first_is_asked_again_as_well():
     refused = 0
     both_asked, renewed = trio.Event(), trio.Event()

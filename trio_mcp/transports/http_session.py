@@ -153,16 +153,19 @@ class HttpSession:
     async def _shake_hands(self, initialize: Request, initialized: Notification) -> None:
         url = self._endpoint.url
         answers: list[Response | ErrorResponse] = []
+        reading = trio.CancelScope()
 
         async def take(frames: list[InFrame]) -> None:
             await trio.lowlevel.checkpoint()
             for frame in flatten(frames):
                 if isinstance(frame, (Response, ErrorResponse)):
                     answers.append(frame)
+                    reading.cancel()  # the stream may stay open behind it
 
         async with self._endpoint.ask("POST", {}, encode_message(initialize)) as answer:
             if answer.is_stream:
-                await answer.read_events(StreamPosition(), take)
+                with reading:
+                    await answer.read_events(StreamPosition(), take)
             else:
                 await take([decode_message(await answer.read_body() or b"")])
             self.note_answer(answer)
