@@ -504,6 +504,28 @@ async def test_the_get_stream_is_opened_again_where_it_ended(breaks):
     assert streams == [None, "e1"]
 
 
+async def test_a_gateway_without_its_server_is_asked_again():
+    again = trio.Event()
+    streams = []
+
+    async def listen(call):
+        streams.append(call.headers.get("last-event-id"))
+        if len(streams) == 2:
+            await call.reply(502)
+            return
+        await call.stream()
+        if len(streams) == 1:
+            await call.event(None, event_id="e1", retry=1)
+            await call.end()
+        else:
+            again.set()
+            await call.wait_disconnect()
+
+    async with serving(LegacyServer(answer_done, listen=listen)) as app, open_client(app.url):
+        await again.wait()
+    assert streams == [None, "e1", "e1"]
+
+
 async def test_a_server_that_allows_no_pause_is_not_stormed():
     times = []
     enough = trio.Event()

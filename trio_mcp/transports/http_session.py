@@ -32,6 +32,9 @@ logger = logging.getLogger("trio_mcp")
 MAX_FAILURES: Final = 3
 """How often in a row a stream may fail to open, or bring nothing, before it is given up."""
 
+PASSING_CODES: Final = frozenset({502, 503, 504})
+"""What a gateway says while its server is away, for example while that is started anew: no refusal."""
+
 LEAST_RETRY: Final = 50
 """The shortest pause in milliseconds before a stream is opened again, also where the server asks for none."""
 
@@ -219,12 +222,14 @@ class HttpSession:
             return True
 
     async def _read_stream(self, position: StreamPosition, deliver: Deliver) -> bool:
-        """Read one GET stream to its end; False where the server gives none."""
+        """Read one GET stream to its end; False where the server gives none. Raises UnreachableError."""
         headers = self.headers()
         if position.last_event_id:
             headers[EVENT_ID_HEADER] = position.last_event_id
         async with self._endpoint.ask("GET", headers) as answer:
             self._heard.set()
+            if answer.code in PASSING_CODES:
+                raise UnreachableError(f"{self._endpoint.url} answered {answer.status} to GET")
             if not answer.is_stream:
                 logger.debug("%s answered %s to GET", self._endpoint.url, answer.status)
                 return False
