@@ -243,6 +243,7 @@ async def answer_wrongly(call):
         "html": lambda: call.reply(200, b"<html>", "text/html"),
         "no id": lambda: call.error(400, -32602, "without an id"),
         "null id": lambda: call.error(400, -32602, "with a null id", id=None),
+        "id of its own": lambda: call.error(400, -32602, "with its own id", id="server-error"),
         "not json": lambda: call.reply(200, b"{", "application/json"),
         "too long": lambda: call.reply_json({"jsonrpc": "2.0", "id": 1, "result": {"x": "x" * 20_000}}),
     }
@@ -270,6 +271,7 @@ async def answer_wrongly(call):
         ("html", ProtocolError, "answered 200 OK .* text/html"),
         ("no id", ProtocolError, "without an id"),
         ("null id", ProtocolError, "with a null id"),
+        ("id of its own", ProtocolError, "with its own id"),
         ("not json", RemoteProtocolError, "not valid JSON"),
         ("too long", RemoteProtocolError, "longer than 10000 bytes"),
         ("too long event", RemoteProtocolError, "longer than 10000 bytes"),
@@ -393,6 +395,18 @@ async def test_the_second_client_of_a_legacy_origin_does_not_probe(refusal):
         assert len(app.made("initialize")) == 2
 
 
+async def test_a_refused_probe_is_one_whatever_its_id():
+    async def handle(call):
+        if call.method == "server/discover":
+            await call.error(400, -32600, "Bad Request: Missing session ID", id="server-error")
+        else:
+            await server(call)
+
+    server = LegacyServer(answer_done)
+    async with serving(handle) as app, open_client(app.url) as client:
+        assert client.protocol_version == LEGACY
+
+
 async def test_a_stale_memory_of_an_origin_does_no_harm():
     async def handle(call):
         if not await answer_modern(call):
@@ -468,12 +482,37 @@ async def test_no_request_leaves_before_the_server_can_ask():
         assert (await client.call_tool("ask")).data == "True"
 
 
-async def test_the_get_stream_is_opened_again_where_it_ended():
+@pytest.mark.parametrize("breaks", [False, True])
+async def test_the_get_stream_is_opened_again_where_it_ended(breaks):
     again = trio.Event()
     streams = []
 
     async def listen(call):
         streams.append(call.headers.get("last-event-id"))
+        await call.stream()
+        if len(streams) == 1:
+            await call.event(None, event_id="e1", retry=1)
+            if breaks:
+                raise ConnectionResetError  # hypercorn closes the connection in the middle of the body
+            await call.end()
+        else:
+            again.set()
+            await call.wait_disconnect()
+
+    async with serving(LegacyServer(answer_done, listen=listen)) as app, open_client(app.url):
+        await again.wait()
+    assert streams == [None, "e1"]
+
+
+async def test_a_gateway_without_its_server_is_asked_again():
+    again = trio.Event()
+    streams = []
+
+    async def listen(call):
+        streams.append(call.headers.get("last-event-id"))
+        if len(streams) == 2:
+            await call.reply(502)
+            return
         await call.stream()
         if len(streams) == 1:
             await call.event(None, event_id="e1", retry=1)
@@ -484,7 +523,24 @@ async def test_the_get_stream_is_opened_again_where_it_ended():
 
     async with serving(LegacyServer(answer_done, listen=listen)) as app, open_client(app.url):
         await again.wait()
-    assert streams == [None, "e1"]
+    assert streams == [None, "e1", "e1"]
+
+
+async def test_a_server_that_allows_no_pause_is_not_stormed():
+    times = []
+    enough = trio.Event()
+
+    async def listen(call):
+        times.append(trio.current_time())
+        if len(times) == 4:
+            enough.set()
+        await call.stream()
+        await call.event(None, event_id=f"e{len(times)}", retry=0)
+        await call.end()
+
+    async with serving(LegacyServer(answer_done, listen=listen)) as app, open_client(app.url):
+        await enough.wait()
+    assert times[3] - times[0] >= 3 * 0.04  # three pauses of 50 ms, and some tolerance
 
 
 async def test_leaving_a_legacy_call_says_so_behind_the_request():
@@ -595,6 +651,91 @@ async def test_a_session_that_the_server_ended_is_begun_anew():
         assert len(app.made("tools/call")) in range(5, 8)
 
 
+async def test_a_session_is_begun_anew_although_the_stream_of_its_handshake_stays_open():
+    async def handle(call):
+        if call.method != "initialize" or not server.sessions:
+            await server(call)
+            return
+        server.sessions.append("session-2")
+        await call.stream({"mcp-session-id": "session-2"})
+        info = {"name": "scripted", "version": "1"}
+        result = {"protocolVersion": LEGACY, "capabilities": {}, "serverInfo": info}
+        await call.event({"id": call.message["id"], "result": result})
+        await call.wait_disconnect()
+
+    server = LegacyServer(answer_done)
+    async with serving(handle) as app, open_client(app.url) as client:
+        await client.ping()  # behind the handshake
+        server.sessions.append("gone")
+        assert (await client.call_tool("x")).text == "done"
+
+
+async def test_who_is_refused_behind_the_first_is_asked_again_as_well():
+    refused = 0
+    both_asked, renewed = trio.Event(), trio.Event()
+
+    async def handle(call):
+        nonlocal refused
+        if call.headers.get("mcp-session-id") == "session-1" and call.method == "tools/call":
+            refused += 1
+            if refused == 1:
+                await both_asked.wait()
+            else:
+                both_asked.set()
+                await renewed.wait()
+        await server(call)
+        if call.headers.get("mcp-session-id") == "session-3":
+            renewed.set()
+
+    server = LegacyServer(answer_done)
+    async with serving(handle) as app, open_client(app.url) as client:
+        await client.ping()  # behind the handshake
+        server.sessions.append("gone")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.call_tool, "x")
+            nursery.start_soon(client.call_tool, "x")
+        assert len(app.made("initialize")) == 2
+
+
+async def test_a_call_that_was_left_is_not_asked_again():
+    asked, cancelled = trio.Event(), trio.Event()
+
+    async def handle(call):
+        if call.method == "notifications/cancelled":
+            cancelled.set()
+        elif call.method == "tools/call":
+            asked.set()
+            await cancelled.wait()
+        await server(call)
+
+    server = LegacyServer(answer_done)
+    async with serving(handle) as app, open_client(app.url) as client:
+        await client.ping()  # behind the handshake
+        server.sessions.append("gone")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.call_tool, "x")
+            await asked.wait()
+            nursery.cancel_scope.cancel()
+        await client.ping()
+        assert len(app.made("tools/call")) == 1
+
+
+async def test_a_session_id_that_no_header_can_hold_fails_the_calls():
+    async def handle(call):
+        if call.method == "initialize":
+            info = {"name": "scripted", "version": "1"}
+            result = {"protocolVersion": LEGACY, "capabilities": {}, "serverInfo": info}
+            await call.result(result, {"mcp-session-id": "s\u00e9"})
+        else:
+            await server(call)
+
+    server = LegacyServer(answer_done)
+    async with serving(handle) as app, open_client(app.url) as client:
+        for _ in range(2):
+            with pytest.raises(ConnectionLost, match="/mcp failed: UnicodeEncodeError"):
+                await client.call_tool("x")
+
+
 async def test_a_session_that_cannot_be_begun_anew_fails_the_call():
     async def handle(call):
         if call.method == "initialize" and server.sessions:
@@ -659,6 +800,21 @@ async def test_a_redirect_is_followed():
 
     async with serving(redirect) as app, open_client(app.url) as client:
         assert (await client.call_tool("x")).text == "done"
+
+
+async def test_a_redirect_that_makes_a_get_of_a_post_fails_with_the_other_url():
+    async def handle(call):
+        if call.verb == "GET":  # as from a server that would talk here of its own
+            await call.stream()
+            await call.write(b": listening\n\n")
+            await call.wait_disconnect()
+        else:
+            await call.reply(301, headers={"location": "/there"})
+
+    async with serving(handle) as app:
+        with pytest.raises(ConnectionLost, match=r"redirects to .*/there, .* use that URL"):
+            async with open_client(app.url):
+                pytest.fail("it connected")
 
 
 async def test_tls(tmp_path):

@@ -328,3 +328,8 @@ async def test_one_server_on_two_addresses_shares_its_tasks():
             task = await one.call_tool("work", task=True)
             assert (await other.await_task(task.id)).data == task.id
         assert (await running.fetch_task(task.id)).status == "completed"
+
+
+def test_run_at_an_address_in_use_raises_the_error_alone() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(OSError, match="in use"):
+        Server("unlucky").run("http", bind=f"127.0.0.1:{listener.getsockname()[1]}")

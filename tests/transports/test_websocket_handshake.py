@@ -183,6 +183,12 @@ async def test_a_client_that_never_finishes_the_handshake_is_dropped(autojump_cl
 # Clients and what they meet
 
 
+async def test_a_host_that_can_be_no_name():
+    with pytest.raises(ConnectionLost, match=r"cannot connect to ws://a\.\.b: "):
+        async with open_client(Url("ws://a..b")):
+            pytest.fail("it connected")
+
+
 async def test_nobody_listens():
     with trio.socket.socket() as unused:
         await unused.bind(("127.0.0.1", 0))

@@ -108,7 +108,7 @@ async def _run_reporting(work: Work) -> int:
     except BrokenPipeError:
         give_up_stdout()
         return PIPE_BROKEN
-    except MCPError as error:
+    except (MCPError, ImportError) as error:  # an import fails for want of an extra, which the message names
         print_error(str(error))
     except OSError as error:
         print_error(error.strerror or str(error))

@@ -1,10 +1,11 @@
 """Serving a file over the network: `trio-mcp run --http ... --ws ...`.
 
-Owns the reading of addresses and what is said when the server is reached.
+Owns the reading of addresses and what is said when the server is reached, or cannot be.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeAlias
 
@@ -12,6 +13,7 @@ import trio
 
 from trio_mcp.cli.output import print_note
 from trio_mcp.cli.status import SUCCEEDED, CommandError
+from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.server.http import serve_http
 from trio_mcp.server.running import open_server
 from trio_mcp.server.server import Server
@@ -31,21 +33,30 @@ def read_address(text: str) -> Address:
 
 
 async def serve_network(server: Server, http: Address | None, ws: Address | None) -> int:
-    """Serve over HTTP and WebSocket, with one set of background tasks, until cancelled; checkpoints."""
-    try:
-        async with open_server(server) as running, trio.open_nursery() as nursery:
-            urls: list[str] = []
-            if http is not None:
-                host, port = http
-                bind = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-                urls += await nursery.start(partial(serve_http, running, bind=bind))
-            if ws is not None:
-                urls += await nursery.start(serve_websocket, running, *ws)
-            for url in urls:
-                print_note(f"{server.name} serves MCP at {url}; Ctrl-C ends it.")
-    except* ModuleNotFoundError as group:
-        missing = group.exceptions[0]
-        raise CommandError(str(missing)) from None
-    except* OSError as group:
-        raise CommandError(str(group.exceptions[0])) from None
+    """Serve over HTTP and WebSocket, with one set of background tasks, until cancelled; checkpoints.
+
+    Raises CommandError where an address cannot be listened at.
+    """
+    async with open_server(server) as running, open_lone_nursery() as nursery:
+        urls: list[str] = []
+        if http is not None:
+            bind = _format(http)
+            urls += await _listen(nursery, partial(serve_http, running, bind=bind), bind)
+        if ws is not None:
+            urls += await _listen(nursery, partial(serve_websocket, running, *ws), _format(ws))
+        for url in urls:
+            print_note(f"{server.name} serves MCP at {url}; Ctrl-C ends it.")
     return SUCCEEDED
+
+
+async def _listen(nursery: trio.Nursery, serve: Callable[..., Awaitable[object]], address: str) -> list[str]:
+    try:
+        urls: list[str] = await nursery.start(serve)
+    except OSError as error:
+        raise CommandError(f"cannot listen at {address}: {error.strerror or error}") from None
+    return urls
+
+
+def _format(address: Address) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

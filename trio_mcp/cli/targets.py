@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from typing import Final
+from urllib.parse import urlsplit, urlunsplit
 
 from trio_mcp.cli.loader import read_place
 from trio_mcp.cli.status import CommandError
@@ -24,7 +25,7 @@ def read_target(text: str) -> list[str] | str:
     """
     scheme, separator, _ = text.partition("://")
     if separator and scheme.lower() in URL_SCHEMES:
-        return text.strip()
+        return _check_url(text.strip())
     place = read_place(text)
     is_python = place.path.suffix == ".py"
     if is_python and place.path.is_file():
@@ -34,6 +35,17 @@ def read_target(text: str) -> list[str] | str:
     if is_python:
         raise CommandError(f"there is no file {str(place.path)!r}")
     raise CommandError(f"{text!r} is no .py file; if it is a command, say it at the end: -- {text}")
+
+
+def _check_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port  # reading the port checks it
+    except ValueError as error:
+        raise CommandError(f"{text!r} is no URL: {error}") from None
+    if not host or any(char.isspace() for char in host):
+        raise CommandError(f"{text!r} is no URL with a host")
+    return urlunsplit(parts)  # with the scheme in lower case
 
 
 def move_command(arguments: Sequence[str], words: int = 1) -> list[str]:

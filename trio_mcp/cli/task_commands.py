@@ -26,8 +26,9 @@ tasks = App(
     name="tasks",
     help="""List, watch and cancel background tasks, and print their results.
 
-A server over stdio lives only as long as the command that starts it, and with it the tasks that it
-keeps in memory. So these commands are for servers that keep their tasks in a durable store.""",
+These commands are for servers that run already, behind a URL, or keep their tasks in a durable store:
+a server over stdio lives only as long as the command that starts it, and with it the tasks that it
+keeps in memory.""",
 )
 
 
@@ -45,7 +46,7 @@ def list_(
     """List the tasks of this connection.
 
     Only protocol 2025-11-25 can list tasks, and there a task belongs to the connection that made it.
-    A connection over stdio is always new, so most servers have nothing to list on it.
+    This connection is always new, so most servers have nothing to list on it.
     """
     return run_work(partial(list_tasks, read_target(target), protocol=protocol, as_json=json))
 

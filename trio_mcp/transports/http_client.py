@@ -8,6 +8,7 @@ back on it. Of methods it knows those on which HTTP itself acts: `initialize`,
 from __future__ import annotations
 
 import logging
+import math
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -64,6 +65,9 @@ LINGER_SECONDS: Final = 2.0
 ACCEPT_SECONDS: Final = 30.0
 """How long a server may take to accept a message that has no answer."""
 
+REFUSE_SECONDS: Final = 5.0
+"""How long a server that has ended a session may take to refuse what else was asked in it."""
+
 CANCEL_SECONDS: Final = 5.0
 """How long a legacy call that was cancelled may still be answered."""
 
@@ -79,6 +83,8 @@ class Exchange:
     sent: trio.Event = attrs.field(factory=trio.Event)
     position: StreamPosition = attrs.field(factory=StreamPosition)
     is_started: bool = False
+    is_begun: bool = False
+    """The server has begun to answer, so that it will not refuse."""
     is_answered: bool = False
     is_cancelled: bool = False
     is_refused: bool = False
@@ -229,8 +235,10 @@ class HttpTransport:
         generation = self._session.generation
         try:
             await self._ask(exchange, {} if is_handshake else self._session.headers())
-            if exchange.is_refused:
+            if exchange.is_refused and not exchange.is_over:
+                exchange.failure, exchange.scope.deadline = None, math.inf  # see `_lose_session`
                 await self._session.renew(generation, self._lose_session)
+            if exchange.is_refused and not exchange.is_over:
                 exchange.is_refused = False
                 await self._ask(exchange, self._session.headers())
         except UnreachableError:
@@ -250,7 +258,8 @@ class HttpTransport:
         for exchange in self._exchanges.values():
             if exchange.is_started and not (exchange.is_modern or exchange.is_refused or exchange.is_over):
                 exchange.failure = f"{self._endpoint.url} has ended the session"
-                exchange.scope.cancel()
+                grace = 0 if exchange.is_begun else REFUSE_SECONDS
+                exchange.scope.deadline = trio.current_time() + grace
 
     async def _ask(self, exchange: Exchange, headers: Mapping[str, str]) -> None:
         request = exchange.request
@@ -259,6 +268,7 @@ class HttpTransport:
             if answer.code == 404 and SESSION_HEADER in headers:
                 exchange.is_refused = True
                 return
+            exchange.is_begun = True
             if request.method == "initialize" and answer.is_success:
                 self._session.note_answer(answer)
             if answer.is_stream:
@@ -280,7 +290,10 @@ class HttpTransport:
         frame = decode_message(body)
         if is_answer and isinstance(frame, Malformed):
             return Malformed(frame.code, frame.reason, ident)
-        if is_answer or isinstance(frame, ErrorResponse):
+        if isinstance(frame, ErrorResponse):
+            # Whatever its id says: servers that could not tell which request it was make one up.
+            return ErrorResponse(frame.error, ident)
+        if is_answer:
             return frame
         message = f"{self._endpoint.url} answered {answer.status} to {exchange.request.method}"
         if answer.is_success:

@@ -161,23 +161,35 @@ class Endpoint:
         """
         accept = f"{JSON}, {EVENT_STREAM}" if method == "POST" else EVENT_STREAM
         content = {"content-type": JSON} if body else {}
-        request = self._client.build_request(
-            method,
-            self.url,
-            # Identity: what compresses a stream may hold back its events.
-            headers={**self._headers, "accept": accept, "accept-encoding": "identity", **content, **headers},
-            content=body or None,
-            timeout=_TIMEOUT,
-        )
-        if sent is not None:
-            request.stream = _Body(body, sent)
         options = {} if self._auth is None else {"auth": self._auth}
         try:
+            request = self._client.build_request(
+                method,
+                self.url,
+                # Identity: what compresses a stream may hold back its events.
+                headers={
+                    **self._headers,
+                    "accept": accept,
+                    "accept-encoding": "identity",
+                    **content,
+                    **headers,
+                },
+                content=body or None,
+                timeout=_TIMEOUT,
+            )
+            if sent is not None:
+                request.stream = _Body(body, sent)
             response = await self._client.send(request, stream=True, **options)
-        except Exception as error:  # the caller's client and auth may raise anything
+        except Exception as error:  # the caller's client and auth may raise anything, and so may odd headers
             raise UnreachableError(self._describe(error)) from error
         chunks = response.aiter_bytes()
         try:
+            if response.request.method != method:
+                # What a GET brings is no answer, and may be a stream without an end.
+                raise UnreachableError(
+                    f"{self.url} redirects to {response.url}, which makes a {response.request.method} of "
+                    f"each {method}; use that URL"
+                )
             yield _read_answer(response, chunks, self.limit)
         except (httpx2.HTTPError, httpx2.StreamError) as error:
             raise UnreachableError(self._describe(error)) from error

@@ -32,6 +32,12 @@ logger = logging.getLogger("trio_mcp")
 MAX_FAILURES: Final = 3
 """How often in a row a stream may fail to open, or bring nothing, before it is given up."""
 
+PASSING_CODES: Final = frozenset({502, 503, 504})
+"""What a gateway says while its server is away, for example while that is started anew: no refusal."""
+
+LEAST_RETRY: Final = 50
+"""The shortest pause in milliseconds before a stream is opened again, also where the server asks for none."""
+
 LISTEN_SECONDS: Final = 1.0
 """How long requests wait for the answer to GET, which some servers send with their first message only."""
 
@@ -150,16 +156,19 @@ class HttpSession:
     async def _shake_hands(self, initialize: Request, initialized: Notification) -> None:
         url = self._endpoint.url
         answers: list[Response | ErrorResponse] = []
+        reading = trio.CancelScope()
 
         async def take(frames: list[InFrame]) -> None:
             await trio.lowlevel.checkpoint()
             for frame in flatten(frames):
                 if isinstance(frame, (Response, ErrorResponse)):
                     answers.append(frame)
+                    reading.cancel()  # the stream may stay open behind it
 
         async with self._endpoint.ask("POST", {}, encode_message(initialize)) as answer:
             if answer.is_stream:
-                await answer.read_events(StreamPosition(), take)
+                with reading:
+                    await answer.read_events(StreamPosition(), take)
             else:
                 await take([decode_message(await answer.read_body() or b"")])
             self.note_answer(answer)
@@ -180,7 +189,7 @@ class HttpSession:
         await trio.lowlevel.checkpoint()
         failures = 0
         while not is_over() and failures < MAX_FAILURES:
-            await trio.sleep(position.retry / 1000)
+            await trio.sleep(max(position.retry, LEAST_RETRY) / 1000)
             started, seen = trio.current_time(), position.last_event_id
             try:
                 if not await self._read_stream(position, deliver):
@@ -196,19 +205,31 @@ class HttpSession:
         position = StreamPosition()
         with scope:
             try:
-                if await self._read_stream(position, self._deliver):
+                if await self._read_first(position):
                     await self.resume(position, self._deliver, lambda: False)
             except UnreachableError as error:
                 self._heard.set()
                 logger.info("the server's own messages are no longer heard: %s", error)
 
+    async def _read_first(self, position: StreamPosition) -> bool:
+        """Read the first stream; one that breaks off is as good as one that ends. False without one."""
+        heard = self._heard
+        try:
+            return await self._read_stream(position, self._deliver)
+        except UnreachableError:
+            if not heard.is_set():
+                raise
+            return True
+
     async def _read_stream(self, position: StreamPosition, deliver: Deliver) -> bool:
-        """Read one GET stream to its end; False where the server gives none."""
+        """Read one GET stream to its end; False where the server gives none. Raises UnreachableError."""
         headers = self.headers()
         if position.last_event_id:
             headers[EVENT_ID_HEADER] = position.last_event_id
         async with self._endpoint.ask("GET", headers) as answer:
             self._heard.set()
+            if answer.code in PASSING_CODES:
+                raise UnreachableError(f"{self._endpoint.url} answered {answer.status} to GET")
             if not answer.is_stream:
                 logger.debug("%s answered %s to GET", self._endpoint.url, answer.status)
                 return False

@@ -296,7 +296,7 @@ async def _connect(url: str, parts: SplitResult, ssl_context: ssl.SSLContext | N
     secure = parts.scheme == "wss"
     try:
         tcp = await trio.open_tcp_stream(host, parts.port or (443 if secure else 80))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of a host that no name server could know
         raise ConnectionLost(f"cannot connect to {url}: {error}") from error
     if not secure:
         return CorkingStream(tcp)
