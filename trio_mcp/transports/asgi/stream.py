@@ -107,21 +107,23 @@ class EventStream:
         if resume_after is not None:
             self._rewind(resume_after)
         opening = self._opening() if resume_after is None else b""
-        async with trio.open_nursery() as nursery:
+        try:
+            async with trio.open_nursery() as nursery:
 
-            async def leave() -> None:
-                await watch(receive, reply, self._settings, opening)
+                async def leave() -> None:
+                    await watch(receive, reply, self._settings, opening)
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(leave)
+                if self._is_main or resume_after is not None:
+                    await reply.keep_alive(opening)  # the client is told at once that the stream is there
+                await self._send_to(carrier, reply, opening)
                 nursery.cancel_scope.cancel()
-
-            nursery.start_soon(leave)
-            if self._is_main or resume_after is not None:
-                await reply.keep_alive(opening)  # the client is told at once that the stream is there
-            await self._send_to(carrier, reply, opening)
-            nursery.cancel_scope.cancel()
-        if self._carrier is carrier:
-            self._carrier = None
-            self._room.unpark_all()
-            self._trim()
+        finally:  # the host may cancel the response, too
+            if self._carrier is carrier:
+                self._carrier = None
+                self._room.unpark_all()
+                self._trim()
         await reply.end()
 
     async def _send_to(self, carrier: object, reply: Reply, opening: bytes) -> None:
