@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.asgi import Host, LegacyClient, finish, open_host
+import msgspec
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from tests.asgi import META, MODERN, Host, LegacyClient, finish, open_host
 from tests.transports.test_asgi import make_server
-from trio_mcp import asgi_app
+from trio_mcp import asgi_app, open_server
 
 
 def find_session(host: Host, client: LegacyClient) -> Any:
@@ -25,3 +30,61 @@ async def test_a_stream_whose_response_was_cancelled_is_carried_no_more():
         await finish(answer)
         assert not session._main.is_carried
         assert not session._home.is_heard
+
+
+@pytest.mark.parametrize("method", ["tools/call", "initialize"])
+async def test_a_body_that_comes_after_the_shutdown_is_refused(method):
+    """Nothing begins on a server that has ended, where nothing would end it."""
+    params = {
+        "tools/call": {"name": "hold", "_meta": META},
+        "initialize": {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": "late", "version": "1"},
+        },
+    }[method]
+    headers = {"accept": "*/*", "content-type": "application/json"}
+    if method == "tools/call":
+        headers |= {"mcp-protocol-version": MODERN, "mcp-method": method, "mcp-name": "hold"}
+    async with open_server(make_server()) as running:
+        app = asgi_app(running)
+        async with open_host(app, lifespan=False) as host:
+            answer = host.start("POST", headers, None)
+            await wait_all_tasks_blocked()
+            app.shut_down()
+            message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+            answer.to_app.send_nowait({"type": "http.request", "body": msgspec.json.encode(message)})
+            with trio.fail_after(5):
+                await answer.ended.wait()
+            assert answer.status == 503
+
+
+async def test_a_websocket_that_is_let_in_during_the_shutdown_ends():
+    connecting, disconnected = trio.Event(), trio.Event()
+    sent: list[str] = []
+
+    async def receive() -> dict[str, Any]:
+        if not connecting.is_set():
+            await connecting.wait()
+            return {"type": "websocket.connect"}
+        await disconnected.wait()
+        return {"type": "websocket.disconnect", "code": 1000}
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    scope = {
+        "type": "websocket",
+        "path": "/mcp",
+        "headers": [(b"host", b"localhost")],
+        "server": ("127.0.0.1", 8000),
+    }
+    async with open_server(make_server()) as running, trio.open_nursery() as nursery:
+        app = asgi_app(running)
+        nursery.start_soon(app, scope, receive, send)
+        await wait_all_tasks_blocked()
+        app.shut_down()
+        connecting.set()
+        await wait_all_tasks_blocked()
+        assert not nursery.child_tasks
+        disconnected.set()

@@ -145,7 +145,7 @@ class Endpoint:
         call = _Call(scope, receive, reply, headers, peer, principal)
         serving = self._serving
         if serving is None:
-            await self._refuse(reply, "not serving", 503, NOT_SERVING, INTERNAL_ERROR)
+            await self._refuse_unserved(reply)
             return
         with self._counted(peer) as overload:
             if overload is not None:
@@ -184,6 +184,9 @@ class Endpoint:
             return
         body = await self._read_body(call)
         if body is None:
+            return
+        if self._serving is not serving:
+            await self._refuse_unserved(call.reply)  # the server has ended while the body was on its way
             return
         frame = decode_message(body)
         version = call.headers.get(VERSION_HEADER)
@@ -274,8 +277,8 @@ class Endpoint:
             transport = AsgiWebSocketTransport(
                 scope, receive, send, max_frame_bytes=self.settings.max_body_bytes
             )
-            await transport.accept()
             with self._ended_at_shutdown():
+                await transport.accept()
                 await serve_transport(serving.application, transport, principal)
 
     @contextmanager
@@ -303,6 +306,9 @@ class Endpoint:
         data = {"supported": list(ERAS), "requested": version}
         error = ProtocolError(UNSUPPORTED_PROTOCOL_VERSION, "Unsupported protocol version", data)
         await reply.answer(400, encode_messages([ErrorResponse(make_error(error))])[0])
+
+    async def _refuse_unserved(self, reply: Reply) -> None:
+        await self._refuse(reply, "not serving", 503, NOT_SERVING, INTERNAL_ERROR)
 
     async def _refuse_overload(self, reply: Reply, kind: str, reason: str) -> None:
         await self._refuse(reply, kind, 503, f"overloaded: {reason}", INTERNAL_ERROR, {"retry-after": "1"})
