@@ -11,7 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.asgi import META, MODERN, Host, LegacyClient, finish, open_host
 from tests.transports.test_asgi import make_server
-from trio_mcp import asgi_app, open_server
+from trio_mcp import Context, asgi_app, open_server
 
 
 def find_session(host: Host, client: LegacyClient) -> Any:
@@ -88,3 +88,28 @@ async def test_a_websocket_that_is_let_in_during_the_shutdown_ends():
         await wait_all_tasks_blocked()
         assert not nursery.child_tasks
         disconnected.set()
+
+
+async def test_a_session_that_ends_is_not_found_any_more():
+    """404 from its end on (MCP transports 2025-11-25), also while a handler still cleans up."""
+    server = make_server()
+    cleaned = trio.Event()
+
+    @server.tool
+    async def linger(ctx: Context) -> None:
+        await ctx.report_progress(1)
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await cleaned.wait()
+
+    async with open_host(asgi_app(server)) as host:
+        client = await host.initialize()
+        lingering = client.call("linger", token=1)
+        await lingering.wait_messages(1)
+        assert (await client.delete()).status == 204
+        await wait_all_tasks_blocked()
+        late = await finish(client.call("loop", ident=2, n=0))
+        cleaned.set()
+    assert late.status == 404

@@ -57,6 +57,11 @@ class LegacySession:
         """Whether the handshake was accepted."""
         return self._session.era is not None
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the session takes nothing more, although its handlers may still clean up."""
+        return self._scope.cancel_called
+
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the session until it is ended or its client is silent for too long; checkpoints."""
         try:
@@ -66,7 +71,7 @@ class LegacySession:
                     self._nursery.start_soon(self._home.outbox.write, self._main)
                     task_status.started()
                     await self._wait_silence()
-                    self._nursery.cancel_scope.cancel()
+                    self.end()
         finally:
             self._home.lose()
             for stream in self._streams.values():
@@ -200,7 +205,7 @@ class LegacySessions:
     def find(self, ident: str, principal: str | None) -> LegacySession | None:
         """The session of that id, if it belongs to `principal`."""
         session = self._sessions.get(ident)
-        if session is None or session.principal != principal:
+        if session is None or session.is_ending or session.principal != principal:
             return None
         session.note_heard()
         return session
