@@ -113,3 +113,13 @@ async def test_a_session_that_ends_is_not_found_any_more():
         late = await finish(client.call("loop", ident=2, n=0))
         cleaned.set()
     assert late.status == 404
+
+
+async def test_a_batch_of_notifications_is_refused_where_there_are_no_batches():
+    """By its own response: refusals would pile up for a main stream that nobody reads (law 5)."""
+    async with open_host(asgi_app(make_server())) as host:
+        client = await host.initialize()
+        answer = await finish(client.post([{"jsonrpc": "2.0", "method": "notifications/x"}]))
+        assert (answer.status, answer.json["error"]["code"]) == (400, -32600)
+        old = await host.initialize("2025-03-26")
+        assert (await finish(old.post([{"jsonrpc": "2.0", "method": "notifications/x"}]))).status == 202

@@ -235,7 +235,7 @@ class Endpoint:
             await self._refuse(call.reply, "session", 400, reason)
 
     async def _answer_in_session(self, session: LegacySession, frame: InFrame, call: _Call) -> None:
-        if _wants_answer(frame):
+        if _wants_answer(frame) or (isinstance(frame, Batch) and not session.takes_batches):
             await session.answer(frame, call.receive, call.reply)
         else:
             session.accept(frame)

@@ -95,6 +95,12 @@ class LegacySession:
         """Note that the client is there."""
         self._heard_at = trio.current_time()
 
+    @property
+    def takes_batches(self) -> bool:
+        """Whether the session's revision has batches; where not, one is answered with its refusal."""
+        era = self._session.era
+        return era is not None and era.batches
+
     def accept(self, frame: InFrame) -> None:
         """Take a message that wants no answer."""
         self._session.accept(frame, self._home)
