@@ -123,3 +123,21 @@ async def test_a_batch_of_notifications_is_refused_where_there_are_no_batches():
         assert (answer.status, answer.json["error"]["code"]) == (400, -32600)
         old = await host.initialize("2025-03-26")
         assert (await finish(old.post([{"jsonrpc": "2.0", "method": "notifications/x"}]))).status == 202
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+async def test_a_host_may_say_by_an_oserror_that_the_client_is_gone(era):
+    """ASGI 3, "Disconnected client - send exception": no crash, and a legacy call can be resumed."""
+    server = make_server()
+    async with open_host(asgi_app(server)) as host:
+        client = host if era == "modern" else await host.initialize()
+        answer = client.call("hold", token=1)
+        await answer.wait_messages(1)
+        answer.broken = OSError("the client is gone")
+        server.release.set()
+        await wait_all_tasks_blocked()
+        answer.disconnect()
+        await finish(answer)
+        if era == "legacy":
+            resumed = await finish(client.get(answer.event_ids[-1]))
+            assert resumed.messages[-1]["result"]["content"][0]["text"] == "held"
