@@ -11,7 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.asgi import META, MODERN, Host, LegacyClient, finish, open_host
 from tests.transports.test_asgi import make_server
-from trio_mcp import Context, asgi_app, open_server
+from trio_mcp import Context, HttpSettings, asgi_app, open_server
 
 
 def find_session(host: Host, client: LegacyClient) -> Any:
@@ -141,3 +141,18 @@ async def test_a_host_may_say_by_an_oserror_that_the_client_is_gone(era):
         if era == "legacy":
             resumed = await finish(client.get(answer.event_ids[-1]))
             assert resumed.messages[-1]["result"]["content"][0]["text"] == "held"
+
+
+async def test_an_event_id_that_is_yet_to_come_stalls_nothing():
+    async with open_host(asgi_app(make_server(), settings=HttpSettings(stream_buffer=1000))) as host:
+        client = await host.initialize()
+        answer = client.call("loop", token=1, n=300)
+        await answer.wait_messages(1)
+        answer.disconnect()
+        await finish(answer)
+        await wait_all_tasks_blocked()  # the writer waits for room
+        name = answer.event_ids[0].partition("-")[0]
+        resumed = client.get(f"{name}-{10**17}")
+        with trio.fail_after(5):
+            await resumed.ended.wait()
+        assert resumed.messages == []  # as it said that it has all

@@ -176,6 +176,7 @@ class EventStream:
         """Take what comes behind event `number` as unsent, as far as it is kept."""
         self._sent = min(number, self._newest)
         self._unsent = sum(len(data) for n, data in self._messages if n > self._sent)
+        self._room.unpark_all()
 
     def _trim(self) -> None:
         """Forget the oldest: of what was sent, what is over the cap; of a main stream, also what was not."""
