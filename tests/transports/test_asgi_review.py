@@ -156,3 +156,15 @@ async def test_an_event_id_that_is_yet_to_come_stalls_nothing():
         with trio.fail_after(5):
             await resumed.ended.wait()
         assert resumed.messages == []  # as it said that it has all
+
+
+async def test_a_session_that_did_not_begin_ends_also_where_its_response_is_cancelled():
+    async with open_host(asgi_app(make_server())) as host:
+        answer = host.start("POST", {"accept": "*/*", "content-type": "application/json"}, None)
+        answer.reading = trio.Event()
+        refused = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {}}
+        answer.to_app.send_nowait({"type": "http.request", "body": msgspec.json.encode(refused)})
+        await wait_all_tasks_blocked()
+        answer.scope.cancel()
+        await wait_all_tasks_blocked()
+        assert len(host._app._endpoint._sessions) == 0

@@ -110,9 +110,11 @@ class LegacySession:
         stream = self._take(frame)
         if self.has_begun:
             reply.headers[SESSION_HEADER] = self.id
-        await self.carry(stream, receive, reply, None)
-        if not self.has_begun:
-            self.end()
+        try:
+            await self.carry(stream, receive, reply, None)
+        finally:
+            if not self.has_begun:
+                self.end()
 
     async def answer(self, frame: InFrame, receive: Receive, reply: Reply) -> None:
         """Take a message and let the response carry what comes of it; checkpoints."""
