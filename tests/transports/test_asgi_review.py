@@ -13,6 +13,13 @@ from tests.asgi import META, MODERN, Host, LegacyClient, finish, open_host
 from tests.transports.test_asgi import make_server
 from trio_mcp import Context, HttpSettings, asgi_app, open_server
 
+WEBSOCKET = {
+    "type": "websocket",
+    "path": "/mcp",
+    "headers": [(b"host", b"localhost")],
+    "server": ("127.0.0.1", 8000),
+}
+
 
 def find_session(host: Host, client: LegacyClient) -> Any:
     return host._app._endpoint._sessions.find(client.session_id, None)
@@ -73,15 +80,9 @@ async def test_a_websocket_that_is_let_in_during_the_shutdown_ends():
     async def send(message: Any) -> None:
         sent.append(message["type"])
 
-    scope = {
-        "type": "websocket",
-        "path": "/mcp",
-        "headers": [(b"host", b"localhost")],
-        "server": ("127.0.0.1", 8000),
-    }
     async with open_server(make_server()) as running, trio.open_nursery() as nursery:
         app = asgi_app(running)
-        nursery.start_soon(app, scope, receive, send)
+        nursery.start_soon(app, WEBSOCKET, receive, send)
         await wait_all_tasks_blocked()
         app.shut_down()
         connecting.set()
@@ -168,3 +169,17 @@ async def test_a_session_that_did_not_begin_ends_also_where_its_response_is_canc
         answer.scope.cancel()
         await wait_all_tasks_blocked()
         assert len(host._app._endpoint._sessions) == 0
+
+
+async def test_a_websocket_client_that_leaves_before_it_is_let_in():
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.disconnect", "code": 1006}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async with open_server(make_server()) as running:
+        await asgi_app(running)(WEBSOCKET, receive, send)
+    assert sent == []

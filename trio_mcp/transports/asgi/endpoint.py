@@ -278,7 +278,10 @@ class Endpoint:
                 scope, receive, send, max_frame_bytes=self.settings.max_body_bytes
             )
             with self._ended_at_shutdown():
-                await transport.accept()
+                try:
+                    await transport.accept()
+                except trio.BrokenResourceError:
+                    return  # the client has left already
                 await serve_transport(serving.application, transport, principal)
 
     @contextmanager
