@@ -183,3 +183,11 @@ async def test_a_websocket_client_that_leaves_before_it_is_let_in():
     async with open_server(make_server()) as running:
         await asgi_app(running)(WEBSOCKET, receive, send)
     assert sent == []
+
+
+async def test_cors_for_all_lets_every_origin_in_but_no_other_host():
+    origin = {"origin": "https://app.example.com"}
+    async with open_host(asgi_app(make_server(), cors_origins=["*"])) as host:
+        assert (await finish(host.modern("tools/list", headers=origin))).status == 200
+        rebound = {**origin, "host": "evil.example.com"}
+        assert (await finish(host.modern("tools/list", headers=rebound))).status == 403

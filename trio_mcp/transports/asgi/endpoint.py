@@ -379,7 +379,7 @@ class Endpoint:
                     self._doorkeepers.clear()
                 keeper = self._doorkeepers[host] = Doorkeeper.for_bind(host)
         origin = headers.get("origin")
-        if origin is not None and origin in self._cors_origins:
+        if origin is not None and self._cors_origins & {origin, "*"}:
             origin = None
         return keeper.refusal(headers.get("host"), origin)
 
