@@ -191,3 +191,35 @@ async def test_cors_for_all_lets_every_origin_in_but_no_other_host():
         assert (await finish(host.modern("tools/list", headers=origin))).status == 200
         rebound = {**origin, "host": "evil.example.com"}
         assert (await finish(host.modern("tools/list", headers=rebound))).status == 403
+
+
+async def test_a_pause_is_for_the_response_that_it_closes():
+    """A client that leaves by itself meanwhile is not sent away when it comes back."""
+    server = make_server()
+    reported, paused = trio.Event(), trio.Event()
+
+    @server.tool
+    async def rest(ctx: Context) -> None:
+        await ctx.report_progress(1)
+        await server.release.wait()
+        await ctx.report_progress(2)
+        await reported.wait()
+        await ctx.close_stream()
+        paused.set()
+        await trio.sleep_forever()
+
+    async with open_host(asgi_app(server)) as host:
+        client = await host.initialize()
+        answer = client.call("rest", token=1)
+        await answer.wait_messages(1)
+        answer.reading = trio.Event()
+        server.release.set()
+        await wait_all_tasks_blocked()  # the second report is being written
+        reported.set()
+        await paused.wait()
+        answer.disconnect()
+        await wait_all_tasks_blocked()
+        resumed = client.get(answer.event_ids[-1])
+        await resumed.wait_messages(1)
+        await wait_all_tasks_blocked()
+        assert not resumed.ended.is_set()

@@ -103,6 +103,7 @@ class EventStream:
         Begins behind what was sent last, or behind the event `resume_after`. Checkpoints.
         """
         self._carrier = carrier = object()
+        self._pause = None  # it was meant for the response before
         self._changed.unpark_all()
         if resume_after is not None:
             self._rewind(resume_after)
