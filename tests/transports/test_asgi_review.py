@@ -223,3 +223,17 @@ async def test_a_pause_is_for_the_response_that_it_closes():
         await resumed.wait_messages(1)
         await wait_all_tasks_blocked()
         assert not resumed.ended.is_set()
+
+
+async def test_a_client_that_does_not_read_may_leave_during_a_keep_alive(autojump_clock):
+    """It is seen at once, not when the comment has been written, which may be never."""
+    server = make_server()
+    async with open_host(asgi_app(server)) as host:
+        answer = host.call("hold", token=1)
+        await answer.wait_messages(1)
+        answer.reading = trio.Event()
+        await trio.sleep(60)
+        answer.disconnect()
+        await trio.sleep(1)
+        assert server.ended == ["held"]
+        answer.reading.set()
