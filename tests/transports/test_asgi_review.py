@@ -11,7 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.asgi import META, MODERN, Host, LegacyClient, finish, open_host
 from tests.transports.test_asgi import make_server
-from trio_mcp import Context, HttpSettings, asgi_app, open_server
+from trio_mcp import Context, HttpSettings, TaskConfig, asgi_app, open_server
 
 WEBSOCKET = {
     "type": "websocket",
@@ -237,3 +237,46 @@ async def test_a_client_that_does_not_read_may_leave_during_a_keep_alive(autojum
         await trio.sleep(1)
         assert server.ended == ["held"]
         answer.reading.set()
+
+
+async def test_a_task_whose_result_is_waited_for_again_and_again_is_queued_once():
+    """Law 5: nothing piles up for a main stream whose client does not read; all progress comes in order."""
+    server = make_server()
+    turns = trio.open_memory_channel[int](100)
+
+    @server.tool(task=TaskConfig(mode="optional"))
+    async def job(ctx: Context) -> str:
+        async for turn in turns[1]:
+            await ctx.report_progress(turn)
+        return "done"
+
+    async with open_host(asgi_app(server, settings=HttpSettings(stream_buffer=500))) as host:
+        client = await host.initialize()
+        main = client.get()
+        await main.wait_body(b":\n\n")
+        main.reading = trio.Event()
+        params = {"name": "job", "arguments": {}, "task": {}, "_meta": {"progressToken": 1}}
+        made = await finish(
+            client.post({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
+        )
+        named = {"taskId": made.json["result"]["task"]["taskId"]}
+        waits = []
+        for turn in range(1, 61):
+            if turn > 30:  # the main stream is full by now
+                ident = 1000 + turn
+                wait = {"jsonrpc": "2.0", "id": ident, "method": "tasks/result", "params": named}
+                waits.append(client.post(wait))
+                await wait_all_tasks_blocked()
+                cancel = {"method": "notifications/cancelled", "params": {"requestId": ident}}
+                await finish(client.post({"jsonrpc": "2.0", **cancel}))
+            turns[0].send_nowait(turn)
+            await wait_all_tasks_blocked()
+        assert find_session(host, client)._home.outbox.queued <= 2
+        main.reading.set()
+        turns[0].close()
+        await wait_all_tasks_blocked()
+        sent = [message for answer in (main, *waits) for message in answer.messages]
+        params = [message["params"] for message in sent]
+        progress = [each["progress"] for each in params if "progress" in each]
+        assert sorted(progress) == list(range(1, 61))
+        assert main.messages[-1]["params"]["status"] == "completed"
