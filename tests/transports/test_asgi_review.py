@@ -280,3 +280,12 @@ async def test_a_task_whose_result_is_waited_for_again_and_again_is_queued_once(
         progress = [each["progress"] for each in params if "progress" in each]
         assert sorted(progress) == list(range(1, 61))
         assert main.messages[-1]["params"]["status"] == "completed"
+
+
+async def test_a_malformed_request_without_a_session_is_answered_by_its_id():
+    """Law 12: only where the id cannot be read is there none."""
+    async with open_host(asgi_app(make_server())) as host:
+        malformed = await finish(host.post({"jsonrpc": "2.0", "id": 7, "method": "ping", "params": [1]}))
+        assert (malformed.status, malformed.json["id"]) == (400, 7)
+        unreadable = await finish(host.post(b"{"))
+        assert (unreadable.status, "id" in unreadable.json) == (400, False)

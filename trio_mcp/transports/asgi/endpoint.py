@@ -196,7 +196,8 @@ class Endpoint:
         ):
             await self._answer_modern(frame, call, serving)
         elif isinstance(frame, Malformed) and SESSION_HEADER not in call.headers:
-            await self._refuse(call.reply, "malformed", 400, frame.reason, frame.code)
+            self.refusals["malformed"] += 1
+            await call.reply.refuse(400, frame.code, frame.reason, ident=frame.id)
         elif is_modern and isinstance(frame, (Notification, Progress)):
             await call.reply.answer(202)  # this revision has none that means anything over HTTP
         elif version is not None and version not in ERAS:
