@@ -33,6 +33,8 @@ class Exchange:
         self.arrival = trio.lowlevel.ParkingLot()
         self.reading = trio.Event()
         self.reading.set()
+        self.scope = trio.CancelScope()
+        self.broken: OSError | None = None  # what `send` raises, for a client that is gone
         self.to_app, self._from_client = trio.open_memory_channel[dict[str, Any]](10)
 
     @property
@@ -54,6 +56,8 @@ class Exchange:
 
     async def send(self, message: Mapping[str, Any]) -> None:
         await self.reading.wait()
+        if self.broken is not None:
+            raise self.broken
         if message["type"] == "http.response.start":
             assert self.status == 0, "the head was sent twice"
             self.status = message["status"]
@@ -116,7 +120,8 @@ class Host:
             exchange.to_app.send_nowait({"type": "http.request", "body": body, "more_body": False})
 
         async def run() -> None:
-            await self._app(scope, exchange.receive, exchange.send)
+            with exchange.scope:
+                await self._app(scope, exchange.receive, exchange.send)
             exchange.arrival.unpark_all()
             exchange.ended.set()
 

@@ -43,6 +43,7 @@ class Outbox:
         # and a bare frame answers a message that the reader took up one at a time.
         self._send, self._receive = trio.open_memory_channel[Source | OutFrame](math.inf)
         self._waiting: deque[Source | OutFrame] = deque()
+        self._moved: set[Source] = set()  # what left by another wire, and has its place here still
         self._broken = False
         self._written = trio.lowlevel.ParkingLot()
         self.frame_limit = frame_limit
@@ -63,6 +64,17 @@ class Outbox:
                 pass
         logger.debug("a message after the end of the connection was dropped")
         return False
+
+    def release(self, source: Source) -> None:
+        """Note that `source`, which waits here, leaves by another wire now."""
+        self._moved.add(source)
+
+    def readmit(self, source: Source) -> bool:
+        """Whether `source`, which comes back, still has its place here, so that it needs no other."""
+        if source not in self._moved:
+            return False
+        self._moved.remove(source)
+        return True
 
     def put(self, frame: OutFrame) -> None:
         """Send one frame that belongs to no call, behind all that is queued, at once."""
@@ -101,6 +113,7 @@ class Outbox:
                 if isinstance(item, Source) and item.outbox is self:
                     item.discard()
             self._waiting.clear()
+            self._moved.clear()
 
     async def _collect(self) -> bool:
         """Wait for something to write, and for its company as long as that keeps coming."""
@@ -139,7 +152,8 @@ class Outbox:
                 frames.append(self._waiting.popleft())  # type: ignore[arg-type]  # not a source, so a frame
                 continue
             if item.outbox is not self:
-                self._waiting.popleft()  # it leaves by another wire now
+                self._waiting.popleft()
+                self._moved.discard(item)
                 continue
             drained, used, empty = item.drain(room)
             frames.extend(drained)

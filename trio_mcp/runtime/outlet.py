@@ -212,8 +212,12 @@ class Outlet(Source):
 
     def rehome(self, outbox: Outbox) -> None:
         """Leave by `outbox` from now on, with all that is pending."""
-        self.outbox = outbox
         if self._queued:
+            self.outbox.release(self)
+        self.outbox = outbox
+        if outbox.readmit(self):
+            self._queued = outbox.hurry = True
+        elif self._queued:
             outbox.hurry = True
             self._queue()
 

@@ -65,8 +65,12 @@ class TaskFeed(Source):
 
     def rehome(self, outbox: Outbox) -> None:
         """Leave by `outbox` from now on, with all that is pending."""
+        if self._queued:
+            self.outbox.release(self)
         self.outbox = outbox
-        if self._queued and not outbox.enqueue(self):
+        if outbox.readmit(self):
+            self._queued = True
+        elif self._queued and not outbox.enqueue(self):
             self.discard()
 
     def stop(self) -> None:

@@ -148,7 +148,7 @@ class Endpoint:
         call = _Call(scope, receive, reply, headers, peer, principal)
         serving = self._serving
         if serving is None:
-            await self._refuse(reply, "not serving", 503, NOT_SERVING, INTERNAL_ERROR)
+            await self._refuse_unserved(reply)
             return
         with self._counted(peer) as overload:
             if overload is not None:
@@ -187,6 +187,9 @@ class Endpoint:
             return
         body = await self._read_body(call)
         if body is None:
+            return
+        if self._serving is not serving:
+            await self._refuse_unserved(call.reply)  # the server has ended while the body was on its way
             return
         frame = decode_message(body)
         version = call.headers.get(VERSION_HEADER)
@@ -236,7 +239,7 @@ class Endpoint:
             await self._refuse(call.reply, "session", 400, reason)
 
     async def _answer_in_session(self, session: LegacySession, frame: InFrame, call: _Call) -> None:
-        if _wants_answer(frame):
+        if _wants_answer(frame) or (isinstance(frame, Batch) and not session.takes_batches):
             await session.answer(frame, call.receive, call.reply)
         else:
             session.accept(frame)
@@ -278,8 +281,11 @@ class Endpoint:
             transport = AsgiWebSocketTransport(
                 scope, receive, send, max_frame_bytes=self.settings.max_body_bytes
             )
-            await transport.accept()
             with self._ended_at_shutdown():
+                try:
+                    await transport.accept()
+                except trio.BrokenResourceError:
+                    return  # the client has left already
                 await serve_transport(serving.application, transport, principal)
 
     @contextmanager
@@ -307,6 +313,9 @@ class Endpoint:
         data = {"supported": list(ERAS), "requested": version}
         error = ProtocolError(UNSUPPORTED_PROTOCOL_VERSION, "Unsupported protocol version", data)
         await reply.answer(400, encode_messages([ErrorResponse(make_error(error))])[0])
+
+    async def _refuse_unserved(self, reply: Reply) -> None:
+        await self._refuse(reply, "not serving", 503, NOT_SERVING, INTERNAL_ERROR)
 
     async def _refuse_overload(self, reply: Reply, kind: str, reason: str) -> None:
         await self._refuse(reply, kind, 503, f"overloaded: {reason}", INTERNAL_ERROR, {"retry-after": "1"})
@@ -373,7 +382,7 @@ class Endpoint:
             keeper = Doorkeeper.for_bind(host, self._allowed_hosts, self._allowed_origins)
             self._doorkeepers[host] = keeper
         origin = headers.get("origin")
-        if origin is not None and origin in self._cors_origins:
+        if origin is not None and self._cors_origins & {origin, "*"}:
             origin = None
         return keeper.refusal(headers.get("host"), origin)
 

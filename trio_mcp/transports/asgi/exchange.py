@@ -62,7 +62,28 @@ async def watch(receive: Receive, reply: Reply, settings: HttpSettings, opening:
     """
     while True:
         with trio.move_on_after(settings.keep_alive if reply.has_begun else settings.quiet_timeout):
-            while (await receive())["type"] != "http.disconnect":
-                pass
+            await _wait_disconnect(receive)
             return
-        await reply.keep_alive(opening)
+        if await _keep_alive(receive, reply, opening):
+            return
+
+
+async def _keep_alive(receive: Receive, reply: Reply, opening: bytes) -> bool:
+    """Send a keep-alive; True where the client has gone meanwhile, without reading it. Checkpoints."""
+    has_gone = False
+    async with trio.open_nursery() as nursery:
+
+        async def send() -> None:
+            await reply.keep_alive(opening)
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(send)
+        await _wait_disconnect(receive)
+        has_gone = True
+        nursery.cancel_scope.cancel()
+    return has_gone
+
+
+async def _wait_disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -57,6 +57,11 @@ class LegacySession:
         """Whether the handshake was accepted."""
         return self._session.era is not None
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the session takes nothing more, although its handlers may still clean up."""
+        return self._scope.cancel_called
+
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the session until it is ended or its client is silent for too long; checkpoints."""
         try:
@@ -66,7 +71,7 @@ class LegacySession:
                     self._nursery.start_soon(self._home.outbox.write, self._main)
                     task_status.started()
                     await self._wait_silence()
-                    self._nursery.cancel_scope.cancel()
+                    self.end()
         finally:
             self._home.lose()
             for stream in self._streams.values():
@@ -90,6 +95,12 @@ class LegacySession:
         """Note that the client is there."""
         self._heard_at = trio.current_time()
 
+    @property
+    def takes_batches(self) -> bool:
+        """Whether the session's revision has batches; where not, one is answered with its refusal."""
+        era = self._session.era
+        return era is not None and era.batches
+
     def accept(self, frame: InFrame) -> None:
         """Take a message that wants no answer."""
         self._session.accept(frame, self._home)
@@ -99,9 +110,11 @@ class LegacySession:
         stream = self._take(frame)
         if self.has_begun:
             reply.headers[SESSION_HEADER] = self.id
-        await self.carry(stream, receive, reply, None)
-        if not self.has_begun:
-            self.end()
+        try:
+            await self.carry(stream, receive, reply, None)
+        finally:
+            if not self.has_begun:
+                self.end()
 
     async def answer(self, frame: InFrame, receive: Receive, reply: Reply) -> None:
         """Take a message and let the response carry what comes of it; checkpoints."""
@@ -200,7 +213,7 @@ class LegacySessions:
     def find(self, ident: str, principal: str | None) -> LegacySession | None:
         """The session of that id, if it belongs to `principal`."""
         session = self._sessions.get(ident)
-        if session is None or session.principal != principal:
+        if session is None or session.is_ending or session.principal != principal:
             return None
         session.note_heard()
         return session

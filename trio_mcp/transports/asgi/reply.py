@@ -57,7 +57,7 @@ class Reply:
     """The response to one HTTP request; `headers` go with it in any case."""
 
     def __init__(self, send: Send, headers: Mapping[str, str] | None = None) -> None:
-        self._send = send
+        self._wire = send
         self._turn = trio.Lock()
         self.headers = dict(headers or {})
         self.has_begun = False
@@ -111,3 +111,10 @@ class Reply:
     async def _start(self, status: int, headers: Mapping[str, str]) -> None:
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
+
+    async def _send(self, message: Message) -> None:
+        try:
+            await self._wire(message)
+        except OSError:  # what ASGI says of a client that is gone; `receive` says it, too
+            self.has_ended = True
+            await trio.lowlevel.checkpoint()

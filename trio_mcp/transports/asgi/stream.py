@@ -103,25 +103,28 @@ class EventStream:
         Begins behind what was sent last, or behind the event `resume_after`. Checkpoints.
         """
         self._carrier = carrier = object()
+        self._pause = None  # it was meant for the response before
         self._changed.unpark_all()
         if resume_after is not None:
             self._rewind(resume_after)
         opening = self._opening() if resume_after is None else b""
-        async with trio.open_nursery() as nursery:
+        try:
+            async with trio.open_nursery() as nursery:
 
-            async def leave() -> None:
-                await watch(receive, reply, self._settings, opening)
+                async def leave() -> None:
+                    await watch(receive, reply, self._settings, opening)
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(leave)
+                if self._is_main or resume_after is not None:
+                    await reply.keep_alive(opening)  # the client is told at once that the stream is there
+                await self._send_to(carrier, reply, opening)
                 nursery.cancel_scope.cancel()
-
-            nursery.start_soon(leave)
-            if self._is_main or resume_after is not None:
-                await reply.keep_alive(opening)  # the client is told at once that the stream is there
-            await self._send_to(carrier, reply, opening)
-            nursery.cancel_scope.cancel()
-        if self._carrier is carrier:
-            self._carrier = None
-            self._room.unpark_all()
-            self._trim()
+        finally:  # the host may cancel the response, too
+            if self._carrier is carrier:
+                self._carrier = None
+                self._room.unpark_all()
+                self._trim()
         await reply.end()
 
     async def _send_to(self, carrier: object, reply: Reply, opening: bytes) -> None:
@@ -174,6 +177,7 @@ class EventStream:
         """Take what comes behind event `number` as unsent, as far as it is kept."""
         self._sent = min(number, self._newest)
         self._unsent = sum(len(data) for n, data in self._messages if n > self._sent)
+        self._room.unpark_all()
 
     def _trim(self) -> None:
         """Forget the oldest: of what was sent, what is over the cap; of a main stream, also what was not."""
