@@ -289,3 +289,54 @@ async def test_a_malformed_request_without_a_session_is_answered_by_its_id():
         assert (malformed.status, malformed.json["id"]) == (400, 7)
         unreadable = await finish(host.post(b"{"))
         assert (unreadable.status, "id" in unreadable.json) == (400, False)
+
+
+async def test_a_task_tells_by_a_wire_that_somebody_hears():
+    """Law 4: a client that waited for the result and left gets the progress by its main stream."""
+    server = make_server()
+    send, receive = trio.open_memory_channel[int](100)
+
+    @server.tool(task=True)
+    async def job(ctx: Context) -> str:
+        async for turn in receive:
+            await ctx.report_progress(turn)
+        return "done"
+
+    async with open_host(asgi_app(server)) as host:
+        client = await host.initialize()
+        main = client.get()
+        await main.wait_body(b":\n\n")
+        params = {"name": "job", "arguments": {}, "task": {}, "_meta": {"progressToken": 1}}
+        made = await finish(
+            client.post({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
+        )
+        named = {"taskId": made.json["result"]["task"]["taskId"]}
+        left = client.post({"jsonrpc": "2.0", "id": 2, "method": "tasks/result", "params": named})
+        await wait_all_tasks_blocked()
+        left.disconnect()
+        await finish(left)
+        for turn in (1, 2, 3):
+            send.send_nowait(turn)
+            await wait_all_tasks_blocked()
+        result = client.post({"jsonrpc": "2.0", "id": 3, "method": "tasks/result", "params": named})
+        await wait_all_tasks_blocked()
+        send.send_nowait(4)
+        send.close()
+        await finish(result)
+        by_main = [message["params"].get("progress") for message in main.messages]
+        by_result = [message["params"].get("progress") for message in result.messages[:-1]]
+    assert [progress for progress in by_main if progress] == [1, 2, 3]
+    assert [progress for progress in by_result if progress] == [4]
+
+
+async def test_a_version_in_meta_is_seen_however_its_key_is_written():
+    """What is modern is compared with its headers, also where JSON escapes hide the word."""
+    body = (
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":'
+        b'{"io.modelcontextprotocol\\/protocolVersion":"2026-07-28",'
+        b'"io.modelcontextprotocol/clientCapabilities":{}}}}'
+    )
+    async with open_host(asgi_app(make_server())) as host:
+        client = await host.initialize()
+        answer = await finish(client.post(body))
+    assert (answer.status, answer.json["error"]["code"]) == (400, -32020)

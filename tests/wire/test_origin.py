@@ -83,3 +83,8 @@ def test_entries_of_another_form_are_refused(entry):
 def test_a_lone_string_is_refused():
     with pytest.raises(TypeError, match="not one string"):
         Doorkeeper("localhost", None)
+
+
+def test_an_ipv4_peer_of_an_ipv6_socket_is_loopback_too():
+    assert is_loopback_host("::ffff:127.0.0.1")
+    assert not is_loopback_host("::ffff:192.0.2.1")

@@ -54,6 +54,8 @@ class Connection:
         self._client: _Client = _Client(principal) if home is None else home._client
         self.is_heard = True
         """Whether somebody is at the other end of the wire now."""
+        self.on_heard: Callable[[], None] | None = None
+        """Called when that changes."""
         self.pause: Callable[[float], None] | None = None
         """Closes the wire for so many seconds, after which the client comes back, where it can."""
 
@@ -70,6 +72,12 @@ class Connection:
     def session_id(self) -> str:
         """Cannot be guessed and never repeats; visible ASCII."""
         return self._client.session_id
+
+    def note_heard(self, is_heard: bool) -> None:
+        """Note whether somebody is at the other end of the wire now."""
+        self.is_heard = is_heard
+        if self.on_heard is not None:
+            self.on_heard()
 
     def note_answered(self) -> None:
         """Let the wire end behind what is queued, if it ends with an answer."""

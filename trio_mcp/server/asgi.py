@@ -54,7 +54,7 @@ class AsgiApp:
         if not trio.lowlevel.in_trio_run():
             raise RuntimeError("this needs an ASGI host that runs on Trio, such as hypercorn -k trio")
         if scope["type"] == "lifespan":
-            await self._last(receive, send)
+            await self._follow_lifespan(receive, send)
         elif scope["type"] not in ("http", "websocket"):
             raise RuntimeError(f"there is no ASGI scope of type {scope['type']!r} here")
         elif not self._is_for_us(scope):
@@ -78,7 +78,7 @@ class AsgiApp:
             self._endpoint.start(Serving(running.application, running.nursery, running.refusals))
             running.on_closing(self._endpoint.shut_down)
 
-    async def _last(self, receive: Receive, send: Send) -> None:
+    async def _follow_lifespan(self, receive: Receive, send: Send) -> None:
         """Follow the host's lifespan, and run the server in it unless it runs already (ASGI lifespan)."""
         async with AsyncExitStack() as stack:
             await receive()

@@ -240,8 +240,10 @@ class TaskRun:
     def relaying(self, send: Callable[[Connection], None]) -> Iterator[None]:
         """While the block lasts, `send` puts a question to each connection that may answer."""
         self._send = send
-        # One wire to each client: the latest, for those before it may have nobody at their end.
-        for connection in {relay.session_id: relay for relay in self._relays}.values():
+        # One wire to each client: the latest at whose end somebody is, if there is one.
+        for connection in {
+            relay.session_id: relay for relay in sorted(self._relays, key=lambda relay: relay.is_heard)
+        }.values():
             send(connection)
         try:
             yield
@@ -259,19 +261,23 @@ class TaskRun:
         self._relays.append(connection)  # once for each that waits there
         if is_new and self._send is not None:
             self._send(connection)
+        if connection is not connection.home:
+            connection.on_heard = self._rehome
         self._rehome()
         try:
             yield
         finally:
+            connection.on_heard = None
             self._relays.remove(connection)
             self._rehome()
 
     def _rehome(self) -> None:
-        """Let what the creator is told leave by the latest of its wires."""
+        """Let what the creator is told leave by the latest of its wires that somebody hears."""
         if self._follower is not None:
-            session_id = self.request.connection.session_id
-            wires = [relay for relay in self._relays if relay.session_id == session_id]
-            self._follower.rehome(wires[-1].outbox)
+            home = self.request.connection.home
+            mine = [relay for relay in self._relays if relay.session_id == home.session_id]
+            heard = [relay for relay in mine if relay.is_heard]
+            self._follower.rehome((heard[-1] if heard else home).outbox)
 
     async def _work(self, live: LiveTask) -> Outcome:
         with trio.CancelScope() as scope:

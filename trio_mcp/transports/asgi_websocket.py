@@ -52,7 +52,11 @@ class AsgiWebSocketTransport:
             self._end = trio.BrokenResourceError("the client left before it was let in")
             raise self._end
         subprotocol = SUBPROTOCOL if SUBPROTOCOL in self._offered else None
-        await self._send({"type": "websocket.accept", "subprotocol": subprotocol})
+        try:
+            await self._send({"type": "websocket.accept", "subprotocol": subprotocol})
+        except OSError as error:  # what ASGI says of a client that is gone
+            self._end = trio.BrokenResourceError(f"the client left before it was let in: {error}")
+            raise self._end from error
         self._accepted = True
 
     async def send_frames(self, frames: Sequence[OutFrame]) -> None:

@@ -162,10 +162,6 @@ def _read_meta(request: Request) -> Mapping[str, Any]:
 
 def names_modern_version(request: Request) -> bool:
     """Whether the request's `_meta` names a protocol version, as every modern request does."""
-    # Most of what is decoded here is decoded again where it is handled; but a request that names
-    # no version, as all legacy ones, is told by a search.
-    if request.params is UNSET or META_PROTOCOL_VERSION.encode() not in bytes(request.params):
-        return False
     try:
         return META_PROTOCOL_VERSION in _read_meta(request)
     except ProtocolError:

@@ -39,7 +39,7 @@ class LegacySession:
         self._scope = trio.CancelScope()
         self._home = Connection(Outbox(application.settings.log_buffer), principal)
         self._home.is_heard = False
-        self._main = EventStream(MAIN, settings, is_main=True, primes=True)
+        self._main = EventStream(MAIN, settings, self._home, is_main=True, primes=True)
         self._streams: OrderedDict[str, EventStream] = OrderedDict({MAIN: self._main})
         self._nursery: trio.Nursery
         self._session: ServerSession
@@ -129,7 +129,7 @@ class LegacySession:
         branch = self._home.branch(outbox)
         self._session.accept(frame, branch)
         primes = self._session.era is not None and self._session.era.primes
-        stream = EventStream(f"s{self._count}", self.settings, is_main=False, primes=primes)
+        stream = EventStream(f"s{self._count}", self.settings, branch, is_main=False, primes=primes)
         branch.pause = stream.pause
         self._streams[stream.name] = stream
         self._nursery.start_soon(self._write, outbox, stream)
@@ -168,11 +168,9 @@ class LegacySession:
         """Let the response carry `stream`; checkpoints."""
         self._carriers += 1
         try:
-            self._home.is_heard = self._home.is_heard or stream is self._main
             await stream.carry(receive, reply, resume_after)
         finally:
             self._carriers -= 1
-            self._home.is_heard = self._main.is_carried
             self.note_heard()
 
 

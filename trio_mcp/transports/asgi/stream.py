@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import trio
 
+from trio_mcp.runtime.connection import Connection
 from trio_mcp.transports.asgi.exchange import watch
 from trio_mcp.transports.asgi.reply import Receive, Reply, legacy_status
 from trio_mcp.transports.asgi.settings import HttpSettings
@@ -28,11 +29,15 @@ class EventStream:
     The writer waits while more than `stream_buffer` bytes are unsent. Where the stream
     `is_main`, for what belongs to no request, it waits only while a response carries it;
     without one the oldest gives way to the newest. `primes` says that
-    the client understands an event without data (2025-11-25).
+    the client understands an event without data (2025-11-25). `connection` is told whether
+    somebody hears the stream.
     """
 
-    def __init__(self, name: str, settings: HttpSettings, *, is_main: bool, primes: bool) -> None:
+    def __init__(
+        self, name: str, settings: HttpSettings, connection: Connection, *, is_main: bool, primes: bool
+    ) -> None:
         self.name = name
+        self._connection = connection
         self._settings = settings
         self._is_main = is_main
         self._primes = primes
@@ -103,6 +108,7 @@ class EventStream:
         Begins behind what was sent last, or behind the event `resume_after`. Checkpoints.
         """
         self._carrier = carrier = object()
+        self._connection.note_heard(True)
         self._pause = None  # it was meant for the response before
         self._changed.unpark_all()
         if resume_after is not None:
@@ -123,6 +129,7 @@ class EventStream:
         finally:  # the host may cancel the response, too
             if self._carrier is carrier:
                 self._carrier = None
+                self._connection.note_heard(False)
                 self._room.unpark_all()
                 self._trim()
         await reply.end()
