@@ -21,6 +21,7 @@ from trio_mcp.runtime.session import Application
 from trio_mcp.transports.asgi.exchange import Exchange
 from trio_mcp.transports.asgi.legacy import LegacySession, LegacySessions
 from trio_mcp.transports.asgi.reply import Receive, Reply, Scope, Send
+from trio_mcp.transports.asgi.request import accepts, is_longer, read_headers, read_peer, take_body
 from trio_mcp.transports.asgi.settings import HttpSettings
 from trio_mcp.wire.codec import decode_message, encode_messages, make_error
 from trio_mcp.wire.eras import ERAS
@@ -137,9 +138,9 @@ class Endpoint:
 
     async def serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request; checkpoints."""
-        headers = _read_headers(scope)
+        headers = read_headers(scope)
         reply = Reply(send, self._cors_headers(headers))
-        peer = _peer(scope)
+        peer = read_peer(scope)
         refusal = self._refuse_at_door(scope, headers)
         if refusal is not None:
             await self._refuse(reply, "door", 403, refusal)
@@ -179,7 +180,7 @@ class Endpoint:
 
     async def _post(self, call: _Call, serving: Serving) -> None:
         accepted = call.headers.get("accept", "*/*")
-        if not (_accepts(accepted, JSON) and _accepts(accepted, EVENT_STREAM)):
+        if not (accepts(accepted, JSON) and accepts(accepted, EVENT_STREAM)):
             await self._refuse(call.reply, "accept", 406, f"the client must accept {JSON} and {EVENT_STREAM}")
             return
         if call.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
@@ -246,7 +247,7 @@ class Endpoint:
             await call.reply.answer(202)
 
     async def _listen(self, call: _Call) -> None:
-        if not _accepts(call.headers.get("accept", "*/*"), EVENT_STREAM):
+        if not accepts(call.headers.get("accept", "*/*"), EVENT_STREAM):
             await self._refuse(call.reply, "accept", 406, f"the client must accept {EVENT_STREAM}")
             return
         session = await self._find_session(call)
@@ -270,9 +271,9 @@ class Endpoint:
         # Imported here: only servers that meet a WebSocket need it.
         from trio_mcp.transports.asgi_websocket import AsgiWebSocketTransport
 
-        headers = _read_headers(scope)
+        headers = read_headers(scope)
         serving = self._serving
-        with self._counted(_peer(scope)) as overload:
+        with self._counted(read_peer(scope)) as overload:
             if self._refuse_at_door(scope, headers) is not None or serving is None or overload is not None:
                 self.refusals["websocket"] += 1
                 await send({"type": "websocket.close", "code": 1008})
@@ -339,9 +340,9 @@ class Endpoint:
         declared = call.headers.get("content-length", "")
         body: bytes | None = None
         is_whole = False
-        if not _is_longer(declared, limit):
+        if not is_longer(declared, limit):
             with trio.move_on_after(self.settings.body_timeout) as scope:
-                body, is_whole = await _take_body(call.receive, limit)
+                body, is_whole = await take_body(call.receive, limit)
             if scope.cancelled_caught:
                 reason = f"the body did not arrive within {self.settings.body_timeout:g} seconds"
                 await self._refuse(call.reply, "slow body", 408, reason, PARSE_ERROR)
@@ -397,49 +398,6 @@ class Endpoint:
         }
 
 
-def _peer(scope: Scope) -> str:
-    client = scope.get("client")
-    return str(client[0]) if client else ""
-
-
-def _read_headers(scope: Scope) -> dict[str, str]:
-    """The headers by their lower-case names; those that come twice are joined (RFC 9110, section 5.3)."""
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers
-
-
-def _accepts(accepted: str, content_type: str) -> bool:
-    """Whether an Accept header admits a type, by itself or by a wildcard (RFC 9110, section 12.5.1)."""
-    kind = content_type.partition("/")[0]
-    ranges = {part.partition(";")[0].strip().lower() for part in accepted.split(",")}
-    return bool(ranges & {content_type, f"{kind}/*", "*/*"})
-
-
 def _wants_answer(frame: InFrame) -> bool:
     members = frame.frames if isinstance(frame, Batch) else [frame]
     return any(isinstance(member, (Request, Malformed)) for member in members)
-
-
-def _is_longer(declared: str, limit: int) -> bool:
-    """Whether a Content-Length is one, and larger than `limit`."""
-    return declared.isascii() and declared.isdigit() and int(declared[:19]) > limit
-
-
-async def _take_body(receive: Receive, limit: int) -> tuple[bytes | None, bool]:
-    """What came of a body, and whether it is whole; None where it is longer than `limit`. Checkpoints."""
-    parts: list[bytes] = []
-    length = 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return b"", False  # the client has gone
-        part = message.get("body", b"")
-        length += len(part)
-        if length > limit:
-            return None, False
-        parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts), True

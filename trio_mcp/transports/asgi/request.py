@@ -1,0 +1,52 @@
+"""What an HTTP request brings: its peer, its headers, its body.
+
+Owns the reading. What it means, and what is refused, is the endpoint's business.
+"""
+
+from __future__ import annotations
+
+from trio_mcp.transports.asgi.reply import Receive, Scope
+
+
+def read_peer(scope: Scope) -> str:
+    """The address of the client; empty where it has none, as on a Unix socket."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def read_headers(scope: Scope) -> dict[str, str]:
+    """The headers by their lower-case names; those that come twice are joined (RFC 9110, section 5.3)."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+def accepts(accepted: str, content_type: str) -> bool:
+    """Whether an Accept header admits a type, by itself or by a wildcard (RFC 9110, section 12.5.1)."""
+    kind = content_type.partition("/")[0]
+    ranges = {part.partition(";")[0].strip().lower() for part in accepted.split(",")}
+    return bool(ranges & {content_type, f"{kind}/*", "*/*"})
+
+
+def is_longer(declared: str, limit: int) -> bool:
+    """Whether a Content-Length is one, and larger than `limit`."""
+    return declared.isascii() and declared.isdigit() and int(declared[:19]) > limit
+
+
+async def take_body(receive: Receive, limit: int) -> tuple[bytes | None, bool]:
+    """What came of a body, and whether it is whole; None where it is longer than `limit`. Checkpoints."""
+    parts: list[bytes] = []
+    length = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return b"", False  # the client has gone
+        part = message.get("body", b"")
+        length += len(part)
+        if length > limit:
+            return None, False
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts), True
