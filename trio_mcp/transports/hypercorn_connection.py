@@ -215,10 +215,11 @@ class Connection:
             protocol.connection.reset_stream(stream_id, code)
         except ProtocolError:
             return  # closed already
+        # First of all, for the application that learns of its disconnect may cancel this very send.
+        await protocol._flush()
         # As hypercorn does when the peer resets it.
         await protocol._close_stream(stream_id)
         await protocol._window_updated(stream_id)
-        await protocol._flush()
 
 
 def _stream_id(send: Any) -> int:
