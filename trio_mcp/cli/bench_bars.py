@@ -13,14 +13,14 @@ from typing import Final
 
 import attrs
 import trio
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from trio_mcp.cli.bars import MARGIN, MESSAGE_CHARACTERS, NARROW, make_live, print_line
-from trio_mcp.cli.bench_load import Run, Slot
-from trio_mcp.cli.meter import Meter, show_count, show_rate, show_share, show_time
+from trio_mcp.cli.bench_load import Run
+from trio_mcp.cli.meter import Meter, Reading, show_count, show_rate, show_share, show_time
 from trio_mcp.cli.output import one_line
 from trio_mcp.runtime.lone import open_lone_nursery
 
@@ -39,10 +39,34 @@ class Gauge:
     _meter: Meter = attrs.field(factory=lambda: Meter(time.perf_counter()))
 
     def draw(self, width: int) -> RenderableType:
-        """The bars, `width` columns wide."""
+        """A line of `width` columns for the whole load, and one for each of the first calls."""
         now = time.perf_counter()
-        rate = self.sample(now)
-        return Group(self._draw_all(now, rate, width), draw_slots(self.run.slots, width))
+        rate = show_rate(self.sample(now)) or "0/s"
+        run = self.run
+        table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+        table.width = max(width - MARGIN, NARROW // 2)
+        table.add_column(no_wrap=True, min_width=8, ratio=1, overflow="ellipsis")
+        if width >= NARROW:
+            table.add_column(min_width=8)
+        table.add_column(no_wrap=True, min_width=4, justify="right")
+        table.add_column(no_wrap=True, min_width=13, justify="right")
+
+        def add(label: Text, share: float | None, percent: str, count: Text) -> None:
+            bar = Text() if share is None else ProgressBar(total=1.0, completed=share, width=width // 4)
+            table.add_row(label, *([bar] if width >= NARROW else []), Text(percent), count)
+
+        share = run.share(now)
+        add(self._describe_all(now), share, f"{share:.0%}", Text(rate, style="magenta"))
+        for number, slot in enumerate(run.slots[:ROWS], 1):
+            reading = slot.reading or Reading(0)
+            label = Text(
+                f"call {number}  {one_line((reading.message or '')[:MESSAGE_CHARACTERS])}", style="dim"
+            )
+            count = Text("" if slot.reading is None else show_count(reading))
+            add(label, reading.share, show_share(reading), count)
+        if len(run.slots) > ROWS:
+            table.add_row(Text(f"and {len(run.slots) - ROWS:,} more", style="dim"))
+        return table
 
     def describe(self) -> str:
         """The state as a line of text."""
@@ -61,56 +85,12 @@ class Gauge:
         self._meter.sample(now)
         return self._meter.rate(now)
 
-    def _draw_all(self, now: float, rate: float, width: int) -> Table:
+    def _describe_all(self, now: float) -> Text:
         run = self.run
-        table = _make_grid(width)
-        table.add_column(no_wrap=True, min_width=8, ratio=1, overflow="ellipsis", style="bold")
-        cells: list[Text | ProgressBar] = [Text(one_line(self.title))]
-        if width >= NARROW:
-            table.add_column(min_width=8)
-            cells.append(ProgressBar(total=1.0, completed=run.share(now), width=width // 4))
-        calls = f"{run.finished:,} calls" + (f", {run.failed:,} failed" if run.failed else "")
-        for text, least, style in (
-            (calls, 9, "red" if run.failed else ""),
-            (show_rate(rate) or "0/s", 9, "magenta"),
-            (show_time(now - run.started), 4, "cyan"),
-        ):
-            table.add_column(no_wrap=True, min_width=least, justify="right", style=style)
-            cells.append(Text(text))
-        table.add_row(*cells)
-        return table
-
-
-def draw_slots(slots: list[Slot], width: int) -> Table:
-    """A line of `width` columns for each of the first calls: message, bar, how far."""
-    table = _make_grid(width)
-    table.add_column(no_wrap=True, min_width=8, ratio=1, overflow="ellipsis", style="dim")
-    if width >= NARROW:
-        table.add_column(min_width=8)
-    table.add_column(no_wrap=True, min_width=4, justify="right")
-    table.add_column(no_wrap=True, min_width=13, justify="right")
-    for number, slot in enumerate(slots[:ROWS], 1):
-        reading = slot.reading
-        message = f"call {number}"
-        if reading is not None and reading.message:
-            message += f"  {one_line(reading.message[:MESSAGE_CHARACTERS])}"
-        cells: list[Text | ProgressBar] = [Text(message)]
-        if width >= NARROW:
-            share = None if reading is None else reading.share
-            bar = ProgressBar(total=1.0, completed=share, width=width // 4) if share is not None else Text()
-            cells.append(bar)
-        cells.append(Text("" if reading is None else show_share(reading)))
-        cells.append(Text("" if reading is None else show_count(reading)))
-        table.add_row(*cells)
-    if len(slots) > ROWS:
-        table.add_row(Text(f"and {len(slots) - ROWS:,} more"))
-    return table
-
-
-def _make_grid(width: int) -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0), expand=True)
-    table.width = max(width - MARGIN, NARROW // 2)
-    return table
+        text = Text.assemble((one_line(self.title), "bold"), f"  {run.finished:,} calls")
+        if run.failed:
+            text.append(f", {run.failed:,} failed", "red")
+        return text.append(f"  {show_time(now - run.started)}", "cyan")
 
 
 @asynccontextmanager

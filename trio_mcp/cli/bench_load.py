@@ -120,69 +120,72 @@ async def carry_load(client: Client, tool: str, arguments: Mapping[str, Any], ru
     Checkpoints. Failed calls are counted; nothing is raised for them.
     """
     run.started, cpu = time.perf_counter(), time.process_time()
+    end = trio.current_time() + run.load.duration
     try:
-        with trio.move_on_after(run.load.duration + FINISH_SECONDS) as scope:
+        with trio.move_on_at(end + FINISH_SECONDS):
             async with trio.open_nursery() as nursery:
+                caller = _Caller(client, tool, arguments, run, end, nursery.cancel_scope)
                 for slot in run.slots:
-                    nursery.start_soon(
-                        _keep_calling, client, tool, arguments, run, slot, nursery.cancel_scope
-                    )
-        if scope.cancelled_caught:
-            run.stop = "duration"
-        elif run.stop == "interrupted":
-            is_late = time.perf_counter() >= run.started + run.load.duration
-            run.stop = "duration" if is_late else "rounds"
+                    nursery.start_soon(caller.keep_calling, slot)
+        if run.stop == "interrupted":
+            run.stop = "rounds" if trio.current_time() < end else "duration"
     finally:
         run.seconds = time.perf_counter() - run.started
         run.cpu_seconds = time.process_time() - cpu
     await trio.sleep(LISTEN_SECONDS)
 
 
-async def _keep_calling(
-    client: Client,
-    tool: str,
-    arguments: Mapping[str, Any],
-    run: Run,
-    slot: Slot,
-    all_calls: trio.CancelScope,
-) -> None:
-    rounds = 0
-    end = run.started + run.load.duration
-    await trio.lowlevel.checkpoint()
-    while (run.load.rounds is None or rounds < run.load.rounds) and time.perf_counter() < end:
-        rounds += 1
+@attrs.frozen
+class _Caller:
+    _client: Client
+    _tool: str
+    _arguments: Mapping[str, Any]
+    _run: Run
+    _end: float
+    _all_calls: trio.CancelScope
+
+    async def keep_calling(self, slot: Slot) -> None:
+        """Make one call after the other, as the load says."""
+        rounds = self._run.load.rounds
+        made = 0
+        await trio.lowlevel.checkpoint()
+        while (rounds is None or made < rounds) and trio.current_time() < self._end:
+            made += 1
+            try:
+                await self._call(slot)
+            except ConnectionLost as error:
+                self._run.fail(str(error))
+                if not await _is_alive(self._client):
+                    self._run.stop = "connection lost"
+                    self._all_calls.cancel()
+                    return
+
+    async def _call(self, slot: Slot) -> None:
+        """Make one call and count what became of it; raises ConnectionLost, which is not counted."""
+        run = self._run
+        slot.begin()
+        started = time.perf_counter()
         try:
-            await _call(client, tool, arguments, run, slot)
-        except ConnectionLost as error:
+            result = await self._client.call_tool(
+                self._tool, self._arguments, progress_handler=slot.update, raise_on_error=False
+            )
+        except trio.Cancelled:
+            run.cut += 1
+            raise
+        except ConnectionLost:
+            raise
+        except MCPError as error:
+            run.overflowed += isinstance(error, ProgressOverflow)
             run.fail(str(error))
-            if not await _is_alive(client):
-                run.stop = "connection lost"
-                all_calls.cancel()
-                return
-
-
-async def _call(client: Client, tool: str, arguments: Mapping[str, Any], run: Run, slot: Slot) -> None:
-    """Make one call and count what became of it; raises ConnectionLost, which is not counted."""
-    slot.begin()
-    started = time.perf_counter()
-    try:
-        result = await client.call_tool(tool, arguments, progress_handler=slot.update, raise_on_error=False)
-    except trio.Cancelled:
-        run.cut += 1
-        raise
-    except ConnectionLost:
-        raise
-    except MCPError as error:
-        run.overflowed += isinstance(error, ProgressOverflow)
-        run.fail(str(error))
-    else:
-        if result.is_error:
-            run.fail(result.text or f"the tool {tool!r} failed")
         else:
-            run.finished += 1
-            run.durations.add(time.perf_counter() - started)
-    if slot.first_time is not None:
-        run.first_updates.add(slot.first_time - started)
+            if result.is_error:
+                run.fail(result.text or f"the tool {self._tool!r} failed")
+            else:
+                run.finished += 1
+                run.durations.add(time.perf_counter() - started)
+        finally:
+            if slot.first_time is not None:
+                run.first_updates.add(slot.first_time - started)
 
 
 async def _is_alive(client: Client) -> bool:

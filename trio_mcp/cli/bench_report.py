@@ -159,9 +159,11 @@ class Report:
     def _losses(self) -> Text:
         wire = self.wire
         if not wire.judged_calls:
-            why = "no call finished" if wire.expected is not None else "say --expect N"
-            if wire.expected is None and wire.received:
-                why = f"progress does not count up to a total; {why}"
+            why = "progress does not count up to a total; say --expect N"
+            if not self.run.finished:
+                why = "no call finished"
+            elif not wire.received:
+                why = "no progress came; say --expect N if some should"
             return Text(f"unknown: {why}", style=OPEN)
         what = "numbers up to the total" if wire.expected is None else "updates expected"
         if not wire.missing + wire.surplus:
@@ -190,9 +192,9 @@ class Report:
         share = _cpu_share(run)
         text = Text(f"{share:.0%} of a processor")
         if share >= BUSY:
-            text.append(", so that it may be what sets the pace", OPEN)
+            text.append(", which may be the limit", OPEN)
         if run.overflowed:
-            text.append(f"; too slow for {_calls(run.overflowed)}, which failed for that", BAD)
+            text.append(f"; too slow for {_calls(run.overflowed)}, which failed", BAD)
         return text
 
     def _latency(self) -> Table:

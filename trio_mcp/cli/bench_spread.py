@@ -45,6 +45,8 @@ class Spread:
         rank = math.ceil(share * self.count)
         if rank <= self._zeros:
             return 0.0
+        if rank == self.count:
+            return self.longest
         passed = self._zeros
         for bucket in sorted(self._buckets):
             passed += self._buckets[bucket]
