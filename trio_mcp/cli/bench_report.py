@@ -114,7 +114,7 @@ class Report:
             f" on {one_line(subject.server)}, {subject.transport}, protocol {subject.protocol}\n",
             f"{run.load.calls:,} at once, ",
         )
-        seconds = f"{run.seconds:.{2 if run.seconds < 10 else 1}f} s"
+        seconds = f"{run.seconds:.2f} s" if run.seconds >= 0.1 else f"{run.seconds * 1000:.1f} ms"
         if run.stop == "interrupted":
             return text.append(f"interrupted after {seconds}", OPEN)
         if run.stop == "connection lost":
