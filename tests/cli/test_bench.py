@@ -20,7 +20,7 @@ from rich.console import Console
 
 from tests.cli import faulty_server
 from tests.cli.command import SECONDS, lines_shown, read_until, run, start, start_in_terminal
-from trio_mcp import ClientSettings, Context, Lossless, Server, ToolError, open_client
+from trio_mcp import ClientSettings, Context, Lossless, Server, TaskConfig, ToolError, open_client
 from trio_mcp.cli.bench_bars import Gauge, open_gauge
 from trio_mcp.cli.bench_load import FINISH_SECONDS, MAX_ERRORS, OTHER_ERRORS, Load, Run, carry_load
 from trio_mcp.cli.bench_report import Report, Subject, show_milliseconds
@@ -261,11 +261,19 @@ async def complain(ctx: Context) -> None:
     raise ToolError(f"{random.random()}")
 
 
-async def carry(tool: str, load: Load) -> tuple[Run, WireCount]:
+@server.tool(task=TaskConfig(mode="required"))
+async def toil(ctx: Context) -> None:
+    for number in range(1, 4):
+        await ctx.report_progress(number, 3)
+        await trio.sleep(1)
+
+
+async def carry(tool: str, load: Load, protocol: str = "auto") -> tuple[Run, WireCount]:
     """Carry a load with the server in memory, which needs no time where there is an autojump clock."""
     wire, carried = WireCount(), Run(load)
     settings = ClientSettings(progress=Lossless())
-    async with open_client(CountingConnector(server, wire), settings=settings) as client:
+    connector = CountingConnector(server, wire)
+    async with open_client(connector, settings=settings, protocol=protocol) as client:
         await carry_load(client, tool, {}, carried)
     return carried, wire
 
@@ -286,6 +294,18 @@ async def test_a_duration_ends_the_load_between_calls(autojump_clock: trio.testi
     assert carried.delivered == wire.received == 6 * 6
     # A message that changes alone travels with the smallest larger number, so the order is kept.
     assert (wire.repeated, wire.broken_calls) == (0, 0)
+
+
+@pytest.mark.parametrize("protocol", ["2026-07-28", "2025-11-25"])
+async def test_what_becomes_a_task_is_not_judged(
+    autojump_clock: trio.testing.MockClock, protocol: str
+) -> None:
+    carried, wire = await carry("toil", LOAD, protocol)
+    assert (carried.finished, carried.delivered) == (6, 18)
+    assert (wire.tasks, wire.judged_calls) == (6, 0)
+    report = Report(SUBJECT, carried, wire)
+    assert report.faults == []
+    assert "6 calls became tasks, and are not judged" in words(report)
 
 
 async def test_the_number_of_different_errors_is_bounded() -> None:

@@ -44,7 +44,7 @@ MAX_EXCUSED: Final = 4096
 class _Answer(msgspec.Struct, rename="camel"):
     is_error: bool = False
     result_type: str | None = None
-    task: msgspec.Raw | None = None
+    task: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 @attrs.define(eq=False)
@@ -195,7 +195,7 @@ class WireCount:
             answer = msgspec.json.decode(frame.result, type=_Answer)
         except (msgspec.MsgspecError, RecursionError):
             return  # the call fails, and is counted there
-        if answer.task is not None or answer.result_type == "task":
+        if answer.task is not msgspec.UNSET or answer.result_type == "task":
             self.tasks += 1
             self._excuse(frame.id)  # the token of a task may go on (MCP tasks 2025-11-25)
         elif not answer.is_error and answer.result_type in (None, "complete"):
