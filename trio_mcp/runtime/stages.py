@@ -1,0 +1,316 @@
+"""Stages: reporters that are mapped into their share of another, up to the request's own.
+
+Owns what an update of a stage means for everything above it: how far that has come, and
+whose message it shows. What leaves for the client is still one report of the request
+(`RequestProgress`), so the laws of progress hold for stages as for anything else.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+
+from trio_mcp.runtime.exact_sum import ExactSum
+from trio_mcp.runtime.progress import MAX_MESSAGE_LENGTH, RequestProgress, check_message, check_number
+from trio_mcp.runtime.shares import Share, Shares, check_name, check_weight
+
+logger = logging.getLogger("trio_mcp")
+
+
+class RequestStages:
+    """The root of a request's stages; made when the first is planned or opened.
+
+    The values of the request stay in its `RequestProgress`, where reports that have
+    nothing to do with stages change them as ever; whenever a stage moves they are looked at.
+    """
+
+    __slots__ = ("_message", "_position", "_seen", "_seen_message", "progress", "shares")
+
+    def __init__(self, progress: RequestProgress) -> None:
+        self.progress = progress
+        self.shares = Shares()
+        self._position = ExactSum()
+        self._message: str | None = None
+        self._seen: float | None = None
+        self._seen_message: str | None = None
+
+    def advance(self, share: Share, done: float) -> None:
+        """Count what is newly done of `share`."""
+        self._position.replace(share.done, done)
+
+    def notice(self) -> None:
+        """Take in what was reported on the request itself since a stage last moved."""
+        progress = self.progress
+        if progress.current is not None and progress.current != self._seen:
+            self._position = ExactSum(progress.current)
+            self._seen = progress.current
+        if progress.message is not self._seen_message:
+            self._message = self._seen_message = progress.message
+            self.shares.hear(None)
+
+    def publish(self) -> None:
+        """Set the values of the request to what the stages have come to."""
+        progress = self.progress
+        current, value = progress.current, self._position.value
+        if value and (current is None or value > current):
+            current = check_number(value, "progress")
+        self._seen, self._seen_message = current, self._text()
+        progress.take(current, self.shares.weights.value or None, self._seen_message)
+
+    def _text(self) -> str | None:
+        """The message of whoever spoke last, with the path to it."""
+        stage = self.shares.newest
+        if stage is None:
+            return self._message
+        while stage.shares is not None and (inner := stage.shares.newest) is not None:
+            stage = inner
+        return stage.text
+
+
+class Stage:
+    """A reporter that counts for `share` of `parent`; for nothing where that is None.
+
+    Not thread-safe; no method but the async ones checkpoints.
+    """
+
+    __slots__ = (
+        "_message",
+        "_parent",
+        "_position",
+        "_root",
+        "_share",
+        "_total",
+        "has_ended",
+        "path",
+        "shares",
+        "text",
+    )
+
+    def __init__(
+        self, parent: RequestStages | Stage, share: Share | None, name: str, total: float | None
+    ) -> None:
+        self._parent = parent
+        self._root: RequestStages = parent if isinstance(parent, RequestStages) else parent._root
+        self._share = share
+        self._total = total
+        self._position: ExactSum | None = None
+        self._message: str | None = None
+        self.shares: Shares | None = None
+        self.has_ended = False
+        self.path: tuple[str, ...] = (name,) if isinstance(parent, RequestStages) else (*parent.path, name)
+        self.text = self._make_text()
+
+    @property
+    def current(self) -> float | None:
+        """How far along the stage is; None until its first increment or report."""
+        return None if self._position is None else self._position.value
+
+    @property
+    def total(self) -> float | None:
+        """What `current` grows towards: what was set, or what its stages add up to; None where unknown."""
+        if self._total is None and self.shares is not None:
+            return self.shares.weights.value or None
+        return self._total
+
+    @property
+    def has_total(self) -> bool:
+        """Whether a total was set."""
+        return self._total is not None
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether stages make up a total."""
+        return self.shares is not None and self.shares.weights.value > 0
+
+    @property
+    def message(self) -> str | None:
+        """The message of the stage itself, without the path; None at first."""
+        return self._message
+
+    def set_total(self, total: float) -> None:
+        """Set the total; see `ProgressHelper.set_total`."""
+        number = check_total(total)
+        if self._is_open():
+            self._total = number
+            self._tell()
+
+    def increment(self, by: float = 1) -> None:
+        """Add to the current value; see `ProgressHelper.increment`."""
+        number = check_number(by, "the increment")
+        if number <= 0:
+            raise ValueError(f"the increment must be larger than 0, not {by!r}")
+        check_number((self.current or 0) + number, "progress")
+        if self._is_open():
+            if self._position is None:
+                self._position = ExactSum()
+            self._position.add(number)
+            self._tell()
+
+    def set_message(self, message: str | None) -> None:
+        """Set the message; see `ProgressHelper.set_message`."""
+        check_message(message)
+        if self._is_open():
+            self._message = message
+            self.text = self._make_text()
+            self._tell()
+
+    async def report(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        """Set current value and message, and the total where one is given; see `RequestProgress.report`."""
+        progress = check_number(progress, "progress")
+        total = None if total is None else check_total(total)
+        check_message(message)
+        request = self._root.progress
+        await request.make_room()
+        if self._is_open():
+            if self._position is None or progress > self._position.value:
+                self._position = ExactSum(progress)
+            self._total = self._total if total is None else total
+            self._message = message
+            self.text = self._make_text()
+            request.stand_alone()
+            self._tell()
+            request.stand_alone()
+        await request.take_turn()
+
+    async def make_room(self) -> None:
+        """Wait while the buffer of a lossless call is full; otherwise no checkpoint."""
+        await self._root.progress.make_room()
+
+    async def wait_space(self) -> None:
+        """Wait until a report fits, for callers that can wait; checkpoints."""
+        await self._root.progress.wait_space()
+
+    async def take_turn(self) -> None:
+        """A cancellation point, and a schedule point where the task has run for a while."""
+        await self._root.progress.take_turn()
+
+    def end(self, *, complete: bool) -> None:
+        """End the stage: all of its share is done, or what is done of it waits for a retry."""
+        if self.has_ended:
+            return
+        self._root.notice()
+        share, shares = self._share, self._parent.shares
+        assert shares is not None, "the parent has a stage"
+        if share is not None:
+            if complete:
+                self._advance(share.weight)
+            else:
+                shares.give_back(share)
+        self.has_ended = True
+        shares.forget(self)
+        if isinstance(self._parent, RequestStages) or self._parent._climb():
+            self._root.publish()
+
+    def advance(self, share: Share, done: float) -> None:
+        """Count what is newly done of the `share` of a stage of this one."""
+        if self._position is None:
+            self._position = ExactSum()
+        self._position.replace(share.done, done)
+
+    def open_in(self, shares: Shares) -> None:
+        """Begin to speak, as one of the stages that `shares` belongs to."""
+        self._root.notice()
+        shares.open[self] = None
+        self._tell()
+
+    def _is_open(self) -> bool:
+        if self.has_ended:
+            logger.debug("progress after the end of stage %r was ignored", self.path)
+        return not self.has_ended
+
+    def _make_text(self) -> str:
+        words = self.path if self._message is None else (*self.path, self._message)
+        return ": ".join(words)[:MAX_MESSAGE_LENGTH]
+
+    def _tell(self) -> None:
+        """Take a change of this stage up to the request, where its message is the newest now."""
+        self._root.notice()
+        if self.shares is not None:
+            self.shares.hear(None)
+        if self._climb(speaks=True):
+            self._root.publish()
+
+    def _climb(self, *, speaks: bool = False) -> bool:
+        """Let everything above count what is done here; False where a stage above has ended."""
+        stage = self
+        while not stage.has_ended:
+            stage._advance(stage._done())
+            parent = stage._parent
+            if speaks and parent.shares is not None:
+                parent.shares.hear(stage)
+            if isinstance(parent, RequestStages):
+                return True
+            stage = parent
+        return False
+
+    def _advance(self, done: float) -> None:
+        share, shares = self._share, self._parent.shares
+        if share is not None and shares is not None and done > share.done:
+            shares.done.replace(share.done, done)
+            self._parent.advance(share, done)
+            share.done = done
+
+    def _done(self) -> float:
+        """How much of the share is done, by this stage's own count or by its stages."""
+        share = self._share
+        if share is None or self._position is None:
+            return 0
+        if self._total is not None:
+            position, total = self._position.value, self._total
+        elif self.shares is not None and (expected := self.shares.expected):
+            position, total = self.shares.done.value, expected
+        else:
+            return 0
+        if position >= total:
+            return share.weight
+        product = share.weight * position
+        part = product / total if math.isfinite(product) else share.weight * (position / total)
+        return min(part, share.weight)
+
+
+def check_total(total: float) -> float:
+    """Return `total` as a plain number; raises ValueError where it is none larger than 0."""
+    number = check_number(total, "total")
+    if number <= 0:
+        raise ValueError(f"total must be larger than 0, not {total!r}")
+    return number
+
+
+def shares_of(reporter: RequestProgress | Stage) -> Shares:
+    """The shares of `reporter`, made where it has none yet; raises RuntimeError where it has ended."""
+    return _divided(reporter).shares  # type: ignore[return-value]  # just made
+
+
+def open_stage(
+    reporter: RequestProgress | Stage, name: str, weight: float | None, total: float | None
+) -> Stage:
+    """Open a stage; raises ValueError where there is no such share, RuntimeError after the reporter's end."""
+    parent = _divided(reporter)
+    shares = shares_of(reporter)
+    check_name(name)
+    if weight is not None:
+        weight = check_weight(weight)
+    if total is not None:
+        total = check_total(total)
+    stage = Stage(parent, shares.claim(name, weight), name, total)
+    stage.open_in(shares)
+    return stage
+
+
+def open_spinner(reporter: RequestProgress | Stage, message: str) -> Stage:
+    """Open a stage that counts for nothing; raises RuntimeError after the reporter's end."""
+    stage = Stage(_divided(reporter), None, check_name(message), None)
+    stage.open_in(shares_of(reporter))
+    return stage
+
+
+def _divided(reporter: RequestProgress | Stage) -> RequestStages | Stage:
+    if isinstance(reporter, RequestProgress):
+        if reporter.stages is None:
+            reporter.stages = RequestStages(reporter)
+        return reporter.stages
+    if reporter.has_ended:
+        raise RuntimeError(f"stage {': '.join(reporter.path)!r} has ended: it can have no stages any more")
+    if reporter.shares is None:
+        reporter.shares = Shares()
+    return reporter
