@@ -71,21 +71,22 @@ class ProgressRecord(Protocol):
 class RequestProgress:
     """The progress of one request; lives on the Trio thread.
 
-    `outlet` is where reports leave to a client, or None where nobody asked. `stages`
-    is None until the handler opens one, and costs nothing until then.
+    `outlet` is where reports leave to a client, or None where nobody asked. `stages` is
+    None until the handler plans or opens one, and costs nothing until then; `stages_total`
+    is what they add up to, and counts where no total was set.
     """
 
     __slots__ = (
         "_newest",
         "_outlet",
         "_since",
-        "_stages_total",
         "_strict",
         "_task",
         "_total",
         "current",
         "message",
         "stages",
+        "stages_total",
     )
 
     def __init__(self, outlet: Outlet | None, *, strict_yield: bool = False) -> None:
@@ -97,13 +98,13 @@ class RequestProgress:
         self._newest: Values | None = None
         self._since = 0.0
         self._task: ProgressRecord | None = None
-        self._stages_total: float | None = None  # what the stages add up to, where no total was set
+        self.stages_total: float | None = None
         self.stages: RequestStages | None = None
 
     @property
     def total(self) -> float | None:
         """The total that was set last, or what the stages add up to; 1 until then."""
-        return (self._stages_total or 1) if isinstance(self._total, msgspec.UnsetType) else self._total
+        return (self.stages_total or 1) if isinstance(self._total, msgspec.UnsetType) else self._total
 
     @property
     def has_total(self) -> bool:
@@ -113,7 +114,7 @@ class RequestProgress:
     @property
     def has_stages(self) -> bool:
         """Whether stages make up a total."""
-        return self.stages is not None and self.stages.shares.weights.value > 0
+        return self.stages_total is not None
 
     async def report(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Set all three values; see `Context.report_progress`."""
@@ -177,7 +178,7 @@ class RequestProgress:
 
     def _touch(self) -> None:
         """Make the present values leave, in one notification with those of the same run of the task."""
-        total = self._stages_total if isinstance(self._total, msgspec.UnsetType) else self._total
+        total = self.stages_total if isinstance(self._total, msgspec.UnsetType) else self._total
         if self._task is not None:
             self._task.report(self.current, total, self.message)
         outlet = self._outlet
@@ -201,7 +202,7 @@ class RequestProgress:
         """Set what the stages have come to; the total counts where none was set, or it was cleared."""
         self.current = current
         self.message = message
-        self._stages_total = stages_total
+        self.stages_total = stages_total
         if self._total is None:
             self._total = msgspec.UNSET
         self._touch()
@@ -223,6 +224,7 @@ class RequestProgress:
         elif task.custom_sleep_data is not self:
             task.custom_sleep_data = self
             self._since = perf_counter()
+            self._newest = None  # of an earlier run of the task
             await checkpoint_if_cancelled()
         elif perf_counter() - self._since > YIELD_SECONDS or (
             self._outlet is not None and self._outlet.filling
@@ -235,7 +237,7 @@ class RequestProgress:
         """Report to `task` as well from now on, beginning with what was reported so far."""
         self._task = task
         if self.current is not None or self.message is not None:
-            total = self._stages_total if isinstance(self._total, msgspec.UnsetType) else self._total
+            total = self.stages_total if isinstance(self._total, msgspec.UnsetType) else self._total
             task.report(self.current, total, self.message)
 
     def send_by(self, outlet: Outlet) -> None:

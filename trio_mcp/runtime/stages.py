@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 
 from trio_mcp.runtime.exact_sum import ExactSum
 from trio_mcp.runtime.progress import MAX_MESSAGE_LENGTH, RequestProgress, check_message, check_number
@@ -276,9 +277,13 @@ def check_total(total: float) -> float:
     return number
 
 
-def shares_of(reporter: RequestProgress | Stage) -> Shares:
-    """The shares of `reporter`, made where it has none yet; raises RuntimeError where it has ended."""
-    return _divided(reporter).shares  # type: ignore[return-value]  # just made
+def plan_stages(reporter: RequestProgress | Stage, weights: Mapping[str, float]) -> None:
+    """Declare stages; raises ValueError for weights that cannot be, RuntimeError after the reporter's end."""
+    divided = _divided(reporter)
+    shares = _shares_of(divided)
+    shares.plan(weights)
+    if isinstance(reporter, RequestProgress):
+        reporter.stages_total = shares.weights.value or None
 
 
 def open_stage(
@@ -286,7 +291,7 @@ def open_stage(
 ) -> Stage:
     """Open a stage; raises ValueError where there is no such share, RuntimeError after the reporter's end."""
     parent = _divided(reporter)
-    shares = shares_of(reporter)
+    shares = _shares_of(parent)
     check_name(name)
     if weight is not None:
         weight = check_weight(weight)
@@ -299,8 +304,9 @@ def open_stage(
 
 def open_spinner(reporter: RequestProgress | Stage, message: str) -> Stage:
     """Open a stage that counts for nothing; raises RuntimeError after the reporter's end."""
-    stage = Stage(_divided(reporter), None, check_name(message), None)
-    stage.open_in(shares_of(reporter))
+    parent = _divided(reporter)
+    stage = Stage(parent, None, check_name(message), None)
+    stage.open_in(_shares_of(parent))
     return stage
 
 
@@ -311,6 +317,10 @@ def _divided(reporter: RequestProgress | Stage) -> RequestStages | Stage:
         return reporter.stages
     if reporter.has_ended:
         raise RuntimeError(f"stage {': '.join(reporter.path)!r} has ended: it can have no stages any more")
-    if reporter.shares is None:
-        reporter.shares = Shares()
     return reporter
+
+
+def _shares_of(divided: RequestStages | Stage) -> Shares:
+    if divided.shares is None:
+        divided.shares = Shares()
+    return divided.shares

@@ -15,7 +15,7 @@ import trio
 
 from trio_mcp.runtime.door import DONE, ThreadDoor
 from trio_mcp.runtime.progress import RequestProgress
-from trio_mcp.runtime.stages import Stage, open_spinner, open_stage, shares_of
+from trio_mcp.runtime.stages import Stage, open_spinner, open_stage, plan_stages
 from trio_mcp.runtime.tracking import CountedStream, Tracked, Wording
 
 T = TypeVar("T")
@@ -101,7 +101,7 @@ class ProgressHelper:
         finite number larger than 0 and for a name that is planned already, RuntimeError after
         the end of the stage.
         """
-        self._apply(lambda planned: shares_of(self._reporter).plan(planned), weights)
+        self._apply(partial(plan_stages, self._reporter), weights)
 
     def stage(self, name: str, weight: float | None = None, total: float | None = None) -> StageScope:
         """A part of the work, for `async with`, that has a helper of its own.
