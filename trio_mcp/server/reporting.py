@@ -146,7 +146,8 @@ class ProgressHelper:
         counted, and the source is left as it is.
 
         `for` does not checkpoint. `async for` takes any source, and each turn is a cancellation
-        point, and a schedule point as a report is. Raises TypeError for what is no iterable.
+        point, and a schedule point as a report is. Raises TypeError for what is no iterable,
+        ValueError unless `total` is None or a finite number of at least 0.
         """
         return Tracked(_Counter(self), source, total, message)
 
@@ -154,7 +155,8 @@ class ProgressHelper:
         """`stream`, with every byte that is received from it counted.
 
         `size` is how many bytes will come, where it is known. Receiving and closing do what
-        they do on `stream`, and checkpoint as they do there.
+        they do on `stream`, and checkpoint as they do there. Raises ValueError unless `size` is
+        None or a finite number of at least 0.
         """
         return CountedStream(_Counter(self), stream, size)
 
