@@ -207,6 +207,12 @@ class RequestProgress:
             self._total = msgspec.UNSET
         self._touch()
 
+    def expect_stages(self, total: float) -> None:
+        """Let `total` be what the stages add up to; sent as what `set_total` sets."""
+        self.stages_total = total or None
+        if not self.has_total and (self.current is not None or self.message is not None):
+            self._touch()
+
     def stand_alone(self) -> None:
         """Let the last change leave as a notification of its own, not in one with the next."""
         self._newest = None

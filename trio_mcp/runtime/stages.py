@@ -133,7 +133,7 @@ class Stage:
         number = check_total(total)
         if self._is_open():
             self._total = number
-            self._tell()
+            self.tell()
 
     def increment(self, by: float = 1) -> None:
         """Add to the current value; see `ProgressHelper.increment`."""
@@ -145,7 +145,7 @@ class Stage:
             if self._position is None:
                 self._position = ExactSum()
             self._position.add(number)
-            self._tell()
+            self.tell()
 
     def set_message(self, message: str | None) -> None:
         """Set the message; see `ProgressHelper.set_message`."""
@@ -153,7 +153,7 @@ class Stage:
         if self._is_open():
             self._message = message
             self.text = self._make_text()
-            self._tell()
+            self.tell()
 
     async def report(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Set current value and message, and the total where one is given; see `RequestProgress.report`."""
@@ -169,7 +169,7 @@ class Stage:
             self._message = message
             self.text = self._make_text()
             request.stand_alone()
-            self._tell()
+            self.tell()
             request.stand_alone()
         await request.take_turn()
 
@@ -212,7 +212,7 @@ class Stage:
         """Begin to speak, as one of the stages that `shares` belongs to."""
         self._root.notice()
         shares.open[self] = None
-        self._tell()
+        self.tell()
 
     def _is_open(self) -> bool:
         if self.has_ended:
@@ -223,7 +223,7 @@ class Stage:
         words = self.path if self._message is None else (*self.path, self._message)
         return ": ".join(words)[:MAX_MESSAGE_LENGTH]
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
         """Take a change of this stage up to the request, where its message is the newest now."""
         self._root.notice()
         if self.shares is not None:
@@ -282,8 +282,10 @@ def plan_stages(reporter: RequestProgress | Stage, weights: Mapping[str, float])
     divided = _divided(reporter)
     shares = _shares_of(divided)
     shares.plan(weights)
-    if isinstance(reporter, RequestProgress):
-        reporter.stages_total = shares.weights.value or None
+    if isinstance(divided, Stage):
+        divided.tell()
+    else:
+        divided.progress.expect_stages(shares.weights.value)
 
 
 def open_stage(

@@ -101,7 +101,8 @@ def check_amount(amount: float, name: str) -> float:
 
 
 def _in_turn(source: Iterator[T]) -> Callable[[], Awaitable[T]]:
-    async def take() -> T:  # the count before it was the checkpoint
+    async def take() -> T:
+        await trio.lowlevel.checkpoint_if_cancelled()
         for item in source:
             return item
         raise StopAsyncIteration

@@ -97,7 +97,7 @@ class ProgressHelper:
         """Declare stages before they open: the weight of each by its name.
 
         Where no total was set, the total is the sum of all weights. Another plan adds to it.
-        Does not checkpoint and sends nothing. Raises ValueError for a weight that is not a
+        Does not checkpoint. Raises ValueError for a weight that is not a
         finite number larger than 0 and for a name that is planned already, RuntimeError after
         the end of the stage.
         """
@@ -225,14 +225,13 @@ class StageScope:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if kind is not None:
-            self._end(complete=False)
-            return
         try:
-            await self._reporter.make_room()
+            if kind is None:
+                await self._reporter.make_room()  # noqa: ASYNC102  # the body has ended normally
         finally:
-            self._end(complete=True)
-        await self._reporter.take_turn()
+            self._end(complete=kind is None)
+        if kind is None:
+            await self._reporter.take_turn()  # noqa: ASYNC102  # likewise
 
     def __enter__(self) -> ProgressHelper:
         if not self._door.outside:
