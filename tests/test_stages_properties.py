@@ -299,11 +299,11 @@ class Run:
 
 @attrs.frozen
 class Reading:
-    """What one call showed."""
+    """What one call showed; no `state` where it was cancelled."""
 
     updates: list[Any]
     params: list[Any]
-    state: list[Any]
+    state: list[Any] | None
     run: Run
 
 
@@ -316,7 +316,10 @@ POLICIES = st.builds(
 DELAYS = st.lists(st.sampled_from([0, 0, 0.001, 5]), min_size=1, max_size=5)
 
 
-async def read_tree(wire: Wire, tree: Branch, policy: Any, delays: list[float]) -> Reading:
+async def read_tree(
+    wire: Wire, tree: Branch, policy: Any, delays: list[float], patience: int | None
+) -> Reading:
+    """Call a tool that runs `tree` twice; the caller leaves after `patience` updates."""
     server = Server("trees", settings=ServerSettings(progress=policy))
     runs: list[Run] = []
 
@@ -334,17 +337,23 @@ async def read_tree(wire: Wire, tree: Branch, policy: Any, delays: list[float]) 
     async def slow(*update: Any) -> None:
         await trio.sleep(next(waits))
         updates.append(update)
+        if len(updates) == patience:
+            scope.cancel()
 
     recorder = wire.recorder(server)
     async with wire.open(recorder, settings=ClientSettings(progress=Lossless())) as client:
-        state = (await client.call_tool("grow", progress_handler=slow)).data
+        state = None
+        with trio.CancelScope() as scope:
+            state = (await client.call_tool("grow", progress_handler=slow)).data
         seen = len(updates)
         await client.ping()
         await trio.sleep(60)
         assert len(updates) == seen, "nothing comes after the result"
     messages = recorder.received_messages()
-    answer = max(i for i, message in enumerate(messages) if "structuredContent" in message.get("result", {}))
-    assert all(message.get("method") != PROGRESS for message in messages[answer:])
+    answers = [i for i, message in enumerate(messages) if "structuredContent" in message.get("result", {})]
+    assert bool(answers) == (state is not None) or scope.cancelled_caught
+    for answer in answers:
+        assert all(message.get("method") != PROGRESS for message in messages[answer:])
     params = [message["params"] for message in messages if message.get("method") == PROGRESS]
     assert len({param["progressToken"] for param in params}) == 1
     return Reading(updates, params, state, runs[0])
@@ -361,25 +370,34 @@ def check_laws(reading: Reading, policy: Any) -> None:
         )
         for param in reading.params
     ]
-    assert reading.updates == exact, "this client loses nothing"
     assert all(a[0] <= b[0] for a, b in itertools.pairwise(exact))
-    current, total, message = reading.state
-    assert reading.updates[-1] == (current or 0, total, message), "it ends at the last value"
-    assert message is None, "no stage is open any more"
+    stages = reading.run.ctx._request.progress.stages
+    assert stages is not None
+    assert not stages.shares.open, "every stage has ended with its block"
+    if reading.state is None:
+        assert reading.updates == exact[: len(reading.updates)]
+    else:
+        assert reading.updates == exact, "this client loses nothing"
+        current, total, message = reading.state
+        assert reading.updates[-1] == (current or 0, total, message), "it ends at the last value"
+        assert message is None, "no stage is open any more"
     assert reading.run.most_pending <= policy.buffer, "memory stays under the cap"
     totals = [total for _, total, _ in exact if total is not None]
     assert all(a <= b for a, b in itertools.pairwise(totals)), "what the stages add up to only grows"
 
 
 @pytest.mark.parametrize(
-    ("transport", "examples"), [("memory", 120), ("stdio", 40), ("websocket", 20), ("http", 20)]
+    ("transport", "examples"), [("memory", 200), ("stdio", 40), ("websocket", 20), ("http", 20)]
 )
 def test_random_trees_obey_the_laws(transport: str, examples: int) -> None:
+    """Strict increase, nothing lost at the end, bounded, nothing after the result, over a wire."""
+
     @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    @given(TREES, POLICIES, DELAYS, st.sampled_from([MODERN, LEGACY]))
-    def check(tree: Branch, policy: Any, delays: list[float], protocol: str) -> None:
+    @given(TREES, POLICIES, DELAYS, st.sampled_from([MODERN, LEGACY]), st.none() | st.integers(1, 10))
+    def check(tree: Branch, policy: Any, delays: list[float], protocol: str, patience: int | None) -> None:
+        wire = Wire(transport, protocol)
         clock = trio.testing.MockClock(autojump_threshold=0 if transport == "memory" else 0.01)
-        reading = trio.run(read_tree, Wire(transport, protocol), tree, policy, delays, clock=clock)
+        reading = trio.run(read_tree, wire, tree, policy, delays, patience, clock=clock)
         check_laws(reading, policy)
 
     check()

@@ -33,7 +33,8 @@ class ExactSum:
         """The sum; an int where it is whole and an int can be trusted."""
         if not self._parts:
             return self._whole
-        rounded = math.fsum((self._whole, *self._parts))
+        head = float(self._whole)
+        rounded = math.fsum((head, self._whole - int(head), *self._parts))
         return int(rounded) if rounded.is_integer() and abs(rounded) < _EXACT_INT else rounded
 
     def add(self, number: float) -> None:

@@ -213,6 +213,12 @@ class RequestProgress:
         if not self.has_total and (self.current is not None or self.message is not None):
             self._touch()
 
+    def begin_stages(self, stages: RequestStages) -> None:
+        """Let the stages tell the outlet which of them are open."""
+        self.stages = stages
+        if self._outlet is not None:
+            self._outlet.stages = stages.describe
+
     def stand_alone(self) -> None:
         """Let the last change leave as a notification of its own, not in one with the next."""
         self._newest = None

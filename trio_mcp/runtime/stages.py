@@ -10,12 +10,20 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from typing import Final
 
 from trio_mcp.runtime.exact_sum import ExactSum
 from trio_mcp.runtime.progress import MAX_MESSAGE_LENGTH, RequestProgress, check_message, check_number
 from trio_mcp.runtime.shares import Share, Shares, check_name, check_weight
+from trio_mcp.wire.frames import StageState
 
 logger = logging.getLogger("trio_mcp")
+
+TOLD_STAGES: Final = 16
+"""So many open stages are told to the client, since a notification must stay small."""
+
+TOLD_CHARACTERS: Final = 256
+"""So much of a stage's name and message is told; the message of the whole is not cut so short."""
 
 
 class RequestStages:
@@ -57,6 +65,17 @@ class RequestStages:
             current = check_number(value, "progress")
         self._seen, self._seen_message = current, self._text()
         progress.take(current, self.shares.weights.value or None, self._seen_message)
+
+    def describe(self) -> tuple[StageState, ...]:
+        """The open stages in the order in which they were opened, each before its own; at most 16."""
+        described: list[StageState] = []
+        waiting = list(reversed(self.shares.open))
+        while waiting and len(described) < TOLD_STAGES:
+            stage = waiting.pop()
+            described.append(stage.describe())
+            if stage.shares is not None:
+                waiting.extend(reversed(stage.shares.open))
+        return tuple(described)
 
     def _text(self) -> str | None:
         """The message of whoever spoke last, with the path to it."""
@@ -202,6 +221,12 @@ class Stage:
         if isinstance(self._parent, RequestStages) or self._parent._climb():
             self._root.publish()
 
+    def describe(self) -> StageState:
+        """The stage as it is told to the client."""
+        path = tuple(name[:TOLD_CHARACTERS] for name in self.path)
+        message = None if self._message is None else self._message[:TOLD_CHARACTERS]
+        return StageState(path, self.current, self.total, message)
+
     def advance(self, share: Share, done: float) -> None:
         """Count what is newly done of the `share` of a stage of this one."""
         if self._position is None:
@@ -315,7 +340,9 @@ def open_spinner(reporter: RequestProgress | Stage, message: str) -> Stage:
 def _divided(reporter: RequestProgress | Stage) -> RequestStages | Stage:
     if isinstance(reporter, RequestProgress):
         if reporter.stages is None:
-            reporter.stages = RequestStages(reporter)
+            stages = RequestStages(reporter)
+            reporter.begin_stages(stages)
+            return stages
         return reporter.stages
     if reporter.has_ended:
         raise RuntimeError(f"stage {': '.join(reporter.path)!r} has ended: it can have no stages any more")
