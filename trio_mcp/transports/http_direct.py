@@ -1,7 +1,7 @@
 """Requests over connections of our own: the short way, for a server that needs nothing special.
 
-Owns when a connection goes back to the pool. What it does
-not do (redirects, cookies, proxies, credentials) `http_general.py` does through httpx2.
+Owns when a connection goes back to the pool. What it does not do (redirects, cookies,
+proxies, credentials) `http_general.py` does through httpx2.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import trio
 
 from trio_mcp.transports.http_answer import Answer, UnreachableError, describe_failure
 from trio_mcp.transports.http_connection import CONNECT_SECONDS
-from trio_mcp.transports.http_pool import KEPT_CONNECTIONS, KEPT_SECONDS
+from trio_mcp.transports.http_pool import KEPT_SECONDS
 from trio_mcp.wire.http import EVENT_STREAM, JSON
 
 try:
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 CLOSE_SECONDS: Final = 1.0
 """How long the closing of one answer, or of the client, may take."""
+
+_KEPT_CONNECTIONS: Final = 20
+"""Fewer than of our own: with each request httpx2 looks at all of them."""
 
 _TIMEOUT: Final = httpx2.Timeout(None, connect=CONNECT_SECONDS)
 
@@ -166,7 +169,7 @@ async def _close(response: httpx2.Response, chunks: AsyncIterator[bytes]) -> Non
 def _make_client(ssl_context: ssl.SSLContext | None) -> httpx2.AsyncClient:
     """A client that follows redirects, and opens as many connections as there are requests."""
     limits = httpx2.Limits(
-        max_connections=None, max_keepalive_connections=KEPT_CONNECTIONS, keepalive_expiry=KEPT_SECONDS
+        max_connections=None, max_keepalive_connections=_KEPT_CONNECTIONS, keepalive_expiry=KEPT_SECONDS
     )
     return httpx2.AsyncClient(
         limits=limits, timeout=_TIMEOUT, follow_redirects=True, verify=ssl_context or default_context()

@@ -14,9 +14,14 @@ import trio
 from trio_mcp.transports.http_address import Address
 from trio_mcp.transports.http_connection import Connection, open_connection
 
-KEPT_CONNECTIONS: Final = 20
+KEPT_CONNECTIONS: Final = 100
+"""How many idle connections wait for the next request; those in use are not limited.
+
+As many as a busy client has calls at a time: to connect anew costs both sides more than a call.
+"""
+
 KEPT_SECONDS: Final = 30.0
-"""Idle connections that wait for the next request; those in use are not limited."""
+"""How long an idle connection is used again; it is closed with the first request after that."""
 
 
 class ConnectionPool:
