@@ -37,13 +37,7 @@ from trio_mcp.wire.frames import (
     RequestId,
     Response,
 )
-from trio_mcp.wire.http import (
-    JSON,
-    SESSION_HEADER,
-    VERSION_HEADER,
-    parameter_headers,
-    standard_headers,
-)
+from trio_mcp.wire.http import JSON, SESSION_HEADER, VERSION_HEADER, parameter_headers, standard_headers
 from trio_mcp.wire.messages import CallToolParams, CancelledParams
 
 if TYPE_CHECKING:
