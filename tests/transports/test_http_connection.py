@@ -10,7 +10,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -109,8 +109,10 @@ async def raw_server(
         peer = Peer(stream, server)
         server.peers.append(peer)
         async with stream:
-            with suppress(trio.BrokenResourceError):  # the client may leave at any time
+            try:
                 await script(peer)
+            except trio.BrokenResourceError:
+                peer.ended.set()  # the client may leave at any time
 
     with trio.fail_after(DEADLINE) as server.deadline:
         async with trio.open_nursery() as nursery:
