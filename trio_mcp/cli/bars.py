@@ -21,8 +21,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from trio_mcp.cli.meter import Meter, Reading, show_count, show_rate, show_share, show_time
-from trio_mcp.cli.output import one_line, printable
+from trio_mcp.client.meter import Meter, Reading, show_count, show_rate, show_share, show_time
+from trio_mcp.client.plain_text import one_line, printable
 from trio_mcp.client.session import LogHandler, LogMessage
 from trio_mcp.runtime.lone import open_lone_nursery
 

@@ -20,8 +20,8 @@ from rich.text import Text
 
 from trio_mcp.cli.bars import MARGIN, MESSAGE_CHARACTERS, NARROW, make_live, print_line
 from trio_mcp.cli.bench_load import Run
-from trio_mcp.cli.meter import Meter, Reading, show_count, show_rate, show_share, show_time
-from trio_mcp.cli.output import one_line
+from trio_mcp.client.meter import Meter, Reading, show_count, show_rate, show_share, show_time
+from trio_mcp.client.plain_text import one_line
 from trio_mcp.runtime.lone import open_lone_nursery
 
 LINE_SECONDS: Final = 1.0

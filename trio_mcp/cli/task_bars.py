@@ -28,8 +28,8 @@ from trio_mcp.cli.bars import (
     make_live,
     print_line,
 )
-from trio_mcp.cli.meter import Meter, Reading, show_count, show_share
-from trio_mcp.cli.output import one_line
+from trio_mcp.client.meter import Meter, Reading, show_count, show_share
+from trio_mcp.client.plain_text import one_line
 from trio_mcp.client.snapshots import Status, TaskSnapshot
 from trio_mcp.runtime.lone import open_lone_nursery
 
