@@ -11,15 +11,17 @@ from trio_mcp.client.answering import (
     SampleRequest,
     SamplingHandler,
 )
-from trio_mcp.client.call import ProgressHandler
 from trio_mcp.client.client import Client, open_client
 from trio_mcp.client.handles import TaskHandle
 from trio_mcp.client.results import CallResult
 from trio_mcp.client.session import LogHandler, LogMessage
 from trio_mcp.client.settings import ClientSettings
+from trio_mcp.client.sink import Progress, ProgressHandler, ProgressReceiver, ProgressSink, detailed
 from trio_mcp.client.snapshots import TaskSnapshot
+from trio_mcp.client.started_call import CallHandle
 from trio_mcp.errors import (
     ArgumentError,
+    CallCancelled,
     CallTimeout,
     ConnectionLost,
     CursorError,
@@ -63,6 +65,7 @@ from trio_mcp.wire.content import (
     ResourceLink,
     TextContent,
 )
+from trio_mcp.wire.frames import StageState
 from trio_mcp.wire.messages import Implementation, Tool, ToolAnnotations
 
 __all__ = [
@@ -70,6 +73,8 @@ __all__ = [
     "AsgiApp",
     "Audio",
     "AudioContent",
+    "CallCancelled",
+    "CallHandle",
     "CallResult",
     "CallTimeout",
     "Client",
@@ -95,9 +100,12 @@ __all__ = [
     "MemoryTaskStore",
     "NotSupportedByEra",
     "Owner",
+    "Progress",
     "ProgressHandler",
     "ProgressHelper",
     "ProgressOverflow",
+    "ProgressReceiver",
+    "ProgressSink",
     "ProtocolError",
     "RemoteProtocolError",
     "RequestCancelled",
@@ -112,6 +120,7 @@ __all__ = [
     "SamplingMessage",
     "Server",
     "ServerSettings",
+    "StageState",
     "TaskCancelled",
     "TaskConfig",
     "TaskFailed",
@@ -132,6 +141,7 @@ __all__ = [
     "ToolResult",
     "__version__",
     "asgi_app",
+    "detailed",
     "open_client",
     "open_server",
     "serve_http",
