@@ -13,12 +13,16 @@ from trio_mcp.client.answering import (
 )
 from trio_mcp.client.client import Client, open_client
 from trio_mcp.client.handles import TaskHandle
+from trio_mcp.client.limiting import rate_limited
+from trio_mcp.client.lines import JsonLinesProgress, LogProgress
 from trio_mcp.client.results import CallResult
 from trio_mcp.client.session import LogHandler, LogMessage
 from trio_mcp.client.settings import ClientSettings
+from trio_mcp.client.showing import RichProgress
 from trio_mcp.client.sink import Progress, ProgressHandler, ProgressReceiver, ProgressSink, detailed
 from trio_mcp.client.snapshots import TaskSnapshot
 from trio_mcp.client.started_call import CallHandle
+from trio_mcp.client.tqdm_bar import TqdmProgress
 from trio_mcp.errors import (
     ArgumentError,
     CallCancelled,
@@ -92,9 +96,11 @@ __all__ = [
     "Image",
     "ImageContent",
     "Implementation",
+    "JsonLinesProgress",
     "LocalProtocolError",
     "LogHandler",
     "LogMessage",
+    "LogProgress",
     "Lossless",
     "MCPError",
     "MemoryTaskStore",
@@ -112,6 +118,7 @@ __all__ = [
     "ResourceContents",
     "ResourceLink",
     "ReturnError",
+    "RichProgress",
     "RunningServer",
     "SampleAnswer",
     "SampleRequest",
@@ -139,11 +146,13 @@ __all__ = [
     "ToolDefinitionError",
     "ToolError",
     "ToolResult",
+    "TqdmProgress",
     "__version__",
     "asgi_app",
     "detailed",
     "open_client",
     "open_server",
+    "rate_limited",
     "serve_http",
     "serve_stdio",
     "serve_websocket",
