@@ -56,7 +56,8 @@ async def open_limiter(receive: ProgressReceiver, interval: float) -> AsyncItera
         except (trio.Cancelled, CallTimeout):
             raise  # whoever waited has gone
         except BaseException:
-            await limiter.finish()  # an error is an answer too, which the last update comes before
+            # An error is an answer too, which the last update comes before. A cancellation replaces it.
+            await limiter.finish()  # noqa: ASYNC120
             raise
         else:
             await limiter.finish()

@@ -132,27 +132,28 @@ def draw_calls(rows: Iterable[CallRow], now: float, width: int) -> Table:
     for row in rows:
         row.meter.sample(now)
         reading = row.meter.newest or Reading(0)
-        cells = _draw_bar(_label(row, reading), reading, width, moves=not row.has_ended)
+        cells = _draw_bar(_label(row, reading), row.meter.newest, width, moves=not row.has_ended)
         if width >= WIDE:
             cells.append(show_rate(row.meter.average(now) if row.has_ended else row.meter.rate(now)))
         table.add_row(*cells, _show_clock(row, reading, now))
         for stage in row.stages:
-            reading = Reading(stage.progress or 0, stage.total, stage.message)
-            table.add_row(*_draw_bar(_stage_label(stage), reading, width, moves=True))
+            known = stage.progress is not None or stage.total is not None
+            reading = Reading(stage.progress or 0, stage.total)
+            table.add_row(*_draw_bar(_stage_label(stage), reading if known else None, width, moves=True))
     return table
 
 
-def _draw_bar(label: str, reading: Reading, width: int, *, moves: bool) -> list[RenderableType]:
-    """The cells that calls and stages have in common."""
+def _draw_bar(label: str, reading: Reading | None, width: int, *, moves: bool) -> list[RenderableType]:
+    """The cells that calls and stages have in common; without a reading nothing was counted yet."""
     length = max(width // 4, 8)
     bar: RenderableType = ""
-    if reading.share is not None:
+    if reading is not None and reading.share is not None:
         bar = ProgressBar(total=1.0, completed=reading.share, width=length)
     elif moves:
         bar = ProgressBar(total=None, width=length)  # moves, and says nothing
-    cells: list[RenderableType] = [Text(label), bar, show_share(reading)]
+    cells: list[RenderableType] = [Text(label), bar, "" if reading is None else show_share(reading)]
     if width >= NARROW:
-        cells.append(show_count(reading))
+        cells.append("" if reading is None else show_count(reading))
     return cells
 
 

@@ -118,7 +118,7 @@ class CallHandle:
             if self._error is None:
                 self._error = failure
             if passing is not None:
-                raise passing from None
+                raise passing from None  # noqa: ASYNC104
         finally:
             self._ended.set()
             self._channel.close()
