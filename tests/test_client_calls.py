@@ -142,6 +142,28 @@ async def test_lossless_updates_that_nobody_reads_fail_the_call(wire):
             assert len([update async for update in call.updates]) == 900
 
 
+async def test_an_overflow_ends_a_handler_that_is_stuck(wire):
+    """Lossless: the call fails, however long its handler would have taken."""
+    server, ended = make_server(progress=Lossless())
+
+    @server.tool
+    async def chatter(ctx: Context) -> None:
+        try:
+            for i in range(1_000_000):
+                await ctx.report_progress(i)
+                await trio.lowlevel.checkpoint()
+        finally:
+            ended.set()
+
+    async def stuck(*update: Any) -> None:
+        await trio.sleep_forever()
+
+    async with wire.open(server, settings=ClientSettings(progress=Lossless(buffer=10))) as client:
+        with pytest.raises(ProgressOverflow):
+            await client.call_tool("chatter", progress_handler=stuck)
+        await ended.wait()
+
+
 async def test_cancelling_a_call(wire):
     server, ended = make_server()
     async with wire.open(server) as client, client.start_call("hang") as call:

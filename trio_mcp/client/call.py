@@ -18,7 +18,7 @@ from typing import Any, Final, TypeAlias
 import trio
 
 from trio_mcp.client.sink import Handler, Progress, ProgressSink, Receiver
-from trio_mcp.errors import MCPError, ProgressOverflow
+from trio_mcp.errors import CallTimeout, MCPError, ProgressOverflow
 from trio_mcp.runtime.border import contain_failure
 from trio_mcp.runtime.policy import DEFAULT_BUFFER, LOSSLESS_CLIENT_BUFFER, Lossless, ProgressPolicy
 from trio_mcp.wire.frames import ErrorResponse, RequestId, Response, StageState, Update
@@ -94,11 +94,13 @@ class PendingCall:
         self._idle, self._longest, self._latest = idle, longest, now + longest
         self.scope.deadline = min(now + idle, self._latest)
 
-    def describe_timeout(self) -> str:
-        """Which of the two timeouts has passed, in words."""
+    def explain_end(self, what: str) -> MCPError:
+        """The error to raise where `scope` has ended the wait for `what`: a timeout, unless it overflowed."""
+        if isinstance(self.outcome, MCPError):
+            return self.outcome
         if trio.current_time() >= self._latest:
-            return f"took longer than {self._longest:g} seconds"
-        return f"made no progress for {self._idle:g} seconds"
+            return CallTimeout(f"{what} took longer than {self._longest:g} seconds")
+        return CallTimeout(f"{what} made no progress for {self._idle:g} seconds")
 
     def take_updates(self, updates: list[Update], stages: tuple[StageState, ...] | None = None) -> None:
         """Queue what the reader read; never waits. What comes after the answer is dropped.
@@ -177,6 +179,7 @@ class PendingCall:
                     f"more than {self._limit} updates wait for the progress handler of this call"
                 )
             )
+            self.scope.cancel()  # the handler may be stuck
             return
         first = None if self._took_first else self._queue.popleft()
         room = self._limit - (first is not None)

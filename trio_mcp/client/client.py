@@ -29,7 +29,6 @@ from trio_mcp.client.snapshots import TaskSnapshot, read_snapshot, read_task_pag
 from trio_mcp.client.started_call import CallHandle, open_call
 from trio_mcp.client.target import Target, UrlOptions, open_target
 from trio_mcp.errors import (
-    CallTimeout,
     MCPError,
     NotSupportedByEra,
     ProtocolError,
@@ -323,7 +322,7 @@ class Client:
         call.set_timeouts(idle, longest)
         with call.scope:
             return _read_outcome(await call.wait())
-        raise CallTimeout(f"{method} {call.describe_timeout()}")
+        raise call.explain_end(method)
 
 
 @asynccontextmanager

@@ -183,7 +183,7 @@ class TaskHandle:
             self._has_ended = True
             return _final_result(final)
         if waiter.scope.cancelled_caught:
-            raise CallTimeout(f"task {self._snapshot.id} {waiter.describe_timeout()}")
+            raise waiter.explain_end(f"task {self._snapshot.id}")
         assert isinstance(outcome, MCPError), "a following ends with a final snapshot or an error"
         raise outcome
 
@@ -225,7 +225,7 @@ class TaskHandle:
                 session.restore(token_call, call)
             session.end(call)
         if call.scope.cancelled_caught:
-            raise CallTimeout(f"task {self._snapshot.id} {call.describe_timeout()}")
+            raise call.explain_end(f"task {self._snapshot.id}")
         self._has_ended = isinstance(outcome, (Response, ErrorResponse))
         self.forget()
         if isinstance(outcome, Response):
