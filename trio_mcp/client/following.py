@@ -104,10 +104,10 @@ class TaskFollowing:
         """
         try:
             with self._notifications():
-                if not self._begins:  # a look would overtake the history
+                if not self._acknowledged:
                     await self._wait_acknowledged()
-                    if not self._begins:
-                        await self._look()
+                if not self._begins:  # a look would overtake the history
+                    await self._look()
                 delay = FIRST_POLL
                 while not self.is_over:
                     self._answer(nursery)
@@ -125,8 +125,10 @@ class TaskFollowing:
 
     async def _wait_acknowledged(self) -> None:
         with trio.move_on_after(HISTORY_SECONDS if self._wants_history else ACKNOWLEDGE_SECONDS):
-            while not self._acknowledged:
+            while True:
                 await self._changed.park()
+                if self._acknowledged:
+                    return
 
     async def _wait_change(self, delay: float) -> bool:
         """Wait until there is something to do, and return whether that is to look. Checkpoints."""

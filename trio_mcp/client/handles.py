@@ -238,9 +238,9 @@ class TaskHandle:
 
     def _feed(self, waiter: PendingCall, snapshot: TaskSnapshot) -> None:
         """Deliver the progress of a snapshot, unless it was delivered already."""
-        reports = [values for _, *values in snapshot._reports]
+        reports = [report[1:] for report in snapshot._reports]
         if snapshot.has_progress:
-            reports.append([snapshot.current, snapshot.total, snapshot.message])
+            reports.append((snapshot.current, snapshot.total, snapshot.message))
         updates: list[Update] = []
         for current, total, message in reports:
             values = (0 if current is None else current, total, message)

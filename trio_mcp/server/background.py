@@ -281,12 +281,11 @@ class TaskRun:
             self._follower.rehome((heard[-1] if heard else home).outbox)
 
     async def _work(self, live: LiveTask) -> Outcome:
-        with trio.CancelScope() as scope:
-            if self.config.timeout is not None:
-                scope.deadline = trio.current_time() + self.config.timeout
-            live.tell()
-            result: CallToolResult = await self.handler(self)
-            return _as_outcome(result)
+        live.tell()
+        if self.config.timeout is None:
+            return _as_outcome(await self.handler(self))
+        with trio.move_on_after(self.config.timeout):
+            return _as_outcome(await self.handler(self))
         raise ToolError(f"the task took longer than {self.config.timeout:g} seconds")
 
     def _describe(self, failure: BaseException) -> Outcome:

@@ -24,7 +24,7 @@ class Follower(Protocol):
         """Take note of `record`, in which more than the progress may be new."""
 
     def follow_report(self, task: LiveTask, report: Report) -> None:
-        """Take note of a report, which is on the record of `task`; making that costs, so only ask if need be."""
+        """Take note of a report, which is on the record of `task`; to make that costs more than a report."""
 
 
 class LiveTask:
