@@ -43,7 +43,7 @@ try:
     from h2.errors import ErrorCodes
     from h2.exceptions import ProtocolError
     from hypercorn.config import Config
-    from hypercorn.events import Event, Updated
+    from hypercorn.events import Closed, Event, RawData
     from hypercorn.protocol.h2 import H2Protocol
     from hypercorn.trio.tcp_server import TCPServer
     from hypercorn.trio.worker_context import WorkerContext
@@ -92,16 +92,71 @@ def _make_config(limits: Limits) -> Config:
     return config
 
 
+class _Idle:
+    """In the place of the task that hypercorn starts and cancels around each request.
+
+    Its timeout is ours to keep; what is left of it is that a server that ends closes the
+    connection between two requests.
+    """
+
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+        self.is_idle = False
+
+    async def restart(self, task_group: Any, close: Callable[[], Any]) -> None:
+        self.is_idle = True
+        if self._context.terminated.is_set():
+            task_group.spawn(close)
+
+    async def stop(self) -> None:
+        self.is_idle = False
+
+
 class _TCPServer(TCPServer):
-    """hypercorn's connection, which ends when its peer has gone and its requests are over."""
+    """hypercorn's connection, which ends when its peer has gone and its requests are over.
+
+    What is sent between `cork` and `uncork` leaves in one piece: head, body and end.
+    """
 
     on_peer_gone: Callable[[], None]
     _peer_gone = False
+    _corked: bytearray | None = None
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._idle = _Idle(self.context)
+        self.idle_task = self._idle  # type: ignore[assignment]
 
     @property
     def peer_gone(self) -> bool:
         """Whether the peer has closed its end."""
         return self._peer_gone
+
+    def cork(self) -> None:
+        """Hold back what is sent from now on."""
+        if self._corked is None:
+            self._corked = bytearray()
+
+    async def uncork(self) -> None:
+        """Send what was held back; not cancelled, but bounded; checkpoints where that is something."""
+        held, self._corked = self._corked, None
+        if held:
+            await self._send(held)
+
+    async def close_when_idle(self) -> None:
+        """Close the connection between two requests once the server ends; checkpoints."""
+        await self.context.terminated.wait()
+        if self._idle.is_idle:
+            await self._initiate_server_close()
+
+    async def _send(self, data: bytes | bytearray) -> None:
+        # Shielded, for half of what was said ends the connection; GuardedStream bounds it.
+        with trio.CancelScope(shield=True):
+            async with self.send_lock:
+                try:
+                    await self.stream.send_all(data)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    await self.protocol.handle(Closed())
 
     async def _read_data(self) -> None:
         await super()._read_data()
@@ -115,8 +170,15 @@ class _TCPServer(TCPServer):
                 await buffer.close()
 
     async def protocol_send(self, event: Event) -> None:
-        if not (self._peer_gone and isinstance(event, Updated)):  # it would start the idle timer
-            await super().protocol_send(event)
+        if isinstance(event, RawData):
+            if self._corked is not None:
+                self._corked += event.data
+            elif event.data:
+                await self._send(event.data)
+            return
+        if isinstance(event, Closed):
+            await self.uncork()
+        await super().protocol_send(event)
 
 
 class _Unread:
@@ -155,6 +217,7 @@ class Connection:
             self._server.on_peer_gone = self._end_if_over
             with self.scope:
                 async with trio.open_nursery() as self._nursery:
+                    self._nursery.start_soon(self._server.close_when_idle)
                     await self._server.run()
                     self._nursery.cancel_scope.cancel()
         except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
@@ -187,6 +250,14 @@ class Connection:
             if not self._requests:
                 self._stream.expect_request(self.limits.keep_alive_timeout)
             self._end_if_over()
+
+    def cork(self) -> None:
+        """Let what is sent from now on leave in one piece with what comes before `uncork`."""
+        self._server.cork()
+
+    async def uncork(self) -> None:
+        """Send what was held back; checkpoints where that is something."""
+        await self._server.uncork()
 
     def discard(self, receive: Receive) -> None:
         """Read off, until the end, what the application of a request does not."""
@@ -318,17 +389,26 @@ class _HTTPExchange(_Exchange):
             await trio.lowlevel.checkpoint()
             return
         body = message.get("body", b"")
-        if message["type"] == "http.response.start":
+        is_head = message["type"] == "http.response.start"
+        if is_head:
             self._started = True
             self._trailers = message.get("trailers", False)
         last = message["type"] == "http.response.body" and not message.get("more_body") and not self._trailers
-        if last and not self._received_all:
-            await self.push({**message, "more_body": True}, body)
+        if (is_head or last) and self.scope["http_version"] != "2":
+            # The head waits for the first part of the body, as ASGI would have it, and the last
+            # part for the end of the body.
+            self.connection.cork()
+        lingers = last and not self._received_all
+        self._ended = last and not lingers
+        try:
+            await self.push({**message, "more_body": True} if lingers else message, body)
+        finally:
+            # The application may be cancelled as soon as hypercorn has told it that all is said.
+            if not is_head:
+                await self.connection.uncork()  # noqa: ASYNC102  # shielded there
+        if lingers:
             await self._linger()
             await self._end()
-        else:
-            self._ended = last
-            await self.push(message, body)
 
     async def _linger(self) -> None:
         with trio.move_on_after(LINGER):  # noqa: ASYNC912  # at its first turn neither is so
