@@ -90,6 +90,19 @@ async def test_who_wants_the_newest_only_gets_no_others_and_leaves_the_history()
         assert await listener.told() == [*working(1, 2, 3, total=3), end]
 
 
+async def test_who_watches_sees_the_last_report_before_the_end(autojump_clock):
+    """Where nothing but states is told, a report keeps one of its own."""
+    counting = make_counting()
+    async with open_client(counting.server, protocol=MODERN) as client:
+        task = await client.call_tool("count", {"before": 0, "after": 3, "wait": True}, task=True)
+        async with task.updates() as snapshots:
+            first = await snapshots.receive()
+            counting.go_on.set()
+            seen = [(snapshot.status, snapshot.current) async for snapshot in snapshots]
+    assert (first.status, first.current) == ("working", None)
+    assert seen == [("working", 3), ("completed", 3)]
+
+
 @pytest.mark.parametrize("wish", [None, True, "some", [], {}])
 async def test_any_other_wish_is_none(wish):
     async with open_server(make_counting().server) as running, open_listener(running) as listener:

@@ -37,7 +37,7 @@ class TaskFeed(Source):
     A task has few changes of status, because every question that it asks waits for
     an answer, and what is replayed to a late follower was capped when it was kept; so
     only reports need a cap, `limit`. With `joins`, reports that wait together leave in
-    one frame, with the change of status behind them; a report costs a tuple until then.
+    one frame, of "all" with the change of status behind them; a report costs a tuple until then.
     """
 
     __slots__ = (
@@ -157,7 +157,7 @@ class TaskFeed(Source):
         shown = reports if self._joins == "all" else ()
         if isinstance(following, TaskRecord) and (
             # What the client is asked may be no JSON, and must not take the reports with it.
-            not reports or (self._joins and following.progress is not None and not following.inputs)
+            not reports or (self._joins == "all" and not following.inputs)
         ):
             self._pending.popleft()
             self._base = following
