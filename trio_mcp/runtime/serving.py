@@ -26,6 +26,10 @@ ROUNDS_UNWATCHED: Final = 4
 class Exchange(FrameSink, Protocol):
     """One request and its response, as a transport that ends with the answer."""
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the response is whole."""
+
     async def wait_gone(self) -> None:
         """Wait until the client has gone; checkpoints."""
 
@@ -51,9 +55,10 @@ async def serve_transport(
 
     async def write() -> None:
         try:
-            await _write(outbox, transport, writing, drain_timeout)
+            await _write(outbox, transport, writing)
         finally:
             reading.cancel()
+            await _close(transport, drain_timeout)  # noqa: ASYNC102  # shielded there
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(write)
@@ -119,25 +124,27 @@ async def serve_request(
             leave()
             raise
         finally:
-            await _write(outbox, exchange, writing, drain_timeout)  # noqa: ASYNC102  # shielded there
+            await _write(outbox, exchange, writing)  # noqa: ASYNC102  # shielded there
+            if not exchange.has_ended:
+                await _close(exchange, drain_timeout)  # noqa: ASYNC102  # shielded there
             connection.lose()
             session.withdraw()
             nursery.cancel_scope.cancel()
 
 
-async def _write(
-    outbox: Outbox, wire: FrameTransport | Exchange, writing: trio.CancelScope, drain_timeout: float
-) -> None:
-    """Write until `outbox` is closed and empty, then close the wire; checkpoints."""
+async def _write(outbox: Outbox, sink: FrameSink, writing: trio.CancelScope) -> None:
+    """Write until `outbox` is closed and empty, or the peer is gone; checkpoints."""
     try:
         with writing:
-            await outbox.write(wire)
+            await outbox.write(sink)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         logger.debug("the peer is gone")
-    finally:
-        # Shielded so that the wire closes although the session is being cancelled.
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + drain_timeout):
-            await wire.aclose()
+
+
+async def _close(wire: FrameTransport | Exchange, drain_timeout: float) -> None:
+    """Close the wire, although the session is being cancelled; checkpoints."""
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + drain_timeout):
+        await wire.aclose()
 
 
 async def _read(session: ServerSession, transport: FrameTransport) -> None:

@@ -45,7 +45,7 @@ try:
     from hypercorn.config import Config
     from hypercorn.events import Closed, Event, RawData
     from hypercorn.protocol.h2 import H2Protocol
-    from hypercorn.trio.tcp_server import TCPServer
+    from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
     from hypercorn.trio.worker_context import WorkerContext
 except ImportError as missing:
     raise ImportError("serving over HTTP needs hypercorn: pip install 'trio-mcp[http]'") from missing
@@ -141,7 +141,8 @@ class _TCPServer(TCPServer):
         """Send what was held back; not cancelled, but bounded; checkpoints where that is something."""
         held, self._corked = self._corked, None
         if held:
-            await self._send(held)
+            with trio.CancelScope(shield=True):
+                await self._send(held)
 
     async def close_when_idle(self) -> None:
         """Close the connection between two requests once the server ends; checkpoints."""
@@ -150,16 +151,16 @@ class _TCPServer(TCPServer):
             await self._initiate_server_close()
 
     async def _send(self, data: bytes | bytearray) -> None:
-        # Shielded, for half of what was said ends the connection; GuardedStream bounds it.
-        with trio.CancelScope(shield=True):
-            async with self.send_lock:
-                try:
+        async with self.send_lock:
+            try:
+                # Shielded, for half of what was said ends the connection; GuardedStream bounds it.
+                with trio.CancelScope(shield=True):
                     await self.stream.send_all(data)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    await self.protocol.handle(Closed())
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                await self.protocol.handle(Closed())
 
     async def _read_data(self) -> None:
-        await super()._read_data()
+        await self._read_until_gone()
         self._peer_gone = True
         self.on_peer_gone()
         await self.idle_task.stop()
@@ -168,6 +169,16 @@ class _TCPServer(TCPServer):
             # Applications that wait for the peer's flow control.
             for buffer in list(protocol.stream_buffers.values()):
                 await buffer.close()
+
+    async def _read_until_gone(self) -> None:
+        data: bytes | bytearray = b"nothing yet"
+        while data:
+            try:
+                data = await self.stream.receive_some(MAX_RECV)
+            except (trio.ClosedResourceError, trio.BrokenResourceError):
+                break
+            await self.protocol.handle(RawData(bytes(data)))
+        await self.protocol.handle(Closed())
 
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, RawData):
@@ -365,18 +376,32 @@ class _HTTPExchange(_Exchange):
 
     async def receive(self) -> Message:
         if not (self.gone or self._ended):
-            limits = self.connection.limits
-            # The peer owes us the rest of its body; after that it owes us nothing.
-            with trio.move_on_after(inf if self._received_all else limits.read_timeout) as scope:
-                message = await self._take()
-                if self._received <= limits.max_body_bytes:
-                    return message
-            await self._refuse(408 if scope.cancelled_caught else 413)
+            message = await self._take_in_time()
+            if message is None:
+                await self._refuse(408)
+            elif self._received <= self.connection.limits.max_body_bytes:
+                return message
+            else:
+                await self._refuse(413)
         await trio.lowlevel.checkpoint()
         return {"type": DISCONNECT}
 
+    async def _take_in_time(self) -> Message | None:
+        """The next event of the request; None where the peer owes us one for too long."""
+        try:
+            # What is there already needs no deadline, and most bodies are.
+            return self._note(self._receive.__self__.receive_nowait())  # type: ignore[attr-defined]
+        except trio.WouldBlock:
+            pass
+        # The peer owes us the rest of its body; after that it owes us nothing.
+        with trio.move_on_after(inf if self._received_all else self.connection.limits.read_timeout):
+            return await self._take()
+        return None
+
     async def _take(self) -> Message:
-        message = await self._receive()
+        return self._note(await self._receive())
+
+    def _note(self, message: Message) -> Message:
         if message["type"] == DISCONNECT:
             self.gone = True
         else:

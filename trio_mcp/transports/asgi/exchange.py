@@ -27,6 +27,11 @@ class Exchange:
         self._reply = reply
         self._settings = settings
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the response is whole."""
+        return self._reply.has_ended
+
     async def wait_gone(self) -> None:
         """Wait until the client has gone; checkpoints."""
         await watch(self._receive, self._reply, self._settings)
