@@ -121,6 +121,11 @@ class ClientSession:
         self._reading = trio.CancelScope()
         self._logging = trio.CancelScope()
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection has ended, so that every request fails."""
+        return self._lost is not None
+
     def start(self, nursery: trio.Nursery) -> None:
         """Start the writer, the reader and the log consumer."""
         self._nursery = nursery
