@@ -124,9 +124,8 @@ class RequestProgress:
         # again, and nothing is called that need not be.
         if type(progress) is not int or not _INT_MIN <= progress <= _INT_MAX:
             progress = check_number(progress, "progress")
-        if total is not self._checked_total and total is not None:
-            if type(total) is not int or not _INT_MIN <= total <= _INT_MAX:
-                total = check_number(total, "total")
+        if total is not self._checked_total and (type(total) is not int or not _INT_MIN <= total <= _INT_MAX):
+            total = None if total is None else check_number(total, "total")
         if message is not self.message:
             check_message(message)
         outlet = self._outlet
