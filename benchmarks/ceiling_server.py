@@ -1,8 +1,8 @@
 """The sending ends of bare transports: `python ceiling_server.py pipe|sse|websocket|hypercorn`.
 
 Owns what the libraries beneath trio_mcp do with the messages of a burst when nothing else is done.
-Over a network it prints its address, and serves until its standard input ends; over the pipe each
-line of its input (`messages-per-write n`) asks for one burst.
+Over a network it prints its address, and serves until its standard input ends, each line of which
+asks how much memory it holds; over the pipe each line (`messages-per-write n`) asks for one burst.
 """
 
 import sys
@@ -15,6 +15,7 @@ import hypercorn.trio
 import trio
 import trio_websocket
 from limits_messages import event, in_groups, notifications
+from sessions_footprint import answer_questions
 
 READ_BYTES = 65_536
 QUEUE_MESSAGES = 256
@@ -99,7 +100,7 @@ async def serve_hypercorn(started: Callable[[str], None]) -> None:
 async def main(serve: Callable[[Callable[[str], None]], Awaitable[None]]) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve, partial(print, flush=True))
-        await trio.to_thread.run_sync(sys.stdin.read)
+        await answer_questions(lambda: 0)
         nursery.cancel_scope.cancel()
 
 

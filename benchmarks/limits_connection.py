@@ -29,6 +29,9 @@ class Consumer(Protocol):
     async def burst(self, n: int) -> bytes:
         """All that came for a burst of `n` updates, its answer included."""
 
+    async def aclose(self) -> None:
+        """Disconnect."""
+
 
 class _Pieces:
     """What has arrived so far; the end is looked for where it can be, in the last bytes."""
@@ -93,8 +96,14 @@ class HttpConsumer:
         lines = [f"{method} {path or self._path} HTTP/1.1", *(f"{k}: {v}" for k, v in fields.items()), "", ""]
         await self._stream.send_all("\r\n".join(lines).encode() + body)
 
-    async def receive(self) -> bytes:
-        return bytes(await self._stream.receive_some(READ_BYTES))
+    async def receive_until(self, end: bytes) -> None:
+        """Take what comes until `end` is in it."""
+        pieces = _Pieces()
+        while not pieces.has(end):
+            pieces.add(await self._stream.receive_some(READ_BYTES))
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 class MessageConsumer:
@@ -151,7 +160,7 @@ async def connect_websocket(url: str) -> MessageConsumer:
     lines = [f"GET {parts.path or '/'} HTTP/1.1", *(f"{name}: {value}" for name, value in upgrade.items()), "", ""]
     await stream.send_all("\r\n".join(lines).encode())
     pieces = _Pieces()
-    while not pieces.ends(b"\r\n\r\n"):
+    while not pieces.has(b"\r\n\r\n"):  # a ping may be behind it already
         pieces.add(await stream.receive_some(READ_BYTES))
     if not pieces.join().startswith(b"HTTP/1.1 101"):
         raise ConnectionError(f"{url} refused a WebSocket: {pieces.join()!r}")
