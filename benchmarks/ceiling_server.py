@@ -22,6 +22,10 @@ QUEUE_MESSAGES = 256
 """As trio_mcp has both: with trio-websocket's own, a page and one message, it would be slower."""
 
 
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+
 @lru_cache(8)
 def lines(n: int, size: int) -> list[bytes]:
     return list(in_groups([message + b"\n" for message in notifications(n)], size))
@@ -66,7 +70,7 @@ async def serve_websocket(started: Callable[[str], None]) -> None:
         started(f"ws://127.0.0.1:{server.port}/")
 
 
-async def app(scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
+async def app(scope: Any, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.accept"})
@@ -92,6 +96,7 @@ async def serve_hypercorn(started: Callable[[str], None]) -> None:
     config = hypercorn.Config()
     config.bind = ["127.0.0.1:0"]
     config.errorlog = None
+    config.keep_alive_timeout = 600  # other cells are measured between two of its own
     async with trio.open_nursery() as nursery:
         binds = await nursery.start(hypercorn.trio.serve, app, config)
         started(binds[0])

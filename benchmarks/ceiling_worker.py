@@ -6,7 +6,6 @@ no more to join them. Every update is counted and compared with what was sent.
 """
 
 import json
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,9 +17,11 @@ from typing import Any, Literal
 
 import msgspec
 import trio
+import trio_websocket
 from ceiling_server import QUEUE_MESSAGES, READ_BYTES, events, lines, texts
 from limits_connection import HttpConsumer, MessageConsumer, connect_http, open_stdio
 from limits_messages import notifications
+from limits_worker import started
 from tally import MESSAGE, Tally
 
 SERVER = Path(__file__).with_name("ceiling_server.py")
@@ -114,7 +115,7 @@ async def measure_pipe(consumer: MessageConsumer, what: str, n: int) -> dict[str
 
 @asynccontextmanager
 async def open_sse() -> AsyncIterator[Measure]:
-    async with serve("hypercorn") as url:
+    with started([sys.executable, SERVER, "hypercorn"]) as url:
         yield partial(measure_sse, await connect_http(url))
 
 
@@ -138,39 +139,25 @@ def unchunk(body: bytes) -> bytes:
 
 @asynccontextmanager
 async def open_websocket(server: str) -> AsyncIterator[Measure]:
-    import trio_websocket
-
-    async with (
-        serve(server) as url,
-        trio_websocket.open_websocket_url(
+    with started([sys.executable, SERVER, server]) as url:
+        opening = trio_websocket.open_websocket_url(
             url.replace("http:", "ws:"), message_queue_size=QUEUE_MESSAGES, receive_buffer_size=READ_BYTES
-        ) as connection,
-    ):
-
-        async def measure(what: str, n: int) -> dict[str, Any]:
-            expected = texts(n)
-            count, correct = 0, True
-            start = time.perf_counter()
-            await connection.send_message(str(n))
-            while count < n:
-                correct &= await connection.get_message() == expected[count]
-                count += 1
-            return sample(time.perf_counter() - start, count, correct)
-
-        yield measure
+        )
+        async with opening as connection:
+            yield partial(measure_websocket, connection)
 
 
-@asynccontextmanager
-async def serve(kind: str) -> AsyncIterator[str]:
-    """Start the sending end, which ends with the block, and give its address."""
-    with subprocess.Popen(
-        [sys.executable, SERVER, kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as server:
-        assert server.stdin and server.stdout
-        try:
-            yield server.stdout.readline().strip()
-        finally:
-            server.stdin.close()
+async def measure_websocket(
+    connection: trio_websocket.WebSocketConnection, what: str, n: int
+) -> dict[str, Any]:
+    expected = texts(n)
+    count, correct = 0, True
+    start = time.perf_counter()
+    await connection.send_message(str(n))
+    while count < n:
+        correct &= await connection.get_message() == expected[count]
+        count += 1
+    return sample(time.perf_counter() - start, count, correct)
 
 
 OPENERS: dict[str, Callable[[], AbstractAsyncContextManager[Measure]]] = {

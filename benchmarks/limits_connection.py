@@ -6,7 +6,7 @@ bytes are handed over as they came, to be checked when the clock has stopped.
 
 import base64
 import subprocess
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -23,8 +23,16 @@ HEADERS = {"content-type": "application/json", "accept": "application/json, text
 MODERN = {"mcp-protocol-version": VERSION, "mcp-method": "tools/call", "mcp-name": "burst"}
 
 
+def head(method: str, path: str, fields: Mapping[str, str]) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    return "\r\n".join((*lines, "", "")).encode()
+
+
 class Consumer(Protocol):
     """Something that can ask for a burst."""
+
+    async def prepare(self) -> None:
+        """Be connected; a server hangs up when it has not been asked anything for long."""
 
     async def burst(self, n: int) -> bytes:
         """All that came for a burst of `n` updates, its answer included."""
@@ -61,9 +69,14 @@ class HttpConsumer:
 
     def __init__(self, stream: trio.SocketStream, url: str) -> None:
         self._stream = stream
+        self._url = url
         parts = urlsplit(url)
         self._path, self._host = parts.path or "/", parts.netloc
         self._ident = 0
+
+    async def prepare(self) -> None:
+        await self._stream.aclose()
+        self._stream = await connect(self._url)
 
     async def burst(self, n: int) -> bytes:
         self._ident += 1
@@ -78,23 +91,22 @@ class HttpConsumer:
         pieces = _Pieces()
         while not pieces.has(b"\r\n\r\n"):
             pieces.add(await self._stream.receive_some(READ_BYTES))
-        head, _, rest = pieces.join().partition(b"\r\n\r\n")
+        start, _, rest = pieces.join().partition(b"\r\n\r\n")
         pieces = _Pieces(rest)
-        fields = head.lower()
+        fields = start.lower()
         if b"transfer-encoding: chunked" in fields:
             while not pieces.ends(LAST_CHUNK):
                 pieces.add(await self._stream.receive_some(READ_BYTES))
-            return head, pieces.join()
+            return start, pieces.join()
         length = int(fields.partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
         while len(rest) < length:
             rest += await self._stream.receive_some(READ_BYTES)
-        return head, rest
+        return start, rest
 
     async def send(self, method: str, body: bytes, headers: dict[str, str], path: str = "") -> None:
         """Send a request and do not wait for its response."""
         fields = {"host": self._host, "content-length": str(len(body)), **headers}
-        lines = [f"{method} {path or self._path} HTTP/1.1", *(f"{k}: {v}" for k, v in fields.items()), "", ""]
-        await self._stream.send_all("\r\n".join(lines).encode() + body)
+        await self._stream.send_all(head(method, path or self._path, fields) + body)
 
     async def receive_until(self, end: bytes) -> None:
         """Take what comes until `end` is in it."""
@@ -115,6 +127,9 @@ class MessageConsumer:
         self._send, self._receive = send, receive
         self._wrap = wrap
         self._ident = 0
+
+    async def prepare(self) -> None:
+        await trio.lowlevel.checkpoint()
 
     async def burst(self, n: int) -> bytes:
         self._ident += 1
@@ -138,8 +153,7 @@ class MessageConsumer:
 
 async def connect(url: str) -> trio.SocketStream:
     parts = urlsplit(url)
-    assert parts.hostname and parts.port
-    return await trio.open_tcp_stream(parts.hostname, parts.port)
+    return await trio.open_tcp_stream(parts.hostname or "", parts.port or 80)
 
 
 async def connect_http(url: str) -> HttpConsumer:
@@ -157,8 +171,7 @@ async def connect_websocket(url: str) -> MessageConsumer:
         "sec-websocket-key": key,
         "sec-websocket-version": "13",
     }
-    lines = [f"GET {parts.path or '/'} HTTP/1.1", *(f"{name}: {value}" for name, value in upgrade.items()), "", ""]
-    await stream.send_all("\r\n".join(lines).encode())
+    await stream.send_all(head("GET", parts.path or "/", upgrade))
     pieces = _Pieces()
     while not pieces.has(b"\r\n\r\n"):  # a ping may be behind it already
         pieces.add(await stream.receive_some(READ_BYTES))
@@ -170,7 +183,8 @@ async def connect_websocket(url: str) -> MessageConsumer:
 @asynccontextmanager
 async def open_stdio(command: Sequence[str | Path]) -> AsyncIterator[MessageConsumer]:
     process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdin and process.stdout
+    assert process.stdin
+    assert process.stdout
     consumer = MessageConsumer(process.stdin, process.stdout, lambda message: message + b"\n")
     try:
         yield consumer

@@ -60,9 +60,8 @@ def answer(ident: Any, result: dict[str, Any]) -> bytes:
 
 def discovered(ident: Any) -> bytes:
     """The answer to server/discover."""
-    capabilities: dict[str, Any] = {"tools": {}}
-    found = {"supportedVersions": [VERSION], "capabilities": capabilities, "ttlMs": 0, "cacheScope": "private"}
-    return answer(ident, found)
+    lasting = {"ttlMs": 0, "cacheScope": "private"}
+    return answer(ident, {"supportedVersions": [VERSION], "capabilities": {"tools": {}}, **lasting})
 
 
 def done(ident: Any) -> bytes:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Any
 
@@ -147,10 +148,8 @@ def take_frame(data: bytes) -> tuple[int, bytes, bytes] | None:
 
 async def serve_network(scheme: str) -> None:
     async def handle(stream: trio.SocketStream) -> None:
-        try:
+        with suppress(trio.BrokenResourceError):
             await serve_http(stream)
-        except trio.BrokenResourceError:
-            pass
 
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(partial(trio.serve_tcp, handle, 0, host="127.0.0.1"))

@@ -45,9 +45,7 @@ async def main(kind: str) -> None:
     )
     serve = {
         "http": partial(serve_http, server, bind="127.0.0.1:0", settings=settings),
-        "websocket": partial(
-            serve_websocket, server, max_connections=MOST, max_connections_per_peer=MOST
-        ),
+        "websocket": partial(serve_websocket, server, max_connections=MOST, max_connections_per_peer=MOST),
     }[kind]
     async with trio.open_nursery() as nursery:
         (url,) = await nursery.start(serve)

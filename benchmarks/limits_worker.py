@@ -28,7 +28,8 @@ HERE = Path(__file__).parent
 def started(command: Sequence[str | Path]) -> Iterator[str]:
     """Start a server that prints its URL and ends with its input."""
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdin and server.stdout
+        assert server.stdin
+        assert server.stdout
         try:
             yield server.stdout.readline().strip()
         finally:
@@ -66,6 +67,7 @@ async def consume(transport: str, command: Sequence[str | Path]) -> None:
 
 
 async def measure(consumer: Consumer, n: int) -> dict[str, Any]:
+    await consumer.prepare()
     start = time.perf_counter()
     received = await consumer.burst(n)
     count = received.count(PROGRESS)

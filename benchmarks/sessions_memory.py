@@ -36,7 +36,8 @@ class Server:
     """A server process that tells how much it holds."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
-        assert process.stdin and process.stdout
+        assert process.stdin
+        assert process.stdout
         self._input, self._output = process.stdin, process.stdout
         self.url = self._output.readline().strip()
 
