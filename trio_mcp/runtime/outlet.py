@@ -18,7 +18,7 @@ import trio
 from msgspec import UnsetType
 
 from trio_mcp.runtime.policy import DEFAULT_BUFFER, Lossless, ProgressPolicy
-from trio_mcp.wire.frames import OutFrame, Progress, ProgressToken, Update
+from trio_mcp.wire.frames import OutFrame, Progress, ProgressToken, StageState, Update
 
 if TYPE_CHECKING:
     from trio_mcp.runtime.outbox import Outbox
@@ -70,6 +70,7 @@ class Outlet(Source):
     """What one call has pending, in order: reports, notifications, the answer.
 
     Not thread-safe. `push` and `put` never wait; `wait_space` does, for lossless calls.
+    `stages` tells what stages are open now, where there ever were some.
     """
 
     __slots__ = (
@@ -81,6 +82,7 @@ class Outlet(Source):
         "_items",
         "_last",
         "_last_details",
+        "_last_stages",
         "_limit",
         "_merge",
         "_on_answered",
@@ -91,6 +93,7 @@ class Outlet(Source):
         "_space",
         "_token",
         "lossless",
+        "stages",
     )
 
     def __init__(
@@ -118,6 +121,8 @@ class Outlet(Source):
         self._last: float = -math.inf
         self._last_details: tuple[float | None, str | None] = (None, None)
         self._held: Values | None = None
+        self.stages: Callable[[], tuple[StageState, ...]] | None = None
+        self._last_stages: tuple[StageState, ...] = ()
         self._space: trio.lowlevel.ParkingLot | None = None
 
     @property
@@ -208,6 +213,7 @@ class Outlet(Source):
         successor._first_written = self._first_written
         successor._last, successor._last_details = self._last, self._last_details
         successor._held, self._held = self._held, None
+        successor.stages, successor._last_stages = self.stages, self._last_stages
         return successor
 
     def rehome(self, outbox: Outbox) -> None:
@@ -286,7 +292,16 @@ class Outlet(Source):
 
     def _add_updates(self, frames: list[OutFrame], updates: list[Update]) -> None:
         if updates:
-            frames.append(Progress(self._token, updates, self._related_task))  # type: ignore[arg-type]  # no reports without a token
+            stages = None if self.stages is None else self._changed_stages()
+            frames.append(Progress(self._token, updates, self._related_task, stages))  # type: ignore[arg-type]  # no reports without a token
+
+    def _changed_stages(self) -> tuple[StageState, ...] | None:
+        """The stages that are open now; None where they are as they were, or other updates are to come."""
+        if self._reports or self.stages is None:
+            return None
+        stages, last = self.stages(), self._last_stages
+        self._last_stages = stages
+        return None if stages == last else stages
 
     def _take_reports(self, room: int) -> list[Values]:
         items = self._items
