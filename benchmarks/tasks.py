@@ -9,37 +9,18 @@ This file needs only the standard library; trio_mcp and FastMCP run in processes
 """
 
 import argparse
-import json
-import os
-import platform
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from contest import (
-    OURS,
-    Cell,
-    Worker,
-    print_facts,
-    print_table,
-    report_faults,
-    take_rounds,
-)
+from contest import OURS, Cell, Worker
+from peers import find_python
 
 HERE = Path(__file__).parent
-PEER_PYTHON = (
-    os.environ.get("TRIO_MCP_PEER_FASTMCP4") or HERE.parent / ".envs" / "fastmcp4" / "bin" / "python"
-)
 RIVAL = "fastmcp"
 TRANSPORTS = ("stdio", "memory")
 PROTOCOLS = ("2026-07-28", "2025-11-25")
 WARM_UP = 50
-
-NOTES = """
-Median (min-max); `faster` is the ratio of the medians, `pair by pair` the ratio in each round. The
-CPU time is that of the server, and over memory that of both sides, for one task. A finished record
-is what stays in the server's memory of one task whose result was taken (tracemalloc)."""
 
 
 def ours(transport: str, protocol: str) -> str:
@@ -54,7 +35,9 @@ def run_cells(name: str, what: str, workers: dict[str, Worker], tasks: int) -> l
 
     return [
         Cell(f"{what}, {name}", {c: partial(w.measure, what, tasks) for c, w in workers.items()}, {}, tasks),
-        Cell(f"  CPU of one, {name}", {c: partial(cpu_of, w) for c, w in workers.items()}, {}, unit="us"),
+        Cell(
+            f"  CPU of one {what}, {name}", {c: partial(cpu_of, w) for c, w in workers.items()}, {}, unit="us"
+        ),
     ]
 
 
@@ -78,68 +61,25 @@ def record_bytes(worker: Worker, tasks: int) -> float:
     return float(worker.last["bytes"])
 
 
-def start_workers(options: argparse.Namespace) -> dict[str, Worker]:
+def start_workers() -> dict[str, Worker]:
     commands: dict[str, list[str | Path]] = {}
     for transport in TRANSPORTS:
         for protocol in PROTOCOLS:
             worker = [sys.executable, HERE / "trio_mcp_task_worker.py", transport, protocol]
             commands[ours(transport, protocol)] = worker
-        commands[f"{RIVAL} {transport}"] = [options.peer_python, HERE / "fastmcp_task_worker.py", transport]
+        commands[f"{RIVAL} {transport}"] = [
+            find_python("fastmcp"),
+            HERE / "fastmcp_task_worker.py",
+            transport,
+        ]
     # FastMCP's backend says on stderr whenever it drops one of its own messages.
-    return {name: Worker(name, command, quiet=RIVAL in name) for name, command in commands.items()}
-
-
-def describe(workers: dict[str, Worker], options: argparse.Namespace) -> dict[str, Any]:
-    hellos = [worker.hello for worker in workers.values()]
     return {
-        "versions": {name: number for hello in hellos for name, number in hello["versions"].items()},
-        "protocol": {RIVAL: workers[f"{RIVAL} {TRANSPORTS[0]}"].hello["protocol"]},
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
-        "rounds": options.rounds,
-        "tasks": options.tasks,
+        name: Worker(name, command, quiet=RIVAL in name, warm_up=("results", WARM_UP))
+        for name, command in commands.items()
     }
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--tasks", type=int, default=1000, help="tasks in one sample, all at once")
-    parser.add_argument("--rounds", type=int, default=5, help="kept samples of each cell")
-    parser.add_argument("--peer-python", default=PEER_PYTHON, help="python of the environment with FastMCP")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
-    parser.add_argument("--quick", action="store_true", help="a smoke test: too little to compare by")
-    options = parser.parse_args()
-    if options.quick:
-        options.tasks, options.rounds = 50, 1
-    if not Path(options.peer_python).exists():
-        parser.error(f"{options.peer_python} does not exist: run `make peers` first")
-    return options
-
-
-def main() -> int:
-    options = parse()
-    workers = start_workers(options)
-    try:
-        for worker in workers.values():
-            worker.wait_ready()
-            worker.measure("results", WARM_UP)
-        facts = describe(workers, options)
-        table = cells(workers, options.tasks)
-        take_rounds(table, 0, options.rounds)
-    finally:
-        for worker in workers.values():
-            worker.close()
-
-    print_facts(facts)
-    print_table([row for cell in table for row in cell.rows()])
-    print(NOTES)
-    if options.json:
-        samples = {cell.name: cell.samples for cell in table}
-        options.json.write_text(json.dumps({**facts, "samples": samples}, indent=2) + "\n")
-    return report_faults(workers.values())
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def make_cells(options: argparse.Namespace) -> tuple[list[Cell], dict[str, Worker]]:
+    tasks = 50 if options.quick else 1000
+    workers = start_workers() if options.only in "results, followed, CPU of one, a finished record" else {}
+    return cells(workers, tasks) if workers else [], workers
