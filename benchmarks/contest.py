@@ -21,13 +21,15 @@ ANSWER_DEADLINE = 180
 # An installed package runs from compiled files, and so does what is measured.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
-Sampler = Callable[[], float]
+Sampler = Callable[[], float | None]
+"""Takes a sample; None where it is not told."""
 
 
 class Worker:
     """A client that stays connected, in a process of its own, and measures what it is asked to.
 
-    `warm_up` is a measurement, what and how much, that is made and thrown away before the rounds.
+    `warm_up` is a measurement, what and how much, that is made and thrown away before the rounds. A
+    contestant that is known to lose updates is `lossy`: that is told, and is no fault of the benchmark.
     """
 
     def __init__(
@@ -37,10 +39,15 @@ class Worker:
         *,
         quiet: bool = False,
         warm_up: tuple[str, int] | None = None,
+        lossy: bool = False,
     ) -> None:
         self.name = name
         self.faults: list[str] = []
+        self.lost = 0
+        self._lossy = lossy
         self.last: dict[str, Any] = {}
+        self.seconds = 0.0
+        """Of the last measurement."""
         self._warm_up = warm_up
         self._stderr = TemporaryFile() if quiet else None  # noqa: SIM115  # as long as the process
         self._process = start(command, self._stderr)
@@ -52,16 +59,20 @@ class Worker:
             self.measure(*self._warm_up)
 
     def measure(self, what: str, n: int) -> float:
-        """Seconds that it took; a miscount is kept in `faults`, for the exit status."""
+        """Seconds that it took for as many as were delivered; a miscount is kept in `faults`."""
         assert self._process.stdin
         self._process.stdin.write(f"{what} {n}\n")
         self._process.stdin.flush()
         sample = self.last = self._read()
-        if sample["count"] != n:
+        self.seconds = float(sample["seconds"])
+        if self._lossy and 0 < sample["count"] < n:
+            self.lost += n - sample["count"]
+            self.seconds *= n / sample["count"]
+        elif sample["count"] != n:
             self.faults.append(f"{self.name}: {what} {n} delivered {sample['count']}")
         elif not sample["correct"]:
             self.faults.append(f"{self.name}: {what} {n} arrived out of order or not whole")
-        return float(sample["seconds"])
+        return self.seconds
 
     def close(self) -> None:
         stop(self._process)
@@ -147,13 +158,19 @@ def take_rounds(
         for cell in table:
             for contestant, take in cell.samplers.items():
                 value = take()
+                if value is None:
+                    continue
                 cell.samples.setdefault(contestant, []).append(value)
                 keep({"cell": cell.name, "contestant": contestant, "round": number, "value": value})
 
 
 def report_faults(workers: Iterable[Worker]) -> int:
-    """Print what was delivered wrongly; the exit status."""
-    faults = [fault for worker in workers for fault in worker.faults]
+    """Print what was lost, and what was delivered wrongly; the exit status."""
+    faults = []
+    for worker in workers:
+        if worker.lost:
+            print(f"{worker.name}: {worker.lost:,} updates never reached their handlers.")
+        faults += worker.faults
     for fault in faults:
         print(fault, file=sys.stderr)
     return 1 if faults else 0

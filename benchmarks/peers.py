@@ -6,6 +6,7 @@
 import os
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
 from contest import OURS
@@ -23,8 +24,6 @@ ENVIRONMENTS = {
 
 Command = list[str | Path]
 
-_missing: set[str] = set()
-
 
 def find_environment(name: str) -> Path:
     return Path(os.environ.get(f"TRIO_MCP_PEER_{name.upper()}") or HERE.parent / ".envs" / name)
@@ -33,20 +32,47 @@ def find_environment(name: str) -> Path:
 def find_python(rival: str) -> Path:
     """The interpreter of a rival's environment; a variable may name it instead of its directory."""
     path = find_environment(ENVIRONMENTS[rival])
-    return path / "bin" / "python" if path.is_dir() else path
+    return path if path.is_file() else path / "bin" / "python"
 
 
-def is_here(contestant: str) -> bool:
+@cache
+def is_here(rival: str) -> bool:
     """Whether it can be started; what cannot is left out, with a message."""
-    rival = contestant.split()[0]
-    if rival == OURS:
-        return True
     if rival == "typescript":
         packages = find_environment(ENVIRONMENTS[rival]) / "node_modules" / "@modelcontextprotocol"
         found = shutil.which("node") is not None and (packages / "server").is_dir()
     else:
         found = find_python(rival).exists()
-    if not found and rival not in _missing:
-        _missing.add(rival)
-        print(f"{rival} is left out: its environment is not there (`make peers`)", file=sys.stderr)
+    if not found:
+        print(f"{rival} is left out, for its environment is not there (`make peers`)", file=sys.stderr)
     return found
+
+
+def worker_command(contestant: str, transport: str) -> Command:
+    """The client of a contestant, which starts its server."""
+    rival, _, backend = contestant.partition(" ")
+    if rival == OURS:
+        return [sys.executable, HERE / "trio_mcp_worker.py", transport, *([backend] if backend else [])]
+    if rival == "typescript":
+        return ["node", HERE / "typescript_worker.mjs", find_environment("ts2"), transport]
+    python = find_python(rival)
+    if rival == "mcp-legacy":
+        return [python, HERE / "sdk_worker.py", "legacy", backend]
+    if rival == "mcp":
+        return [python, HERE / "sdk_worker.py", transport, backend]
+    return [python, HERE / SCRIPTS[rival].format("worker"), transport]
+
+
+def server_command(contestant: str) -> Command:
+    """The server of a contestant over stdio."""
+    rival, _, backend = contestant.partition(" ")
+    if rival == OURS:
+        return [sys.executable, HERE / "trio_mcp_server.py"]
+    if rival == "typescript":
+        return ["node", HERE / "typescript_server.mjs", find_environment("ts2")]
+    if rival == "mcp":
+        return [find_python(rival), HERE / "sdk_server.py", backend]
+    return [find_python(rival), HERE / SCRIPTS[rival].format("server")]
+
+
+SCRIPTS = {"mcp1": "sdk1_{}.py", "fastmcp": "fastmcp_{}.py"}

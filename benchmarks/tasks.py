@@ -1,7 +1,6 @@
-"""A thousand background tasks at once through one client, beside FastMCP with its tasks extra.
+"""Cells of background tasks, many at once through one client, beside FastMCP with its tasks extra.
 
-As in `notifications.py`, each round takes one sample of every cell from every contestant, and only
-like work is compared: a task is created, reports twenty updates in a tight loop, and its result is
+Only like work is compared: a task is created, reports twenty updates in a tight loop, and its result is
 awaited and checked. FastMCP's tasks run in its own memory backend, which needs no service; over
 the wire they carry no progress, so the cells with a progress handler are ours alone.
 
@@ -11,75 +10,85 @@ This file needs only the standard library; trio_mcp and FastMCP run in processes
 import argparse
 import sys
 from functools import partial
-from pathlib import Path
 
-from contest import OURS, Cell, Worker
-from peers import find_python
+from contest import OURS, Cell, Sampler, Worker
+from peers import HERE, Command, find_python, is_here
 
-HERE = Path(__file__).parent
 RIVAL = "fastmcp"
 TRANSPORTS = ("stdio", "memory")
 PROTOCOLS = ("2026-07-28", "2025-11-25")
-WARM_UP = 50
+WARM_UP = ("results", 30)
+TARGETS = {RIVAL: 10.0}
 
 
-def ours(transport: str, protocol: str) -> str:
-    return f"{OURS} {transport} {protocol}"
+def key_of(contestant: str, transport: str, protocol: str) -> str:
+    return f"{contestant} {transport} {protocol}"
 
 
-def run_cells(name: str, what: str, workers: dict[str, Worker], tasks: int) -> list[Cell]:
-    """The rate, and in a cell of its own the CPU time of the runs that made it."""
-
-    def cpu_of(worker: Worker) -> float:
-        return float(worker.last["cpu"]) / tasks
-
-    return [
-        Cell(f"{what}, {name}", {c: partial(w.measure, what, tasks) for c, w in workers.items()}, {}, tasks),
-        Cell(
-            f"  CPU of one {what}, {name}", {c: partial(cpu_of, w) for c, w in workers.items()}, {}, unit="us"
-        ),
-    ]
+def command_of(contestant: str, transport: str, protocol: str) -> Command:
+    if contestant == OURS:
+        return [sys.executable, HERE / "trio_mcp_task_worker.py", transport, protocol]
+    return [find_python(RIVAL), HERE / "fastmcp_task_worker.py", transport]
 
 
-def cells(workers: dict[str, Worker], tasks: int) -> list[Cell]:
-    table = []
-    for transport in TRANSPORTS:
-        both = {OURS: workers[ours(transport, PROTOCOLS[0])], RIVAL: workers[f"{RIVAL} {transport}"]}
-        table += run_cells(f"{transport} {PROTOCOLS[0]}", "results", both, tasks)
-    for transport in TRANSPORTS:
-        for protocol in PROTOCOLS:
-            worker = workers[ours(transport, protocol)]
-            table += run_cells(f"{transport} {protocol}", "followed", {OURS: worker}, tasks)
-    for protocol in PROTOCOLS:
-        sampler = partial(record_bytes, workers[ours("memory", protocol)], tasks)
-        table.append(Cell(f"a finished record, {protocol}", {OURS: sampler}, {}, unit="bytes"))
-    return table
+class Table:
+    """The cells so far, and the workers that they need."""
 
+    def __init__(self, tasks: int, only: str) -> None:
+        self.cells: list[Cell] = []
+        self.workers: dict[str, Worker] = {}
+        self._tasks = tasks
+        self._only = only
 
-def record_bytes(worker: Worker, tasks: int) -> float:
-    worker.measure("records", tasks)
-    return float(worker.last["bytes"])
+    def add_runs(self, what: str, name: str, transport: str, protocol: str, *contestants: str) -> None:
+        """The rate, and in a cell of its own the CPU time of the runs that made it."""
+        place = transport if protocol == PROTOCOLS[0] else f"{transport} {protocol}"
+        titles = f"{name}, {place}", f"{name}, CPU of one, {place}"
+        if not any(self._only in title for title in titles):
+            return
+        workers = {name: self._start(name, transport, protocol) for name in contestants}
+        runs: dict[str, Sampler] = {
+            name: partial(worker.measure, what, self._tasks) for name, worker in workers.items()
+        }
+        cpu: dict[str, Sampler] = {name: partial(self._cpu_of, worker) for name, worker in workers.items()}
+        self.cells.append(Cell(titles[0], runs, TARGETS, self._tasks))
+        self.cells.append(Cell(titles[1], cpu, {}, unit="us"))
 
+    def add_record(self, protocol: str) -> None:
+        title = f"a finished task's record, {protocol}"
+        if self._only in title:
+            worker = self._start(OURS, "memory", protocol)
+            self.cells.append(Cell(title, {OURS: partial(self._record, worker)}, {}, unit="bytes"))
 
-def start_workers() -> dict[str, Worker]:
-    commands: dict[str, list[str | Path]] = {}
-    for transport in TRANSPORTS:
-        for protocol in PROTOCOLS:
-            worker = [sys.executable, HERE / "trio_mcp_task_worker.py", transport, protocol]
-            commands[ours(transport, protocol)] = worker
-        commands[f"{RIVAL} {transport}"] = [
-            find_python("fastmcp"),
-            HERE / "fastmcp_task_worker.py",
-            transport,
-        ]
-    # FastMCP's backend says on stderr whenever it drops one of its own messages.
-    return {
-        name: Worker(name, command, quiet=RIVAL in name, warm_up=("results", WARM_UP))
-        for name, command in commands.items()
-    }
+    def _start(self, contestant: str, transport: str, protocol: str) -> Worker:
+        key = key_of(contestant, transport, protocol)
+        if key not in self.workers:
+            # FastMCP's backend says on stderr whenever it drops one of its own messages.
+            quiet = contestant == RIVAL
+            command = command_of(contestant, transport, protocol)
+            self.workers[key] = Worker(key, command, quiet=quiet, warm_up=WARM_UP)
+        return self.workers[key]
+
+    def _cpu_of(self, worker: Worker) -> float:
+        return float(worker.last["cpu"]) / self._tasks
+
+    def _record(self, worker: Worker) -> float:
+        worker.measure("records", self._tasks)
+        return float(worker.last["bytes"])
 
 
 def make_cells(options: argparse.Namespace) -> tuple[list[Cell], dict[str, Worker]]:
-    tasks = 50 if options.quick else 1000
-    workers = start_workers() if options.only in "results, followed, CPU of one, a finished record" else {}
-    return cells(workers, tasks) if workers else [], workers
+    is_full = options.set == "full" and not options.quick
+    tasks = 1000 if is_full else 50
+    table = Table(tasks, options.only)
+    both = (OURS, RIVAL) if is_here(RIVAL) else (OURS,)
+    name = f"{tasks:,} tasks of 20"
+    for transport in TRANSPORTS if is_full else TRANSPORTS[:1]:
+        table.add_runs("results", name, transport, PROTOCOLS[0], *both)
+    if is_full:
+        for transport in TRANSPORTS:
+            for protocol in PROTOCOLS:
+                table.add_runs("followed", f"{name} followed", transport, protocol, OURS)
+        for protocol in PROTOCOLS:
+            table.add_record(protocol)
+    return table.cells, table.workers
