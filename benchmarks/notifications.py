@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from contest import OURS, Cell, Sampler, Worker
-from peers import is_here, worker_command
+from peers import BARE, is_here, worker_command
 
 STRICT = f"{OURS} strict"
-BARE = "write at once"
 SDKS = ("mcp asyncio", "mcp trio")
 LEGACY = ("mcp-legacy asyncio", "mcp-legacy trio")
 OTHERS = ("mcp1", "fastmcp")
@@ -63,6 +62,8 @@ class Plan:
     """The targets for our strict server, if it is taken of that, too."""
     only: Sequence[str] = ()
     """The contestants; all that have the transport, if empty."""
+    beside: Sequence[str] = ()
+    """Further ones."""
 
     def is_chosen(self, text: str) -> bool:
         return any(
@@ -88,7 +89,11 @@ def cost(n: int, cpu: Mapping[str, float]) -> tuple[Value, ...]:
 
 
 def latency(what: str) -> tuple[Value, ...]:
-    return tuple(Value(f"{what}, {place}", place, "us") for place in ("p50", "p99", "max"))
+    return (
+        Value(f"{what}, p50", "p50", "us"),
+        Value(f"{what}, p99", "p99", "us"),
+        Value(f"{what}, worst", "max", "us", is_fact=True),
+    )
 
 
 LATE = (
@@ -122,9 +127,9 @@ def make_plans(options: argparse.Namespace) -> Iterable[Plan]:
         yield Plan("echo", transport, "echo", echoes, {"mcp": least})
     for transport in ("stdio", "HTTP"):
         yield Plan("slow", transport, "slow", slow, values=LATE, has_rate=False)
-        at_load = latency("latency at 1,000/s")
-        yield Plan("paced", transport, "paced-1000", paced, values=at_load, has_rate=False)
-        yield Plan("lone", transport, "paced-50", lone, values=latency("latency alone"), has_rate=False)
+        at_load, alone = latency("latency at 1,000/s"), latency("latency alone")
+        yield Plan("paced", transport, "paced-1000", paced, values=at_load, has_rate=False, beside=(BARE,))
+        yield Plan("lone", transport, "paced-50", lone, values=alone, has_rate=False, beside=(BARE,))
 
 
 def key_of(contestant: str, transport: str) -> str:
@@ -187,7 +192,7 @@ def make_cells(options: argparse.Namespace) -> tuple[list[Cell], dict[str, Worke
                 key,
                 worker_command(contestant, transport.lower()),
                 quiet=contestant in OTHERS,  # which complain of how they are ended
-                warm_up=WARM_UP,
+                warm_up=("paced-1000", 100) if contestant == BARE else WARM_UP,
                 lossy=contestant == "typescript" and transport == "stdio",
             )
 
@@ -196,8 +201,8 @@ def make_cells(options: argparse.Namespace) -> tuple[list[Cell], dict[str, Worke
             continue
         chosen = [
             name
-            for name in entered[plan.transport]
-            if (not plan.only or name in plan.only) and (name == OURS or is_here(name.split()[0]))
+            for name in (*entered[plan.transport], *plan.beside)
+            if (not plan.only or name in plan.only) and is_here(name.split()[0])
         ]
         for name in [*chosen, *([STRICT] if plan.strict is not None else [])]:
             start(name, plan.transport)

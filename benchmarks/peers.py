@@ -12,6 +12,8 @@ from pathlib import Path
 from contest import OURS
 
 HERE = Path(__file__).parent
+BARE = "write at once"
+"""No implementation: bare sends of the same bytes on our stack."""
 
 ENVIRONMENTS = {
     "mcp": "mcp2",
@@ -38,6 +40,8 @@ def find_python(rival: str) -> Path:
 @cache
 def is_here(rival: str) -> bool:
     """Whether it can be started; what cannot is left out, with a message."""
+    if rival not in ENVIRONMENTS:
+        return True
     if rival == "typescript":
         packages = find_environment(ENVIRONMENTS[rival]) / "node_modules" / "@modelcontextprotocol"
         found = shutil.which("node") is not None and (packages / "server").is_dir()
@@ -50,6 +54,8 @@ def is_here(rival: str) -> bool:
 
 def worker_command(contestant: str, transport: str) -> Command:
     """The client of a contestant, which starts its server."""
+    if contestant == BARE:
+        return [sys.executable, HERE / "bare_worker.py", transport]
     rival, _, backend = contestant.partition(" ")
     if rival == OURS:
         return [sys.executable, HERE / "trio_mcp_worker.py", transport, *([backend] if backend else [])]
