@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from math import inf
 from ssl import SSLContext
@@ -37,6 +38,7 @@ import trio
 
 from trio_mcp.runtime.border import contain_failure
 from trio_mcp.transports.asgi_lifespan import ASGIApp, Message, Receive, Scope, Send
+from trio_mcp.transports.asgi_websocket import MORE
 from trio_mcp.transports.guarded_stream import PIECE, GuardedStream, Limits
 
 try:
@@ -254,7 +256,7 @@ class Connection:
         if isinstance(protocol, H2Protocol) and type(protocol.streams) is dict:
             protocol.streams = _Streams(protocol.streams)
         try:
-            exchange = _HTTPExchange if scope["type"] == "http" else _Exchange
+            exchange = _HTTPExchange if scope["type"] == "http" else _WebSocketExchange
             await exchange(self, scope, receive, send).run(self._worker.app)
         finally:
             self._requests -= 1
@@ -310,8 +312,8 @@ def _stream_id(send: Any) -> int:
 
 
 @attrs.define(eq=False)
-class _Exchange:
-    """One request, between hypercorn and the application; as it stands, a WebSocket."""
+class _Exchange(ABC):
+    """One request, between hypercorn and the application."""
 
     connection: Connection
     scope: Scope
@@ -323,6 +325,14 @@ class _Exchange:
     _discarding: bool = False
     _received_all: bool = False
 
+    @abstractmethod
+    async def receive(self) -> Message:
+        """What the application receives by."""
+
+    @abstractmethod
+    async def send(self, message: Message) -> None:
+        """What the application sends by."""
+
     async def run(self, app: ASGIApp) -> None:
         try:
             await app(self.scope, self.receive, self.send)
@@ -331,7 +341,7 @@ class _Exchange:
         await self.complete()
 
     async def complete(self) -> None:
-        """Leave nothing behind; hypercorn itself sends the close frame, or 500 before the handshake."""
+        """Leave nothing behind."""
         self.discard()
 
     def discard(self) -> None:
@@ -339,15 +349,6 @@ class _Exchange:
         if not (self.gone or self._received_all or self._discarding):
             self._discarding = True
             self.connection.discard(self._receive)
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        if message["type"] == "websocket.disconnect":
-            self.gone = True
-        return message
-
-    async def send(self, message: Message) -> None:
-        await self.push(message, message.get("bytes") or message.get("text") or b"")
 
     async def push(self, message: Message, content: bytes | str) -> None:
         """Hand one message to hypercorn. HTTP/2 has flow control above the socket's, so bound it here."""
@@ -363,6 +364,43 @@ class _Exchange:
         self.discard()
         self.gone = True
         await self.connection.reset(self._send, ErrorCodes.CANCEL)
+
+
+@attrs.define(eq=False)
+class _WebSocketExchange(_Exchange):
+    """One WebSocket; alone on its connection, it joins messages that follow each other at once."""
+
+    _held: int = 0
+
+    async def run(self, app: ASGIApp) -> None:
+        if self.scope["http_version"] != "2":
+            self.scope["extensions"][MORE] = {}
+        await super().run(app)
+
+    async def complete(self) -> None:
+        """Leave nothing behind; hypercorn itself sends the close frame, or 500 before the handshake."""
+        await super().complete()
+        await self.connection.uncork()
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            self.gone = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        content = message.get("bytes") or message.get("text") or b""
+        if MORE not in self.scope["extensions"]:
+            await self.push(message, content)
+            return
+        has_more = message.get(MORE, False)
+        if has_more:
+            self.connection.cork()
+        await self.push(message, content)
+        self._held += len(content)
+        if not has_more or self._held >= PIECE:
+            self._held = 0
+            await self.connection.uncork()
 
 
 @attrs.define(eq=False)
