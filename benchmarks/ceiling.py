@@ -7,10 +7,10 @@ what was sent. One message for each write is how a library is used by whoever do
 
 import argparse
 import sys
-from pathlib import Path
 
 from contest import OURS, Cell, Worker
-from limits import HERE, Plan, start_plans, worker
+from limits import Plan, start_plans, worker
+from peers import HERE, Command, worker_command
 
 PLANS = (
     Plan("ceiling, memory", {OURS: (f"{OURS} memory", "burst"), "trio channel": ("memory", "burst")}),
@@ -44,15 +44,12 @@ PLANS = (
     ),
 )
 
-COMMANDS: dict[str, list[str | Path]] = {
+COMMANDS: dict[str, Command] = {
     **{
         kind: [sys.executable, HERE / "ceiling_worker.py", kind]
         for kind in ("memory", "codec", "pipe", "sse", "websocket", "hypercorn")
     },
-    **{
-        f"{OURS} {transport}": [sys.executable, HERE / "trio_mcp_worker.py", transport]
-        for transport in ("memory", "stdio", "http")
-    },
+    **{f"{OURS} {transport}": worker_command(OURS, transport) for transport in ("memory", "stdio", "http")},
     **{f"{OURS} {transport}": worker(transport) for transport in ("websocket", "hypercorn")},
 }
 

@@ -6,7 +6,6 @@ same consumer. Needs only the standard library.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +13,18 @@ from functools import partial
 from pathlib import Path
 
 from contest import OURS, Cell, Worker
+from peers import HERE, Command, find_python, is_here
 
-HERE = Path(__file__).parent
-PEER_PYTHON = os.environ.get("TRIO_MCP_PEER_MCP2") or HERE.parent / ".envs" / "mcp2" / "bin" / "python"
 RIVAL = "mcp"
 
-Commands = Mapping[str, Sequence[str | Path]]
+NAMES = {
+    "memory": "memory",
+    "stdio": "stdio",
+    "http": "HTTP",
+    "websocket": "WebSocket",
+    "hypercorn": "WebSocket on hypercorn",
+}
+PEER_ARGUMENTS = {"stdio": "asyncio", "http": "http"}
 
 
 @dataclass(frozen=True)
@@ -39,29 +44,31 @@ class Plan:
 
 
 def start_plans(
-    plans: Sequence[Plan], commands: Commands, options: argparse.Namespace
+    plans: Sequence[Plan], commands: Mapping[str, Command], options: argparse.Namespace
 ) -> tuple[list[Cell], dict[str, Worker]]:
     """The cells that were chosen, and the workers that these need."""
     chosen = [plan for plan in plans if options.only in plan.name]
-    needed = {worker for plan in chosen for worker, _ in plan.contestants.values()}
-    workers = {name: Worker(name, command) for name, command in commands.items() if name in needed}
+    asked = dict(contestant for plan in chosen for contestant in plan.contestants.values())
+    workers = {
+        name: Worker(name, command, warm_up=(asked[name], options.updates))
+        for name, command in commands.items()
+        if name in asked
+    }
     return [plan.make_cell(workers, options.updates) for plan in chosen], workers
 
 
-def worker(kind: str, *command: str | Path) -> list[str | Path]:
+def worker(kind: str, *command: str | Path) -> Command:
     return [sys.executable, HERE / "limits_worker.py", kind, *command]
 
 
 def make_cells(options: argparse.Namespace) -> tuple[list[Cell], dict[str, Worker]]:
-    commands: dict[str, list[str | Path]] = {}
+    commands: dict[str, Command] = {}
     plans = []
-    peer = Path(getattr(options, "peer_python", PEER_PYTHON))
     for transport in ("stdio", "http", "websocket", "hypercorn"):
         commands[f"{OURS} server {transport}"] = worker(f"consumer-{transport}")
         contestants = {OURS: (f"{OURS} server {transport}", "burst")}
-        if transport in ("stdio", "http") and peer.exists():
-            argument = "asyncio" if transport == "stdio" else "http"
-            server = [peer, HERE / "sdk_server.py", argument]
+        if transport in PEER_ARGUMENTS and is_here(RIVAL):
+            server = [find_python(RIVAL), HERE / "sdk_server.py", PEER_ARGUMENTS[transport]]
             commands[f"{RIVAL} server {transport}"] = worker(f"consumer-{transport}", *server)
             contestants[RIVAL] = (f"{RIVAL} server {transport}", "burst")
         plans.append(Plan(f"server alone, {NAMES[transport]}", contestants))
@@ -71,12 +78,3 @@ def make_cells(options: argparse.Namespace) -> tuple[list[Cell], dict[str, Worke
             Plan(f"client alone, {NAMES[transport]}", {OURS: (f"{OURS} client {transport}", "burst")})
         )
     return start_plans(plans, commands, options)
-
-
-NAMES = {
-    "memory": "memory",
-    "stdio": "stdio",
-    "http": "HTTP",
-    "websocket": "WebSocket",
-    "hypercorn": "WebSocket on hypercorn",
-}

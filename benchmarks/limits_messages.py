@@ -64,9 +64,9 @@ def discovered(ident: Any) -> bytes:
     return answer(ident, {"supportedVersions": [VERSION], "capabilities": {"tools": {}}, **lasting})
 
 
-def done(ident: Any) -> bytes:
-    """The answer to the call of a burst."""
-    return answer(ident, {"content": [{"type": "text", "text": "done"}]})
+def done(ident: Any, text: str) -> bytes:
+    """The answer to the call of a tool."""
+    return answer(ident, {"content": [{"type": "text", "text": text}]})
 
 
 def event(message: bytes) -> bytes:

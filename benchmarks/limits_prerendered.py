@@ -1,13 +1,14 @@
 """A server that has its bursts ready as bytes: `python limits_prerendered.py stdio|http|websocket`.
 
 What a client can take shows beside it, for it costs next to nothing. It answers server/discover and
-any tools/call with `n` updates under the token that was asked for, and knows nothing else. Over a
+tools/call with `n` updates under the token that was asked for, or for `pid` with its number. Over a
 network it prints its URL, and serves until its standard input ends.
 """
 
 import base64
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -65,8 +66,10 @@ def answers(message: bytes, wrap: Callable[[bytes], bytes]) -> list[bytes]:
     if request["method"] != "tools/call":
         return [wrap(discovered(request["id"]))]
     params: dict[str, Any] = request["params"]
+    if params["name"] == "pid":
+        return [wrap(done(request["id"], str(os.getpid())))]
     updates = burst(params["arguments"]["n"], params["_meta"]["progressToken"], wrap)
-    return [*updates, wrap(done(request["id"]))]
+    return [*updates, wrap(done(request["id"], "done"))]
 
 
 async def serve_stdio() -> None:

@@ -7,11 +7,11 @@ each, less what a bare connection on the same stack costs. Needs only the standa
 
 import argparse
 import sys
-from collections.abc import Callable
 from functools import partial
 
 from contest import OURS, Cell, Sampler, Worker
-from limits import HERE, NAMES
+from limits import NAMES
+from peers import HERE
 
 SESSIONS = (1, 10, 100, 500)
 FEW, MANY = 10, 500
@@ -73,8 +73,7 @@ def throughput_cells(worker: Worker, name: str, sessions: tuple[int, ...], updat
 
 
 def make_cells(options: argparse.Namespace) -> tuple[list[Cell], dict[str, Worker]]:
-    is_quick = bool(getattr(options, "quick", False))
-    sessions, updates, n = (SESSIONS[:2], 50, 50) if is_quick else (SESSIONS, UPDATES, 500)
+    sessions, updates, n = (SESSIONS[:2], 50, 50) if options.quick else (SESSIONS, UPDATES, 500)
     workers: dict[str, Worker] = {}
     cells: list[Cell] = []
 
@@ -89,7 +88,7 @@ def make_cells(options: argparse.Namespace) -> tuple[list[Cell], dict[str, Worke
         if options.only in f"memory of {what}":
             limit = LIMITS[kind.partition("-")[0]]
             gauge = workers.get("memory") or start("memory", "sessions_memory.py")
-            samplers: dict[str, Callable[[], float]] = {
+            samplers: dict[str, Sampler] = {
                 OURS: partial(bytes_of, gauge, kind, n),
                 "the limit": constant(limit),
             }
