@@ -18,7 +18,7 @@ What hypercorn's trio worker does that this module makes up for:
 - Events for an application that no longer reads its body fill a queue of ten, at
   which both the reader and the application's last `send` hang. We read them off.
 - While an HTTP/2 peer's window is shut, it takes whatever the application sends into
-  a buffer without bound. `Connection.drain` waits until that is empty.
+  a buffer without bound. `Connection.let_through` waits until that is empty.
 - It goes on sending pings to a WebSocket peer that has gone, up to `ping_interval`.
 - A failed response leaves the stream of an HTTP/2 client open for ever. We reset it.
 """
@@ -71,7 +71,7 @@ class Worker:
         self.context = WorkerContext(None)
 
     async def drain(self) -> None:
-        """Let idle connections close, and busy ones when their requests are over. Does not wait."""
+        """From now on let connections close that become idle. Does not wait."""
         await self.context.terminated.set()
 
 
@@ -146,9 +146,8 @@ class _TCPServer(TCPServer):
             with trio.CancelScope(shield=True):
                 await self._send(held)
 
-    async def close_when_idle(self) -> None:
-        """Close the connection between two requests once the server ends; checkpoints."""
-        await self.context.terminated.wait()
+    async def close_if_idle(self) -> None:
+        """Close the connection where it is between two requests; checkpoints where it is."""
         if self._idle.is_idle:
             await self._initiate_server_close()
 
@@ -215,28 +214,32 @@ class Connection:
         self._worker = worker
         self._stream = GuardedStream(stream, worker.limits)
         self._requests = 0
-        self._server: _TCPServer
+        secured: Any = self._stream
+        if worker.tls is not None:
+            secured = trio.SSLStream(secured, worker.tls, server_side=True, https_compatible=True)
+        app: Any = self._call
+        self._server = _TCPServer(app, worker.config, worker.context, worker.state, secured)
+        self._server.on_peer_gone = self._end_if_over
         self._nursery: trio.Nursery
 
     async def run(self) -> None:
         """Speak HTTP or WebSocket with the peer, over TLS where the server does. Checkpoints."""
-        worker = self._worker
-        stream: Any = self._stream
         try:
-            if worker.tls is not None:
-                stream = trio.SSLStream(stream, worker.tls, server_side=True, https_compatible=True)
-            app: Any = self._call
-            self._server = _TCPServer(app, worker.config, worker.context, worker.state, stream)
-            self._server.on_peer_gone = self._end_if_over
             with self.scope:
                 async with trio.open_nursery() as self._nursery:
-                    self._nursery.start_soon(self._server.close_when_idle)
                     await self._server.run()
                     self._nursery.cancel_scope.cancel()
         except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
             contain_failure(error, "A connection failed")
         finally:
             self._stream.socket.close()  # hypercorn leaves it open when it is cancelled
+
+    async def drain(self) -> None:
+        """Close the connection where it is between two requests; checkpoints where it is."""
+        try:
+            await self._server.close_if_idle()
+        except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
+            contain_failure(error, "A connection failed")
 
     def end(self) -> None:
         """End the connection and its requests now, also one that waits for the peer."""
@@ -280,7 +283,7 @@ class Connection:
         while (await receive())["type"] not in (DISCONNECT, "websocket.disconnect"):
             pass
 
-    async def drain(self, send: Send) -> None:
+    async def let_through(self, send: Send) -> None:
         """Wait until the peer's flow control has let through what was sent to it over HTTP/2."""
         protocol = self._server.protocol.protocol
         assert isinstance(protocol, H2Protocol)
@@ -359,7 +362,7 @@ class _Exchange(ABC):
             # One at a time: hypercorn forgets who waits for its buffer when more is put into it.
             async with self._pushing:
                 await self._send(message)
-                await self.connection.drain(self._send)
+                await self.connection.let_through(self._send)
             return
         self.discard()
         self.gone = True
