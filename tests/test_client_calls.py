@@ -145,22 +145,25 @@ async def test_lossless_updates_that_nobody_reads_fail_the_call(wire):
 async def test_an_overflow_ends_a_handler_that_is_stuck(wire):
     """Lossless: the call fails, however long its handler would have taken."""
     server, ended = make_server(progress=Lossless())
+    is_stuck = trio.Event()
 
     @server.tool
     async def chatter(ctx: Context) -> None:
         try:
-            for i in range(1_000_000):
+            await ctx.report_progress(0)
+            await is_stuck.wait()
+            for i in range(1, 1_000_000):
                 await ctx.report_progress(i)
-                await trio.lowlevel.checkpoint()
         finally:
             ended.set()
 
-    async def stuck(*update: Any) -> None:
+    async def stick(*update: Any) -> None:
+        is_stuck.set()
         await trio.sleep_forever()
 
     async with wire.open(server, settings=ClientSettings(progress=Lossless(buffer=10))) as client:
-        with pytest.raises(ProgressOverflow):
-            await client.call_tool("chatter", progress_handler=stuck)
+        with trio.fail_after(60), pytest.raises(ProgressOverflow):
+            await client.call_tool("chatter", progress_handler=stick)
         await ended.wait()
 
 
@@ -179,11 +182,13 @@ async def test_cancelling_a_call(wire):
 
 async def test_a_call_that_is_cancelled_at_once(wire):
     server, _ = make_server()
-    async with wire.open(server) as client, client.start_call("hang") as call:
+    recorder = wire.recorder(server)
+    async with wire.open(recorder) as client, client.start_call("hang") as call:
         call.cancel()
         with pytest.raises(CallCancelled):
             await call.result()
         assert [update async for update in call.updates] == []
+    assert recorder.sent_messages("tools/call") == []
 
 
 async def test_cancelling_what_has_ended_changes_nothing(wire):
@@ -268,6 +273,28 @@ async def test_a_receiver_is_told_of_stages(wire, autojump_clock):
     for update in seen:
         paths = [stage.path for stage in update.stages]
         assert ("b", "inner") not in paths or paths.index(("b",)) < paths.index(("b", "inner"))
+
+
+async def test_stages_stay_open_while_something_else_is_told(wire, autojump_clock):
+    """They travel only where they have changed; a receiver has them with every update."""
+    server = Server("stages", version="1")
+
+    @server.tool
+    async def tool(ctx: Context) -> None:
+        progress = ctx.progress()
+        async with progress.stage("a", weight=3):
+            await trio.sleep(1)
+            for i in (1, 2):
+                await ctx.report_progress(i, 3)
+                await trio.sleep(1)
+
+    seen: list[Progress] = []
+    async with wire.open(server) as client:
+        await client.call_tool("tool", progress_handler=detailed(seen.append))
+    assert [(update.progress, update.stages) for update in seen if update.progress in (1, 2)] == [
+        (1, (StageState(("a",)),)),
+        (2, (StageState(("a",)),)),
+    ]
 
 
 async def test_stages_and_plain_handlers_see_the_same_numbers(wire, autojump_clock):

@@ -178,12 +178,10 @@ class PendingCall:
     def _overflow(self) -> None:
         if self._lossless:
             self._queue.clear()
-            self.settle(
-                ProgressOverflow(
-                    f"more than {self._limit} updates wait for the progress handler of this call"
-                )
-            )
-            self.scope.cancel()  # the handler may be stuck
+            if self.outcome is None:
+                words = f"more than {self._limit} updates wait for the progress handler of this call"
+                self.settle(ProgressOverflow(words))
+                self.scope.cancel()  # the handler may be stuck
             return
         first = None if self._took_first else self._queue.popleft()
         room = self._limit - (first is not None)
