@@ -19,7 +19,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from contest import Cell, Worker, report_faults, take_rounds
 from scores import print_table, tables
@@ -88,6 +88,13 @@ def collect(options: argparse.Namespace, stack: ExitStack) -> tuple[list[Cell], 
     return cells, workers
 
 
+def open_lines(path: Path | None, stack: ExitStack) -> TextIO | None:
+    if path is None:
+        return None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return stack.enter_context(path.open("w"))
+
+
 def main() -> int:
     options = parse()
     with ExitStack() as stack:
@@ -98,7 +105,7 @@ def main() -> int:
         for worker in workers.values():
             worker.wait_ready()
         facts = describe(cells, workers, options)
-        lines = stack.enter_context(options.lines.open("w")) if options.lines else None
+        lines = open_lines(options.lines, stack)
 
         def keep(line: dict[str, Any]) -> None:
             if lines:
