@@ -15,6 +15,7 @@ from contest import OURS, Cell
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 Cells = Mapping[str, Cell]
 
@@ -61,8 +62,14 @@ def colour_of(contestant: str) -> str:
 
 def short(value: float) -> str:
     if value >= 10_000:
-        return f"{value / 1000:,.0f}k"
-    return f"{value:,.0f}" if value >= 20 or value == int(value) else f"{value:.1f}"
+        return f"{value / 1e6:.1f}M" if value >= 1e6 else f"{value / 1000:,.0f}k"
+    return f"{value:,.0f}" if value >= 20 or value == int(value) else f"{value:.2g}"
+
+
+def scale_by_log(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
+    axes.xaxis.set_major_formatter(lambda value, _: short(value))
 
 
 def draw_bars(
@@ -90,7 +97,7 @@ def draw_bars(
     axes.set_title(title, loc="left")
     axes.tick_params(axis="y", length=0)
     if is_log:
-        axes.set_xscale("log")
+        scale_by_log(axes)
         axes.set_xlim(min(medians.values()) / 4, max(max(map(of, s)) for s in cell.samples.values()) * 4)
     else:
         axes.margins(x=0.18)
@@ -131,8 +138,12 @@ def draw_strict(cells: Cells) -> Figure | None:
 
 
 def draw_fans(cells: Cells) -> Figure | None:
-    shapes = ("100 calls of 100", "100 calls of 1,000", "500 calls of 100")
-    names = [f"{shape}, {transport}" for transport in ("HTTP", "stdio") for shape in shapes]
+    names = [
+        name
+        for transport in ("HTTP", "stdio", "memory")
+        for name in cells
+        if re.fullmatch(rf"\d+ calls of [\d,]+, {transport}", name)
+    ]
     return draw_rates(cells, names, "notifications")
 
 
@@ -194,7 +205,7 @@ def draw_places(axes: Axes, cells: Cells, kind: str, transport: str) -> None:
     axes.set_yticks(range(len(order)), [name_of(name) for name in order])
     axes.set_ylim(-0.6, len(order) - 0.4)
     axes.set_title(f"{kind}, {transport}", loc="left")
-    axes.set_xscale("log")
+    scale_by_log(axes)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
 
