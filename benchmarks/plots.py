@@ -7,6 +7,7 @@ matplotlib, the extra `bench`.
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +119,17 @@ def present(cells: Cells, names: Sequence[str]) -> list[Cell]:
     return [cells[name] for name in names if name in cells and cells[name].samples]
 
 
+def rate_of(cell: Cell, seconds: float) -> float:
+    return cell.count / seconds
+
+
 def draw_rates(cells: Cells, names: Sequence[str], unit: str) -> Figure | None:
     found = present(cells, names)
     if not found:
         return None
     figure, axes = make_figure([len(cell.samples) for cell in found])
     for place, cell in zip(axes[:, 0], found, strict=True):
-        draw_bars(place, cell, lambda s, n=cell.count: n / s, cell.name, best_last=True, is_log=True)
+        draw_bars(place, cell, partial(rate_of, cell), cell.name, best_last=True, is_log=True)
     axes[-1, 0].set_xlabel(f"{unit} a second (log scale); median, with the range of the rounds")
     return figure
 

@@ -88,7 +88,7 @@ def test_wire_never_awaits():
 
 
 def test_import_loads_nothing_that_only_some_need():
-    heavy = OPTIONAL | {"jsonschema", "hypercorn", "httpx2", "trio_websocket", "pydantic", "pytest"}
+    heavy = OPTIONAL | {"jsonschema", "hypercorn", "h11", "httpx2", "trio_websocket", "pydantic", "pytest"}
     code = "import sys, trio_mcp; print(sorted(set(sys.argv[1:]) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -42,8 +42,9 @@ from trio_mcp.runtime.policy import Conflate, Lossless
 from trio_mcp.runtime.settings import ServerSettings
 from trio_mcp.server.asgi import AsgiApp, asgi_app
 from trio_mcp.server.asking import Elicited, Sampled, SamplingMessage
-from trio_mcp.server.context import Context, ProgressHelper
+from trio_mcp.server.context import Context
 from trio_mcp.server.http import serve_http
+from trio_mcp.server.reporting import ProgressHelper
 from trio_mcp.server.results import Audio, Image, ToolResult
 from trio_mcp.server.running import RunningServer, open_server
 from trio_mcp.server.server import Server, serve_stdio

@@ -127,10 +127,11 @@ def test_nobody_listens(scheme: str) -> None:
     [
         ("hypercorn", ["run", "{file}", "--http", ":0"], "http"),
         ("trio_websocket", ["run", "{file}", "--ws", ":0"], "websocket"),
-        ("httpx2", ["list", "http://127.0.0.1:1/mcp"], "http"),
+        ("h11", ["list", "http://127.0.0.1:1/mcp"], "http"),
+        ("httpx2", ["list", "http://me:secret@127.0.0.1:1/mcp"], "http"),
         ("trio_websocket", ["list", "ws://127.0.0.1:1"], "websocket"),
     ],
-    ids=["serve-http", "serve-ws", "connect-http", "connect-ws"],
+    ids=["serve-http", "serve-ws", "connect-http", "connect-httpx2", "connect-ws"],
 )
 def test_a_missing_extra_is_named(server_file: Path, module: str, arguments: list[str], extra: str) -> None:
     done = run_without([module], *(argument.format(file=server_file) for argument in arguments))

@@ -30,6 +30,7 @@ class Call:
     message: Any
     _send: Callable[[Any], Awaitable[None]] = attrs.field(repr=False)
     _receive: Callable[[], Awaitable[Any]] = attrs.field(repr=False)
+    client: tuple[str, int] | None = None
     disconnected: trio.Event = attrs.field(factory=trio.Event, repr=False)
 
     @property
@@ -142,7 +143,13 @@ class Scripted:
                 break
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         call = Call(
-            scope["method"], scope["path"], headers, json.loads(body) if body else None, send, receive
+            scope["method"],
+            scope["path"],
+            headers,
+            json.loads(body) if body else None,
+            send,
+            receive,
+            scope["client"],
         )
         self.calls.append(call)
         await self.handler(call)

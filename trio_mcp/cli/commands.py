@@ -13,6 +13,8 @@ from typing import Annotated, Final
 
 from cyclopts import App, CycloptsError, Parameter
 
+from trio_mcp.cli.bench_command import USAGE as BENCH_USAGE
+from trio_mcp.cli.bench_command import bench
 from trio_mcp.cli.calling import CallOptions, call_tool
 from trio_mcp.cli.demo import run_demo
 from trio_mcp.cli.listing import list_tools
@@ -37,7 +39,7 @@ from trio_mcp.version import __version__
 from trio_mcp.wire.messages import LoggingLevel
 
 CONNECTING: Final = frozenset(
-    {("list",), ("call",), *(("tasks", name) for name in ("list", "watch", "result", "cancel"))}
+    {("list",), ("call",), ("bench",), *(("tasks", name) for name in ("list", "watch", "result", "cancel"))}
 )
 """The commands that have a TARGET."""
 
@@ -47,6 +49,7 @@ app = App(
     help="Serve Model Context Protocol tools, list them, and call them with live progress.",
 )
 app.command(tasks)
+app.command(bench, usage=BENCH_USAGE)
 
 
 @app.command(usage="Usage: trio-mcp run FILE[:NAME] [--http ADDRESS] [--ws ADDRESS]")

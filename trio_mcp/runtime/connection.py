@@ -35,9 +35,9 @@ class _Client:
 class Connection:
     """A wire to one client, as long as it is connected.
 
-    `outbox` is what leaves by this wire. `one_answer` says that the wire ends with the
-    first answer, as an HTTP response does; what goes on after it leaves by `home`, which
-    is the connection itself where there is only one wire.
+    `outbox` is what leaves by this wire. Where it ends with the first answer, as an HTTP
+    response does, `on_answered` is called then; what goes on after it leaves by `home`,
+    which is the connection itself where there is only one wire.
     """
 
     def __init__(
@@ -45,12 +45,12 @@ class Connection:
         outbox: Outbox,
         principal: str | None,
         *,
-        one_answer: bool = False,
+        on_answered: Callable[[], None] | None = None,
         home: Connection | None = None,
     ) -> None:
         self.outbox = outbox
         self.home = self if home is None else home
-        self._one_answer = one_answer
+        self._on_answered = on_answered
         self._client: _Client = _Client(principal) if home is None else home._client
         self.is_heard = True
         """Whether somebody is at the other end of the wire now."""
@@ -61,7 +61,7 @@ class Connection:
 
     def branch(self, outbox: Outbox) -> Connection:
         """Another wire to the same client, which ends with the first answer."""
-        return Connection(outbox, self.principal, one_answer=True, home=self.home)
+        return Connection(outbox, self.principal, on_answered=outbox.close, home=self.home)
 
     @property
     def principal(self) -> str | None:
@@ -81,8 +81,8 @@ class Connection:
 
     def note_answered(self) -> None:
         """Let the wire end behind what is queued, if it ends with an answer."""
-        if self._one_answer:
-            self.outbox.close()
+        if self._on_answered is not None:
+            self._on_answered()
 
     async def ask(self, method: str, params: Mapping[str, Any]) -> Any:
         """Send the client a request and wait for its result; checkpoints.

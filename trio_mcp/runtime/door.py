@@ -7,6 +7,7 @@ cancellation check.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
+from contextlib import suppress
 from threading import get_ident
 from typing import Any, TypeVar
 
@@ -59,6 +60,14 @@ class ThreadDoor:
             return trio.from_thread.run(async_fn, *args, trio_token=self._token)
         except trio.RunFinishedError:
             raise RequestCancelled("the server has ended") from None
+
+    def run_soon(self, sync_fn: Callable[[], None]) -> None:
+        """Run `sync_fn()` on the Trio thread, and do not wait for it; it must not raise.
+
+        No cancellation check, for what has to be done in any case.
+        """
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(sync_fn)
 
     @staticmethod
     def _is_foreign() -> bool:

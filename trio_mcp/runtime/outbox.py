@@ -46,19 +46,17 @@ class Outbox:
         self._moved: set[Source] = set()  # what left by another wire, and has its place here still
         self._broken = False
         self._written = trio.lowlevel.ParkingLot()
+        self.queued = 0
+        """How many outlets and bare frames wait in the channel."""
         self.frame_limit = frame_limit
         self.hurry = False
-
-    @property
-    def queued(self) -> int:
-        """How many outlets and bare frames wait in the channel."""
-        return self._receive.statistics().current_buffer_used
 
     def enqueue(self, item: Source | OutFrame) -> bool:
         """Hand `item` to the writer; False where the wire is gone and it is dropped."""
         if not self._broken:
             try:
                 self._send.send_nowait(item)
+                self.queued += 1
                 return True
             except trio.ClosedResourceError:
                 pass
@@ -87,8 +85,13 @@ class Outbox:
         The reader calls it, so that a peer that floods and never reads is not read from.
         """
         await trio.lowlevel.checkpoint()
-        while not self._broken and self.queued > self.frame_limit:
+        while self.is_crowded:
             await self._written.park()
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether too many bare frames are unwritten."""
+        return not self._broken and self.queued > self.frame_limit
 
     def close(self) -> None:
         """Let the writer return once it has written all that is queued."""
@@ -104,7 +107,8 @@ class Outbox:
                 frames = self._take()
                 if frames:
                     await sink.send_frames(frames)
-                self._written.unpark_all()
+                if self._written:
+                    self._written.unpark_all()
         finally:
             self._broken = True
             self._written.unpark_all()
@@ -120,6 +124,7 @@ class Outbox:
         if not self._waiting:
             try:
                 self._waiting.append(await self._receive.receive())
+                self.queued -= 1
             except trio.EndOfChannel:
                 return False
         started = perf_counter()
@@ -139,6 +144,7 @@ class Outbox:
         try:
             while True:
                 self._waiting.append(self._receive.receive_nowait())
+                self.queued -= 1
         except (trio.WouldBlock, trio.EndOfChannel):
             pass
 

@@ -18,7 +18,7 @@ import trio
 from msgspec import UnsetType
 
 from trio_mcp.runtime.policy import DEFAULT_BUFFER, Lossless, ProgressPolicy
-from trio_mcp.wire.frames import OutFrame, Progress, ProgressToken, Update
+from trio_mcp.wire.frames import OutFrame, Progress, ProgressToken, StageState, Update
 
 if TYPE_CHECKING:
     from trio_mcp.runtime.outbox import Outbox
@@ -69,7 +69,9 @@ def _nothing() -> None:
 class Outlet(Source):
     """What one call has pending, in order: reports, notifications, the answer.
 
+    `reports` of at most `limit` are pending.
     Not thread-safe. `push` and `put` never wait; `wait_space` does, for lossless calls.
+    `stages` tells what stages are open now, where there ever were some.
     """
 
     __slots__ = (
@@ -81,16 +83,18 @@ class Outlet(Source):
         "_items",
         "_last",
         "_last_details",
-        "_limit",
+        "_last_stages",
         "_merge",
         "_on_answered",
         "_policy",
         "_queued",
         "_related_task",
-        "_reports",
         "_space",
         "_token",
+        "limit",
         "lossless",
+        "reports",
+        "stages",
     )
 
     def __init__(
@@ -103,13 +107,13 @@ class Outlet(Source):
         self.outbox = outbox
         self._token = token
         self._policy = policy
-        self._limit = policy.buffer or DEFAULT_BUFFER
-        self._half = self._limit // 2
+        self.limit = policy.buffer or DEFAULT_BUFFER
+        self._half = self.limit // 2
         self._merge = policy.message == "merge"
         self.lossless = isinstance(policy, Lossless)
         self._on_answered = on_answered
-        self._items: deque[Values | OutFrame] = deque()  # at most `_limit` reports, log_buffer frames
-        self._reports = 0
+        self._items: deque[Values | OutFrame] = deque()  # at most `limit` reports, log_buffer frames
+        self.reports = 0
         self._answer: OutFrame | None = None
         self._queued = False
         self._related_task: str | None = None
@@ -118,6 +122,8 @@ class Outlet(Source):
         self._last: float = -math.inf
         self._last_details: tuple[float | None, str | None] = (None, None)
         self._held: Values | None = None
+        self.stages: Callable[[], tuple[StageState, ...]] | None = None
+        self._last_stages: tuple[StageState, ...] = ()
         self._space: trio.lowlevel.ParkingLot | None = None
 
     @property
@@ -128,22 +134,22 @@ class Outlet(Source):
     @property
     def filling(self) -> bool:
         """Whether so much is pending that the reporter should let the writer run."""
-        return self._reports >= self._half
+        return self.reports >= self._half
 
     @property
     def full(self) -> bool:
         """Whether another report would push out an older one."""
-        return self._reports >= self._limit
+        return self.reports >= self.limit
 
     @property
     def pending(self) -> int:
         """How many reports are pending."""
-        return self._reports
+        return self.reports
 
     @property
     def frames(self) -> int:
         """How many frames that are not progress are pending."""
-        return len(self._items) - self._reports
+        return len(self._items) - self.reports
 
     @property
     def has_token(self) -> bool:
@@ -155,19 +161,23 @@ class Outlet(Source):
         """Whether the call has its answer or was withdrawn: nothing more leaves for it."""
         return self._closed
 
-    def push(self, values: Values) -> None:
-        """Append one report; at a full buffer the oldest but the very first gives way."""
+    def push(self, values: Values) -> bool:
+        """Append one report; at a full buffer the oldest but the very first gives way.
+
+        True where so much is pending that the reporter should let the writer run.
+        """
         if self._closed:
             logger.debug("progress after the end of the call was ignored: %r", values)
-            return
-        if self._reports >= self._limit:
+            return False
+        if self.reports >= self.limit:
             self._drop_oldest()
         self._items.append(values)
-        self._reports += 1
-        if self._reports == self._half:
+        self.reports += 1
+        if self.reports == self._half:
             self.outbox.hurry = True
         if not self._queued:
             self._queue()
+        return self.reports >= self._half
 
     def replace(self, old: Values, new: Values) -> bool:
         """Put `new` in the place of the newest pending report if that is `old`."""
@@ -208,6 +218,7 @@ class Outlet(Source):
         successor._first_written = self._first_written
         successor._last, successor._last_details = self._last, self._last_details
         successor._held, self._held = self._held, None
+        successor.stages, successor._last_stages = self.stages, self._last_stages
         return successor
 
     def rehome(self, outbox: Outbox) -> None:
@@ -238,7 +249,7 @@ class Outlet(Source):
             return
         self._closed = True
         self._items.clear()
-        self._reports = 0
+        self.reports = 0
         self._wake()
         if not self._queued:
             self._note_answered()
@@ -286,14 +297,23 @@ class Outlet(Source):
 
     def _add_updates(self, frames: list[OutFrame], updates: list[Update]) -> None:
         if updates:
-            frames.append(Progress(self._token, updates, self._related_task))  # type: ignore[arg-type]  # no reports without a token
+            stages = None if self.stages is None else self._changed_stages()
+            frames.append(Progress(self._token, updates, self._related_task, stages))  # type: ignore[arg-type]  # no reports without a token
+
+    def _changed_stages(self) -> tuple[StageState, ...] | None:
+        """The stages that are open now; None where they are as they were, or other updates are to come."""
+        if self.reports or self.stages is None:
+            return None
+        stages, last = self.stages(), self._last_stages
+        self._last_stages = stages
+        return None if stages == last else stages
 
     def _take_reports(self, room: int) -> list[Values]:
         items = self._items
-        if len(items) == self._reports <= room:  # the burst: nothing but reports
+        if len(items) == self.reports <= room:  # the burst: nothing but reports
             everything: list[Values] = list(items)  # type: ignore[arg-type]  # reports, by their number
             items.clear()
-            self._reports = 0
+            self.reports = 0
             self._first_written = True
             return everything
         taken: list[Values] = []
@@ -303,7 +323,7 @@ class Outlet(Source):
                 break
             taken.append(item)
             items.popleft()
-        self._reports -= len(taken)
+        self.reports -= len(taken)
         self._first_written = True
         return taken
 
@@ -350,13 +370,13 @@ class Outlet(Source):
                 spare_first = False
                 continue
             del self._items[index]
-            self._reports -= 1
+            self.reports -= 1
             return
 
     def discard(self) -> None:
         """Drop all that is pending, because the wire is gone; who waits for space waits no longer."""
         self._items.clear()
-        self._reports = 0
+        self.reports = 0
         self._queued = False
         self._wake()
         if self._closed:

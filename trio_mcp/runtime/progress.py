@@ -10,12 +10,15 @@ from __future__ import annotations
 import math
 import operator
 from time import perf_counter
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled, current_task
 
 from trio_mcp.runtime.outlet import Outlet, Values
+
+if TYPE_CHECKING:
+    from trio_mcp.runtime.stages import RequestStages
 
 YIELD_SECONDS: Final = 0.0001
 """A tight loop of reports yields this often, in seconds of real time."""
@@ -68,10 +71,24 @@ class ProgressRecord(Protocol):
 class RequestProgress:
     """The progress of one request; lives on the Trio thread.
 
-    `outlet` is where reports leave to a client, or None where nobody asked.
+    `outlet` is where reports leave to a client, or None where nobody asked. `stages` is
+    None until the handler plans or opens one, and costs nothing until then; `stages_total`
+    is what they add up to, and counts where no total was set.
     """
 
-    __slots__ = ("_newest", "_outlet", "_since", "_strict", "_task", "_total", "current", "message")
+    __slots__ = (
+        "_checked_total",
+        "_newest",
+        "_outlet",
+        "_since",
+        "_strict",
+        "_task",
+        "_total",
+        "current",
+        "message",
+        "stages",
+        "stages_total",
+    )
 
     def __init__(self, outlet: Outlet | None, *, strict_yield: bool = False) -> None:
         self._outlet = outlet
@@ -79,39 +96,50 @@ class RequestProgress:
         self.current: float | None = None
         self.message: str | None = None
         self._total: float | msgspec.UnsetType | None = msgspec.UNSET
+        self._checked_total: float | None = None
         self._newest: Values | None = None
         self._since = 0.0
         self._task: ProgressRecord | None = None
+        self.stages_total: float | None = None
+        self.stages: RequestStages | None = None
 
     @property
     def total(self) -> float | None:
-        """The total that was set last; 1 until then."""
-        return 1 if isinstance(self._total, msgspec.UnsetType) else self._total
+        """The total that was set last, or what the stages add up to; 1 until then."""
+        return (self.stages_total or 1) if isinstance(self._total, msgspec.UnsetType) else self._total
+
+    @property
+    def has_total(self) -> bool:
+        """Whether the handler has set a total."""
+        return self._total is not None and not isinstance(self._total, msgspec.UnsetType)
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether stages make up a total."""
+        return self.stages_total is not None
 
     async def report(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Set all three values; see `Context.report_progress`."""
-        # The usual types are checked in place, and nothing is called that need not be: the hot path.
+        # The hot path: the usual types are checked in place, what was checked last is not checked
+        # again, and nothing is called that need not be.
         if type(progress) is not int or not _INT_MIN <= progress <= _INT_MAX:
             progress = check_number(progress, "progress")
-        if total is not None and (type(total) is not int or not _INT_MIN <= total <= _INT_MAX):
-            total = check_number(total, "total")
-        if message is not None and (
-            type(message) is not str or len(message) > MAX_MESSAGE_LENGTH or not message.isascii()
-        ):
+        if total is not self._checked_total and (type(total) is not int or not _INT_MIN <= total <= _INT_MAX):
+            total = None if total is None else check_number(total, "total")
+        if message is not self.message:
             check_message(message)
         outlet = self._outlet
-        if outlet is not None and outlet.lossless and outlet.full:
+        if outlet is not None and outlet.reports >= outlet.limit and outlet.lossless:
             await outlet.wait_space()
         current = self.current
         if current is None or progress > current:
             self.current = current = progress
-        self._total = total
+        self._total = self._checked_total = total
         self.message = message
         if self._task is not None:
             self._task.report(current, total, message)
-        if outlet is not None:
-            outlet.push((current, total, message))
         # Others are due once the task has run for a while, or when the writer should have its turn.
+        is_due = outlet is not None and outlet.push((current, total, message))
         task = current_task()
         if self._strict:
             await checkpoint()
@@ -120,7 +148,7 @@ class RequestProgress:
             task.custom_sleep_data = self
             self._since = perf_counter()
             await checkpoint_if_cancelled()
-        elif perf_counter() - self._since > YIELD_SECONDS or (outlet is not None and outlet.filling):
+        elif is_due or perf_counter() - self._since > YIELD_SECONDS:
             await checkpoint()
         else:
             await checkpoint_if_cancelled()
@@ -150,7 +178,7 @@ class RequestProgress:
 
     def _touch(self) -> None:
         """Make the present values leave, in one notification with those of the same run of the task."""
-        total = None if isinstance(self._total, msgspec.UnsetType) else self._total
+        total = self.stages_total if isinstance(self._total, msgspec.UnsetType) else self._total
         if self._task is not None:
             self._task.report(self.current, total, self.message)
         outlet = self._outlet
@@ -170,11 +198,58 @@ class RequestProgress:
             outlet.push(values)
         self._newest = values
 
+    def take(self, current: float | None, stages_total: float | None, message: str | None) -> None:
+        """Set what the stages have come to; the total counts where none was set, or it was cleared."""
+        self.current = current
+        self.message = message
+        self.stages_total = stages_total
+        if self._total is None:
+            self._total = msgspec.UNSET
+        self._touch()
+
+    def expect_stages(self, total: float) -> None:
+        """Let `total` be what the stages add up to; sent as what `set_total` sets."""
+        self.stages_total = total or None
+        if not self.has_total and (self.current is not None or self.message is not None):
+            self._touch()
+
+    def begin_stages(self, stages: RequestStages) -> None:
+        """Let the stages tell the outlet which of them are open."""
+        self.stages = stages
+        if self._outlet is not None:
+            self._outlet.stages = stages.describe
+
+    def stand_alone(self) -> None:
+        """Let the last change leave as a notification of its own, not in one with the next."""
+        self._newest = None
+
+    async def make_room(self) -> None:
+        """Wait while the buffer of a lossless call is full; otherwise no checkpoint."""
+        if self._outlet is not None and self._outlet.lossless and self._outlet.full:
+            await self._outlet.wait_space()
+
+    async def take_turn(self) -> None:
+        """A cancellation point, and a schedule point where the task has run for a while; see `report`."""
+        task = current_task()
+        if self._strict:
+            await checkpoint()
+        elif task.custom_sleep_data is not self:
+            task.custom_sleep_data = self
+            self._since = perf_counter()
+            self._newest = None  # of an earlier run of the task
+            await checkpoint_if_cancelled()
+        elif perf_counter() - self._since > YIELD_SECONDS or (
+            self._outlet is not None and self._outlet.filling
+        ):
+            await checkpoint()
+        else:
+            await checkpoint_if_cancelled()
+
     def record_in(self, task: ProgressRecord) -> None:
         """Report to `task` as well from now on, beginning with what was reported so far."""
         self._task = task
         if self.current is not None or self.message is not None:
-            total = None if isinstance(self._total, msgspec.UnsetType) else self._total
+            total = self.stages_total if isinstance(self._total, msgspec.UnsetType) else self._total
             task.report(self.current, total, self.message)
 
     def send_by(self, outlet: Outlet) -> None:

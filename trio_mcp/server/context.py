@@ -14,77 +14,14 @@ import trio
 
 from trio_mcp.errors import NotSupportedByEra
 from trio_mcp.runtime.door import DONE, ThreadDoor
-from trio_mcp.runtime.progress import RequestProgress
 from trio_mcp.runtime.request import ServerRequest
 from trio_mcp.server.asking import Elicited, Sampled, SamplingMessage, elicit, sample
 from trio_mcp.server.background import TaskRun
+from trio_mcp.server.reporting import ProgressHelper
 from trio_mcp.wire.frames import RequestId
 from trio_mcp.wire.messages import LOGGING_LEVELS, Implementation, LoggingLevel
 
 T = TypeVar("T")
-
-
-class ProgressHelper:
-    """The progress of one request, kept for the handler: plain methods, no `await`.
-
-    Updates that a task makes without a checkpoint between them leave as one
-    notification (MCP progress). From another thread every method goes through the
-    Trio thread and raises `trio.Cancelled` there when the call was cancelled.
-    """
-
-    __slots__ = ("_door", "_progress")
-
-    def __init__(self, progress: RequestProgress, door: ThreadDoor) -> None:
-        self._progress = progress
-        self._door = door
-
-    @property
-    def current(self) -> float | None:
-        """How far along the work is; None until the first increment or report."""
-        return self._progress.current
-
-    @property
-    def total(self) -> float | None:
-        """What `current` grows towards; 1 until it was set, None where a report cleared it."""
-        return self._progress.total
-
-    @property
-    def message(self) -> str | None:
-        """The last message; None at first."""
-        return self._progress.message
-
-    def set_total(self, total: float) -> None:
-        """Set what `current` grows towards, in the same unit; it is not sent until it was set.
-
-        Does not checkpoint. Raises ValueError unless `total` is a finite number larger than 0.
-        """
-        self._apply(self._progress.set_total, total)
-
-    def increment(self, by: float = 1) -> None:
-        """Add `by` to `current`.
-
-        Does not checkpoint. Raises ValueError unless `by` is a finite number larger than 0.
-        """
-        self._apply(self._progress.increment, by)
-
-    def set_message(self, message: str | None) -> None:
-        """Set the message; before the first increment this sends progress 0. None clears it.
-
-        Does not checkpoint. Raises TypeError unless `message` is a str or None, and
-        ValueError where it cannot be encoded or has more than 16,384 characters.
-        """
-        self._apply(self._progress.set_message, message)
-
-    def _apply(self, change: Any, value: Any) -> None:
-        if not self._door.outside:
-            change(value)
-            return
-
-        async def change_inside() -> None:
-            change(value)
-            await self._progress.wait_space()
-
-        self._door.run(change_inside)
 
 
 class Context:

@@ -12,6 +12,7 @@ import math
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -19,15 +20,9 @@ import msgspec
 import trio
 
 from trio_mcp.runtime.lone import open_lone_nursery
-from trio_mcp.transports.http_endpoint import (
-    CLOSE_SECONDS,
-    Answer,
-    Endpoint,
-    StreamPosition,
-    UnreachableError,
-    open_endpoint,
-)
-from trio_mcp.transports.http_session import HttpSession, flatten
+from trio_mcp.transports.http_answer import Answer, StreamPosition, UnreachableError
+from trio_mcp.transports.http_endpoint import Endpoint, open_endpoint
+from trio_mcp.transports.http_session import CLOSE_SECONDS, HttpSession, flatten
 from trio_mcp.wire.codec import decode_message, encode_message, encode_messages, encode_value
 from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS, PARSE_ERROR
 from trio_mcp.wire.frames import (
@@ -42,13 +37,7 @@ from trio_mcp.wire.frames import (
     RequestId,
     Response,
 )
-from trio_mcp.wire.http import (
-    JSON,
-    SESSION_HEADER,
-    VERSION_HEADER,
-    parameter_headers,
-    standard_headers,
-)
+from trio_mcp.wire.http import JSON, SESSION_HEADER, VERSION_HEADER, parameter_headers, standard_headers
 from trio_mcp.wire.messages import CallToolParams, CancelledParams
 
 if TYPE_CHECKING:
@@ -124,8 +113,8 @@ class HttpTransport:
 
     async def send_frames(self, frames: Sequence[OutFrame]) -> None:
         """Start a POST for each of `frames`; their order is kept where it matters. Checkpoints."""
-        await trio.lowlevel.checkpoint()
         if self._closed:
+            await trio.lowlevel.checkpoint()
             raise trio.ClosedResourceError
         for frame in frames:
             if isinstance(frame, Request):
@@ -135,13 +124,14 @@ class HttpTransport:
             else:
                 self._unsent += 1
                 self._nursery.start_soon(self._post, frame)
+        await trio.lowlevel.checkpoint()  # behind, so that the tasks have their first turn in the same round
 
     async def receive_frames(self) -> Sequence[InFrame]:
         """Take what has come in one go; checkpoints. While it is not called, sockets are not read."""
-        frames = await self._receive.receive()
+        frames = await self._receive.receive()  # whose list is nobody else's
         try:
             for _ in range(READ_AHEAD):
-                frames = [*frames, *self._receive.receive_nowait()]
+                frames += self._receive.receive_nowait()
         except trio.WouldBlock:
             pass
         return frames
@@ -247,10 +237,7 @@ class HttpTransport:
         if exchange.is_refused:
             raise UnreachableError(f"{self._endpoint.url} ended the session, and the new one as well")
         if not exchange.is_over and exchange.position.last_event_id is not None:
-
-            async def deliver(frames: list[InFrame]) -> None:
-                await self._deliver(exchange, frames)
-
+            deliver = partial(self._deliver_events, exchange)
             await self._session.resume(exchange.position, deliver, lambda: exchange.is_over)
 
     def _lose_session(self) -> None:
@@ -272,11 +259,7 @@ class HttpTransport:
             if request.method == "initialize" and answer.is_success:
                 self._session.note_answer(answer)
             if answer.is_stream:
-
-                async def deliver(frames: list[InFrame]) -> None:
-                    await self._deliver(exchange, frames)
-
-                await answer.read_events(exchange.position, deliver)
+                await answer.read_events(exchange.position, partial(self._deliver_events, exchange))
             else:
                 await self._deliver(exchange, [await self._read_answer(exchange, answer)])
 
@@ -301,15 +284,21 @@ class HttpTransport:
         data = encode_value({"status": answer.code})
         return ErrorResponse(ErrorObject(INTERNAL_ERROR, message, data), ident)
 
-    async def _deliver(self, exchange: Exchange, frames: list[InFrame]) -> None:
-        """Hand over what came on the stream of `exchange`."""
-        if exchange.is_modern and exchange.is_over:
-            await trio.lowlevel.checkpoint()
-            return
-        frames = self._read_frames(exchange, flatten(frames))
-        await self._send.send(frames)
+    async def _deliver_events(self, exchange: Exchange, frames: list[InFrame]) -> None:
+        """Hand over what came on a stream, which may stay open for a while behind the answer."""
+        await self._deliver(exchange, frames)
         if exchange.is_answered:
             exchange.scope.deadline = trio.current_time() + LINGER_SECONDS
+
+    async def _deliver(self, exchange: Exchange, frames: list[InFrame]) -> None:
+        """Hand over what came for `exchange`; checkpoints where the reader is behind."""
+        if exchange.is_modern and exchange.is_over:
+            return
+        frames = self._read_frames(exchange, flatten(frames))
+        try:
+            self._send.send_nowait(frames)
+        except trio.WouldBlock:
+            await self._send.send(frames)
 
     def _read_frames(self, exchange: Exchange, frames: list[InFrame]) -> list[InFrame]:
         """The frames as the session is to see them; notes the answer if it is among them."""

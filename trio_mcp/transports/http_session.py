@@ -15,19 +15,16 @@ import attrs
 import msgspec
 import trio
 
-from trio_mcp.transports.http_endpoint import (
-    CLOSE_SECONDS,
-    Answer,
-    Deliver,
-    Endpoint,
-    StreamPosition,
-    UnreachableError,
-)
+from trio_mcp.transports.http_answer import Answer, Deliver, StreamPosition, UnreachableError
+from trio_mcp.transports.http_endpoint import Endpoint
 from trio_mcp.wire.codec import decode_message, encode_message
 from trio_mcp.wire.frames import Batch, ErrorResponse, InFrame, Notification, Request, Response
 from trio_mcp.wire.http import EVENT_ID_HEADER, SESSION_HEADER, VERSION_HEADER
 
 logger = logging.getLogger("trio_mcp")
+
+CLOSE_SECONDS: Final = 1.0
+"""How long each step of the end of a session may take."""
 
 MAX_FAILURES: Final = 3
 """How often in a row a stream may fail to open, or bring nothing, before it is given up."""

@@ -43,9 +43,9 @@ try:
     from h2.errors import ErrorCodes
     from h2.exceptions import ProtocolError
     from hypercorn.config import Config
-    from hypercorn.events import Event, Updated
+    from hypercorn.events import Closed, Event, RawData
     from hypercorn.protocol.h2 import H2Protocol
-    from hypercorn.trio.tcp_server import TCPServer
+    from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
     from hypercorn.trio.worker_context import WorkerContext
 except ImportError as missing:
     raise ImportError("serving over HTTP needs hypercorn: pip install 'trio-mcp[http]'") from missing
@@ -92,19 +92,75 @@ def _make_config(limits: Limits) -> Config:
     return config
 
 
+class _Idle:
+    """In the place of the task that hypercorn starts and cancels around each request.
+
+    Its timeout is ours to keep; what is left of it is that a server that ends closes the
+    connection between two requests.
+    """
+
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+        self.is_idle = False
+
+    async def restart(self, task_group: Any, close: Callable[[], Any]) -> None:
+        self.is_idle = True
+        if self._context.terminated.is_set():
+            task_group.spawn(close)
+
+    async def stop(self) -> None:
+        self.is_idle = False
+
+
 class _TCPServer(TCPServer):
-    """hypercorn's connection, which ends when its peer has gone and its requests are over."""
+    """hypercorn's connection, which ends when its peer has gone and its requests are over.
+
+    What is sent between `cork` and `uncork` leaves in one piece: head, body and end.
+    """
 
     on_peer_gone: Callable[[], None]
     _peer_gone = False
+    _corked: bytearray | None = None
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._idle = _Idle(self.context)
+        self.idle_task = self._idle  # type: ignore[assignment]
 
     @property
     def peer_gone(self) -> bool:
         """Whether the peer has closed its end."""
         return self._peer_gone
 
+    def cork(self) -> None:
+        """Hold back what is sent from now on."""
+        if self._corked is None:
+            self._corked = bytearray()
+
+    async def uncork(self) -> None:
+        """Send what was held back; not cancelled, but bounded; checkpoints where that is something."""
+        held, self._corked = self._corked, None
+        if held:
+            with trio.CancelScope(shield=True):
+                await self._send(held)
+
+    async def close_when_idle(self) -> None:
+        """Close the connection between two requests once the server ends; checkpoints."""
+        await self.context.terminated.wait()
+        if self._idle.is_idle:
+            await self._initiate_server_close()
+
+    async def _send(self, data: bytes | bytearray) -> None:
+        async with self.send_lock:
+            try:
+                # Shielded, for half of what was said ends the connection; GuardedStream bounds it.
+                with trio.CancelScope(shield=True):
+                    await self.stream.send_all(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                await self.protocol.handle(Closed())
+
     async def _read_data(self) -> None:
-        await super()._read_data()
+        await self._read_until_gone()
         self._peer_gone = True
         self.on_peer_gone()
         await self.idle_task.stop()
@@ -114,9 +170,26 @@ class _TCPServer(TCPServer):
             for buffer in list(protocol.stream_buffers.values()):
                 await buffer.close()
 
+    async def _read_until_gone(self) -> None:
+        data: bytes | bytearray = b"nothing yet"
+        while data:
+            try:
+                data = await self.stream.receive_some(MAX_RECV)
+            except (trio.ClosedResourceError, trio.BrokenResourceError):
+                break
+            await self.protocol.handle(RawData(bytes(data)))
+        await self.protocol.handle(Closed())
+
     async def protocol_send(self, event: Event) -> None:
-        if not (self._peer_gone and isinstance(event, Updated)):  # it would start the idle timer
-            await super().protocol_send(event)
+        if isinstance(event, RawData):
+            if self._corked is not None:
+                self._corked += event.data
+            elif event.data:
+                await self._send(event.data)
+            return
+        if isinstance(event, Closed):
+            await self.uncork()
+        await super().protocol_send(event)
 
 
 class _Unread:
@@ -155,6 +228,7 @@ class Connection:
             self._server.on_peer_gone = self._end_if_over
             with self.scope:
                 async with trio.open_nursery() as self._nursery:
+                    self._nursery.start_soon(self._server.close_when_idle)
                     await self._server.run()
                     self._nursery.cancel_scope.cancel()
         except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
@@ -187,6 +261,14 @@ class Connection:
             if not self._requests:
                 self._stream.expect_request(self.limits.keep_alive_timeout)
             self._end_if_over()
+
+    def cork(self) -> None:
+        """Let what is sent from now on leave in one piece with what comes before `uncork`."""
+        self._server.cork()
+
+    async def uncork(self) -> None:
+        """Send what was held back; checkpoints where that is something."""
+        await self._server.uncork()
 
     def discard(self, receive: Receive) -> None:
         """Read off, until the end, what the application of a request does not."""
@@ -294,18 +376,32 @@ class _HTTPExchange(_Exchange):
 
     async def receive(self) -> Message:
         if not (self.gone or self._ended):
-            limits = self.connection.limits
-            # The peer owes us the rest of its body; after that it owes us nothing.
-            with trio.move_on_after(inf if self._received_all else limits.read_timeout) as scope:
-                message = await self._take()
-                if self._received <= limits.max_body_bytes:
-                    return message
-            await self._refuse(408 if scope.cancelled_caught else 413)
+            message = await self._take_in_time()
+            if message is None:
+                await self._refuse(408)
+            elif self._received <= self.connection.limits.max_body_bytes:
+                return message
+            else:
+                await self._refuse(413)
         await trio.lowlevel.checkpoint()
         return {"type": DISCONNECT}
 
+    async def _take_in_time(self) -> Message | None:
+        """The next event of the request; None where the peer owes us one for too long."""
+        try:
+            # What is there already needs no deadline, and most bodies are.
+            return self._note(self._receive.__self__.receive_nowait())  # type: ignore[attr-defined]
+        except trio.WouldBlock:
+            pass
+        # The peer owes us the rest of its body; after that it owes us nothing.
+        with trio.move_on_after(inf if self._received_all else self.connection.limits.read_timeout):
+            return await self._take()
+        return None
+
     async def _take(self) -> Message:
-        message = await self._receive()
+        return self._note(await self._receive())
+
+    def _note(self, message: Message) -> Message:
         if message["type"] == DISCONNECT:
             self.gone = True
         else:
@@ -318,17 +414,26 @@ class _HTTPExchange(_Exchange):
             await trio.lowlevel.checkpoint()
             return
         body = message.get("body", b"")
-        if message["type"] == "http.response.start":
+        is_head = message["type"] == "http.response.start"
+        if is_head:
             self._started = True
             self._trailers = message.get("trailers", False)
         last = message["type"] == "http.response.body" and not message.get("more_body") and not self._trailers
-        if last and not self._received_all:
-            await self.push({**message, "more_body": True}, body)
+        if (is_head or last) and self.scope["http_version"] != "2":
+            # The head waits for the first part of the body, as ASGI would have it, and the last
+            # part for the end of the body.
+            self.connection.cork()
+        lingers = last and not self._received_all
+        self._ended = last and not lingers
+        try:
+            await self.push({**message, "more_body": True} if lingers else message, body)
+        finally:
+            # The application may be cancelled as soon as hypercorn has told it that all is said.
+            if not is_head:
+                await self.connection.uncork()  # noqa: ASYNC102  # shielded there
+        if lingers:
             await self._linger()
             await self._end()
-        else:
-            self._ended = last
-            await self.push(message, body)
 
     async def _linger(self) -> None:
         with trio.move_on_after(LINGER):  # noqa: ASYNC912  # at its first turn neither is so

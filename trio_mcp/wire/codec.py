@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec.structs import force_setattr
 
 from trio_mcp.wire.errors import (
     INTERNAL_ERROR,
@@ -35,6 +36,7 @@ from trio_mcp.wire.frames import (
     Request,
     RequestId,
     Response,
+    StageState,
     Update,
 )
 
@@ -42,6 +44,8 @@ PROGRESS_METHOD: Final = "notifications/progress"
 META_RELATED_TASK: Final = "io.modelcontextprotocol/related-task"
 PROGRESS_META: Final = "io.github.trio-mcp/progress"
 """The `_meta` key under which a nudged notification carries the exact progress."""
+STAGES_META: Final = "io.github.trio-mcp/stages"
+"""The `_meta` key under which the open stages are told, where they have changed."""
 
 
 UNENCODABLE: Final = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
@@ -55,6 +59,7 @@ class _RelatedTask(Struct, frozen=True, rename="camel"):
 class _ProgressMeta(Struct, frozen=True, omit_defaults=True):
     exact: int | float | None = msgspec.field(name=PROGRESS_META, default=None)
     related_task: _RelatedTask | None = msgspec.field(name=META_RELATED_TASK, default=None)
+    stages: tuple[StageState, ...] | None = msgspec.field(name=STAGES_META, default=None)
 
 
 class _ProgressParams(Struct, frozen=True, omit_defaults=True):
@@ -133,7 +138,7 @@ def encode_messages(frames: Iterable[OutFrame]) -> list[bytes]:
 def _notifications(frame: Progress) -> list[_ProgressNotification]:
     token = frame.token
     related = None if frame.related_task is None else _RelatedTask(frame.related_task)
-    return [
+    notifications = [
         _ProgressNotification(
             PROGRESS_METHOD,
             _ProgressParams(
@@ -146,6 +151,12 @@ def _notifications(frame: Progress) -> list[_ProgressNotification]:
         )
         for progress, total, message, exact in frame.updates
     ]
+    if frame.stages is not None:
+        progress, total, message, exact = frame.updates[-1]
+        meta = _ProgressMeta(exact, related, frame.stages)
+        params = _ProgressParams(token, progress, total, message, meta)
+        notifications[-1] = _ProgressNotification(PROGRESS_METHOD, params)
+    return notifications
 
 
 def decode_lines(data: bytes) -> list[InFrame]:
@@ -223,7 +234,8 @@ def _read_notification(method: str, params: Raw | UnsetType) -> Notification | P
     if method == PROGRESS_METHOD and params is not UNSET:
         try:
             progress = _params_decoder.decode(params)
-            return Progress(progress.token, [_read_update(progress)], _read_related(progress))
+            stages = None if progress.meta is None else progress.meta.stages
+            return Progress(progress.token, [_read_update(progress)], _read_related(progress), stages)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             pass  # stays an ordinary notification, which its receiver refuses quietly
     return Notification(method, params)
@@ -265,6 +277,8 @@ def _group(notifications: Sequence[_ProgressNotification]) -> list[InFrame]:
             token, related, updates = params.token, _read_related(params), []
             frames.append(Progress(token, updates, related))
         updates.append(_read_update(params))
+        if params.meta is not None and params.meta.stages is not None:
+            force_setattr(frames[-1], "stages", params.meta.stages)
     return frames
 
 
@@ -280,6 +294,8 @@ def _merge(frames: list[InFrame]) -> list[InFrame]:
             and last.related_task == frame.related_task
         ):
             last.updates.extend(frame.updates)
+            if frame.stages is not None:
+                force_setattr(last, "stages", frame.stages)
         else:
             merged.append(frame)
     return merged

@@ -68,8 +68,22 @@ class Refusal(ErrorResponse, frozen=True, tag_field="jsonrpc", tag="2.0"):
     """An error answer to a message that no handler has seen."""
 
 
+class StageState(Struct, frozen=True, omit_defaults=True):
+    """How far an open stage is: its name behind those of the stages that it is a part of.
+
+    `progress`, `total` and `message` are the stage's own; None where there are none.
+    """
+
+    path: tuple[str, ...]
+    progress: int | float | None = None
+    total: int | float | None = None
+    message: str | None = None
+
+
 class Progress(Struct, frozen=True):
     """A run of progress notifications of one token, in order; never empty.
+
+    `stages` are the open stages as of the last update, where they have changed.
 
     `related_task` is the id of the background task that they belong to, where the
     era wants it said (MCP tasks 2025-11-25, "Associating Task-Related Messages").
@@ -78,6 +92,7 @@ class Progress(Struct, frozen=True):
     token: ProgressToken
     updates: list[Update]
     related_task: str | None = None
+    stages: tuple[StageState, ...] | None = None
 
 
 class Batch(Struct, frozen=True):

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 import trio
 
-from trio_mcp.runtime.serving import serve_transport
+from trio_mcp.runtime.serving import serve_request, serve_transport
 from trio_mcp.runtime.session import Application
 from trio_mcp.transports.asgi.exchange import Exchange
 from trio_mcp.transports.asgi.legacy import LegacySession, LegacySessions
@@ -217,9 +217,9 @@ class Endpoint:
             self.refusals["headers"] += 1
             await call.reply.refuse(400, error.code, error.message, ident=frame.id)
             return
-        exchange = Exchange(frame, call.receive, call.reply, self.settings)
+        exchange = Exchange(frame.id, call.receive, call.reply, self.settings)
         with self._ended_at_shutdown():
-            await serve_transport(serving.application, exchange, call.principal, one_answer=True)
+            await serve_request(serving.application, frame, exchange, call.principal)
 
     async def _answer_legacy(self, frame: InFrame, call: _Call, serving: Serving) -> None:
         if SESSION_HEADER in call.headers:

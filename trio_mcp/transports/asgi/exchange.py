@@ -1,4 +1,4 @@
-"""One modern request over HTTP and its response, as a transport.
+"""The response to one modern request over HTTP.
 
 Owns the watch for the client's disconnect, which is cancellation (MCP streamable
 HTTP 2026-07-28, "Cancellation"). Knows no method.
@@ -14,28 +14,27 @@ from trio_mcp.transports.asgi.reply import Receive, Reply, modern_status
 from trio_mcp.transports.asgi.settings import HttpSettings
 from trio_mcp.wire.codec import encode_messages
 from trio_mcp.wire.errors import INTERNAL_ERROR
-from trio_mcp.wire.frames import ErrorResponse, InFrame, OutFrame, Request, Response
+from trio_mcp.wire.frames import ErrorResponse, OutFrame, RequestId, Response
 from trio_mcp.wire.sse import encode_events
 
 
 class Exchange:
-    """Receives one request, sends what belongs to it, and ends with its answer."""
+    """Sends what belongs to the request `ident`, and ends with its answer."""
 
-    def __init__(self, request: Request, receive: Receive, reply: Reply, settings: HttpSettings) -> None:
-        self._ident = request.id
-        self._request: Request | None = request
+    def __init__(self, ident: RequestId, receive: Receive, reply: Reply, settings: HttpSettings) -> None:
+        self._ident = ident
         self._receive = receive
         self._reply = reply
         self._settings = settings
 
-    async def receive_frames(self) -> Sequence[InFrame]:
-        """The request; then wait until the client has gone. Checkpoints."""
-        if self._request is not None:
-            request, self._request = self._request, None
-            await trio.lowlevel.checkpoint()
-            return [request]
+    @property
+    def has_ended(self) -> bool:
+        """Whether the response is whole."""
+        return self._reply.has_ended
+
+    async def wait_gone(self) -> None:
+        """Wait until the client has gone; checkpoints."""
         await watch(self._receive, self._reply, self._settings)
-        raise trio.EndOfChannel
 
     async def send_frames(self, frames: Sequence[OutFrame]) -> None:
         """Send as JSON what is nothing but the answer, everything else as events; checkpoints."""

@@ -1,0 +1,103 @@
+"""The answer to one HTTP request: its head, and its body read whole or as events.
+
+Owns the caps of a body. Knows neither how the answer came nor what it means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Final
+
+import attrs
+
+from trio_mcp.wire.frames import InFrame
+from trio_mcp.wire.http import EVENT_STREAM
+from trio_mcp.wire.sse import EventDecoder
+
+RETRY_MILLISECONDS: Final = 1000
+"""How long to wait before a stream is opened again, where the server does not say."""
+
+Deliver = Callable[[list[InFrame]], Awaitable[None]]
+
+
+class UnreachableError(Exception):
+    """The endpoint could not be asked, or it broke off its answer; the message names its URL."""
+
+
+def describe_failure(url: str, error: BaseException) -> str:
+    """What an UnreachableError says about `error`, or about its cause where it says nothing itself."""
+    if not str(error) and error.__cause__ is not None:
+        error = error.__cause__
+    cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"the connection to {url} failed: {cause}"
+
+
+@attrs.define(eq=False)
+class StreamPosition:
+    """How far an event stream was read, over all connections that carried it."""
+
+    last_event_id: str | None = None
+    retry: int = RETRY_MILLISECONDS
+
+
+@attrs.frozen(eq=False)
+class Answer:
+    """The answer to one request; `headers` have lower-case names.
+
+    The chunks raise UnreachableError where the answer breaks off.
+    """
+
+    code: int
+    reason: str
+    headers: Mapping[str, str]
+    _chunks: AsyncIterator[bytes] = attrs.field(repr=False)
+    _limit: int = attrs.field(repr=False)
+
+    @property
+    def status(self) -> str:
+        """The code as a person reads it, for example "404 Not Found"."""
+        return f"{self.code} {self.reason or _PHRASES.get(self.code, '')}".strip()
+
+    @property
+    def content_type(self) -> str:
+        """The media type of the body, without its parameters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.code < 300
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the body is a stream of events."""
+        return self.is_success and self.content_type == EVENT_STREAM
+
+    async def read_events(self, position: StreamPosition, deliver: Deliver) -> None:
+        """Deliver the frames of an event stream until it ends; checkpoints where it waits for them."""
+        decoder = EventDecoder(self._limit)
+        async for data in self._chunks:
+            frames = decoder.feed(data)
+            if decoder.last_event_id is not None:
+                position.last_event_id = decoder.last_event_id
+            if decoder.retry is not None:
+                position.retry = decoder.retry
+            if frames:
+                await deliver(frames)
+
+    async def read_body(self) -> bytes | None:
+        """The whole body, or None where it is longer than a message may be.
+
+        Checkpoints where it waits for more.
+        """
+        parts: list[bytes] = []
+        length = 0
+        async for data in self._chunks:
+            length += len(data)
+            if length > self._limit:
+                return None
+            parts.append(data)
+        return b"".join(parts)
+
+
+_PHRASES: Final[Mapping[int, str]] = {status.value: status.phrase for status in HTTPStatus}
