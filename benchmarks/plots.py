@@ -16,7 +16,7 @@ from contest import OURS, Cell
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, NullFormatter
 
 Cells = Mapping[str, Cell]
 
@@ -47,6 +47,7 @@ mpl.rcParams.update(
         "axes.titleweight": "bold",
         "axes.spines.top": False,
         "axes.spines.right": False,
+        "figure.constrained_layout.h_pad": 0.08,
         "svg.hashsalt": "trio-mcp",
         "figure.dpi": 110,
     }
@@ -63,7 +64,7 @@ def colour_of(contestant: str) -> str:
 
 def short(value: float) -> str:
     if value >= 10_000:
-        return f"{value / 1e6:.1f}M" if value >= 1e6 else f"{value / 1000:,.0f}k"
+        return f"{value / 1e6:.2g}M" if value >= 1e6 else f"{value / 1000:,.0f}k"
     return f"{value:,.0f}" if value >= 20 or value == int(value) else f"{value:.2g}"
 
 
@@ -71,6 +72,7 @@ def scale_by_log(axes: Axes) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0,)))
     axes.xaxis.set_major_formatter(lambda value, _: short(value))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_bars(

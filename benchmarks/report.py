@@ -53,7 +53,8 @@ def facts_of(facts: dict[str, Any]) -> list[str]:
     return [
         f"- Machine: {machine['cpus']} CPUs, {machine['processor']}, {machine['system']}",
         f"- Python {machine['python']}; {versions}",
-        f"- Started {facts['started']}, set {facts['options']['set']}",
+        f"- Started {facts['started']}, set {facts['options']['set']}; the load average was"
+        f" {machine['load_before']}, which is what others had to do on the machine before",
     ]
 
 
