@@ -237,11 +237,15 @@ class Outlet(Source):
         if self._closed:
             return
         self._closed = True
+        self._wake()
+        is_last = not (self._queued or self._items) and self._held is None
+        if is_last and (answer is None or self.outbox.write_now(answer)):
+            self._note_answered()
+            return
         self._answer = answer
         self.outbox.hurry = True
         if not self._queued:
             self._queue()
-        self._wake()
 
     def withdraw(self) -> None:
         """Drop all that is pending: the client wants nothing more of this call."""

@@ -19,6 +19,17 @@ class FrameSink(Protocol):
         """Write `frames` in order; checkpoints. Raises as a transport's does."""
 
 
+@runtime_checkable
+class DirectSink(Protocol):
+    """A sink that takes small frames without waiting."""
+
+    def send_now(self, frame: OutFrame) -> bool:
+        """Write `frame`, whole, or return False and write nothing; never raises.
+
+        Must not be called while `send_frames` is running.
+        """
+
+
 class FrameTransport(FrameSink, Protocol):
     """A bidirectional, ordered channel of frames to one peer.
 

@@ -25,6 +25,7 @@ class _Reader:
     # What the reader starts belongs to it, not to whoever happens to send.
     context: Context = attrs.field(factory=copy_context)
     failure: BaseException | None = None
+    has_room: bool = True
 
 
 class _Line:
@@ -49,16 +50,28 @@ class MemoryTransport:
         if reader is None:
             await self._outgoing.send.send(frames)
             return
+        self._give(reader, frames)
+        if reader.has_room:
+            await trio.lowlevel.checkpoint()
+        else:
+            await reader.wait_room()
+            reader.has_room = True
+
+    def send_now(self, frame: OutFrame) -> bool:
+        """Hand `frame` to the peer if it takes frames as they are sent and has room."""
+        reader = self._outgoing.reader
+        if reader is None or not reader.has_room:
+            return False
+        self._give(reader, [frame])
+        return True
+
+    def _give(self, reader: _Reader, frames: Sequence[OutFrame]) -> None:
+        reader.has_room = False  # nor has it while it takes these, if that makes somebody send more
         try:
-            needs_room = reader.context.run(reader.accept, frames)
+            reader.has_room = not reader.context.run(reader.accept, frames)
         except BaseException as error:  # noqa: ASYNC103  # it is the reader's, and raised there
             reader.failure = error
             reader.scope.cancel()
-            needs_room = False
-        if needs_room:
-            await reader.wait_room()
-        else:
-            await trio.lowlevel.checkpoint()
 
     async def receive_frames(self) -> Sequence[InFrame]:
         """Take what the peer sent in one go; checkpoints."""
