@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled, current_task
 
-from trio_mcp.runtime.outlet import Outlet, Values
+from trio_mcp.runtime.outlet import Outlet
+from trio_mcp.runtime.pacing import Values
 
 if TYPE_CHECKING:
     from trio_mcp.runtime.stages import RequestStages

@@ -6,6 +6,7 @@ means is the runtime's business.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from types import TracebackType
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 import trio
 
 from trio_mcp.runtime.door import DONE, ThreadDoor
-from trio_mcp.runtime.progress import RequestProgress
+from trio_mcp.runtime.progress import MAX_MESSAGE_LENGTH, RequestProgress
 from trio_mcp.runtime.stages import Stage, open_spinner, open_stage, plan_stages
 from trio_mcp.runtime.tracking import CountedStream, Tracked, Wording
 
@@ -92,6 +93,23 @@ class ProgressHelper:
             self._door.run(self._reporter.report, progress, total, message)
             return DONE
         return self._reporter.report(progress, total, message)
+
+    def __call__(
+        self, progress: float, total: float | None = None, message: str | None = None
+    ) -> Awaitable[None]:
+        """Take over what another call reports: a helper is a progress handler for `Client.call_tool`.
+
+        As `report_progress`, but what cannot be shown is left out, since another server has
+        said it: a number that is not finite, a total that is not larger than 0, and what a
+        message has beyond 16,384 characters.
+        """
+        if not math.isfinite(progress):
+            progress = self.current or 0
+        if total is not None and not 0 < total < math.inf:
+            total = None
+        if message is not None:
+            message = message[:MAX_MESSAGE_LENGTH]
+        return self.report_progress(progress, total, message)
 
     def plan(self, weights: Mapping[str, float]) -> None:
         """Declare stages before they open: the weight of each by its name.

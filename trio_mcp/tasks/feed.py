@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from trio_mcp.runtime.outbox import Outbox
-from trio_mcp.runtime.outlet import Source
+from trio_mcp.runtime.source import Source
 from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.wire.codec import UNENCODABLE
 from trio_mcp.wire.frames import OutFrame
