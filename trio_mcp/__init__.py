@@ -40,6 +40,7 @@ from trio_mcp.errors import (
 from trio_mcp.runtime.call_result import CallResult
 from trio_mcp.runtime.policy import Conflate, Lossless, ProgressCall
 from trio_mcp.runtime.settings import ServerSettings
+from trio_mcp.runtime.worker import WorkerProgress
 from trio_mcp.server.asgi import AsgiApp, asgi_app
 from trio_mcp.server.asking import Elicited, Sampled, SamplingMessage
 from trio_mcp.server.context import Context
@@ -131,6 +132,7 @@ __all__ = [
     "ToolDefinitionError",
     "ToolError",
     "ToolResult",
+    "WorkerProgress",
     "__version__",
     "asgi_app",
     "open_client",

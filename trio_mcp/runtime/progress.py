@@ -171,6 +171,13 @@ class RequestProgress:
         self.current = check_number((self.current or 0) + number, "progress")
         self._touch()
 
+    def reach(self, progress: float) -> None:
+        """Set the current value, unless it is as large already, and leave the others as they are."""
+        number = check_number(progress, "progress")
+        if self.current is None or number > self.current:
+            self.current = number
+            self._touch()
+
     def set_message(self, message: str | None) -> None:
         """Set the message; see `ProgressHelper.set_message`."""
         check_message(message)
