@@ -6,7 +6,7 @@ has put to its client. Every change is on the record before anyone is told.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -20,8 +20,11 @@ from trio_mcp.tasks.record import InputRequest, Outcome, TaskProgress, TaskRecor
 class Follower(Protocol):
     """Is told of every change of a task, at once and in order; must not wait."""
 
-    def follow(self, record: TaskRecord, *, is_report: bool) -> None:
-        """Take note of `record`; `is_report` says that only its progress is new."""
+    def follow(self, record: TaskRecord) -> None:
+        """Take note of `record`, in which more than the progress may be new."""
+
+    def follow_report(self, task: LiveTask, report: Report) -> None:
+        """Take note of a report, which is on the record of `task`; to make that costs more than a report."""
 
 
 class LiveTask:
@@ -88,7 +91,7 @@ class LiveTask:
         if self._history is not None:
             self._history.add(report)
         for follower in self._followers:
-            follower.follow(self.record, is_report=True)
+            follower.follow_report(self, report)
 
     def move(self, status: TaskStatus, **changes: Any) -> TaskRecord:
         """Change the status; raises LocalProtocolError where the table has no such move."""
@@ -103,12 +106,12 @@ class LiveTask:
     def tell(self) -> None:
         """Tell the followers of the state now."""
         for follower in list(self._followers):
-            follower.follow(self.record, is_report=False)
+            follower.follow(self.record)
 
-    def keep_history(self) -> None:
-        """Keep the reports from now on, until `take_history`."""
+    def keep_history(self, reports: Iterable[Report] = ()) -> None:
+        """Keep the reports from now on, behind `reports`, until `take_history`."""
         if self._history_limit:
-            self._history = History(self._history_limit)
+            self._history = History(self._history_limit, reports)
 
     def take_history(self) -> tuple[Report, ...] | None:
         """The reports since `keep_history`, and keep no more; None where none are kept."""
