@@ -15,7 +15,6 @@ from trio_mcp.client.client import Client, open_client
 from trio_mcp.client.handles import TaskHandle
 from trio_mcp.client.limiting import rate_limited
 from trio_mcp.client.lines import JsonLinesProgress, LogProgress
-from trio_mcp.client.results import CallResult
 from trio_mcp.client.session import LogHandler, LogMessage
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.showing import RichProgress
@@ -44,8 +43,10 @@ from trio_mcp.errors import (
     ToolDefinitionError,
     ToolError,
 )
-from trio_mcp.runtime.policy import Conflate, Lossless
+from trio_mcp.runtime.call_result import CallResult
+from trio_mcp.runtime.policy import Conflate, Lossless, ProgressCall
 from trio_mcp.runtime.settings import ServerSettings
+from trio_mcp.runtime.worker import WorkerProgress
 from trio_mcp.server.asgi import AsgiApp, asgi_app
 from trio_mcp.server.asking import Elicited, Sampled, SamplingMessage
 from trio_mcp.server.context import Context
@@ -107,6 +108,7 @@ __all__ = [
     "NotSupportedByEra",
     "Owner",
     "Progress",
+    "ProgressCall",
     "ProgressHandler",
     "ProgressHelper",
     "ProgressOverflow",
@@ -147,6 +149,7 @@ __all__ = [
     "ToolError",
     "ToolResult",
     "TqdmProgress",
+    "WorkerProgress",
     "__version__",
     "asgi_app",
     "detailed",

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from trio_mcp.client.handles import TaskHandle, start_call
-from trio_mcp.client.results import CallResult, finish_call
 from trio_mcp.client.sink import Handler, ProgressHandler, ProgressSink, open_handler
 from trio_mcp.client.timeouts import read_timeouts
 from trio_mcp.errors import ProtocolError
+from trio_mcp.runtime.call_result import CallResult, finish_call
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.wire.codec import UNENCODABLE
 from trio_mcp.wire.errors import HEADER_MISMATCH

@@ -21,7 +21,6 @@ from trio_mcp.client.following import watch
 from trio_mcp.client.handles import TaskHandle
 from trio_mcp.client.mirroring import take_tools
 from trio_mcp.client.negotiation import Agreement, find_era, modern_meta, negotiate, read_error
-from trio_mcp.client.results import CallResult
 from trio_mcp.client.session import ClientSession, LogHandler
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.sink import ProgressHandler, ProgressSink, as_handler
@@ -35,6 +34,7 @@ from trio_mcp.errors import (
     RemoteProtocolError,
     TaskNotFound,
 )
+from trio_mcp.runtime.call_result import CallResult
 from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.runtime.transport import MirroringTransport
 from trio_mcp.version import __version__

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from trio_mcp.client.calling import ToolCall
-from trio_mcp.client.results import CallResult
 from trio_mcp.client.sink import Progress, detailed
 from trio_mcp.errors import CallCancelled, ProgressOverflow
 from trio_mcp.runtime.border import split_failure
+from trio_mcp.runtime.call_result import CallResult
 from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.runtime.policy import DEFAULT_BUFFER, LOSSLESS_CLIENT_BUFFER, Lossless, ProgressPolicy
 
