@@ -7,6 +7,7 @@ in seconds on any one clock, so it works on Trio's, on a cheaper one and in test
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Final
 
 WINDOW_SECONDS: Final = 30.0
@@ -145,9 +146,7 @@ class Estimator:
                         for before, after in zip(samples, samples[len(samples) // 2 :], strict=False)
                     ]
                 )
-                self._pause = max(
-                    after[0] - before[0] for before, after in zip(samples, samples[1:], strict=False)
-                )
+                self._pause = max(after[0] - before[0] for before, after in pairwise(samples))
         return self._rate
 
 

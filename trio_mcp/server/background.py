@@ -6,6 +6,7 @@ what a client of each era is sent while its task runs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Literal
@@ -145,6 +146,7 @@ class TaskRun:
     is_gathering: bool = False
     is_direct: bool = False
     gathered: Any = None
+    deadline: float = math.inf  # of the task, on Trio's clock
     _relays: list[Connection] = attrs.field(factory=list)  # the creator's, then who waits for the result
     _follower: _LegacyFollower | None = None
     _send: Callable[[Connection], None] | None = None
@@ -222,6 +224,7 @@ class TaskRun:
     def _become_task(self) -> Result:
         request, record = self.request, self.live.record
         request.task = self.live
+        request.lift_deadline()
         request.progress.record_in(self.live)
         if request.era.modern:
             request.progress.stop_sending()
@@ -282,7 +285,7 @@ class TaskRun:
     async def _work(self, live: LiveTask) -> Outcome:
         with trio.CancelScope() as scope:
             if self.config.timeout is not None:
-                scope.deadline = trio.current_time() + self.config.timeout
+                scope.deadline = self.deadline = trio.current_time() + self.config.timeout
             live.tell()
             result: CallToolResult = await self.handler(self)
             return _as_outcome(result)

@@ -10,14 +10,9 @@ from typing import Any, Literal
 
 import attrs
 
-from trio_mcp.runtime.settings import check_count, check_positive
+from trio_mcp.runtime.settings import check_count, check_not_negative, check_positive
 
 _optional_positive = attrs.validators.optional(check_positive)
-
-
-def _not_negative(instance: Any, attribute: attrs.Attribute[Any], value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-        raise ValueError(f"{attribute.name} must not be negative, not {value!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -42,7 +37,7 @@ class TaskConfig:
     )
     ttl: float | None = attrs.field(default=None, validator=_optional_positive)
     poll_interval: float | None = attrs.field(default=None, validator=_optional_positive)
-    promote_after: float = attrs.field(default=1.0, validator=_not_negative)
+    promote_after: float = attrs.field(default=1.0, validator=check_not_negative)
     timeout: float | None = attrs.field(default=None, validator=_optional_positive)
     gather: Callable[..., Awaitable[Any]] | None = None
 
@@ -61,11 +56,11 @@ class TaskSettings:
     """
 
     max_running: int = attrs.field(default=100, validator=check_count)
-    max_queued: int = attrs.field(default=1000, validator=_not_negative)
+    max_queued: int = attrs.field(default=1000, validator=check_not_negative)
     ttl: float = attrs.field(default=3600.0, validator=check_positive)
     max_ttl: float = attrs.field(default=86_400.0, validator=check_positive)
     poll_interval: float = attrs.field(default=1.0, validator=check_positive)
-    shutdown_grace: float = attrs.field(default=1.0, validator=_not_negative)
+    shutdown_grace: float = attrs.field(default=1.0, validator=check_not_negative)
     feed_buffer: int = attrs.field(default=256, validator=check_count)
     # A thousand tasks of some thirty reports: a few megabytes.
     history_reports: int = attrs.field(default=32_768, validator=check_count)

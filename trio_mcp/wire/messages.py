@@ -39,6 +39,8 @@ META_WANTS_TASK: Final = "io.github.trio-mcp/task"
 """Asks a server that decides by itself (modern tasks) to make a task of this call at once."""
 META_HISTORY: Final = "io.github.trio-mcp/history"
 """Asks subscriptions/listen for the reports so far that nobody has taken; the acknowledgement says so too."""
+META_DEADLINE: Final = "io.github.trio-mcp/deadline"
+"""How many seconds the client will wait, from when it sends the request; marks the error that ends it."""
 META_WRAPPED: Final = "io.github.trio-mcp/wrapped"
 """Marks a structured result whose value stands alone under "result"."""
 
