@@ -18,6 +18,7 @@ from trio_mcp.client.results import CallResult
 from trio_mcp.client.session import LogHandler, LogMessage
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.snapshots import TaskSnapshot
+from trio_mcp.client.stalls import watch_stalls
 from trio_mcp.errors import (
     ArgumentError,
     CallTimeout,
@@ -38,6 +39,7 @@ from trio_mcp.errors import (
     ToolDefinitionError,
     ToolError,
 )
+from trio_mcp.runtime.estimator import Estimator
 from trio_mcp.runtime.policy import Conflate, Lossless
 from trio_mcp.runtime.settings import ServerSettings
 from trio_mcp.server.asgi import AsgiApp, asgi_app
@@ -83,6 +85,7 @@ __all__ = [
     "ElicitationHandler",
     "Elicited",
     "EmbeddedResource",
+    "Estimator",
     "HttpSettings",
     "Image",
     "ImageContent",
@@ -137,4 +140,5 @@ __all__ = [
     "serve_http",
     "serve_stdio",
     "serve_websocket",
+    "watch_stalls",
 ]

@@ -17,6 +17,7 @@ import trio
 
 from trio_mcp.errors import ProtocolError, ReturnError, TaskOverload, ToolError
 from trio_mcp.runtime.connection import Connection
+from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.runtime.outbox import Outbox
 from trio_mcp.runtime.outlet import Outlet
 from trio_mcp.runtime.request import ServerRequest
@@ -33,6 +34,7 @@ from trio_mcp.tasks.rendering import (
     related_meta,
 )
 from trio_mcp.tasks.settings import TaskConfig
+from trio_mcp.tasks.stalls import watch_task
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.wire.codec import UNENCODABLE, encode_value, make_error
 from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_CLIENT_CAPABILITY
@@ -283,6 +285,15 @@ class TaskRun:
             self._follower.rehome((heard[-1] if heard else home).outbox)
 
     async def _work(self, live: LiveTask) -> Outcome:
+        if self.config.stall_after is None:
+            return await self._work_unwatched(live)
+        async with open_lone_nursery() as nursery:
+            nursery.start_soon(watch_task, live, self.config.stall_after, self.config.on_stall)
+            outcome = await self._work_unwatched(live)
+            nursery.cancel_scope.cancel()
+        return outcome
+
+    async def _work_unwatched(self, live: LiveTask) -> Outcome:
         with trio.CancelScope() as scope:
             if self.config.timeout is not None:
                 scope.deadline = self.deadline = trio.current_time() + self.config.timeout

@@ -29,7 +29,8 @@ class LiveTask:
 
     `decided` is set as soon as waiting for a direct answer is over: the handler is
     done, or it needs a task. `committed` is set once the task can be found.
-    `history_limit` is how many reports `keep_history` keeps, 0 for none.
+    `history_limit` is how many reports `keep_history` keeps, 0 for none. `active_at` is when the task
+    last did something that can be seen from outside, on Trio's clock.
     """
 
     def __init__(self, record: TaskRecord, clock: TaskClock, history_limit: int = 0) -> None:
@@ -43,6 +44,7 @@ class LiveTask:
         self.stored_version = 0
         self._questions: dict[str, _Question] = {}
         self._asked = 0
+        self.active_at = trio.current_time()
         self.is_ending = False
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
@@ -83,12 +85,17 @@ class LiveTask:
         """Keep one report of the handler; a final task keeps none."""
         if self.is_ending:
             return
-        self._report = report = (current, total, message, trio.current_time())
+        self.active_at = now = trio.current_time()
+        self._report = report = (current, total, message, now)
         self._reports += 1
         if self._history is not None:
             self._history.add(report)
         for follower in self._followers:
             follower.follow(self.record, is_report=True)
+
+    def note_activity(self) -> None:
+        """Note that the task does something, though it does not report."""
+        self.active_at = trio.current_time()
 
     def move(self, status: TaskStatus, **changes: Any) -> TaskRecord:
         """Change the status; raises LocalProtocolError where the table has no such move."""
@@ -158,6 +165,7 @@ class LiveTask:
         return {k: q.request for k, q in self._questions.items() if not q.answered.is_set()}
 
     def _update_inputs(self) -> None:
+        self.note_activity()
         if self.is_ending:
             return
         inputs = self.inputs

@@ -6,13 +6,22 @@ Owns defaults and their reasons, and what a single tool may say of itself.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
 from trio_mcp.runtime.settings import check_count, check_not_negative, check_positive
+from trio_mcp.tasks.record import TaskRecord
+
+StallAction: TypeAlias = Literal["log", "cancel"] | Callable[[TaskRecord, float], Awaitable[None] | None]
+"""What is done about a task that has stopped reporting."""
 
 _optional_positive = attrs.validators.optional(check_positive)
+
+
+def _check_action(instance: Any, attribute: attrs.Attribute[Any], value: StallAction) -> None:
+    if value not in ("log", "cancel") and not callable(value):
+        raise ValueError(f'{attribute.name} must be "log", "cancel" or a function, not {value!r}')
 
 
 @attrs.frozen(kw_only=True)
@@ -27,6 +36,10 @@ class TaskConfig:
     server decides (modern era); 0 makes a task at once. `timeout` ends a task that
     runs longer.
 
+    `on_stall` says what is done when a task has not reported for `stall_after` seconds: "log" warns,
+    "cancel" ends the task with an error that says so, a function is called as
+    `on_stall(record, seconds)`, sync or async; what it raises ends the task.
+
     `gather(ctx, arguments)` is an async function that runs before the task exists and
     may ask the client; what it returns is `ctx.gathered` in the tool. In the modern
     era it runs anew after each answer, so it should do nothing but ask.
@@ -39,6 +52,8 @@ class TaskConfig:
     poll_interval: float | None = attrs.field(default=None, validator=_optional_positive)
     promote_after: float = attrs.field(default=1.0, validator=check_not_negative)
     timeout: float | None = attrs.field(default=None, validator=_optional_positive)
+    stall_after: float | None = attrs.field(default=None, validator=_optional_positive)
+    on_stall: StallAction = attrs.field(default="log", validator=_check_action)
     gather: Callable[..., Awaitable[Any]] | None = None
 
 
