@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import attrs
 import trio
 
+from trio_mcp.runtime.estimator import Estimator
 from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.history import History, Report
 from trio_mcp.tasks.record import InputRequest, Outcome, TaskProgress, TaskRecord, TaskStatus
@@ -38,6 +39,7 @@ class LiveTask:
         self._clock = clock
         self._report: Report | None = None
         self._reports = 0
+        self._estimator = Estimator()
         self._history_limit = history_limit
         self._history: History | None = None
         self._followers: list[Follower] = []
@@ -71,12 +73,15 @@ class LiveTask:
         if self._report is not None:
             current, total, message, seconds = self._report
             moment = self._clock.at(seconds)
+            if current is not None:
+                self._estimator.update(seconds, current, total)
+            rate, eta = self._estimator.rate, self._estimator.eta
             # A report costs no record; all since the last look are one change with as many versions.
             self._record = attrs.evolve(
                 self._record,
                 last_updated_at=moment,
                 version=self._record.version + self._reports,
-                progress=TaskProgress(current, total, message, moment),
+                progress=TaskProgress(current, total, message, moment, rate, eta),
             )
             self._report, self._reports = None, 0
         return self._record
@@ -88,6 +93,8 @@ class LiveTask:
         self.active_at = now = trio.current_time()
         self._report = report = (current, total, message, now)
         self._reports += 1
+        if now >= self._estimator.due and current is not None:  # few reports are, and the rest cost nothing
+            self._estimator.update(now, current, total)
         if self._history is not None:
             self._history.add(report)
         for follower in self._followers:
