@@ -77,16 +77,13 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 smoke: $(VENV)/.dev $(BENCH_PEERS_READY)
-	$(BIN)/python benchmarks/notifications.py --quick
-	$(BIN)/python benchmarks/tasks.py --quick
+	$(BIN)/python benchmarks/run.py --quick
 
 bench: $(VENV)/.dev $(BENCH_PEERS_READY)
-	$(BIN)/python benchmarks/notifications.py
-	$(BIN)/python benchmarks/tasks.py
+	$(BIN)/python benchmarks/run.py
 
 bench-full: $(VENV)/.dev $(BENCH_PEERS_READY)
-	$(BIN)/python benchmarks/notifications.py --rounds 15
-	$(BIN)/python benchmarks/tasks.py --rounds 15
+	$(BIN)/python benchmarks/run.py --set full --lines benchmarks.jsonl
 
 # Where there is no npm, the suite is left out with a message.
 CONFORMANCE := .envs/conformance

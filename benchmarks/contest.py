@@ -1,11 +1,11 @@
 """What the benchmarks share: the processes that are measured, and the cells that are filled in.
 
-This file needs only the standard library; every contestant runs in processes of its own.
+This file needs only the standard library; every contestant runs in processes of its own. How samples
+become tables is `scores.py`'s.
 """
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import threading
@@ -17,44 +17,62 @@ from typing import IO, Any
 
 OURS = "trio_mcp"
 ANSWER_DEADLINE = 180
-HEAD = ["cell", OURS, "beside", "", "faster", "pair by pair", "target", ""]
-
-# By unit: how many of it are in one second (or in one byte), and the digits that matter.
-UNITS = {"ms": (1000, 1), "us": (1_000_000, 0), "bytes": (1, 0)}
 
 # An installed package runs from compiled files, and so does what is measured.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
-Sampler = Callable[[], float]
+Sampler = Callable[[], float | None]
+"""Takes a sample; None where it is not told."""
 
 
 class Worker:
-    """A client that stays connected, in a process of its own, and measures what it is asked to."""
+    """A client that stays connected, in a process of its own, and measures what it is asked to.
 
-    def __init__(self, name: str, command: Sequence[str | Path], *, quiet: bool = False) -> None:
+    `warm_up` is a measurement, what and how much, that is made and thrown away before the rounds. A
+    contestant that is known to lose updates is `lossy`: that is told, and is no fault of the benchmark.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        quiet: bool = False,
+        warm_up: tuple[str, int] | None = None,
+        lossy: bool = False,
+    ) -> None:
         self.name = name
         self.faults: list[str] = []
-        self.late = 0
+        self.lost = 0
+        self._lossy = lossy
         self.last: dict[str, Any] = {}
+        self.seconds = 0.0
+        """Of the last measurement."""
+        self._warm_up = warm_up
         self._stderr = TemporaryFile() if quiet else None  # noqa: SIM115  # as long as the process
         self._process = start(command, self._stderr)
         self.hello: dict[str, Any] = {}
 
     def wait_ready(self) -> None:
         self.hello = self._read()
+        if self._warm_up:
+            self.measure(*self._warm_up)
 
     def measure(self, what: str, n: int) -> float:
-        """Seconds that it took; a miscount is kept in `faults`, for the exit status."""
+        """Seconds that it took for as many as were delivered; a miscount is kept in `faults`."""
         assert self._process.stdin
         self._process.stdin.write(f"{what} {n}\n")
         self._process.stdin.flush()
         sample = self.last = self._read()
-        self.late += sample["late"]
-        if sample["count"] != n:
+        self.seconds = float(sample["seconds"])
+        if self._lossy and 0 < sample["count"] < n:
+            self.lost += n - sample["count"]
+            self.seconds *= n / sample["count"]
+        elif sample["count"] != n:
             self.faults.append(f"{self.name}: {what} {n} delivered {sample['count']}")
         elif not sample["correct"]:
             self.faults.append(f"{self.name}: {what} {n} arrived out of order or not whole")
-        return float(sample["seconds"])
+        return self.seconds
 
     def close(self) -> None:
         stop(self._process)
@@ -103,83 +121,56 @@ class Cell:
     """One thing that is measured, by us and by each rival."""
 
     name: str
+    """What is measured, and behind a comma the transport, where there is one."""
     samplers: dict[str, Sampler]
     targets: dict[str, float]
-    """By rival: how many times faster than it we mean to be, at least; below 1, how much slower at most."""
+    """By rival: how many times less than it we mean to take, at least; below 1, how much more at most.
+
+    A rival here is a contestant, or the first word of several (the backends of one implementation),
+    of which the best is the one that counts.
+    """
     count: int = 0
     """Units of work in one sample, for a rate; 0 where the sample itself is what matters."""
     unit: str = "ms"
-    """What a sample is shown in, where there is no rate."""
-    best_rival_only: bool = False
-    """The rivals are one implementation's backends, and the target is against the fastest."""
+    """What a sample is shown in, where there is no rate: a key of `scores.UNITS`."""
+    is_fact: bool = False
+    """Nobody is ahead in it, so there is no ratio."""
     samples: dict[str, list[float]] = field(default_factory=dict)
 
-    def take(self, keep: bool) -> None:
-        for contestant, sample in self.samplers.items():
-            seconds = sample()
-            if keep:
-                self.samples.setdefault(contestant, []).append(seconds)
-
-    @property
-    def rivals(self) -> list[str]:
-        return [contestant for contestant in self.samplers if contestant != OURS]
-
-    def rows(self) -> list[list[str]]:
-        ours = self.samples[OURS]
-        if not self.rivals:
-            return [[self.name, self._spread(ours), *[""] * (len(HEAD) - 2)]]
-        fastest = min(self.rivals, key=lambda rival: statistics.median(self.samples[rival]))
-        rows = []
-        for rival in self.rivals:
-            theirs = self.samples[rival]
-            ratio = statistics.median(theirs) / statistics.median(ours)
-            pairs = [their / our for their, our in zip(theirs, ours, strict=True)]
-            target = None if self.best_rival_only and rival != fastest else self.targets.get(rival)
-            rows.append(
-                [
-                    self.name,
-                    self._spread(ours),
-                    rival,
-                    self._spread(theirs),
-                    f"{ratio:.2f}x",
-                    f"{statistics.median(pairs):.2f}x ({min(pairs):.2f}-{max(pairs):.2f})",
-                    "" if target is None else f"{target:g}x",
-                    "" if target is None else ("met" if ratio >= target else "MISSED"),
-                ]
-            )
-        return rows
-
-    def _spread(self, samples: list[float]) -> str:
-        if self.count:
-            middle, *ends = (self.count / f(samples) for f in (statistics.median, max, min))
-            return f"{middle:,.0f}/s ({ends[0]:,.0f}-{ends[1]:,.0f})"
-        scale, digits = UNITS[self.unit]
-        middle, *ends = (scale * f(samples) for f in (statistics.median, min, max))
-        return f"{middle:,.{digits}f} {self.unit} ({ends[0]:,.{digits}f}-{ends[1]:,.{digits}f})"
+    def describe(self) -> dict[str, Any]:
+        """All but what is measured, for the first of the lines."""
+        return {
+            "name": self.name,
+            "targets": self.targets,
+            "count": self.count,
+            "unit": self.unit,
+            "is_fact": self.is_fact,
+        }
 
 
-def take_rounds(table: Sequence[Cell], warm_ups: int, rounds: int) -> None:
-    """Take one sample of every cell in each round; those of the first rounds are thrown away."""
-    for round_ in range(-warm_ups, rounds):
+def take_rounds(
+    table: Sequence[Cell], rounds: int, keep: Callable[[dict[str, Any]], None] = lambda sample: None
+) -> None:
+    """Take one sample of every cell from every contestant in each round, and hand over each."""
+    for number in range(rounds):
         if sys.stderr.isatty():
-            print(f"\rround {round_ + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
+            print(f"\rround {number + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
         for cell in table:
-            cell.take(keep=round_ >= 0)
-
-
-def print_facts(facts: dict[str, Any]) -> None:
-    print("\n".join(f"{name}: {json.dumps(value).strip(chr(34))}" for name, value in facts.items()), "\n")
-
-
-def print_table(rows: list[list[str]]) -> None:
-    widths = [max(len(row[i]) for row in [HEAD, *rows]) for i in range(len(HEAD))]
-    for row in [HEAD, *rows]:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+            for contestant, take in cell.samplers.items():
+                value = take()
+                if value is None:
+                    continue
+                cell.samples.setdefault(contestant, []).append(value)
+                keep({"cell": cell.name, "contestant": contestant, "round": number, "value": value})
 
 
 def report_faults(workers: Iterable[Worker]) -> int:
-    """Print what was delivered wrongly; the exit status."""
-    faults = [fault for worker in workers for fault in worker.faults]
+    """Print what was lost, and what was delivered wrongly; the exit status."""
+    faults = []
+    for worker in workers:
+        if worker.lost:
+            print(f"{worker.name}: {worker.lost:,} updates never reached their handlers.")
+        faults += worker.faults
     for fault in faults:
         print(fault, file=sys.stderr)
     return 1 if faults else 0

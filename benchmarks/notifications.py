@@ -1,196 +1,210 @@
-"""A burst of progress notifications, and what it costs to start, beside the official SDK.
+"""Cells of progress notifications: their throughput, what they cost, and how old they get.
 
-Everything is measured in one interleaved run: each round takes one sample of every cell from every
-contestant, so that whatever the machine does meanwhile happens to all of them. Only like work is
-compared: both sides report the same updates, and a burst is over when the call has returned and
-each of its updates was handled, counted and checked.
-
-This file needs only the standard library; trio_mcp and the SDK run in processes of their own.
+Beside trio_mcp stand the official SDK on both of its backends, its 1.x line, FastMCP and the TypeScript
+SDK. A burst is over when its call has returned and each of its updates was handled, counted and checked.
+The rivals' bursts are also what our strict ones are compared with, for they have no such setting.
+This file needs only the standard library.
 """
 
 import argparse
-import json
-import os
-import platform
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-from contest import (
-    ENVIRONMENT,
-    OURS,
-    Cell,
-    Sampler,
-    Worker,
-    print_facts,
-    print_table,
-    read_line,
-    report_faults,
-    start,
-    stop,
-    take_rounds,
-)
+from contest import OURS, Cell, Sampler, Worker
+from peers import BARE, is_here, worker_command
 
-HERE = Path(__file__).parent
-PEER_PYTHON = os.environ.get("TRIO_MCP_PEER_MCP2") or HERE.parent / ".envs" / "mcp2" / "bin" / "python"
+STRICT = f"{OURS} strict"
+SDKS = ("mcp asyncio", "mcp trio")
+LEGACY = ("mcp-legacy asyncio", "mcp-legacy trio")
+OTHERS = ("mcp1", "fastmcp")
 
-INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {
-        "protocolVersion": "2025-11-25",
-        "capabilities": {},
-        "clientInfo": {"name": "benchmark", "version": "1.0"},
-    },
+CONTESTANTS = {
+    "stdio": (OURS, *SDKS, *OTHERS, "typescript"),
+    "HTTP": (OURS, *SDKS, *OTHERS, "typescript"),
+    "memory": (OURS, *SDKS, *LEGACY, *OTHERS),
 }
+SHORT = {
+    "stdio": (OURS, "mcp asyncio"),
+    "HTTP": (OURS, "mcp asyncio", "typescript"),
+    "memory": (OURS, "mcp asyncio", "mcp-legacy asyncio"),
+}
+QUICK = {**SHORT, "HTTP": CONTESTANTS["HTTP"]}
 
-NOTES = """
-Median (min-max); `faster` is the ratio of the medians, `pair by pair` the ratio in each round. 0.5x
-beside trio means twice the time of importing trio. A burst's target is beside the faster backend.
-The SDK runs each progress callback in a task; its time runs until the last of them has ended."""
-
-
-def first_answer(command: Sequence[str | Path]) -> float:
-    """Seconds from starting a stdio server to its first answered request."""
-    begin = time.perf_counter()
-    process = start(command)
-    assert process.stdin
-    process.stdin.write(json.dumps(INITIALIZE) + "\n")
-    process.stdin.flush()
-    line = read_line(process)
-    seconds = time.perf_counter() - begin
-    stop(process)
-    if "result" not in json.loads(line or "{}"):
-        raise SystemExit(f"{command} did not answer initialize: {line!r}")
-    return seconds
+WARM_UP = ("burst", 300)
 
 
-def import_process(python: str | Path, module: str) -> float:
-    """Seconds that a process takes which does nothing but import the module."""
-    begin = time.perf_counter()
-    subprocess.run([python, "-c", f"import {module}"], check=True, env=ENVIRONMENT)
-    return time.perf_counter() - begin
+@dataclass(frozen=True)
+class Value:
+    """Something else that a sample tells, as a cell of its own."""
+
+    name: str
+    key: str
+    unit: str
+    targets: Mapping[str, float] = field(default_factory=dict)
+    is_fact: bool = False
+    per: float = 1
+    """What it is divided by."""
 
 
-def import_inside(python: str | Path, module: str) -> float:
-    """Seconds that the import takes, by the clock of the fresh process that runs it."""
-    code = f"import time; begin = time.perf_counter(); import {module}; print(time.perf_counter() - begin)"
-    done = subprocess.run([python, "-c", code], check=True, env=ENVIRONMENT, capture_output=True, text=True)
-    return float(done.stdout)
+@dataclass(frozen=True)
+class Plan:
+    """One measurement, the cell of its rate, and cells of what else it tells."""
+
+    name: str
+    transport: str
+    what: str
+    n: int
+    targets: Mapping[str, float] = field(default_factory=dict)
+    values: Sequence[Value] = ()
+    has_rate: bool = True
+    strict: Mapping[str, float] | None = None
+    """The targets for our strict server, if it is taken of that, too."""
+    only: Sequence[str] = ()
+    """The contestants; all that have the transport, if empty."""
+    beside: Sequence[str] = ()
+    """Further ones."""
+
+    def is_chosen(self, text: str) -> bool:
+        return any(
+            text in f"{name}, {self.transport}" for name in (self.name, *(v.name for v in self.values))
+        )
 
 
-def cells(workers: dict[str, Worker], options: argparse.Namespace) -> list[Cell]:
-    here, peer = sys.executable, options.peer_python
-    sdk = [f"mcp {backend}" for backend in options.backends]
-
-    def by_transport(transport: str, what: str, n: int) -> dict[str, Sampler]:
-        return {name: partial(workers[f"{name} {transport}"].measure, what, n) for name in [OURS, *sdk]}
-
-    def imports(measure: Callable[[str | Path, str], float]) -> dict[str, Sampler]:
-        return {
-            OURS: partial(measure, here, "trio_mcp"),
-            "trio": partial(measure, here, "trio"),
-            "mcp": partial(measure, peer, "mcp"),
-        }
-
-    def starts() -> dict[str, Sampler]:
-        servers = {name: [peer, HERE / "sdk_server.py", name.split()[1]] for name in sdk}
-        servers[OURS] = [here, HERE / "trio_mcp_server.py"]
-        return {name: partial(first_answer, servers[name]) for name in [OURS, *sdk]}
-
-    updates, echoes, fan = options.updates, options.echoes, options.fan
-    import_targets = {"trio": 0.5, "mcp": 2.0}
-    return [
-        Cell("burst, stdio", by_transport("stdio", "burst", updates), dict.fromkeys(sdk, 25), updates, True),
-        Cell("burst, memory", by_transport("memory", "burst", updates), dict.fromkeys(sdk, 2), updates, True),
-        Cell("burst, HTTP", by_transport("http", "burst", updates), dict.fromkeys(sdk, 25), updates, True),
-        Cell("100 calls at once, HTTP", by_transport("http", "fan", fan), dict.fromkeys(sdk, 12), fan, True),
-        Cell("echo, stdio", by_transport("stdio", "echo", echoes), {}, echoes, True),
-        Cell("echo, memory", by_transport("memory", "echo", echoes), {}, echoes, True),
-        Cell("echo, HTTP", by_transport("http", "echo", echoes), {}, echoes, True),
-        Cell("import, in process", imports(import_inside), import_targets),
-        Cell("import, whole process", imports(import_process), import_targets),
-        Cell("first answer, stdio", starts(), dict.fromkeys(sdk, 2), best_rival_only=True),
-    ]
+def burst(
+    transport: str,
+    n: int,
+    targets: Mapping[str, float],
+    strict: Mapping[str, float] | None,
+    values: Sequence[Value] = (),
+) -> Plan:
+    return Plan("burst", transport, "burst", n, targets, values, strict=strict)
 
 
-def start_workers(options: argparse.Namespace) -> dict[str, Worker]:
-    commands: dict[str, list[str | Path]] = {}
-    for transport in ("stdio", "memory", "http"):
-        commands[f"{OURS} {transport}"] = [sys.executable, HERE / "trio_mcp_worker.py", transport]
-        for backend in options.backends:
-            worker = [options.peer_python, HERE / "sdk_worker.py", transport, backend]
-            commands[f"mcp {backend} {transport}"] = worker
-    return {name: Worker(name, command) for name, command in commands.items()}
-
-
-def describe(workers: dict[str, Worker], options: argparse.Namespace) -> dict[str, Any]:
-    ours, sdk = workers[f"{OURS} stdio"].hello, workers["mcp asyncio stdio"].hello
-    return {
-        "versions": {**sdk["versions"], **ours["versions"]},
-        "protocol": {OURS: ours["protocol"], "mcp": sdk["protocol"]},
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
-        "rounds": options.rounds,
-        "updates": options.updates,
-        "fan": options.fan,
-        "echoes": options.echoes,
-    }
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def cost(n: int, cpu: Mapping[str, float]) -> tuple[Value, ...]:
+    return (
+        Value("server CPU of 1,000", "cpu", "ms", cpu, per=n / 1000),
+        Value("server peak memory", "peak", "MB"),
     )
-    parser.add_argument("--updates", type=int, default=10_000, help="updates in one burst")
-    parser.add_argument("--fan", type=int, default=10_000, help="updates of all calls of a fan-out")
-    parser.add_argument("--echoes", type=int, default=300, help="echo calls in one sample")
-    parser.add_argument("--rounds", type=int, default=5, help="kept samples of each cell")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only the cells with this in their name")
-    parser.add_argument("--peer-python", default=PEER_PYTHON, help="python of the environment with the SDK")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there, in seconds")
-    parser.add_argument("--quick", action="store_true", help="a smoke test: too little to compare by")
-    options = parser.parse_args()
-    options.backends = ["asyncio", "trio"]
-    options.warm_ups = 1
+
+
+def latency(what: str) -> tuple[Value, ...]:
+    return (
+        Value(f"{what}, p50", "p50", "us"),
+        Value(f"{what}, p99", "p99", "us"),
+        Value(f"{what}, worst", "max", "us", is_fact=True),
+    )
+
+
+LATE = (
+    Value("slow handlers, ended after the result", "late", "", is_fact=True),
+    Value("slow handlers, ended out of order", "misordered", "", is_fact=True),
+    Value("slow handlers, the client grew by", "growth", "MB", is_fact=True),
+    Value("slow handlers, time for all", "seconds", "ms", is_fact=True),
+)
+FAILED = (Value("failed calls of 500", "failed", "", is_fact=True),)
+
+
+def make_plans(options: argparse.Namespace) -> Iterable[Plan]:
+    updates, is_full = options.updates, options.set == "full" and not options.quick
+    echoes, slow, paced, lone = (300, 2000, 1000, 50) if is_full else (150, 300, 300, 10)
     if options.quick:
-        options.updates, options.fan, options.echoes, options.rounds = 500, 500, 20, 1
-        options.backends, options.warm_ups = ["asyncio"], 0
-    if not Path(options.peer_python).exists():
-        parser.error(f"{options.peer_python} does not exist: run `make peers` first")
-    return options
+        echoes, slow, paced, lone = 20, 100, 100, 5
+    yield burst("stdio", updates, {"mcp": 50}, {"mcp": 15}, cost(updates, {}))
+    costs = cost(updates, {"mcp": 15, "typescript": 4})
+    yield burst("HTTP", updates, {"mcp": 25, "typescript": 15}, {"mcp": 8}, costs)
+    yield burst("memory", updates, {"mcp": 3, "mcp-legacy": 30}, {} if is_full else None)
+    fan_targets = {"mcp": 12, "typescript": 4}
+    yield Plan("100 calls of 100", "HTTP", "fan-100", updates, fan_targets)
+    if is_full:
+        yield Plan("100 calls of 100", "stdio", "fan-100", updates)
+        yield Plan("100 calls of 100", "memory", "fan-100", updates)
+        few = (OURS, *SDKS, "typescript")
+        yield Plan("100 calls of 1,000", "HTTP", "fan-100", 10 * updates, {"mcp": 30}, only=few)
+        few = (OURS, *SDKS)
+        yield Plan("500 calls of 100", "HTTP", "fan-500", 5 * updates, {"mcp": 12}, FAILED, only=few)
+    for transport, least in {"stdio": 5, "HTTP": 1.8, "memory": 4}.items():
+        yield Plan("echo", transport, "echo", echoes, {"mcp": least})
+    for transport in ("stdio", "HTTP"):
+        yield Plan("slow", transport, "slow", slow, values=LATE, has_rate=False)
+        at_load, alone = latency("latency at 1,000/s"), latency("latency alone")
+        yield Plan("paced", transport, "paced-1000", paced, values=at_load, has_rate=False, beside=(BARE,))
+        yield Plan("lone", transport, "paced-50", lone, values=alone, has_rate=False, beside=(BARE,))
 
 
-def main() -> int:
-    options = parse()
-    workers = start_workers(options)
-    try:
-        for worker in workers.values():
-            worker.wait_ready()
-        facts = describe(workers, options)
-        table = [cell for cell in cells(workers, options) if options.only in cell.name]
-        take_rounds(table, options.warm_ups, options.rounds)
-    finally:
-        for worker in workers.values():
-            worker.close()
-
-    print_facts(facts)
-    print_table([row for cell in table for row in cell.rows()])
-    print(NOTES)
-    for worker in workers.values():
-        if worker.late:
-            print(f"{worker.name}: {worker.late} updates were handled after their call had returned.")
-    if options.json:
-        samples = {cell.name: cell.samples for cell in table}
-        options.json.write_text(json.dumps({**facts, "samples": samples}, indent=2) + "\n")
-
-    return report_faults(workers.values())
+def key_of(contestant: str, transport: str) -> str:
+    return f"{contestant} {transport}"
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def take(worker: Worker, plan: Plan) -> float:
+    return worker.measure(plan.what, plan.n)
+
+
+def tell(worker: Worker, value: Value) -> float | None:
+    """What the last sample told; where there is no /proc, some things are not told."""
+    told = worker.last.get(value.key)
+    return None if told is None else float(told) / value.per
+
+
+def take_and_tell(worker: Worker, plan: Plan, value: Value) -> float | None:
+    take(worker, plan)
+    return tell(worker, value)
+
+
+def cells_of(plan: Plan, workers: Mapping[str, Worker], contestants: Sequence[str]) -> list[Cell]:
+    mine = {name: workers[key_of(name, plan.transport)] for name in contestants}
+    cells: list[Cell] = []
+    samplers: dict[str, Sampler]
+    if plan.has_rate:
+        samplers = {name: partial(take, worker, plan) for name, worker in mine.items()}
+        cells.append(Cell(f"{plan.name}, {plan.transport}", samplers, dict(plan.targets), plan.n))
+    for value in plan.values:
+        samplers = {name: partial(tell, worker, value) for name, worker in mine.items()}
+        if not cells:
+            samplers = {name: partial(take_and_tell, worker, plan, value) for name, worker in mine.items()}
+        title = f"{value.name}, {plan.transport}"
+        cells.append(Cell(title, samplers, dict(value.targets), 0, value.unit, value.is_fact))
+    if plan.strict is not None:
+        cells.append(strict_cell(plan, workers[key_of(STRICT, plan.transport)], mine))
+    return cells
+
+
+def strict_cell(plan: Plan, ours: Worker, all_workers: Mapping[str, Worker]) -> Cell:
+    """Ours anew, beside what the rivals have just taken: they have no such setting."""
+
+    def again(worker: Worker) -> float:
+        return worker.seconds
+
+    samplers: dict[str, Sampler] = {name: partial(again, worker) for name, worker in all_workers.items()}
+    samplers[OURS] = partial(take, ours, plan)
+    return Cell(f"strict {plan.name}, {plan.transport}", samplers, dict(plan.strict or {}), plan.n)
+
+
+def make_cells(options: argparse.Namespace) -> tuple[list[Cell], dict[str, Worker]]:
+    entered = CONTESTANTS if options.set == "full" else QUICK if options.quick else SHORT
+    workers: dict[str, Worker] = {}
+    cells: list[Cell] = []
+
+    def start(contestant: str, transport: str) -> None:
+        key = key_of(contestant, transport)
+        if key not in workers:
+            workers[key] = Worker(
+                key,
+                worker_command(contestant, transport.lower()),
+                quiet=contestant in OTHERS,  # which complain of how they are ended
+                warm_up=("paced-1000", 100) if contestant == BARE else WARM_UP,
+                lossy=contestant == "typescript" and transport == "stdio",
+            )
+
+    for plan in make_plans(options):
+        if not plan.is_chosen(options.only):
+            continue
+        chosen = [
+            name
+            for name in (*entered[plan.transport], *plan.beside)
+            if (not plan.only or name in plan.only) and is_here(name.split()[0])
+        ]
+        for name in [*chosen, *([STRICT] if plan.strict is not None else [])]:
+            start(name, plan.transport)
+        cells += cells_of(plan, workers, chosen)
+    return cells, workers

@@ -1,12 +1,29 @@
-"""What both sides of the benchmark share: the burst's message, and the handler that counts it."""
+"""What all Python contestants share: the work of a tool, and the handlers that count it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 MESSAGE = "working"
 
-FAN_CALLS = 100
-"""Calls at once in a fan-out."""
+Report = Callable[[float, float, str], Awaitable[None]]
+Sleep = Callable[[float], Awaitable[None]]
+
+
+async def report_burst(report: Report, n: int) -> None:
+    """Report n updates in a tight loop."""
+    for i in range(n):
+        await report(i + 1, n, MESSAGE)
+
+
+async def report_paced(report: Report, sleep: Sleep, n: int, rate: float) -> None:
+    """Report n updates, so many a second, each with the time as its message."""
+    start = time.monotonic()
+    for i in range(n):
+        early = start + i / rate - time.monotonic()
+        if early > 0:
+            await sleep(early)
+        await report(i + 1, n, str(time.monotonic_ns()))
 
 
 class Tally:
@@ -23,6 +40,52 @@ class Tally:
         self.count += 1
         if progress != self.count or total != self.expected or message != MESSAGE:
             self.correct = False
+        self.finish()
+
+    def finish(self) -> None:
         if self.count == self.expected:
             self.finished_at = time.perf_counter()
             self.on_complete()
+
+
+class SlowTally(Tally):
+    """Takes its time over every second update, and sees in which order the handlers end."""
+
+    SECONDS = 0.002
+
+    def __init__(self, expected: int, on_complete: Callable[[], None], sleep: Sleep) -> None:
+        super().__init__(expected, on_complete)
+        self.misordered = 0
+        self._sleep = sleep
+        self._newest = 0.0
+
+    async def update(self, progress: float, total: float | None, message: str | None) -> None:
+        await self._sleep(self.SECONDS if progress % 2 else 0)
+        self.count += 1
+        self.misordered += progress < self._newest
+        self._newest = max(self._newest, progress)
+        if total != self.expected or message != MESSAGE:
+            self.correct = False
+        self.finish()
+
+
+class Stopwatch(Tally):
+    """Keeps how old each update is when its handler begins, in seconds."""
+
+    def __init__(self, expected: int, on_complete: Callable[[], None]) -> None:
+        super().__init__(expected, on_complete)
+        self.latencies: list[float] = []
+
+    async def update(self, progress: float, total: float | None, message: str | None) -> None:
+        self.latencies.append((time.monotonic_ns() - int(message or 0)) / 1e9)
+        self.count += 1
+        if progress != self.count or total != self.expected:
+            self.correct = False
+        self.finish()
+
+    def percentiles(self) -> dict[str, Any]:
+        ordered = sorted(self.latencies) or [0.0]
+        return {name: ordered[int(place * (len(ordered) - 1))] for name, place in PLACES.items()}
+
+
+PLACES = {"p50": 0.5, "p99": 0.99, "max": 1.0}

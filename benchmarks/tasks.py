@@ -1,7 +1,6 @@
-"""A thousand background tasks at once through one client, beside FastMCP with its tasks extra.
+"""Cells of background tasks, many at once through one client, beside FastMCP with its tasks extra.
 
-As in `notifications.py`, each round takes one sample of every cell from every contestant, and only
-like work is compared: a task is created, reports twenty updates in a tight loop, and its result is
+Only like work is compared: a task is created, reports twenty updates in a tight loop, and its result is
 awaited and checked. FastMCP's tasks run in its own memory backend, which needs no service; over
 the wire they carry no progress, so the cells with a progress handler are ours alone.
 
@@ -9,137 +8,87 @@ This file needs only the standard library; trio_mcp and FastMCP run in processes
 """
 
 import argparse
-import json
-import os
-import platform
 import sys
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-from contest import (
-    OURS,
-    Cell,
-    Worker,
-    print_facts,
-    print_table,
-    report_faults,
-    take_rounds,
-)
+from contest import OURS, Cell, Sampler, Worker
+from peers import HERE, Command, find_python, is_here
 
-HERE = Path(__file__).parent
-PEER_PYTHON = (
-    os.environ.get("TRIO_MCP_PEER_FASTMCP4") or HERE.parent / ".envs" / "fastmcp4" / "bin" / "python"
-)
 RIVAL = "fastmcp"
 TRANSPORTS = ("stdio", "memory")
 PROTOCOLS = ("2026-07-28", "2025-11-25")
-WARM_UP = 50
-
-NOTES = """
-Median (min-max); `faster` is the ratio of the medians, `pair by pair` the ratio in each round. The
-CPU time is that of the server, and over memory that of both sides, for one task. A finished record
-is what stays in the server's memory of one task whose result was taken (tracemalloc)."""
+WARM_UP = ("results", 30)
+TARGETS = {RIVAL: 10.0}
 
 
-def ours(transport: str, protocol: str) -> str:
-    return f"{OURS} {transport} {protocol}"
+def key_of(contestant: str, transport: str, protocol: str) -> str:
+    return f"{contestant} {transport} {protocol}"
 
 
-def run_cells(name: str, what: str, workers: dict[str, Worker], tasks: int) -> list[Cell]:
-    """The rate, and in a cell of its own the CPU time of the runs that made it."""
-
-    def cpu_of(worker: Worker) -> float:
-        return float(worker.last["cpu"]) / tasks
-
-    return [
-        Cell(f"{what}, {name}", {c: partial(w.measure, what, tasks) for c, w in workers.items()}, {}, tasks),
-        Cell(f"  CPU of one, {name}", {c: partial(cpu_of, w) for c, w in workers.items()}, {}, unit="us"),
-    ]
+def command_of(contestant: str, transport: str, protocol: str) -> Command:
+    if contestant == OURS:
+        return [sys.executable, HERE / "trio_mcp_task_worker.py", transport, protocol]
+    return [find_python(RIVAL), HERE / "fastmcp_task_worker.py", transport]
 
 
-def cells(workers: dict[str, Worker], tasks: int) -> list[Cell]:
-    table = []
-    for transport in TRANSPORTS:
-        both = {OURS: workers[ours(transport, PROTOCOLS[0])], RIVAL: workers[f"{RIVAL} {transport}"]}
-        table += run_cells(f"{transport} {PROTOCOLS[0]}", "results", both, tasks)
-    for transport in TRANSPORTS:
+class Table:
+    """The cells so far, and the workers that they need."""
+
+    def __init__(self, tasks: int, only: str) -> None:
+        self.cells: list[Cell] = []
+        self.workers: dict[str, Worker] = {}
+        self._tasks = tasks
+        self._only = only
+
+    def add_runs(self, what: str, name: str, transport: str, protocol: str, *contestants: str) -> None:
+        """The rate, and in a cell of its own the CPU time of the runs that made it."""
+        place = transport if protocol == PROTOCOLS[0] else f"{transport} {protocol}"
+        titles = f"{name}, {place}", f"{name}, CPU of one, {place}"
+        if not any(self._only in title for title in titles):
+            return
+        workers = {name: self._start(name, transport, protocol) for name in contestants}
+        runs: dict[str, Sampler] = {
+            name: partial(worker.measure, what, self._tasks) for name, worker in workers.items()
+        }
+        cpu: dict[str, Sampler] = {name: partial(self._cpu_of, worker) for name, worker in workers.items()}
+        self.cells.append(Cell(titles[0], runs, TARGETS, self._tasks))
+        self.cells.append(Cell(titles[1], cpu, {}, unit="us"))
+
+    def add_record(self, protocol: str) -> None:
+        title = f"a finished task's record, {protocol}"
+        if self._only in title:
+            worker = self._start(OURS, "memory", protocol)
+            self.cells.append(Cell(title, {OURS: partial(self._record, worker)}, {}, unit="bytes"))
+
+    def _start(self, contestant: str, transport: str, protocol: str) -> Worker:
+        key = key_of(contestant, transport, protocol)
+        if key not in self.workers:
+            # FastMCP's backend says on stderr whenever it drops one of its own messages.
+            quiet = contestant == RIVAL
+            command = command_of(contestant, transport, protocol)
+            self.workers[key] = Worker(key, command, quiet=quiet, warm_up=WARM_UP)
+        return self.workers[key]
+
+    def _cpu_of(self, worker: Worker) -> float:
+        return float(worker.last["cpu"]) / self._tasks
+
+    def _record(self, worker: Worker) -> float:
+        worker.measure("records", self._tasks)
+        return float(worker.last["bytes"])
+
+
+def make_cells(options: argparse.Namespace) -> tuple[list[Cell], dict[str, Worker]]:
+    is_full = options.set == "full" and not options.quick
+    tasks = 1000 if is_full else 50
+    table = Table(tasks, options.only)
+    both = (OURS, RIVAL) if is_here(RIVAL) else (OURS,)
+    name = f"{tasks:,} tasks of 20"
+    for transport in TRANSPORTS if is_full else TRANSPORTS[:1]:
+        table.add_runs("results", name, transport, PROTOCOLS[0], *both)
+    if is_full:
+        for transport in TRANSPORTS:
+            for protocol in PROTOCOLS:
+                table.add_runs("followed", f"{name} followed", transport, protocol, OURS)
         for protocol in PROTOCOLS:
-            worker = workers[ours(transport, protocol)]
-            table += run_cells(f"{transport} {protocol}", "followed", {OURS: worker}, tasks)
-    for protocol in PROTOCOLS:
-        sampler = partial(record_bytes, workers[ours("memory", protocol)], tasks)
-        table.append(Cell(f"a finished record, {protocol}", {OURS: sampler}, {}, unit="bytes"))
-    return table
-
-
-def record_bytes(worker: Worker, tasks: int) -> float:
-    worker.measure("records", tasks)
-    return float(worker.last["bytes"])
-
-
-def start_workers(options: argparse.Namespace) -> dict[str, Worker]:
-    commands: dict[str, list[str | Path]] = {}
-    for transport in TRANSPORTS:
-        for protocol in PROTOCOLS:
-            worker = [sys.executable, HERE / "trio_mcp_task_worker.py", transport, protocol]
-            commands[ours(transport, protocol)] = worker
-        commands[f"{RIVAL} {transport}"] = [options.peer_python, HERE / "fastmcp_task_worker.py", transport]
-    # FastMCP's backend says on stderr whenever it drops one of its own messages.
-    return {name: Worker(name, command, quiet=RIVAL in name) for name, command in commands.items()}
-
-
-def describe(workers: dict[str, Worker], options: argparse.Namespace) -> dict[str, Any]:
-    hellos = [worker.hello for worker in workers.values()]
-    return {
-        "versions": {name: number for hello in hellos for name, number in hello["versions"].items()},
-        "protocol": {RIVAL: workers[f"{RIVAL} {TRANSPORTS[0]}"].hello["protocol"]},
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
-        "rounds": options.rounds,
-        "tasks": options.tasks,
-    }
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--tasks", type=int, default=1000, help="tasks in one sample, all at once")
-    parser.add_argument("--rounds", type=int, default=5, help="kept samples of each cell")
-    parser.add_argument("--peer-python", default=PEER_PYTHON, help="python of the environment with FastMCP")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
-    parser.add_argument("--quick", action="store_true", help="a smoke test: too little to compare by")
-    options = parser.parse_args()
-    if options.quick:
-        options.tasks, options.rounds = 50, 1
-    if not Path(options.peer_python).exists():
-        parser.error(f"{options.peer_python} does not exist: run `make peers` first")
-    return options
-
-
-def main() -> int:
-    options = parse()
-    workers = start_workers(options)
-    try:
-        for worker in workers.values():
-            worker.wait_ready()
-            worker.measure("results", WARM_UP)
-        facts = describe(workers, options)
-        table = cells(workers, options.tasks)
-        take_rounds(table, 0, options.rounds)
-    finally:
-        for worker in workers.values():
-            worker.close()
-
-    print_facts(facts)
-    print_table([row for cell in table for row in cell.rows()])
-    print(NOTES)
-    if options.json:
-        samples = {cell.name: cell.samples for cell in table}
-        options.json.write_text(json.dumps({**facts, "samples": samples}, indent=2) + "\n")
-    return report_faults(workers.values())
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+            table.add_record(protocol)
+    return table.cells, table.workers

@@ -1,27 +1,34 @@
-"""The benchmark's server, made with trio_mcp: `python trio_mcp_server.py [http]`.
+"""The benchmark's server, made with trio_mcp: `python trio_mcp_server.py [http] [strict]`.
 
 `sdk_server.py` is its twin. Over HTTP it prints the URL of its endpoint, and serves until its
-standard input ends.
+standard input ends. When strict, each report is a schedule point.
 """
 
+import os
 import sys
 from functools import partial
 
 import trio
-from tally import MESSAGE
+from tally import report_burst, report_paced
 
 from trio_mcp import Context, Lossless, Server, ServerSettings, serve_http
 
 
-def make_server() -> Server:
-    # Lossless, because the SDK is: every update of the burst has to arrive.
-    server = Server("benchmark", version="1.0", settings=ServerSettings(progress=Lossless()))
+def make_server(*, strict: bool = False) -> Server:
+    # Lossless, because its rivals are: every update of the burst has to arrive.
+    settings = ServerSettings(progress=Lossless(), strict_yield=strict)
+    server = Server("benchmark", version="1.0", settings=settings)
 
     @server.tool
     async def burst(n: int, ctx: Context) -> str:
         """Report n updates in a tight loop."""
-        for i in range(n):
-            await ctx.report_progress(i + 1, n, MESSAGE)
+        await report_burst(ctx.report_progress, n)
+        return "done"
+
+    @server.tool
+    async def paced(n: int, rate: float, ctx: Context) -> str:
+        """Report n updates, so many a second, each with the time."""
+        await report_paced(ctx.report_progress, trio.sleep, n, rate)
         return "done"
 
     @server.tool
@@ -29,19 +36,25 @@ def make_server() -> Server:
         """Return the text."""
         return text
 
+    @server.tool
+    async def pid() -> str:
+        """Return the number of this process."""
+        return str(os.getpid())
+
     return server
 
 
-async def serve() -> None:
+async def serve(server: Server) -> None:
     async with trio.open_nursery() as nursery:
-        (url,) = await nursery.start(partial(serve_http, make_server(), bind="127.0.0.1:0"))
+        (url,) = await nursery.start(partial(serve_http, server, bind="127.0.0.1:0"))
         print(url, flush=True)
         await trio.to_thread.run_sync(sys.stdin.read)
         nursery.cancel_scope.cancel()
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["http"]:
-        trio.run(serve)
+    chosen = make_server(strict="strict" in sys.argv[1:])
+    if "http" in sys.argv[1:]:
+        trio.run(serve, chosen)
     else:
-        make_server().run()
+        chosen.run()

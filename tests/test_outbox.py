@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
@@ -290,3 +291,81 @@ async def test_what_belongs_behind_a_call_stays_behind_it(nursery):
         else:
             assert left == 300 * int(name.removeprefix("behind "))
             left = 0
+
+
+@attrs.define
+class DirectRecorder(Recorder):
+    """A transport that can take a lone frame at once, while it is `open`."""
+
+    open: bool = True
+    direct: list[OutFrame] = attrs.field(factory=list)
+
+    def send_now(self, frame: OutFrame) -> bool:
+        if self.open:
+            self.writes.append([frame])
+            self.direct.append(frame)
+        return self.open
+
+
+async def test_a_lone_frame_is_written_in_place_while_the_writer_waits_for_work():
+    outbox, wire = Outbox(10), DirectRecorder()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outbox.write, wire)
+        await trio.testing.wait_all_tasks_blocked()
+        answered: list[int] = []
+        make_outlet(outbox, answered=answered).finish(ANSWER)
+        assert (wire.direct, answered) == ([ANSWER], [1])
+        outbox.close()
+
+
+async def test_nothing_overtakes_what_waits():
+    outbox, wire = Outbox(10), DirectRecorder()
+    lone = Notification("notifications/lone")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outbox.write, wire)
+        await trio.testing.wait_all_tasks_blocked()
+        outlet = make_outlet(outbox)
+        outlet.push((1, None, None))
+        outbox.put(lone)  # the report is in the channel, the writer not yet awake
+        outlet.finish(ANSWER)
+        assert wire.direct == []
+        outbox.close()
+    assert [frame for write in wire.writes for frame in write] == [
+        Progress(1, [(1, None, None, None)]),
+        ANSWER,
+        lone,
+    ]
+
+
+async def test_a_held_message_leaves_before_the_answer_that_is_written_in_place():
+    outbox, wire = Outbox(10), DirectRecorder()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outbox.write, wire)
+        outlet = make_outlet(outbox, Conflate(message="merge"))
+        outlet.push((1, None, "one"))
+        outlet.push((1, None, "still one"))
+        await trio.testing.wait_all_tasks_blocked()
+        outlet.finish(ANSWER)
+        outbox.close()
+    assert [type(frame) for write in wire.writes for frame in write] == [Progress, Progress, Response]
+
+
+async def test_what_the_wire_does_not_take_at_once_is_left_to_the_writer():
+    outbox, wire = Outbox(10), DirectRecorder(open=False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outbox.write, wire)
+        await trio.testing.wait_all_tasks_blocked()
+        outbox.put(ANSWER)
+        assert wire.writes == []
+        outbox.close()
+    assert (wire.writes, wire.direct) == ([[ANSWER]], [])
+
+
+async def test_before_the_writer_runs_everything_waits_for_it():
+    outbox, wire = Outbox(10), DirectRecorder()
+    outbox.put(ANSWER)
+    assert wire.writes == []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outbox.write, wire)
+        outbox.close()
+    assert wire.writes == [[ANSWER]]

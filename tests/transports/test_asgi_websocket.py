@@ -22,7 +22,7 @@ from tests.transports.websocket_peers import Url, ask, make_server, open_peer
 from trio_mcp import Lossless, Server, open_client, open_server
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.testing import assert_progress
-from trio_mcp.transports.asgi_websocket import AsgiWebSocketTransport
+from trio_mcp.transports.asgi_websocket import MORE, AsgiWebSocketTransport
 from trio_mcp.wire.errors import PARSE_ERROR
 from trio_mcp.wire.frames import Malformed, Notification, Request
 
@@ -164,6 +164,15 @@ async def test_the_events_of_a_connection():
         await transport.send_frames([Notification("c")])
     with pytest.raises(trio.ClosedResourceError):
         await transport.receive_frames()
+
+
+async def test_a_host_that_joins_messages_is_told_which_others_follow():
+    events = Events()
+    events.scope["extensions"] = {MORE: {}}
+    transport = await events.open()
+    await transport.send_frames([Notification("a"), Notification("b"), Notification("c")])
+    await transport.send_frames([Notification("d")])
+    assert [MORE in sent for sent in events.sent] == [False, True, True, False, False]
 
 
 @pytest.mark.parametrize(

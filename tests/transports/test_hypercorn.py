@@ -25,6 +25,7 @@ from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.tcp_server import TCPServer
 
+from trio_mcp.transports.asgi_websocket import MORE
 from trio_mcp.transports.hypercorn import TLS, serve_asgi
 
 PATIENCE = 30  # nothing here takes a tenth of it
@@ -306,6 +307,73 @@ async def test_websocket():
             await websocket.send_message("hello")
             assert await websocket.get_message() == "HELLO"
             assert websocket.subprotocol == "mcp"
+
+
+async def open_raw_websocket(address):
+    """The socket beneath a WebSocket on which nothing has come yet."""
+    stream = await connect(address)
+    await stream.send_all(
+        b"GET /talk HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    assert (await read_until(stream, b"\r\n\r\n")).endswith(b"\r\n\r\n")
+    return stream
+
+
+async def test_a_message_that_others_follow_leaves_with_the_last_of_them():
+    rest = trio.Event()
+
+    async def talk(scope, receive, send):
+        assert MORE in scope["extensions"]
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "one", MORE: True})
+        await rest.wait()
+        await send({"type": "websocket.send", "bytes": b"two", MORE: True})
+        await send({"type": "websocket.send", "text": "three"})
+        await receive()
+
+    async with (
+        serving(application(talk=talk), ping_interval=None) as (address,),
+        await open_raw_websocket(address) as stream,
+    ):
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        with pytest.raises(BlockingIOError):
+            stream.socket._sock.recv(1, socket.MSG_DONTWAIT)
+        rest.set()
+        assert await stream.receive_some() == b"\x81\x03one\x82\x03two\x81\x05three"
+
+
+async def test_messages_that_others_follow_do_not_pile_up():
+    async def talk(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        for _ in range(3):
+            await send({"type": "websocket.send", "text": "x" * 60_000, MORE: True})
+        await trio.sleep_forever()
+
+    async with (
+        serving(application(talk=talk), ping_interval=None) as (address,),
+        await open_raw_websocket(address) as stream,
+    ):
+        received = b""
+        while received.count(b"x") < 120_000:
+            received += await stream.receive_some()
+        assert received.count(b"x") == 120_000, "the third waits for its company"
+
+
+async def test_what_waits_for_company_leaves_before_the_end():
+    async def talk(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "alone", MORE: True})
+
+    async with (
+        serving(application(talk=talk), ping_interval=None) as (address,),
+        await open_raw_websocket(address) as stream,
+    ):
+        received = await read_to_end(stream)
+        assert received.startswith(b"\x81\x05alone\x88")
 
 
 async def test_nothing_is_printed():

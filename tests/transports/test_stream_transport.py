@@ -1,5 +1,8 @@
 """StreamTransport over streams in memory: framing at every byte, ends, and breaks."""
 
+import os
+
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -152,3 +155,30 @@ async def test_a_second_receiver_is_refused():
             with pytest.raises(trio.BusyResourceError):
                 await transport.receive_frames()
             nursery.cancel_scope.cancel()
+
+
+async def test_a_pipe_takes_a_small_frame_at_once_until_it_is_full():
+    reading, writing = os.pipe()
+    async with trio.lowlevel.FdStream(writing) as send, trio.lowlevel.FdStream(reading) as receive:
+        transport = StreamTransport(send, receive, max_frame_bytes=100_000)
+        small = Notification("notifications/small", msgspec.Raw(b'{"text":"' + b"x" * 500 + b'"}'))
+        large = Notification("notifications/large", msgspec.Raw(b'{"text":"' + b"x" * 5_000 + b'"}'))
+        assert not transport.send_now(large)  # it could be written in parts
+        taken = 0
+        while transport.send_now(small):
+            taken += 1
+        assert taken > 10
+        frames: list[object] = []
+        while len(frames) < taken:
+            frames.extend(await transport.receive_frames())
+        assert frames == [small] * taken
+
+
+async def test_a_pipe_that_is_gone_takes_nothing():
+    reading, writing = os.pipe()
+    async with trio.lowlevel.FdStream(writing) as send, trio.lowlevel.FdStream(reading) as receive:
+        transport = StreamTransport(send, receive, max_frame_bytes=1000)
+        await receive.aclose()
+        assert not transport.send_now(Notification("notifications/small"))
+        await transport.aclose()
+        assert not transport.send_now(Notification("notifications/small"))

@@ -51,6 +51,7 @@ class PendingCall:
         "floor",
         "id",
         "newest",
+        "on_settled",
         "outcome",
         "scope",
     )
@@ -66,6 +67,7 @@ class PendingCall:
     ) -> None:
         self.id = ident
         self.outcome: Outcome | None = None
+        self.on_settled: Callable[[], None] | None = None
         self.newest: Update | None = None
         self.floor: float | None = None  # what an earlier request of the same call has delivered
         self.scope = trio.CancelScope()
@@ -126,6 +128,8 @@ class PendingCall:
             self.outcome = outcome
             self.scope.deadline = math.inf
             self._arrival.unpark_all()
+            if self.on_settled is not None:
+                self.on_settled()
 
     async def wait(self) -> Outcome:
         """Deliver progress until the answer is there, then return it; checkpoints."""

@@ -238,11 +238,17 @@ class TaskHandle:
 
     def _feed(self, waiter: PendingCall, snapshot: TaskSnapshot) -> None:
         """Deliver the progress of a snapshot, unless it was delivered already."""
-        current = 0 if snapshot.current is None else snapshot.current
-        values = (current, snapshot.total, snapshot.message)
-        if snapshot.has_progress and values != self._reported:
-            self._reported = values
-            waiter.take_updates([(*values, None)])
+        reports = [report[1:] for report in snapshot._reports]
+        if snapshot.has_progress:
+            reports.append((snapshot.current, snapshot.total, snapshot.message))
+        updates: list[Update] = []
+        for current, total, message in reports:
+            values = (0 if current is None else current, total, message)
+            if values != self._reported:
+                self._reported = values
+                updates.append((*values, None))
+        if updates:
+            waiter.take_updates(updates)
 
     @asynccontextmanager
     async def _following(
@@ -257,7 +263,7 @@ class TaskHandle:
 
             async def follow() -> None:
                 try:
-                    await following.run()
+                    await following.run(nursery)
                 except MCPError as error:
                     waiter.settle(error)
 

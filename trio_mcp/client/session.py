@@ -10,7 +10,7 @@ import inspect
 import itertools
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 from weakref import WeakValueDictionary
@@ -25,7 +25,7 @@ from trio_mcp.client.settings import ClientSettings
 from trio_mcp.errors import ConnectionLost, ProtocolError, RemoteProtocolError
 from trio_mcp.runtime.border import contain_failure
 from trio_mcp.runtime.outbox import Outbox
-from trio_mcp.runtime.transport import FrameTransport
+from trio_mcp.runtime.transport import DirectTransport, FrameTransport
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.wire.codec import META_RELATED_TASK, encode_value, make_error
 from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
@@ -120,6 +120,11 @@ class ClientSession:
         self._writing = trio.CancelScope(shield=True)  # shielded so that cancellations still leave
         self._reading = trio.CancelScope()
         self._logging = trio.CancelScope()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection has ended, so that every request fails."""
+        return self._lost is not None
 
     def start(self, nursery: trio.Nursery) -> None:
         """Start the writer, the reader and the log consumer."""
@@ -257,12 +262,10 @@ class ClientSession:
     async def _read(self) -> None:
         try:
             with self._reading:
+                if isinstance(self._transport, DirectTransport):
+                    await self._transport.deliver_frames(self._accept_all, self._outbox.wait_room)
                 while True:
-                    frames = await self._transport.receive_frames()
-                    for frame in frames:
-                        self._accept(frame)
-                    if any(isinstance(frame, Request) for frame in frames):
-                        # A server that asks and never reads is not read from.
+                    if self._accept_all(await self._transport.receive_frames()):
                         await self._outbox.wait_room()
         except trio.EndOfChannel:
             self._lose("the server closed the connection")
@@ -276,6 +279,12 @@ class ClientSession:
             self._lost = ConnectionLost(reason)
             for call in self._calls.values():
                 call.settle(ConnectionLost(reason))
+
+    def _accept_all(self, frames: Sequence[InFrame]) -> bool:
+        for frame in frames:
+            self._accept(frame)
+        # A server that asks and never reads is not read from.
+        return self._outbox.is_crowded
 
     def _accept(self, frame: InFrame) -> None:
         if isinstance(frame, Progress):

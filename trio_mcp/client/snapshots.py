@@ -5,8 +5,8 @@ Owns the reading of tasks from the wire of either era.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
 
 import attrs
@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 from trio_mcp.errors import RemoteProtocolError
 from trio_mcp.wire.codec import PROGRESS_META
 from trio_mcp.wire.frames import ErrorObject, Update
+from trio_mcp.wire.messages import META_REPORTS
 
 Status: TypeAlias = Literal["working", "input_required", "completed", "failed", "cancelled"]
 
@@ -23,6 +24,13 @@ FINAL: Final = frozenset({"completed", "failed", "cancelled"})
 MILLISECONDS: Final = 1000
 MAX_MILLISECONDS: Final = 10**15
 """Some thirty thousand years; what a server says beyond that is taken for nothing."""
+
+
+Report: TypeAlias = tuple[int, int | float | None, int | float | None, str | None]
+"""Microseconds since 1970, current, total and message."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 @attrs.frozen(kw_only=True)
@@ -52,6 +60,7 @@ class TaskSnapshot:
     _result: msgspec.Raw | None = None
     _error: ErrorObject | None = None
     _questions: Mapping[str, Any] = attrs.field(factory=dict)
+    _reports: Sequence[Report] = attrs.field(default=(), eq=False, repr=False)
 
     @property
     def is_final(self) -> bool:
@@ -62,6 +71,17 @@ class TaskSnapshot:
     def has_progress(self) -> bool:
         """Whether the task has reported, and the server tells what."""
         return self.reported_at is not None
+
+    def without_reports_before(self, old: TaskSnapshot) -> TaskSnapshot:
+        """This snapshot without the reports that `old`, a look that overtook it, knew of."""
+        if not self._reports or old.reported_at is None:
+            return self
+        at = (old.reported_at - _EPOCH) // _MICROSECOND
+        known = (at, old.current, old.total, old.message)
+        newer = [report for report in self._reports if report[0] >= at]
+        if known in newer:  # within one tick of the clock
+            newer = newer[newer.index(known) + 1 :]
+        return attrs.evolve(self, reports=newer)
 
 
 class _Progress(msgspec.Struct, rename="camel"):
@@ -75,6 +95,7 @@ class _Progress(msgspec.Struct, rename="camel"):
 
 class _Meta(msgspec.Struct):
     progress: _Progress | None = msgspec.field(name=PROGRESS_META, default=None)
+    reports: list[Report] = msgspec.field(name=META_REPORTS, default_factory=list)
 
 
 class _Task(msgspec.Struct, rename="camel"):
@@ -93,13 +114,17 @@ class _Task(msgspec.Struct, rename="camel"):
     meta: _Meta | None = msgspec.field(name="_meta", default=None)
 
 
+_task_decoder: Final = msgspec.json.Decoder(_Task)
+
+
 def read_snapshot(raw: msgspec.Raw | bytes) -> TaskSnapshot:
     """Read a task, of either era; raises RemoteProtocolError where it is malformed."""
     try:
-        task = msgspec.json.decode(raw, type=_Task)
+        task = _task_decoder.decode(raw)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise RemoteProtocolError(f"the server sent a malformed task: {error}") from None
-    progress = task.meta.progress if task.meta is not None and task.meta.progress is not None else _Progress()
+    meta = _Meta() if task.meta is None else task.meta
+    progress = meta.progress or _Progress()
     return TaskSnapshot(
         id=task.task_id,
         status=task.status,
@@ -117,6 +142,7 @@ def read_snapshot(raw: msgspec.Raw | bytes) -> TaskSnapshot:
         result=None if isinstance(task.result, UnsetType) else task.result,
         error=task.error,
         questions=task.input_requests or {},
+        reports=meta.reports,
     )
 
 

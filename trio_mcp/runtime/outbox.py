@@ -1,6 +1,7 @@
 """The one way out of a session: what waits for the wire, and the single writer.
 
-Owns the order in which calls leave, and when the writer writes. A memory
+Owns the order in which calls leave, and when the writer writes: its task, or, where that
+waits for work and the wire takes a frame without waiting, `put` in its place. A memory
 channel carries the outlets that have something pending, each at most once, to
 the writer, so it cannot grow with the number of reports. Knows no method.
 """
@@ -10,13 +11,14 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
+from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
 import trio
 
 from trio_mcp.runtime.outlet import Source
-from trio_mcp.runtime.transport import FrameSink
+from trio_mcp.runtime.transport import DirectSink, FrameSink
 from trio_mcp.wire.frames import OutFrame
 
 logger = logging.getLogger("trio_mcp")
@@ -45,20 +47,19 @@ class Outbox:
         self._waiting: deque[Source | OutFrame] = deque()
         self._moved: set[Source] = set()  # what left by another wire, and has its place here still
         self._broken = False
+        self._direct: Callable[[OutFrame], bool] | None = None  # set while the writer waits for work
         self._written = trio.lowlevel.ParkingLot()
+        self.queued = 0
+        """How many outlets and bare frames wait in the channel."""
         self.frame_limit = frame_limit
         self.hurry = False
-
-    @property
-    def queued(self) -> int:
-        """How many outlets and bare frames wait in the channel."""
-        return self._receive.statistics().current_buffer_used
 
     def enqueue(self, item: Source | OutFrame) -> bool:
         """Hand `item` to the writer; False where the wire is gone and it is dropped."""
         if not self._broken:
             try:
                 self._send.send_nowait(item)
+                self.queued += 1
                 return True
             except trio.ClosedResourceError:
                 pass
@@ -78,8 +79,13 @@ class Outbox:
 
     def put(self, frame: OutFrame) -> None:
         """Send one frame that belongs to no call, behind all that is queued, at once."""
-        self.hurry = True
-        self.enqueue(frame)
+        if not self.write_now(frame):
+            self.hurry = True
+            self.enqueue(frame)
+
+    def write_now(self, frame: OutFrame) -> bool:
+        """Write in place where nothing waits and the wire takes it; False where it has to be queued."""
+        return self._direct is not None and not self.queued and self._direct(frame)
 
     async def wait_room(self) -> None:
         """Wait while too many bare frames are unwritten; checkpoints.
@@ -87,8 +93,13 @@ class Outbox:
         The reader calls it, so that a peer that floods and never reads is not read from.
         """
         await trio.lowlevel.checkpoint()
-        while not self._broken and self.queued > self.frame_limit:
+        while self.is_crowded:
             await self._written.park()
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether too many bare frames are unwritten."""
+        return not self._broken and self.queued > self.frame_limit
 
     def close(self) -> None:
         """Let the writer return once it has written all that is queued."""
@@ -99,12 +110,14 @@ class Outbox:
 
         Raises what `sink.send_frames` raises; from then on everything is dropped.
         """
+        direct = sink.send_now if isinstance(sink, DirectSink) else None
         try:
-            while await self._collect():
+            while await self._collect(direct):
                 frames = self._take()
                 if frames:
                     await sink.send_frames(frames)
-                self._written.unpark_all()
+                if self._written:
+                    self._written.unpark_all()
         finally:
             self._broken = True
             self._written.unpark_all()
@@ -115,13 +128,17 @@ class Outbox:
             self._waiting.clear()
             self._moved.clear()
 
-    async def _collect(self) -> bool:
+    async def _collect(self, direct: Callable[[OutFrame], bool] | None) -> bool:
         """Wait for something to write, and for its company as long as that keeps coming."""
         if not self._waiting:
+            self._direct = direct
             try:
                 self._waiting.append(await self._receive.receive())
+                self.queued -= 1
             except trio.EndOfChannel:
                 return False
+            finally:
+                self._direct = None
         started = perf_counter()
         pending = quiet = 0
         while True:
@@ -139,6 +156,7 @@ class Outbox:
         try:
             while True:
                 self._waiting.append(self._receive.receive_nowait())
+                self.queued -= 1
         except (trio.WouldBlock, trio.EndOfChannel):
             pass
 

@@ -69,6 +69,7 @@ def _nothing() -> None:
 class Outlet(Source):
     """What one call has pending, in order: reports, notifications, the answer.
 
+    `reports` of at most `limit` are pending.
     Not thread-safe. `push` and `put` never wait; `wait_space` does, for lossless calls.
     `stages` tells what stages are open now, where there ever were some.
     """
@@ -83,16 +84,16 @@ class Outlet(Source):
         "_last",
         "_last_details",
         "_last_stages",
-        "_limit",
         "_merge",
         "_on_answered",
         "_policy",
         "_queued",
         "_related_task",
-        "_reports",
         "_space",
         "_token",
+        "limit",
         "lossless",
+        "reports",
         "stages",
     )
 
@@ -106,13 +107,13 @@ class Outlet(Source):
         self.outbox = outbox
         self._token = token
         self._policy = policy
-        self._limit = policy.buffer or DEFAULT_BUFFER
-        self._half = self._limit // 2
+        self.limit = policy.buffer or DEFAULT_BUFFER
+        self._half = self.limit // 2
         self._merge = policy.message == "merge"
         self.lossless = isinstance(policy, Lossless)
         self._on_answered = on_answered
-        self._items: deque[Values | OutFrame] = deque()  # at most `_limit` reports, log_buffer frames
-        self._reports = 0
+        self._items: deque[Values | OutFrame] = deque()  # at most `limit` reports, log_buffer frames
+        self.reports = 0
         self._answer: OutFrame | None = None
         self._queued = False
         self._related_task: str | None = None
@@ -133,22 +134,22 @@ class Outlet(Source):
     @property
     def filling(self) -> bool:
         """Whether so much is pending that the reporter should let the writer run."""
-        return self._reports >= self._half
+        return self.reports >= self._half
 
     @property
     def full(self) -> bool:
         """Whether another report would push out an older one."""
-        return self._reports >= self._limit
+        return self.reports >= self.limit
 
     @property
     def pending(self) -> int:
         """How many reports are pending."""
-        return self._reports
+        return self.reports
 
     @property
     def frames(self) -> int:
         """How many frames that are not progress are pending."""
-        return len(self._items) - self._reports
+        return len(self._items) - self.reports
 
     @property
     def has_token(self) -> bool:
@@ -160,19 +161,23 @@ class Outlet(Source):
         """Whether the call has its answer or was withdrawn: nothing more leaves for it."""
         return self._closed
 
-    def push(self, values: Values) -> None:
-        """Append one report; at a full buffer the oldest but the very first gives way."""
+    def push(self, values: Values) -> bool:
+        """Append one report; at a full buffer the oldest but the very first gives way.
+
+        True where so much is pending that the reporter should let the writer run.
+        """
         if self._closed:
             logger.debug("progress after the end of the call was ignored: %r", values)
-            return
-        if self._reports >= self._limit:
+            return False
+        if self.reports >= self.limit:
             self._drop_oldest()
         self._items.append(values)
-        self._reports += 1
-        if self._reports == self._half:
+        self.reports += 1
+        if self.reports == self._half:
             self.outbox.hurry = True
         if not self._queued:
             self._queue()
+        return self.reports >= self._half
 
     def replace(self, old: Values, new: Values) -> bool:
         """Put `new` in the place of the newest pending report if that is `old`."""
@@ -232,11 +237,15 @@ class Outlet(Source):
         if self._closed:
             return
         self._closed = True
+        self._wake()
+        is_last = not (self._queued or self._items) and self._held is None
+        if is_last and (answer is None or self.outbox.write_now(answer)):
+            self._note_answered()
+            return
         self._answer = answer
         self.outbox.hurry = True
         if not self._queued:
             self._queue()
-        self._wake()
 
     def withdraw(self) -> None:
         """Drop all that is pending: the client wants nothing more of this call."""
@@ -244,7 +253,7 @@ class Outlet(Source):
             return
         self._closed = True
         self._items.clear()
-        self._reports = 0
+        self.reports = 0
         self._wake()
         if not self._queued:
             self._note_answered()
@@ -297,7 +306,7 @@ class Outlet(Source):
 
     def _changed_stages(self) -> tuple[StageState, ...] | None:
         """The stages that are open now; None where they are as they were, or other updates are to come."""
-        if self._reports or self.stages is None:
+        if self.reports or self.stages is None:
             return None
         stages, last = self.stages(), self._last_stages
         self._last_stages = stages
@@ -305,10 +314,10 @@ class Outlet(Source):
 
     def _take_reports(self, room: int) -> list[Values]:
         items = self._items
-        if len(items) == self._reports <= room:  # the burst: nothing but reports
+        if len(items) == self.reports <= room:  # the burst: nothing but reports
             everything: list[Values] = list(items)  # type: ignore[arg-type]  # reports, by their number
             items.clear()
-            self._reports = 0
+            self.reports = 0
             self._first_written = True
             return everything
         taken: list[Values] = []
@@ -318,7 +327,7 @@ class Outlet(Source):
                 break
             taken.append(item)
             items.popleft()
-        self._reports -= len(taken)
+        self.reports -= len(taken)
         self._first_written = True
         return taken
 
@@ -365,13 +374,13 @@ class Outlet(Source):
                 spare_first = False
                 continue
             del self._items[index]
-            self._reports -= 1
+            self.reports -= 1
             return
 
     def discard(self) -> None:
         """Drop all that is pending, because the wire is gone; who waits for space waits no longer."""
         self._items.clear()
-        self._reports = 0
+        self.reports = 0
         self._queued = False
         self._wake()
         if self._closed:

@@ -77,6 +77,7 @@ class RequestProgress:
     """
 
     __slots__ = (
+        "_checked_total",
         "_newest",
         "_outlet",
         "_since",
@@ -95,6 +96,7 @@ class RequestProgress:
         self.current: float | None = None
         self.message: str | None = None
         self._total: float | msgspec.UnsetType | None = msgspec.UNSET
+        self._checked_total: float | None = None
         self._newest: Values | None = None
         self._since = 0.0
         self._task: ProgressRecord | None = None
@@ -118,28 +120,26 @@ class RequestProgress:
 
     async def report(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Set all three values; see `Context.report_progress`."""
-        # The usual types are checked in place, and nothing is called that need not be: the hot path.
+        # The hot path: the usual types are checked in place, what was checked last is not checked
+        # again, and nothing is called that need not be.
         if type(progress) is not int or not _INT_MIN <= progress <= _INT_MAX:
             progress = check_number(progress, "progress")
-        if total is not None and (type(total) is not int or not _INT_MIN <= total <= _INT_MAX):
-            total = check_number(total, "total")
-        if message is not None and (
-            type(message) is not str or len(message) > MAX_MESSAGE_LENGTH or not message.isascii()
-        ):
+        if total is not self._checked_total and (type(total) is not int or not _INT_MIN <= total <= _INT_MAX):
+            total = None if total is None else check_number(total, "total")
+        if message is not self.message:
             check_message(message)
         outlet = self._outlet
-        if outlet is not None and outlet.lossless and outlet.full:
+        if outlet is not None and outlet.reports >= outlet.limit and outlet.lossless:
             await outlet.wait_space()
         current = self.current
         if current is None or progress > current:
             self.current = current = progress
-        self._total = total
+        self._total = self._checked_total = total
         self.message = message
         if self._task is not None:
             self._task.report(current, total, message)
-        if outlet is not None:
-            outlet.push((current, total, message))
         # Others are due once the task has run for a while, or when the writer should have its turn.
+        is_due = outlet is not None and outlet.push((current, total, message))
         task = current_task()
         if self._strict:
             await checkpoint()
@@ -148,7 +148,7 @@ class RequestProgress:
             task.custom_sleep_data = self
             self._since = perf_counter()
             await checkpoint_if_cancelled()
-        elif perf_counter() - self._since > YIELD_SECONDS or (outlet is not None and outlet.filling):
+        elif is_due or perf_counter() - self._since > YIELD_SECONDS:
             await checkpoint()
         else:
             await checkpoint_if_cancelled()

@@ -7,6 +7,7 @@ its own, and the order in which it ends. Knows no method.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import trio
@@ -14,8 +15,8 @@ import trio
 from trio_mcp.runtime.connection import Connection
 from trio_mcp.runtime.outbox import Outbox
 from trio_mcp.runtime.session import Application, ServerSession
-from trio_mcp.runtime.transport import FrameSink, FrameTransport
-from trio_mcp.wire.frames import Request
+from trio_mcp.runtime.transport import DirectTransport, FrameSink, FrameTransport
+from trio_mcp.wire.frames import InFrame, Request
 
 logger = logging.getLogger("trio_mcp")
 
@@ -149,11 +150,18 @@ async def _close(wire: FrameTransport | Exchange, drain_timeout: float) -> None:
 
 async def _read(session: ServerSession, transport: FrameTransport) -> None:
     connection = session.connection
-    while True:
-        try:
-            frames = await transport.receive_frames()
-        except (trio.EndOfChannel, trio.BrokenResourceError, trio.ClosedResourceError):
-            return
+    outbox = connection.outbox
+
+    def accept(frames: Sequence[InFrame]) -> bool:
         for frame in frames:
             session.accept(frame, connection)
-        await connection.outbox.wait_room()
+        return outbox.is_crowded
+
+    try:
+        if isinstance(transport, DirectTransport):
+            await transport.deliver_frames(accept, outbox.wait_room)
+        while True:
+            accept(await transport.receive_frames())
+            await outbox.wait_room()
+    except (trio.EndOfChannel, trio.BrokenResourceError, trio.ClosedResourceError):
+        pass

@@ -6,8 +6,8 @@ session and no era.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from trio_mcp.wire.frames import InFrame, OutFrame
 
@@ -17,6 +17,17 @@ class FrameSink(Protocol):
 
     async def send_frames(self, frames: Sequence[OutFrame]) -> None:
         """Write `frames` in order; checkpoints. Raises as a transport's does."""
+
+
+@runtime_checkable
+class DirectSink(Protocol):
+    """A sink that takes small frames without waiting."""
+
+    def send_now(self, frame: OutFrame) -> bool:
+        """Write `frame`, whole, or return False and write nothing; never raises.
+
+        Must not be called while `send_frames` is running.
+        """
 
 
 class FrameTransport(FrameSink, Protocol):
@@ -43,6 +54,25 @@ class FrameTransport(FrameSink, Protocol):
 
     async def aclose(self) -> None:
         """Close both directions, also when cancelled or failing; checkpoints."""
+
+
+Accept: TypeAlias = Callable[[Sequence[InFrame]], bool]
+"""Takes frames without waiting; True where it wants no more before it has room."""
+
+WaitRoom: TypeAlias = Callable[[], Awaitable[None]]
+"""Waits until there is room again; checkpoints."""
+
+
+@runtime_checkable
+class DirectTransport(Protocol):
+    """A transport whose peer lives in this process, and can be spared the way through a reader."""
+
+    async def deliver_frames(self, accept: Accept, wait_room: WaitRoom) -> None:
+        """Let `accept` take what comes until the peer has closed its end; checkpoints.
+
+        It runs in the peer's task, which then waits for room; what it raises is raised
+        here. Raises as `receive_frames` does.
+        """
 
 
 @runtime_checkable

@@ -7,7 +7,7 @@ what a client of each era is sent while its task runs.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Literal
 
@@ -24,6 +24,7 @@ from trio_mcp.runtime.request import ServerRequest
 from trio_mcp.server.failures import describe_failure
 from trio_mcp.server.gathering import Gathering, InputNeededError, StateSeal
 from trio_mcp.tasks.feed import TaskFeed
+from trio_mcp.tasks.history import Report
 from trio_mcp.tasks.live import LiveTask
 from trio_mcp.tasks.record import BEARER, Outcome, Owner, TaskRecord
 from trio_mcp.tasks.rendering import (
@@ -237,7 +238,7 @@ class TaskRun:
             request.progress.send_by(request.outlet)
         self.live.related_meta = related_meta(record.id)
         self._relays.append(home)
-        self._follower = _LegacyFollower(request.outlet, home.outbox, self.supervisor.settings.feed_buffer)
+        self._follower = _LegacyFollower(request.outlet, home.outbox, self.supervisor, record)
         self.live.add_follower(self._follower)
         return LegacyCreateTaskResult(task=legacy_task(record))
 
@@ -285,21 +286,21 @@ class TaskRun:
             self._follower.rehome((heard[-1] if heard else home).outbox)
 
     async def _work(self, live: LiveTask) -> Outcome:
+        live.tell()
         if self.config.stall_after is None:
-            return await self._work_unwatched(live)
+            return await self._work_in_time()
         async with open_lone_nursery() as nursery:
             nursery.start_soon(watch_task, live, self.config.stall_after, self.config.on_stall)
-            outcome = await self._work_unwatched(live)
+            outcome = await self._work_in_time()
             nursery.cancel_scope.cancel()
         return outcome
 
-    async def _work_unwatched(self, live: LiveTask) -> Outcome:
-        with trio.CancelScope() as scope:
-            if self.config.timeout is not None:
-                scope.deadline = self.deadline = trio.current_time() + self.config.timeout
-            live.tell()
-            result: CallToolResult = await self.handler(self)
-            return _as_outcome(result)
+    async def _work_in_time(self) -> Outcome:
+        if self.config.timeout is None:
+            return _as_outcome(await self.handler(self))
+        with trio.move_on_after(self.config.timeout) as scope:
+            self.deadline = scope.deadline
+            return _as_outcome(await self.handler(self))
         raise ToolError(f"the task took longer than {self.config.timeout:g} seconds")
 
     def _describe(self, failure: BaseException) -> Outcome:
@@ -324,15 +325,16 @@ class _LegacyFollower:
     Progress goes by the call's own token, which ends before the final status is told.
     """
 
-    def __init__(self, outlet: Outlet, outbox: Outbox, limit: int) -> None:
+    def __init__(self, outlet: Outlet, outbox: Outbox, supervisor: Supervisor, record: TaskRecord) -> None:
         self._outlet = outlet
         self._outbox = outbox
-        self._limit = limit
-        self._feed = self._make_feed()
+        self._limit = supervisor.settings.feed_buffer
+        self._clock = supervisor.clock
+        self._feed = self._make_feed(record)
         self._message: str | None = None
 
-    def _make_feed(self) -> TaskFeed:
-        return TaskFeed(self._outbox, self._limit, _status_notification)
+    def _make_feed(self, record: TaskRecord) -> TaskFeed:
+        return TaskFeed(self._outbox, self._limit, self._clock, record, _status_notification)
 
     def rehome(self, outbox: Outbox) -> None:
         """Tell by `outbox` from now on."""
@@ -341,17 +343,20 @@ class _LegacyFollower:
             self._outlet.rehome(outbox)
             self._feed.rehome(outbox)
 
-    def follow(self, record: TaskRecord, *, is_report: bool) -> None:
-        message = None if record.progress is None else record.progress.message
-        if is_report and message == self._message:
-            return
-        self._message = message
+    def follow(self, record: TaskRecord) -> None:
+        self._message = None if record.progress is None else record.progress.message
         if record.is_final:
             self._outlet.finish(None)
             # A feed of its own queues behind the last progress, wherever the other one stands.
-            self._feed = self._make_feed()
-        self._feed.follow(record, is_report=is_report)
+            self._feed = self._make_feed(record)
+        self._feed.follow(record)
+
+    def follow_report(self, task: LiveTask, report: Report) -> None:
+        message = report[2]
+        if message != self._message:
+            self._message = message
+            self._feed.follow_report(task, report)
 
 
-def _status_notification(record: TaskRecord) -> Notification:
+def _status_notification(record: TaskRecord, reports: Sequence[Report]) -> Notification:
     return Notification("notifications/tasks/status", encode_value(legacy_task(record)))

@@ -19,6 +19,8 @@ from trio_mcp.runtime.serving import serve_transport
 from trio_mcp.runtime.settings import ServerSettings
 from trio_mcp.runtime.transport import FrameTransport
 from trio_mcp.server.application import ServerApplication
+from trio_mcp.tasks.history import Report
+from trio_mcp.tasks.live import LiveTask
 from trio_mcp.tasks.memory import MemoryTaskStore
 from trio_mcp.tasks.record import Owner, TaskRecord
 from trio_mcp.tasks.store import TaskPage
@@ -105,7 +107,7 @@ class RunningServer:
         """
         record = await self._supervisor.fetch(task_id, None)
         watcher = _Watcher()
-        watcher.follow(record, is_report=False)
+        watcher.follow(record)
         live = self._supervisor.find(task_id)
         if live is not None and not record.is_final:
             live.add_follower(watcher)
@@ -136,10 +138,13 @@ class _Watcher:
     def __init__(self) -> None:
         self.channel = NewestChannel[TaskRecord]()
 
-    def follow(self, record: TaskRecord, *, is_report: bool) -> None:
+    def follow(self, record: TaskRecord) -> None:
         self.channel.offer(record)
         if record.is_final:
             self.channel.close()
+
+    def follow_report(self, task: LiveTask, report: Report) -> None:
+        self.channel.offer(task.record)
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ supervisor's business.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -15,7 +15,8 @@ import trio
 from trio_mcp.errors import CursorError, ProtocolError, TaskNotFound
 from trio_mcp.runtime.request import ServerRequest
 from trio_mcp.server.background import TaskRun, declares_tasks, find_owner, missing_extension
-from trio_mcp.tasks.feed import TaskFeed
+from trio_mcp.tasks.feed import Joins, TaskFeed
+from trio_mcp.tasks.history import Report
 from trio_mcp.tasks.live import LiveTask
 from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.tasks.rendering import (
@@ -32,6 +33,7 @@ from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.frames import Notification, OutFrame, Response
 from trio_mcp.wire.messages import (
     META_HISTORY,
+    META_REPORTS,
     META_SUBSCRIPTION_ID,
     CancelledParams,
     EmptyResult,
@@ -141,16 +143,15 @@ class TaskMethods:
         seen = [one for one in found if one is not None]
         meta = {META_SUBSCRIPTION_ID: request.id}
         replays = request.meta.values.get(META_HISTORY) is True
+        joins = _read_joins(request)
         honoured = {"taskIds": [record.id for record, _ in seen]} if wanted else {}
-        acknowledgement = {
-            "_meta": {**meta, META_HISTORY: True} if replays else meta,
-            "notifications": honoured,
-        }
+        granted = {**({META_HISTORY: True} if replays else {}), **({META_REPORTS: joins} if joins else {})}
+        acknowledgement = {"_meta": {**meta, **granted}, "notifications": honoured}
         request.outlet.put(Notification(ACKNOWLEDGED, encode_value(acknowledgement)))
         followed: list[_Followed] = []
         try:
             for record, live in seen:
-                followed.append(self._follow(request, record, live, replays=replays))
+                followed.append(self._follow(request, record, live, joins, replays=replays))
             await trio.sleep_forever()
         except trio.Cancelled:
             if not request.withdrawn:
@@ -178,47 +179,65 @@ class TaskMethods:
         return record, self._supervisor.find(task_id)
 
     def _follow(
-        self, request: ServerRequest, record: TaskRecord, live: LiveTask | None, *, replays: bool
+        self,
+        request: ServerRequest,
+        record: TaskRecord,
+        live: LiveTask | None,
+        joins: Joins | None,
+        *,
+        replays: bool,
     ) -> _Followed:
         """Send what was reported so far, where that is wanted, then the state now, then each change."""
         record = record if live is None else live.record
-        feed = self._make_feed(request)
-        history = self._supervisor.take_history(record) if replays else None
-        for past in history or ():
-            feed.follow(past, is_report=False)
+        feed = self._make_feed(request, record, joins)
+        history = self._supervisor.take_history(record.id) if replays else None
         # All in one turn, so nothing falls between.
-        feed.follow(record, is_report=False)
+        feed.begin(record, history or ())
         if live is not None:
             live.add_follower(feed)
-        return _Followed(feed, live, history is not None)
+        return _Followed(self._supervisor, feed, record, live, history is not None)
 
-    def _make_feed(self, request: ServerRequest) -> TaskFeed:
-        meta = {META_SUBSCRIPTION_ID: request.id}
+    def _make_feed(self, request: ServerRequest, record: TaskRecord, joins: Joins | None) -> TaskFeed:
+        subscription = request.id
+        clock = self._supervisor.clock
 
-        def render(record: TaskRecord) -> OutFrame:
+        def render(record: TaskRecord, reports: Sequence[Report]) -> OutFrame:
             task = extension_task(record)
-            task.meta = {**(task.meta or {}), **meta}
+            meta = task.meta = {} if task.meta is None else task.meta
+            meta[META_SUBSCRIPTION_ID] = subscription
+            if reports:
+                meta[META_REPORTS] = [
+                    (clock.microseconds_at(seconds), current, total, message)
+                    for current, total, message, seconds in reports
+                ]
             return Notification(CHANGED, encode_value(task))
 
         limit = self._supervisor.settings.feed_buffer
-        return TaskFeed(request.connection.outbox, limit, render)
+        return TaskFeed(request.connection.outbox, limit, clock, record, render, joins)
 
 
 @attrs.frozen
 class _Followed:
     """A task that a subscription follows."""
 
+    supervisor: Supervisor
     feed: TaskFeed
+    record: TaskRecord
     live: LiveTask | None
     took_history: bool
 
     def stop(self) -> None:
-        """Follow no more; what is reported from now on is for whoever comes next."""
-        self.feed.stop()
+        """Follow no more; what was not sent, and is reported from now on, is for whoever comes next."""
+        unsent = self.feed.stop()
         if self.live is not None:
             self.live.remove_follower(self.feed)
-            if self.took_history:
-                self.live.keep_history()
+        if self.took_history:
+            self.supervisor.give_back_history(self.record, unsent)
+
+
+def _read_joins(request: ServerRequest) -> Joins | None:
+    wish = request.meta.values.get(META_REPORTS)
+    return wish if wish in ("all", "newest") else None
 
 
 def _not_found() -> ProtocolError:

@@ -7,8 +7,12 @@ tasks age with its clock.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import trio
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class TaskClock:
@@ -16,6 +20,7 @@ class TaskClock:
 
     def __init__(self) -> None:
         self._wall = datetime.now(UTC)
+        self._wall_microseconds = (self._wall - _EPOCH) // _MICROSECOND
         self._start = trio.current_time()
 
     def now(self) -> datetime:
@@ -24,7 +29,14 @@ class TaskClock:
 
     def at(self, seconds: float) -> datetime:
         """The time in UTC at which Trio's clock shows `seconds`."""
-        return self._wall + timedelta(seconds=seconds - self._start)
+        return self._wall + timedelta(microseconds=self._since_start(seconds))
+
+    def microseconds_at(self, seconds: float) -> int:
+        """The same as a number: microseconds since 1970."""
+        return self._wall_microseconds + self._since_start(seconds)
+
+    def _since_start(self, seconds: float) -> int:
+        return round((seconds - self._start) * 1_000_000)
 
     def seconds_until(self, moment: datetime) -> float:
         """How long it is until `moment`, in seconds; negative where it is past."""

@@ -1,22 +1,34 @@
 """What a client that follows a task has pending: the changes it has not been sent.
 
-Owns the cap on reports that wait, and the order. A change of status is never
-dropped; of the reports the oldest give way to the newest.
+Owns the cap on reports that wait, their order, and which of them leave together. A
+change of status is never dropped; of the reports the oldest give way to the newest.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Final, Literal, TypeAlias
 
 from trio_mcp.runtime.outbox import Outbox
 from trio_mcp.runtime.outlet import Source
+from trio_mcp.tasks.clock import TaskClock
+from trio_mcp.tasks.history import History, Report, as_reported, as_working
+from trio_mcp.tasks.live import LiveTask
 from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.wire.codec import UNENCODABLE
 from trio_mcp.wire.frames import OutFrame
 
 logger = logging.getLogger("trio_mcp")
+
+Joins: TypeAlias = Literal["all", "newest"]
+"""Of reports that leave together, which are told beside the state that they lead to."""
+
+JOINED_CHARACTERS: Final = 65_536
+"""The messages of reports that leave together: far below the largest frame, also beside a large result."""
+
+Render: TypeAlias = Callable[[TaskRecord, Sequence[Report]], OutFrame]
 
 
 class TaskFeed(Source):
@@ -24,17 +36,45 @@ class TaskFeed(Source):
 
     A task has few changes of status, because every question that it asks waits for
     an answer, and what is replayed to a late follower was capped when it was kept; so
-    only reports need a cap, `limit`.
+    only reports need a cap, `limit`. With `joins`, reports that wait together leave in
+    one frame, of "all" with the change of status behind them; a report costs a tuple until then.
     """
 
-    __slots__ = ("_limit", "_pending", "_queued", "_render", "_reports", "_stopped")
+    __slots__ = (
+        "_base",
+        "_clock",
+        "_joins",
+        "_limit",
+        "_pending",
+        "_queued",
+        "_render",
+        "_replayed",
+        "_reports",
+        "_stopped",
+        "_task",
+        "_unsent",
+    )
 
-    def __init__(self, outbox: Outbox, limit: int, render: Callable[[TaskRecord], OutFrame]) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        limit: int,
+        clock: TaskClock,
+        record: TaskRecord,
+        render: Render,
+        joins: Joins | None = None,
+    ) -> None:
         self.outbox = outbox
         self._limit = limit
+        self._clock = clock
+        self._base = record  # what the next report leads on from
         self._render = render
-        self._pending: deque[tuple[TaskRecord, bool]] = deque()
-        self._reports = 0
+        self._joins = joins
+        self._pending: deque[TaskRecord | Report] = deque()
+        self._replayed = 0  # how many of the pending, at the left, no cap concerns
+        self._reports = 0  # the others, without changes of status
+        self._unsent: History | None = None
+        self._task: LiveTask | None = None
         self._queued = False
         self._stopped = False
 
@@ -48,20 +88,32 @@ class TaskFeed(Source):
         """Never said of a feed: it fits into one write, and its changes keep their place."""
         return False
 
-    def follow(self, record: TaskRecord, *, is_report: bool) -> None:
-        """Append a change; never waits. Only what `is_report` says of it may be dropped."""
+    def begin(self, record: TaskRecord, history: Sequence[Report]) -> None:
+        """Begin with what was reported so far, then the state now; never waits."""
+        if history:
+            self._base = as_working(record)
+            self._pending.extend(history)
+            self._replayed = len(history)
+        self.follow(record)
+
+    def follow(self, record: TaskRecord) -> None:
+        """Append a change of status; never waits."""
         if self._stopped:
             return
-        if is_report and self._reports >= self._limit:
+        self._pending.append(record)
+        self.outbox.hurry = True
+        self._queue()
+
+    def follow_report(self, task: LiveTask, report: Report) -> None:
+        """Append a report; never waits."""
+        if self._stopped:
+            return
+        if self._reports >= self._limit:
             self._drop_oldest()
-        self._pending.append((record, is_report))
-        self._reports += is_report
-        if not is_report:
-            self.outbox.hurry = True
-        if not self._queued:
-            self._queued = True
-            if not self.outbox.enqueue(self):
-                self.discard()
+        self._task = task
+        self._pending.append(report)
+        self._reports += 1
+        self._queue()
 
     def rehome(self, outbox: Outbox) -> None:
         """Leave by `outbox` from now on, with all that is pending."""
@@ -73,16 +125,15 @@ class TaskFeed(Source):
         elif self._queued and not outbox.enqueue(self):
             self.discard()
 
-    def stop(self) -> None:
-        """Send nothing more."""
+    def stop(self) -> Sequence[Report]:
+        """Send nothing more; returns the reports that were not sent, up to twice the cap."""
         self._stopped = True
-        self._pending.clear()
-        self._reports = 0
+        self._clear()
+        return () if self._unsent is None else self._unsent.reports
 
     def discard(self) -> None:
-        """Drop all that is pending, because the wire is gone."""
-        self._pending.clear()
-        self._reports = 0
+        """Drop all that is pending, because the wire is gone; `stop` still knows the reports."""
+        self._clear()
         self._queued = False
 
     def drain(self, room: int) -> tuple[list[OutFrame], int, bool]:
@@ -90,11 +141,10 @@ class TaskFeed(Source):
         frames: list[OutFrame] = []
         used = 0
         while self._pending and used < room:
-            record, is_report = self._pending.popleft()
-            used += 1
-            self._reports -= is_report
+            record, reports, taken = self._take(room - used)
+            used += taken
             try:
-                frames.append(self._render(record))
+                frames.append(self._render(record, reports))
             except UNENCODABLE as error:  # it must not end the writer, nor anybody else's messages
                 logger.error("a change of task %s cannot be sent", record.id, exc_info=error)
         if self._pending:
@@ -102,9 +152,57 @@ class TaskFeed(Source):
         self._queued = False
         return frames, used, True
 
+    def _take(self, room: int) -> tuple[TaskRecord, Sequence[Report], int]:
+        """The next state to tell of, the reports that lead to it, and how much was taken for both."""
+        reports = self._take_reports(1 if self._joins is None else room)
+        taken = len(reports)
+        following = self._pending[0] if self._pending else None
+        shown = reports if self._joins == "all" else ()
+        if isinstance(following, TaskRecord) and (
+            # What the client is asked may be no JSON, and must not take the reports with it.
+            not reports or (self._joins == "all" and not following.inputs)
+        ):
+            self._pending.popleft()
+            self._base = following
+            return following, shown, taken + 1
+        newest = reports[-1]
+        estimate = (None, None) if self._task is None else self._task.estimate(newest)
+        return as_reported(self._base, newest, self._clock, estimate), shown if taken > 1 else (), taken
+
+    def _take_reports(self, most: int) -> list[Report]:
+        pending = self._pending
+        reports: list[Report] = []
+        characters = 0
+        while pending and len(reports) < most and characters < JOINED_CHARACTERS:
+            report = pending[0]
+            if not isinstance(report, tuple):
+                break
+            pending.popleft()
+            if self._replayed:
+                self._replayed -= 1
+            else:
+                self._reports -= 1
+            reports.append(report)
+            characters += len(report[2] or "")
+        return reports
+
+    def _queue(self) -> None:
+        if not self._queued:
+            self._queued = True
+            if not self.outbox.enqueue(self):
+                self.discard()
+
+    def _clear(self) -> None:
+        reports = [change for change in self._pending if isinstance(change, tuple)]
+        if reports:
+            known = () if self._unsent is None else self._unsent.reports
+            self._unsent = History(2 * self._limit, (*known, *reports))
+        self._pending.clear()
+        self._reports = self._replayed = 0
+
     def _drop_oldest(self) -> None:
-        for index, (_, is_report) in enumerate(self._pending):
-            if is_report:
+        for index, change in enumerate(self._pending):
+            if index >= self._replayed and isinstance(change, tuple):
                 del self._pending[index]
                 self._reports -= 1
                 return

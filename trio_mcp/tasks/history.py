@@ -18,15 +18,20 @@ from trio_mcp.tasks.record import TaskProgress, TaskRecord, TaskStatus
 Report: TypeAlias = tuple[float | None, float | None, str | None, float]
 """Current, total and message, and what Trio's clock showed."""
 
+Estimate: TypeAlias = tuple[float | None, float | None]
+"""The progress per second, and the seconds that are left."""
+
 
 class History:
     """The reports of one running task: the first, and the newest up to `limit` in all."""
 
     __slots__ = ("_first", "_rest")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, reports: Iterable[Report] = ()) -> None:
         self._first: Report | None = None
         self._rest: deque[Report] = deque(maxlen=limit - 1)
+        for report in reports:
+            self.add(report)
 
     def add(self, report: Report) -> None:
         """Keep a report; where there is no room, the oldest but the first gives way."""
@@ -50,7 +55,8 @@ class EndedHistories:
         self._count = 0
 
     def keep(self, task_id: str, reports: tuple[Report, ...]) -> None:
-        """Keep the reports of a task that has ended."""
+        """Keep the reports of a task that has ended, behind those of it that are kept already."""
+        reports = (*self.take(task_id), *reports)
         if reports:
             self._kept[task_id] = reports
             self._count += len(reports)
@@ -64,12 +70,17 @@ class EndedHistories:
         return reports
 
 
-def replay(record: TaskRecord, reports: Iterable[Report], clock: TaskClock) -> list[TaskRecord]:
-    """`record` as it was after each of the reports of its task."""
-    working = attrs.evolve(record, status=TaskStatus.WORKING, status_message=None, outcome=None, inputs={})
-    records = []
-    for current, total, message, seconds in reports:
-        moment = clock.at(seconds)
-        progress = TaskProgress(current, total, message, moment)
-        records.append(attrs.evolve(working, last_updated_at=moment, progress=progress))
-    return records
+def as_reported(
+    record: TaskRecord, report: Report, clock: TaskClock, estimate: Estimate = (None, None)
+) -> TaskRecord:
+    """`record` as it was after a report of its task; of the same version, for it is only shown."""
+    current, total, message, seconds = report
+    moment = clock.at(seconds)
+    return attrs.evolve(
+        record, last_updated_at=moment, progress=TaskProgress(current, total, message, moment, *estimate)
+    )
+
+
+def as_working(record: TaskRecord) -> TaskRecord:
+    """`record` as it was while its task worked, without the progress of that time."""
+    return attrs.evolve(record, status=TaskStatus.WORKING, status_message=None, outcome=None, inputs={})

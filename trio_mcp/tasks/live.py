@@ -6,7 +6,7 @@ has put to its client. Every change is on the record before anyone is told.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -14,15 +14,18 @@ import trio
 
 from trio_mcp.runtime.estimator import Estimator
 from trio_mcp.tasks.clock import TaskClock
-from trio_mcp.tasks.history import History, Report
+from trio_mcp.tasks.history import Estimate, History, Report
 from trio_mcp.tasks.record import InputRequest, Outcome, TaskProgress, TaskRecord, TaskStatus
 
 
 class Follower(Protocol):
     """Is told of every change of a task, at once and in order; must not wait."""
 
-    def follow(self, record: TaskRecord, *, is_report: bool) -> None:
-        """Take note of `record`; `is_report` says that only its progress is new."""
+    def follow(self, record: TaskRecord) -> None:
+        """Take note of `record`, in which more than the progress may be new."""
+
+    def follow_report(self, task: LiveTask, report: Report) -> None:
+        """Take note of a report, which is on the record of `task`; to make that costs more than a report."""
 
 
 class LiveTask:
@@ -73,15 +76,13 @@ class LiveTask:
         if self._report is not None:
             current, total, message, seconds = self._report
             moment = self._clock.at(seconds)
-            if current is not None:
-                self._estimator.update(seconds, current, total)
-            rate, eta = self._estimator.rate, self._estimator.eta
+            estimate = self.estimate(self._report)
             # A report costs no record; all since the last look are one change with as many versions.
             self._record = attrs.evolve(
                 self._record,
                 last_updated_at=moment,
                 version=self._record.version + self._reports,
-                progress=TaskProgress(current, total, message, moment, rate, eta),
+                progress=TaskProgress(current, total, message, moment, *estimate),
             )
             self._report, self._reports = None, 0
         return self._record
@@ -98,7 +99,14 @@ class LiveTask:
         if self._history is not None:
             self._history.add(report)
         for follower in self._followers:
-            follower.follow(self.record, is_report=True)
+            follower.follow_report(self, report)
+
+    def estimate(self, report: Report) -> Estimate:
+        """The rate and the time left as of a report, with what is known by now."""
+        current, total, _, seconds = report
+        if current is not None:
+            self._estimator.update(seconds, current, total)
+        return self._estimator.rate, self._estimator.eta
 
     def note_activity(self) -> None:
         """Note that the task does something, though it does not report."""
@@ -117,12 +125,12 @@ class LiveTask:
     def tell(self) -> None:
         """Tell the followers of the state now."""
         for follower in list(self._followers):
-            follower.follow(self.record, is_report=False)
+            follower.follow(self.record)
 
-    def keep_history(self) -> None:
-        """Keep the reports from now on, until `take_history`."""
+    def keep_history(self, reports: Iterable[Report] = ()) -> None:
+        """Keep the reports from now on, behind `reports`, until `take_history`."""
         if self._history_limit:
-            self._history = History(self._history_limit)
+            self._history = History(self._history_limit, reports)
 
     def take_history(self) -> tuple[Report, ...] | None:
         """The reports since `keep_history`, and keep no more; None where none are kept."""

@@ -27,6 +27,8 @@ from trio_mcp.wire.tasks import (
 
 MILLISECONDS: Final = 1000
 
+_RESULT_START: Final = (b'{"content":', b'{"_meta":')
+
 
 def related_meta(task_id: str) -> dict[str, Any]:
     """The `_meta` of every message that belongs to a task (MCP tasks 2025-11-25)."""
@@ -133,9 +135,7 @@ def extension_task(record: TaskRecord) -> ExtensionTaskResult:
     )
     outcome = record.outcome
     if outcome is not None and outcome.result is not None:
-        inner = msgspec.json.decode(outcome.result, type=CallToolResult)
-        inner.result_type = "complete"
-        task.result = encode_value(inner)
+        task.result = _complete(outcome.result)
     elif outcome is not None and outcome.error is not None:
         task.error = outcome.error
     elif record.inputs:
@@ -144,6 +144,16 @@ def extension_task(record: TaskRecord) -> ExtensionTaskResult:
             for key, request in record.inputs.items()
         }
     return task
+
+
+def _complete(result: msgspec.Raw) -> msgspec.Raw:
+    """The result of a task as the extension shows it, with its type, and without being decoded."""
+    raw = bytes(result)
+    if raw.startswith(_RESULT_START):  # as this side encodes it: a result type would stand before that
+        return msgspec.Raw(b'{"resultType":"complete",' + raw[1:])
+    inner = msgspec.json.decode(raw, type=CallToolResult)
+    inner.result_type = "complete"
+    return encode_value(inner)
 
 
 def outcome_result(outcome: Outcome) -> CallToolResult:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final, TypeAlias
@@ -19,7 +19,7 @@ from trio_mcp.errors import TaskNotFound, TaskOverload
 from trio_mcp.runtime.border import split_failure
 from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.tasks.clock import TaskClock
-from trio_mcp.tasks.history import EndedHistories, replay
+from trio_mcp.tasks.history import EndedHistories, Report
 from trio_mcp.tasks.live import LiveTask
 from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus, new_task_id
 from trio_mcp.tasks.settings import TaskSettings
@@ -122,11 +122,18 @@ class Supervisor:
         """The task if it runs in this process."""
         return self._live.get(task_id)
 
-    def take_history(self, record: TaskRecord) -> list[TaskRecord] | None:
-        """`record` as it was after each report that nobody has taken yet; None where none are kept."""
+    def take_history(self, task_id: str) -> Sequence[Report] | None:
+        """The reports of a task that nobody has taken yet; None where somebody takes them already."""
+        live = self._live.get(task_id)
+        return self._histories.take(task_id) if live is None else live.take_history()
+
+    def give_back_history(self, record: TaskRecord, reports: Sequence[Report]) -> None:
+        """Keep `reports`, which were taken and not sent, and those to come for whoever takes them next."""
         live = self._live.get(record.id)
-        reports = self._histories.take(record.id) if live is None else live.take_history()
-        return None if reports is None else replay(record, reports, self.clock)
+        if live is not None:
+            live.keep_history(reports)
+        elif record.expires_at is None or record.expires_at > self.clock.now():
+            self._histories.keep(record.id, tuple(reports))
 
     async def fetch(self, task_id: str, asker: Owner | None) -> TaskRecord:
         """The record of a task that `asker` may see; None sees all. Checkpoints. Raises TaskNotFound."""

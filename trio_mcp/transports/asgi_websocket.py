@@ -7,7 +7,7 @@ Knows no ASGI server, no method and no session.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import trio
 
@@ -23,6 +23,9 @@ from trio_mcp.wire.websocket import (
     decode_texts,
 )
 
+MORE: Final = "trio_mcp.more"
+"""The ASGI extension of a host that joins messages, and the key of a message that others follow at once."""
+
 Scope: TypeAlias = Mapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
@@ -35,6 +38,7 @@ class AsgiWebSocketTransport:
         self._offered: Sequence[str] = scope.get("subprotocols", ())
         self._receive = receive
         self._send = send
+        self._is_joined = MORE in (scope.get("extensions") or ())
         self._limit = max_frame_bytes
         self._accepted = False
         self._closed = False
@@ -60,16 +64,20 @@ class AsgiWebSocketTransport:
         self._accepted = True
 
     async def send_frames(self, frames: Sequence[OutFrame]) -> None:
-        """Send a text message for each JSON-RPC message; checkpoints."""
+        """Send a text message for each JSON-RPC message, in one write where the host can; checkpoints."""
         self._require_open()
         with self._sending:
             await trio.lowlevel.checkpoint()
-            for message in encode_messages(frames):
+            messages = encode_messages(frames)
+            for following, message in enumerate(messages, 1 - len(messages)):
                 self._require_open()
                 if self._end is not None:
                     raise trio.BrokenResourceError("the peer is gone")
+                event: dict[str, Any] = {"type": "websocket.send", "text": message.decode()}
+                if self._is_joined and following:
+                    event[MORE] = True
                 try:
-                    await self._send({"type": "websocket.send", "text": message.decode()})
+                    await self._send(event)
                 except OSError as error:  # what ASGI says of a client that is gone
                     raise trio.BrokenResourceError(f"the peer is gone: {error}") from error
 

@@ -205,6 +205,8 @@ class _Service:
                     finally:
                         _remove_paths(self.binds)
                     await worker.drain()
+                    for connection in list(self.connections):
+                        nursery.start_soon(connection.drain)
                     timer.start_soon(self._end_after_grace)
                 timer.cancel_scope.cancel()
         finally:

@@ -18,7 +18,7 @@ What hypercorn's trio worker does that this module makes up for:
 - Events for an application that no longer reads its body fill a queue of ten, at
   which both the reader and the application's last `send` hang. We read them off.
 - While an HTTP/2 peer's window is shut, it takes whatever the application sends into
-  a buffer without bound. `Connection.drain` waits until that is empty.
+  a buffer without bound. `Connection.let_through` waits until that is empty.
 - It goes on sending pings to a WebSocket peer that has gone, up to `ping_interval`.
 - A failed response leaves the stream of an HTTP/2 client open for ever. We reset it.
 """
@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from math import inf
 from ssl import SSLContext
@@ -37,6 +38,7 @@ import trio
 
 from trio_mcp.runtime.border import contain_failure
 from trio_mcp.transports.asgi_lifespan import ASGIApp, Message, Receive, Scope, Send
+from trio_mcp.transports.asgi_websocket import MORE
 from trio_mcp.transports.guarded_stream import PIECE, GuardedStream, Limits
 
 try:
@@ -69,7 +71,7 @@ class Worker:
         self.context = WorkerContext(None)
 
     async def drain(self) -> None:
-        """Let idle connections close, and busy ones when their requests are over. Does not wait."""
+        """From now on let connections close that become idle. Does not wait."""
         await self.context.terminated.set()
 
 
@@ -144,9 +146,8 @@ class _TCPServer(TCPServer):
             with trio.CancelScope(shield=True):
                 await self._send(held)
 
-    async def close_when_idle(self) -> None:
-        """Close the connection between two requests once the server ends; checkpoints."""
-        await self.context.terminated.wait()
+    async def close_if_idle(self) -> None:
+        """Close the connection where it is between two requests; checkpoints where it is."""
         if self._idle.is_idle:
             await self._initiate_server_close()
 
@@ -213,28 +214,32 @@ class Connection:
         self._worker = worker
         self._stream = GuardedStream(stream, worker.limits)
         self._requests = 0
-        self._server: _TCPServer
+        secured: Any = self._stream
+        if worker.tls is not None:
+            secured = trio.SSLStream(secured, worker.tls, server_side=True, https_compatible=True)
+        app: Any = self._call
+        self._server = _TCPServer(app, worker.config, worker.context, worker.state, secured)
+        self._server.on_peer_gone = self._end_if_over
         self._nursery: trio.Nursery
 
     async def run(self) -> None:
         """Speak HTTP or WebSocket with the peer, over TLS where the server does. Checkpoints."""
-        worker = self._worker
-        stream: Any = self._stream
         try:
-            if worker.tls is not None:
-                stream = trio.SSLStream(stream, worker.tls, server_side=True, https_compatible=True)
-            app: Any = self._call
-            self._server = _TCPServer(app, worker.config, worker.context, worker.state, stream)
-            self._server.on_peer_gone = self._end_if_over
             with self.scope:
                 async with trio.open_nursery() as self._nursery:
-                    self._nursery.start_soon(self._server.close_when_idle)
                     await self._server.run()
                     self._nursery.cancel_scope.cancel()
         except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
             contain_failure(error, "A connection failed")
         finally:
             self._stream.socket.close()  # hypercorn leaves it open when it is cancelled
+
+    async def drain(self) -> None:
+        """Close the connection where it is between two requests; checkpoints where it is."""
+        try:
+            await self._server.close_if_idle()
+        except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
+            contain_failure(error, "A connection failed")
 
     def end(self) -> None:
         """End the connection and its requests now, also one that waits for the peer."""
@@ -254,7 +259,7 @@ class Connection:
         if isinstance(protocol, H2Protocol) and type(protocol.streams) is dict:
             protocol.streams = _Streams(protocol.streams)
         try:
-            exchange = _HTTPExchange if scope["type"] == "http" else _Exchange
+            exchange = _HTTPExchange if scope["type"] == "http" else _WebSocketExchange
             await exchange(self, scope, receive, send).run(self._worker.app)
         finally:
             self._requests -= 1
@@ -278,7 +283,7 @@ class Connection:
         while (await receive())["type"] not in (DISCONNECT, "websocket.disconnect"):
             pass
 
-    async def drain(self, send: Send) -> None:
+    async def let_through(self, send: Send) -> None:
         """Wait until the peer's flow control has let through what was sent to it over HTTP/2."""
         protocol = self._server.protocol.protocol
         assert isinstance(protocol, H2Protocol)
@@ -310,8 +315,8 @@ def _stream_id(send: Any) -> int:
 
 
 @attrs.define(eq=False)
-class _Exchange:
-    """One request, between hypercorn and the application; as it stands, a WebSocket."""
+class _Exchange(ABC):
+    """One request, between hypercorn and the application."""
 
     connection: Connection
     scope: Scope
@@ -323,6 +328,14 @@ class _Exchange:
     _discarding: bool = False
     _received_all: bool = False
 
+    @abstractmethod
+    async def receive(self) -> Message:
+        """What the application receives by."""
+
+    @abstractmethod
+    async def send(self, message: Message) -> None:
+        """What the application sends by."""
+
     async def run(self, app: ASGIApp) -> None:
         try:
             await app(self.scope, self.receive, self.send)
@@ -331,7 +344,7 @@ class _Exchange:
         await self.complete()
 
     async def complete(self) -> None:
-        """Leave nothing behind; hypercorn itself sends the close frame, or 500 before the handshake."""
+        """Leave nothing behind."""
         self.discard()
 
     def discard(self) -> None:
@@ -339,15 +352,6 @@ class _Exchange:
         if not (self.gone or self._received_all or self._discarding):
             self._discarding = True
             self.connection.discard(self._receive)
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        if message["type"] == "websocket.disconnect":
-            self.gone = True
-        return message
-
-    async def send(self, message: Message) -> None:
-        await self.push(message, message.get("bytes") or message.get("text") or b"")
 
     async def push(self, message: Message, content: bytes | str) -> None:
         """Hand one message to hypercorn. HTTP/2 has flow control above the socket's, so bound it here."""
@@ -358,11 +362,48 @@ class _Exchange:
             # One at a time: hypercorn forgets who waits for its buffer when more is put into it.
             async with self._pushing:
                 await self._send(message)
-                await self.connection.drain(self._send)
+                await self.connection.let_through(self._send)
             return
         self.discard()
         self.gone = True
         await self.connection.reset(self._send, ErrorCodes.CANCEL)
+
+
+@attrs.define(eq=False)
+class _WebSocketExchange(_Exchange):
+    """One WebSocket; alone on its connection, it joins messages that follow each other at once."""
+
+    _held: int = 0
+
+    async def run(self, app: ASGIApp) -> None:
+        if self.scope["http_version"] != "2":
+            self.scope["extensions"][MORE] = {}
+        await super().run(app)
+
+    async def complete(self) -> None:
+        """Leave nothing behind; hypercorn itself sends the close frame, or 500 before the handshake."""
+        await super().complete()
+        await self.connection.uncork()
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            self.gone = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        content = message.get("bytes") or message.get("text") or b""
+        if MORE not in self.scope["extensions"]:
+            await self.push(message, content)
+            return
+        has_more = message.get(MORE, False)
+        if has_more:
+            self.connection.cork()
+        await self.push(message, content)
+        self._held += len(content)
+        if not has_more or self._held >= PIECE:
+            self._held = 0
+            await self.connection.uncork()
 
 
 @attrs.define(eq=False)

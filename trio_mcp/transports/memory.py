@@ -1,43 +1,106 @@
 """Frames between two tasks of one process, never encoded.
 
-Owns a pair of channels. The same frame objects arrive that were sent.
+Owns a pair of lines. The same frame objects arrive that were sent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import Context, copy_context
 
 import attrs
 import trio
 
+from trio_mcp.runtime.transport import Accept, WaitRoom
 from trio_mcp.wire.frames import InFrame, OutFrame
+
+
+@attrs.define(eq=False)
+class _Reader:
+    """Who takes the frames of one line as they are sent."""
+
+    accept: Accept
+    wait_room: WaitRoom
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    # What the reader starts belongs to it, not to whoever happens to send.
+    context: Context = attrs.field(factory=copy_context)
+    failure: BaseException | None = None
+    has_room: bool = True
+
+
+class _Line:
+    """One direction: a channel, or past it to a reader that takes frames as they are sent."""
+
+    def __init__(self) -> None:
+        # One slot: the writer may prepare its next write while the reader works on this one.
+        self.send, self.receive = trio.open_memory_channel[Sequence[OutFrame]](1)
+        self.reader: _Reader | None = None
 
 
 @attrs.frozen(eq=False)
 class MemoryTransport:
     """One end of an in-memory connection; see `memory_pair`."""
 
-    _send: trio.MemorySendChannel[Sequence[OutFrame]]
-    _receive: trio.MemoryReceiveChannel[Sequence[OutFrame]]
+    _outgoing: _Line
+    _incoming: _Line
 
     async def send_frames(self, frames: Sequence[OutFrame]) -> None:
-        """Hand `frames` to the peer; waits while it has not taken the ones before. Checkpoints."""
-        await self._send.send(frames)
+        """Hand `frames` to the peer; waits while it has no room for more. Checkpoints."""
+        reader = self._outgoing.reader
+        if reader is None:
+            await self._outgoing.send.send(frames)
+            return
+        self._give(reader, frames)
+        if reader.has_room:
+            await trio.lowlevel.checkpoint()
+        else:
+            await reader.wait_room()
+            reader.has_room = True
+
+    def send_now(self, frame: OutFrame) -> bool:
+        """Hand `frame` to the peer if it takes frames as they are sent and has room."""
+        reader = self._outgoing.reader
+        if reader is None or not reader.has_room:
+            return False
+        self._give(reader, [frame])
+        return True
+
+    def _give(self, reader: _Reader, frames: Sequence[OutFrame]) -> None:
+        reader.has_room = False  # nor has it while it takes these, if that makes somebody send more
+        try:
+            reader.has_room = not reader.context.run(reader.accept, frames)
+        except BaseException as error:  # noqa: ASYNC103  # it is the reader's, and raised there
+            reader.failure = error
+            reader.scope.cancel()
 
     async def receive_frames(self) -> Sequence[InFrame]:
         """Take what the peer sent in one go; checkpoints."""
-        return await self._receive.receive()
+        return await self._incoming.receive.receive()
+
+    async def deliver_frames(self, accept: Accept, wait_room: WaitRoom) -> None:
+        """Let `accept` take what the peer sends, in the peer's own task; see `DirectTransport`."""
+        line, reader = self._incoming, _Reader(accept, wait_room)
+        try:
+            with reader.scope:
+                while line.receive.statistics().current_buffer_used:
+                    if accept(await line.receive.receive()):
+                        await wait_room()
+                line.reader = reader
+                await line.receive.receive()  # until the peer has closed its end
+        finally:
+            line.reader = None
+        if reader.failure is not None:
+            raise reader.failure
 
     async def aclose(self) -> None:
         """Close both directions; checkpoints."""
-        self._send.close()
-        self._receive.close()
+        self._outgoing.reader = None
+        self._outgoing.send.close()
+        self._incoming.receive.close()
         await trio.lowlevel.checkpoint()
 
 
 def memory_pair() -> tuple[MemoryTransport, MemoryTransport]:
     """Make two connected ends; each holds one write of its peer before the peer waits."""
-    # One slot: the writer may prepare its next write while the reader works on this one.
-    a_send, b_receive = trio.open_memory_channel[Sequence[OutFrame]](1)
-    b_send, a_receive = trio.open_memory_channel[Sequence[OutFrame]](1)
-    return MemoryTransport(a_send, a_receive), MemoryTransport(b_send, b_receive)
+    one, other = _Line(), _Line()
+    return MemoryTransport(one, other), MemoryTransport(other, one)

@@ -6,8 +6,12 @@ streams come from.
 
 from __future__ import annotations
 
+import os
+import select
+import stat
+import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeGuard
 
 import trio
 
@@ -15,8 +19,19 @@ from trio_mcp.wire.codec import encode_lines
 from trio_mcp.wire.frames import InFrame, OutFrame
 from trio_mcp.wire.framing import LineDecoder
 
+PIPE_BUF: Final = getattr(select, "PIPE_BUF", 0)
+"""What a pipe takes whole or not at all (POSIX write)."""
+
 READ_BYTES: Final = 65_536
 """What a pipe holds at most on Linux, so one read empties it."""
+
+
+def _is_pipe(stream: trio.abc.SendStream) -> TypeGuard[trio.lowlevel.FdStream]:
+    return (
+        sys.platform != "win32"
+        and isinstance(stream, trio.lowlevel.FdStream)
+        and stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    )
 
 
 class StreamTransport:
@@ -26,6 +41,7 @@ class StreamTransport:
         self, send: trio.abc.SendStream, receive: trio.abc.ReceiveStream, *, max_frame_bytes: int
     ) -> None:
         self._send = send
+        self._pipe = send if _is_pipe(send) else None
         self._receive = receive
         self._decoder = LineDecoder(max_frame_bytes)
         self._ended = False
@@ -33,6 +49,19 @@ class StreamTransport:
     async def send_frames(self, frames: Sequence[OutFrame]) -> None:
         """Write `frames` in one write; checkpoints."""
         await self._send.send_all(encode_lines(frames))
+
+    def send_now(self, frame: OutFrame) -> bool:
+        """Write `frame` into a pipe that has room for all of it."""
+        if self._pipe is None:
+            return False
+        data = encode_lines([frame])
+        if len(data) > PIPE_BUF:
+            return False
+        try:
+            os.write(self._pipe.fileno(), data)  # so little is written whole or not at all
+        except (OSError, trio.ClosedResourceError):
+            return False  # it is full or gone: the writer will see
+        return True
 
     async def receive_frames(self) -> Sequence[InFrame]:
         """Read until at least one frame is complete; checkpoints."""

@@ -39,6 +39,13 @@ META_WANTS_TASK: Final = "io.github.trio-mcp/task"
 """Asks a server that decides by itself (modern tasks) to make a task of this call at once."""
 META_HISTORY: Final = "io.github.trio-mcp/history"
 """Asks subscriptions/listen for the reports so far that nobody has taken; the acknowledgement says so too."""
+META_REPORTS: Final = "io.github.trio-mcp/reports"
+"""How reports that wait for the wire together are joined into one notifications/tasks.
+
+In subscriptions/listen "all", with the reports in between, or "newest", without; in its
+acknowledgement the same, and then the state of the task follows. In notifications/tasks the
+reports since the one before: microseconds since 1970, current, total, message.
+"""
 META_DEADLINE: Final = "io.github.trio-mcp/deadline"
 """How many seconds the client will wait, from when it sends the request; marks the error that ends it."""
 META_WRAPPED: Final = "io.github.trio-mcp/wrapped"

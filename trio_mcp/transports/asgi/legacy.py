@@ -111,14 +111,16 @@ class LegacySession:
         if self.has_begun:
             reply.headers[SESSION_HEADER] = self.id
         try:
-            await self.carry(stream, receive, reply, None)
+            await self._carry_answer(stream, receive, reply)
         finally:
             if not self.has_begun:
                 self.end()
 
     async def answer(self, frame: InFrame, receive: Receive, reply: Reply) -> None:
         """Take a message and let the response carry what comes of it; checkpoints."""
-        stream = self._take(frame)
+        await self._carry_answer(self._take(frame), receive, reply)
+
+    async def _carry_answer(self, stream: EventStream, receive: Receive, reply: Reply) -> None:
         await self.carry(stream, receive, reply, None)
         if not stream.can_resume:
             self._streams.pop(stream.name, None)

@@ -1,0 +1,58 @@
+"""Cells that show what is beneath: a burst of ours beside the bare transport that carries it.
+
+The bare transports decode nothing and know no call: they carry the same bytes and compare them with
+what was sent. One message for each write is how a library is used by whoever does not join messages;
+64 in one is what joining alone would bring. Needs only the standard library.
+"""
+
+import argparse
+import sys
+
+from contest import OURS, Cell, Worker
+from limits import Plan, start_plans, worker
+from peers import HERE, Command, worker_command
+
+PLANS = (
+    Plan("ceiling, memory", {OURS: (f"{OURS} memory", "burst"), "trio channel": ("memory", "burst")}),
+    Plan(
+        "ceiling, stdio",
+        {
+            OURS: (f"{OURS} stdio", "burst"),
+            "pipe": ("pipe", "burst"),
+            "pipe, 64 at once": ("pipe", "grouped"),
+            "msgspec": ("codec", "burst"),
+            "msgspec, all at once": ("codec", "grouped"),
+        },
+    ),
+    Plan(
+        "ceiling, HTTP",
+        {
+            OURS: (f"{OURS} http", "burst"),
+            "hypercorn SSE": ("sse", "burst"),
+            "hypercorn SSE, 64 at once": ("sse", "grouped"),
+        },
+    ),
+    Plan(
+        "ceiling, WebSocket",
+        {OURS: (f"{OURS} websocket", "burst"), "trio-websocket": ("websocket", "burst")},
+        {"trio-websocket": 1.0},
+    ),
+    Plan(
+        "ceiling, WebSocket on hypercorn",
+        {OURS: (f"{OURS} hypercorn", "burst"), "hypercorn frames": ("hypercorn", "burst")},
+        {"hypercorn frames": 0.85},
+    ),
+)
+
+COMMANDS: dict[str, Command] = {
+    **{
+        kind: [sys.executable, HERE / "ceiling_worker.py", kind]
+        for kind in ("memory", "codec", "pipe", "sse", "websocket", "hypercorn")
+    },
+    **{f"{OURS} {transport}": worker_command(OURS, transport) for transport in ("memory", "stdio", "http")},
+    **{f"{OURS} {transport}": worker(transport) for transport in ("websocket", "hypercorn")},
+}
+
+
+def make_cells(options: argparse.Namespace) -> tuple[list[Cell], dict[str, Worker]]:
+    return start_plans(PLANS, COMMANDS, options)

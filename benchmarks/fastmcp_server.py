@@ -1,0 +1,47 @@
+"""The benchmark's server, made with FastMCP: `python fastmcp_server.py [http]`.
+
+`trio_mcp_server.py` is its twin.
+"""
+
+import os
+import sys
+
+import anyio
+from fastmcp import Context, FastMCP
+from tally import report_burst, report_paced
+from uvicorn_serving import serve_app
+
+
+def make_server() -> FastMCP:
+    server = FastMCP("benchmark", version="1.0")
+
+    @server.tool
+    async def burst(n: int, ctx: Context) -> str:
+        """Report n updates in a tight loop."""
+        await report_burst(ctx.report_progress, n)
+        return "done"
+
+    @server.tool
+    async def paced(n: int, rate: float, ctx: Context) -> str:
+        """Report n updates, so many a second, each with the time."""
+        await report_paced(ctx.report_progress, anyio.sleep, n, rate)
+        return "done"
+
+    @server.tool
+    async def echo(text: str) -> str:
+        """Return the text."""
+        return text
+
+    @server.tool
+    async def pid() -> str:
+        """Return the number of this process."""
+        return str(os.getpid())
+
+    return server
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["http"]:
+        anyio.run(serve_app, make_server().http_app())
+    else:
+        make_server().run(show_banner=False, log_level="ERROR")

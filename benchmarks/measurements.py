@@ -1,0 +1,171 @@
+"""The measurements that every Python client takes, whichever library its contestant is made with.
+
+Each line of stdin asks for one (`burst N`, `fan-CALLS N`, `echo N`, `slow N` or `paced-RATE N`), each line of
+stdout is its sample as JSON. So rounds alternate between clients that stay connected, and none pays
+for a start each time. Needs only the standard library: trio and anyio name what is used alike, and
+the worker hands over its own.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+from gauge import Gauge
+from tally import SlowTally, Stopwatch, Tally
+
+LATE_DEADLINE = 30
+
+Handler = Callable[[float, float | None, str | None], Awaitable[None]]
+Call = Callable[[str, dict[str, Any], Handler | None], Awaitable[str]]
+Sample = dict[str, Any]
+AnyTally = TypeVar("AnyTally", bound=Tally)
+
+
+@dataclass
+class Contestant:
+    """A connected client, and the library that it runs on."""
+
+    call: Call
+    """Calls a tool and returns the text of its result."""
+    library: Any
+    """trio or anyio."""
+    open_group: Callable[[], AbstractAsyncContextManager[Any]]
+    """The library's nursery or task group."""
+    server: int = 0
+    """The process of the server; 0 where that is this one."""
+
+
+class Tallies:
+    """The tallies of calls that are made at once, and the wait for those that come late."""
+
+    def __init__(self, contestant: Contestant) -> None:
+        self._library = contestant.library
+        self._tallies: list[Tally] = []
+        self._complete = contestant.library.Event()
+
+    def add(self, tally: AnyTally) -> AnyTally:
+        self._tallies.append(tally)
+        return tally
+
+    def on_complete(self) -> None:
+        if all(tally.finished_at for tally in self._tallies):
+            self._complete.set()
+
+    async def sample(self, start: float) -> Sample:
+        """Wait until each update was handled; to be asked when the calls have returned."""
+        returned_at = time.perf_counter()
+        expected = sum(tally.expected for tally in self._tallies)
+        late = expected - sum(tally.count for tally in self._tallies)
+        # Some clients start a task for each callback, and these may still run when the call has returned.
+        with self._library.move_on_after(LATE_DEADLINE):
+            await self._complete.wait()
+        return {
+            "seconds": max(returned_at, *(tally.finished_at for tally in self._tallies)) - start,
+            "count": sum(tally.count for tally in self._tallies),
+            "correct": all(tally.correct for tally in self._tallies),
+            "late": late,
+        }
+
+
+async def burst(contestant: Contestant, n: int) -> Sample:
+    """One call that reports n updates, and what they cost the server."""
+    tallies = Tallies(contestant)
+    tally = tallies.add(Tally(n, tallies.on_complete))
+    gauge = Gauge(contestant.server)
+    start = time.perf_counter()
+    await contestant.call("burst", {"n": n}, tally.update)
+    sample = await tallies.sample(start)
+    return {**sample, **gauge.read()}
+
+
+async def fan(contestant: Contestant, n: int, calls: float) -> Sample:
+    """So many calls at once that report n updates in all."""
+    failures: list[str] = []
+    tallies = Tallies(contestant)
+
+    async def call(tally: Tally) -> None:
+        try:
+            await contestant.call("burst", {"n": tally.expected}, tally.update)
+        except Exception as error:
+            failures.append(repr(error))
+
+    shares = [tallies.add(Tally(n // int(calls), tallies.on_complete)) for _ in range(int(calls))]
+    gauge = Gauge(contestant.server)
+    start = time.perf_counter()
+    async with contestant.open_group() as group:
+        for tally in shares:
+            group.start_soon(call, tally)
+    sample = await tallies.sample(start)
+    return {**sample, **gauge.read(), "failed": len(failures), "failures": failures[:1]}
+
+
+async def echo(contestant: Contestant, n: int) -> Sample:
+    """n calls without progress, one after the other."""
+    texts = [f"text {i}" for i in range(n)]
+    gauge = Gauge(contestant.server)
+    start = time.perf_counter()
+    answers = [await contestant.call("echo", {"text": text}, None) for text in texts]
+    seconds = time.perf_counter() - start
+    return {
+        "seconds": seconds,
+        "count": len(answers),
+        "correct": answers == texts,
+        "late": 0,
+        **gauge.read(),
+    }
+
+
+async def slow(contestant: Contestant, n: int) -> Sample:
+    """A burst whose handler takes its time, and what that costs this process."""
+    tallies = Tallies(contestant)
+    tally = tallies.add(SlowTally(n, tallies.on_complete, contestant.library.sleep))
+    gauge = Gauge(os.getpid())
+    start = time.perf_counter()
+    await contestant.call("burst", {"n": n}, tally.update)
+    sample = await tallies.sample(start)
+    return {**sample, **gauge.read(), "misordered": tally.misordered}
+
+
+async def paced(contestant: Contestant, n: int, rate: float) -> Sample:
+    """One call that reports n updates at so many a second; how old they are when they are handled."""
+    tallies = Tallies(contestant)
+    tally = tallies.add(Stopwatch(n, tallies.on_complete))
+    start = time.perf_counter()
+    await contestant.call("paced", {"n": n, "rate": rate}, tally.update)
+    return {**await tallies.sample(start), **tally.percentiles()}
+
+
+MEASUREMENTS: dict[str, Callable[..., Awaitable[Sample]]] = {
+    "burst": burst,
+    "fan": fan,
+    "echo": echo,
+    "slow": slow,
+    "paced": paced,
+}
+
+
+async def serve_measurements(contestant: Contestant, packages: list[str], protocol: str) -> None:
+    """Say what runs here, and then measure what is asked for, until standard input ends."""
+    server = int(await contestant.call("pid", {}, None))
+    contestant.server = 0 if server == os.getpid() else server
+    hello = {"versions": {name: version(name) for name in packages}, "protocol": protocol}
+    print(json.dumps(hello), flush=True)
+    while line := await contestant.library.to_thread.run_sync(sys.stdin.readline):
+        what, n = line.split()
+        name, _, argument = what.partition("-")
+        arguments = [float(argument)] if argument else []
+        print(json.dumps(await MEASUREMENTS[name](contestant, int(n), *arguments)), flush=True)
+
+
+def start_server(*command: str) -> str:
+    """Start a server over HTTP, which ends with this process, and return the URL that it says."""
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    return server.stdout.readline().strip()

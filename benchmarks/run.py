@@ -1,0 +1,120 @@
+"""The driver of the benchmarks: all cells of all modules, interleaved in one run.
+
+Each round takes one sample of every cell from every contestant, so that whatever the machine does
+meanwhile happens to all of them. Only like work is compared, every update is counted and checked, and
+a measurement is over when the call has returned and every handler has ended.
+
+It prints the table of ratios, and with `--lines` writes a JSON object for each sample, behind a first
+one with the facts: machine, versions, options, cells. `report.py` makes tables and plots of them.
+
+This file needs only the standard library; trio_mcp and its rivals run in processes of their own.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from contest import Cell, Worker, report_faults, take_rounds
+from scores import print_table, tables
+
+# Each has make_cells(options), which starts only the workers that its selected cells need.
+SHORT = ("notifications", "starts", "tasks")
+FULL = (*SHORT, "limits", "ceiling", "sessions")
+
+NOTES = """
+Median (min-max); `ratio` is that of the medians, `round by round` the median ratio in a round (min-max):
+how many times as fast, or how many times less of it, as the other."""
+
+
+def describe(cells: list[Cell], workers: dict[str, Worker], options: argparse.Namespace) -> dict[str, Any]:
+    hellos = {name: worker.hello for name, worker in workers.items()}
+    versions = {name: number for hello in hellos.values() for name, number in hello["versions"].items()}
+    return {
+        "machine": {
+            "system": f"{platform.system()} {platform.release()}",
+            "processor": processor(),
+            "cpus": os.cpu_count(),
+            "python": platform.python_version(),
+        },
+        "versions": dict(sorted(versions.items())),
+        "protocols": {name: hello["protocol"] for name, hello in hellos.items() if hello.get("protocol")},
+        "options": {name: value for name, value in vars(options).items() if name != "lines"},
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "cells": [cell.describe() for cell in cells],
+    }
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--set", choices=["short", "full"], default="short", help="which cells")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only the cells with this in their name")
+    parser.add_argument("--rounds", type=int, help="samples of each cell (5)")
+    parser.add_argument("--updates", type=int, help="updates in one burst (10,000)")
+    parser.add_argument("--lines", type=Path, metavar="FILE", help="write every sample there, a line each")
+    parser.add_argument("--quick", action="store_true", help="a smoke test: too little to compare by")
+    options = parser.parse_args()
+    options.rounds = options.rounds or (1 if options.quick else 5)
+    options.updates = options.updates or (500 if options.quick else 10_000)
+    return options
+
+
+def collect(options: argparse.Namespace, stack: ExitStack) -> tuple[list[Cell], dict[str, Worker]]:
+    cells: list[Cell] = []
+    workers: dict[str, Worker] = {}
+    for name in SHORT if options.set == "short" else FULL:
+        more, needed = importlib.import_module(name).make_cells(options)
+        cells += more
+        for label, worker in needed.items():
+            stack.callback(worker.close)
+            workers[f"{name}: {label}"] = worker
+    return cells, workers
+
+
+def main() -> int:
+    options = parse()
+    with ExitStack() as stack:
+        cells, workers = collect(options, stack)
+        if not cells:
+            print("no cell has such a name", file=sys.stderr)
+            return 2
+        for worker in workers.values():
+            worker.wait_ready()
+        facts = describe(cells, workers, options)
+        lines = stack.enter_context(options.lines.open("w")) if options.lines else None
+
+        def keep(line: dict[str, Any]) -> None:
+            if lines:
+                print(json.dumps(line), file=lines, flush=True)
+
+        keep(facts)
+        take_rounds(cells, options.rounds, keep)
+
+    for name in ("machine", "versions"):
+        print(f"{name}: {', '.join(f'{key} {value}' for key, value in facts[name].items())}")
+    for table in tables(cells):
+        print()
+        print_table(table)
+    print(NOTES)
+    return report_faults(workers.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
