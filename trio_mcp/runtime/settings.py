@@ -46,9 +46,9 @@ class ServerSettings:
     connection may have in flight, `log_buffer` the number of log messages a call
     may have pending before its handler waits, `max_frame_bytes` the largest
     message that is read. `thread_limit` is the number of sync tools that run at
-    once. `drain_timeout` bounds the last writes of a session. `show_errors` lets
-    clients see what an unexpected exception said. `deadline_margin` is how long before
-    the deadline of its client a handler is cancelled, at most; a tenth of the time where that is less.
+    once. `drain_timeout` bounds the last writes of a session. `deadline_margin` is how
+    long before the deadline of its client a handler is cancelled, at most; a tenth of the
+    time where that is less. `show_errors` lets clients see what an unexpected exception said.
     """
 
     progress: ProgressPolicy = attrs.field(factory=Conflate)
@@ -59,6 +59,6 @@ class ServerSettings:
     max_frame_bytes: int = attrs.field(default=DEFAULT_FRAME_BYTES, validator=check_count)
     thread_limit: int = attrs.field(default=40, validator=check_count)
     drain_timeout: float = attrs.field(default=DEFAULT_DRAIN_SECONDS, validator=check_positive)
-    show_errors: bool = False
     # For what the handler still does when it is cancelled, and for the way of the answer.
     deadline_margin: float = attrs.field(default=0.25, validator=check_not_negative)
+    show_errors: bool = False
