@@ -36,9 +36,9 @@ SOURCES := trio_mcp tests benchmarks docs/examples
 # is a directory with a package.json. Where there is no Node.js, it is left out with a message.
 PEERS := mcp1 mcp2 fastmcp4
 NODE_PEERS := ts1 ts2
-BENCH_PEERS := mcp2 fastmcp4
 PEERS_READY := $(PEERS:%=.envs/%/.ready) $(NODE_PEERS:%=.envs/%/.node-ready)
-BENCH_PEERS_READY := $(BENCH_PEERS:%=.envs/%/.ready)
+# All but the older TypeScript SDK take part in the benchmarks.
+BENCH_PEERS_READY := $(filter-out .envs/ts1/%,$(PEERS_READY))
 
 # flake8-async leaves ASYNC9 off unless told what else to leave off. We want three of it: no async
 # generator reaches a caller (900), and something can cancel every scope and every endless loop (912,
@@ -53,7 +53,8 @@ help:
 	@echo "make test         the tests, with the peers that they talk to"
 	@echo "make lint         ruff and flake8-async"
 	@echo "make types        mypy, strict"
-	@echo "make bench        notifications beside the official SDK, tasks beside FastMCP"
+	@echo "make bench        notifications, calls and tasks beside other implementations, in short"
+	@echo "make bench-full   the same in full, with a report and plots"
 	@echo "make conformance  the official conformance suite"
 	@echo "make check        all that CI runs"
 	@echo "make check-all    the same on Python $(VERSIONS), the full benchmark, and the conformance suite"
@@ -79,11 +80,16 @@ types: $(VENV)/.dev
 smoke: $(VENV)/.dev $(BENCH_PEERS_READY)
 	$(BIN)/python benchmarks/run.py --quick
 
-bench: $(VENV)/.dev $(BENCH_PEERS_READY)
-	$(BIN)/python benchmarks/run.py
+# The short set takes less than three minutes on two cores, all of it most of an hour. Say
+# REPORT=docs/benchmarks to put the report where the documentation shows it.
+REPORT ?= build/bench
 
-bench-full: $(VENV)/.dev $(BENCH_PEERS_READY)
-	$(BIN)/python benchmarks/run.py --set full --lines benchmarks.jsonl
+bench: $(VENV)/.dev $(BENCH_PEERS_READY)
+	$(BIN)/python benchmarks/run.py --lines build/bench.jsonl
+
+bench-full: $(VENV)/.bench $(BENCH_PEERS_READY)
+	$(BIN)/python benchmarks/run.py --set full --lines build/bench-full.jsonl
+	$(BIN)/python benchmarks/report.py build/bench-full.jsonl --out $(REPORT)
 
 # Where there is no npm, the suite is left out with a message.
 CONFORMANCE := .envs/conformance
@@ -104,7 +110,7 @@ check-all: $(VERSIONS:%=check-%)
 check-3.%:
 	$(MAKE) check PYTHON="$(PYTHON3$*)" VENV=.venv-3.$* MARKS=
 
-peers: $(PEERS_READY) $(BENCH_PEERS_READY)
+peers: $(PEERS_READY)
 
 clean:
 	rm -rf $(VENV) $(VERSIONS:%=.venv-%) .envs
@@ -123,6 +129,10 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/pyvenv.cfg
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/pyvenv.cfg
 	$(BIN)/pip install -q -e '.[test,lint]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(BIN)/pip install -q -e '.[bench]'
 	@touch $@
 
 .envs/%/.ready: tests/peers/requirements-%.txt

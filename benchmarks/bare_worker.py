@@ -6,9 +6,11 @@ It takes `paced-RATE N` as `trio_mcp_worker.py` does, and answers in the same wa
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import msgspec
@@ -19,32 +21,40 @@ from tally import Stopwatch
 SERVER = str(Path(__file__).with_name("bare_server.py"))
 
 decode = msgspec.json.Decoder().decode
-Ask = Callable[[int, float], AsyncIterator[bytes]]
+Receive = Callable[[bytes], Awaitable[None]]
+Ask = Callable[[int, float, Receive], Awaitable[None]]
 
 
-async def split(chunks: AsyncIterator[bytes], end: bytes) -> AsyncIterator[bytes]:
-    rest = b""
-    async for chunk in chunks:
-        *parts, rest = (rest + chunk).split(end)
-        for part in parts:
-            yield part
+class Splitter:
+    """Hands over whole messages of the chunks that it is given."""
+
+    def __init__(self, end: bytes, receive: Receive) -> None:
+        self.count = 0
+        self._end = end
+        self._receive = receive
+        self._rest = b""
+
+    async def feed(self, chunk: bytes) -> None:
+        *messages, self._rest = (self._rest + chunk).split(self._end)
+        for message in messages:
+            self.count += 1
+            await self._receive(message)
 
 
 async def serve_stdio(answer: Callable[[Ask], Awaitable[None]]) -> None:
     command = [sys.executable, SERVER]
     process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    lines = split(process.stdout, b"\n")
+    pipes = process.stdio
+    assert pipes is not None
 
-    async def ask(n: int, rate: float) -> AsyncIterator[bytes]:
-        assert process.stdin is not None
-        await process.stdin.send_all(f"{n} {rate}\n".encode())
-        for _ in range(n):
-            yield await anext(lines)
+    async def ask(n: int, rate: float, receive: Receive) -> None:
+        splitter = Splitter(b"\n", receive)
+        await pipes.send_all(f"{n} {rate}\n".encode())
+        while splitter.count < n:
+            await splitter.feed(await pipes.receive_some())
 
     await answer(ask)
-    await process.stdin.aclose()
+    await pipes.aclose()
     await process.wait()
 
 
@@ -52,12 +62,31 @@ async def serve_http(answer: Callable[[Ask], Awaitable[None]]) -> None:
     url = start_server(sys.executable, SERVER, "http")
     async with httpx2.AsyncClient() as client:
 
-        async def ask(n: int, rate: float) -> AsyncIterator[bytes]:
+        async def ask(n: int, rate: float, receive: Receive) -> None:
+            splitter = Splitter(b"\n\n", receive)
             async with client.stream("GET", f"{url}/{n}/{rate}") as response:
-                async for event in split(response.aiter_raw(), b"\n\n"):
-                    yield event.removeprefix(b"data: ")
+                async for chunk in response.aiter_raw():
+                    await splitter.feed(chunk)
 
         await answer(ask)
+
+
+async def measure(ask: Ask, n: int, rate: float) -> dict[str, Any]:
+    stopwatch = Stopwatch(n, lambda: None)
+
+    async def receive(message: bytes) -> None:
+        params = decode(message.removeprefix(b"data: "))["params"]
+        await stopwatch.update(params["progress"], params["total"], params["message"])
+
+    start = time.perf_counter()
+    await ask(n, rate, receive)
+    return {
+        "seconds": time.perf_counter() - start,
+        "count": stopwatch.count,
+        "correct": stopwatch.correct,
+        "late": 0,
+        **stopwatch.percentiles(),
+    }
 
 
 async def answer_requests(ask: Ask) -> None:
@@ -65,14 +94,7 @@ async def answer_requests(ask: Ask) -> None:
     while line := await trio.to_thread.run_sync(sys.stdin.readline):
         what, n = line.split()
         rate = float(what.partition("-")[2])
-        stopwatch = Stopwatch(int(n), lambda: None)
-        start = trio.current_time()
-        async for message in ask(int(n), rate):
-            params = decode(message)["params"]
-            await stopwatch.update(params["progress"], params["total"], params["message"])
-        sample = {"count": stopwatch.count, "correct": stopwatch.correct, "late": 0}
-        seconds = trio.current_time() - start
-        print(json.dumps({"seconds": seconds, **sample, **stopwatch.percentiles()}), flush=True)
+        print(json.dumps(await measure(ask, int(n), rate)), flush=True)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from contest import Cell, Worker, report_faults, take_rounds
 from scores import print_table, tables
@@ -33,7 +33,9 @@ Median (min-max); `ratio` is that of the medians, `round by round` the median ra
 how many times as fast, or how many times less of it, as the other."""
 
 
-def describe(cells: list[Cell], workers: dict[str, Worker], options: argparse.Namespace) -> dict[str, Any]:
+def describe(
+    cells: list[Cell], workers: dict[str, Worker], options: argparse.Namespace, load: float
+) -> dict[str, Any]:
     hellos = {name: worker.hello for name, worker in workers.items()}
     versions = {name: number for hello in hellos.values() for name, number in hello["versions"].items()}
     return {
@@ -42,6 +44,7 @@ def describe(cells: list[Cell], workers: dict[str, Worker], options: argparse.Na
             "processor": processor(),
             "cpus": os.cpu_count(),
             "python": platform.python_version(),
+            "load_before": load,
         },
         "versions": dict(sorted(versions.items())),
         "protocols": {name: hello["protocol"] for name, hello in hellos.items() if hello.get("protocol")},
@@ -88,8 +91,16 @@ def collect(options: argparse.Namespace, stack: ExitStack) -> tuple[list[Cell], 
     return cells, workers
 
 
+def open_lines(path: Path | None, stack: ExitStack) -> TextIO | None:
+    if path is None:
+        return None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return stack.enter_context(path.open("w"))
+
+
 def main() -> int:
     options = parse()
+    load = round(os.getloadavg()[0], 2)
     with ExitStack() as stack:
         cells, workers = collect(options, stack)
         if not cells:
@@ -97,8 +108,8 @@ def main() -> int:
             return 2
         for worker in workers.values():
             worker.wait_ready()
-        facts = describe(cells, workers, options)
-        lines = stack.enter_context(options.lines.open("w")) if options.lines else None
+        facts = describe(cells, workers, options, load)
+        lines = open_lines(options.lines, stack)
 
         def keep(line: dict[str, Any]) -> None:
             if lines:
