@@ -295,9 +295,9 @@ async def start_call(
     """Send tools/call and take what comes first: the answer, or a task. Checkpoints."""
     session, era = client._session, client._agreement.era
     deadline = CallDeadline.find(longest)
-    meta = {**client._meta, **deadline.meta}
+    meta = deadline.add_to(client._meta)
     if as_task and era.modern:
-        meta[META_WANTS_TASK] = True
+        meta = {**meta, META_WANTS_TASK: True}
     params.meta = meta or UNSET
     if as_task and not era.modern:
         if era.tasks == "none":
