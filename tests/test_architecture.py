@@ -102,7 +102,7 @@ def test_public_names():
     assert set(trio_mcp.__all__) == {
         *("Server", "serve_stdio", "serve_websocket", "ServerSettings", "Context", "ProgressHelper"),
         *("open_client", "Client", "ClientSettings", "CallResult", "LogMessage"),
-        *("Conflate", "Lossless"),
+        *("Conflate", "Lossless", "ProgressCall", "WorkerProgress"),
         *("ToolResult", "Image", "Audio", "Tool", "ToolAnnotations", "Implementation"),
         *(
             "TextContent",

@@ -14,7 +14,6 @@ from trio_mcp.client.answering import (
 from trio_mcp.client.call import ProgressHandler
 from trio_mcp.client.client import Client, open_client
 from trio_mcp.client.handles import TaskHandle
-from trio_mcp.client.results import CallResult
 from trio_mcp.client.session import LogHandler, LogMessage
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.snapshots import TaskSnapshot
@@ -39,9 +38,11 @@ from trio_mcp.errors import (
     ToolDefinitionError,
     ToolError,
 )
+from trio_mcp.runtime.call_result import CallResult
 from trio_mcp.runtime.estimator import Estimator
-from trio_mcp.runtime.policy import Conflate, Lossless
+from trio_mcp.runtime.policy import Conflate, Lossless, ProgressCall
 from trio_mcp.runtime.settings import ServerSettings
+from trio_mcp.runtime.worker import WorkerProgress
 from trio_mcp.server.asgi import AsgiApp, asgi_app
 from trio_mcp.server.asking import Elicited, Sampled, SamplingMessage
 from trio_mcp.server.context import Context
@@ -98,6 +99,7 @@ __all__ = [
     "MemoryTaskStore",
     "NotSupportedByEra",
     "Owner",
+    "ProgressCall",
     "ProgressHandler",
     "ProgressHelper",
     "ProgressOverflow",
@@ -133,6 +135,7 @@ __all__ = [
     "ToolDefinitionError",
     "ToolError",
     "ToolResult",
+    "WorkerProgress",
     "__version__",
     "asgi_app",
     "open_client",

@@ -102,4 +102,7 @@ class TaskFailed(MCPError):
 
 
 class RequestCancelled(MCPError):
-    """A thread that Trio did not start reports for a request that was cancelled or has ended."""
+    """Somebody whom Trio cannot cancel reports for a request that was cancelled or has ended.
+
+    That is a thread that Trio did not start, or another process.
+    """

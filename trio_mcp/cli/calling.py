@@ -21,8 +21,8 @@ from trio_mcp.cli.running import Interrupt
 from trio_mcp.cli.status import SUCCEEDED, TOOL_FAILED, CommandError
 from trio_mcp.client.client import Client
 from trio_mcp.client.handles import TaskHandle
-from trio_mcp.client.results import CallResult
 from trio_mcp.errors import MCPError
+from trio_mcp.runtime.call_result import CallResult
 from trio_mcp.wire.content import (
     AudioContent,
     ContentBlock,

@@ -24,7 +24,7 @@ from trio_mcp.cli.running import Interrupt
 from trio_mcp.cli.status import SUCCEEDED, CommandError
 from trio_mcp.cli.terminal import open_terminal
 from trio_mcp.client.client import Client, open_client
-from trio_mcp.client.results import CallResult
+from trio_mcp.runtime.call_result import CallResult
 
 SERVER: Final = (sys.executable, "-m", "trio_mcp.cli.demo_server")
 

@@ -20,7 +20,6 @@ from trio_mcp.client.following import watch
 from trio_mcp.client.handles import TaskHandle, start_call
 from trio_mcp.client.mirroring import take_tools
 from trio_mcp.client.negotiation import Agreement, find_era, modern_meta, negotiate, read_error
-from trio_mcp.client.results import CallResult, finish_call
 from trio_mcp.client.session import ClientSession, LogHandler
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.snapshots import TaskSnapshot, read_snapshot, read_task_page
@@ -34,6 +33,7 @@ from trio_mcp.errors import (
     RemoteProtocolError,
     TaskNotFound,
 )
+from trio_mcp.runtime.call_result import CallResult, finish_call
 from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.runtime.transport import MirroringTransport
 from trio_mcp.schema.flaws import encode_json

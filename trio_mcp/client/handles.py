@@ -18,7 +18,6 @@ from msgspec import UNSET
 from trio_mcp.client.call import PendingCall, ProgressHandler, as_handler
 from trio_mcp.client.following import TaskFollowing
 from trio_mcp.client.negotiation import read_error
-from trio_mcp.client.results import CallResult, finish_call
 from trio_mcp.client.snapshots import (
     MILLISECONDS,
     TaskSnapshot,
@@ -36,6 +35,7 @@ from trio_mcp.errors import (
     TaskCancelled,
     TaskFailed,
 )
+from trio_mcp.runtime.call_result import CallResult, finish_call
 from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.errors import METHOD_NOT_FOUND

@@ -5,10 +5,17 @@ Owns defaults and their reasons.
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 from trio_mcp.runtime.policy import Conflate, ProgressPolicy
 from trio_mcp.runtime.settings import DEFAULT_DRAIN_SECONDS, DEFAULT_FRAME_BYTES, check_count, check_positive
+
+
+def _check_policy(instance: Any, attribute: attrs.Attribute[Any], value: ProgressPolicy) -> None:
+    if isinstance(value, Conflate) and value.min_interval:
+        raise ValueError("min_interval is for servers: here, updates have travelled already")
 
 
 @attrs.frozen(kw_only=True)
@@ -24,7 +31,7 @@ class ClientSettings:
     process gets to exit by itself, and again after SIGTERM.
     """
 
-    progress: ProgressPolicy = attrs.field(factory=Conflate)
+    progress: ProgressPolicy = attrs.field(factory=Conflate, validator=_check_policy)
     log_buffer: int = attrs.field(default=1024, validator=check_count)
     max_frame_bytes: int = attrs.field(default=DEFAULT_FRAME_BYTES, validator=check_count)
     probe_timeout: float = attrs.field(default=5.0, validator=check_positive)

@@ -17,7 +17,7 @@ from typing import Final
 
 import trio
 
-from trio_mcp.runtime.outlet import Source
+from trio_mcp.runtime.source import Source
 from trio_mcp.runtime.transport import DirectSink, FrameSink
 from trio_mcp.wire.frames import OutFrame
 
@@ -46,6 +46,7 @@ class Outbox:
         self._send, self._receive = trio.open_memory_channel[Source | OutFrame](math.inf)
         self._waiting: deque[Source | OutFrame] = deque()
         self._moved: set[Source] = set()  # what left by another wire, and has its place here still
+        self._resting: dict[Source, float] = {}  # what is not to leave before a time, by Trio's clock
         self._broken = False
         self._direct: Callable[[OutFrame], bool] | None = None  # set while the writer waits for work
         self._written = trio.lowlevel.ParkingLot()
@@ -76,6 +77,14 @@ class Outbox:
             return False
         self._moved.remove(source)
         return True
+
+    def rest(self, source: Source, until: float) -> None:
+        """Let the writer rouse `source` at `until`, by Trio's clock; for what it has just drained."""
+        self._resting[source] = until
+
+    def disturb(self, source: Source) -> bool:
+        """Let `source` rest no longer; False where it did not."""
+        return self._resting.pop(source, None) is not None
 
     def put(self, frame: OutFrame) -> None:
         """Send one frame that belongs to no call, behind all that is queued, at once."""
@@ -125,15 +134,20 @@ class Outbox:
             for item in self._waiting:
                 if isinstance(item, Source) and item.outbox is self:
                     item.discard()
+            for source in list(self._resting):
+                source.discard()
             self._waiting.clear()
             self._moved.clear()
+            self._resting.clear()
 
     async def _collect(self, direct: Callable[[OutFrame], bool] | None) -> bool:
         """Wait for something to write, and for its company as long as that keeps coming."""
+        if self._resting:
+            self._rouse()
         if not self._waiting:
             self._direct = direct
             try:
-                self._waiting.append(await self._receive.receive())
+                self._waiting.append(await self._next())
                 self.queued -= 1
             except trio.EndOfChannel:
                 return False
@@ -151,6 +165,19 @@ class Outbox:
             if quiet >= QUIET_ROUNDS or perf_counter() - started > COLLECT_SECONDS:
                 return True
             await trio.lowlevel.checkpoint()
+
+    async def _next(self) -> Source | OutFrame:
+        while self._resting:
+            with trio.CancelScope(deadline=min(self._resting.values())):
+                return await self._receive.receive()
+            self._rouse()
+        return await self._receive.receive()
+
+    def _rouse(self) -> None:
+        now = trio.current_time()
+        for source in [source for source, until in self._resting.items() if until <= now]:
+            del self._resting[source]
+            source.rouse()
 
     def _claim(self) -> None:
         try:

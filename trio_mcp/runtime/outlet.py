@@ -6,60 +6,25 @@ increases per token (MCP progress, "MUST increase"). Knows nothing of transports
 
 from __future__ import annotations
 
-import abc
 import logging
 import math
 import sys
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import trio
 from msgspec import UnsetType
 
+from trio_mcp.runtime.pacing import Pace, Values
 from trio_mcp.runtime.policy import DEFAULT_BUFFER, Lossless, ProgressPolicy
+from trio_mcp.runtime.source import Source
 from trio_mcp.wire.frames import OutFrame, Progress, ProgressToken, StageState, Update
 
 if TYPE_CHECKING:
     from trio_mcp.runtime.outbox import Outbox
 
 logger = logging.getLogger("trio_mcp")
-
-Values: TypeAlias = tuple[float, float | None, str | None]
-"""One report as the handler made it: progress, total, message."""
-
-
-class Source(abc.ABC):
-    """Something that waits in an outbox and is emptied by its writer; queued at most once.
-
-    `outbox` is the one that it waits in.
-    """
-
-    __slots__ = ("outbox",)
-
-    outbox: Outbox
-
-    @abc.abstractmethod
-    def rehome(self, outbox: Outbox) -> None:
-        """Leave by `outbox` from now on, with all that is pending."""
-
-    @property
-    @abc.abstractmethod
-    def pending(self) -> int:
-        """How much of what may be merged is pending."""
-
-    @property
-    @abc.abstractmethod
-    def is_refilled(self) -> bool:
-        """Whether more may be added without end, so that it has to let others pass."""
-
-    @abc.abstractmethod
-    def discard(self) -> None:
-        """Drop all that is pending, because the wire is gone; who waits for space waits no longer."""
-
-    @abc.abstractmethod
-    def drain(self, room: int) -> tuple[list[OutFrame], int, bool]:
-        """Take up to `room` of that: the frames, how much was used, whether all is taken."""
 
 
 def _nothing() -> None:
@@ -86,6 +51,7 @@ class Outlet(Source):
         "_last_stages",
         "_merge",
         "_on_answered",
+        "_pace",
         "_policy",
         "_queued",
         "_related_task",
@@ -106,11 +72,7 @@ class Outlet(Source):
     ) -> None:
         self.outbox = outbox
         self._token = token
-        self._policy = policy
-        self.limit = policy.buffer or DEFAULT_BUFFER
-        self._half = self.limit // 2
-        self._merge = policy.message == "merge"
-        self.lossless = isinstance(policy, Lossless)
+        self.follow(policy)
         self._on_answered = on_answered
         self._items: deque[Values | OutFrame] = deque()  # at most `limit` reports, log_buffer frames
         self.reports = 0
@@ -125,6 +87,16 @@ class Outlet(Source):
         self.stages: Callable[[], tuple[StageState, ...]] | None = None
         self._last_stages: tuple[StageState, ...] = ()
         self._space: trio.lowlevel.ParkingLot | None = None
+
+    def follow(self, policy: ProgressPolicy) -> None:
+        """Keep what is pending by `policy`; for a call that has not reported yet."""
+        self._policy = policy
+        self.limit = policy.buffer or DEFAULT_BUFFER
+        self._half = self.limit // 2
+        self._merge = policy.message == "merge"
+        self.lossless = isinstance(policy, Lossless)
+        interval = 0 if isinstance(policy, Lossless) else policy.min_interval
+        self._pace = Pace(interval) if interval else None
 
     @property
     def is_refilled(self) -> bool:
@@ -218,6 +190,9 @@ class Outlet(Source):
         successor._first_written = self._first_written
         successor._last, successor._last_details = self._last, self._last_details
         successor._held, self._held = self._held, None
+        successor._pace, self._pace = self._pace, None
+        if self.outbox.disturb(self):
+            successor.rouse()
         successor.stages, successor._last_stages = self.stages, self._last_stages
         return successor
 
@@ -225,17 +200,29 @@ class Outlet(Source):
         """Leave by `outbox` from now on, with all that is pending."""
         if self._queued:
             self.outbox.release(self)
+        is_resting = self.outbox.disturb(self)
         self.outbox = outbox
         if outbox.readmit(self):
             self._queued = outbox.hurry = True
         elif self._queued:
             outbox.hurry = True
             self._queue()
+        if is_resting:
+            self.rouse()
+
+    def rouse(self) -> None:
+        """Let what has waited for its time leave."""
+        if self._pace is not None and self._pace.rouse(self._items):
+            self.reports += 1
+            if not self._queued:
+                self._queue()
 
     def finish(self, answer: OutFrame | None) -> None:
         """End the call: `answer`, if any, is the last frame that leaves for it."""
         if self._closed:
             return
+        if self._pace is not None and self.outbox.disturb(self):
+            self.rouse()
         self._closed = True
         self._wake()
         is_last = not (self._queued or self._items) and self._held is None
@@ -254,6 +241,7 @@ class Outlet(Source):
         self._closed = True
         self._items.clear()
         self.reports = 0
+        self.outbox.disturb(self)
         self._wake()
         if not self._queued:
             self._note_answered()
@@ -278,6 +266,8 @@ class Outlet(Source):
     def drain(self, room: int) -> tuple[list[OutFrame], int, bool]:
         """Take up to `room` reports: the frames, the reports used, whether all is taken."""
         frames: list[OutFrame] = []
+        if self._pace is not None:
+            self._thin(self._pace)
         items = self._items
         used = 0
         while items and used < room:
@@ -298,6 +288,12 @@ class Outlet(Source):
                 self._answer = None
             self._note_answered()
         return frames, used, True
+
+    def _thin(self, pace: Pace) -> None:
+        """Leave what may be sent now; the newest rests until its time, or until the call ends."""
+        self.reports = pace.thin(self._items, has_begun=self._first_written, has_ended=self._closed)
+        if pace.is_resting:
+            self.outbox.rest(self, pace.due)
 
     def _add_updates(self, frames: list[OutFrame], updates: list[Update]) -> None:
         if updates:
@@ -391,6 +387,9 @@ class Outlet(Source):
         self._on_answered = _nothing
 
     def _queue(self) -> None:
+        if self._pace is not None and not self._closed and self._pace.keep(self._items):
+            self.reports = 0
+            return
         self._queued = True
         if not self.outbox.enqueue(self):
             self.discard()

@@ -6,15 +6,25 @@ its own progress, only what travels.
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+import math
+from collections.abc import Mapping
+from typing import Any, Final, Literal, TypeAlias
 
 import attrs
+
+from trio_mcp.wire.messages import Implementation
 
 DEFAULT_BUFFER: Final = 256
 """Pending updates per call: a tight loop fills about half of it between two yields."""
 
 LOSSLESS_CLIENT_BUFFER: Final = 16_384
 """A client under `Lossless` cannot hold its reader back, so it takes several full server batches."""
+
+
+def check_interval(instance: Any, attribute: attrs.Attribute[Any], value: float) -> None:
+    """An attrs validator: a finite number of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise ValueError(f"{attribute.name} must be a finite number of at least 0, not {value!r}")
 
 
 @attrs.frozen
@@ -26,6 +36,11 @@ class Conflate:
     `message` says what happens to a change of message or total that comes without
     an increase: "nudge" sends it with the smallest larger number, "merge" lets it
     wait for the next increase or the end of the call.
+
+    `min_interval` is the least time between two notifications of a call, in seconds of
+    Trio's clock; 0 sets none. The first leaves at once. Of what comes within the interval the
+    newest leaves at its end, or before the answer where that comes first. For servers: on a
+    client it has to be 0.
     """
 
     buffer: int = attrs.field(
@@ -34,6 +49,7 @@ class Conflate:
     message: Literal["nudge", "merge"] = attrs.field(
         default="nudge", validator=attrs.validators.in_(("nudge", "merge"))
     )
+    min_interval: float = attrs.field(default=0, validator=check_interval)
 
 
 @attrs.frozen
@@ -57,3 +73,19 @@ class Lossless:
 
 
 ProgressPolicy: TypeAlias = Conflate | Lossless
+
+
+@attrs.frozen(kw_only=True)
+class ProgressCall:
+    """A call whose policy is to be chosen; see `ServerSettings.choose_progress`.
+
+    `policy` is that of the tool, or else of the server. `client_info` is what the client says it
+    is, `principal` who it is, where somebody has authenticated it. `session_state` is that of
+    its session, None in eras without sessions.
+    """
+
+    tool: str
+    policy: ProgressPolicy
+    client_info: Implementation | None
+    principal: str | None
+    session_state: Mapping[str, Any] | None

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled, current_task
 
-from trio_mcp.runtime.outlet import Outlet, Values
+from trio_mcp.runtime.outlet import Outlet
+from trio_mcp.runtime.pacing import Values
 
 if TYPE_CHECKING:
     from trio_mcp.runtime.stages import RequestStages
@@ -169,6 +170,13 @@ class RequestProgress:
             raise ValueError(f"the increment must be larger than 0, not {by!r}")
         self.current = check_number((self.current or 0) + number, "progress")
         self._touch()
+
+    def reach(self, progress: float) -> None:
+        """Set the current value, unless it is as large already, and leave the others as they are."""
+        number = check_number(progress, "progress")
+        if self.current is None or number > self.current:
+            self.current = number
+            self._touch()
 
     def set_message(self, message: str | None) -> None:
         """Set the message; see `ProgressHelper.set_message`."""

@@ -6,11 +6,12 @@ Owns defaults and their reasons.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
 
-from trio_mcp.runtime.policy import Conflate, ProgressPolicy
+from trio_mcp.runtime.policy import Conflate, ProgressCall, ProgressPolicy
 
 DEFAULT_FRAME_BYTES: Final = 64 * 1024 * 1024
 """One message: room for a large file as base64, and an end to what a peer can make us hold."""
@@ -41,7 +42,9 @@ def check_count(instance: Any, attribute: attrs.Attribute[Any], value: int) -> N
 class ServerSettings:
     """How a server runs. Sizes in bytes, times in seconds.
 
-    `progress` is the policy for pending progress; `strict_yield` makes every
+    `progress` is the policy for pending progress. `choose_progress(call)` may return another
+    one for each tool call, for example by its client: it is asked before the tool starts,
+    and fails the call where it raises. `strict_yield` makes every
     report a schedule point. `max_requests` is the number of requests that one
     connection may have in flight, `log_buffer` the number of log messages a call
     may have pending before its handler waits, `max_frame_bytes` the largest
@@ -52,6 +55,7 @@ class ServerSettings:
     """
 
     progress: ProgressPolicy = attrs.field(factory=Conflate)
+    choose_progress: Callable[[ProgressCall], ProgressPolicy] | None = None
     strict_yield: bool = False
     # A client may follow a thousand tasks, each with a request that stays open.
     max_requests: int = attrs.field(default=4096, validator=check_count)

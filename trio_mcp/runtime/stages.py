@@ -166,6 +166,13 @@ class Stage:
             self._position.add(number)
             self.tell()
 
+    def reach(self, progress: float) -> None:
+        """Set the current value, unless it is as large already, and leave the others as they are."""
+        number = check_number(progress, "progress")
+        if self._is_open() and (self._position is None or number > self._position.value):
+            self._position = ExactSum(number)
+            self.tell()
+
     def set_message(self, message: str | None) -> None:
         """Set the message; see `ProgressHelper.set_message`."""
         check_message(message)
@@ -191,6 +198,10 @@ class Stage:
             self.tell()
             request.stand_alone()
         await request.take_turn()
+
+    def stand_alone(self) -> None:
+        """Let the last change leave as a notification of its own, not in one with the next."""
+        self._root.progress.stand_alone()
 
     async def make_room(self) -> None:
         """Wait while the buffer of a lossless call is full; otherwise no checkpoint."""

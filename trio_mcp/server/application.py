@@ -14,8 +14,10 @@ import msgspec
 import trio
 
 from trio_mcp.errors import ProtocolError, TaskOverload
+from trio_mcp.runtime.policy import Conflate, Lossless, ProgressCall
 from trio_mcp.runtime.request import ServerRequest
 from trio_mcp.server.background import TaskRun, decide, find_owner, read_ttl
+from trio_mcp.server.children import ChildCalls
 from trio_mcp.server.context import Context
 from trio_mcp.server.failures import describe_failure
 from trio_mcp.server.gathering import StateSeal
@@ -60,6 +62,7 @@ class ServerApplication:
         self.info = server.info
         # A limiter of its own: tools that block must not starve the application's own threads.
         self._limiter = trio.CapacityLimiter(server.settings.thread_limit)
+        self._calls = ChildCalls(server.tools, self._limiter, lifespan, server.settings.show_errors)
         self.immediate: Mapping[str, Callable[[ServerRequest], Result]] = {
             "initialize": self._initialize,
             "server/discover": self._discover,
@@ -135,10 +138,12 @@ class ServerApplication:
         tool = self._server.tools.get(params.name)
         if tool is None:
             raise ProtocolError(INVALID_PARAMS, f"Unknown tool: {params.name}")
+        if tool.progress is not None or self.settings.choose_progress is not None:
+            self._choose_progress(request, tool)
         arguments = None if isinstance(params.arguments, msgspec.UnsetType) else params.arguments
         decision = decide(request, params.name, tool.task)
         if tool.task is None or (decision == "direct" and tool.task.gather is None):
-            return await tool.call(Context(request, None, self._lifespan), arguments, self._limiter)
+            return await tool.call(self._context(request, None), arguments, self._limiter)
         run = self._make_run(request, params, tool, arguments)
         run.is_direct = decision == "direct"
         started = False
@@ -151,8 +156,29 @@ class ServerApplication:
         if question is not None:
             return question
         if run.is_direct:
-            return await tool.call(Context(request, run, self._lifespan), arguments, self._limiter)
+            return await tool.call(self._context(request, run), arguments, self._limiter)
         return await (run.start_task() if decision == "task" else run.run_promotable())
+
+    def _context(self, request: ServerRequest, run: TaskRun | None) -> Context:
+        return Context(request, run, self._lifespan, self._calls)
+
+    def _choose_progress(self, request: ServerRequest, tool: ToolDefinition) -> None:
+        """Let the outlet follow the policy of the tool, or what the server's own function chooses."""
+        policy = tool.progress or self.settings.progress
+        choose = self.settings.choose_progress
+        if choose is not None:
+            policy = choose(
+                ProgressCall(
+                    tool=tool.listing.name,
+                    policy=policy,
+                    client_info=request.meta.client_info,
+                    principal=request.connection.principal,
+                    session_state=None if request.session is None else request.session.state,
+                )
+            )
+            if not isinstance(policy, (Conflate, Lossless)):
+                raise TypeError(f"choose_progress must return a policy, not {policy!r}")
+        request.outlet.follow(policy)
 
     async def _gather(
         self, run: TaskRun, request: ServerRequest, tool: ToolDefinition, arguments: msgspec.Raw | None
@@ -161,7 +187,7 @@ class ServerApplication:
         if gather is None:
             return None
         values = tool.parameters.convert(arguments)
-        return await run.gather(lambda: gather(Context(request, run, self._lifespan), values), self._seal)
+        return await run.gather(lambda: gather(self._context(request, run), values), self._seal)
 
     def _make_run(
         self,
@@ -185,7 +211,7 @@ class ServerApplication:
             raise ProtocolError(INTERNAL_ERROR, str(error)) from None
 
         async def handle(run: TaskRun) -> CallToolResult:
-            return await tool.call(Context(request, run, self._lifespan), arguments, self._limiter)
+            return await tool.call(self._context(request, run), arguments, self._limiter)
 
         run = TaskRun(self._supervisor, live, request, config, handle, self.settings.show_errors)
         self._runs[live.id] = run

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
 from trio_mcp.errors import NotSupportedByEra
+from trio_mcp.runtime.call_result import CallResult, finish_call
 from trio_mcp.runtime.door import DONE, ThreadDoor
+from trio_mcp.runtime.progress import RequestProgress
 from trio_mcp.runtime.request import ServerRequest
 from trio_mcp.server.asking import Elicited, Sampled, SamplingMessage, elicit, sample
 from trio_mcp.server.background import TaskRun
@@ -21,21 +23,45 @@ from trio_mcp.server.reporting import ProgressHelper
 from trio_mcp.wire.frames import RequestId
 from trio_mcp.wire.messages import LOGGING_LEVELS, Implementation, LoggingLevel
 
+if TYPE_CHECKING:
+    from trio_mcp.server.children import ChildCalls
+
 T = TypeVar("T")
 
 
 class Context:
     """A handler's view of its request; a tool receives it by annotating a parameter with it."""
 
-    __slots__ = ("_door", "_helper", "_lifespan", "_progress", "_request", "_run")
+    __slots__ = (
+        "_calls",
+        "_door",
+        "_helper",
+        "_lifespan",
+        "_progress",
+        "_request",
+        "_run",
+        "_state",
+    )
 
-    def __init__(self, request: ServerRequest, run: TaskRun | None = None, lifespan: Any = None) -> None:
+    def __init__(
+        self,
+        request: ServerRequest,
+        run: TaskRun | None,
+        lifespan: Any,
+        calls: ChildCalls,
+        progress: ProgressHelper | RequestProgress | None = None,
+    ) -> None:
+        """`progress` is where a tool reports that another one has called."""
         self._request = request
         self._lifespan = lifespan
         self._run = run
-        self._progress = request.progress
+        self._calls = calls
         self._door = ThreadDoor(request)
-        self._helper = ProgressHelper(request.progress, self._door)
+        if not isinstance(progress, ProgressHelper):
+            progress = ProgressHelper(progress or request.progress, self._door)
+        self._helper = progress
+        self._progress = progress._reporter
+        self._state = {} if calls.path else request.state
 
     @property
     def request_id(self) -> RequestId:
@@ -74,8 +100,8 @@ class Context:
 
     @property
     def state(self) -> dict[str, Any]:
-        """A place for values that live as long as this request."""
-        return self._request.state
+        """A place for values that live as long as this request, or this call of another tool."""
+        return self._state
 
     @property
     def session_state(self) -> dict[str, Any]:
@@ -117,6 +143,32 @@ class Context:
         """The helper that keeps this request's progress; the same one at every call."""
         return self._helper
 
+    async def call_tool(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        progress: ProgressHelper | None = None,
+        raise_on_error: bool = True,
+        result_type: Any = None,
+    ) -> CallResult:
+        """Call another tool of this server, in this process; checkpoints.
+
+        The tool gets a Context of its own, which reports to `progress`: usually a stage, whose
+        share of the whole it then moves, with messages that show the stage's path. Without it
+        nothing of its progress is shown. Everything else is as a client's call has it: the
+        arguments and the result are converted and checked, `result_type` is what `data` is
+        converted to. It runs in the caller's task, so it is cancelled with it, and as a part of
+        this request, whatever its `task` says. In a worker thread, use
+        `trio.from_thread.run(partial(ctx.call_tool, ...))`.
+
+        Raises ToolError for a result that is an error, unless `raise_on_error` is False, and
+        where calls nest more than 32 deep; ProtocolError for an unknown tool; ValueError for
+        arguments that are not JSON; RemoteProtocolError for a result that is no `result_type`.
+        """
+        raw = await self._calls.call(self._request, self._run, name, arguments or {}, progress)
+        return finish_call(f"tool {name!r}", raw, result_type, raise_on_error=raise_on_error)
+
     def check_cancelled(self) -> None:
         """In a worker thread, raise `trio.Cancelled` where the call was cancelled.
 
@@ -156,6 +208,8 @@ class Context:
     @property
     def gathered(self) -> Any:
         """What the tool's `gather` function returned before the task was made; None without one."""
+        if self._calls.path:
+            return self._calls.gathered
         return None if self._run is None else self._run.gathered
 
     async def elicit(self, message: str, schema_type: type[T], *, key: str | None = None) -> Elicited[T]:

@@ -6,7 +6,9 @@ means is the runtime's business.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -14,9 +16,11 @@ from typing import Any, TypeVar
 import trio
 
 from trio_mcp.runtime.door import DONE, ThreadDoor
-from trio_mcp.runtime.progress import RequestProgress
+from trio_mcp.runtime.lines import LineReader
+from trio_mcp.runtime.progress import MAX_MESSAGE_LENGTH, RequestProgress
 from trio_mcp.runtime.stages import Stage, open_spinner, open_stage, plan_stages
 from trio_mcp.runtime.tracking import CountedStream, Tracked, Wording
+from trio_mcp.runtime.worker import WorkerProgress
 
 T = TypeVar("T")
 
@@ -93,6 +97,23 @@ class ProgressHelper:
             return DONE
         return self._reporter.report(progress, total, message)
 
+    def __call__(
+        self, progress: float, total: float | None = None, message: str | None = None
+    ) -> Awaitable[None]:
+        """Take over what another call reports: a helper is a progress handler for `Client.call_tool`.
+
+        As `report_progress`, but what cannot be shown is left out, since another server has
+        said it: a number that is not finite, a total that is not larger than 0, and what a
+        message has beyond 16,384 characters.
+        """
+        if not math.isfinite(progress):
+            progress = self.current or 0
+        if total is not None and not 0 < total < math.inf:
+            total = None
+        if message is not None:
+            message = message[:MAX_MESSAGE_LENGTH]
+        return self.report_progress(progress, total, message)
+
     def plan(self, weights: Mapping[str, float]) -> None:
         """Declare stages before they open: the weight of each by its name.
 
@@ -159,6 +180,34 @@ class ProgressHelper:
         None or a finite number of at least 0.
         """
         return CountedStream(_Counter(self), stream, size)
+
+    async def follow_lines(self, stream: trio.abc.ReceiveStream) -> None:
+        """Report what another process writes to `stream`, until that ends; checkpoints.
+
+        Each line is a JSON object with at least one of "progress" (how far it has come),
+        "increment" (so much more), "total" and "message"; what a line does not name stays as
+        it is. A line that is no such object, or has more than 131,072 bytes, is skipped and
+        logged. Where the call is lossless, a full buffer makes the process wait in the end.
+        The stream is left open. Raises what the stream raises.
+        """
+        await LineReader(self._reporter).follow(stream)
+
+    def open_worker_pipe(self) -> AbstractAsyncContextManager[WorkerProgress]:
+        """A way for other processes to report here, for `async with`.
+
+        The block gets a `WorkerProgress`, which can be handed to processes of multiprocessing and
+        concurrent.futures. Its `path` is a named pipe for any other: what is written to it are
+        lines as `follow_lines` takes them, of at most 4,096 bytes where several processes write.
+
+        A normal end of the block takes what is in the pipe still. After the block, cancelled or
+        not, a report raises RequestCancelled in its process. Entering does not checkpoint,
+        leaving does. Raises RuntimeError on systems without named pipes, OSError where none
+        can be made.
+        """
+        # Imported here: it needs what takes longer to import than all that is needed elsewhere.
+        from trio_mcp.runtime.worker_pipe import open_worker_pipe
+
+        return open_worker_pipe(LineReader(self._reporter))
 
     def _expect(self, more: float) -> None:
         self._apply(self._grow_total, more)

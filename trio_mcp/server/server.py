@@ -18,6 +18,7 @@ import trio
 
 from trio_mcp.errors import ToolDefinitionError
 from trio_mcp.runtime.lone import open_lone_nursery
+from trio_mcp.runtime.policy import ProgressPolicy
 from trio_mcp.runtime.settings import ServerSettings
 from trio_mcp.runtime.transport import FrameTransport
 from trio_mcp.server.running import open_server
@@ -114,6 +115,7 @@ class Server:
         description: str | None = None,
         annotations: ToolAnnotations | None = None,
         task: TaskConfig | bool | None = None,
+        progress: ProgressPolicy | None = None,
     ) -> Callable[[F], F]: ...
 
     def tool(
@@ -126,6 +128,7 @@ class Server:
         description: str | None = None,
         annotations: ToolAnnotations | None = None,
         task: TaskConfig | bool | None = None,
+        progress: ProgressPolicy | None = None,
     ) -> F | Callable[[F], F]:
         """Register a function as a tool: `@server.tool` or `@server.tool(name=...)`; see `add_tool`."""
 
@@ -137,6 +140,7 @@ class Server:
                 description=description,
                 annotations=annotations,
                 task=task,
+                progress=progress,
             )
             return function
 
@@ -151,6 +155,7 @@ class Server:
         description: str | None = None,
         annotations: ToolAnnotations | None = None,
         task: TaskConfig | bool | None = None,
+        progress: ProgressPolicy | None = None,
     ) -> None:
         """Register `function` as a tool (MCP tools).
 
@@ -158,7 +163,8 @@ class Server:
         parameter annotated with `Context` receives the context. A sync function
         runs in a worker thread. `task` is True or a TaskConfig for a tool that may run
         on in the background after its request was answered, False for one that may not;
-        None leaves it to the server's `default_task`. Raises ToolDefinitionError where the signature
+        None leaves it to the server's `default_task`. `progress` is the policy for this tool's
+        pending progress in place of the server's. Raises ToolDefinitionError where the signature
         cannot be described in JSON or the name is taken.
         """
         tool = define_tool(
@@ -168,6 +174,7 @@ class Server:
             description=description,
             annotations=annotations,
             task=self.default_task if task is None else task,
+            progress=progress,
         )
         if tool.listing.name in self._tools:
             raise ToolDefinitionError(f"there is already a tool named {tool.listing.name!r}")

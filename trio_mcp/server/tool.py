@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from trio_mcp.errors import ToolDefinitionError
+from trio_mcp.runtime.policy import Conflate, Lossless, ProgressPolicy
 from trio_mcp.schema.docstrings import read_docstring
 from trio_mcp.schema.parameters import Parameters, read_parameters
 from trio_mcp.schema.returns import Returns, read_returns
@@ -40,6 +41,7 @@ class ToolDefinition:
     is_async: bool
     task: TaskConfig | None = None
     headers: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
+    progress: ProgressPolicy | None = None
 
     def listing_for(self, era: Era) -> Tool:
         """How clients of `era` see the tool."""
@@ -79,6 +81,7 @@ def define_tool(
     description: str | None,
     annotations: ToolAnnotations | None,
     task: TaskConfig | bool | None,
+    progress: ProgressPolicy | None = None,
 ) -> ToolDefinition:
     """Make a tool of `function`; raises ToolDefinitionError where that cannot be."""
     inner = _unwrap(function)
@@ -90,6 +93,8 @@ def define_tool(
         raise ToolDefinitionError(
             f"tool {name!r} is a generator: return a value, and report progress instead"
         )
+    if not isinstance(progress, (Conflate, Lossless, type(None))):
+        raise ToolDefinitionError(f"tool {name!r}: progress must be a policy, not {progress!r}")
     parameters = read_parameters(function, Context)
     returns = read_returns(function, CONTENT_TYPES)
     listing = Tool(
@@ -106,7 +111,7 @@ def define_tool(
         raise ToolDefinitionError(f"tool {name!r}: {error}") from None
     config = TaskConfig() if task is True else task or None
     is_async = inspect.iscoroutinefunction(inner)
-    return ToolDefinition(listing, function, parameters, returns, is_async, config, headers)
+    return ToolDefinition(listing, function, parameters, returns, is_async, config, headers, progress)
 
 
 def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:

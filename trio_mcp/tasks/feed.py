@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Literal, TypeAlias
 
 from trio_mcp.runtime.outbox import Outbox
-from trio_mcp.runtime.outlet import Source
+from trio_mcp.runtime.source import Source
 from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.history import History, Report, as_reported, as_working
 from trio_mcp.tasks.live import LiveTask

@@ -1,6 +1,7 @@
 """What a tool call gives back.
 
-Owns the client's view of a result; the wire's is in `trio_mcp.wire.messages`.
+Owns the view of the caller, which is a client or another tool; the wire's is in
+`trio_mcp.wire.messages`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _COMPLETE: Final = frozenset({None, "complete"})
 
 @attrs.frozen
 class CallResult:
-    """The result of `call_tool`.
+    """The result of `call_tool`, of a client or of a Context.
 
     `content` is the list of content blocks, `structured_content` the JSON value
     that came with it or None. `data` is the value itself: what a tool returned

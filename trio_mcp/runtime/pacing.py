@@ -1,0 +1,76 @@
+"""The least time between two notifications of one call.
+
+Owns what is kept back meanwhile, which is never more than one report, and whether the time
+has come. Sets no timer: the outbox's writer looks at the clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Any, TypeAlias
+
+import trio
+
+Values: TypeAlias = tuple[float, float | None, str | None]
+"""One report as the handler made it: progress, total, message."""
+
+
+class Pace:
+    """Keeps the updates of one call `interval` seconds of Trio's clock apart.
+
+    Reports are the tuples among the items of an outlet; everything else leaves at once.
+    """
+
+    __slots__ = ("_interval", "_kept", "due")
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._kept: Values | None = None
+        self.due = -math.inf
+        """When the next update may leave."""
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether a report waits for its time."""
+        return self._kept is not None
+
+    def keep(self, items: deque[Any]) -> bool:
+        """Keep the one item in the place of the report that waits; False where it must be queued."""
+        if self._kept is None or len(items) != 1 or type(items[0]) is not tuple:
+            return False
+        self._kept = items.pop()
+        return True
+
+    def rouse(self, items: deque[Any]) -> bool:
+        """Put what waits behind the other items, unless one of those is newer; False where nothing is put."""
+        kept, self._kept = self._kept, None
+        if kept is None or any(type(item) is tuple for item in items):
+            return False
+        items.append(kept)
+        return True
+
+    def thin(self, items: deque[Any], *, has_begun: bool, has_ended: bool) -> int:
+        """Take out of `items` the reports that may not leave now, and return how many stay.
+
+        The first of the call stays, and at its end the last. In between the newest stays
+        where its time has come, and otherwise waits for it; what is older is dropped.
+        """
+        reports = [item for item in items if type(item) is tuple]
+        if not reports:
+            return 0
+        newest = reports[-1]
+        now = trio.current_time()
+        staying = [] if has_begun else [reports[0]]
+        if not has_ended and (staying or now < self.due):
+            self._kept = None if staying and staying[0] is newest else newest
+        else:
+            self._kept = None
+            if not staying or staying[0] is not newest:
+                staying.append(newest)
+        if staying:
+            self.due = now + self._interval
+        frames = [item for item in items if type(item) is not tuple or any(item is stay for stay in staying)]
+        items.clear()
+        items.extend(frames)
+        return len(staying)
