@@ -17,6 +17,7 @@ from trio_mcp.client.handles import TaskHandle
 from trio_mcp.client.session import LogHandler, LogMessage
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.snapshots import TaskSnapshot
+from trio_mcp.client.stalls import watch_stalls
 from trio_mcp.errors import (
     ArgumentError,
     CallTimeout,
@@ -38,6 +39,7 @@ from trio_mcp.errors import (
     ToolError,
 )
 from trio_mcp.runtime.call_result import CallResult
+from trio_mcp.runtime.estimator import Estimator
 from trio_mcp.runtime.policy import Conflate, Lossless, ProgressCall
 from trio_mcp.runtime.settings import ServerSettings
 from trio_mcp.runtime.worker import WorkerProgress
@@ -84,6 +86,7 @@ __all__ = [
     "ElicitationHandler",
     "Elicited",
     "EmbeddedResource",
+    "Estimator",
     "HttpSettings",
     "Image",
     "ImageContent",
@@ -140,4 +143,5 @@ __all__ = [
     "serve_http",
     "serve_stdio",
     "serve_websocket",
+    "watch_stalls",
 ]
