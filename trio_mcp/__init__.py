@@ -11,15 +11,21 @@ from trio_mcp.client.answering import (
     SampleRequest,
     SamplingHandler,
 )
-from trio_mcp.client.call import ProgressHandler
 from trio_mcp.client.client import Client, open_client
 from trio_mcp.client.handles import TaskHandle
+from trio_mcp.client.limiting import rate_limited
+from trio_mcp.client.lines import JsonLinesProgress, LogProgress
 from trio_mcp.client.session import LogHandler, LogMessage
 from trio_mcp.client.settings import ClientSettings
+from trio_mcp.client.showing import RichProgress
+from trio_mcp.client.sink import Progress, ProgressHandler, ProgressReceiver, ProgressSink, detailed
 from trio_mcp.client.snapshots import TaskSnapshot
 from trio_mcp.client.stalls import watch_stalls
+from trio_mcp.client.started_call import CallHandle
+from trio_mcp.client.tqdm_bar import TqdmProgress
 from trio_mcp.errors import (
     ArgumentError,
+    CallCancelled,
     CallTimeout,
     ConnectionLost,
     CursorError,
@@ -66,6 +72,7 @@ from trio_mcp.wire.content import (
     ResourceLink,
     TextContent,
 )
+from trio_mcp.wire.frames import StageState
 from trio_mcp.wire.messages import Implementation, Tool, ToolAnnotations
 
 __all__ = [
@@ -73,6 +80,8 @@ __all__ = [
     "AsgiApp",
     "Audio",
     "AudioContent",
+    "CallCancelled",
+    "CallHandle",
     "CallResult",
     "CallTimeout",
     "Client",
@@ -91,24 +100,30 @@ __all__ = [
     "Image",
     "ImageContent",
     "Implementation",
+    "JsonLinesProgress",
     "LocalProtocolError",
     "LogHandler",
     "LogMessage",
+    "LogProgress",
     "Lossless",
     "MCPError",
     "MemoryTaskStore",
     "NotSupportedByEra",
     "Owner",
+    "Progress",
     "ProgressCall",
     "ProgressHandler",
     "ProgressHelper",
     "ProgressOverflow",
+    "ProgressReceiver",
+    "ProgressSink",
     "ProtocolError",
     "RemoteProtocolError",
     "RequestCancelled",
     "ResourceContents",
     "ResourceLink",
     "ReturnError",
+    "RichProgress",
     "RunningServer",
     "SampleAnswer",
     "SampleRequest",
@@ -117,6 +132,7 @@ __all__ = [
     "SamplingMessage",
     "Server",
     "ServerSettings",
+    "StageState",
     "TaskCancelled",
     "TaskConfig",
     "TaskFailed",
@@ -135,11 +151,14 @@ __all__ = [
     "ToolDefinitionError",
     "ToolError",
     "ToolResult",
+    "TqdmProgress",
     "WorkerProgress",
     "__version__",
     "asgi_app",
+    "detailed",
     "open_client",
     "open_server",
+    "rate_limited",
     "serve_http",
     "serve_stdio",
     "serve_websocket",

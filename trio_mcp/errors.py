@@ -73,6 +73,10 @@ class CallTimeout(MCPError, trio.TooSlowError):
     """A call took longer than its `idle_timeout` or `max_timeout`; it was cancelled."""
 
 
+class CallCancelled(MCPError):
+    """A call was cancelled, or its block left, before there was a result (`Client.start_call`)."""
+
+
 class ProgressOverflow(MCPError):
     """A client under the lossless policy got progress faster than its handler took it."""
 

@@ -9,33 +9,26 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 from typing import Final, Protocol
 
 import trio
-from rich.console import Console, JustifyMethod, RenderableType
-from rich.live import Live
+from rich.console import Console, JustifyMethod
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from trio_mcp.cli.meter import Meter, Reading, show_count, show_rate, show_share, show_time
-from trio_mcp.cli.output import one_line, printable
+from trio_mcp.client.lines import MESSAGE_CHARACTERS, describe
+from trio_mcp.client.meter import Meter, Reading, show_count, show_rate, show_share, show_time
+from trio_mcp.client.plain_text import one_line, printable
+from trio_mcp.client.rich_bars import MARGIN, NARROW, WIDE, CallRow, draw_calls, make_live
 from trio_mcp.client.session import LogHandler, LogMessage
+from trio_mcp.client.sink import Progress
 from trio_mcp.runtime.lone import open_lone_nursery
 
-REFRESHES_PER_SECOND: Final = 10
 LINE_SECONDS: Final = 0.2
-WIDE: Final = 100
-"""From this many columns on, there is room for a count beside the percentage."""
-NARROW: Final = 60
-"""Up to this many columns, there is none for the rate."""
-MARGIN: Final = 3
-"""Columns left free at the right: the terminal echoes ^C there, and must not wrap."""
-MESSAGE_CHARACTERS: Final = 500
-"""More of a message than any terminal shows on one line."""
 
 _LEVEL_STYLES: Final = {
     "warning": "yellow",
@@ -53,6 +46,9 @@ class Display(Protocol):
 
     def update(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Show an update, as a progress handler; cheap at any rate."""
+
+    def receive(self, update: Progress) -> None:
+        """Show an update and the stages that are open, as a receiver."""
 
     def note(self, text: str) -> None:
         """Show a line that stays, but is of little interest."""
@@ -73,16 +69,6 @@ def make_log_handler(console: Console | None) -> LogHandler:
             print_line(f"[{message.level}] {text}")
 
     return show
-
-
-def make_live(console: Console, draw: Callable[[], RenderableType]) -> Live:
-    """What `draw` returns, at the bottom of the terminal; drawn by a thread of rich's."""
-    return Live(
-        console=console,
-        get_renderable=draw,
-        refresh_per_second=REFRESHES_PER_SECOND,
-        redirect_stdout=False,
-    )
 
 
 @asynccontextmanager
@@ -107,11 +93,10 @@ class LiveBar:
     """One line at the bottom of the terminal."""
 
     def __init__(self, title: str, console: Console) -> None:
-        self.meter = Meter(time.monotonic())
-        self._title = title
+        self._row = CallRow(title)
+        self.meter = self._row.meter
         self._console = console
         self._spinner = Spinner("line" if console.options.ascii_only else "dots")
-        self._ended = False
         self._live = make_live(console, self._draw)
 
     def __enter__(self) -> LiveBar:
@@ -119,13 +104,17 @@ class LiveBar:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._ended = True
+        self._row.has_ended, self._row.stages = True, ()
         self._live.transient = self.meter.newest is None  # a bar that never moved says nothing
         self._live.stop()
 
     def update(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Take an update, as a progress handler; the next drawing shows it."""
         self.meter.update(progress, total, message)
+
+    def receive(self, update: Progress) -> None:
+        """Take an update and the stages that are open; see `update`."""
+        self._row.receive(update)
 
     def note(self, text: str) -> None:
         """Print a dim line above the bar."""
@@ -139,14 +128,16 @@ class LiveBar:
         try:
             yield
         finally:
-            if not self._ended:  # a call may end while a question is open
+            if not self._row.has_ended:  # a call may end while a question is open
                 self._live = make_live(self._console, self._draw)
                 self._live.start(refresh=True)
 
     def _draw(self) -> Table:
-        now = time.monotonic()
+        now, row, width = time.monotonic(), self._row, self._console.width
+        if row.had_stages:  # not only while some are open, so that the columns keep their places
+            return draw_calls([row], now, width)
         self.meter.sample(now)
-        return draw_line(self.meter, now, self._title, self._spinner, self._console.width, ended=self._ended)
+        return draw_line(self.meter, now, row.title, self._spinner, width, ended=row.has_ended)
 
 
 def draw_line(meter: Meter, now: float, title: str, spinner: Spinner, width: int, *, ended: bool) -> Table:
@@ -204,6 +195,10 @@ class Lines:
         if self.meter.updates == 1:
             self.print_newest()
 
+    def receive(self, update: Progress) -> None:
+        """Take an update; its message says what stage moves."""
+        self.update(update.progress, update.total, update.message)
+
     def note(self, text: str) -> None:
         """Print a line."""
         print_line(printable(text))
@@ -235,19 +230,16 @@ class Silence:
         """Take an update, as a progress handler."""
         self.meter.update(progress, total, message)
 
+    def receive(self, update: Progress) -> None:
+        """Take an update."""
+        self.update(update.progress, update.total, update.message)
+
     def note(self, text: str) -> None:
         """Say nothing."""
 
     def paused(self) -> AbstractContextManager[None]:
         """Change nothing."""
         return nullcontext()
-
-
-def describe(reading: Reading) -> str:
-    """One update as a line of text: ` 47% 12/25 message`."""
-    share = f"{show_share(reading):>4} " if reading.share is not None else ""
-    message = one_line((reading.message or "")[:MESSAGE_CHARACTERS])
-    return f"{share}{show_count(reading)} {message}".rstrip()
 
 
 def _log_text(message: LogMessage) -> str:

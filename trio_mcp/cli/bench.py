@@ -16,13 +16,14 @@ from trio_mcp.cli.bench_bars import open_gauge
 from trio_mcp.cli.bench_load import Load, Run, carry_load
 from trio_mcp.cli.bench_report import Report, Subject
 from trio_mcp.cli.bench_wire import CountingConnector, WireCount
-from trio_mcp.cli.output import one_line, print_json, print_rich
+from trio_mcp.cli.output import print_json, print_rich
 from trio_mcp.cli.running import Interrupt
 from trio_mcp.cli.schemas import Schema
 from trio_mcp.cli.status import SUCCEEDED, TOOL_FAILED, CommandError
 from trio_mcp.cli.terminal import open_terminal, relay_stderr
 from trio_mcp.client.client import Client, open_client
 from trio_mcp.client.negotiation import find_era
+from trio_mcp.client.plain_text import one_line
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.runtime.policy import Lossless
 from trio_mcp.wire.messages import Tool

@@ -13,8 +13,8 @@ import attrs
 import trio
 
 from trio_mcp.cli.bench_spread import Spread
-from trio_mcp.cli.meter import Reading
 from trio_mcp.client.client import Client
+from trio_mcp.client.meter import Reading
 from trio_mcp.errors import ConnectionLost, MCPError, ProgressOverflow
 
 FINISH_SECONDS: Final = 5.0

@@ -16,7 +16,7 @@ from rich.text import Text
 from trio_mcp.cli.bench_load import FINISH_SECONDS, Run
 from trio_mcp.cli.bench_spread import Spread
 from trio_mcp.cli.bench_wire import WireCount
-from trio_mcp.cli.output import one_line
+from trio_mcp.client.plain_text import one_line
 
 PERCENTILES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 

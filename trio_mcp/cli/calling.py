@@ -21,6 +21,7 @@ from trio_mcp.cli.running import Interrupt
 from trio_mcp.cli.status import SUCCEEDED, TOOL_FAILED, CommandError
 from trio_mcp.client.client import Client
 from trio_mcp.client.handles import TaskHandle
+from trio_mcp.client.sink import detailed
 from trio_mcp.errors import MCPError
 from trio_mcp.runtime.call_result import CallResult
 from trio_mcp.wire.content import (
@@ -83,7 +84,7 @@ async def _call(
     return await client.call_tool(
         name,
         arguments,
-        progress_handler=None if options.quiet else display.update,
+        progress_handler=None if options.quiet else detailed(display.receive),
         idle_timeout=options.idle_timeout,
         max_timeout=options.max_timeout,
         raise_on_error=False,
@@ -97,7 +98,7 @@ async def _call_as_task(
     task = await client.call_tool(
         name,
         arguments,
-        progress_handler=None if options.quiet else display.update,
+        progress_handler=None if options.quiet else detailed(display.receive),
         idle_timeout=options.idle_timeout,
         max_timeout=options.max_timeout,
         task=True,

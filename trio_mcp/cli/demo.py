@@ -19,11 +19,12 @@ from rich.text import Text
 from trio_mcp.cli.bars import Display, open_display
 from trio_mcp.cli.calling import cancelling
 from trio_mcp.cli.inventory import Inventory, Kind
-from trio_mcp.cli.output import one_line, print_rich
+from trio_mcp.cli.output import print_rich
 from trio_mcp.cli.running import Interrupt
 from trio_mcp.cli.status import SUCCEEDED, CommandError
 from trio_mcp.cli.terminal import open_terminal
 from trio_mcp.client.client import Client, open_client
+from trio_mcp.client.plain_text import one_line
 from trio_mcp.runtime.call_result import CallResult
 
 SERVER: Final = (sys.executable, "-m", "trio_mcp.cli.demo_server")

@@ -1,6 +1,6 @@
 """How `trio-mcp` writes: data to stdout, everything else to stderr.
 
-Owns both consoles' settings and the cleaning of text that servers send.
+Owns both consoles' settings.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import IO, Any
 import msgspec
 from rich.console import Console, RenderableType
 from rich.text import Text
+
+from trio_mcp.client.plain_text import printable
 
 
 def make_console(file: IO[str]) -> Console:
@@ -79,17 +81,3 @@ def give_up_stdout() -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
-
-
-def printable(text: str) -> str:
-    """Replace what could move the cursor or change the terminal, except newlines and tabs."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text
-    )
-
-
-def one_line(text: str) -> str:
-    """Put text from a server on one line."""
-    return printable(" ".join(text.split()))

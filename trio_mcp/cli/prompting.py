@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.text import Text
 
 from trio_mcp.cli.bars import Display, Silence
-from trio_mcp.cli.output import one_line, printable
 from trio_mcp.cli.schemas import Schema, type_of
 from trio_mcp.client.answering import ElicitRequest
+from trio_mcp.client.plain_text import one_line, printable
 
 STDIN: Final = 0
 

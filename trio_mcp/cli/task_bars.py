@@ -19,18 +19,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from trio_mcp.cli.bars import (
-    LINE_SECONDS,
-    MARGIN,
-    MESSAGE_CHARACTERS,
-    NARROW,
-    WIDE,
-    describe,
-    make_live,
-    print_line,
-)
-from trio_mcp.cli.meter import Meter, Reading, show_count, show_rate, show_share, show_time
-from trio_mcp.cli.output import one_line
+from trio_mcp.cli.bars import LINE_SECONDS, print_line
+from trio_mcp.client.lines import MESSAGE_CHARACTERS, describe
+from trio_mcp.client.meter import Meter, Reading, show_count, show_rate, show_share, show_time
+from trio_mcp.client.plain_text import one_line
+from trio_mcp.client.rich_bars import MARGIN, NARROW, WIDE, make_live
 from trio_mcp.client.snapshots import Status, TaskSnapshot
 from trio_mcp.runtime.lone import open_lone_nursery
 

@@ -16,11 +16,12 @@ from rich.text import Text
 
 from trio_mcp.cli.calling import print_result
 from trio_mcp.cli.connecting import open_connection
-from trio_mcp.cli.meter import show_time
-from trio_mcp.cli.output import one_line, print_json, print_rich, print_text
+from trio_mcp.cli.output import print_json, print_rich, print_text
 from trio_mcp.cli.status import SUCCEEDED, TOOL_FAILED, CommandError
 from trio_mcp.cli.task_bars import show_status, style_status
 from trio_mcp.client.client import open_client
+from trio_mcp.client.meter import show_time
+from trio_mcp.client.plain_text import one_line
 from trio_mcp.client.snapshots import TaskSnapshot
 from trio_mcp.errors import NotSupportedByEra, TaskNotFound
 

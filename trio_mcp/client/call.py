@@ -17,15 +17,14 @@ from typing import Any, Final, TypeAlias
 
 import trio
 
-from trio_mcp.errors import MCPError, ProgressOverflow
+from trio_mcp.client.sink import Handler, Progress, ProgressSink, Receiver
+from trio_mcp.errors import CallTimeout, MCPError, ProgressOverflow
 from trio_mcp.runtime.border import contain_failure
 from trio_mcp.runtime.policy import DEFAULT_BUFFER, LOSSLESS_CLIENT_BUFFER, Lossless, ProgressPolicy
-from trio_mcp.wire.frames import ErrorResponse, RequestId, Response, Update
+from trio_mcp.wire.errors import DEADLINE_PASSED
+from trio_mcp.wire.frames import ErrorResponse, RequestId, Response, StageState, Update
 
 logger = logging.getLogger("trio_mcp")
-
-ProgressHandler: TypeAlias = Callable[[float, float | None, str | None], Awaitable[None] | None]
-"""Called as `handler(progress, total, message)`, sync or async, one call at a time."""
 
 Outcome: TypeAlias = Response | ErrorResponse | MCPError
 
@@ -46,6 +45,7 @@ class PendingCall:
         "_longest",
         "_lossless",
         "_queue",
+        "_stages",
         "_takes_late",
         "_took_first",
         "floor",
@@ -59,7 +59,7 @@ class PendingCall:
     def __init__(
         self,
         ident: RequestId,
-        handler: ProgressHandler | None,
+        handler: Handler | None,
         policy: ProgressPolicy,
         *,
         outlives_answer: bool = False,
@@ -71,13 +71,21 @@ class PendingCall:
         self.newest: Update | None = None
         self.floor: float | None = None  # what an earlier request of the same call has delivered
         self.scope = trio.CancelScope()
-        self._handler = handler
+        assert not isinstance(handler, ProgressSink), "a sink was opened for the wait"
+        # A receiver takes one record, and is told of the stages that are open; a plain handler is not.
+        self._stages: tuple[StageState, ...] | None = None
+        self._handler: Callable[..., Awaitable[None] | None] | None
+        if isinstance(handler, Receiver):
+            self._handler, self._stages = handler.receive, ()
+        else:
+            self._handler = handler
         self._takes_late = outlives_answer or takes_late
         # While nobody waits for a task, its progress is only kept, and the newest counts.
         self._lossless = isinstance(policy, Lossless) and not outlives_answer
         default = LOSSLESS_CLIENT_BUFFER if self._lossless else DEFAULT_BUFFER
         self._limit = policy.buffer or default
-        self._queue: deque[Update] = deque()  # at most `_limit` updates, see `take_updates`
+        # At most `_limit` updates, see `take_updates`; for a receiver each has the stages behind it.
+        self._queue: deque[Any] = deque()
         self._took_first = False
         self._arrival = trio.lowlevel.ParkingLot()
         self._idle = math.inf
@@ -89,14 +97,19 @@ class PendingCall:
         self._idle, self._longest, self._latest = idle, longest, now + longest
         self.scope.deadline = min(now + idle, self._latest)
 
-    def describe_timeout(self) -> str:
-        """Which of the two timeouts has passed, in words."""
+    def explain_end(self, what: str) -> MCPError:
+        """The error to raise where `scope` has ended the wait for `what`: a timeout, unless it overflowed."""
+        if isinstance(self.outcome, MCPError):
+            return self.outcome
         if trio.current_time() >= self._latest:
-            return f"took longer than {self._longest:g} seconds"
-        return f"made no progress for {self._idle:g} seconds"
+            return CallTimeout(f"{what} took longer than {self._longest:g} seconds")
+        return CallTimeout(f"{what} made no progress for {self._idle:g} seconds")
 
-    def take_updates(self, updates: list[Update]) -> None:
-        """Queue what the reader read; never waits. What comes after the answer is dropped."""
+    def take_updates(self, updates: list[Update], stages: tuple[StageState, ...] | None = None) -> None:
+        """Queue what the reader read; never waits. What comes after the answer is dropped.
+
+        `stages` are those that are open as of the last update, where they have changed.
+        """
         if self.outcome is not None and not self._takes_late:
             logger.debug("progress after the answer to request %r was dropped", self.id)
             return
@@ -107,9 +120,11 @@ class PendingCall:
         if self.floor is not None:
             updates = [update for update in updates if update[0] > self.floor]
             if not updates:
+                if self._stages is not None and stages is not None:
+                    self._stages = stages
                 return
         self.newest = updates[-1]
-        self._queue.extend(updates)
+        self._queue.extend(updates if self._stages is None else self._with_stages(updates, stages))
         if len(self._queue) > self._limit:
             self._overflow()
         self._arrival.unpark_all()
@@ -117,7 +132,7 @@ class PendingCall:
     def take_over(self, other: PendingCall) -> None:
         """Put what `other` has queued into this queue; what it has delivered counts as delivered here."""
         if other._queue:
-            self.take_updates(list(other._queue))
+            self.take_updates([update[:4] for update in other._queue], other._stages)
             other._queue.clear()
         elif other.newest is not None:
             self.newest = other.newest
@@ -126,7 +141,9 @@ class PendingCall:
         """Note the answer; it is handed over behind the updates that are queued."""
         if self.outcome is None:
             self.outcome = outcome
-            self.scope.deadline = math.inf
+            # The handler may take its time over what came, unless the server has just run out of ours.
+            is_late = isinstance(outcome, ErrorResponse) and outcome.error.code == DEADLINE_PASSED
+            self.scope.deadline = self._latest if is_late else math.inf
             self._arrival.unpark_all()
             if self.on_settled is not None:
                 self.on_settled()
@@ -151,14 +168,23 @@ class PendingCall:
         while self.newest is None or _own_value(self.newest) < progress:
             await self._arrival.park()
 
+    def _with_stages(
+        self, updates: list[Update], stages: tuple[StageState, ...] | None
+    ) -> list[tuple[Any, ...]]:
+        """The updates, each with the stages that were open then."""
+        queued = [(*update, self._stages) for update in updates]
+        if stages is not None:
+            self._stages = stages
+            queued[-1] = (*updates[-1], stages)
+        return queued
+
     def _overflow(self) -> None:
         if self._lossless:
             self._queue.clear()
-            self.settle(
-                ProgressOverflow(
-                    f"more than {self._limit} updates wait for the progress handler of this call"
-                )
-            )
+            if self.outcome is None:
+                words = f"more than {self._limit} updates wait for the progress handler of this call"
+                self.settle(ProgressOverflow(words))
+                self.scope.cancel()  # the handler may be stuck
             return
         first = None if self._took_first else self._queue.popleft()
         room = self._limit - (first is not None)
@@ -168,15 +194,20 @@ class PendingCall:
             self._queue.appendleft(first)
 
     async def _deliver(self) -> None:
-        handler, queue = self._handler, self._queue
+        handler, queue, is_plain = self._handler, self._queue, self._stages is None
         assert handler is not None, "updates are only queued for a handler"
         self._took_first = True
         for _ in range(min(len(queue), DELIVERIES_PER_YIELD)):
             if not queue:  # an overflow emptied it while the handler waited
                 return
-            progress, total, message, exact = queue.popleft()
+            update = queue.popleft()
             try:
-                pending = handler(progress if exact is None else exact, total, message)
+                if is_plain:
+                    progress, total, message, exact = update
+                    pending = handler(progress if exact is None else exact, total, message)
+                else:
+                    progress, total, message, exact, stages = update
+                    pending = handler(Progress(progress if exact is None else exact, total, message, stages))
                 if pending is not None and (type(pending) is CoroutineType or inspect.isawaitable(pending)):
                     await pending
             except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
@@ -189,10 +220,3 @@ def _own_value(update: Update) -> float:
     """The reporter's own number."""
     progress, _, _, exact = update
     return progress if exact is None else exact
-
-
-def as_handler(value: Any) -> ProgressHandler | None:
-    """Return `value` if it can be called, or None; raises TypeError otherwise."""
-    if value is None or callable(value):
-        return value  # type: ignore[no-any-return]  # callable is all that can be checked
-    raise TypeError(f"a progress handler must be callable, not {value!r}")

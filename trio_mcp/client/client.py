@@ -15,36 +15,34 @@ import msgspec
 import trio
 
 from trio_mcp.client.answering import Answering, ElicitationHandler, SamplingHandler
-from trio_mcp.client.call import PendingCall, ProgressHandler, as_handler
+from trio_mcp.client.call import PendingCall
+from trio_mcp.client.calling import ToolCall
 from trio_mcp.client.following import watch
-from trio_mcp.client.handles import TaskHandle, start_call
+from trio_mcp.client.handles import TaskHandle
 from trio_mcp.client.mirroring import take_tools
 from trio_mcp.client.negotiation import Agreement, find_era, modern_meta, negotiate, read_error
 from trio_mcp.client.session import ClientSession, LogHandler
 from trio_mcp.client.settings import ClientSettings
+from trio_mcp.client.sink import ProgressHandler, ProgressSink, as_handler
 from trio_mcp.client.snapshots import TaskSnapshot, read_snapshot, read_task_page
+from trio_mcp.client.started_call import CallHandle, open_call
 from trio_mcp.client.target import Target, UrlOptions, open_target
-from trio_mcp.client.timeouts import read_timeouts
 from trio_mcp.errors import (
-    CallTimeout,
     MCPError,
     NotSupportedByEra,
     ProtocolError,
     RemoteProtocolError,
     TaskNotFound,
 )
-from trio_mcp.runtime.call_result import CallResult, finish_call
+from trio_mcp.runtime.call_result import CallResult
 from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.runtime.transport import MirroringTransport
-from trio_mcp.schema.flaws import encode_json
 from trio_mcp.version import __version__
-from trio_mcp.wire.codec import UNENCODABLE
-from trio_mcp.wire.errors import HEADER_MISMATCH, INVALID_PARAMS
+from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.frames import ErrorResponse
 from trio_mcp.wire.messages import (
     LOGGING_LEVELS,
     META_LOG_LEVEL,
-    CallToolParams,
     Implementation,
     ListParams,
     ListToolsResult,
@@ -70,7 +68,7 @@ class Client:
         session: ClientSession,
         agreement: Agreement,
         client_info: Implementation,
-        progress_handler: ProgressHandler | None,
+        progress_handler: ProgressHandler | ProgressSink | None,
         log_level: LoggingLevel | None,
         mirror: MirroringTransport | None = None,
     ) -> None:
@@ -138,7 +136,7 @@ class Client:
         name: str,
         arguments: Mapping[str, Any] | None = None,
         *,
-        progress_handler: ProgressHandler | None = None,
+        progress_handler: ProgressHandler | ProgressSink | None = None,
         idle_timeout: float | None = None,
         max_timeout: float | None = None,
         raise_on_error: bool = True,
@@ -153,7 +151,7 @@ class Client:
         name: str,
         arguments: Mapping[str, Any] | None = None,
         *,
-        progress_handler: ProgressHandler | None = None,
+        progress_handler: ProgressHandler | ProgressSink | None = None,
         idle_timeout: float | None = None,
         max_timeout: float | None = None,
         raise_on_error: bool = True,
@@ -167,7 +165,7 @@ class Client:
         name: str,
         arguments: Mapping[str, Any] | None = None,
         *,
-        progress_handler: ProgressHandler | None = None,
+        progress_handler: ProgressHandler | ProgressSink | None = None,
         idle_timeout: float | None = None,
         max_timeout: float | None = None,
         raise_on_error: bool = True,
@@ -177,8 +175,8 @@ class Client:
     ) -> CallResult | TaskHandle:
         """Call a tool and wait for its result (MCP tools, "Calling Tools"); checkpoints.
 
-        `progress_handler(progress, total, message)`, sync or async, takes the place of
-        the client's own for this call. It has finished with every update that will
+        `progress_handler(progress, total, message)`, sync or async, or a `ProgressSink`,
+        takes the place of the client's own for this call. It has finished with every update that will
         ever be delivered for this call when the result is returned, and never runs
         twice at once. If it raises, that is logged and the call goes on.
 
@@ -197,35 +195,48 @@ class Client:
         False; ProtocolError for a JSON-RPC error; CallTimeout; ProgressOverflow under the
         lossless policy; ConnectionLost; ValueError for arguments that are not JSON.
         """
-        idle, longest = read_timeouts(idle_timeout, max_timeout)
-        handler = as_handler(progress_handler) or self._progress_handler
-        try:
-            params = CallToolParams(name=name, arguments=encode_json(dict(arguments or {})))
-        except UNENCODABLE as error:
-            raise ValueError(f"the arguments of tool {name!r} are not JSON: {error}") from None
-        started = trio.current_time()
-        try:
-            handle = await start_call(self, params, handler, idle, longest, as_task=task, ttl=ttl)
-        except ProtocolError as error:
-            if error.code != HEADER_MISMATCH or self._mirror is None:
-                raise
-            # The tool mirrors parameters that this client has not heard of (MCP transports).
-            await self.list_tools()
-            handle = await start_call(self, params, handler, idle, longest, as_task=task, ttl=ttl)
-        if task:
-            return handle
-        if handle.answer is not None:
-            return finish_call(f"tool {name!r}", handle.answer, result_type, raise_on_error=raise_on_error)
-        left = None if longest == math.inf else max(longest - (trio.current_time() - started), 1e-9)
-        try:
-            return await handle.result(
-                idle_timeout=idle_timeout,
-                max_timeout=left,
-                raise_on_error=raise_on_error,
-                result_type=result_type,
-            )
-        finally:
-            handle.abandon()
+        call = ToolCall(
+            self,
+            name,
+            arguments,
+            as_handler(progress_handler) or self._progress_handler,
+            idle_timeout,
+            max_timeout,
+            raise_on_error=raise_on_error,
+            result_type=result_type,
+        )
+        return await call.start_task(ttl) if task else await call.run()
+
+    @asynccontextmanager
+    async def start_call(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        idle_timeout: float | None = None,
+        max_timeout: float | None = None,
+        raise_on_error: bool = True,
+        result_type: Any = None,
+    ) -> AsyncIterator[CallHandle]:
+        """Call a tool beside the block: its progress is read from a channel (MCP tools, "Calling Tools").
+
+        Yields a `CallHandle` with `updates`, `result()` and `cancel()`; the arguments are those of
+        `call_tool`, and the client's own progress handler gets nothing. Leaving the block
+        cancels a call that has not ended. An exception that the block raises comes out as
+        itself. Entering does not wait, leaving checkpoints.
+
+        Raises ValueError for arguments that are not JSON; everything else is raised by `result()`.
+        """
+        async with open_call(
+            self,
+            name,
+            arguments,
+            idle_timeout,
+            max_timeout,
+            raise_on_error=raise_on_error,
+            result_type=result_type,
+        ) as handle:
+            yield handle
 
     async def fetch_task(self, task_id: str) -> TaskSnapshot:
         """Look at a task (tasks/get); checkpoints. Raises TaskNotFound, ConnectionLost, ProtocolError."""
@@ -241,7 +252,7 @@ class Client:
             return await task.result(**options)
         handler = as_handler(options.pop("progress_handler", None)) or self._progress_handler
         snapshot = await self.fetch_task(task)
-        return await TaskHandle(self, f"task {task}", snapshot, None, handler).result(**options)
+        return await TaskHandle(self, None, snapshot, None, handler).result(**options)
 
     async def cancel_task(self, task: TaskHandle | str) -> None:
         """Ask the server to cancel a task (tasks/cancel); checkpoints.
@@ -311,14 +322,14 @@ class Client:
         call.set_timeouts(idle, longest)
         with call.scope:
             return _read_outcome(await call.wait())
-        raise CallTimeout(f"{method} {call.describe_timeout()}")
+        raise call.explain_end(method)
 
 
 @asynccontextmanager
 async def open_client(
     target: Target,
     *,
-    progress_handler: ProgressHandler | None = None,
+    progress_handler: ProgressHandler | ProgressSink | None = None,
     log_handler: LogHandler | None = None,
     log_level: LoggingLevel = "info",
     elicitation_handler: ElicitationHandler | None = None,

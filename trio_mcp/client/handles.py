@@ -15,9 +15,10 @@ import msgspec
 import trio
 from msgspec import UNSET
 
-from trio_mcp.client.call import PendingCall, ProgressHandler, as_handler
+from trio_mcp.client.call import PendingCall
 from trio_mcp.client.following import TaskFollowing
 from trio_mcp.client.negotiation import read_error
+from trio_mcp.client.sink import Handler, as_handler, open_handler
 from trio_mcp.client.snapshots import (
     MILLISECONDS,
     TaskSnapshot,
@@ -59,10 +60,10 @@ class TaskHandle:
     def __init__(
         self,
         client: Client,
-        tool: str,
+        tool: str | None,
         snapshot: TaskSnapshot | None,
         answer: msgspec.Raw | None,
-        handler: ProgressHandler | None,
+        handler: Handler | None,
         token_call: PendingCall | None = None,
         *,
         has_token: bool = False,
@@ -113,11 +114,13 @@ class TaskHandle:
         task ended without a result.
         """
         if self.answer is None:
-            raw = await self._wait(idle_timeout, max_timeout)
+            async with open_handler(self._handler, self._tool or f"task {self.id}") as handler:
+                raw = await self._wait(handler, *read_timeouts(idle_timeout, max_timeout))
         else:
             await trio.lowlevel.checkpoint()
             raw = self.answer
-        return finish_call(self._tool, raw, result_type, raise_on_error=raise_on_error)
+        what = f"task {self.id}" if self._tool is None else f"tool {self._tool!r}"
+        return finish_call(what, raw, result_type, raise_on_error=raise_on_error)
 
     @asynccontextmanager
     async def updates(self) -> AsyncIterator[trio.MemoryReceiveChannel[TaskSnapshot]]:
@@ -154,16 +157,15 @@ class TaskHandle:
             self._client._session.end(self._token_call, cancellable=False)
             self._token_call = None
 
-    async def _wait(self, idle_timeout: float | None, max_timeout: float | None) -> msgspec.Raw:
-        idle, longest = read_timeouts(idle_timeout, max_timeout)
+    async def _wait(self, handler: Handler | None, idle: float, longest: float) -> msgspec.Raw:
         if self._client._agreement.era.modern:
-            return await self._wait_following(idle, longest)
-        return await self._wait_for_answer(idle, longest)
+            return await self._wait_following(handler, idle, longest)
+        return await self._wait_for_answer(handler, idle, longest)
 
-    async def _wait_following(self, idle: float, longest: float) -> msgspec.Raw:
+    async def _wait_following(self, handler: Handler | None, idle: float, longest: float) -> msgspec.Raw:
         """The extension: progress and the end come as snapshots."""
         assert self._snapshot is not None, "there is a task"
-        waiter = PendingCall(self._snapshot.id, self._handler, self._client._session.settings.progress)
+        waiter = PendingCall(self._snapshot.id, handler, self._client._session.settings.progress)
         waiter.set_timeouts(idle, longest)
         final: TaskSnapshot | None = None
 
@@ -181,11 +183,11 @@ class TaskHandle:
             self._has_ended = True
             return _final_result(final)
         if waiter.scope.cancelled_caught:
-            raise CallTimeout(f"task {self._snapshot.id} {waiter.describe_timeout()}")
+            raise waiter.explain_end(f"task {self._snapshot.id}")
         assert isinstance(outcome, MCPError), "a following ends with a final snapshot or an error"
         raise outcome
 
-    async def _wait_for_answer(self, idle: float, longest: float) -> msgspec.Raw:
+    async def _wait_for_answer(self, handler: Handler | None, idle: float, longest: float) -> msgspec.Raw:
         """2025-11-25: tasks/result blocks until the end, and progress comes by the call's own token.
 
         Without one, because another connection made the task or nobody wanted progress
@@ -193,12 +195,12 @@ class TaskHandle:
         """
         assert self._snapshot is not None, "there is a task"
         session, token_call = self._client._session, self._token_call
-        wants_progress = self._handler is not None or idle < math.inf
+        wants_progress = handler is not None or idle < math.inf
         follows = wants_progress and not self._has_token
         call = session.begin(
             "tasks/result",
             TaskIdParams(task_id=self._snapshot.id),
-            self._handler,
+            handler,
             may_become_task=follows,
             takes_late=token_call is not None,
         )
@@ -216,16 +218,14 @@ class TaskHandle:
                     if follows:  # the answer was faster than the last look
                         self._feed(call, await self._client.fetch_task(self._snapshot.id))
                         await call.wait()
-                    elif (
-                        token_call is not None and self._handler is not None and isinstance(outcome, Response)
-                    ):
+                    elif token_call is not None and handler is not None and isinstance(outcome, Response):
                         await _catch_up(call, read_last_progress(outcome.result))
         finally:
             if token_call is not None:
                 session.restore(token_call, call)
             session.end(call)
         if call.scope.cancelled_caught:
-            raise CallTimeout(f"task {self._snapshot.id} {call.describe_timeout()}")
+            raise call.explain_end(f"task {self._snapshot.id}")
         self._has_ended = isinstance(outcome, (Response, ErrorResponse))
         self.forget()
         if isinstance(outcome, Response):
@@ -283,7 +283,7 @@ class TaskHandle:
 async def start_call(
     client: Client,
     params: CallToolParams,
-    handler: ProgressHandler | None,
+    handler: Handler | None,
     idle: float,
     longest: float,
     *,
@@ -303,7 +303,6 @@ async def start_call(
         if era.tasks == "none":
             raise NotSupportedByEra(f"protocol {era.version} has no background tasks")
         params.task = encode_value(TaskParams(None if ttl is None else round(ttl * MILLISECONDS)))
-    tool = f"tool {params.name!r}"
     wants_progress = handler is not None or idle < math.inf
     call = session.begin(
         "tools/call",
@@ -363,9 +362,15 @@ async def start_call(
             rounds=rounds - 1,
         )
     if snapshot is None:
-        return TaskHandle(client, tool, None, raw, handler)
+        return TaskHandle(client, params.name, None, raw, handler)
     handle = TaskHandle(
-        client, tool, snapshot, None, handler, call if keep else None, has_token=keep and wants_progress
+        client,
+        params.name,
+        snapshot,
+        None,
+        handler,
+        call if keep else None,
+        has_token=keep and wants_progress,
     )
     if call.newest is not None:
         progress, total, message, exact = call.newest
@@ -380,7 +385,7 @@ def _cancel_created(client: Client, answer: Response) -> None:
     except RemoteProtocolError:
         return
     if snapshot is not None:
-        TaskHandle(client, "", snapshot, None, None).abandon()
+        TaskHandle(client, None, snapshot, None, None).abandon()
 
 
 async def _catch_up(call: PendingCall, last: Update | None) -> None:

@@ -20,8 +20,9 @@ import msgspec
 import trio
 
 from trio_mcp.client.answering import Answering
-from trio_mcp.client.call import PendingCall, ProgressHandler
+from trio_mcp.client.call import PendingCall
 from trio_mcp.client.settings import ClientSettings
+from trio_mcp.client.sink import Handler
 from trio_mcp.errors import ConnectionLost, ProtocolError, RemoteProtocolError
 from trio_mcp.runtime.border import contain_failure
 from trio_mcp.runtime.outbox import Outbox
@@ -155,7 +156,7 @@ class ClientSession:
         self,
         method: str,
         params: Params,
-        handler: ProgressHandler | None = None,
+        handler: Handler | None = None,
         *,
         wants_progress: bool = False,
         may_become_task: bool = False,
@@ -292,7 +293,7 @@ class ClientSession:
             if call is None or type(frame.token) is not int:
                 logger.debug("progress with the unknown token %r was dropped", frame.token)
             else:
-                call.take_updates(frame.updates)
+                call.take_updates(frame.updates, frame.stages)
         elif isinstance(frame, (Response, ErrorResponse)):
             self._accept_answer(frame)
         elif isinstance(frame, Notification):

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import trio
 
-from trio_mcp.client.call import ProgressHandler, as_handler
+from trio_mcp.client.sink import ProgressHandler, ProgressSink, as_handler
 from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.runtime.stalls import watch_silence
 
@@ -36,6 +36,8 @@ async def watch_stalls(
     Raises TypeError for what cannot be called, ValueError unless `after` is larger than 0.
     """
     inner = as_handler(handler)
+    if isinstance(inner, ProgressSink):
+        raise TypeError("watch_stalls takes a handler that is called with progress, total and message")
     if not callable(on_stall):
         raise TypeError(f"on_stall must be callable, not {on_stall!r}")
     if isinstance(after, bool) or not isinstance(after, (int, float)) or not after > 0:
