@@ -65,9 +65,9 @@ class Worker:
         self._process.stdin.flush()
         sample = self.last = self._read()
         self.seconds = float(sample["seconds"])
-        if self._lossy and 0 < sample["count"] < n:
+        if self._lossy and sample["count"] < n:
             self.lost += n - sample["count"]
-            self.seconds *= n / sample["count"]
+            self.seconds *= n / max(sample["count"], 1)
         elif sample["count"] != n:
             self.faults.append(f"{self.name}: {what} {n} delivered {sample['count']}")
         elif not sample["correct"]:

@@ -1,7 +1,8 @@
-"""The benchmark's server, made with trio_mcp: `python trio_mcp_server.py [http] [strict]`.
+"""The benchmark's server, made with trio_mcp: `python trio_mcp_server.py [http] [strict] [at-once]`.
 
 `sdk_server.py` is its twin. Over HTTP it prints the URL of its endpoint, and serves until its
-standard input ends. When strict, each report is a schedule point.
+standard input ends. When strict, each report is a schedule point; at once, its writer never waits
+for company, to see what waiting costs.
 """
 
 import os
@@ -12,6 +13,7 @@ import trio
 from tally import report_burst, report_paced
 
 from trio_mcp import Context, Lossless, Server, ServerSettings, serve_http
+from trio_mcp.runtime import outbox
 
 
 def make_server(*, strict: bool = False) -> Server:
@@ -53,6 +55,8 @@ async def serve(server: Server) -> None:
 
 
 if __name__ == "__main__":
+    if "at-once" in sys.argv[1:]:
+        outbox.QUIET_ROUNDS = 0  # type: ignore[misc]
     chosen = make_server(strict="strict" in sys.argv[1:])
     if "http" in sys.argv[1:]:
         trio.run(serve, chosen)
