@@ -29,6 +29,7 @@ async def open_consumers(transport: str, url: str, count: int) -> AsyncIterator[
         for _ in range(count):
             consumer = await CONNECTORS[transport](url)
             stack.push_async_callback(consumer.aclose)
+            await consumer.burst(1)  # a server accepts, and answers a first call, at a cost of its own
             consumers.append(consumer)
         yield consumers
 

@@ -134,6 +134,7 @@ def test_public_names():
         *("ElicitRequest", "ElicitAnswer", "SampleRequest", "SampleAnswer"),
         *("CursorError", "TaskCancelled", "TaskFailed", "TaskNotFound", "TaskOverload"),
         *("Owner", "TaskPage"),
+        *("Estimator", "watch_stalls"),
         *("AsgiApp", "HttpSettings", "asgi_app", "serve_http"),
         *("ProgressHandler", "LogHandler", "ElicitationHandler", "SamplingHandler"),
         "__version__",

@@ -20,6 +20,7 @@ from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.showing import RichProgress
 from trio_mcp.client.sink import Progress, ProgressHandler, ProgressReceiver, ProgressSink, detailed
 from trio_mcp.client.snapshots import TaskSnapshot
+from trio_mcp.client.stalls import watch_stalls
 from trio_mcp.client.started_call import CallHandle
 from trio_mcp.client.tqdm_bar import TqdmProgress
 from trio_mcp.errors import (
@@ -44,6 +45,7 @@ from trio_mcp.errors import (
     ToolError,
 )
 from trio_mcp.runtime.call_result import CallResult
+from trio_mcp.runtime.estimator import Estimator
 from trio_mcp.runtime.policy import Conflate, Lossless, ProgressCall
 from trio_mcp.runtime.settings import ServerSettings
 from trio_mcp.runtime.worker import WorkerProgress
@@ -93,6 +95,7 @@ __all__ = [
     "ElicitationHandler",
     "Elicited",
     "EmbeddedResource",
+    "Estimator",
     "HttpSettings",
     "Image",
     "ImageContent",
@@ -159,4 +162,5 @@ __all__ = [
     "serve_http",
     "serve_stdio",
     "serve_websocket",
+    "watch_stalls",
 ]

@@ -63,6 +63,18 @@ def test_without_a_total_there_is_a_count_and_the_time_so_far() -> None:
     assert "left" not in line
 
 
+def test_the_rate_of_slow_work_is_not_forgotten_between_two_updates() -> None:
+    """A step a minute, drawn ten times a second: the time left counts down, and grows when nothing comes."""
+    meter = Meter(0.0)
+    for step in range(4):
+        meter.update(step, 10)
+        for tenth in range(600):
+            meter.sample(60 * step + tenth / 10)
+    assert meter.rate(180.0) == pytest.approx(1 / 60)
+    assert [round(meter.time_left(second)) for second in (180.0, 200.0, 239.0)] == [420, 400, 361]
+    assert meter.time_left(400.0) > 420
+
+
 def test_before_the_first_update_there_is_the_title() -> None:
     assert "title" in drawn(Meter(0.0), 80)
 

@@ -266,6 +266,31 @@ def test_bars_of_tasks_are_a_line_each_with_room_at_its_end(width: int) -> None:
         assert "12,345" in drawn
 
 
+def test_bars_of_tasks_show_rate_and_time_left() -> None:
+    def look(current: float, **told: float) -> TaskSnapshot:
+        now = datetime.now(UTC)
+        return TaskSnapshot(id="one", status="working", current=current, total=100, reported_at=now, **told)
+
+    def draw(width: int) -> str:
+        console = Console(file=io.StringIO(), width=width, color_system=None)
+        with console.capture() as capture:
+            console.print(draw_rows([row], width))
+        return capture.get()
+
+    row = TaskRow("one", meter=Meter(0.0))
+    row.take(look(40))
+    assert row.pace(0.0) == ("", "-:-- left"), "nobody knows yet"
+    row.take(look(40, rate=2.0, eta=30.0))
+    assert row.pace(0.0) == ("2/s", "0:30 left"), "the server, which has watched for longer"
+    row.take(look(70, rate=2.0, eta=15.0))
+    assert row.pace(10.0) == ("3/s", "0:10 left"), "what was seen from here"
+    assert " left" in draw(100)
+    assert " left" not in draw(80)
+    row.end("completed", None)
+    assert row.pace(10.0) == ("", "")
+    assert " left" not in draw(100)
+
+
 def test_a_look_without_progress_does_not_undo_progress() -> None:
     row = TaskRow("one")
     row.take(TaskSnapshot(id="one", status="working", current=5, total=9, reported_at=datetime.now(UTC)))

@@ -92,6 +92,9 @@ def read_blocks(page: Path) -> list[Block]:
     return blocks
 
 
+# On a busy machine a reporter yields where on an idle one it does not, and then more updates leave.
+UNHURRIED = "from trio_mcp.runtime import progress\nprogress.YIELD_SECONDS = 60\n"
+
 BLOCKS = [block for page in PAGES for block in read_blocks(page)]
 
 
@@ -107,7 +110,12 @@ def test_python(block: Block, tmp_path: Path) -> None:
         name = "example.py"
         (tmp_path / name).write_text(block.text)
     options = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if name.startswith("test_") else []
-    done = run([sys.executable, "-W", "error", *options, name], tmp_path, subprocess.PIPE)
+    unhurried = tmp_path / "unhurried"
+    unhurried.mkdir()
+    (unhurried / "sitecustomize.py").write_text(UNHURRIED)
+    done = run(
+        [sys.executable, "-W", "error", *options, name], tmp_path, subprocess.PIPE, PYTHONPATH=str(unhurried)
+    )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     if block.output is not None:
         check_output(done.stdout, block.output)
@@ -175,12 +183,14 @@ def test_every_setting_is_in_the_table_with_its_default(settings: type, page: st
             assert default == f"{value:,g}" or default == f"{value:,}"
 
 
-def run(command: Sequence[str], directory: Path, stderr: int) -> subprocess.CompletedProcess[str]:
+def run(
+    command: Sequence[str], directory: Path, stderr: int, **variables: str
+) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return subprocess.run(
         command,
         cwd=directory,
-        env={**os.environ, "PATH": path, "COLUMNS": "80", "NO_COLOR": "1", "PYTHONWARNINGS": ""},
+        env={**os.environ, "PATH": path, "COLUMNS": "80", "NO_COLOR": "1", "PYTHONWARNINGS": "", **variables},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=stderr,

@@ -1233,3 +1233,60 @@ async def test_a_cursor_of_another_client_is_refused():
         cursor = pages[0]["nextCursor"]
         assert "error" not in await first.ask(list_request(cursor=cursor))
         assert (await second.ask(list_request(cursor=cursor)))["error"]["code"] == -32602
+
+
+# Rate and time left
+
+
+async def test_a_task_knows_its_rate_and_the_time_left(wire, autojump_clock):
+    server = make_server()
+    seen: list[tuple[float, float, float]] = []
+
+    @server.tool(task=TaskConfig(mode="required"))
+    async def work(ctx: Context) -> None:
+        for number in range(101):
+            await ctx.report_progress(number, 100)
+            await trio.sleep(2)
+
+    async with open_server(server) as running, wire.open_running(running) as client:
+        task = await client.call_tool("work", task=True)
+        await trio.sleep(1)
+        first = await client.fetch_task(task.id)
+        assert (first.current, first.rate, first.eta) == (0, None, None)
+        await trio.sleep(60)
+        later = await client.fetch_task(task.id)
+        assert later.current == pytest.approx(30, abs=1)
+        assert later.rate == pytest.approx(0.5, rel=0.01)
+        assert later.eta == pytest.approx(2 * (100 - later.current), rel=0.01)
+        assert later == attrs.evolve(await client.fetch_task(task.id), last_updated_at=later.last_updated_at)
+        record = await running.fetch_task(task.id)
+        assert record.progress is not None
+        assert record.progress.rate == pytest.approx(later.rate, rel=0.01)
+        async with client.watch_task(task) as snapshots:
+            async for snapshot in snapshots:
+                if not snapshot.is_final:
+                    seen.append((snapshot.current, snapshot.rate, snapshot.eta))
+        ended = await client.fetch_task(task.id)
+        assert (ended.current, ended.rate, ended.eta) == (100, None, None), "what has ended moves no more"
+    assert len(seen) > 10
+    assert all(rate == pytest.approx(0.5, rel=0.05) for _, rate, _ in seen)
+    assert all(eta == pytest.approx(2 * (100 - current), rel=0.05, abs=0.1) for current, _, eta in seen)
+
+
+async def test_a_task_that_nobody_looks_at_estimates_all_the_same(autojump_clock):
+    """And with bounded work: a thousand reports a second, of which few are looked at."""
+    server = make_server()
+
+    @server.tool(task=TaskConfig(mode="required"))
+    async def work(ctx: Context) -> None:
+        for number in range(100_000):
+            await ctx.report_progress(number, 100_000)
+            await trio.sleep(0.001)
+
+    async with open_server(server) as running, open_client(running) as client:
+        task = await client.call_tool("work", task=True)
+        await trio.sleep(20)
+        snapshot = await client.fetch_task(task.id)
+        assert snapshot.rate == pytest.approx(1000, rel=0.05)
+        assert snapshot.eta == pytest.approx(80, rel=0.05)
+        await task.cancel()

@@ -6,6 +6,7 @@ bar, drawing looks at the newest values a few times a second.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,7 +21,7 @@ from rich.text import Text
 
 from trio_mcp.cli.bars import LINE_SECONDS, print_line
 from trio_mcp.client.lines import MESSAGE_CHARACTERS, describe
-from trio_mcp.client.meter import Meter, Reading, show_count, show_share
+from trio_mcp.client.meter import Meter, Reading, show_count, show_rate, show_share, show_time
 from trio_mcp.client.plain_text import one_line
 from trio_mcp.client.rich_bars import MARGIN, NARROW, WIDE, make_live
 from trio_mcp.client.snapshots import Status, TaskSnapshot
@@ -48,12 +49,14 @@ class TaskRow:
     changes: int = 0
     meter: Meter = attrs.field(factory=lambda: Meter(time.monotonic()))
     _words: str | None = None
+    _told: TaskSnapshot | None = None
 
     def take(self, task: TaskSnapshot) -> None:
         """Take a look at the task; that it has ended is for `end` to say."""
         # Some looks tell of no progress where there was some: then the last one counts.
         if task.has_progress:
             self.meter.update(0 if task.current is None else task.current, task.total, task.message)
+            self._told = task
         if not task.is_final:
             self.status = task.status
             self._words = task.status_message
@@ -72,6 +75,15 @@ class TaskRow:
         reported = None if self.meter.newest is None else self.meter.newest.message
         said = self._words or reported if self.status == "failed" else reported or self._words
         return one_line((said or "")[:MESSAGE_CHARACTERS])
+
+    def pace(self, now: float) -> tuple[str, str]:
+        """How fast it is and the time left, in words: as seen from here, else as the server says."""
+        if self.has_ended or self._told is None:
+            return "", ""
+        rate, left = self.meter.rate(now) or self._told.rate or 0.0, self.meter.time_left(now)
+        if left == math.inf and self._told.eta is not None:
+            left = self._told.eta
+        return show_rate(rate), f"{show_time(left)} left" if self._told.total is not None else ""
 
     def describe(self) -> str:
         """The task as a line of text: `ID working  47% 12/25 message`."""
@@ -99,7 +111,8 @@ async def open_rows(rows: Sequence[TaskRow], console: Console | None) -> AsyncIt
 
 
 def draw_rows(rows: Sequence[TaskRow], width: int) -> Table:
-    """A line of `width` columns for each task: id, message, bar, how far, status."""
+    """A line of `width` columns for each task: id, message, bar, how far, how fast, how long, status."""
+    now = time.monotonic()
     table = Table.grid(padding=(0, 2, 0, 0), expand=True)
     table.width = max(width - MARGIN, NARROW // 2)
     short = shorten([row.id for row in rows])
@@ -113,6 +126,9 @@ def draw_rows(rows: Sequence[TaskRow], width: int) -> Table:
     if width >= WIDE:
         table.add_column(no_wrap=True, min_width=4, justify="right")
     table.add_column(no_wrap=True, min_width=max(map(len, counts), default=0), justify="right")
+    if width >= WIDE:
+        table.add_column(no_wrap=True, justify="right", style="magenta")
+        table.add_column(no_wrap=True, justify="right", style="cyan")
     table.add_column(no_wrap=True, min_width=len("completed"))
     for row, name, reading in zip(rows, short, readings, strict=True):
         cells: list[Text | ProgressBar] = [Text(name), Text(row.message)]
@@ -121,6 +137,8 @@ def draw_rows(rows: Sequence[TaskRow], width: int) -> Table:
         if width >= WIDE:
             cells.append(Text("" if reading is None else show_share(reading)))
         cells.append(Text("" if reading is None else show_count(reading)))
+        if width >= WIDE:
+            cells += map(Text, row.pace(now))
         cells.append(style_status(row.status))
         table.add_row(*cells)
     return table

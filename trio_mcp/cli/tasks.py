@@ -104,6 +104,8 @@ def as_object(task: TaskSnapshot) -> dict[str, Any]:
         "current": task.current,
         "total": task.total,
         "message": task.message,
+        "rate": task.rate,
+        "eta": task.eta,
     }
     return {key: value for key, value in values.items() if value is not None}
 

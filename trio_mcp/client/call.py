@@ -21,6 +21,7 @@ from trio_mcp.client.sink import Handler, Progress, ProgressSink, Receiver
 from trio_mcp.errors import CallTimeout, MCPError, ProgressOverflow
 from trio_mcp.runtime.border import contain_failure
 from trio_mcp.runtime.policy import DEFAULT_BUFFER, LOSSLESS_CLIENT_BUFFER, Lossless, ProgressPolicy
+from trio_mcp.wire.errors import DEADLINE_PASSED
 from trio_mcp.wire.frames import ErrorResponse, RequestId, Response, StageState, Update
 
 logger = logging.getLogger("trio_mcp")
@@ -140,7 +141,9 @@ class PendingCall:
         """Note the answer; it is handed over behind the updates that are queued."""
         if self.outcome is None:
             self.outcome = outcome
-            self.scope.deadline = math.inf
+            # The handler may take its time over what came, unless the server has just run out of ours.
+            is_late = isinstance(outcome, ErrorResponse) and outcome.error.code == DEADLINE_PASSED
+            self.scope.deadline = self._latest if is_late else math.inf
             self._arrival.unpark_all()
             if self.on_settled is not None:
                 self.on_settled()

@@ -26,7 +26,7 @@ from trio_mcp.client.snapshots import (
     read_last_progress,
     read_question,
 )
-from trio_mcp.client.timeouts import read_timeouts
+from trio_mcp.client.timeouts import CallDeadline, read_timeouts
 from trio_mcp.errors import (
     CallTimeout,
     MCPError,
@@ -294,8 +294,11 @@ async def start_call(
 ) -> TaskHandle:
     """Send tools/call and take what comes first: the answer, or a task. Checkpoints."""
     session, era = client._session, client._agreement.era
-    if client._meta:
-        params.meta = {**client._meta, META_WANTS_TASK: True} if as_task else client._meta
+    deadline = CallDeadline.find(longest)
+    meta = deadline.add_to(client._meta)
+    if as_task and era.modern:
+        meta = {**meta, META_WANTS_TASK: True}
+    params.meta = meta or UNSET
     if as_task and not era.modern:
         if era.tasks == "none":
             raise NotSupportedByEra(f"protocol {era.version} has no background tasks")
@@ -309,8 +312,7 @@ async def start_call(
         may_become_task=as_task and not era.modern,
     )
     call.floor = floor
-    keep = took = False
-    started = trio.current_time()
+    keep = took = has_expired = False
     try:
         raw = await client._wait_answer(call, "tools/call", idle, longest)
         snapshot = read_created(raw)
@@ -319,9 +321,10 @@ async def start_call(
         # The progress of a legacy task comes by the token of the call that made it.
         keep = snapshot is not None and not era.modern
     except ProtocolError as error:
-        if as_task or error.code != METHOD_NOT_FOUND or era.tasks != "legacy":
+        has_expired = deadline.was_met_by(error)
+        runs_as_task_only = error.code == METHOD_NOT_FOUND and era.tasks == "legacy" and not as_task
+        if not (has_expired or runs_as_task_only):
             raise
-        # This tool runs as a task only (MCP tasks 2025-11-25, "Tool-Level Negotiation").
     finally:
         if keep:
             session.keep(call)
@@ -329,7 +332,10 @@ async def start_call(
             session.end(call, on_late=lambda answer: _cancel_created(client, answer))
             if not took and isinstance(call.outcome, Response):
                 _cancel_created(client, call.outcome)
+    if has_expired:
+        await deadline.wait()
     if isinstance(call.outcome, ErrorResponse):
+        # This tool runs as a task only (MCP tasks 2025-11-25, "Tool-Level Negotiation").
         return await start_call(client, params, handler, idle, longest, as_task=True, ttl=ttl)
     if question is not None:
         # The same call once more, with answers, under a fresh id (MCP multi round-trip requests).
@@ -340,7 +346,7 @@ async def start_call(
             for key, asked in (question.input_requests or {}).items()
         }
         params.request_state = UNSET if question.request_state is None else question.request_state
-        left = longest - (trio.current_time() - started)
+        left = longest - (trio.current_time() - deadline.started)
         if left <= 0:
             raise CallTimeout(f"tools/call took longer than {longest:g} seconds")
         seen = floor if call.newest is None else call.newest[0]

@@ -1,18 +1,17 @@
 """The newest progress of one call, and how fast it moves.
 
-Owns the numbers and the words for them. Knows nothing of terminals.
+Owns what is kept of it and the words for numbers; the arithmetic is the estimator's. Knows
+nothing of terminals.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import attrs
 
-WINDOW: Final = 50
-"""How many samples the rate is taken over: five seconds at ten a second."""
+from trio_mcp.runtime.estimator import Estimator
 
 
 class Reading(NamedTuple):
@@ -41,7 +40,8 @@ class Meter:
     updates: int = 0
     _newest: tuple[float, float | None, str | None] | None = None
     _base: float = 0.0
-    _samples: deque[tuple[float, float]] = attrs.field(factory=lambda: deque(maxlen=WINDOW))
+    _estimator: Estimator = attrs.field(factory=Estimator)
+    _sampled: int = 0
 
     def update(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Take an update, as a progress handler; at 100,000 a second this must cost next to nothing."""
@@ -56,16 +56,16 @@ class Meter:
         return None if self._newest is None else Reading(*self._newest)
 
     def sample(self, now: float) -> None:
-        """Note the present state, for `rate`."""
-        if self._newest is not None:
-            self._samples.append((now, self._newest[0]))
+        """Note the present state, for `rate` and `time_left`."""
+        if self._newest is not None and self.updates > self._sampled:
+            self._sampled = self.updates
+            progress, total, _ = self._newest
+            self._estimator.update(now, progress, total)
 
     def rate(self, now: float) -> float:
         """How much progress there was per second of late; 0 where that is not known."""
-        if self._newest is None or not self._samples:
-            return 0.0
-        then, progress = self._samples[0]
-        return _divide(self._newest[0] - progress, now - then)
+        self.sample(now)
+        return self._estimator.rate_at(now) or 0.0
 
     def average(self, now: float) -> float:
         """How much progress there was per second since the start."""
@@ -73,10 +73,9 @@ class Meter:
 
     def time_left(self, now: float) -> float:
         """For how many more seconds this goes on at the present rate; infinity where that is not known."""
-        reading, rate = self.newest, self.rate(now)
-        if reading is None or reading.total is None or rate <= 0:
-            return math.inf
-        return max(reading.total - reading.progress, 0.0) / rate
+        self.sample(now)
+        left = self._estimator.eta_at(now)
+        return math.inf if left is None else left
 
 
 def show_number(value: float) -> str:

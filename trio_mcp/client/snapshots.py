@@ -38,7 +38,8 @@ class TaskSnapshot:
     """One look at a task. `ttl` and `poll_interval` are in seconds, times are aware.
 
     `current`, `total`, `message` and `reported_at` are those of its last report, as
-    far as the server tells; `status_message` is what it has to say to a person.
+    far as the server tells; `status_message` is what it has to say to a person. `rate` is the progress
+    per second and `eta` the seconds that were left at that report, where a trio_mcp server knows them.
     What a failure is called depends on the era: a tool error is "failed" in
     2025-11-25 and "completed" in the extension.
     """
@@ -54,6 +55,8 @@ class TaskSnapshot:
     total: float | None = None
     message: str | None = None
     reported_at: datetime | None = None
+    rate: float | None = None
+    eta: float | None = None
     _result: msgspec.Raw | None = None
     _error: ErrorObject | None = None
     _questions: Mapping[str, Any] = attrs.field(factory=dict)
@@ -86,6 +89,8 @@ class _Progress(msgspec.Struct, rename="camel"):
     total: int | float | None = None
     message: str | None = None
     reported_at: datetime | None = None
+    rate: int | float | None = None
+    eta: int | float | None = None
 
 
 class _Meta(msgspec.Struct):
@@ -132,6 +137,8 @@ def read_snapshot(raw: msgspec.Raw | bytes) -> TaskSnapshot:
         total=progress.total,
         message=progress.message,
         reported_at=_aware(progress.reported_at),
+        rate=progress.rate,
+        eta=progress.eta,
         result=None if isinstance(task.result, UnsetType) else task.result,
         error=task.error,
         questions=task.input_requests or {},

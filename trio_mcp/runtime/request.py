@@ -6,7 +6,8 @@ only as far as a handler may ask for it.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import math
+from typing import Any, Final, Protocol
 
 import attrs
 import trio
@@ -24,6 +25,10 @@ from trio_mcp.wire.messages import LOGGING_LEVELS, LoggingLevel, LogParams, Para
 
 DEFAULT_LOG_LEVEL: LoggingLevel = "info"
 """What a legacy client receives until it sets a level (MCP logging lets the server decide)."""
+
+
+MARGIN_SHARE: Final = 0.1
+"""What of the time that a client gives is kept for the answer, where the margin would be more than that."""
 
 
 @attrs.define
@@ -51,7 +56,8 @@ class ServerRequest:
     """A request in flight; `session` is None in eras that have no sessions.
 
     `task` is the background task that the request has become, if it has. Where its
-    progress token outlives the answer, `outlet` is then the task's.
+    progress token outlives the answer, `outlet` is then the task's. `deadline` is when its
+    handler is cancelled because the client will give up, on Trio's clock; infinity for never.
     """
 
     id: RequestId
@@ -67,6 +73,7 @@ class ServerRequest:
     state: dict[str, Any] = attrs.field(factory=dict)
     withdrawn: bool = False
     task: RunningTask | None = None
+    deadline: float = math.inf
 
     @property
     def is_over(self) -> bool:
@@ -92,6 +99,15 @@ class ServerRequest:
         except UNENCODABLE as error:
             raise ValueError(f"a log message must be JSON: {error}") from None
         self.outlet.put(Notification("notifications/message", params))
+
+    def expire_after(self, seconds: float, margin: float) -> None:
+        """Cancel the handler `margin` seconds before `seconds` have passed, when the client gives up."""
+        self.deadline = trio.current_time() + seconds - min(margin, seconds * MARGIN_SHARE)
+        self.scope.deadline = self.deadline
+
+    def lift_deadline(self) -> None:
+        """Let the handler run on, because nobody waits for it any more: it is a background task."""
+        self.deadline = self.scope.deadline = math.inf
 
     def withdraw(self) -> None:
         """Stop working on the request: its client no longer wants an answer."""

@@ -23,7 +23,7 @@ from trio_mcp.runtime.request import ServerRequest, SessionData
 from trio_mcp.runtime.settings import ServerSettings
 from trio_mcp.wire.codec import UNENCODABLE, encode_value, make_error
 from trio_mcp.wire.eras import Era
-from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_REQUEST, ProtocolError
+from trio_mcp.wire.errors import DEADLINE_PASSED, INTERNAL_ERROR, INVALID_REQUEST, ProtocolError
 from trio_mcp.wire.frames import (
     Batch,
     ErrorObject,
@@ -39,7 +39,7 @@ from trio_mcp.wire.frames import (
     Response,
 )
 from trio_mcp.wire.handshake import ServerHandshake
-from trio_mcp.wire.messages import CancelledParams, Implementation, InitializeParams, Result
+from trio_mcp.wire.messages import META_DEADLINE, CancelledParams, Implementation, InitializeParams, Result
 
 logger = logging.getLogger("trio_mcp")
 
@@ -181,7 +181,7 @@ class ServerSession:
         progress = RequestProgress(
             outlet if outlet.has_token else None, strict_yield=self._settings.strict_yield
         )
-        return ServerRequest(
+        request = ServerRequest(
             frame.id,
             frame.method,
             classified.era,
@@ -192,6 +192,9 @@ class ServerSession:
             connection,
             None if classified.era.modern else self._data,
         )
+        if classified.meta.seconds_left is not None:
+            request.expire_after(classified.meta.seconds_left, self._settings.deadline_margin)
+        return request
 
     def _answered(self) -> None:
         self._unwritten -= 1
@@ -205,6 +208,8 @@ class ServerSession:
             with request.scope:
                 result = await self._app.handlers[request.method](request)
                 answer = self._result_frame(request, result)
+            if request.scope.cancelled_caught and not request.withdrawn:
+                answer = ErrorResponse(make_error(deadline_passed()), request.id)
         except BaseException as error:  # noqa: ASYNC103  # raised again below
             passing, failure = split_failure(error)
             if failure is not None:
@@ -235,6 +240,11 @@ class ServerSession:
             logger.exception("the failure of request %r cannot be described", request.id)
             failed = ProtocolError(INTERNAL_ERROR, f"{request.method!r} failed")
             return ErrorResponse(make_error(failed), request.id)
+
+
+def deadline_passed() -> ProtocolError:
+    """What a client is told that gave a deadline, in time to read it."""
+    return ProtocolError(DEADLINE_PASSED, "the deadline of the request has passed", {META_DEADLINE: True})
 
 
 class _BatchReply:

@@ -26,6 +26,12 @@ def check_positive(instance: Any, attribute: attrs.Attribute[Any], value: float)
         raise ValueError(f"{attribute.name} must be a finite number larger than 0, not {value!r}")
 
 
+def check_not_negative(instance: Any, attribute: attrs.Attribute[Any], value: float) -> None:
+    """An attrs validator: a number of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ValueError(f"{attribute.name} must not be negative, not {value!r}")
+
+
 def check_count(instance: Any, attribute: attrs.Attribute[Any], value: int) -> None:
     """An attrs validator: a whole number larger than 0."""
     if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
@@ -43,8 +49,9 @@ class ServerSettings:
     connection may have in flight, `log_buffer` the number of log messages a call
     may have pending before its handler waits, `max_frame_bytes` the largest
     message that is read. `thread_limit` is the number of sync tools that run at
-    once. `drain_timeout` bounds the last writes of a session. `show_errors` lets
-    clients see what an unexpected exception said.
+    once. `drain_timeout` bounds the last writes of a session. `deadline_margin` is how
+    long before the deadline of its client a handler is cancelled, at most; a tenth of the
+    time where that is less. `show_errors` lets clients see what an unexpected exception said.
     """
 
     progress: ProgressPolicy = attrs.field(factory=Conflate)
@@ -56,4 +63,6 @@ class ServerSettings:
     max_frame_bytes: int = attrs.field(default=DEFAULT_FRAME_BYTES, validator=check_count)
     thread_limit: int = attrs.field(default=40, validator=check_count)
     drain_timeout: float = attrs.field(default=DEFAULT_DRAIN_SECONDS, validator=check_positive)
+    # For what the handler still does when it is cancelled, and for the way of the answer.
+    deadline_margin: float = attrs.field(default=0.25, validator=check_not_negative)
     show_errors: bool = False

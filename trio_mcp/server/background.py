@@ -6,6 +6,7 @@ what a client of each era is sent while its task runs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Literal
@@ -16,6 +17,7 @@ import trio
 
 from trio_mcp.errors import ProtocolError, ReturnError, TaskOverload, ToolError
 from trio_mcp.runtime.connection import Connection
+from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.runtime.outbox import Outbox
 from trio_mcp.runtime.outlet import Outlet
 from trio_mcp.runtime.request import ServerRequest
@@ -33,6 +35,7 @@ from trio_mcp.tasks.rendering import (
     related_meta,
 )
 from trio_mcp.tasks.settings import TaskConfig
+from trio_mcp.tasks.stalls import watch_task
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.wire.codec import UNENCODABLE, encode_value, make_error
 from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_CLIENT_CAPABILITY
@@ -146,6 +149,7 @@ class TaskRun:
     is_gathering: bool = False
     is_direct: bool = False
     gathered: Any = None
+    deadline: float = math.inf  # of the task, on Trio's clock
     _relays: list[Connection] = attrs.field(factory=list)  # the creator's, then who waits for the result
     _follower: _LegacyFollower | None = None
     _send: Callable[[Connection], None] | None = None
@@ -223,6 +227,7 @@ class TaskRun:
     def _become_task(self) -> Result:
         request, record = self.request, self.live.record
         request.task = self.live
+        request.lift_deadline()
         request.progress.record_in(self.live)
         if request.era.modern:
             request.progress.stop_sending()
@@ -282,9 +287,19 @@ class TaskRun:
 
     async def _work(self, live: LiveTask) -> Outcome:
         live.tell()
+        if self.config.stall_after is None:
+            return await self._work_in_time()
+        async with open_lone_nursery() as nursery:
+            nursery.start_soon(watch_task, live, self.config.stall_after, self.config.on_stall)
+            outcome = await self._work_in_time()
+            nursery.cancel_scope.cancel()
+        return outcome
+
+    async def _work_in_time(self) -> Outcome:
         if self.config.timeout is None:
             return _as_outcome(await self.handler(self))
-        with trio.move_on_after(self.config.timeout):
+        with trio.move_on_after(self.config.timeout) as scope:
+            self.deadline = scope.deadline
             return _as_outcome(await self.handler(self))
         raise ToolError(f"the task took longer than {self.config.timeout:g} seconds")
 

@@ -89,6 +89,16 @@ class Context:
         return self._request.meta.values
 
     @property
+    def deadline(self) -> float:
+        """When this call is cancelled because its time is over, on Trio's clock; `math.inf` for never.
+
+        That is shortly before the client gives up, where the client says when it will; for a
+        background task, when its own `timeout` ends. `trio.current_time()` tells what is left.
+        """
+        own = math.inf if self._run is None else self._run.deadline
+        return min(self._request.deadline, own)
+
+    @property
     def state(self) -> dict[str, Any]:
         """A place for values that live as long as this request, or this call of another tool."""
         return self._state

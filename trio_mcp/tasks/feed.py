@@ -51,6 +51,7 @@ class TaskFeed(Source):
         "_replayed",
         "_reports",
         "_stopped",
+        "_task",
         "_unsent",
     )
 
@@ -73,6 +74,7 @@ class TaskFeed(Source):
         self._replayed = 0  # how many of the pending, at the left, no cap concerns
         self._reports = 0  # the others, without changes of status
         self._unsent: History | None = None
+        self._task: LiveTask | None = None
         self._queued = False
         self._stopped = False
 
@@ -108,6 +110,7 @@ class TaskFeed(Source):
             return
         if self._reports >= self._limit:
             self._drop_oldest()
+        self._task = task
         self._pending.append(report)
         self._reports += 1
         self._queue()
@@ -162,7 +165,9 @@ class TaskFeed(Source):
             self._pending.popleft()
             self._base = following
             return following, shown, taken + 1
-        return as_reported(self._base, reports[-1], self._clock), shown if taken > 1 else (), taken
+        newest = reports[-1]
+        estimate = (None, None) if self._task is None else self._task.estimate(newest)
+        return as_reported(self._base, newest, self._clock, estimate), shown if taken > 1 else (), taken
 
     def _take_reports(self, most: int) -> list[Report]:
         pending = self._pending

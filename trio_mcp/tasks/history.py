@@ -18,6 +18,9 @@ from trio_mcp.tasks.record import TaskProgress, TaskRecord, TaskStatus
 Report: TypeAlias = tuple[float | None, float | None, str | None, float]
 """Current, total and message, and what Trio's clock showed."""
 
+Estimate: TypeAlias = tuple[float | None, float | None]
+"""The progress per second, and the seconds that are left."""
+
 
 class History:
     """The reports of one running task: the first, and the newest up to `limit` in all."""
@@ -67,12 +70,14 @@ class EndedHistories:
         return reports
 
 
-def as_reported(record: TaskRecord, report: Report, clock: TaskClock) -> TaskRecord:
+def as_reported(
+    record: TaskRecord, report: Report, clock: TaskClock, estimate: Estimate = (None, None)
+) -> TaskRecord:
     """`record` as it was after a report of its task; of the same version, for it is only shown."""
     current, total, message, seconds = report
     moment = clock.at(seconds)
     return attrs.evolve(
-        record, last_updated_at=moment, progress=TaskProgress(current, total, message, moment)
+        record, last_updated_at=moment, progress=TaskProgress(current, total, message, moment, *estimate)
     )
 
 

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import attrs
 import trio
 
+from trio_mcp.runtime.estimator import Estimator
 from trio_mcp.tasks.clock import TaskClock
-from trio_mcp.tasks.history import History, Report
+from trio_mcp.tasks.history import Estimate, History, Report
 from trio_mcp.tasks.record import InputRequest, Outcome, TaskProgress, TaskRecord, TaskStatus
 
 
@@ -32,7 +33,8 @@ class LiveTask:
 
     `decided` is set as soon as waiting for a direct answer is over: the handler is
     done, or it needs a task. `committed` is set once the task can be found.
-    `history_limit` is how many reports `keep_history` keeps, 0 for none.
+    `history_limit` is how many reports `keep_history` keeps, 0 for none. `active_at` is when the task
+    last did something that can be seen from outside, on Trio's clock.
     """
 
     def __init__(self, record: TaskRecord, clock: TaskClock, history_limit: int = 0) -> None:
@@ -40,12 +42,14 @@ class LiveTask:
         self._clock = clock
         self._report: Report | None = None
         self._reports = 0
+        self._estimator = Estimator()
         self._history_limit = history_limit
         self._history: History | None = None
         self._followers: list[Follower] = []
         self.stored_version = 0
         self._questions: dict[str, _Question] = {}
         self._asked = 0
+        self.active_at = trio.current_time()
         self.is_ending = False
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
@@ -72,12 +76,13 @@ class LiveTask:
         if self._report is not None:
             current, total, message, seconds = self._report
             moment = self._clock.at(seconds)
+            estimate = self.estimate(self._report)
             # A report costs no record; all since the last look are one change with as many versions.
             self._record = attrs.evolve(
                 self._record,
                 last_updated_at=moment,
                 version=self._record.version + self._reports,
-                progress=TaskProgress(current, total, message, moment),
+                progress=TaskProgress(current, total, message, moment, *estimate),
             )
             self._report, self._reports = None, 0
         return self._record
@@ -86,12 +91,26 @@ class LiveTask:
         """Keep one report of the handler; a final task keeps none."""
         if self.is_ending:
             return
-        self._report = report = (current, total, message, trio.current_time())
+        self.active_at = now = trio.current_time()
+        self._report = report = (current, total, message, now)
         self._reports += 1
+        if now >= self._estimator.due and current is not None:  # few reports are, and the rest cost nothing
+            self._estimator.update(now, current, total)
         if self._history is not None:
             self._history.add(report)
         for follower in self._followers:
             follower.follow_report(self, report)
+
+    def estimate(self, report: Report) -> Estimate:
+        """The rate and the time left as of a report, with what is known by now."""
+        current, total, _, seconds = report
+        if current is not None:
+            self._estimator.update(seconds, current, total)
+        return self._estimator.rate, self._estimator.eta
+
+    def note_activity(self) -> None:
+        """Note that the task does something, though it does not report."""
+        self.active_at = trio.current_time()
 
     def move(self, status: TaskStatus, **changes: Any) -> TaskRecord:
         """Change the status; raises LocalProtocolError where the table has no such move."""
@@ -161,6 +180,7 @@ class LiveTask:
         return {k: q.request for k, q in self._questions.items() if not q.answered.is_set()}
 
     def _update_inputs(self) -> None:
+        self.note_activity()
         if self.is_ending:
             return
         inputs = self.inputs

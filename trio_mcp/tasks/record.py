@@ -64,12 +64,18 @@ BEARER: Final = Owner("bearer")
 
 @attrs.frozen
 class TaskProgress:
-    """How far a task has come: the values of its last report, and when that was (UTC)."""
+    """How far a task has come: the values of its last report, and when that was (UTC).
+
+    `rate` is the progress per second and `eta` the seconds that were left then, as far as the
+    reports tell; both None where that is not known, and for a task that has ended.
+    """
 
     current: float | None
     total: float | None
     message: str | None
     reported_at: datetime
+    rate: float | None = None
+    eta: float | None = None
 
 
 @attrs.frozen
@@ -139,6 +145,8 @@ class TaskRecord:
             raise LocalProtocolError(
                 f"task {self.id} cannot move from {self.status.value} to {status.value}; legal is {legal}"
             )
+        if status.is_final and self.progress is not None:
+            changes.setdefault("progress", attrs.evolve(self.progress, rate=None, eta=None))
         return self.changed(now, status=status, **changes)
 
     def changed(self, now: datetime, **changes: Any) -> TaskRecord:

@@ -43,8 +43,15 @@ def progress_meta(progress: TaskProgress) -> dict[str, Any]:
         "message": progress.message,
         # Finer than the protocol's own times, so that a client can tell reports of one millisecond apart.
         "reportedAt": timestamp(progress.reported_at, "microseconds"),
+        "rate": _rounded(progress.rate),
+        "eta": _rounded(progress.eta),
     }
     return {PROGRESS_META: {key: value for key, value in values.items() if value is not None}}
+
+
+def _rounded(estimate: float | None) -> float | None:
+    """An estimate to as many digits as it may be good for, so that messages stay short."""
+    return None if estimate is None else float(f"{estimate:.4g}")
 
 
 def timestamp(moment: datetime, precision: str = "milliseconds") -> str:

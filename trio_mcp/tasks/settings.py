@@ -6,18 +6,22 @@ Owns defaults and their reasons, and what a single tool may say of itself.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
-from trio_mcp.runtime.settings import check_count, check_positive
+from trio_mcp.runtime.settings import check_count, check_not_negative, check_positive
+from trio_mcp.tasks.record import TaskRecord
+
+StallAction: TypeAlias = Literal["log", "cancel"] | Callable[[TaskRecord, float], Awaitable[None] | None]
+"""What is done about a task that has stopped reporting."""
 
 _optional_positive = attrs.validators.optional(check_positive)
 
 
-def _not_negative(instance: Any, attribute: attrs.Attribute[Any], value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-        raise ValueError(f"{attribute.name} must not be negative, not {value!r}")
+def _check_action(instance: Any, attribute: attrs.Attribute[Any], value: StallAction) -> None:
+    if value not in ("log", "cancel") and not callable(value):
+        raise ValueError(f'{attribute.name} must be "log", "cancel" or a function, not {value!r}')
 
 
 @attrs.frozen(kw_only=True)
@@ -32,6 +36,10 @@ class TaskConfig:
     server decides (modern era); 0 makes a task at once. `timeout` ends a task that
     runs longer.
 
+    `on_stall` says what is done when a task has not reported for `stall_after` seconds: "log" warns,
+    "cancel" ends the task with an error that says so, a function is called as
+    `on_stall(record, seconds)`, sync or async; what it raises ends the task.
+
     `gather(ctx, arguments)` is an async function that runs before the task exists and
     may ask the client; what it returns is `ctx.gathered` in the tool. In the modern
     era it runs anew after each answer, so it should do nothing but ask.
@@ -42,8 +50,10 @@ class TaskConfig:
     )
     ttl: float | None = attrs.field(default=None, validator=_optional_positive)
     poll_interval: float | None = attrs.field(default=None, validator=_optional_positive)
-    promote_after: float = attrs.field(default=1.0, validator=_not_negative)
+    promote_after: float = attrs.field(default=1.0, validator=check_not_negative)
     timeout: float | None = attrs.field(default=None, validator=_optional_positive)
+    stall_after: float | None = attrs.field(default=None, validator=_optional_positive)
+    on_stall: StallAction = attrs.field(default="log", validator=_check_action)
     gather: Callable[..., Awaitable[Any]] | None = None
 
 
@@ -61,11 +71,11 @@ class TaskSettings:
     """
 
     max_running: int = attrs.field(default=100, validator=check_count)
-    max_queued: int = attrs.field(default=1000, validator=_not_negative)
+    max_queued: int = attrs.field(default=1000, validator=check_not_negative)
     ttl: float = attrs.field(default=3600.0, validator=check_positive)
     max_ttl: float = attrs.field(default=86_400.0, validator=check_positive)
     poll_interval: float = attrs.field(default=1.0, validator=check_positive)
-    shutdown_grace: float = attrs.field(default=1.0, validator=_not_negative)
+    shutdown_grace: float = attrs.field(default=1.0, validator=check_not_negative)
     feed_buffer: int = attrs.field(default=256, validator=check_count)
     # A thousand tasks of some thirty reports: a few megabytes.
     history_reports: int = attrs.field(default=32_768, validator=check_count)

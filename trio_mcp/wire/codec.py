@@ -52,17 +52,20 @@ UNENCODABLE: Final = (TypeError, ValueError, OverflowError, RecursionError, msgs
 """What `encode_value` raises for values that JSON cannot hold."""
 
 
-class _RelatedTask(Struct, frozen=True, rename="camel"):
+# None of these can be part of a cycle (gc=False): a burst makes so many that the collector would never rest.
+
+
+class _RelatedTask(Struct, frozen=True, gc=False, rename="camel"):
     task_id: str
 
 
-class _ProgressMeta(Struct, frozen=True, omit_defaults=True):
+class _ProgressMeta(Struct, frozen=True, gc=False, omit_defaults=True):
     exact: int | float | None = msgspec.field(name=PROGRESS_META, default=None)
     related_task: _RelatedTask | None = msgspec.field(name=META_RELATED_TASK, default=None)
     stages: tuple[StageState, ...] | None = msgspec.field(name=STAGES_META, default=None)
 
 
-class _ProgressParams(Struct, frozen=True, omit_defaults=True):
+class _ProgressParams(Struct, frozen=True, gc=False, omit_defaults=True):
     token: int | str = msgspec.field(name="progressToken")
     progress: int | float
     total: int | float | None = None
@@ -70,7 +73,7 @@ class _ProgressParams(Struct, frozen=True, omit_defaults=True):
     meta: _ProgressMeta | None = msgspec.field(name="_meta", default=None)
 
 
-class _ProgressNotification(Struct, frozen=True, tag_field="jsonrpc", tag="2.0"):
+class _ProgressNotification(Struct, frozen=True, gc=False, tag_field="jsonrpc", tag="2.0"):
     method: Literal["notifications/progress"]
     params: _ProgressParams
 

@@ -8,6 +8,7 @@ statelessly whatever the handshake says; everything else needs `initialize`.
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ from trio_mcp.wire.messages import (
     LOGGING_LEVELS,
     META_CLIENT_CAPABILITIES,
     META_CLIENT_INFO,
+    META_DEADLINE,
     META_LOG_LEVEL,
     META_PROGRESS_TOKEN,
     META_PROTOCOL_VERSION,
@@ -50,6 +52,9 @@ _MOVES: Final[Mapping[tuple[Handshake, str], Handshake]] = {
     (Handshake.AWAITED, "initialize"): Handshake.ANSWERED,
     (Handshake.ANSWERED, "notifications/initialized"): Handshake.READY,
 }
+MOST_SECONDS: Final = 1e12
+"""Some thirty thousand years: a deadline beyond that is taken for this one, whatever number it is."""
+
 _BEFORE_HANDSHAKE: Final = frozenset({"initialize", "ping"})
 
 
@@ -59,6 +64,7 @@ class RequestMeta:
 
     `progress_token` is UNSET where the client wants no progress: 0 and "" are
     tokens. `log_level` is the least level that this one request wants, or None.
+    `seconds_left` is how long the client waits for the answer, None where it does not say.
     """
 
     progress_token: ProgressToken | UnsetType = UNSET
@@ -66,6 +72,7 @@ class RequestMeta:
     client_capabilities: Mapping[str, Any] = attrs.field(factory=dict)
     log_level: LoggingLevel | None = None
     values: Mapping[str, Any] = attrs.field(factory=dict)
+    seconds_left: float | None = None
 
 
 @attrs.frozen
@@ -130,7 +137,12 @@ class ServerHandshake:
                 )
             era = LATEST_LEGACY
         return era, RequestMeta(
-            _read_token(values), self._client_info, self._client_capabilities, None, values
+            _read_token(values),
+            self._client_info,
+            self._client_capabilities,
+            None,
+            values,
+            _read_seconds_left(values),
         )
 
 
@@ -177,6 +189,15 @@ def _read_token(values: Mapping[str, Any]) -> ProgressToken | UnsetType:
     raise ProtocolError(INVALID_PARAMS, "_meta.progressToken must be a string or an integer")
 
 
+def _read_seconds_left(values: Mapping[str, Any]) -> float | None:
+    if META_DEADLINE not in values:
+        return None
+    seconds = values[META_DEADLINE]
+    if type(seconds) in (int, float) and 0 < seconds < math.inf:
+        return float(min(seconds, MOST_SECONDS))
+    raise ProtocolError(INVALID_PARAMS, f"_meta {META_DEADLINE!r} must be a number of seconds larger than 0")
+
+
 def _read_modern(values: Mapping[str, Any]) -> tuple[Era, RequestMeta]:
     version = values[META_PROTOCOL_VERSION]
     if type(version) is not str:
@@ -201,4 +222,6 @@ def _read_modern(values: Mapping[str, Any]) -> tuple[Era, RequestMeta]:
         client = None if info is None else msgspec.convert(info, Implementation)
     except msgspec.ValidationError as error:
         raise ProtocolError(INVALID_PARAMS, f"_meta {META_CLIENT_INFO!r}: {error}") from None
-    return era, RequestMeta(_read_token(values), client, capabilities, level, values)
+    return era, RequestMeta(
+        _read_token(values), client, capabilities, level, values, _read_seconds_left(values)
+    )

@@ -46,6 +46,8 @@ In subscriptions/listen "all", with the reports in between, or "newest", without
 acknowledgement the same, and then the state of the task follows. In notifications/tasks the
 reports since the one before: microseconds since 1970, current, total, message.
 """
+META_DEADLINE: Final = "io.github.trio-mcp/deadline"
+"""How many seconds the client will wait, from when it sends the request; marks the error that ends it."""
 META_WRAPPED: Final = "io.github.trio-mcp/wrapped"
 """Marks a structured result whose value stands alone under "result"."""
 

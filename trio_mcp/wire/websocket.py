@@ -1,12 +1,12 @@
-"""MCP in WebSocket messages: the names and numbers of it, and the decoding of a burst.
+"""MCP in WebSocket messages: the names and numbers of it, and both ways of a burst.
 
-Owns the subprotocol, the close codes (RFC 6455, 7.4.1) and what each kind of message
-holds. Knows no connection.
+Owns the subprotocol, the close codes (RFC 6455, 7.4.1), what each kind of message
+holds, and the frames of a server's messages. Knows no connection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from trio_mcp.wire.codec import decode_lines, decode_message
@@ -23,6 +23,25 @@ MESSAGE_TOO_BIG: Final = 1009
 
 NORMAL_ENDS: Final = frozenset({NORMAL_CLOSURE, GOING_AWAY, NO_STATUS})
 """The close codes of a peer that had nothing more to say."""
+
+
+_TEXT: Final = 0x81
+"""The first byte of a frame that is a whole text message."""
+
+
+def encode_texts(messages: Iterable[bytes]) -> bytes:
+    """The frames of a server's text messages, each UTF-8: whole and not masked (RFC 6455, 5.2)."""
+    parts: list[bytes] = []
+    for message in messages:
+        length = len(message)
+        if length < 126:
+            parts.append(bytes((_TEXT, length)))
+        elif length < 65_536:
+            parts.append(bytes((_TEXT, 126, length >> 8, length & 0xFF)))
+        else:
+            parts.append(bytes((_TEXT, 127)) + length.to_bytes(8, "big"))
+        parts.append(message)
+    return b"".join(parts)
 
 
 def decode_texts(messages: Sequence[str | bytes]) -> list[InFrame]:

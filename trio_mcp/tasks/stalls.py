@@ -1,0 +1,41 @@
+"""What a server does about a background task that has stopped reporting.
+
+Owns the words for it, and that a task which waits for its client has not stalled.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+
+import trio
+
+from trio_mcp.errors import ToolError
+from trio_mcp.runtime.stalls import watch_silence
+from trio_mcp.tasks.live import LiveTask
+from trio_mcp.tasks.settings import StallAction
+
+logger = logging.getLogger("trio_mcp")
+
+
+async def watch_task(live: LiveTask, after: float, on_stall: StallAction) -> None:
+    """Do what `on_stall` says whenever a task has not reported for `after` seconds, counted from now.
+
+    Runs until it is cancelled. Raises ToolError where the task is to be cancelled, and what a
+    function raises: either ends the task.
+    """
+
+    def find_last() -> float:
+        return trio.current_time() if live.inputs else live.active_at
+
+    def act() -> Awaitable[None] | None:
+        if callable(on_stall):
+            return on_stall(live.record, after)
+        if on_stall == "cancel":
+            raise ToolError(f"the task made no progress for {after:g} seconds")
+        tool = live.record.tool
+        logger.warning("task %s of tool %r has made no progress for %g seconds", live.id, tool, after)
+        return None
+
+    live.note_activity()
+    await watch_silence(find_last, after, act)
