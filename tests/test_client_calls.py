@@ -26,6 +26,7 @@ from trio_mcp import (
     StageState,
     ToolError,
     detailed,
+    open_client,
 )
 
 MEMORY = Wire("memory", MODERN)
@@ -402,3 +403,20 @@ async def test_what_takes_no_progress_is_refused():
             await client.call_tool("count", {"n": 1}, progress_handler="print")
     with pytest.raises(TypeError, match="callable"):
         detailed(3)
+
+
+async def test_an_update_tells_rate_and_time_left(autojump_clock):
+    server = Server("steady", version="1")
+
+    @server.tool
+    async def steady(ctx: Context) -> None:
+        for done in range(1, 11):
+            await trio.sleep(0.5)
+            await ctx.report_progress(done, 10)
+
+    async with open_client(server) as client, client.start_call("steady") as call:
+        paces = [(update.rate, update.eta) async for update in call.updates]
+        await call.result()
+    assert paces[0] == (None, None)
+    assert paces[4] == (pytest.approx(2), pytest.approx(2.5))
+    assert paces[9] == (pytest.approx(2), 0)

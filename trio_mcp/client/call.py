@@ -20,6 +20,7 @@ import trio
 from trio_mcp.client.sink import Handler, Progress, ProgressSink, Receiver
 from trio_mcp.errors import CallTimeout, MCPError, ProgressOverflow
 from trio_mcp.runtime.border import contain_failure
+from trio_mcp.runtime.estimator import Estimator
 from trio_mcp.runtime.policy import DEFAULT_BUFFER, LOSSLESS_CLIENT_BUFFER, Lossless, ProgressPolicy
 from trio_mcp.wire.errors import DEADLINE_PASSED
 from trio_mcp.wire.frames import ErrorResponse, RequestId, Response, StageState, Update
@@ -38,6 +39,7 @@ class PendingCall:
     __slots__ = (
         "__weakref__",
         "_arrival",
+        "_estimator",
         "_handler",
         "_idle",
         "_latest",
@@ -74,6 +76,7 @@ class PendingCall:
         assert not isinstance(handler, ProgressSink), "a sink was opened for the wait"
         # A receiver takes one record, and is told of the stages that are open; a plain handler is not.
         self._stages: tuple[StageState, ...] | None = None
+        self._estimator = Estimator() if isinstance(handler, Receiver) else None
         self._handler: Callable[..., Awaitable[None] | None] | None
         if isinstance(handler, Receiver):
             self._handler, self._stages = handler.receive, ()
@@ -123,7 +126,9 @@ class PendingCall:
                 if self._stages is not None and stages is not None:
                     self._stages = stages
                 return
-        self.newest = updates[-1]
+        self.newest = newest = updates[-1]
+        if self._estimator is not None:
+            self._estimator.update(trio.current_time(), _own_value(newest), newest[1])
         self._queue.extend(updates if self._stages is None else self._with_stages(updates, stages))
         if len(self._queue) > self._limit:
             self._overflow()
@@ -207,7 +212,8 @@ class PendingCall:
                     pending = handler(progress if exact is None else exact, total, message)
                 else:
                     progress, total, message, exact, stages = update
-                    pending = handler(Progress(progress if exact is None else exact, total, message, stages))
+                    value = progress if exact is None else exact
+                    pending = handler(Progress(value, total, message, stages, self._estimator))
                 if pending is not None and (type(pending) is CoroutineType or inspect.isawaitable(pending)):
                     await pending
             except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it

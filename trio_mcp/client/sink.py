@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from trio_mcp.runtime.border import contain_failure
+from trio_mcp.runtime.estimator import Estimator
 from trio_mcp.wire.frames import StageState
 
 ProgressHandler: TypeAlias = Callable[[float, float | None, str | None], Awaitable[None] | None]
@@ -34,6 +35,17 @@ class Progress:
     total: float | None = None
     message: str | None = None
     stages: tuple[StageState, ...] = ()
+    _estimator: Estimator | None = attrs.field(default=None, eq=False, repr=False, alias="estimator")
+
+    @property
+    def rate(self) -> float | None:
+        """The progress per second as of the newest update that has come, or None where it is not known."""
+        return None if self._estimator is None else self._estimator.rate
+
+    @property
+    def eta(self) -> float | None:
+        """The seconds that are left as of then; None without a total or a rate."""
+        return None if self._estimator is None else self._estimator.eta
 
     @property
     def share(self) -> float | None:
