@@ -369,3 +369,13 @@ async def test_before_the_writer_runs_everything_waits_for_it():
         nursery.start_soon(outbox.write, wire)
         outbox.close()
     assert wire.writes == [[ANSWER]]
+
+
+async def test_behind_the_end_nothing_is_written_in_place_either():
+    outbox, wire = Outbox(10), DirectRecorder()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outbox.write, wire)
+        await trio.testing.wait_all_tasks_blocked()
+        outbox.close()
+        outbox.put(ANSWER)  # before the writer has seen the end
+    assert wire.writes == []

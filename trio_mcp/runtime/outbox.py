@@ -112,6 +112,7 @@ class Outbox:
 
     def close(self) -> None:
         """Let the writer return once it has written all that is queued."""
+        self._direct = None
         self._send.close()
 
     async def write(self, sink: FrameSink) -> None:
