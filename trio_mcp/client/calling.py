@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from trio_mcp.client.handles import TaskHandle, start_call
+from trio_mcp.client.handles import TaskHandle
+from trio_mcp.client.rounds import start_call
 from trio_mcp.client.sink import Handler, ProgressHandler, ProgressSink, open_handler
 from trio_mcp.client.timeouts import read_timeouts
 from trio_mcp.errors import ProtocolError

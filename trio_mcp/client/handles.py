@@ -13,35 +13,25 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import trio
-from msgspec import UNSET
 
 from trio_mcp.client.call import PendingCall
 from trio_mcp.client.following import TaskFollowing
 from trio_mcp.client.negotiation import read_error
 from trio_mcp.client.sink import Handler, as_handler, open_handler
 from trio_mcp.client.snapshots import (
-    MILLISECONDS,
     TaskSnapshot,
-    read_created,
     read_last_progress,
-    read_question,
 )
-from trio_mcp.client.timeouts import CallDeadline, read_timeouts
+from trio_mcp.client.timeouts import read_timeouts
 from trio_mcp.errors import (
-    CallTimeout,
     MCPError,
-    NotSupportedByEra,
-    ProtocolError,
-    RemoteProtocolError,
     TaskCancelled,
     TaskFailed,
 )
 from trio_mcp.runtime.call_result import CallResult, finish_call
 from trio_mcp.runtime.lone import open_lone_nursery
-from trio_mcp.wire.codec import encode_value
-from trio_mcp.wire.errors import METHOD_NOT_FOUND
 from trio_mcp.wire.frames import ErrorResponse, Response, Update
-from trio_mcp.wire.messages import META_WANTS_TASK, CallToolParams, TaskIdParams, TaskParams
+from trio_mcp.wire.messages import TaskIdParams
 
 if TYPE_CHECKING:
     from trio_mcp.client.client import Client
@@ -49,9 +39,6 @@ if TYPE_CHECKING:
 
 LATE_SECONDS: Final = 1.0
 """How long a result waits for progress that the server sent before it, by another stream."""
-
-MAX_ROUNDS: Final = 10
-"""How often a server may ask for input before it answers one call."""
 
 
 class TaskHandle:
@@ -278,114 +265,6 @@ class TaskHandle:
         """
         assert self._snapshot is not None, "there is a task"
         return (await self._client.fetch_task(self._snapshot.id)).status == "cancelled"
-
-
-async def start_call(
-    client: Client,
-    params: CallToolParams,
-    handler: Handler | None,
-    idle: float,
-    longest: float,
-    *,
-    as_task: bool,
-    ttl: float | None,
-    floor: float | None = None,
-    rounds: int = MAX_ROUNDS,
-) -> TaskHandle:
-    """Send tools/call and take what comes first: the answer, or a task. Checkpoints."""
-    session, era = client._session, client._agreement.era
-    deadline = CallDeadline.find(longest)
-    meta = deadline.add_to(client._meta)
-    if as_task and era.modern:
-        meta = {**meta, META_WANTS_TASK: True}
-    params.meta = meta or UNSET
-    if as_task and not era.modern:
-        if era.tasks == "none":
-            raise NotSupportedByEra(f"protocol {era.version} has no background tasks")
-        params.task = encode_value(TaskParams(None if ttl is None else round(ttl * MILLISECONDS)))
-    wants_progress = handler is not None or idle < math.inf
-    call = session.begin(
-        "tools/call",
-        params,
-        handler,
-        wants_progress=wants_progress,
-        may_become_task=as_task and not era.modern,
-    )
-    call.floor = floor
-    keep = took = has_expired = False
-    try:
-        raw = await client._wait_answer(call, "tools/call", idle, longest)
-        snapshot = read_created(raw)
-        question = None if snapshot is not None else read_question(raw)
-        took = True
-        # The progress of a legacy task comes by the token of the call that made it.
-        keep = snapshot is not None and not era.modern
-    except ProtocolError as error:
-        has_expired = deadline.was_met_by(error)
-        runs_as_task_only = error.code == METHOD_NOT_FOUND and era.tasks == "legacy" and not as_task
-        if not (has_expired or runs_as_task_only):
-            raise
-    finally:
-        if keep:
-            session.keep(call)
-        else:
-            session.end(call, on_late=lambda answer: _cancel_created(client, answer))
-            if not took and isinstance(call.outcome, Response):
-                _cancel_created(client, call.outcome)
-    if has_expired:
-        await deadline.wait()
-    if isinstance(call.outcome, ErrorResponse):
-        # This tool runs as a task only (MCP tasks 2025-11-25, "Tool-Level Negotiation").
-        return await start_call(client, params, handler, idle, longest, as_task=True, ttl=ttl)
-    if question is not None:
-        # The same call once more, with answers, under a fresh id (MCP multi round-trip requests).
-        if rounds == 0:
-            raise RemoteProtocolError(f"the server asked more than {MAX_ROUNDS} times for one call")
-        params.input_responses = {
-            key: await session.answering.answer(asked.method, asked.params)
-            for key, asked in (question.input_requests or {}).items()
-        }
-        params.request_state = UNSET if question.request_state is None else question.request_state
-        left = longest - (trio.current_time() - deadline.started)
-        if left <= 0:
-            raise CallTimeout(f"tools/call took longer than {longest:g} seconds")
-        seen = floor if call.newest is None else call.newest[0]
-        return await start_call(
-            client,
-            params,
-            handler,
-            idle,
-            left,
-            as_task=as_task,
-            ttl=ttl,
-            floor=seen,
-            rounds=rounds - 1,
-        )
-    if snapshot is None:
-        return TaskHandle(client, params.name, None, raw, handler)
-    handle = TaskHandle(
-        client,
-        params.name,
-        snapshot,
-        None,
-        handler,
-        call if keep else None,
-        has_token=keep and wants_progress,
-    )
-    if call.newest is not None:
-        progress, total, message, exact = call.newest
-        handle.note_reported(progress if exact is None else exact, total, message)
-    return handle
-
-
-def _cancel_created(client: Client, answer: Response) -> None:
-    """Cancel the task that a call has made whose caller has left."""
-    try:
-        snapshot = read_created(answer.result)
-    except RemoteProtocolError:
-        return
-    if snapshot is not None:
-        TaskHandle(client, None, snapshot, None, None).abandon()
 
 
 async def _catch_up(call: PendingCall, last: Update | None) -> None:
