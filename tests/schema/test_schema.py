@@ -278,12 +278,17 @@ def test_equal_names_of_rewritten_classes_stay_apart():
     assert len([name for name in schema["$defs"] if name.endswith("Same")]) == 2
 
 
-def test_two_classes_with_one_full_name_are_refused():
+def test_two_classes_with_one_full_name_are_not_taken_for_one():
     def make(field_type: type) -> type:
         return dataclasses.make_dataclass("Same", [("value", field_type)])
 
-    with pytest.raises(ToolDefinitionError, match="two different classes"):
-        parameters_for(tuple[make(int), make(str)])
+    refusal, types = "", []
+    try:
+        schema = parameters_for(tuple[make(int), make(str)]).schema
+        types = [definition["properties"]["value"]["type"] for definition in schema["$defs"].values()]
+    except ToolDefinitionError as error:  # msgspec before 0.23 has one name for both
+        refusal = str(error)
+    assert types == ["integer", "string"] or "two different classes" in refusal
 
 
 def test_properties_named_like_keywords_are_schemas():

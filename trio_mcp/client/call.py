@@ -22,6 +22,7 @@ from trio_mcp.errors import CallTimeout, MCPError, ProgressOverflow
 from trio_mcp.runtime.border import contain_failure
 from trio_mcp.runtime.estimator import Estimator
 from trio_mcp.runtime.policy import DEFAULT_BUFFER, LOSSLESS_CLIENT_BUFFER, Lossless, ProgressPolicy
+from trio_mcp.runtime.wakeup import Wakeup
 from trio_mcp.wire.errors import DEADLINE_PASSED
 from trio_mcp.wire.frames import ErrorResponse, RequestId, Response, StageState, Update
 
@@ -47,6 +48,7 @@ class PendingCall:
         "_longest",
         "_lossless",
         "_queue",
+        "_scope",
         "_stages",
         "_takes_late",
         "_took_first",
@@ -55,7 +57,6 @@ class PendingCall:
         "newest",
         "on_settled",
         "outcome",
-        "scope",
     )
 
     def __init__(
@@ -72,15 +73,15 @@ class PendingCall:
         self.on_settled: Callable[[], None] | None = None
         self.newest: Update | None = None
         self.floor: float | None = None  # what an earlier request of the same call has delivered
-        self.scope = trio.CancelScope()
-        assert not isinstance(handler, ProgressSink), "a sink was opened for the wait"
+        self._scope: trio.CancelScope | None = None
         # A receiver takes one record, and is told of the stages that are open; a plain handler is not.
         self._stages: tuple[StageState, ...] | None = None
-        self._estimator = Estimator() if isinstance(handler, Receiver) else None
-        self._handler: Callable[..., Awaitable[None] | None] | None
+        self._estimator: Estimator | None = None
+        self._handler: Callable[..., Awaitable[None] | None] | None = None
         if isinstance(handler, Receiver):
-            self._handler, self._stages = handler.receive, ()
-        else:
+            self._handler, self._stages, self._estimator = handler.receive, (), Estimator()
+        elif handler is not None:
+            assert not isinstance(handler, ProgressSink), "a sink was opened for the wait"
             self._handler = handler
         self._takes_late = outlives_answer or takes_late
         # While nobody waits for a task, its progress is only kept, and the newest counts.
@@ -90,12 +91,26 @@ class PendingCall:
         # At most `_limit` updates, see `take_updates`; for a receiver each has the stages behind it.
         self._queue: deque[Any] = deque()
         self._took_first = False
-        self._arrival = trio.lowlevel.ParkingLot()
+        self._arrival = Wakeup()
         self._idle = math.inf
         self._longest = self._latest = math.inf
 
+    @property
+    def can_be_cut(self) -> bool:
+        """Whether `wait` may have to end before its answer, so that it must run within `scope`."""
+        return self._scope is not None or (self._lossless and self._handler is not None)
+
+    @property
+    def scope(self) -> trio.CancelScope:
+        """What a wait runs within that may end before its answer; made when first asked for."""
+        if self._scope is None:
+            self._scope = trio.CancelScope()
+        return self._scope
+
     def set_timeouts(self, idle: float, longest: float) -> None:
         """Cancel `scope` after `idle` seconds without progress, and after `longest` in any case."""
+        if idle == longest == math.inf:
+            return
         now = trio.current_time()
         self._idle, self._longest, self._latest = idle, longest, now + longest
         self.scope.deadline = min(now + idle, self._latest)
@@ -132,7 +147,7 @@ class PendingCall:
         self._queue.extend(updates if self._stages is None else self._with_stages(updates, stages))
         if len(self._queue) > self._limit:
             self._overflow()
-        self._arrival.unpark_all()
+        self._arrival.unpark()
 
     def take_over(self, other: PendingCall) -> None:
         """Put what `other` has queued into this queue; what it has delivered counts as delivered here."""
@@ -146,16 +161,18 @@ class PendingCall:
         """Note the answer; it is handed over behind the updates that are queued."""
         if self.outcome is None:
             self.outcome = outcome
-            # The handler may take its time over what came, unless the server has just run out of ours.
-            is_late = isinstance(outcome, ErrorResponse) and outcome.error.code == DEADLINE_PASSED
-            self.scope.deadline = self._latest if is_late else math.inf
-            self._arrival.unpark_all()
+            if self._scope is not None:
+                # The handler may take its time over what came, unless the server has just run out of ours.
+                is_late = isinstance(outcome, ErrorResponse) and outcome.error.code == DEADLINE_PASSED
+                self._scope.deadline = self._latest if is_late else math.inf
+            self._arrival.unpark()
             if self.on_settled is not None:
                 self.on_settled()
 
     async def wait(self) -> Outcome:
         """Deliver progress until the answer is there, then return it; checkpoints."""
-        await trio.lowlevel.checkpoint()
+        if self._queue or self.outcome is not None:  # otherwise it parks, which is a checkpoint
+            await trio.lowlevel.checkpoint()
         while True:  # noqa: ASYNC913  # each turn delivers, parks or returns
             if self._queue:
                 await self._deliver()

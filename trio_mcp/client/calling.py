@@ -57,7 +57,7 @@ class ToolCall:
 
     async def run(self) -> CallResult:
         """Call and wait for the result; checkpoints. See `Client.call_tool`."""
-        if not isinstance(self._handler, ProgressSink):
+        if self._handler is None or not isinstance(self._handler, ProgressSink):
             return await self._run(self._handler)
         async with open_handler(self._handler, self.name) as handler:
             return await self._run(handler)
@@ -70,7 +70,7 @@ class ToolCall:
         return handle
 
     async def _run(self, handler: Handler | None) -> CallResult:
-        started = trio.current_time()
+        started = 0.0 if self._longest == math.inf else trio.current_time()
         handle = await self._start(handler)
         if handle.answer is not None:
             return finish_call(

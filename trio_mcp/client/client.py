@@ -320,6 +320,8 @@ class Client:
 
     async def _wait_answer(self, call: PendingCall, method: str, idle: float, longest: float) -> msgspec.Raw:
         call.set_timeouts(idle, longest)
+        if not call.can_be_cut:
+            return _read_outcome(await call.wait())
         with call.scope:
             return _read_outcome(await call.wait())
         raise call.explain_end(method)

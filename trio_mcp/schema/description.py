@@ -66,7 +66,7 @@ def describe_forms(
     except TypeError as error:
         raise UnsupportedFormError(str(error)) from None
     except KeyError as error:
-        # msgspec names them by module and qualified name, and has only one name for both.
+        # Before 0.23, msgspec has only one name for both: their module and qualified name.
         raise UnsupportedFormError(f"two different classes are called {error}") from None
     described = iter(schemas[len(forms) :])
     parts = {stand_in: [next(described) for _ in stand_in.parts] for stand_in in rewriter.stand_ins}

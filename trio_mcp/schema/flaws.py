@@ -15,7 +15,7 @@ import attrs
 import msgspec
 
 from trio_mcp.schema.problems import Key, Problem
-from trio_mcp.wire.codec import encode_value
+from trio_mcp.wire.codec import UNENCODABLE, encode_value
 
 
 def find_flaw(value: Any) -> Problem | None:
@@ -36,6 +36,12 @@ def find_flaw(value: Any) -> Problem | None:
 
 def encode_json(value: Any) -> msgspec.Raw:
     """Encode one payload; raises ValueError, naming the path, for what JSON cannot hold."""
+    try:
+        text = msgspec.json.encode(value)
+        if b"null" not in text:
+            return msgspec.Raw(text)
+    except UNENCODABLE:
+        pass  # told below
     flaw = find_flaw(value)
     if flaw is not None:
         raise ValueError(flaw.told())

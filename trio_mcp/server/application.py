@@ -143,7 +143,8 @@ class ServerApplication:
         arguments = None if isinstance(params.arguments, msgspec.UnsetType) else params.arguments
         decision = decide(request, params.name, tool.task)
         if tool.task is None or (decision == "direct" and tool.task.gather is None):
-            return await tool.call(self._context(request, None), arguments, self._limiter)
+            context = None if tool.parameters.context_name is None else self._context(request, None)
+            return await tool.call(context, arguments, self._limiter)
         run = self._make_run(request, params, tool, arguments)
         run.is_direct = decision == "direct"
         started = False

@@ -79,7 +79,7 @@ def decide(request: ServerRequest, tool: str, config: TaskConfig | None) -> Deci
     """Whether a call is answered directly; raises ProtocolError where the era forbids what was asked."""
     mode = "forbidden" if config is None else config.mode
     era = request.era
-    wants = {"none": False, "legacy": _asks(request), "extension": declares_tasks(request)}[era.tasks]
+    wants = _WANTS[era.tasks](request)
     decision = _MODES[era.tasks][mode, wants]
     if decision == MISSING_CLIENT_CAPABILITY:
         raise missing_extension()
@@ -125,6 +125,14 @@ def missing_extension() -> ProtocolError:
     """What a client is told that has not declared the tasks extension."""
     required: dict[str, Any] = {"requiredCapabilities": {"extensions": {EXTENSION: {}}}}
     return ProtocolError(MISSING_CLIENT_CAPABILITY, "this needs the tasks extension", required)
+
+
+_WANTS: Final[Mapping[str, Callable[[ServerRequest], bool]]] = {
+    "none": lambda request: False,
+    "legacy": _asks,
+    "extension": declares_tasks,
+}
+"""Whether the client can have a task, or asks for one, by the era's protocol of tasks."""
 
 
 def find_owner(request: ServerRequest) -> Owner:

@@ -105,6 +105,8 @@ def to_block(value: Any) -> ContentBlock:
 
 def reads_files(value: Any) -> bool:
     """Whether making a result of `value` reads files, which blocks."""
+    if type(value) is str:
+        return False
     items = value.content if isinstance(value, ToolResult) else value
     if not isinstance(items, (list, tuple)):
         items = (items,)
@@ -116,6 +118,8 @@ def make_result(value: Any, returns: Returns) -> CallToolResult:
 
     Raises ReturnError where `value` does not fit the annotation or JSON.
     """
+    if type(value) is str and returns.schema is None:
+        return CallToolResult(content=[TextContent(text=returns.structure(value))])
     if isinstance(value, ToolResult):
         structured = msgspec.UNSET
         if value.structured_content is None and returns.schema is not None and not value.is_error:

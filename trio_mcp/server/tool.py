@@ -50,10 +50,11 @@ class ToolDefinition:
         return msgspec.structs.replace(self.listing, execution=ToolExecution(task_support=self.task.mode))
 
     async def call(
-        self, context: Context, arguments: msgspec.Raw | None, limiter: trio.CapacityLimiter
+        self, context: Context | None, arguments: msgspec.Raw | None, limiter: trio.CapacityLimiter
     ) -> CallToolResult:
         """Convert the arguments, run the function, convert what it returns.
 
+        `context` is for a function that takes one.
         A sync function runs in a worker thread, which is abandoned where the call
         is cancelled. Raises ArgumentError, ReturnError and what the function raises.
         """

@@ -6,6 +6,7 @@ streams come from.
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import stat
@@ -26,12 +27,33 @@ READ_BYTES: Final = 65_536
 """What a pipe holds at most on Linux, so one read empties it."""
 
 
-def _is_pipe(stream: trio.abc.SendStream) -> TypeGuard[trio.lowlevel.FdStream]:
+def _is_pipe(
+    stream: trio.abc.SendStream | trio.abc.ReceiveStream,
+) -> TypeGuard[trio.lowlevel.FdStream]:
     return (
         sys.platform != "win32"
         and isinstance(stream, trio.lowlevel.FdStream)
         and stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
     )
+
+
+async def _read_pipe(stream: trio.lowlevel.FdStream) -> bytes:
+    """What the pipe holds, at most `READ_BYTES`; checkpoints. Raises as `receive_some` does.
+
+    `receive_some` lets others run, tries to read, and only then waits. Here a message is rarely
+    there already: waiting first saves a scheduling round and a failed read for each.
+    """
+    while True:
+        fd = stream.fileno()
+        if fd == -1:
+            raise trio.ClosedResourceError("the pipe was closed")
+        await trio.lowlevel.wait_readable(fd)
+        try:
+            return os.read(fd, READ_BYTES)
+        except BlockingIOError:
+            pass  # another process reads from it as well
+        except OSError as error:
+            raise trio.BrokenResourceError from error
 
 
 class StreamTransport:
@@ -43,6 +65,11 @@ class StreamTransport:
         self._send = send
         self._pipe = send if _is_pipe(send) else None
         self._receive = receive
+        self._receive_some = (
+            functools.partial(_read_pipe, receive)
+            if _is_pipe(receive)
+            else functools.partial(receive.receive_some, READ_BYTES)
+        )
         self._decoder = LineDecoder(max_frame_bytes)
         self._ended = False
 
@@ -66,7 +93,7 @@ class StreamTransport:
     async def receive_frames(self) -> Sequence[InFrame]:
         """Read until at least one frame is complete; checkpoints."""
         while not self._ended:
-            data = await self._receive.receive_some(READ_BYTES)
+            data = await self._receive_some()
             if data:
                 frames = self._decoder.feed(bytes(data))
             else:

@@ -12,7 +12,6 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-import attrs
 import msgspec
 from msgspec import UNSET, UnsetType
 
@@ -58,8 +57,7 @@ MOST_SECONDS: Final = 1e12
 _BEFORE_HANDSHAKE: Final = frozenset({"initialize", "ping"})
 
 
-@attrs.frozen
-class RequestMeta:
+class RequestMeta(msgspec.Struct, frozen=True):
     """What a request says of itself and its sender.
 
     `progress_token` is UNSET where the client wants no progress: 0 and "" are
@@ -69,14 +67,13 @@ class RequestMeta:
 
     progress_token: ProgressToken | UnsetType = UNSET
     client_info: Implementation | None = None
-    client_capabilities: Mapping[str, Any] = attrs.field(factory=dict)
+    client_capabilities: Mapping[str, Any] = {}
     log_level: LoggingLevel | None = None
-    values: Mapping[str, Any] = attrs.field(factory=dict)
+    values: Mapping[str, Any] = {}
     seconds_left: float | None = None
 
 
-@attrs.frozen
-class Classified:
+class Classified(msgspec.Struct, frozen=True):
     """A request that is fit to be handled: its era, its typed parameters, its meta."""
 
     era: Era
