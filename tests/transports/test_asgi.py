@@ -602,7 +602,7 @@ async def test_caps_on_streams_and_sessions():
             )
             assert answer.status == status, peer
     assert app.refusals == {"streams": 2, "sessions": 2}
-    assert not app._endpoint._peers
+    assert not app._endpoint._load._peers
 
 
 # Lifespans

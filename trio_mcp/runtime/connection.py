@@ -6,7 +6,6 @@ method; who may be asked for what is the caller's business.
 
 from __future__ import annotations
 
-import itertools
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,10 +23,12 @@ from trio_mcp.wire.frames import ErrorResponse, Notification, Request, RequestId
 class _Client:
     """What all wires to one client have in common."""
 
+    __slots__ = ("asked", "is_lost", "principal", "questions", "session_id")
+
     def __init__(self, principal: str | None) -> None:
         self.principal = principal
-        self.session_id = secrets.token_urlsafe(24)
-        self.ids = itertools.count(1)
+        self.session_id: str | None = None
+        self.questions = 0
         self.asked: dict[RequestId, _Asked] = {}
         self.is_lost = False
 
@@ -39,6 +40,8 @@ class Connection:
     response does, `on_answered` is called then; what goes on after it leaves by `home`,
     which is the connection itself where there is only one wire.
     """
+
+    __slots__ = ("_client", "_on_answered", "home", "is_heard", "on_heard", "outbox", "pause")
 
     def __init__(
         self,
@@ -71,7 +74,10 @@ class Connection:
     @property
     def session_id(self) -> str:
         """Cannot be guessed and never repeats; visible ASCII."""
-        return self._client.session_id
+        client = self._client
+        if client.session_id is None:
+            client.session_id = secrets.token_urlsafe(24)
+        return client.session_id
 
     def note_heard(self, is_heard: bool) -> None:
         """Note whether somebody is at the other end of the wire now."""
@@ -91,7 +97,8 @@ class Connection:
         ProtocolError with what the client answered, and ValueError for parameters
         that are not JSON.
         """
-        ident = f"server-{next(self._client.ids)}"
+        self._client.questions += 1
+        ident = f"server-{self._client.questions}"
         frame = Request(ident, method, encode_json(dict(params)))
         if self._client.is_lost:
             raise ConnectionLost("the client is gone")

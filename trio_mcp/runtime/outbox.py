@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 from typing import Final
@@ -40,16 +39,31 @@ class Outbox:
     pending before its handler waits. Not thread-safe.
     """
 
+    __slots__ = (
+        "_broken",
+        "_direct",
+        "_moved",
+        "_receive",
+        "_resting",
+        "_send",
+        "_waiting",
+        "_written",
+        "frame_limit",
+        "hurry",
+        "queued",
+    )
+
     def __init__(self, frame_limit: int) -> None:
         # Unbounded, yet never longer than the calls in flight: an outlet is in it at most once,
         # and a bare frame answers a message that the reader took up one at a time.
         self._send, self._receive = trio.open_memory_channel[Source | OutFrame](math.inf)
-        self._waiting: deque[Source | OutFrame] = deque()
-        self._moved: set[Source] = set()  # what left by another wire, and has its place here still
+        self._waiting: list[Source | OutFrame] = []
+        # What left by another wire, and has its place here still. No set: an empty one takes more.
+        self._moved: dict[Source, None] = {}
         self._resting: dict[Source, float] = {}  # what is not to leave before a time, by Trio's clock
         self._broken = False
         self._direct: Callable[[OutFrame], bool] | None = None  # set while the writer waits for work
-        self._written = trio.lowlevel.ParkingLot()
+        self._written: trio.lowlevel.ParkingLot | None = None  # made by the first that waits
         self.queued = 0
         """How many outlets and bare frames wait in the channel."""
         self.frame_limit = frame_limit
@@ -69,13 +83,13 @@ class Outbox:
 
     def release(self, source: Source) -> None:
         """Note that `source`, which waits here, leaves by another wire now."""
-        self._moved.add(source)
+        self._moved[source] = None
 
     def readmit(self, source: Source) -> bool:
         """Whether `source`, which comes back, still has its place here, so that it needs no other."""
         if source not in self._moved:
             return False
-        self._moved.remove(source)
+        del self._moved[source]
         return True
 
     def rest(self, source: Source, until: float) -> None:
@@ -103,6 +117,8 @@ class Outbox:
         """
         await trio.lowlevel.checkpoint()
         while self.is_crowded:
+            if self._written is None:
+                self._written = trio.lowlevel.ParkingLot()
             await self._written.park()
 
     @property
@@ -126,11 +142,10 @@ class Outbox:
                 frames = self._take()
                 if frames:
                     await sink.send_frames(frames)
-                if self._written:
-                    self._written.unpark_all()
+                self._note_written()
         finally:
             self._broken = True
-            self._written.unpark_all()
+            self._note_written()
             self._claim()
             for item in self._waiting:
                 if isinstance(item, Source) and item.outbox is self:
@@ -148,7 +163,7 @@ class Outbox:
         if not self._waiting:
             self._direct = direct
             try:
-                self._waiting.append(await self._next())
+                self._waiting.append(await (self._next() if self._resting else self._receive.receive()))
                 self.queued -= 1
             except trio.EndOfChannel:
                 return False
@@ -195,20 +210,24 @@ class Outbox:
         while self._waiting and room > 0:
             item = self._waiting[0]
             if not isinstance(item, Source):
-                frames.append(self._waiting.popleft())  # type: ignore[arg-type]  # not a source, so a frame
+                frames.append(self._waiting.pop(0))  # type: ignore[arg-type]  # not a source, so a frame
                 continue
             if item.outbox is not self:
-                self._waiting.popleft()
-                self._moved.discard(item)
+                self._waiting.pop(0)
+                self._moved.pop(item, None)
                 continue
             drained, used, empty = item.drain(room)
             frames.extend(drained)
             room -= used
             if empty:
-                self._waiting.popleft()
+                self._waiting.pop(0)
             elif item.is_refilled:
                 # One busy call must not keep the others waiting. What must come behind it, such as
                 # the end of its task, is queued when no more is added, so it stays behind.
-                self._waiting.rotate(-1)
+                self._waiting.append(self._waiting.pop(0))
         self.hurry = bool(self._waiting)
         return frames
+
+    def _note_written(self) -> None:
+        if self._written is not None:
+            self._written.unpark_all()

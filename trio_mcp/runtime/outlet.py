@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -74,7 +73,9 @@ class Outlet(Source):
         self._token = token
         self.follow(policy)
         self._on_answered = on_answered
-        self._items: deque[Values | OutFrame] = deque()  # at most `limit` reports, log_buffer frames
+        # At most `limit` reports and log_buffer frames. A list: an empty deque holds a quarter of what
+        # all the rest of a call does.
+        self._items: list[Values | OutFrame] = []
         self.reports = 0
         self._answer: OutFrame | None = None
         self._queued = False
@@ -268,17 +269,16 @@ class Outlet(Source):
         frames: list[OutFrame] = []
         if self._pace is not None:
             self._thin(self._pace)
-        items = self._items
         used = 0
-        while items and used < room:
-            if type(items[0]) is not tuple:
-                frames.append(items.popleft())  # type: ignore[arg-type]  # not a tuple, so a frame
+        while self._items and used < room:
+            if type(self._items[0]) is not tuple:
+                frames.append(self._items.pop(0))  # type: ignore[arg-type]  # not a tuple, so a frame
                 continue
             reports = self._take_reports(room - used)
             used += len(reports)
             self._add_updates(frames, self._increase(reports))
         self._wake()
-        if items:
+        if self._items:
             return frames, used, False
         self._queued = False
         if self._closed:
@@ -310,20 +310,12 @@ class Outlet(Source):
 
     def _take_reports(self, room: int) -> list[Values]:
         items = self._items
-        if len(items) == self.reports <= room:  # the burst: nothing but reports
-            everything: list[Values] = list(items)  # type: ignore[arg-type]  # reports, by their number
-            items.clear()
-            self.reports = 0
-            self._first_written = True
-            return everything
-        taken: list[Values] = []
-        while items and len(taken) < room:
-            item = items[0]
-            if not isinstance(item, tuple):
-                break
-            taken.append(item)
-            items.popleft()
-        self.reports -= len(taken)
+        end = min(len(items), room)
+        if len(items) > self.reports:  # there are frames between them
+            end = next((index for index in range(end) if type(items[index]) is not tuple), end)
+        taken: list[Values] = items[:end]  # type: ignore[assignment]  # what stands before a frame
+        del items[:end]
+        self.reports -= end
         self._first_written = True
         return taken
 

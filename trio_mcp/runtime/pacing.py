@@ -7,7 +7,6 @@ has come. Sets no timer: the outbox's writer looks at the clock.
 from __future__ import annotations
 
 import math
-from collections import deque
 from typing import Any, TypeAlias
 
 import trio
@@ -35,14 +34,14 @@ class Pace:
         """Whether a report waits for its time."""
         return self._kept is not None
 
-    def keep(self, items: deque[Any]) -> bool:
+    def keep(self, items: list[Any]) -> bool:
         """Keep the one item in the place of the report that waits; False where it must be queued."""
         if self._kept is None or len(items) != 1 or type(items[0]) is not tuple:
             return False
         self._kept = items.pop()
         return True
 
-    def rouse(self, items: deque[Any]) -> bool:
+    def rouse(self, items: list[Any]) -> bool:
         """Put what waits behind the other items, unless one of those is newer; False where nothing is put."""
         kept, self._kept = self._kept, None
         if kept is None or any(type(item) is tuple for item in items):
@@ -50,7 +49,7 @@ class Pace:
         items.append(kept)
         return True
 
-    def thin(self, items: deque[Any], *, has_begun: bool, has_ended: bool) -> int:
+    def thin(self, items: list[Any], *, has_begun: bool, has_ended: bool) -> int:
         """Take out of `items` the reports that may not leave now, and return how many stay.
 
         The first of the call stays, and at its end the last. In between the newest stays

@@ -7,7 +7,7 @@ its own, and the order in which it ends. Knows no method.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Final, Protocol
 
 import trio
@@ -20,6 +20,8 @@ from trio_mcp.wire.frames import InFrame, Request
 
 logger = logging.getLogger("trio_mcp")
 
+_GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
+
 ROUNDS_UNWATCHED: Final = 4
 """For so many scheduling rounds a request is answered before its client is watched."""
 
@@ -31,7 +33,7 @@ class Exchange(FrameSink, Protocol):
     def has_ended(self) -> bool:
         """Whether the response is whole."""
 
-    async def wait_gone(self) -> None:
+    def wait_gone(self) -> Awaitable[None]:
         """Wait until the client has gone; checkpoints."""
 
     async def aclose(self) -> None:
@@ -56,7 +58,10 @@ async def serve_transport(
 
     async def write() -> None:
         try:
-            await _write(outbox, transport, writing)
+            with writing:
+                await outbox.write(transport)
+        except _GONE:
+            logger.debug("the peer is gone")
         finally:
             reading.cancel()
             await _close(transport, drain_timeout)  # noqa: ASYNC102  # shielded there
@@ -76,70 +81,86 @@ async def serve_transport(
 
 
 async def serve_request(
-    application: Application, request: Request, exchange: Exchange, principal: str | None = None
+    application: Application,
+    request: Request,
+    exchange: Exchange,
+    principal: str | None,
+    scopes: set[trio.CancelScope],
 ) -> None:
     """Serve one request until its answer is written or its client has gone; checkpoints.
 
-    When the caller cancels, the handler is cancelled, and what it answers is written for
-    at most `drain_timeout` seconds.
+    Meanwhile the scope that ends it is in `scopes`. When that or the caller's is cancelled, the
+    handler is cancelled, and what it answers is written for at most `drain_timeout` seconds.
     """
-    drain_timeout = application.settings.drain_timeout
-    outbox = Outbox(application.settings.log_buffer)
-    # As in `serve_transport`; here the deadline is set when the handler is done, if nobody waits.
-    writing = trio.CancelScope(shield=True)
-    is_answered = is_leaving = False
-
-    def note_answered() -> None:
-        nonlocal is_answered
-        is_answered = True
-        outbox.close()
-        if is_leaving:
-            writing.deadline = trio.current_time() + drain_timeout
-
-    def leave() -> None:
-        nonlocal is_leaving
-        is_leaving = True
-        if is_answered:
-            writing.deadline = trio.current_time() + drain_timeout
-
-    async def watch() -> None:
-        try:
-            await exchange.wait_gone()
-            session.withdraw()
-        finally:
-            leave()
-
-    connection = Connection(outbox, principal, on_answered=note_answered)
+    service = _RequestService(application, exchange)
+    outbox = service.outbox
+    connection = Connection(outbox, principal, on_answered=service.note_answered)
     async with trio.open_nursery() as nursery:
+        scopes.add(nursery.cancel_scope)
         session = ServerSession(application, connection, nursery)
         session.accept(request, connection)
         try:
             # Most calls are answered before it would pay to watch the client.
             for _ in range(ROUNDS_UNWATCHED):
-                if is_answered:
+                if service.is_answered:
                     break
                 await trio.lowlevel.checkpoint()
             else:
-                nursery.start_soon(watch)
+                nursery.start_soon(service.watch, session)
         except trio.Cancelled:
-            leave()
+            service.leave()
             raise
         finally:
-            await _write(outbox, exchange, writing)  # noqa: ASYNC102  # shielded there
+            try:
+                with service.writing:
+                    await outbox.write(exchange)  # noqa: ASYNC102  # shielded there
+            except _GONE:
+                logger.debug("the peer is gone")
             if not exchange.has_ended:
-                await _close(exchange, drain_timeout)  # noqa: ASYNC102  # shielded there
+                await _close(exchange, service.drain_timeout)  # noqa: ASYNC102  # shielded there
+            scopes.discard(nursery.cancel_scope)
             connection.lose()
             session.withdraw()
             nursery.cancel_scope.cancel()
 
 
-async def _write(outbox: Outbox, sink: FrameSink, writing: trio.CancelScope) -> None:
-    """Write until `outbox` is closed and empty, or the peer is gone; checkpoints."""
-    try:
-        with writing:
-            await outbox.write(sink)
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
-        logger.debug("the peer is gone")
+class _RequestService:
+    """When the writer of one request has to be done.
+
+    The deadline is set as soon as there is an answer that nobody may be waiting for.
+    """
+
+    __slots__ = ("_exchange", "_is_leaving", "drain_timeout", "is_answered", "outbox", "writing")
+
+    def __init__(self, application: Application, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._is_leaving = False
+        self.drain_timeout = application.settings.drain_timeout
+        self.is_answered = False
+        self.outbox = Outbox(application.settings.log_buffer)
+        # Shielded for the same reason as in `serve_transport`.
+        self.writing = trio.CancelScope(shield=True)
+
+    def note_answered(self) -> None:
+        self.is_answered = True
+        self.outbox.close()
+        self._limit_writing()
+
+    def leave(self) -> None:
+        self._is_leaving = True
+        self._limit_writing()
+
+    def _limit_writing(self) -> None:
+        if self.is_answered and self._is_leaving:
+            self.writing.deadline = trio.current_time() + self.drain_timeout
+
+    async def watch(self, session: ServerSession) -> None:
+        """Withdraw the request when its client has gone; checkpoints."""
+        try:
+            await self._exchange.wait_gone()
+            session.withdraw()
+        finally:
+            self.leave()
 
 
 async def _close(wire: FrameTransport | Exchange, drain_timeout: float) -> None:

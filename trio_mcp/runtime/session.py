@@ -72,12 +72,23 @@ class ServerSession:
     request. Handlers run in `nursery`, which ends with the session.
     """
 
+    __slots__ = (
+        "_app",
+        "_data",
+        "_handlers",
+        "_handshake",
+        "_requests",
+        "_settings",
+        "_unwritten",
+        "connection",
+    )
+
     def __init__(self, application: Application, connection: Connection, nursery: trio.Nursery) -> None:
         self._app = application
         self._settings = application.settings
         self._handlers = nursery
         self._handshake = ServerHandshake()
-        self._data = SessionData()
+        self._data: SessionData | None = None
         self.connection = connection
         self._requests: dict[RequestId, ServerRequest] = {}
         self._unwritten = 0  # calls whose answer has not left yet: what `max_requests` caps
@@ -190,11 +201,17 @@ class ServerSession:
             outlet,
             progress,
             connection,
-            None if classified.era.modern else self._data,
+            None if classified.era.modern else self._session_data,
         )
         if classified.meta.seconds_left is not None:
             request.expire_after(classified.meta.seconds_left, self._settings.deadline_margin)
         return request
+
+    @property
+    def _session_data(self) -> SessionData:
+        if self._data is None:
+            self._data = SessionData()
+        return self._data
 
     def _answered(self) -> None:
         self._unwritten -= 1

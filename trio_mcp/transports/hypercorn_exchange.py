@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from enum import IntEnum
-from math import inf
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -47,7 +46,7 @@ class Exchange(ABC):
     _send: Send
     # Nothing can come of it any more: the peer has gone or the request was ended.
     gone: bool = False
-    _pushing: trio.Lock = attrs.Factory(trio.Lock)
+    _pushing: trio.Lock | None = None
     _discarding: bool = False
     _received_all: bool = False
 
@@ -83,6 +82,8 @@ class Exchange(ABC):
             return
         with trio.move_on_after(self.connection.limits.stall_timeout * (1 + len(content) // PIECE)):
             # One at a time: hypercorn forgets who waits for its buffer when more is put into it.
+            if self._pushing is None:
+                self._pushing = trio.Lock()
             async with self._pushing:
                 await self._send(message)
                 await self.connection.let_through(self._send)
@@ -140,6 +141,8 @@ class HttpExchange(Exchange):
 
     async def receive(self) -> Message:
         if not (self.gone or self._ended):
+            if self._received_all:  # the peer owes us nothing more
+                return self._note(await self._receive())
             message = await self._take_in_time()
             if message is None:
                 await self._refuse(408)
@@ -157,8 +160,7 @@ class HttpExchange(Exchange):
             return self._note(self.connection.receive_nowait(self._receive))
         except trio.WouldBlock:
             pass
-        # The peer owes us the rest of its body; after that it owes us nothing.
-        with trio.move_on_after(inf if self._received_all else self.connection.limits.read_timeout):
+        with trio.move_on_after(self.connection.limits.read_timeout):
             return await self._take()
         return None
 

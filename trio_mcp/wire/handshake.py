@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from trio_mcp.wire.eras import ERAS, LATEST_LEGACY, Era
+from trio_mcp.wire.eras import ERAS, LATEST_LEGACY, PARAMS, Era
 from trio_mcp.wire.errors import (
     INVALID_PARAMS,
     INVALID_REQUEST,
@@ -84,6 +84,8 @@ class Classified(msgspec.Struct, frozen=True):
 class ServerHandshake:
     """Classifies the requests of one connection and follows its handshake."""
 
+    __slots__ = ("_client_capabilities", "_client_info", "_era", "state")
+
     def __init__(self) -> None:
         self.state = Handshake.AWAITED
         self._era: Era | None = None
@@ -97,17 +99,24 @@ class ServerHandshake:
 
     def classify(self, request: Request) -> Classified:
         """Tell how `request` is to be served; raises ProtocolError with the answer it deserves."""
-        values = _read_meta(request)
+        problem: ProtocolError | None = None
+        params = Params()
+        try:
+            params = decode_params(request, PARAMS.get(request.method, Params))
+            values: Mapping[str, Any] = {} if isinstance(params.meta, UnsetType) else params.meta
+        except ProtocolError as error:
+            problem, values = error, _read_meta(request)  # first it is told whether there is the method
         if META_PROTOCOL_VERSION in values:
             era, meta = _read_modern(values)
         else:
             era, meta = self._read_legacy(request.method, values)
-        params_type = era.requests.get(request.method)
-        if params_type is None:
+        if request.method not in era.requests:
             raise ProtocolError(
                 METHOD_NOT_FOUND, f"method {request.method!r} does not exist in {era.version}"
             )
-        return Classified(era, decode_params(request, params_type), meta)
+        if problem is not None:
+            raise problem
+        return Classified(era, params, meta)
 
     def initialize(self, params: InitializeParams) -> Era:
         """Settle the era of the session (MCP lifecycle, "Version Negotiation")."""

@@ -1,16 +1,15 @@
 """An MCP endpoint as an ASGI application: HTTP of both eras, and WebSocket.
 
-Owns the routing of requests, every refusal with its status, and the caps on how
-many are answered at once. Knows of methods only what the HTTP transport says:
-which headers repeat them, and that a legacy session begins with `initialize`.
+Owns the routing of requests and every refusal with its status. Knows of methods only
+what the HTTP transport says: which headers repeat them, and that a legacy session
+begins with `initialize`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -20,6 +19,7 @@ from trio_mcp.runtime.serving import serve_request, serve_transport
 from trio_mcp.runtime.session import Application
 from trio_mcp.transports.asgi.exchange import Exchange
 from trio_mcp.transports.asgi.legacy import LegacySession, LegacySessions
+from trio_mcp.transports.asgi.load import Load
 from trio_mcp.transports.asgi.reply import Receive, Reply, Scope, Send
 from trio_mcp.transports.asgi.request import accepts, is_longer, read_headers, read_peer, take_body
 from trio_mcp.transports.asgi.settings import HttpSettings
@@ -57,6 +57,8 @@ logger = logging.getLogger("trio_mcp")
 Authenticate: TypeAlias = Callable[[Mapping[str, Any]], str | None]
 """Gives the principal of an ASGI scope, or None where nobody is authenticated."""
 
+_Answer: TypeAlias = Coroutine[Any, Any, None]
+
 _METHODS: Final = "POST, GET, DELETE"
 
 MAX_ADDRESSES: Final = 64
@@ -87,6 +89,7 @@ class _Call:
     headers: Mapping[str, str]
     peer: str
     principal: str | None
+    serving: Serving
 
 
 class Endpoint:
@@ -111,9 +114,7 @@ class Endpoint:
         self._authenticate = authenticate
         self._serving: Serving | None = None
         self._sessions = LegacySessions(settings)
-        self._open: set[trio.CancelScope] = set()
-        self._peers: Counter[str] = Counter()
-        self._streams = 0
+        self._load = Load(settings)
         self.refusals: Counter[str] = Counter()
 
     def start(self, serving: Serving) -> None:
@@ -124,8 +125,7 @@ class Endpoint:
     def shut_down(self) -> None:
         """Take no more requests, and let those that are answered now end; does not wait."""
         self._serving = None
-        for scope in self._open:
-            scope.cancel()
+        self._load.end_all()
         self._sessions.end_all()
 
     async def serve_nothing(self, scope: Scope, send: Send) -> None:
@@ -138,32 +138,46 @@ class Endpoint:
 
     async def serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request; checkpoints."""
+        call = await self._admit(scope, receive, send)
+        if call is None:
+            return
+        peer = call.peer
+        self._load.enter(peer)
+        try:
+            answer = await self._route(call, call.serving)
+            del call  # an answer may take long, and needs nothing of this
+            if answer is not None:
+                await answer
+        finally:
+            self._load.leave(peer)
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> _Call | None:
+        """The request, or None where it was refused whatever it says."""
         headers = read_headers(scope)
         reply = Reply(send, self._cors_headers(headers))
         peer = read_peer(scope)
         refusal = self._refuse_at_door(scope, headers)
         if refusal is not None:
             await self._refuse(reply, "door", 403, refusal)
-            return
+            return None
         principal = None if self._authenticate is None else self._authenticate(scope)
-        call = _Call(scope, receive, reply, headers, peer, principal)
         serving = self._serving
         if serving is None:
             await self._refuse_unserved(reply)
-            return
-        with self._counted(peer) as overload:
-            if overload is not None:
-                await self._refuse_overload(reply, "streams", overload)
-                return
-            await self._route(call, serving)
+            return None
+        overload = self._load.refusal(peer)
+        if overload is not None:
+            await self._refuse_overload(reply, "streams", overload)
+            return None
+        return _Call(scope, receive, reply, headers, peer, principal, serving)
 
-    async def _route(self, call: _Call, serving: Serving) -> None:
+    async def _route(self, call: _Call, serving: Serving) -> _Answer | None:
         method = call.scope["method"]
         if method == "POST":
-            await self._post(call, serving)
-        elif method == "GET" and SESSION_HEADER in call.headers:
-            await self._listen(call)
-        elif method == "DELETE" and SESSION_HEADER in call.headers:
+            return await self._post(call, serving)
+        if method == "GET" and SESSION_HEADER in call.headers:
+            return await self._listen(call)
+        if method == "DELETE" and SESSION_HEADER in call.headers:
             session = await self._find_session(call)
             if session is not None:
                 session.end()
@@ -177,29 +191,30 @@ class Endpoint:
         else:
             reason = f"{method} is not for this endpoint without the header Mcp-Session-Id"
             await self._refuse(call.reply, "method", 405, reason, headers={"allow": _METHODS})
+        return None
 
-    async def _post(self, call: _Call, serving: Serving) -> None:
+    async def _post(self, call: _Call, serving: Serving) -> _Answer | None:
         accepted = call.headers.get("accept", "*/*")
         if not (accepts(accepted, JSON) and accepts(accepted, EVENT_STREAM)):
             await self._refuse(call.reply, "accept", 406, f"the client must accept {JSON} and {EVENT_STREAM}")
-            return
+            return None
         if call.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
             await self._refuse(call.reply, "content type", 415, f"the body must be {JSON}")
-            return
+            return None
         body = await self._read_body(call)
         if body is None:
-            return
+            return None
         if self._serving is not serving:
             await self._refuse_unserved(call.reply)  # the server has ended while the body was on its way
-            return
+            return None
         frame = decode_message(body)
         version = call.headers.get(VERSION_HEADER)
         is_modern = version is not None and version in ERAS and ERAS[version].modern
         if isinstance(frame, Request) and (
             names_modern_version(frame) or (is_modern and frame.method != "initialize")
         ):
-            await self._answer_modern(frame, call, serving)
-        elif isinstance(frame, Malformed) and SESSION_HEADER not in call.headers:
+            return await self._answer_modern(frame, call, serving)
+        if isinstance(frame, Malformed) and SESSION_HEADER not in call.headers:
             self.refusals["malformed"] += 1
             await call.reply.refuse(400, frame.code, frame.reason, ident=frame.id)
         elif is_modern and isinstance(frame, (Notification, Progress)):
@@ -207,96 +222,96 @@ class Endpoint:
         elif version is not None and version not in ERAS:
             await self._refuse_version(call.reply, version)
         else:
-            await self._answer_legacy(frame, call, serving)
+            return await self._answer_legacy(frame, call, serving)
+        return None
 
-    async def _answer_modern(self, frame: Request, call: _Call, serving: Serving) -> None:
+    async def _answer_modern(self, frame: Request, call: _Call, serving: Serving) -> _Answer | None:
         try:
             check_headers(call.headers, frame)
             serving.application.check_headers(call.headers, frame)
         except ProtocolError as error:
             self.refusals["headers"] += 1
             await call.reply.refuse(400, error.code, error.message, ident=frame.id)
-            return
+            return None
         exchange = Exchange(frame.id, call.receive, call.reply, self.settings)
-        with self._ended_at_shutdown():
-            await serve_request(serving.application, frame, exchange, call.principal)
+        scopes = self._load.scopes
+        return serve_request(serving.application, frame, exchange, call.principal, scopes)
 
-    async def _answer_legacy(self, frame: InFrame, call: _Call, serving: Serving) -> None:
+    async def _answer_legacy(self, frame: InFrame, call: _Call, serving: Serving) -> _Answer | None:
         if SESSION_HEADER in call.headers:
             session = await self._find_session(call)
             if session is not None:
-                await self._answer_in_session(session, frame, call)
+                return await self._answer_in_session(session, frame, call)
         elif isinstance(frame, Request) and frame.method == "initialize":
             refusal = self._sessions.refusal(call.peer)
             if refusal is not None:
                 await self._refuse_overload(call.reply, "sessions", refusal)
-                return
+                return None
             session = await self._sessions.open(
                 serving.application, serving.nursery, call.principal, call.peer
             )
-            await session.begin(frame, call.receive, call.reply)
+            return session.begin(frame, call.receive, call.reply)
         else:
             reason = "the header Mcp-Session-Id is missing; a session begins with initialize"
             await self._refuse(call.reply, "session", 400, reason)
+        return None
 
-    async def _answer_in_session(self, session: LegacySession, frame: InFrame, call: _Call) -> None:
+    async def _answer_in_session(self, session: LegacySession, frame: InFrame, call: _Call) -> _Answer | None:
         if _wants_answer(frame) or (isinstance(frame, Batch) and not session.takes_batches):
-            await session.answer(frame, call.receive, call.reply)
-        else:
-            session.accept(frame)
-            await call.reply.answer(202)
+            return session.answer(frame, call.receive, call.reply)
+        session.accept(frame)
+        await call.reply.answer(202)
+        return None
 
-    async def _listen(self, call: _Call) -> None:
+    async def _listen(self, call: _Call) -> _Answer | None:
         if not accepts(call.headers.get("accept", "*/*"), EVENT_STREAM):
             await self._refuse(call.reply, "accept", 406, f"the client must accept {EVENT_STREAM}")
-            return
+            return None
         session = await self._find_session(call)
         if session is None:
-            return
+            return None
         event_id = call.headers.get(EVENT_ID_HEADER)
         if event_id is None:
-            await session.listen(call.receive, call.reply)
-            return
+            return session.listen(call.receive, call.reply)
         found = session.find(event_id)
         if found is None:
             # 404 would end the session at the client; 405 is what a GET without a stream gets.
             reason = f"nothing is to come behind the event {event_id!r} in this session"
             await self._refuse(call.reply, "event", 405, reason, headers={"allow": _METHODS})
-            return
+            return None
         stream, number = found
-        await session.carry(stream, call.receive, call.reply, number)
+        return session.carry(stream, call.receive, call.reply, number)
 
     async def serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one WebSocket connection, with the semantics of stdio; checkpoints."""
+        headers, peer, serving = read_headers(scope), read_peer(scope), self._serving
+        is_refused = self._refuse_at_door(scope, headers) is not None or self._load.refusal(peer) is not None
+        if is_refused or serving is None:
+            self.refusals["websocket"] += 1
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        principal = None if self._authenticate is None else self._authenticate(scope)
+        self._load.enter(peer)
+        try:
+            with trio.CancelScope() as ended:
+                self._load.scopes.add(ended)
+                await self._converse(scope, receive, send, serving, principal)
+        finally:
+            self._load.scopes.discard(ended)
+            self._load.leave(peer)
+
+    async def _converse(
+        self, scope: Scope, receive: Receive, send: Send, serving: Serving, principal: str | None
+    ) -> None:
         # Imported here: only servers that meet a WebSocket need it.
         from trio_mcp.transports.asgi_websocket import AsgiWebSocketTransport
 
-        headers = read_headers(scope)
-        serving = self._serving
-        with self._counted(read_peer(scope)) as overload:
-            if self._refuse_at_door(scope, headers) is not None or serving is None or overload is not None:
-                self.refusals["websocket"] += 1
-                await send({"type": "websocket.close", "code": 1008})
-                return
-            principal = None if self._authenticate is None else self._authenticate(scope)
-            transport = AsgiWebSocketTransport(
-                scope, receive, send, max_frame_bytes=self.settings.max_body_bytes
-            )
-            with self._ended_at_shutdown():
-                try:
-                    await transport.accept()
-                except trio.BrokenResourceError:
-                    return  # the client has left already
-                await serve_transport(serving.application, transport, principal)
-
-    @contextmanager
-    def _ended_at_shutdown(self) -> Iterator[None]:
-        with trio.CancelScope() as scope:
-            self._open.add(scope)
-            try:
-                yield
-            finally:
-                self._open.discard(scope)
+        transport = AsgiWebSocketTransport(scope, receive, send, max_frame_bytes=self.settings.max_body_bytes)
+        try:
+            await transport.accept()
+        except trio.BrokenResourceError:
+            return  # the client has left already
+        await serve_transport(serving.application, transport, principal)
 
     async def _find_session(self, call: _Call) -> LegacySession | None:
         version = call.headers.get(VERSION_HEADER)
@@ -352,26 +367,6 @@ class Endpoint:
         if body is None:
             await self._refuse(call.reply, "body", 413, f"the body is longer than {limit} bytes", PARSE_ERROR)
         return None
-
-    @contextmanager
-    def _counted(self, peer: str) -> Iterator[str | None]:
-        """Count a request while the block lasts; yields which cap is reached, if one is."""
-        settings = self.settings
-        if self._streams >= settings.max_streams:
-            yield f"max_streams is {settings.max_streams}"
-            return
-        if self._peers[peer] >= settings.max_streams_per_peer:
-            yield f"max_streams_per_peer is {settings.max_streams_per_peer}"
-            return
-        self._streams += 1
-        self._peers[peer] += 1
-        try:
-            yield None
-        finally:
-            self._streams -= 1
-            self._peers[peer] -= 1
-            if not self._peers[peer]:
-                del self._peers[peer]
 
     def _refuse_at_door(self, scope: Scope, headers: Mapping[str, str]) -> str | None:
         server = scope.get("server")

@@ -6,7 +6,7 @@ HTTP 2026-07-28, "Cancellation"). Knows no method.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 import trio
 
@@ -21,6 +21,8 @@ from trio_mcp.wire.sse import encode_events
 class Exchange:
     """Sends what belongs to the request `ident`, and ends with its answer."""
 
+    __slots__ = ("_ident", "_receive", "_reply", "_settings")
+
     def __init__(self, ident: RequestId, receive: Receive, reply: Reply, settings: HttpSettings) -> None:
         self._ident = ident
         self._receive = receive
@@ -32,9 +34,9 @@ class Exchange:
         """Whether the response is whole."""
         return self._reply.has_ended
 
-    async def wait_gone(self) -> None:
+    def wait_gone(self) -> Awaitable[None]:
         """Wait until the client has gone; checkpoints."""
-        await watch(self._receive, self._reply, self._settings)
+        return watch(self._receive, self._reply, self._settings)
 
     async def send_frames(self, frames: Sequence[OutFrame]) -> None:
         """Send as JSON what is nothing but the answer, everything else as events; checkpoints."""
@@ -61,7 +63,8 @@ async def watch(receive: Receive, reply: Reply, settings: HttpSettings, opening:
     """
     while True:
         with trio.move_on_after(settings.keep_alive if reply.has_begun else settings.quiet_timeout):
-            await _wait_disconnect(receive)
+            while (await receive())["type"] != "http.disconnect":
+                pass
             return
         if await _keep_alive(receive, reply, opening):
             return
@@ -77,12 +80,8 @@ async def _keep_alive(receive: Receive, reply: Reply, opening: bytes) -> bool:
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(send)
-        await _wait_disconnect(receive)
+        while (await receive())["type"] != "http.disconnect":
+            pass
         has_gone = True
         nursery.cancel_scope.cancel()
     return has_gone
-
-
-async def _wait_disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

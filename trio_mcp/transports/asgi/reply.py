@@ -56,9 +56,12 @@ def error_body(code: int, reason: str, ident: RequestId | msgspec.UnsetType = ms
 class Reply:
     """The response to one HTTP request; `headers` go with it in any case."""
 
+    __slots__ = ("_free", "_is_sending", "_wire", "has_begun", "has_ended", "headers")
+
     def __init__(self, send: Send, headers: Mapping[str, str] | None = None) -> None:
         self._wire = send
-        self._turn = trio.Lock()
+        self._is_sending = False
+        self._free: trio.lowlevel.ParkingLot | None = None  # made by the first that waits for its turn
         self.headers = dict(headers or {})
         self.has_begun = False
         self.has_ended = False
@@ -84,10 +87,11 @@ class Reply:
 
     async def send_events(self, chunk: bytes, *, last: bool = False) -> None:
         """Send a part of the event stream, which begins with the first; checkpoints."""
-        try:
-            self._turn.acquire_nowait()
-        except trio.WouldBlock:  # a keep-alive is being written
-            await self._turn.acquire()
+        while self._is_sending:  # a keep-alive, or behind one
+            if self._free is None:
+                self._free = trio.lowlevel.ParkingLot()
+            await self._free.park()
+        self._is_sending = True
         try:
             if self.has_ended:
                 return
@@ -97,11 +101,13 @@ class Reply:
                 await self._start(200, {**_EVENTS, **self.headers})
             await self._send({"type": "http.response.body", "body": chunk, "more_body": not last})
         finally:
-            self._turn.release()
+            self._is_sending = False
+            if self._free is not None:
+                self._free.unpark()
 
     async def keep_alive(self, opening: bytes = b"") -> None:
         """Send a comment, behind `opening` where the stream begins with it; checkpoints."""
-        if not self._turn.locked() and not self.has_ended:
+        if not self._is_sending and not self.has_ended:
             await self.send_events(KEEP_ALIVE if self.has_begun else opening + KEEP_ALIVE)
 
     async def end(self) -> None:
