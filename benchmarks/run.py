@@ -25,7 +25,7 @@ from contest import Cell, Worker, report_faults, take_rounds
 from scores import print_table, tables
 
 # Each has make_cells(options), which starts only the workers that its selected cells need.
-SHORT = ("notifications", "starts", "tasks")
+SHORT = ("notifications", "reporting", "starts", "tasks")
 FULL = (*SHORT, "limits", "ceiling", "sessions")
 
 NOTES = """
