@@ -80,7 +80,7 @@ types: $(VENV)/.dev
 smoke: $(VENV)/.dev $(BENCH_PEERS_READY)
 	$(BIN)/python benchmarks/run.py --quick
 
-# The short set takes less than three minutes on two cores, all of it most of an hour. Say
+# The short set takes less than three minutes on two cores, all of it about half an hour. Say
 # REPORT=docs/benchmarks to put the report where the documentation shows it.
 REPORT ?= build/bench
 

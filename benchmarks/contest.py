@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,17 +152,23 @@ class Cell:
 def take_rounds(
     table: Sequence[Cell], rounds: int, keep: Callable[[dict[str, Any]], None] = lambda sample: None
 ) -> None:
-    """Take one sample of every cell from every contestant in each round, and hand over each."""
+    """Take one sample of every cell from every contestant in each round, and hand over each.
+
+    What a sample took is that of all that is done for it, with what does not count.
+    """
     for number in range(rounds):
         if sys.stderr.isatty():
             print(f"\rround {number + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
         for cell in table:
             for contestant, take in cell.samplers.items():
+                begin = time.perf_counter()
                 value = take()
                 if value is None:
                     continue
+                took = time.perf_counter() - begin
                 cell.samples.setdefault(contestant, []).append(value)
-                keep({"cell": cell.name, "contestant": contestant, "round": number, "value": value})
+                sample = {"cell": cell.name, "contestant": contestant, "round": number, "value": value}
+                keep({**sample, "took": round(took, 3)})
 
 
 def report_faults(workers: Iterable[Worker]) -> int:

@@ -8,7 +8,7 @@ import sys
 
 import anyio
 from fastmcp import Context, FastMCP
-from tally import report_burst, report_paced
+from tally import report_burst, report_paced, time_reports
 from uvicorn_serving import serve_app
 
 
@@ -26,6 +26,11 @@ def make_server() -> FastMCP:
         """Report n updates, so many a second, each with the time."""
         await report_paced(ctx.report_progress, anyio.sleep, n, rate)
         return "done"
+
+    @server.tool
+    async def reports(n: int, ctx: Context) -> str:
+        """Report n updates in a tight loop, and return what that took."""
+        return await time_reports(ctx.report_progress, n)
 
     @server.tool
     async def echo(text: str) -> str:

@@ -1,9 +1,9 @@
 """The measurements that every Python client takes, whichever library its contestant is made with.
 
-Each line of stdin asks for one (`burst N`, `fan-CALLS N`, `echo N`, `slow N` or `paced-RATE N`), each line of
-stdout is its sample as JSON. So rounds alternate between clients that stay connected, and none pays
-for a start each time. Needs only the standard library: trio and anyio name what is used alike, and
-the worker hands over its own.
+Each line of stdin asks for one (`burst N`, `fan-CALLS N`, `echo N`, `slow N`, `paced-RATE N`,
+`heard-TOOL N` or `unheard-TOOL N`), each line of stdout is its sample as JSON. So rounds alternate
+between clients that stay connected, and none pays for a start each time. Needs only the standard
+library: trio and anyio name what is used alike, and the worker hands over its own.
 """
 
 import json
@@ -18,7 +18,7 @@ from importlib.metadata import version
 from typing import Any, TypeVar
 
 from gauge import Gauge
-from tally import SlowTally, Stopwatch, Tally
+from tally import Ascent, SlowTally, Stopwatch, Tally
 
 LATE_DEADLINE = 30
 
@@ -85,7 +85,7 @@ async def burst(contestant: Contestant, n: int) -> Sample:
     return {**sample, **gauge.read()}
 
 
-async def fan(contestant: Contestant, n: int, calls: float) -> Sample:
+async def fan(contestant: Contestant, n: int, calls: str) -> Sample:
     """So many calls at once that report n updates in all."""
     failures: list[str] = []
     tallies = Tallies(contestant)
@@ -133,13 +133,33 @@ async def slow(contestant: Contestant, n: int) -> Sample:
     return {**sample, **gauge.read(), "misordered": tally.misordered}
 
 
-async def paced(contestant: Contestant, n: int, rate: float) -> Sample:
+async def paced(contestant: Contestant, n: int, rate: str) -> Sample:
     """One call that reports n updates at so many a second; how old they are when they are handled."""
     tallies = Tallies(contestant)
     tally = tallies.add(Stopwatch(n, tallies.on_complete))
     start = time.perf_counter()
-    await contestant.call("paced", {"n": n, "rate": rate}, tally.update)
+    await contestant.call("paced", {"n": n, "rate": float(rate)}, tally.update)
     return {**await tallies.sample(start), **tally.percentiles()}
+
+
+async def heard(contestant: Contestant, n: int, tool: str) -> Sample:
+    """The processor time of a call whose tool takes n steps, until all is handled, in one process."""
+    tallies = Tallies(contestant)
+    tally = tallies.add(Ascent(n, tallies.on_complete))
+    start = time.perf_counter()
+    begin = time.process_time()
+    await contestant.call(tool, {"n": n}, tally.update)
+    sample = await tallies.sample(start)
+    seconds = time.process_time() - begin
+    # Awaited reports are not joined.
+    count = tally.count if tool == "reports" else tally.reached
+    return {**sample, "seconds": seconds, "count": count, "late": 0}
+
+
+async def unheard(contestant: Contestant, n: int, tool: str) -> Sample:
+    """The processor time of a loop of n steps alone, as its tool tells it, where nobody listens."""
+    seconds, reached = (await contestant.call(tool, {"n": n}, None)).split()
+    return {"seconds": float(seconds), "count": float(reached), "correct": True, "late": 0}
 
 
 MEASUREMENTS: dict[str, Callable[..., Awaitable[Sample]]] = {
@@ -148,6 +168,8 @@ MEASUREMENTS: dict[str, Callable[..., Awaitable[Sample]]] = {
     "echo": echo,
     "slow": slow,
     "paced": paced,
+    "heard": heard,
+    "unheard": unheard,
 }
 
 
@@ -160,7 +182,7 @@ async def serve_measurements(contestant: Contestant, packages: list[str], protoc
     while line := await contestant.library.to_thread.run_sync(sys.stdin.readline):
         what, n = line.split()
         name, _, argument = what.partition("-")
-        arguments = [float(argument)] if argument else []
+        arguments = [argument] if argument else []
         print(json.dumps(await MEASUREMENTS[name](contestant, int(n), *arguments)), flush=True)
 
 

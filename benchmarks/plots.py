@@ -1,4 +1,4 @@
-"""The plots of a report: bars by transport and peer, cost, latency, slow handlers, many sessions.
+"""The plots of a report: bars by transport and peer, cost, latency, slow handlers, reports, many sessions.
 
 Each function draws one figure of the cells that are there, or none where its cells are not. Needs
 matplotlib, the extra `bench`.
@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
+from reporting import FLOOR
 
 Cells = Mapping[str, Cell]
 
@@ -83,13 +84,14 @@ def draw_bars(
     *,
     best_last: bool,
     is_log: bool = False,
+    colour: Callable[[str], str] = colour_of,
 ) -> None:
     """A bar for each contestant, its median with the range, the best on top."""
     medians = {name: of(statistics.median(samples)) for name, samples in cell.samples.items()}
     order = sorted(medians, key=lambda name: medians[name], reverse=not best_last)
     for place, name in enumerate(order):
         values = [of(sample) for sample in cell.samples[name]]
-        axes.barh(place, medians[name], color=colour_of(name), height=0.72)
+        axes.barh(place, medians[name], color=colour(name), height=0.72)
         if len(values) > 1 and max(values) > min(values):
             axes.plot([min(values), max(values)], [place, place], color="#222222", linewidth=1)
         end = max([*values, medians[name]])
@@ -251,6 +253,29 @@ def draw_facts(axes: Axes, cell: Cell, order: Sequence[str], scale: float, title
     axes.set_xlim(0, max(axes.get_xlim()[1], 1))
 
 
+def draw_reporting(cells: Cells) -> Figure | None:
+    """What a report costs a handler: each kind of ours, and the kind that all have."""
+    kinds = {m[1]: cell for name, cell in cells.items() if (m := re.fullmatch("cost of (.+), memory", name))}
+    ours = {kind: cell.samples[OURS] for kind, cell in kinds.items() if cell.samples.get(OURS)}
+    if not ours:
+        return None
+    floors = [cell.samples[FLOOR] for cell in kinds.values() if FLOOR in cell.samples]
+    if floors:
+        ours[FLOOR] = [sample for samples in floors for sample in samples]
+    shared = {kind: cell for kind, cell in kinds.items() if "report_progress" in kind and cell.samples}
+    figure, axes = make_figure([len(ours), *(len(cell.samples) for cell in shared.values())])
+    panels = [Cell(OURS, {}, {}, samples=ours), *shared.values()]
+    for place, cell, title in zip(axes[:, 0], panels, [OURS, *shared], strict=True):
+        colour = colour_of if cell in shared.values() else colour_of_kind
+        draw_bars(place, cell, lambda s: s * 1e9, title, best_last=False, is_log=True, colour=colour)
+    axes[-1, 0].set_xlabel("nanoseconds of processor time for one (log scale); median, with the range")
+    return figure
+
+
+def colour_of_kind(kind: str) -> str:
+    return COLOURS["write"] if kind == FLOOR else OUR_COLOUR
+
+
 def draw_sessions(cells: Cells) -> Figure | None:
     """The throughput of our server against the number of sessions that call it."""
     points: dict[str, list[tuple[int, list[float]]]] = {}
@@ -293,6 +318,7 @@ FIGURES: dict[str, Callable[[Cells], Figure | None]] = {
     "server-cost": draw_cost,
     "latency": draw_latency,
     "slow-handlers": draw_slow,
+    "reporting": draw_reporting,
     "many-sessions": draw_sessions,
 }
 

@@ -25,7 +25,7 @@ from contest import Cell, Worker, report_faults, take_rounds
 from scores import print_table, tables
 
 # Each has make_cells(options), which starts only the workers that its selected cells need.
-SHORT = ("notifications", "starts", "tasks")
+SHORT = ("notifications", "reporting", "starts", "tasks")
 FULL = (*SHORT, "limits", "ceiling", "sessions")
 
 NOTES = """
@@ -37,7 +37,10 @@ def describe(
     cells: list[Cell], workers: dict[str, Worker], options: argparse.Namespace, load: float
 ) -> dict[str, Any]:
     hellos = {name: worker.hello for name, worker in workers.items()}
-    versions = {name: number for hello in hellos.values() for name, number in hello["versions"].items()}
+    versions: dict[str, set[str]] = {}
+    for hello in hellos.values():
+        for name, number in hello["versions"].items():
+            versions.setdefault(name, set()).add(number)
     return {
         "machine": {
             "system": f"{platform.system()} {platform.release()}",
@@ -46,7 +49,8 @@ def describe(
             "python": platform.python_version(),
             "load_before": load,
         },
-        "versions": dict(sorted(versions.items())),
+        # The official SDK takes part in two.
+        "versions": {name: " and ".join(sorted(versions[name])) for name in sorted(versions)},
         "protocols": {name: hello["protocol"] for name, hello in hellos.items() if hello.get("protocol")},
         "options": {name: value for name, value in vars(options).items() if name != "lines"},
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

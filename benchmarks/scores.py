@@ -16,7 +16,7 @@ HEAD = ["cell", OURS, "beside", "", "ratio", "round by round", "target", ""]
 FACTS_HEAD = ["cell", "contestant", ""]
 
 # By unit: how many of it are in one second, or in one of what a sample is, and the digits that matter.
-UNITS = {"ms": (1000, 1), "us": (1_000_000, 0), "bytes": (1, 0), "MB": (1e-6, 1), "": (1, 0)}
+UNITS = {"ms": (1000, 1), "us": (1_000_000, 0), "ns": (1e9, 0), "bytes": (1, 0), "MB": (1e-6, 1), "": (1, 0)}
 
 
 def belongs(contestant: str, rival: str) -> bool:

@@ -26,6 +26,14 @@ async def report_paced(report: Report, sleep: Sleep, n: int, rate: float) -> Non
         await report(i + 1, n, str(time.monotonic_ns()))
 
 
+async def time_reports(report: Callable[[float, float], Awaitable[None]], n: int) -> str:
+    """Report n updates in a tight loop; the processor time that it took, and how many there were."""
+    begin = time.process_time()
+    for i in range(n):
+        await report(i + 1, n)
+    return f"{time.process_time() - begin} {n}"
+
+
 class Tally:
     """Counts the updates of one burst, and checks that each is whole and in its place."""
 
@@ -44,6 +52,26 @@ class Tally:
 
     def finish(self) -> None:
         if self.count == self.expected:
+            self.finished_at = time.perf_counter()
+            self.on_complete()
+
+
+class Ascent(Tally):
+    """Sees n steps through to the last, of which an update may bring several."""
+
+    def __init__(self, expected: int, on_complete: Callable[[], None]) -> None:
+        super().__init__(expected, on_complete)
+        self.reached = 0.0
+
+    async def update(self, progress: float, total: float | None, message: str | None) -> None:
+        self.count += 1
+        if progress < self.reached:
+            self.correct = False
+        self.reached = progress
+        self.finish()
+
+    def finish(self) -> None:
+        if self.reached == self.expected:
             self.finished_at = time.perf_counter()
             self.on_complete()
 

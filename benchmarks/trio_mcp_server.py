@@ -11,6 +11,7 @@ from functools import partial
 
 import trio
 from tally import report_burst, report_paced
+from trio_mcp_loops import add_loops
 
 from trio_mcp import Context, Lossless, Server, ServerSettings, serve_http
 from trio_mcp.runtime import outbox
@@ -43,6 +44,7 @@ def make_server(*, strict: bool = False) -> Server:
         """Return the number of this process."""
         return str(os.getpid())
 
+    add_loops(server)
     return server
 
 
