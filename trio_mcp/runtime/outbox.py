@@ -17,7 +17,7 @@ from typing import Final
 import trio
 
 from trio_mcp.runtime.source import Source
-from trio_mcp.runtime.transport import DirectSink, FrameSink
+from trio_mcp.runtime.transport import FrameSink
 from trio_mcp.wire.frames import OutFrame
 
 logger = logging.getLogger("trio_mcp")
@@ -136,7 +136,8 @@ class Outbox:
 
         Raises what `sink.send_frames` raises; from then on everything is dropped.
         """
-        direct = sink.send_now if isinstance(sink, DirectSink) else None
+        # A `DirectSink` has it. Asking a Protocol by isinstance would take longer than a short answer does.
+        direct: Callable[[OutFrame], bool] | None = getattr(sink, "send_now", None)
         try:
             while await self._collect(direct):
                 frames = self._take()
@@ -160,7 +161,7 @@ class Outbox:
         """Wait for something to write, and for its company as long as that keeps coming."""
         if self._resting:
             self._rouse()
-        if not self._waiting:
+        if not (self._waiting or self.queued):
             self._direct = direct
             try:
                 self._waiting.append(await (self._next() if self._resting else self._receive.receive()))
@@ -196,12 +197,9 @@ class Outbox:
             source.rouse()
 
     def _claim(self) -> None:
-        try:
-            while True:
-                self._waiting.append(self._receive.receive_nowait())
-                self.queued -= 1
-        except (trio.WouldBlock, trio.EndOfChannel):
-            pass
+        for _ in range(self.queued):
+            self._waiting.append(self._receive.receive_nowait())
+        self.queued = 0
 
     def _take(self) -> list[OutFrame]:
         frames: list[OutFrame] = []

@@ -33,6 +33,8 @@ _INT_MAX: Final = 2**63 - 1  # larger integers travel as floats: JSON peers cann
 
 def check_number(value: Any, name: str) -> float:
     """Return `value` as a plain int or float; raises ValueError where it is no finite number."""
+    if type(value) is int and _INT_MIN <= value <= _INT_MAX:  # what most are
+        return value
     if not isinstance(value, bool):
         if isinstance(value, float) and math.isfinite(value):
             return float(value)

@@ -77,7 +77,7 @@ class ServerApplication:
 
     def check_headers(self, headers: Mapping[str, str], frame: Request) -> None:
         """Compare the headers that repeat arguments of a tool (MCP streamable HTTP, "Custom Headers")."""
-        if frame.method != "tools/call":
+        if frame.method != "tools/call" or not any(tool.headers for tool in self._server.tools.values()):
             return
         params = decode_params(frame, CallToolParams)
         assert isinstance(params, CallToolParams)

@@ -6,6 +6,7 @@ says when a request is running.
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from contextlib import suppress
@@ -64,15 +65,23 @@ class GuardedStream(trio.abc.HalfCloseableStream):
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send; where that fails or the peer takes nothing for `stall_timeout`, end the stream.
 
+        Checkpoints where it has to wait.
         Whoever receives is told of it, and nobody else: hypercorn would pass the failure
         on from within the application's `send`, and lose it where that is being cancelled.
         """
-        if len(data) <= PIECE:
-            await self._send(data)
-            return
-        view = memoryview(data)
+        view = memoryview(data)[self._write_now(data) :]
         for start in range(0, len(view), PIECE):
             await self._send(view[start : start + PIECE])
+
+    def _write_now(self, data: bytes | bytearray | memoryview) -> int:
+        """Give the kernel what it takes without waiting, which is nearly always all; how much that was.
+
+        A deadline and a turn of the scheduler for each answer would cost more than sending it.
+        """
+        try:
+            return os.write(self.socket.fileno(), data)
+        except OSError:
+            return 0  # full, or gone: what sends the rest will see
 
     async def _send(self, piece: bytes | bytearray | memoryview) -> None:
         with (

@@ -19,7 +19,9 @@ import attrs
 import msgspec
 import trio
 
+from trio_mcp.runtime.direct_reader import DirectReader
 from trio_mcp.runtime.lone import open_lone_nursery
+from trio_mcp.runtime.transport import Accept, WaitRoom
 from trio_mcp.transports.http_answer import Answer, StreamPosition, UnreachableError
 from trio_mcp.transports.http_endpoint import Endpoint, open_endpoint
 from trio_mcp.transports.http_session import CLOSE_SECONDS, HttpSession, flatten
@@ -105,7 +107,8 @@ class HttpTransport:
         self.origin = endpoint.origin
         self.parameter_headers: dict[str, Mapping[str, tuple[str, ...]]] = {}
         self._send, self._receive = trio.open_memory_channel[list[InFrame]](READ_AHEAD)
-        self._session = HttpSession(endpoint, nursery, self._send.send)
+        self._reader: DirectReader | None = None
+        self._session = HttpSession(endpoint, nursery, self._hand_over)
         self._exchanges: dict[RequestId, Exchange] = {}
         self._unsent = 0  # messages without an answer that are on their way
         self._all_sent = trio.lowlevel.ParkingLot()
@@ -117,14 +120,33 @@ class HttpTransport:
             await trio.lowlevel.checkpoint()
             raise trio.ClosedResourceError
         for frame in frames:
-            if isinstance(frame, Request):
-                self._start(frame)
-            elif isinstance(frame, Notification) and frame.method == "notifications/cancelled":
-                self._cancel(frame)
-            else:
-                self._unsent += 1
-                self._nursery.start_soon(self._post, frame)
+            self.send_now(frame)
         await trio.lowlevel.checkpoint()  # behind, so that the tasks have their first turn in the same round
+
+    def send_now(self, frame: OutFrame) -> bool:
+        """Start a POST for `frame`; False where the transport is closed."""
+        if self._closed:
+            return False
+        if isinstance(frame, Request):
+            self._start(frame)
+        elif isinstance(frame, Notification) and frame.method == "notifications/cancelled":
+            self._cancel(frame)
+        else:
+            self._unsent += 1
+            self._nursery.start_soon(self._post, frame)
+        return True
+
+    async def deliver_frames(self, accept: Accept, wait_room: WaitRoom) -> None:
+        """Let `accept` take what comes in the task that has read it; see `DirectTransport`."""
+        reader = DirectReader(accept, wait_room)
+        try:
+            while self._receive.statistics().current_buffer_used:
+                if accept(await self.receive_frames()):
+                    await wait_room()
+            self._reader = reader
+            await reader.run(self._receive.receive)  # until it is closed
+        finally:
+            self._reader = None
 
     async def receive_frames(self) -> Sequence[InFrame]:
         """Take what has come in one go; checkpoints. While it is not called, sockets are not read."""
@@ -201,7 +223,7 @@ class HttpTransport:
                 self._session.abandon()
         if not exchange.is_over:
             reason = exchange.failure or f"{self._endpoint.url} ended the stream before the answer"
-            await self._send.send([Lost((exchange.request.id,), reason)])
+            await self._hand_over([Lost((exchange.request.id,), reason)])
 
     def _mirror(self, exchange: Exchange) -> Mapping[str, str]:
         """The headers of a modern request, its mirrored arguments among them."""
@@ -294,11 +316,16 @@ class HttpTransport:
         """Hand over what came for `exchange`; checkpoints where the reader is behind."""
         if exchange.is_modern and exchange.is_over:
             return
-        frames = self._read_frames(exchange, flatten(frames))
-        try:
-            self._send.send_nowait(frames)
-        except trio.WouldBlock:
+        await self._hand_over(self._read_frames(exchange, flatten(frames)))
+
+    async def _hand_over(self, frames: list[InFrame]) -> None:
+        reader = self._reader
+        if reader is None:
             await self._send.send(frames)
+            return
+        while not reader.has_room:
+            await reader.wait_room()
+        reader.take(frames)
 
     def _read_frames(self, exchange: Exchange, frames: list[InFrame]) -> list[InFrame]:
         """The frames as the session is to see them; notes the answer if it is among them."""

@@ -6,7 +6,10 @@ messages mean, and of when a connection is used again.
 
 from __future__ import annotations
 
+import os
 import ssl
+import sys
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -43,6 +46,7 @@ class Connection:
     def __init__(self, stream: trio.abc.Stream, sock: trio.socket.SocketType) -> None:
         self._stream = stream
         self._socket = sock
+        self._is_plain = isinstance(stream, trio.SocketStream) and sys.platform != "win32"
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._failure: h11.RemoteProtocolError | None = None
         self._is_broken = False
@@ -55,18 +59,27 @@ class Connection:
         return self._socket.is_readable()
 
     async def send(self, method: str, request: bytes, sent: trio.Event | None) -> None:
-        """Write one request in one piece; `sent` is set when it is written. Checkpoints."""
+        """Write one request in one piece; `sent` is set when it is written. Checkpoints where it waits."""
         # What h11 would write is dropped. Of a request it only keeps what its answer hangs on, which
         # is the method, and that the connection is to be kept; checking each header again takes long.
         self._http.send(_REQUESTS[method])
         self._http.send(_END)
         try:
-            await self._stream.send_all(request)
+            await self._send(request)
         except trio.BrokenResourceError:
             self._is_broken = True  # a server may answer without reading all, and close
         else:
             if sent is not None:
                 sent.set()
+
+    async def _send(self, data: bytes) -> None:
+        """Send; the kernel nearly always takes all at once, and then nothing is waited for."""
+        written = 0
+        if self._is_plain:
+            with suppress(OSError):  # full, or gone: what sends the rest will see
+                written = os.write(self._socket.fileno(), data)
+        if written < len(data):
+            await self._stream.send_all(data[written:])
 
     async def receive_head(self) -> h11.Response:
         """The head of the answer, behind any that are only informational; checkpoints."""
@@ -108,7 +121,13 @@ class Connection:
 
     async def _fill(self) -> bool:
         """Wait for bytes; False where the connection has ended. Checkpoints."""
-        data = await self._stream.receive_some(RECEIVE_BYTES)
+        data: bytes | bytearray
+        if self._is_plain:
+            # An answer is never there yet: to try first, as a stream does, is a failed call for each.
+            await trio.lowlevel.wait_readable(self._socket)
+            data = os.read(self._socket.fileno(), RECEIVE_BYTES)
+        else:
+            data = await self._stream.receive_some(RECEIVE_BYTES)
         self._http.receive_data(bytes(data))
         return bool(data)
 

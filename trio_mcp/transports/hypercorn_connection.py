@@ -135,7 +135,8 @@ class _TCPServer(TCPServer):
         held, self._corked = self._corked, None
         if held:
             with trio.CancelScope(shield=True):
-                await self._send(held)
+                async with self.send_lock:
+                    await self._put(held)
 
     async def close_if_idle(self) -> None:
         """Close the connection where it is between two requests; checkpoints where it is."""
@@ -144,12 +145,15 @@ class _TCPServer(TCPServer):
 
     async def _send(self, data: bytes | bytearray) -> None:
         async with self.send_lock:
-            try:
-                # Shielded, for half of what was said ends the connection; GuardedStream bounds it.
-                with trio.CancelScope(shield=True):
-                    await self.stream.send_all(data)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                await self.protocol.handle(Closed())
+            # Shielded, for half of what was said ends the connection; GuardedStream bounds it.
+            with trio.CancelScope(shield=True):
+                await self._put(data)
+
+    async def _put(self, data: bytes | bytearray) -> None:
+        try:
+            await self.stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            await self.protocol.handle(Closed())
 
     async def _read_data(self) -> None:
         await self._read_until_gone()

@@ -6,26 +6,13 @@ Owns a pair of lines. The same frame objects arrive that were sent.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextvars import Context, copy_context
 
 import attrs
 import trio
 
+from trio_mcp.runtime.direct_reader import DirectReader
 from trio_mcp.runtime.transport import Accept, WaitRoom
 from trio_mcp.wire.frames import InFrame, OutFrame
-
-
-@attrs.define(eq=False)
-class _Reader:
-    """Who takes the frames of one line as they are sent."""
-
-    accept: Accept
-    wait_room: WaitRoom
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    # What the reader starts belongs to it, not to whoever happens to send.
-    context: Context = attrs.field(factory=copy_context)
-    failure: BaseException | None = None
-    has_room: bool = True
 
 
 class _Line:
@@ -34,7 +21,7 @@ class _Line:
     def __init__(self) -> None:
         # One slot: the writer may prepare its next write while the reader works on this one.
         self.send, self.receive = trio.open_memory_channel[Sequence[OutFrame]](1)
-        self.reader: _Reader | None = None
+        self.reader: DirectReader | None = None
 
 
 @attrs.frozen(eq=False)
@@ -50,28 +37,19 @@ class MemoryTransport:
         if reader is None:
             await self._outgoing.send.send(frames)
             return
-        self._give(reader, frames)
+        reader.take(frames)
         if reader.has_room:
             await trio.lowlevel.checkpoint()
         else:
             await reader.wait_room()
-            reader.has_room = True
 
     def send_now(self, frame: OutFrame) -> bool:
         """Hand `frame` to the peer if it takes frames as they are sent and has room."""
         reader = self._outgoing.reader
         if reader is None or not reader.has_room:
             return False
-        self._give(reader, [frame])
+        reader.take([frame])
         return True
-
-    def _give(self, reader: _Reader, frames: Sequence[OutFrame]) -> None:
-        reader.has_room = False  # nor has it while it takes these, if that makes somebody send more
-        try:
-            reader.has_room = not reader.context.run(reader.accept, frames)
-        except BaseException as error:  # noqa: ASYNC103  # it is the reader's, and raised there
-            reader.failure = error
-            reader.scope.cancel()
 
     async def receive_frames(self) -> Sequence[InFrame]:
         """Take what the peer sent in one go; checkpoints."""
@@ -79,18 +57,15 @@ class MemoryTransport:
 
     async def deliver_frames(self, accept: Accept, wait_room: WaitRoom) -> None:
         """Let `accept` take what the peer sends, in the peer's own task; see `DirectTransport`."""
-        line, reader = self._incoming, _Reader(accept, wait_room)
+        line, reader = self._incoming, DirectReader(accept, wait_room)
         try:
-            with reader.scope:
-                while line.receive.statistics().current_buffer_used:
-                    if accept(await line.receive.receive()):
-                        await wait_room()
-                line.reader = reader
-                await line.receive.receive()  # until the peer has closed its end
+            while line.receive.statistics().current_buffer_used:
+                if accept(await line.receive.receive()):
+                    await wait_room()
+            line.reader = reader
+            await reader.run(line.receive.receive)  # until the peer has closed its end
         finally:
             line.reader = None
-        if reader.failure is not None:
-            raise reader.failure
 
     async def aclose(self) -> None:
         """Close both directions; checkpoints."""

@@ -5,6 +5,8 @@ Owns the reading. What it means, and what is refused, is the endpoint's business
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from trio_mcp.transports.asgi.reply import Receive, Scope
 
 
@@ -23,6 +25,7 @@ def read_headers(scope: Scope) -> dict[str, str]:
     return headers
 
 
+@lru_cache(64)  # clients say the same each time
 def accepts(accepted: str, content_type: str) -> bool:
     """Whether an Accept header admits a type, by itself or by a wildcard (RFC 9110, section 12.5.1)."""
     kind = content_type.partition("/")[0]
