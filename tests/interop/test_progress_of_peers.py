@@ -1,4 +1,4 @@
-"""What docs/progress.md says of the peers' handlers: the call does not wait for them, and they overtake.
+"""What docs/progress.md says of the peers: their calls do not wait for handlers, a task's numbers are lost.
 
 Where a peer has learnt better, these fail, and the table there is to be changed.
 """
@@ -46,3 +46,12 @@ def test_the_typescript_sdk_waits_for_no_promise(
 ) -> None:
     url = serve(sys.executable, PEERS / "our_http_server.py")
     assert_overlapping(see("node", PEERS / "ts2" / "overlapping_handlers.mjs", environment("ts2"), url))
+
+
+def test_a_fastmcp_task_tells_its_message_only(environment: Callable[[str], Path]) -> None:
+    seen = see(environment("fastmcp4") / "bin" / "python", PEERS / "fastmcp_task_progress.py")
+    assert seen["result"] == "worked"
+    assert seen["stored"] == [1, 2, "working"]
+    assert seen["told"]["status_message"] == "working"
+    assert seen["told"].keys() == {"status", "ttl_ms", "status_message", "poll_interval_ms", "result_type"}
+    assert seen["heard"] == []
