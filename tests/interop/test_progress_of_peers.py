@@ -1,4 +1,4 @@
-"""What docs/progress.md says of the peers: their calls do not wait for handlers, a task's numbers are lost.
+"""What docs/progress.md says of the peers: what they do not guarantee.
 
 Where a peer has learnt better, these fail, and the table there is to be changed.
 """
@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+
+from trio_mcp import open_client
+from trio_mcp.testing import WireRecorder
 
 PEERS = Path(__file__).parents[1] / "peers"
 DEADLINE = 30
@@ -46,6 +50,20 @@ def test_the_typescript_sdk_waits_for_no_promise(
 ) -> None:
     url = serve(sys.executable, PEERS / "our_http_server.py")
     assert_overlapping(see("node", PEERS / "ts2" / "overlapping_handlers.mjs", environment("ts2"), url))
+
+
+@pytest.mark.parametrize(
+    ("peer", "server"), [("mcp2", "sdk_http_server.py"), ("fastmcp4", "fastmcp_http_server.py")]
+)
+async def test_a_python_peer_sends_progress_that_goes_back(
+    peer: str, server: str, environment: Callable[[str], Path], serve: Callable[..., str]
+) -> None:
+    recorder = WireRecorder(serve(environment(peer) / "bin" / "python", PEERS / server))
+    with trio.fail_after(DEADLINE):
+        async with open_client(recorder) as client:
+            await client.call_tool("detour", progress_handler=lambda *update: None)
+    sent = recorder.received_messages("notifications/progress")
+    assert [message["params"]["progress"] for message in sent] == [60, 10, 60, 60]
 
 
 def test_a_fastmcp_task_tells_its_message_only(environment: Callable[[str], Path]) -> None:
