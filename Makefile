@@ -29,7 +29,7 @@ VERSIONS := 3.11 3.12 3.13
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-SOURCES := trio_mcp tests benchmarks docs/examples
+SOURCES := trio_mcp tests benchmarks docs/examples docs/pictures
 
 # Other MCP implementations live in environments of their own, so that nothing they need can hide
 # something trio_mcp lacks. A further peer is a requirements file and a word here; one for Node.js

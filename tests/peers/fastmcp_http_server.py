@@ -1,7 +1,7 @@
 """A Streamable HTTP server made with FastMCP, for our client to call.
 
 It prints the URL of its endpoint, and serves until its standard input ends. It has the tools of
-`our_server.py` that need nothing of the other implementations.
+`our_server.py` that need nothing of the other implementations, and one whose progress goes back.
 """
 
 import logging
@@ -50,6 +50,13 @@ def make_server() -> FastMCP:
     async def fail() -> str:
         """Fail, and say so."""
         raise ToolError("failed on purpose")
+
+    @server.tool
+    async def detour(ctx: Context) -> str:
+        """Report a number, a smaller one, and the first again, twice."""
+        for progress in (60, 10, 60, 60):
+            await ctx.report_progress(progress, 100)
+        return "arrived"
 
     return server
 

@@ -1,7 +1,8 @@
 """A Streamable HTTP server of both eras made with the official SDK: `python sdk_http_server.py [json]`.
 
 It prints the URL of its endpoint, and serves until its standard input ends. It has the tools of
-`sdk_server.py`, and one that closes its stream in the middle, so that the client has to resume it.
+`sdk_server.py`, one that closes its stream in the middle, so that the client has to resume it, and one
+whose progress goes back.
 With json it answers legacy requests with JSON instead of event streams.
 """
 
@@ -46,6 +47,13 @@ async def main() -> None:
         await ctx.close_sse_stream()
         await ctx.report_progress(2)
         return "resumed"
+
+    @server.tool()
+    async def detour(ctx: Context) -> str:
+        """Report a number, a smaller one, and the first again, twice."""
+        for progress in (60, 10, 60, 60):
+            await ctx.report_progress(progress, 100)
+        return "arrived"
 
     app = server.streamable_http_app(
         json_response="json" in sys.argv, event_store=MemoryEvents(), retry_interval=10
