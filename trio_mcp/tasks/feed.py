@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeAlias
 from trio_mcp.runtime.outbox import Outbox
 from trio_mcp.runtime.source import Source
 from trio_mcp.tasks.clock import TaskClock
-from trio_mcp.tasks.history import History, Report, as_reported, as_working
+from trio_mcp.tasks.history import Estimate, History, Report, as_reported, as_working
 from trio_mcp.tasks.live import LiveTask
 from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.wire.codec import UNENCODABLE
@@ -166,8 +166,14 @@ class TaskFeed(Source):
             self._base = following
             return following, shown, taken + 1
         newest = reports[-1]
-        estimate = (None, None) if self._task is None else self._task.estimate(newest)
-        return as_reported(self._base, newest, self._clock, estimate), shown if taken > 1 else (), taken
+        estimate: Estimate = (None, None)
+        stages = None
+        if self._task is not None:
+            estimate = self._task.estimate(newest)
+            # What is open now was open at the newest report, and is not known of any other.
+            stages = None if self._reports else self._task.open_stages
+        record = as_reported(self._base, newest, self._clock, estimate, stages)
+        return record, shown if taken > 1 else (), taken
 
     def _take_reports(self, most: int) -> list[Report]:
         pending = self._pending
