@@ -262,13 +262,13 @@ def test_a_malformed_list_of_stages_is_a_malformed_task():
             read_snapshot(raw)
 
 
-async def test_a_snapshot_without_news_of_stages_leaves_them_open():
+async def test_a_snapshot_without_news_of_stages_leaves_them_open_until_the_end():
     taken: list[TaskSnapshot] = []
     following = TaskFollowing(None, "t", taken.append)  # type: ignore[arg-type]  # it asks nothing here
     open_now = (StageState(("a",)),)
     for current, status, stages in ((1, "working", open_now), (2, "working", None), (3, "failed", None)):
         following._accept(TaskSnapshot(id="t", status=status, current=current, stages=stages))  # type: ignore[arg-type]  # a status
-    assert [snapshot.stages for snapshot in taken] == [open_now, open_now, None]
+    assert [snapshot.stages for snapshot in taken] == [open_now, open_now, ()]
 
 
 # In the server
@@ -313,3 +313,21 @@ async def test_a_report_looks_at_no_stages(monkeypatch, autojump_clock):
     assert seen[-1] == Progress(10_000, 10_000)
     notifications = recorder.received_messages("notifications/tasks")
     assert 0 < looks <= 3 * len(notifications) + 3
+
+
+async def test_who_waits_without_a_token_sees_the_stages_change_and_end(autojump_clock):
+    """In 2025-11-25, by the notifications of the status and by looks."""
+    server = Server("stages", version="1")
+
+    @server.tool(task=True)
+    async def work(ctx: Context) -> None:
+        for name in ("a", "b"):
+            async with ctx.progress().stage(name, weight=1):
+                await trio.sleep(0.01)
+
+    seen: list[Progress] = []
+    async with open_client(server, protocol=LEGACY) as client:
+        task = await client.call_tool("work", task=True)
+        await client.await_task(task, progress_handler=detailed(seen.append))
+    assert ("b", (StageState(("b",)),)) in [(update.message, update.stages) for update in seen]
+    assert seen[-1].stages == ()

@@ -181,8 +181,9 @@ class TaskFollowing:
                 return
             if self._overtaken:
                 snapshot = snapshot.without_reports_before(last)
-            if snapshot.stages is None and last.stages is not None and not snapshot.is_final:
-                snapshot = attrs.evolve(snapshot, stages=last.stages)  # nothing new is known of them
+            if snapshot.stages is None and last.stages is not None:
+                # Nothing new is known of them, but that none outlives its task.
+                snapshot = attrs.evolve(snapshot, stages=() if snapshot.is_final else last.stages)
         self._last = snapshot
         self._overtaken = looked
         self._take(snapshot)

@@ -110,13 +110,16 @@ def _legacy_times(record: TaskRecord) -> dict[str, Any]:
 
 
 def legacy_task(record: TaskRecord) -> LegacyTask:
-    """The task as it stands in lists, in CreateTaskResult and in status notifications."""
-    # Without its stages: a list has many tasks, and who made the task is told of them by its token.
-    return LegacyTask(
-        **_common(record, LEGACY_ENDS),
-        **_legacy_times(record),
-        meta=msgspec.UNSET if record.progress is None else progress_meta(record.progress),
-    )
+    """The task as it stands in lists and in CreateTaskResult: without stages, for a list has many tasks."""
+    meta = msgspec.UNSET if record.progress is None else progress_meta(record.progress)
+    return LegacyTask(**_common(record, LEGACY_ENDS), **_legacy_times(record), meta=meta)
+
+
+def legacy_change(record: TaskRecord) -> LegacyTask:
+    """The task as a status notification shows it."""
+    task = legacy_task(record)
+    task.meta = _meta(record) or msgspec.UNSET
+    return task
 
 
 def legacy_result(record: TaskRecord) -> LegacyTaskResult:
