@@ -1,4 +1,4 @@
-"""The least time between two notifications of one call.
+"""The least time between two notifications of one call, or of one task.
 
 Owns what is kept back meanwhile, which is never more than one report, and whether the time
 has come. Sets no timer: the outbox's writer looks at the clock.
@@ -19,14 +19,14 @@ Values: TypeAlias = tuple[float, float | None, str | None]
 class Pace:
     """Keeps the updates of one call `interval` seconds of Trio's clock apart.
 
-    Reports are the tuples among the items of an outlet; everything else leaves at once.
+    Reports are the tuples among the items of a source; everything else leaves at once.
     """
 
     __slots__ = ("_interval", "_kept", "due")
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
-        self._kept: Values | None = None
+        self._kept: tuple[Any, ...] | None = None
         self.due = -math.inf
         """When the next update may leave."""
 
@@ -34,6 +34,10 @@ class Pace:
     def is_resting(self) -> bool:
         """Whether a report waits for its time."""
         return self._kept is not None
+
+    def begin_interval(self) -> None:
+        """Let the next update leave an interval from now, because one leaves now."""
+        self.due = trio.current_time() + self._interval
 
     def keep(self, items: deque[Any]) -> bool:
         """Keep the one item in the place of the report that waits; False where it must be queued."""

@@ -36,7 +36,8 @@ class LiveTask:
     done, or it needs a task. `committed` is set once the task can be found.
     `history_limit` is how many reports `keep_history` keeps, 0 for none. `active_at` is when the task
     last did something that can be seen from outside, on Trio's clock. `stages` tells which stages of the
-    handler are open, once there were any; a report does not look at it.
+    handler are open, once there were any; a report does not look at it. `min_interval` is that of the
+    policy of the call, for those who follow the task over a wire.
     """
 
     def __init__(self, record: TaskRecord, clock: TaskClock, history_limit: int = 0) -> None:
@@ -62,6 +63,7 @@ class LiveTask:
         self.committed_or_refused = trio.Event()
         self.related_meta: dict[str, Any] | None = None
         self.stages: Callable[[], tuple[StageState, ...]] | None = None
+        self.min_interval: float = 0
 
     @property
     def id(self) -> str:
