@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
@@ -11,14 +13,22 @@ import pytest
 import trio
 
 from tests.conftest import LEGACY, MODERN
+from tests.test_client_calls import Journal
+from tests.test_progress_handlers import plain_console, shown
 from trio_mcp import (
     CallTimeout,
     Context,
+    Progress,
+    ProgressReceiver,
+    ProgressSink,
+    RichProgress,
     Server,
+    StageState,
     TaskConfig,
     TaskRecord,
     TaskSettings,
     ToolError,
+    detailed,
     open_client,
     open_server,
     watch_stalls,
@@ -99,6 +109,125 @@ async def test_what_the_function_raises_ends_the_block_alone(autojump_clock):
             async with watch_stalls(after=5, on_stall=give_up) as handler:
                 await client.call_tool("work", {"pauses": [1, 100]}, progress_handler=handler)
         assert trio.current_time() == pytest.approx(7)
+
+
+async def test_a_sink_is_watched_as_a_sink(wire, autojump_clock):
+    """It is opened, told and closed as ever, before the call returns; each silence is told once."""
+    journal, stalls = Journal(), Stalls()
+    async with wire.open(make_server()) as client:
+        async with watch_stalls(journal, after=5, on_stall=stalls.note) as watched:
+            assert isinstance(watched, ProgressSink)
+            pauses = {"pauses": [4, 6, 1, 100, 4.5]}
+            assert (await client.call_tool("work", pauses, progress_handler=watched)).data == "worked"
+            assert journal.notes == ["work begins", 0, 1, 2, 3, 4, "work ends"]
+        assert stalls.times == [9, 16]
+
+
+@pytest.mark.parametrize("protocol", [MODERN, LEGACY])
+async def test_a_watched_sink_is_told_of_the_stages_of_a_call_and_of_a_task(protocol, autojump_clock):
+    server = Server("stalls", version="1")
+
+    @server.tool(task=True)
+    async def work(ctx: Context) -> None:
+        async with ctx.progress().stage("export", weight=2, total=2) as stage:
+            await trio.sleep(8)
+            stage.increment()
+            await trio.sleep(1)
+
+    half = StageState(("export",), 1, 2)
+    async with open_client(server, protocol=protocol) as client:
+        for is_task in (False, True):
+            seen: list[Progress] = []
+            stalls = Stalls()
+            async with watch_stalls(detailed(seen.append), after=5, on_stall=stalls.note) as watched:
+                if is_task:
+                    await client.await_task(
+                        await client.call_tool("work", task=True), progress_handler=watched
+                    )
+                else:
+                    await client.call_tool("work", progress_handler=watched)
+            assert stalls.times == [5]
+            assert [update.stages for update in seen if update.progress == 1] == [(half,)]
+            assert seen[-1] == Progress(2, 2)
+
+
+async def test_bars_are_watched(autojump_clock):
+    bars = RichProgress(plain_console())
+    lines: list[list[str]] = []
+    async with (
+        open_client(make_server()) as client,
+        watch_stalls(bars, after=5, on_stall=lambda seconds: lines.append(shown(bars))) as watched,
+    ):
+        await client.call_tool("work", {"pauses": [1, 10]}, progress_handler=watched)
+    ((line,),) = lines
+    assert line.startswith("work")
+    assert "0/2" in line
+    assert shown(bars) == [], "the call has ended"
+
+
+@pytest.mark.parametrize("fails_too", [False, True])
+async def test_what_the_function_raises_closes_the_sink_and_comes_out_alone(
+    fails_too, autojump_clock, caplog
+):
+    class StalledError(Exception):
+        pass
+
+    def give_up(seconds: float) -> None:
+        raise StalledError
+
+    journal = Journal(fails=fails_too)
+    async with open_client(make_server()) as client:
+        with pytest.raises(StalledError):
+            async with watch_stalls(journal, after=5, on_stall=give_up) as watched:
+                await client.call_tool("work", {"pauses": [1, 100]}, progress_handler=watched)
+        assert trio.current_time() == pytest.approx(6)
+    assert journal.notes == ["work begins", 0, "Cancelled", "work ends"]
+    assert ("a progress sink failed at the end of a call" in caplog.text) is fails_too
+
+
+async def test_a_slow_sink_is_no_stall(autojump_clock):
+    """Neither while it opens, nor while it takes an update, nor while it closes."""
+
+    class Slow(ProgressSink):
+        @asynccontextmanager
+        async def open_call(self, tool: str) -> AsyncIterator[ProgressReceiver]:
+            await trio.sleep(30)
+            yield self.receive
+            await trio.sleep(30)
+
+        async def receive(self, update: Progress) -> None:
+            await trio.sleep(30)
+
+    stalls = Stalls()
+    async with (
+        open_client(make_server()) as client,
+        watch_stalls(Slow(), after=5, on_stall=stalls.note) as watched,
+    ):
+        await client.call_tool("work", {"pauses": [1, 1]}, progress_handler=watched)
+        assert trio.current_time() >= 120
+        assert stalls.times == []
+        await client.call_tool("work", {"pauses": [6]}, progress_handler=watched)
+    assert len(stalls.times) == 1
+
+
+async def test_a_sink_that_does_not_open_is_watched_no_more_than_before(autojump_clock):
+    """Its failure is that of the call, and leaves nothing at work."""
+
+    class Broken(ProgressSink):
+        @asynccontextmanager
+        async def open_call(self, tool: str) -> AsyncIterator[ProgressReceiver]:
+            raise ZeroDivisionError
+            yield  # never reached
+
+    stalls = Stalls()
+    async with (
+        open_client(make_server()) as client,
+        watch_stalls(Broken(), after=5, on_stall=stalls.note) as watched,
+    ):
+        with pytest.raises(ZeroDivisionError):
+            await client.call_tool("work", {"pauses": []}, progress_handler=watched)
+        await trio.sleep(6)
+    assert stalls.times == [5]
 
 
 async def test_what_the_block_raises_comes_out_alone():

@@ -32,7 +32,7 @@ from trio_mcp.tasks.record import (
 )
 from trio_mcp.tasks.record import TaskStatus as Status  # flake8-async takes a TaskStatus for trio's
 from trio_mcp.tasks.store import TaskStore
-from trio_mcp.wire.frames import ErrorObject
+from trio_mcp.wire.frames import ErrorObject, StageState
 
 # Years ahead, so that a store whose server drops expired keys by its own clock keeps them for the tests.
 NOW = datetime(2100, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -211,7 +211,10 @@ class TaskStoreSuite(ABC):
             status_message=UNICODE,
             ttl=3600.5,
             poll_interval=0.25,
-            progress=TaskProgress(0.25, 1.0, UNICODE, NOW + timedelta(microseconds=2)),
+            progress=TaskProgress(
+                *(0.25, 1.0, UNICODE, NOW + timedelta(microseconds=2), 0.5, 1.5),
+                stages=(StageState((UNICODE, "b"), 1, 2.5, UNICODE), StageState(("c",))),
+            ),
             inputs={
                 "a": InputRequest("elicitation/create", {"message": UNICODE, "deep": [1, {"b": None}]}),
                 UNICODE: InputRequest("sampling/createMessage", {}),
@@ -552,6 +555,8 @@ class TaskStoreSuite(ABC):
             {"status_message": "x" * 1001},
             {"status_message": "é" * 501},
             {"progress": TaskProgress(1, 2, "x" * 1001, NOW)},
+            {"progress": TaskProgress(1, 2, None, NOW, stages=(StageState(("x" * 300, "é" * 251), 1),) * 2)},
+            {"progress": TaskProgress(1, 2, None, NOW, stages=(StageState(("a",), message="x" * 251),) * 4)},
             {"inputs": {"key": InputRequest("method", {"message": "x" * 1001})}},
             {"inputs": {str(i): InputRequest("method", {}) for i in range(100)}},
             {"status_message": "x" * 501, "progress": TaskProgress(1, 2, "x" * 500, NOW)},

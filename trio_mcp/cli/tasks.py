@@ -22,6 +22,7 @@ from trio_mcp.cli.task_bars import show_status, style_status
 from trio_mcp.client.client import open_client
 from trio_mcp.client.meter import show_time
 from trio_mcp.client.plain_text import one_line
+from trio_mcp.client.sink import detailed
 from trio_mcp.client.snapshots import TaskSnapshot
 from trio_mcp.errors import NotSupportedByEra, TaskNotFound
 
@@ -61,7 +62,9 @@ async def print_task_result(
         async with connection.open_display(task_id) as display:
             with naming(task_id):
                 result = await connection.client.await_task(
-                    task_id, progress_handler=None if quiet else display.update, raise_on_error=False
+                    task_id,
+                    progress_handler=None if quiet else detailed(display.receive),
+                    raise_on_error=False,
                 )
         return print_result(f"the task {task_id!r}", result, structured=structured)
 

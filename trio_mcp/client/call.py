@@ -138,8 +138,7 @@ class PendingCall:
         if self.floor is not None:
             updates = [update for update in updates if update[0] > self.floor]
             if not updates:
-                if self._stages is not None and stages is not None:
-                    self._stages = stages
+                self.note_stages(stages)
                 return
         self.newest = newest = updates[-1]
         if self._estimator is not None:
@@ -149,6 +148,16 @@ class PendingCall:
             self._overflow()
         self._arrival.unpark()
 
+    @property
+    def stages(self) -> tuple[StageState, ...] | None:
+        """The stages that are open as of the newest update; None for a handler that is not told of them."""
+        return self._stages
+
+    def note_stages(self, stages: tuple[StageState, ...] | None) -> None:
+        """Note what stages are open, unless that is None: the next update is handed over with them."""
+        if self._stages is not None and stages is not None:
+            self._stages = stages
+
     def take_over(self, other: PendingCall) -> None:
         """Put what `other` has queued into this queue; what it has delivered counts as delivered here."""
         if other._queue:
@@ -156,6 +165,7 @@ class PendingCall:
             other._queue.clear()
         elif other.newest is not None:
             self.newest = other.newest
+            self.note_stages(other._stages)
 
     def settle(self, outcome: Outcome) -> None:
         """Note the answer; it is handed over behind the updates that are queued."""

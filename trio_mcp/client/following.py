@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
 import msgspec
 import trio
 
@@ -180,6 +181,9 @@ class TaskFollowing:
                 return
             if self._overtaken:
                 snapshot = snapshot.without_reports_before(last)
+            if snapshot.stages is None and last.stages is not None:
+                # Nothing new is known of them, but that none outlives its task.
+                snapshot = attrs.evolve(snapshot, stages=() if snapshot.is_final else last.stages)
         self._last = snapshot
         self._overtaken = looked
         self._take(snapshot)

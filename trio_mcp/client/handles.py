@@ -30,7 +30,7 @@ from trio_mcp.errors import (
 )
 from trio_mcp.runtime.call_result import CallResult, finish_call
 from trio_mcp.runtime.lone import open_lone_nursery
-from trio_mcp.wire.frames import ErrorResponse, Response, Update
+from trio_mcp.wire.frames import ErrorResponse, Response, StageState, Update
 from trio_mcp.wire.messages import TaskIdParams
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class TaskHandle:
         self._token_call = token_call
         self._has_token = has_token
         self._reported: tuple[Any, ...] | None = None  # what the handler has seen of a snapshot
+        self._stages: tuple[StageState, ...] | None = None  # what is known to be open
         self._has_ended = False
 
     @property
@@ -125,9 +126,10 @@ class TaskHandle:
         """Take another progress handler, unless `handler` is None."""
         self._handler = as_handler(handler) or self._handler
 
-    def note_reported(self, *values: Any) -> None:
+    def note_reported(self, *values: Any, stages: tuple[StageState, ...] | None) -> None:
         """Note the progress that the handler has seen already, so that no snapshot repeats it."""
         self._reported = values
+        self._stages = stages
 
     def abandon(self) -> None:
         """Cancel the task, unless it has ended, without waiting for an answer."""
@@ -153,6 +155,7 @@ class TaskHandle:
         """The extension: progress and the end come as snapshots."""
         assert self._snapshot is not None, "there is a task"
         waiter = PendingCall(self._snapshot.id, handler, self._client._session.settings.progress)
+        waiter.note_stages(self._stages)
         waiter.set_timeouts(idle, longest)
         final: TaskSnapshot | None = None
 
@@ -235,7 +238,10 @@ class TaskHandle:
                 self._reported = values
                 updates.append((*values, None))
         if updates:
-            waiter.take_updates(updates)
+            waiter.take_updates(updates, snapshot.stages)
+        else:
+            waiter.note_stages(snapshot.stages)
+        self._stages = waiter.stages
 
     @asynccontextmanager
     async def _following(

@@ -111,7 +111,7 @@ async def start_call(
     )
     if call.newest is not None:
         progress, total, message, exact = call.newest
-        handle.note_reported(progress if exact is None else exact, total, message)
+        handle.note_reported(progress if exact is None else exact, total, message, stages=call.stages)
     return handle
 
 

@@ -27,8 +27,7 @@ class Progress:
 
     `progress`, `total` and `message` are what a plain handler gets. `stages` are the
     stages that were open then, at most 16, in the order in which they were opened, each
-    before its own; empty where there are none, where the server is of another make,
-    and for background tasks of the tasks extension.
+    before its own; empty where there are none, and where the server is of another make.
     """
 
     progress: float

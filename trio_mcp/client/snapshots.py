@@ -14,8 +14,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from trio_mcp.errors import RemoteProtocolError
-from trio_mcp.wire.codec import PROGRESS_META
-from trio_mcp.wire.frames import ErrorObject, Update
+from trio_mcp.wire.codec import PROGRESS_META, STAGES_META
+from trio_mcp.wire.frames import ErrorObject, StageState, Update
 from trio_mcp.wire.messages import META_REPORTS
 
 Status: TypeAlias = Literal["working", "input_required", "completed", "failed", "cancelled"]
@@ -39,7 +39,8 @@ class TaskSnapshot:
 
     `current`, `total`, `message` and `reported_at` are those of its last report, as
     far as the server tells; `status_message` is what it has to say to a person. `rate` is the progress
-    per second and `eta` the seconds that were left at that report, where a trio_mcp server knows them.
+    per second and `eta` the seconds that were left at that report, where a trio_mcp server knows them;
+    `stages` are the stages that were open then, as in `Progress`, None where none were told of.
     What a failure is called depends on the era: a tool error is "failed" in
     2025-11-25 and "completed" in the extension.
     """
@@ -57,6 +58,7 @@ class TaskSnapshot:
     reported_at: datetime | None = None
     rate: float | None = None
     eta: float | None = None
+    stages: tuple[StageState, ...] | None = None
     _result: msgspec.Raw | None = None
     _error: ErrorObject | None = None
     _questions: Mapping[str, Any] = attrs.field(factory=dict)
@@ -96,6 +98,7 @@ class _Progress(msgspec.Struct, rename="camel"):
 class _Meta(msgspec.Struct):
     progress: _Progress | None = msgspec.field(name=PROGRESS_META, default=None)
     reports: list[Report] = msgspec.field(name=META_REPORTS, default_factory=list)
+    stages: tuple[StageState, ...] | None = msgspec.field(name=STAGES_META, default=None)
 
 
 class _Task(msgspec.Struct, rename="camel"):
@@ -139,6 +142,7 @@ def read_snapshot(raw: msgspec.Raw | bytes) -> TaskSnapshot:
         reported_at=_aware(progress.reported_at),
         rate=progress.rate,
         eta=progress.eta,
+        stages=meta.stages,
         result=None if isinstance(task.result, UnsetType) else task.result,
         error=task.error,
         questions=task.input_requests or {},

@@ -16,7 +16,7 @@ import trio
 from msgspec import UnsetType
 
 from trio_mcp.runtime.pacing import Pace, Values
-from trio_mcp.runtime.policy import DEFAULT_BUFFER, Lossless, ProgressPolicy
+from trio_mcp.runtime.policy import DEFAULT_BUFFER, Lossless, ProgressPolicy, find_interval
 from trio_mcp.runtime.source import Source
 from trio_mcp.wire.frames import OutFrame, Progress, ProgressToken, StageState, Update
 
@@ -51,13 +51,13 @@ class Outlet(Source):
         "_merge",
         "_on_answered",
         "_pace",
-        "_policy",
         "_queued",
         "_related_task",
         "_space",
         "_token",
         "limit",
         "lossless",
+        "policy",
         "reports",
         "stages",
     )
@@ -91,12 +91,12 @@ class Outlet(Source):
 
     def follow(self, policy: ProgressPolicy) -> None:
         """Keep what is pending by `policy`; for a call that has not reported yet."""
-        self._policy = policy
+        self.policy = policy
         self.limit = policy.buffer or DEFAULT_BUFFER
         self._half = self.limit // 2
         self._merge = policy.message == "merge"
         self.lossless = isinstance(policy, Lossless)
-        interval = 0 if isinstance(policy, Lossless) else policy.min_interval
+        interval = find_interval(policy)
         self._pace = Pace(interval) if interval else None
 
     @property
@@ -186,7 +186,7 @@ class Outlet(Source):
         frames, _, _ = self.drain(sys.maxsize)  # so that it is known how far the token has come
         self._items.extend(frames)
         self._queued = queued
-        successor = Outlet(outbox, self._token, self._policy, _nothing)
+        successor = Outlet(outbox, self._token, self.policy, _nothing)
         successor._related_task = task_id
         successor._first_written = self._first_written
         successor._last, successor._last_details = self._last, self._last_details

@@ -1,4 +1,4 @@
-"""The least time between two notifications of one call.
+"""The least time between two notifications of one call, or of one task.
 
 Owns what is kept back meanwhile, which is never more than one report, and whether the time
 has come. Sets no timer: the outbox's writer looks at the clock.
@@ -7,6 +7,7 @@ has come. Sets no timer: the outbox's writer looks at the clock.
 from __future__ import annotations
 
 import math
+from collections.abc import MutableSequence
 from typing import Any, TypeAlias
 
 import trio
@@ -18,14 +19,14 @@ Values: TypeAlias = tuple[float, float | None, str | None]
 class Pace:
     """Keeps the updates of one call `interval` seconds of Trio's clock apart.
 
-    Reports are the tuples among the items of an outlet; everything else leaves at once.
+    Reports are the tuples among the items of a source; everything else leaves at once.
     """
 
     __slots__ = ("_interval", "_kept", "due")
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
-        self._kept: Values | None = None
+        self._kept: tuple[Any, ...] | None = None
         self.due = -math.inf
         """When the next update may leave."""
 
@@ -34,14 +35,18 @@ class Pace:
         """Whether a report waits for its time."""
         return self._kept is not None
 
-    def keep(self, items: list[Any]) -> bool:
+    def begin_interval(self) -> None:
+        """Let the next update leave an interval from now, because one leaves now."""
+        self.due = trio.current_time() + self._interval
+
+    def keep(self, items: MutableSequence[Any]) -> bool:
         """Keep the one item in the place of the report that waits; False where it must be queued."""
         if self._kept is None or len(items) != 1 or type(items[0]) is not tuple:
             return False
         self._kept = items.pop()
         return True
 
-    def rouse(self, items: list[Any]) -> bool:
+    def rouse(self, items: MutableSequence[Any]) -> bool:
         """Put what waits behind the other items, unless one of those is newer; False where nothing is put."""
         kept, self._kept = self._kept, None
         if kept is None or any(type(item) is tuple for item in items):
@@ -49,7 +54,7 @@ class Pace:
         items.append(kept)
         return True
 
-    def thin(self, items: list[Any], *, has_begun: bool, has_ended: bool) -> int:
+    def thin(self, items: MutableSequence[Any], *, has_begun: bool, has_ended: bool) -> int:
         """Take out of `items` the reports that may not leave now, and return how many stay.
 
         The first of the call stays, and at its end the last. In between the newest stays

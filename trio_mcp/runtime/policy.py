@@ -39,8 +39,8 @@ class Conflate:
 
     `min_interval` is the least time between two notifications of a call, in seconds of
     Trio's clock; 0 sets none. The first leaves at once. Of what comes within the interval the
-    newest leaves at its end, or before the answer where that comes first. For servers: on a
-    client it has to be 0.
+    newest leaves at its end, or before the answer where that comes first; of a background task,
+    before a change of its status, which does not wait. For servers: on a client it has to be 0.
     """
 
     buffer: int = attrs.field(
@@ -73,6 +73,11 @@ class Lossless:
 
 
 ProgressPolicy: TypeAlias = Conflate | Lossless
+
+
+def find_interval(policy: ProgressPolicy) -> float:
+    """The least time between two notifications of a call, in seconds; 0 where none is set."""
+    return policy.min_interval if isinstance(policy, Conflate) else 0
 
 
 @attrs.frozen(kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -17,6 +18,7 @@ from trio.lowlevel import checkpoint, checkpoint_if_cancelled, current_task
 
 from trio_mcp.runtime.outlet import Outlet
 from trio_mcp.runtime.pacing import Values
+from trio_mcp.wire.frames import StageState
 
 if TYPE_CHECKING:
     from trio_mcp.runtime.stages import RequestStages
@@ -65,7 +67,9 @@ def check_message(message: Any) -> None:
 
 
 class ProgressRecord(Protocol):
-    """Where the progress of a background task is kept."""
+    """Where the progress of a background task is kept; `stages` tells which are open, once there were any."""
+
+    stages: Callable[[], tuple[StageState, ...]] | None
 
     def report(self, current: float | None, total: float | None, message: str | None) -> None:
         """Keep one report; does not wait."""
@@ -224,10 +228,12 @@ class RequestProgress:
             self._touch()
 
     def begin_stages(self, stages: RequestStages) -> None:
-        """Let the stages tell the outlet which of them are open."""
+        """Let the stages tell the outlet, and the task, which of them are open."""
         self.stages = stages
         if self._outlet is not None:
             self._outlet.stages = stages.describe
+        if self._task is not None:
+            self._task.stages = stages.describe
 
     def stand_alone(self) -> None:
         """Let the last change leave as a notification of its own, not in one with the next."""
@@ -258,6 +264,8 @@ class RequestProgress:
     def record_in(self, task: ProgressRecord) -> None:
         """Report to `task` as well from now on, beginning with what was reported so far."""
         self._task = task
+        if self.stages is not None:
+            task.stages = self.stages.describe
         if self.current is not None or self.message is not None:
             total = self.stages_total if isinstance(self._total, msgspec.UnsetType) else self._total
             task.report(self.current, total, self.message)

@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from trio_mcp.errors import ProtocolError, TaskOverload
-from trio_mcp.runtime.policy import Conflate, Lossless, ProgressCall
+from trio_mcp.runtime.policy import Conflate, Lossless, ProgressCall, find_interval
 from trio_mcp.runtime.request import ServerRequest
 from trio_mcp.server.background import TaskRun, decide, find_owner, read_ttl
 from trio_mcp.server.children import ChildCalls
@@ -210,6 +210,7 @@ class ServerApplication:
             )
         except TaskOverload as error:
             raise ProtocolError(INTERNAL_ERROR, str(error)) from None
+        live.min_interval = find_interval(request.outlet.policy)
 
         async def handle(run: TaskRun) -> CallToolResult:
             return await tool.call(self._context(request, run), arguments, self._limiter)

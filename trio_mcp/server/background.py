@@ -30,6 +30,7 @@ from trio_mcp.tasks.record import BEARER, Outcome, Owner, TaskRecord
 from trio_mcp.tasks.rendering import (
     MILLISECONDS,
     extension_created,
+    legacy_change,
     legacy_task,
     outcome_result,
     related_meta,
@@ -367,4 +368,4 @@ class _LegacyFollower:
 
 
 def _status_notification(record: TaskRecord, reports: Sequence[Report]) -> Notification:
-    return Notification("notifications/tasks/status", encode_value(legacy_task(record)))
+    return Notification("notifications/tasks/status", encode_value(legacy_change(record)))

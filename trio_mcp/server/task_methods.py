@@ -189,7 +189,7 @@ class TaskMethods:
     ) -> _Followed:
         """Send what was reported so far, where that is wanted, then the state now, then each change."""
         record = record if live is None else live.record
-        feed = self._make_feed(request, record, joins)
+        feed = self._make_feed(request, record, joins, 0 if live is None else live.min_interval)
         history = self._supervisor.take_history(record.id) if replays else None
         # All in one turn, so nothing falls between.
         feed.begin(record, history or ())
@@ -197,7 +197,9 @@ class TaskMethods:
             live.add_follower(feed)
         return _Followed(self._supervisor, feed, record, live, history is not None)
 
-    def _make_feed(self, request: ServerRequest, record: TaskRecord, joins: Joins | None) -> TaskFeed:
+    def _make_feed(
+        self, request: ServerRequest, record: TaskRecord, joins: Joins | None, min_interval: float
+    ) -> TaskFeed:
         subscription = request.id
         clock = self._supervisor.clock
 
@@ -213,7 +215,7 @@ class TaskMethods:
             return Notification(CHANGED, encode_value(task))
 
         limit = self._supervisor.settings.feed_buffer
-        return TaskFeed(request.connection.outbox, limit, clock, record, render, joins)
+        return TaskFeed(request.connection.outbox, limit, clock, record, render, joins, min_interval)
 
 
 @attrs.frozen

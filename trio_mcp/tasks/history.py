@@ -14,6 +14,7 @@ import attrs
 
 from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.record import TaskProgress, TaskRecord, TaskStatus
+from trio_mcp.wire.frames import StageState
 
 Report: TypeAlias = tuple[float | None, float | None, str | None, float]
 """Current, total and message, and what Trio's clock showed."""
@@ -71,14 +72,17 @@ class EndedHistories:
 
 
 def as_reported(
-    record: TaskRecord, report: Report, clock: TaskClock, estimate: Estimate = (None, None)
+    record: TaskRecord,
+    report: Report,
+    clock: TaskClock,
+    estimate: Estimate = (None, None),
+    stages: tuple[StageState, ...] | None = None,
 ) -> TaskRecord:
     """`record` as it was after a report of its task; of the same version, for it is only shown."""
     current, total, message, seconds = report
     moment = clock.at(seconds)
-    return attrs.evolve(
-        record, last_updated_at=moment, progress=TaskProgress(current, total, message, moment, *estimate)
-    )
+    progress = TaskProgress(current, total, message, moment, *estimate, stages)
+    return attrs.evolve(record, last_updated_at=moment, progress=progress)
 
 
 def as_working(record: TaskRecord) -> TaskRecord:

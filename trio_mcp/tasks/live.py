@@ -6,7 +6,7 @@ has put to its client. Every change is on the record before anyone is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -16,6 +16,7 @@ from trio_mcp.runtime.estimator import Estimator
 from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.history import Estimate, History, Report
 from trio_mcp.tasks.record import InputRequest, Outcome, TaskProgress, TaskRecord, TaskStatus
+from trio_mcp.wire.frames import StageState
 
 
 class Follower(Protocol):
@@ -34,7 +35,9 @@ class LiveTask:
     `decided` is set as soon as waiting for a direct answer is over: the handler is
     done, or it needs a task. `committed` is set once the task can be found.
     `history_limit` is how many reports `keep_history` keeps, 0 for none. `active_at` is when the task
-    last did something that can be seen from outside, on Trio's clock.
+    last did something that can be seen from outside, on Trio's clock. `stages` tells which stages of the
+    handler are open, once there were any; a report does not look at it. `min_interval` is that of the
+    policy of the call, for those who follow the task over a wire.
     """
 
     def __init__(self, record: TaskRecord, clock: TaskClock, history_limit: int = 0) -> None:
@@ -59,6 +62,8 @@ class LiveTask:
         self.committed = trio.Event()
         self.committed_or_refused = trio.Event()
         self.related_meta: dict[str, Any] | None = None
+        self.stages: Callable[[], tuple[StageState, ...]] | None = None
+        self.min_interval: float = 0
 
     @property
     def id(self) -> str:
@@ -82,10 +87,17 @@ class LiveTask:
                 self._record,
                 last_updated_at=moment,
                 version=self._record.version + self._reports,
-                progress=TaskProgress(current, total, message, moment, *estimate),
+                progress=TaskProgress(current, total, message, moment, *estimate, self.open_stages),
             )
             self._report, self._reports = None, 0
         return self._record
+
+    @property
+    def open_stages(self) -> tuple[StageState, ...] | None:
+        """The stages that are open now; None where there never were any."""
+        if self.stages is None:
+            return None
+        return () if self._record.is_final else self.stages()
 
     def report(self, current: float | None, total: float | None, message: str | None) -> None:
         """Keep one report of the handler; a final task keeps none."""

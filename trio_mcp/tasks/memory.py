@@ -44,8 +44,8 @@ class MemoryTaskStore:
 
     `max_records` is the number of records kept at once, ended ones included;
     `max_record_bytes` the size of what a handler makes of one record: the outcome, the
-    messages of status and progress, and the inputs. Both are integers larger than 0,
-    else ValueError. A call that is cancelled changes nothing.
+    messages of status and progress, the texts of its stages, and the inputs. Both are integers
+    larger than 0, else ValueError. A call that is cancelled changes nothing.
     """
 
     __slots__ = (
@@ -315,6 +315,8 @@ def _size(record: TaskRecord) -> int:
     size = _text_size(record.status_message)
     if record.progress is not None:
         size += _text_size(record.progress.message)
+        for stage in record.progress.stages or ():
+            size += sum(map(_text_size, (*stage.path, stage.message)))
     if record.outcome is not None:
         outcome = record.outcome
         size += 0 if outcome.result is None else len(outcome.result)

@@ -16,7 +16,7 @@ import attrs
 import msgspec
 
 from trio_mcp.wire.errors import LocalProtocolError
-from trio_mcp.wire.frames import ErrorObject
+from trio_mcp.wire.frames import ErrorObject, StageState
 
 
 class TaskStatus(enum.StrEnum):
@@ -67,7 +67,8 @@ class TaskProgress:
     """How far a task has come: the values of its last report, and when that was (UTC).
 
     `rate` is the progress per second and `eta` the seconds that were left then, as far as the
-    reports tell; both None where that is not known, and for a task that has ended.
+    reports tell; both None where that is not known, and for a task that has ended. `stages` are
+    those that were open then, at most 16, each before its own; None for a task that never had any.
     """
 
     current: float | None
@@ -76,6 +77,11 @@ class TaskProgress:
     reported_at: datetime
     rate: float | None = None
     eta: float | None = None
+    stages: tuple[StageState, ...] | None = None
+
+    def ended(self) -> TaskProgress:
+        """The same for a task that has ended: nothing is under way any more."""
+        return attrs.evolve(self, rate=None, eta=None, stages=None if self.stages is None else ())
 
 
 @attrs.frozen
@@ -146,7 +152,7 @@ class TaskRecord:
                 f"task {self.id} cannot move from {self.status.value} to {status.value}; legal is {legal}"
             )
         if status.is_final and self.progress is not None:
-            changes.setdefault("progress", attrs.evolve(self.progress, rate=None, eta=None))
+            changes.setdefault("progress", self.progress.ended())
         return self.changed(now, status=status, **changes)
 
     def changed(self, now: datetime, **changes: Any) -> TaskRecord:

@@ -13,7 +13,7 @@ import msgspec
 
 from trio_mcp.errors import ProtocolError
 from trio_mcp.tasks.record import Outcome, TaskProgress, TaskRecord
-from trio_mcp.wire.codec import META_RELATED_TASK, PROGRESS_META, encode_value
+from trio_mcp.wire.codec import META_RELATED_TASK, PROGRESS_META, STAGES_META, encode_value
 from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.messages import CallToolResult
 from trio_mcp.wire.tasks import (
@@ -82,7 +82,13 @@ def _status(record: TaskRecord, ends: Any) -> WireStatus:
 
 
 def _meta(record: TaskRecord) -> dict[str, Any] | None:
-    return None if record.progress is None else progress_meta(record.progress)
+    """The progress and the open stages; an empty list of these says that nothing is open any more."""
+    if record.progress is None:
+        return None
+    meta = progress_meta(record.progress)
+    if record.progress.stages is not None:
+        meta[STAGES_META] = record.progress.stages
+    return meta
 
 
 def _common(record: TaskRecord, ends: Any) -> dict[str, Any]:
@@ -104,13 +110,16 @@ def _legacy_times(record: TaskRecord) -> dict[str, Any]:
 
 
 def legacy_task(record: TaskRecord) -> LegacyTask:
-    """The task as it stands in lists, in CreateTaskResult and in status notifications."""
-    meta = _meta(record)
-    return LegacyTask(
-        **_common(record, LEGACY_ENDS),
-        **_legacy_times(record),
-        meta=msgspec.UNSET if meta is None else meta,
-    )
+    """The task as it stands in lists and in CreateTaskResult: without stages, for a list has many tasks."""
+    meta = msgspec.UNSET if record.progress is None else progress_meta(record.progress)
+    return LegacyTask(**_common(record, LEGACY_ENDS), **_legacy_times(record), meta=meta)
+
+
+def legacy_change(record: TaskRecord) -> LegacyTask:
+    """The task as a status notification shows it."""
+    task = legacy_task(record)
+    task.meta = _meta(record) or msgspec.UNSET
+    return task
 
 
 def legacy_result(record: TaskRecord) -> LegacyTaskResult:
