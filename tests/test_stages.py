@@ -775,7 +775,8 @@ async def test_a_client_is_told_of_sixteen_stages_and_short_texts(autojump_clock
             await trio.sleep(1)
 
     _, _, params = await run_tool(MEMORY, tool)
-    (stages,) = [param["_meta"][STAGES_META] for param in params if param.get("_meta", {}).get(STAGES_META)]
+    # On a busy machine the writer may write before all of them are open.
+    stages = max((param.get("_meta", {}).get(STAGES_META, []) for param in params), key=len)
     assert len(stages) == 16
     assert {len(name) for stage in stages for name in stage["path"]} == {256}
     assert {len(stage["message"]) for stage in stages} == {256}
