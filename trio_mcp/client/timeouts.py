@@ -33,7 +33,7 @@ def read_timeouts(idle: float | None, longest: float | None) -> tuple[float, flo
     return math.inf if idle is None else idle, longest
 
 
-@attrs.define  # one for each call: a frozen one takes twice as long to make
+@attrs.frozen
 class CallDeadline:
     """When a call is given up at the latest, on Trio's clock; infinity for never.
 
@@ -48,11 +48,16 @@ class CallDeadline:
     @classmethod
     def find(cls, longest: float) -> CallDeadline:
         """That of a call that begins now."""
+        effective = trio.current_effective_deadline()
+        if effective == longest == math.inf:
+            return _NEVER
         now = trio.current_time()
-        return cls(now, longest, min(trio.current_effective_deadline(), now + longest))
+        return cls(now, longest, min(effective, now + longest))
 
     def add_to(self, meta: dict[str, Any]) -> dict[str, Any]:
         """`meta` with what tells the server of it: the seconds left, for it has another clock."""
+        if self is _NEVER:
+            return meta
         left = self.moment - self.started
         # Where nothing is left, the call ends before it could be answered.
         return {**meta, META_DEADLINE: left} if 0 < left < math.inf else meta
@@ -73,3 +78,6 @@ class CallDeadline:
         if self.moment == self.started + self.longest:
             raise CallTimeout(f"tools/call took longer than {self.longest:g} seconds")
         raise CallTimeout("the server has ended the call at the deadline that it had at first")
+
+
+_NEVER: Final = CallDeadline(0.0, math.inf, math.inf)

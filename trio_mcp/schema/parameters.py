@@ -58,8 +58,7 @@ class Parameters:
             if len(problems) > len(shown):
                 shown.append(f"and {len(problems) - len(shown)} more")
             raise ArgumentError("; ".join(shown)) from None
-        values = ((name, getattr(given, name)) for name in self._forms)
-        return {name: value for name, value in values if value is not msgspec.UNSET}
+        return {name: value for name in self._forms if (value := getattr(given, name)) is not msgspec.UNSET}
 
     def _problems(self, text: msgspec.Raw | bytes) -> Iterator[str]:
         try:
