@@ -280,7 +280,7 @@ def draw_sessions(cells: Cells) -> Figure | None:
     """The throughput of our server against the number of sessions that call it."""
     points: dict[str, list[tuple[int, list[float]]]] = {}
     for cell in cells.values():
-        if (found := re.fullmatch(r"(\d+) sessions, (.+)", cell.name)) and cell.samples:
+        if (found := re.fullmatch(r"(\d+) sessions?, (.+)", cell.name)) and cell.samples:
             rates = [cell.count / sample for sample in cell.samples[OURS]]
             points.setdefault(found[2], []).append((int(found[1]), rates))
     if not points:

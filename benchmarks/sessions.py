@@ -64,7 +64,9 @@ def throughput_cells(worker: Worker, name: str, sessions: tuple[int, ...], updat
         return latest[count]
 
     done = CALLS * updates
-    cells = [Cell(f"{n} sessions, {name}", {OURS: partial(sample, n)}, {}, done) for n in sessions]
+    cells = [
+        Cell(f"{n} session{'s' * (n > 1)}, {name}", {OURS: partial(sample, n)}, {}, done) for n in sessions
+    ]
     if FEW in sessions and MANY in sessions:
         few = f"{FEW} sessions"
         both = {OURS: partial(again, MANY), few: partial(again, FEW)}

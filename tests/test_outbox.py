@@ -18,6 +18,7 @@ from msgspec import UNSET, Raw
 from trio_mcp import Conflate, Lossless
 from trio_mcp.runtime.outbox import Outbox
 from trio_mcp.runtime.outlet import Outlet
+from trio_mcp.runtime.values import Values
 from trio_mcp.wire.frames import Notification, OutFrame, Progress, Response
 
 ANSWER = Response(1, Raw(b"{}"))
@@ -57,11 +58,11 @@ def drained(outlet: Outlet) -> list[Any]:
 def test_the_oldest_but_the_very_first_give_way():
     outlet = make_outlet(Outbox(10), Conflate(buffer=4))
     for i in range(10):
-        outlet.push((i, None, None))
+        outlet.push(Values(i, None, None))
     assert outlet.pending == 4
     assert [update[0] for update in drained(outlet)] == [0, 7, 8, 9]
     for i in range(10, 20):
-        outlet.push((i, None, None))
+        outlet.push(Values(i, None, None))
     assert [update[0] for update in drained(outlet)] == [16, 17, 18, 19], "the first is written already"
 
 
@@ -70,7 +71,7 @@ def test_frames_are_never_dropped_for_progress():
     log = Notification("notifications/message")
     outlet.put(log)
     for i in range(10):
-        outlet.push((i, None, None))
+        outlet.push(Values(i, None, None))
         outlet.put(log)
     frames, _, _ = outlet.drain(100)
     assert sum(frame is log for frame in frames) == 11
@@ -97,7 +98,7 @@ def test_whatever_is_reported_increases_on_the_wire(reports, buffer, message, dr
     current = -math.inf
     for index, (progress, total, text) in enumerate(reports):
         current = max(current, progress)
-        outlet.push((current, total, text))
+        outlet.push(Values(current, total, text))
         assert outlet.pending <= buffer
         if index % drain_every == 0:
             sent += drained(outlet)
@@ -114,9 +115,9 @@ def test_whatever_is_reported_increases_on_the_wire(reports, buffer, message, dr
 def test_the_answer_is_the_last_that_leaves():
     answered: list[int] = []
     outlet = make_outlet(Outbox(10), answered=answered)
-    outlet.push((1, None, None))
+    outlet.push(Values(1, None, None))
     outlet.finish(ANSWER)
-    outlet.push((2, None, None))
+    outlet.push(Values(2, None, None))
     outlet.put(Notification("late"))
     outlet.finish(ANSWER)
     frames, _, empty = outlet.drain(100)
@@ -128,9 +129,9 @@ def test_the_answer_is_the_last_that_leaves():
 def test_a_withdrawn_call_sends_nothing():
     answered: list[int] = []
     outlet = make_outlet(Outbox(10), answered=answered)
-    outlet.push((1, None, None))
+    outlet.push(Values(1, None, None))
     outlet.withdraw()
-    outlet.push((2, None, None))
+    outlet.push(Values(2, None, None))
     outlet.finish(ANSWER)
     assert outlet.drain(100) == ([], 0, True)
     assert answered == [1]
@@ -166,7 +167,7 @@ async def test_an_answer_is_written_at_once_with_all_before_it(nursery):
     nursery.start_soon(outbox.write, transport)
     await trio.testing.wait_all_tasks_blocked()
     outlet = make_outlet(outbox)
-    outlet.push((1, None, None))
+    outlet.push(Values(1, None, None))
     outlet.finish(ANSWER)
     assert await rounds_until_written(outbox, transport) <= 2
     assert [[type(frame) for frame in write] for write in transport.writes] == [[Progress, Response]]
@@ -178,7 +179,7 @@ async def test_a_lone_update_waits_two_quiet_rounds_and_no_timer(nursery, mock_c
     outbox, transport = Outbox(10), Recorder()
     nursery.start_soon(outbox.write, transport)
     await trio.testing.wait_all_tasks_blocked()
-    make_outlet(outbox).push((1, None, None))
+    make_outlet(outbox).push(Values(1, None, None))
     assert await rounds_until_written(outbox, transport) <= 5
     outbox.close()
 
@@ -190,7 +191,7 @@ async def test_updates_of_the_next_rounds_leave_in_the_same_write(nursery):
     outlets = [make_outlet(outbox) for _ in range(3)]
     for i in range(5):
         for outlet in outlets:
-            outlet.push((i, None, None))
+            outlet.push(Values(i, None, None))
         await trio.lowlevel.checkpoint()
     await trio.testing.wait_all_tasks_blocked()
     assert len(transport.writes) == 1
@@ -204,12 +205,12 @@ async def test_the_channel_holds_a_call_at_most_once(nursery):
     outlets = [make_outlet(outbox) for _ in range(3)]
     for _ in range(1_000):
         for outlet in outlets:
-            outlet.push((1, None, None))
+            outlet.push(Values(1, None, None))
         assert outbox.queued <= 3
     await trio.testing.wait_all_tasks_blocked(0.01)
     for i in range(1_000):
         for outlet in outlets:
-            outlet.push((2 + i, None, None))
+            outlet.push(Values(2 + i, None, None))
         assert outbox.queued <= 3
     transport.gate.set()
     outbox.close()
@@ -221,7 +222,7 @@ async def test_one_write_has_a_cap(nursery):
     outlets = [make_outlet(outbox) for _ in range(20)]
     for outlet in outlets:
         for i in range(256):
-            outlet.push((i, None, None))
+            outlet.push(Values(i, None, None))
     transport.gate.set()
     await trio.testing.wait_all_tasks_blocked()
     sizes = [sum(len(frame.updates) for frame in write) for write in transport.writes]
@@ -233,12 +234,12 @@ async def test_one_write_has_a_cap(nursery):
 async def test_close_writes_what_is_queued_first(nursery):
     outbox, transport = Outbox(10), Recorder()
     outlet = make_outlet(outbox)
-    outlet.push((1, None, None))
+    outlet.push(Values(1, None, None))
     outbox.put(Notification("bare"))
     outbox.close()
     await outbox.write(transport)
     assert [type(frame) for write in transport.writes for frame in write] == [Progress, Notification]
-    outlet.push((2, None, None))
+    outlet.push(Values(2, None, None))
     outbox.put(Notification("late"))
 
 
@@ -246,7 +247,7 @@ async def test_lossless_waits_for_space(nursery):
     outbox, transport = Outbox(10), Recorder()
     outlet = make_outlet(outbox, Lossless(buffer=4))
     for i in range(4):
-        outlet.push((i, None, None))
+        outlet.push(Values(i, None, None))
     assert outlet.full
     with trio.move_on_after(0.01) as scope:
         await outlet.wait_space()
@@ -260,7 +261,7 @@ async def test_lossless_waits_for_space(nursery):
 async def test_who_waits_is_released_when_the_call_ends(nursery):
     outlet = make_outlet(Outbox(10), Lossless(buffer=4))
     for i in range(4):
-        outlet.push((i, None, None))
+        outlet.push(Values(i, None, None))
     nursery.start_soon(outlet.wait_space)
     await trio.testing.wait_all_tasks_blocked()
     outlet.withdraw()
@@ -273,7 +274,7 @@ async def test_what_belongs_behind_a_call_stays_behind_it(nursery):
     for count in range(8):
         outlet = make_outlet(outbox, Conflate(buffer=3000))
         for i in range(300 * count):
-            outlet.push((i, None, None))
+            outlet.push(Values(i, None, None))
         outlet.finish(None)
         outbox.put(Notification(f"behind {count}"))
     transport.gate.set()
@@ -325,7 +326,7 @@ async def test_nothing_overtakes_what_waits():
         nursery.start_soon(outbox.write, wire)
         await trio.testing.wait_all_tasks_blocked()
         outlet = make_outlet(outbox)
-        outlet.push((1, None, None))
+        outlet.push(Values(1, None, None))
         outbox.put(lone)  # the report is in the channel, the writer not yet awake
         outlet.finish(ANSWER)
         assert wire.direct == []
@@ -342,8 +343,8 @@ async def test_a_held_message_leaves_before_the_answer_that_is_written_in_place(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(outbox.write, wire)
         outlet = make_outlet(outbox, Conflate(message="merge"))
-        outlet.push((1, None, "one"))
-        outlet.push((1, None, "still one"))
+        outlet.push(Values(1, None, "one"))
+        outlet.push(Values(1, None, "still one"))
         await trio.testing.wait_all_tasks_blocked()
         outlet.finish(ANSWER)
         outbox.close()

@@ -144,6 +144,8 @@ class Outbox:
                 if frames:
                     await sink.send_frames(frames)
                 self._note_written()
+                if self._waiting or self.queued:
+                    await trio.lowlevel.checkpoint()  # the sink need not have waited
         finally:
             self._broken = True
             self._note_written()

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import trio
 from msgspec import UnsetType
 
-from trio_mcp.runtime.pacing import Pace, Values
+from trio_mcp.runtime.pacing import Pace
 from trio_mcp.runtime.policy import DEFAULT_BUFFER, Lossless, ProgressPolicy, find_interval
 from trio_mcp.runtime.source import Source
+from trio_mcp.runtime.values import Values
 from trio_mcp.wire.frames import OutFrame, Progress, ProgressToken, StageState, Update
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Outlet(Source):
         self._merge = policy.message == "merge"
         self.lossless = isinstance(policy, Lossless)
         interval = find_interval(policy)
-        self._pace = Pace(interval) if interval else None
+        self._pace = Pace(interval, Values) if interval else None
 
     @property
     def is_refilled(self) -> bool:
@@ -162,7 +163,7 @@ class Outlet(Source):
     def replace_newest(self, new: Values) -> None:
         """Merge `new` into the newest pending report; the buffer must be full."""
         for index in range(len(self._items) - 1, -1, -1):
-            if type(self._items[index]) is tuple:
+            if type(self._items[index]) is Values:
                 self._items[index] = new
                 return
 
@@ -271,8 +272,8 @@ class Outlet(Source):
             self._thin(self._pace)
         used = 0
         while self._items and used < room:
-            if type(self._items[0]) is not tuple:
-                frames.append(self._items.pop(0))  # type: ignore[arg-type]  # not a tuple, so a frame
+            if type(self._items[0]) is not Values:
+                frames.append(self._items.pop(0))  # type: ignore[arg-type]  # no report, so a frame
                 continue
             reports = self._take_reports(room - used)
             used += len(reports)
@@ -312,7 +313,7 @@ class Outlet(Source):
         items = self._items
         end = min(len(items), room)
         if len(items) > self.reports:  # there are frames between them
-            end = next((index for index in range(end) if type(items[index]) is not tuple), end)
+            end = next((index for index in range(end) if type(items[index]) is not Values), end)
         taken: list[Values] = items[:end]  # type: ignore[assignment]  # what stands before a frame
         del items[:end]
         self.reports -= end
@@ -325,7 +326,7 @@ class Outlet(Source):
         last = self._last
         details = self._last_details
         for report in reports:
-            progress, total, message = report
+            progress, total, message = report.progress, report.total, report.message
             if progress > last:
                 last = progress
                 updates.append((progress, total, message, None))
@@ -356,7 +357,7 @@ class Outlet(Source):
     def _drop_oldest(self) -> None:
         spare_first = not self._first_written
         for index, item in enumerate(self._items):
-            if type(item) is not tuple:
+            if type(item) is not Values:
                 continue
             if spare_first:
                 spare_first = False

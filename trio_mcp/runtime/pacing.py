@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import MutableSequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import trio
-
-Values: TypeAlias = tuple[float, float | None, str | None]
-"""One report as the handler made it: progress, total, message."""
 
 
 class Pace:
     """Keeps the updates of one call `interval` seconds of Trio's clock apart.
 
-    Reports are the tuples among the items of a source; everything else leaves at once.
+    Reports are the items of type `kind` of a source; everything else leaves at once.
     """
 
-    __slots__ = ("_interval", "_kept", "due")
+    __slots__ = ("_interval", "_kept", "_kind", "due")
 
-    def __init__(self, interval: float) -> None:
+    def __init__(self, interval: float, kind: type) -> None:
         self._interval = interval
-        self._kept: tuple[Any, ...] | None = None
+        self._kind = kind
+        self._kept: Any = None
         self.due = -math.inf
         """When the next update may leave."""
 
@@ -41,7 +39,7 @@ class Pace:
 
     def keep(self, items: MutableSequence[Any]) -> bool:
         """Keep the one item in the place of the report that waits; False where it must be queued."""
-        if self._kept is None or len(items) != 1 or type(items[0]) is not tuple:
+        if self._kept is None or len(items) != 1 or type(items[0]) is not self._kind:
             return False
         self._kept = items.pop()
         return True
@@ -49,7 +47,7 @@ class Pace:
     def rouse(self, items: MutableSequence[Any]) -> bool:
         """Put what waits behind the other items, unless one of those is newer; False where nothing is put."""
         kept, self._kept = self._kept, None
-        if kept is None or any(type(item) is tuple for item in items):
+        if kept is None or any(type(item) is self._kind for item in items):
             return False
         items.append(kept)
         return True
@@ -60,7 +58,7 @@ class Pace:
         The first of the call stays, and at its end the last. In between the newest stays
         where its time has come, and otherwise waits for it; what is older is dropped.
         """
-        reports = [item for item in items if type(item) is tuple]
+        reports = [item for item in items if type(item) is self._kind]
         if not reports:
             return 0
         newest = reports[-1]
@@ -74,7 +72,9 @@ class Pace:
                 staying.append(newest)
         if staying:
             self.due = now + self._interval
-        frames = [item for item in items if type(item) is not tuple or any(item is stay for stay in staying)]
+        frames = [
+            item for item in items if type(item) is not self._kind or any(item is stay for stay in staying)
+        ]
         items.clear()
         items.extend(frames)
         return len(staying)

@@ -17,7 +17,7 @@ import msgspec
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled, current_task
 
 from trio_mcp.runtime.outlet import Outlet
-from trio_mcp.runtime.pacing import Values
+from trio_mcp.runtime.values import Values
 from trio_mcp.wire.frames import StageState
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class RequestProgress:
         if self._task is not None:
             self._task.report(current, total, message)
         # Others are due once the task has run for a while, or when the writer should have its turn.
-        is_due = outlet is not None and outlet.push((current, total, message))
+        is_due = outlet is not None and outlet.push(Values(current, total, message))
         task = current_task()
         if self._strict:
             await checkpoint()
@@ -198,7 +198,7 @@ class RequestProgress:
         outlet = self._outlet
         if outlet is None:
             return
-        values = (0 if self.current is None else self.current, total, self.message)
+        values = Values(0 if self.current is None else self.current, total, self.message)
         task = current_task()
         same_run = task.custom_sleep_data is self
         if not same_run:

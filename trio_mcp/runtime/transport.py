@@ -16,7 +16,7 @@ class FrameSink(Protocol):
     """Where a writer writes."""
 
     async def send_frames(self, frames: Sequence[OutFrame]) -> None:
-        """Write `frames` in order; checkpoints. Raises as a transport's does."""
+        """Write `frames` in order; checkpoints where it has to wait. Raises as a transport's does."""
 
 
 @runtime_checkable
@@ -38,7 +38,7 @@ class FrameTransport(FrameSink, Protocol):
     """
 
     async def send_frames(self, frames: Sequence[OutFrame]) -> None:
-        """Write `frames` in order, in one write where the wire allows it; checkpoints.
+        """Write `frames` in order, in one write where the wire allows it; checkpoints where it has to wait.
 
         Raises `trio.BrokenResourceError` when the peer is gone and
         `trio.ClosedResourceError` after `aclose`.

@@ -77,7 +77,7 @@ class TaskFeed(Source):
         self._base = record  # what the next report leads on from
         self._render = render
         self._joins = joins
-        self._pace = Pace(min_interval) if min_interval else None
+        self._pace = Pace(min_interval, tuple) if min_interval else None
         self._has_begun = False  # whether any progress was told, or is about to be
         self._pending: deque[TaskRecord | Report] = deque()
         self._replayed = 0  # how many of the pending, at the left, no cap concerns

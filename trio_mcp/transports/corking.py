@@ -13,6 +13,8 @@ from typing import Final
 
 import trio
 
+from trio_mcp.transports.immediate import write_now
+
 WRITE_BYTES: Final = 256 * 1024
 """The most in one write: more than a burst has, and little enough to see a large message advance."""
 
@@ -28,6 +30,7 @@ class CorkingStream(trio.abc.Stream):
 
     def __init__(self, inner: trio.abc.Stream) -> None:
         self._inner = inner
+        self._socket = inner.socket if isinstance(inner, trio.SocketStream) else None
         self._lock = trio.StrictFIFOLock()
         self._pending: list[bytes | bytearray | memoryview] = []
         self._corked = False
@@ -49,20 +52,30 @@ class CorkingStream(trio.abc.Stream):
         self._corked = False
 
     async def flush(self) -> None:
-        """Write what was kept back, in one write up to 256 KiB; checkpoints.
+        """Write what was kept back, in one write up to 256 KiB; checkpoints where it has to wait.
 
         Raises `trio.BrokenResourceError` also where an earlier write was cut short by
         cancellation, for what would follow it could not be read.
         """
-        async with self._lock:
+        try:
+            self._lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._lock.acquire()
+        try:
             if self._cut:
                 raise trio.BrokenResourceError("an earlier write was cut short")
             if self._pending:
                 data = b"".join(self._pending)
+                written = 0 if self._socket is None else write_now(self._socket.fileno(), data)
+                if not written:
+                    await trio.lowlevel.checkpoint_if_cancelled()  # as long as nothing is lost by it
                 self._pending.clear()
-                self._cut = True
-                await self._write(memoryview(data))
-                self._cut = False
+                if written < len(data):
+                    self._cut = True
+                    await self._write(memoryview(data)[written:])
+                    self._cut = False
+        finally:
+            self._lock.release()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Write `data` behind all that was kept back; while corked, keep it back, without a checkpoint."""

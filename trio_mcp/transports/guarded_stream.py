@@ -6,7 +6,6 @@ says when a request is running.
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 from contextlib import suppress
@@ -15,6 +14,8 @@ from typing import Final
 
 import attrs
 import trio
+
+from trio_mcp.transports.immediate import write_now
 
 # What the peer must take within one stall_timeout: small enough that a slow peer is not taken for
 # a stalled one, large enough that the deadline costs nothing beside the write.
@@ -69,19 +70,9 @@ class GuardedStream(trio.abc.HalfCloseableStream):
         Whoever receives is told of it, and nobody else: hypercorn would pass the failure
         on from within the application's `send`, and lose it where that is being cancelled.
         """
-        view = memoryview(data)[self._write_now(data) :]
+        view = memoryview(data)[write_now(self.socket.fileno(), data) :]
         for start in range(0, len(view), PIECE):
             await self._send(view[start : start + PIECE])
-
-    def _write_now(self, data: bytes | bytearray | memoryview) -> int:
-        """Give the kernel what it takes without waiting, which is nearly always all; how much that was.
-
-        A deadline and a turn of the scheduler for each answer would cost more than sending it.
-        """
-        try:
-            return os.write(self.socket.fileno(), data)
-        except OSError:
-            return 0  # full, or gone: what sends the rest will see
 
     async def _send(self, piece: bytes | bytearray | memoryview) -> None:
         with (

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import ssl
 import sys
-from contextlib import suppress
 from typing import Final
 
 import trio
 
 from trio_mcp.transports.http_address import Address
+from trio_mcp.transports.immediate import write_now
 
 try:
     import h11
@@ -73,11 +73,7 @@ class Connection:
                 sent.set()
 
     async def _send(self, data: bytes) -> None:
-        """Send; the kernel nearly always takes all at once, and then nothing is waited for."""
-        written = 0
-        if self._is_plain:
-            with suppress(OSError):  # full, or gone: what sends the rest will see
-                written = os.write(self._socket.fileno(), data)
+        written = write_now(self._socket.fileno(), data) if self._is_plain else 0
         if written < len(data):
             await self._stream.send_all(data[written:])
 

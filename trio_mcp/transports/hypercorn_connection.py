@@ -131,12 +131,18 @@ class _TCPServer(TCPServer):
             self._corked = bytearray()
 
     async def uncork(self) -> None:
-        """Send what was held back; not cancelled, but bounded; checkpoints where that is something."""
+        """Send what was held back; not cancelled, but bounded; checkpoints where it has to wait."""
         held, self._corked = self._corked, None
         if held:
             with trio.CancelScope(shield=True):
-                async with self.send_lock:
+                try:
+                    self.send_lock.acquire_nowait()
+                except trio.WouldBlock:
+                    await self.send_lock.acquire()
+                try:
                     await self._put(held)
+                finally:
+                    self.send_lock.release()
 
     async def close_if_idle(self) -> None:
         """Close the connection where it is between two requests; checkpoints where it is."""
@@ -144,6 +150,7 @@ class _TCPServer(TCPServer):
             await self._initiate_server_close()
 
     async def _send(self, data: bytes | bytearray) -> None:
+        # Taking the lock is the checkpoint of an application that sends without end.
         async with self.send_lock:
             # Shielded, for half of what was said ends the connection; GuardedStream bounds it.
             with trio.CancelScope(shield=True):

@@ -128,6 +128,7 @@ class WebSocketExchange(Exchange):
         if not has_more or self._held >= PIECE:
             self._held = 0
             await self.connection.uncork()
+            await trio.lowlevel.checkpoint()  # what is sent at once waits for nothing
 
 
 @attrs.define(eq=False)

@@ -16,6 +16,7 @@ from typing import Final, TypeGuard
 
 import trio
 
+from trio_mcp.transports.immediate import write_now
 from trio_mcp.wire.codec import encode_lines
 from trio_mcp.wire.frames import InFrame, OutFrame
 from trio_mcp.wire.framing import LineDecoder
@@ -74,8 +75,11 @@ class StreamTransport:
         self._ended = False
 
     async def send_frames(self, frames: Sequence[OutFrame]) -> None:
-        """Write `frames` in one write; checkpoints."""
-        await self._send.send_all(encode_lines(frames))
+        """Write `frames` in one write; checkpoints where it has to wait."""
+        data = encode_lines(frames)
+        written = 0 if self._pipe is None else write_now(self._pipe.fileno(), data)
+        if written < len(data):
+            await self._send.send_all(data[written:])
 
     def send_now(self, frame: OutFrame) -> bool:
         """Write `frame` into a pipe that has room for all of it."""
@@ -84,11 +88,8 @@ class StreamTransport:
         data = encode_lines([frame])
         if len(data) > PIPE_BUF:
             return False
-        try:
-            os.write(self._pipe.fileno(), data)  # so little is written whole or not at all
-        except (OSError, trio.ClosedResourceError):
-            return False  # it is full or gone: the writer will see
-        return True
+        # So little is written whole or not at all; where it is not, the writer will see why.
+        return write_now(self._pipe.fileno(), data) > 0
 
     async def receive_frames(self) -> Sequence[InFrame]:
         """Read until at least one frame is complete; checkpoints."""

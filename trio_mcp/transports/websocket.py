@@ -88,7 +88,7 @@ class WebSocketTransport:
         self._sending, self._receiving = Exclusive("sending on"), Exclusive("receiving from")
 
     async def send_frames(self, frames: Sequence[OutFrame]) -> None:
-        """Send a text message for each JSON-RPC message, all in one write; checkpoints.
+        """Send a text message for each JSON-RPC message, all in one write; checkpoints where it has to wait.
 
         Control frames that trio-websocket sends meanwhile take their place between them.
         """
