@@ -18,6 +18,7 @@ from typing import IO, Any
 
 OURS = "trio_mcp"
 ANSWER_DEADLINE = 180
+WARM_SECONDS = 0.1
 
 # An installed package runs from compiled files, and so does what is measured.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
@@ -74,6 +75,17 @@ class Worker:
         elif not sample["correct"]:
             self.faults.append(f"{self.name}: {what} {n} arrived out of order or not whole")
         return self.seconds
+
+    def measure_warm(self, what: str, n: int, fewest: int = 1) -> float:
+        """As `measure`, behind as much unmeasured work as wakes a process that has waited for its turn.
+
+        That is a tenth of the same, at least `fewest`, and again until `WARM_SECONDS` have passed.
+        """
+        begin = time.perf_counter()
+        while True:
+            self.measure(what, max(n // 10, fewest))
+            if time.perf_counter() - begin >= WARM_SECONDS:
+                return self.measure(what, n)
 
     def close(self) -> None:
         stop(self._process)

@@ -127,7 +127,7 @@ FAILED = (Value("failed calls of all", "failed", "", is_fact=True),)
 
 def make_plans(options: argparse.Namespace) -> Iterable[Plan]:
     updates, is_full = options.updates, options.set == "full" and not options.quick
-    echoes, slow, paced, lone = (300, 2000, 1000, 50) if is_full else (150, 300, 300, 10)
+    echoes, slow, paced, lone = (600, 2000, 1000, 50) if is_full else (300, 300, 300, 10)
     if options.quick:
         echoes, slow, paced, lone = 20, 100, 100, 5
     yield burst("stdio", updates, {"mcp": 50}, {"mcp": 15}, cost(updates, {}))
@@ -160,11 +160,10 @@ def key_of(contestant: str, transport: str) -> str:
 
 
 def take(worker: Worker, plan: Plan) -> float:
-    """One sample, and before it a tenth of it that does not count: a process that waited is cold."""
+    """One sample."""
     kind, _, number = plan.what.partition("-")
     fewest = int(number) if kind == "fan" else 1
-    worker.measure(plan.what, max(plan.n // 10, fewest))
-    return worker.measure(plan.what, plan.n)
+    return worker.measure_warm(plan.what, plan.n, fewest)
 
 
 def tell(worker: Worker, value: Value) -> float | None:

@@ -64,9 +64,8 @@ PLANS = (
 
 
 def take(worker: Worker, what: str, n: int) -> float:
-    """Seconds of one step; a tenth goes before, which does not count."""
-    worker.measure(what, max(n // 10, 1))
-    return worker.measure(what, n) / n
+    """Seconds of one step."""
+    return worker.measure_warm(what, n) / n
 
 
 def make_cell(plan: Plan, workers: Mapping[str, Worker], rivals: Sequence[str], n: int) -> Cell:

@@ -199,7 +199,7 @@ class Client:
             self,
             name,
             arguments,
-            as_handler(progress_handler) or self._progress_handler,
+            self._progress_handler if progress_handler is None else as_handler(progress_handler),
             idle_timeout,
             max_timeout,
             raise_on_error=raise_on_error,

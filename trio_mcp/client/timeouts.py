@@ -23,6 +23,8 @@ MAX_TIMEOUT_FACTOR: Final = 10
 
 def read_timeouts(idle: float | None, longest: float | None) -> tuple[float, float]:
     """Both timeouts in seconds, infinite where there is none; raises ValueError for what is no time."""
+    if idle is None and longest is None:
+        return math.inf, math.inf
     for name, value in (("idle_timeout", idle), ("max_timeout", longest)):
         if value is None:
             continue

@@ -26,7 +26,13 @@ COLLECT_SECONDS: Final = 0.001
 """The longest that a lone update waits for company, in seconds of real time."""
 
 QUIET_ROUNDS: Final = 2
-"""The writer writes after so many scheduling rounds that added nothing."""
+"""The writer writes after so many scheduling rounds that added nothing.
+
+One may look so although a handler reports in each, because the order within a round is random.
+"""
+
+LONE_QUIET_ROUNDS: Final = 1
+"""The same where a single report waits, which most often stays alone."""
 
 WRITE_UPDATES: Final = 1024
 """The most progress updates in one write, so that many busy calls cannot make a write unbounded."""
@@ -181,7 +187,8 @@ class Outbox:
             before = pending
             pending = sum(item.pending for item in self._waiting if isinstance(item, Source))
             quiet = quiet + 1 if pending == before else 0
-            if quiet >= QUIET_ROUNDS or perf_counter() - started > COLLECT_SECONDS:
+            enough = LONE_QUIET_ROUNDS if pending == 1 else QUIET_ROUNDS
+            if quiet >= enough or perf_counter() - started > COLLECT_SECONDS:
                 return True
             await trio.lowlevel.checkpoint()
 

@@ -50,7 +50,7 @@ class Returns:
         """
         is_text = type(value) is str  # what most tools return, and sound but for lone surrogates
         built = value if is_text else _build(value)
-        flaw = find_flaw(built)
+        flaw = None if is_text and value.isascii() else find_flaw(built)
         if flaw is not None:
             raise ReturnError(flaw.told("result"))
         if self._form is Any or (is_text and self._form is str):
