@@ -151,6 +151,18 @@ class MessageConsumer:
         await self._receive.aclose()
 
 
+class WebSocketConsumer(MessageConsumer):
+    """A WebSocket; it answers no pings, so a server drops one that has waited for its turn."""
+
+    def __init__(self, stream: trio.SocketStream, url: str) -> None:
+        super().__init__(stream, stream, masked_frame)
+        self._url = url
+
+    async def prepare(self) -> None:
+        await self.aclose()
+        self._send = self._receive = await open_websocket(self._url)
+
+
 async def connect(url: str) -> trio.SocketStream:
     parts = urlsplit(url)
     return await trio.open_tcp_stream(parts.hostname or "", parts.port or 80)
@@ -160,7 +172,11 @@ async def connect_http(url: str) -> HttpConsumer:
     return HttpConsumer(await connect(url), url)
 
 
-async def connect_websocket(url: str) -> MessageConsumer:
+async def connect_websocket(url: str) -> WebSocketConsumer:
+    return WebSocketConsumer(await open_websocket(url), url)
+
+
+async def open_websocket(url: str) -> trio.SocketStream:
     stream = await connect(url)
     parts = urlsplit(url)
     key = base64.b64encode(bytes(16)).decode()
@@ -177,7 +193,7 @@ async def connect_websocket(url: str) -> MessageConsumer:
         pieces.add(await stream.receive_some(READ_BYTES))
     if not pieces.join().startswith(b"HTTP/1.1 101"):
         raise ConnectionError(f"{url} refused a WebSocket: {pieces.join()!r}")
-    return MessageConsumer(stream, stream, masked_frame)
+    return stream
 
 
 @asynccontextmanager
