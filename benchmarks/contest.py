@@ -27,6 +27,10 @@ Sampler = Callable[[], float | None]
 """Takes a sample; None where it is not told."""
 
 
+class LostWorker(SystemExit):
+    """A worker that has ended; a run goes on without it, and fails in the end."""
+
+
 class Worker:
     """A client that stays connected, in a process of its own, and measures what it is asked to.
 
@@ -63,8 +67,11 @@ class Worker:
     def measure(self, what: str, n: int) -> float:
         """Seconds that it took for as many as were delivered; a miscount is kept in `faults`."""
         assert self._process.stdin
-        self._process.stdin.write(f"{what} {n}\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(f"{what} {n}\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise LostWorker(f"{self.name} has ended") from None
         sample = self.last = self._read()
         self.seconds = float(sample["seconds"])
         if self._lossy and sample["count"] < n:
@@ -98,7 +105,8 @@ class Worker:
             if self._stderr:
                 self._stderr.seek(0)
                 sys.stderr.buffer.write(self._stderr.read())
-            raise SystemExit(f"{self.name} gave no answer")
+            self.faults.append(f"{self.name} gave no answer")
+            raise LostWorker(self.faults[-1])
         return json.loads(line)
 
 
@@ -174,7 +182,10 @@ def take_rounds(
         for cell in table:
             for contestant, take in cell.samplers.items():
                 begin = time.perf_counter()
-                value = take()
+                try:
+                    value = take()
+                except LostWorker:
+                    continue
                 if value is None:
                     continue
                 took = time.perf_counter() - begin

@@ -130,13 +130,15 @@ async def serve_websocket(stream: trio.SocketStream, head: bytes) -> None:
             if opcode == 8:
                 await stream.send_all(b"\x88\x02\x03\xe8")
                 return
+            if opcode == 9:  # a client that hears nothing for long gives up
+                await stream.send_all(bytes((0x8A, len(payload))) + payload)
             for piece in answers(payload, frame) if opcode == 1 else ():
                 await stream.send_all(piece)
 
 
 def take_frame(data: bytes) -> tuple[int, bytes, bytes] | None:
     """The first masked frame in `data` and what comes behind it; None where it is not whole."""
-    if len(data) < 8:
+    if len(data) < 6:
         return None
     length, at = data[1] & 0x7F, 2
     if length == 126:
