@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -130,7 +131,8 @@ def read_line(process: "subprocess.Popen[str]") -> str:
 def stop(process: "subprocess.Popen[str]") -> None:
     with process:
         assert process.stdin
-        process.stdin.close()
+        with suppress(BrokenPipeError):  # what was asked of a worker that has ended
+            process.stdin.close()
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:
