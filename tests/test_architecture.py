@@ -141,6 +141,26 @@ def test_public_names():
     }
 
 
+def test_a_server_does_not_import_the_client():
+    code = "import sys; from trio_mcp import Server; sys.exit('trio_mcp.client' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_is_imported_late_is_what_type_checkers_see():
+    tree = ast.parse(Path(trio_mcp.__file__).read_text())
+    (checking,) = [node for node in tree.body if isinstance(node, ast.If) and isinstance(node.test, ast.Name)]
+    seen = {
+        (node.module, alias.name)
+        for node in checking.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    late = {
+        (f"trio_mcp.client.{module}", name) for module, names in trio_mcp._CLIENT.items() for name in names
+    }
+    assert late == seen
+
+
 def test_public_things_are_documented():
     for name in trio_mcp.__all__:
         if name == "__version__" or name.endswith(("Handler", "Receiver")):

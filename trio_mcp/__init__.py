@@ -3,26 +3,9 @@
 Owns the list of public names; everything else is an implementation detail.
 """
 
-from trio_mcp.client.answering import (
-    ElicitAnswer,
-    ElicitationHandler,
-    ElicitRequest,
-    SampleAnswer,
-    SampleRequest,
-    SamplingHandler,
-)
-from trio_mcp.client.client import Client, open_client
-from trio_mcp.client.handles import TaskHandle
-from trio_mcp.client.limiting import rate_limited
-from trio_mcp.client.lines import JsonLinesProgress, LogProgress
-from trio_mcp.client.session import LogHandler, LogMessage
-from trio_mcp.client.settings import ClientSettings
-from trio_mcp.client.showing import RichProgress
-from trio_mcp.client.sink import Progress, ProgressHandler, ProgressReceiver, ProgressSink, detailed
-from trio_mcp.client.snapshots import TaskSnapshot
-from trio_mcp.client.stalls import watch_stalls
-from trio_mcp.client.started_call import CallHandle
-from trio_mcp.client.tqdm_bar import TqdmProgress
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from trio_mcp.errors import (
     ArgumentError,
     CallCancelled,
@@ -74,6 +57,28 @@ from trio_mcp.wire.content import (
 )
 from trio_mcp.wire.frames import StageState
 from trio_mcp.wire.messages import Implementation, Tool, ToolAnnotations
+
+if TYPE_CHECKING:
+    from trio_mcp.client.answering import (
+        ElicitAnswer,
+        ElicitationHandler,
+        ElicitRequest,
+        SampleAnswer,
+        SampleRequest,
+        SamplingHandler,
+    )
+    from trio_mcp.client.client import Client, open_client
+    from trio_mcp.client.handles import TaskHandle
+    from trio_mcp.client.limiting import rate_limited
+    from trio_mcp.client.lines import JsonLinesProgress, LogProgress
+    from trio_mcp.client.session import LogHandler, LogMessage
+    from trio_mcp.client.settings import ClientSettings
+    from trio_mcp.client.showing import RichProgress
+    from trio_mcp.client.sink import Progress, ProgressHandler, ProgressReceiver, ProgressSink, detailed
+    from trio_mcp.client.snapshots import TaskSnapshot
+    from trio_mcp.client.stalls import watch_stalls
+    from trio_mcp.client.started_call import CallHandle
+    from trio_mcp.client.tqdm_bar import TqdmProgress
 
 __all__ = [
     "ArgumentError",
@@ -164,3 +169,41 @@ __all__ = [
     "serve_websocket",
     "watch_stalls",
 ]
+
+# A server needs none of these, and would take a tenth longer to start with them.
+_CLIENT: Final = {
+    "answering": (
+        "ElicitAnswer",
+        "ElicitationHandler",
+        "ElicitRequest",
+        "SampleAnswer",
+        "SampleRequest",
+        "SamplingHandler",
+    ),
+    "client": ("Client", "open_client"),
+    "handles": ("TaskHandle",),
+    "limiting": ("rate_limited",),
+    "lines": ("JsonLinesProgress", "LogProgress"),
+    "session": ("LogHandler", "LogMessage"),
+    "settings": ("ClientSettings",),
+    "showing": ("RichProgress",),
+    "sink": ("Progress", "ProgressHandler", "ProgressReceiver", "ProgressSink", "detailed"),
+    "snapshots": ("TaskSnapshot",),
+    "stalls": ("watch_stalls",),
+    "started_call": ("CallHandle",),
+    "tqdm_bar": ("TqdmProgress",),
+}
+
+if not TYPE_CHECKING:  # for a type checker, a module with this function has every name
+
+    def __getattr__(name: str) -> Any:
+        """Import what belongs to the client when it is first asked for."""
+        for module, names in _CLIENT.items():
+            if name in names:
+                found = getattr(import_module(f"trio_mcp.client.{module}"), name)
+                globals()[name] = found
+                return found
+        raise AttributeError(f"module 'trio_mcp' has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
