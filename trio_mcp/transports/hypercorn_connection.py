@@ -131,18 +131,14 @@ class _TCPServer(TCPServer):
             self._corked = bytearray()
 
     async def uncork(self) -> None:
-        """Send what was held back; not cancelled, but bounded; checkpoints where it has to wait."""
+        """Send what was held back; not cancelled, but bounded; checkpoints where that is something."""
         held, self._corked = self._corked, None
         if held:
             with trio.CancelScope(shield=True):
-                try:
-                    self.send_lock.acquire_nowait()
-                except trio.WouldBlock:
-                    await self.send_lock.acquire()
-                try:
+                # Taking the lock gives others a turn, among them who reads what was sent on another stream:
+                # the progress of a legacy task moves from the stream of its session to that of its result.
+                async with self.send_lock:
                     await self._put(held)
-                finally:
-                    self.send_lock.release()
 
     async def close_if_idle(self) -> None:
         """Close the connection where it is between two requests; checkpoints where it is."""
