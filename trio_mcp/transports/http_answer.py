@@ -53,6 +53,8 @@ class Answer:
     headers: Mapping[str, str]
     _chunks: AsyncIterator[bytes] = attrs.field(repr=False)
     _limit: int = attrs.field(repr=False)
+    has_unread: Callable[[], bool] = attrs.field(repr=False, default=lambda: False)
+    """Whether bytes of it have arrived that nobody has read yet; False where that cannot be told."""
 
     @property
     def status(self) -> str:

@@ -15,15 +15,15 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import attrs
 import msgspec
 import trio
 
 from trio_mcp.runtime.direct_reader import DirectReader
 from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.runtime.transport import Accept, WaitRoom
-from trio_mcp.transports.http_answer import Answer, StreamPosition, UnreachableError
+from trio_mcp.transports.http_answer import Answer, UnreachableError
 from trio_mcp.transports.http_endpoint import Endpoint, open_endpoint
+from trio_mcp.transports.http_exchange import Exchange, let_read
 from trio_mcp.transports.http_session import CLOSE_SECONDS, HttpSession, flatten
 from trio_mcp.wire.codec import decode_message, encode_message, encode_messages, encode_value
 from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS, PARSE_ERROR
@@ -35,6 +35,7 @@ from trio_mcp.wire.frames import (
     Malformed,
     Notification,
     OutFrame,
+    Progress,
     Request,
     RequestId,
     Response,
@@ -63,36 +64,6 @@ CANCEL_SECONDS: Final = 5.0
 """How long a legacy call that was cancelled may still be answered."""
 
 
-@attrs.define(eq=False)
-class Exchange:
-    """One request in flight, and how far its answer has come."""
-
-    request: Request
-    headers: Mapping[str, str]
-    """What a modern request mirrors; empty for a legacy one."""
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    sent: trio.Event = attrs.field(factory=trio.Event)
-    position: StreamPosition = attrs.field(factory=StreamPosition)
-    is_started: bool = False
-    is_begun: bool = False
-    """The server has begun to answer, so that it will not refuse."""
-    is_answered: bool = False
-    is_cancelled: bool = False
-    is_refused: bool = False
-    """The server has ended the session; the request is sent again in the next one."""
-    failure: str | None = None
-
-    @property
-    def is_modern(self) -> bool:
-        """Whether the request says its own protocol version, and so needs no session."""
-        return bool(self.headers)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more is waited for."""
-        return self.is_answered or self.is_cancelled
-
-
 class HttpTransport:
     """Frames to one endpoint; made by `open_http_transport`.
 
@@ -108,7 +79,7 @@ class HttpTransport:
         self.parameter_headers: dict[str, Mapping[str, tuple[str, ...]]] = {}
         self._send, self._receive = trio.open_memory_channel[list[InFrame]](READ_AHEAD)
         self._reader: DirectReader | None = None
-        self._session = HttpSession(endpoint, nursery, self._hand_over)
+        self._session = HttpSession(endpoint, nursery, self._deliver_main)
         self._exchanges: dict[RequestId, Exchange] = {}
         self._unsent = 0  # messages without an answer that are on their way
         self._all_sent = trio.lowlevel.ParkingLot()
@@ -278,6 +249,7 @@ class HttpTransport:
                 exchange.is_refused = True
                 return
             exchange.is_begun = True
+            exchange.answer = answer
             if request.method == "initialize" and answer.is_success:
                 self._session.note_answer(answer)
             if answer.is_stream:
@@ -316,7 +288,20 @@ class HttpTransport:
         """Hand over what came for `exchange`; checkpoints where the reader is behind."""
         if exchange.is_modern and exchange.is_over:
             return
-        await self._hand_over(self._read_frames(exchange, flatten(frames)))
+        frames = self._read_frames(exchange, flatten(frames))
+        if not exchange.is_modern and any(
+            isinstance(frame, Progress) and frame.token != exchange.request.id for frame in frames
+        ):
+            await let_read(self._session.main)
+        await self._hand_over(frames)
+
+    async def _deliver_main(self, frames: list[InFrame]) -> None:
+        """Hand over what came on the stream of a session."""
+        for frame in frames:
+            exchange = self._exchanges.get(frame.token) if isinstance(frame, Progress) else None
+            if exchange is not None:
+                await let_read(exchange.answer)
+        await self._hand_over(frames)
 
     async def _hand_over(self, frames: list[InFrame]) -> None:
         reader = self._reader

@@ -54,6 +54,10 @@ class DirectBody:
             raise StopAsyncIteration
         return data
 
+    def has_unread(self) -> bool:
+        """Whether bytes wait in the socket; False once all have come."""
+        return self._connection is not None and self._connection.is_stale
+
     def _release(self) -> None:
         connection = self._connection
         if connection is not None and connection.is_complete:
@@ -149,4 +153,4 @@ class DirectClient:
             raise UnreachableError(
                 f"{self._url} answered in the content coding {coding!r}, although identity was asked for"
             )
-        return DirectAnswer(Answer(code, reason, headers, chunks, self._limit), body, head)
+        return DirectAnswer(Answer(code, reason, headers, chunks, self._limit, body.has_unread), body, head)

@@ -66,6 +66,8 @@ class HttpSession:
     _initialized: Notification | None = None
     _listening: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _renewing: trio.Lock = attrs.field(factory=trio.Lock)
+    main: Answer | None = None
+    """The stream of the server's own messages, while it is read."""
 
     def __attrs_post_init__(self) -> None:
         self.ready.set()
@@ -230,7 +232,13 @@ class HttpSession:
             if not answer.is_stream:
                 logger.debug("%s answered %s to GET", self._endpoint.url, answer.status)
                 return False
-            await answer.read_events(position, deliver)
+            if deliver is self._deliver:
+                self.main = answer
+            try:
+                await answer.read_events(position, deliver)
+            finally:
+                if self.main is answer:
+                    self.main = None
         return True
 
     async def aclose(self) -> None:
