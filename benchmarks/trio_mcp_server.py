@@ -14,7 +14,7 @@ from tally import report_burst, report_paced
 from trio_mcp_loops import add_loops
 
 from trio_mcp import Context, Lossless, Server, ServerSettings, serve_http
-from trio_mcp.runtime import outbox
+from trio_mcp.outgoing import outbox
 
 
 def make_server(*, strict: bool = False) -> Server:

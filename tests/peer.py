@@ -14,9 +14,9 @@ import trio
 
 from trio_mcp import ClientSettings, HttpSettings, Server, serve_http
 from trio_mcp.client.target import open_target
-from trio_mcp.runtime.transport import FrameTransport
+from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.testing import HttpConnector, PipeConnector, WebSocketConnector
-from trio_mcp.transports.websocket import WebSocketTransport
+from trio_mcp.transports.websocket.transport import WebSocketTransport
 from trio_mcp.wire.codec import decode_lines, decode_message, encode_messages
 from trio_mcp.wire.frames import Request
 from trio_mcp.wire.handshake import names_modern_version

@@ -16,11 +16,25 @@ import trio_mcp.testing
 PACKAGE = Path(trio_mcp.__file__).parent
 
 # Imports point down this list only; one layer's own modules may import each other.
-LAYERS = ["wire", "errors", "schema", "runtime", "transports", "tasks", "server", "client", "cli", "testing"]
+LAYERS = [
+    *(
+        "wire",
+        "errors",
+        "concurrency",
+        "schema",
+        "call_result",
+        "outgoing",
+        "progress",
+        "session",
+        "transports",
+    ),
+    *("tasks", "handlers", "server", "client", "cli", "testing"),
+]
 # These never import each other, whatever their order.
 STRANGERS = {
     ("server", "client"),
     ("client", "server"),
+    ("server", "handlers"),
     ("server", "cli"),
     ("cli", "testing"),
     ("testing", "cli"),
@@ -71,12 +85,12 @@ def test_what_each_layer_may_import(layer, name, tree):
         if layer == "wire":
             assert package not in {"trio", "time", "asyncio", "threading"}, f"{name} is sans-IO"
         if package in {"rich", "cyclopts"}:
-            bars = package == "rich" and name == "client/rich_bars.py"
+            bars = package == "rich" and name == "handlers/rich_board.py"
             assert layer == "cli" or bars, f"{name} imports {module}"
-        if module == "trio_mcp.client.rich_bars":
+        if module == "trio_mcp.handlers.rich_board":
             assert not top or layer == "cli", f"{name} imports {module} for everybody"
         if package in {"hypercorn", "h2"}:
-            assert name == "transports/hypercorn_connection.py", f"{name} imports {module}"
+            assert name == "transports/hypercorn/connection.py", f"{name} imports {module}"
         if package in {"trio_websocket", "wsproto"}:
             assert layer == "transports", f"{name} imports {module}"
         if package in {"cattrs", "docstring_parser"}:
@@ -155,9 +169,7 @@ def test_what_is_imported_late_is_what_type_checkers_see():
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    late = {
-        (f"trio_mcp.client.{module}", name) for module, names in trio_mcp._CLIENT.items() for name in names
-    }
+    late = {(f"trio_mcp.{module}", name) for module, names in trio_mcp._CLIENT.items() for name in names}
     assert late == seen
 
 

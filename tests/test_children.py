@@ -26,7 +26,7 @@ from trio_mcp import (
     ToolError,
     open_client,
 )
-from trio_mcp.server.children import MAX_DEPTH
+from trio_mcp.server.child_calls import MAX_DEPTH
 
 MEMORY = Wire("memory", MODERN)
 

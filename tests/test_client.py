@@ -25,7 +25,7 @@ from trio_mcp import (
     ToolError,
     open_client,
 )
-from trio_mcp.runtime.transport import FrameTransport
+from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.testing import WireRecorder
 from trio_mcp.wire.codec import decode_lines
 from trio_mcp.wire.frames import Request

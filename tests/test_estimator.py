@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_mcp.runtime.estimator import Estimator
+from trio_mcp.progress.estimator import Estimator
 
 
 def after(*reports: tuple[float, float], total: float | None = None) -> Estimator:

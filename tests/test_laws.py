@@ -25,7 +25,7 @@ from trio_mcp import (
     open_client,
 )
 from trio_mcp.client.target import open_served, open_target
-from trio_mcp.runtime.transport import FrameTransport
+from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.testing import HttpConnector, StalledTransport, assert_progress, memory_pair
 from trio_mcp.wire.codec import decode_lines
 

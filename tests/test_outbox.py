@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
 from trio_mcp import Conflate, Lossless
-from trio_mcp.runtime.outbox import Outbox
-from trio_mcp.runtime.outlet import Outlet
-from trio_mcp.runtime.values import Values
+from trio_mcp.outgoing.call_queue import Outlet
+from trio_mcp.outgoing.outbox import Outbox
+from trio_mcp.outgoing.report import Values
 from trio_mcp.wire.frames import Notification, OutFrame, Progress, Response
 
 ANSWER = Response(1, Raw(b"{}"))

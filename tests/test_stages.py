@@ -28,10 +28,10 @@ from trio_mcp import (
     open_client,
     open_server,
 )
-from trio_mcp.runtime.exact_sum import ExactSum
-from trio_mcp.runtime.progress import RequestProgress
-from trio_mcp.runtime.shares import KEPT_SHARES
-from trio_mcp.runtime.stages import open_stage, plan_stages
+from trio_mcp.progress.exact_sum import ExactSum
+from trio_mcp.progress.reporter import RequestProgress
+from trio_mcp.progress.shares import KEPT_SHARES
+from trio_mcp.progress.stages import open_stage, plan_stages
 from trio_mcp.wire.codec import STAGES_META, decode_lines, encode_lines
 from trio_mcp.wire.frames import Notification, Progress, StageState
 

@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.conftest import LEGACY, MODERN, Wire
 from trio_mcp import ClientSettings, Conflate, Context, Lossless, ProgressHelper, Server, ServerSettings
-from trio_mcp.runtime.progress import RequestProgress
-from trio_mcp.runtime.stages import Stage, open_stage, plan_stages
+from trio_mcp.progress.reporter import RequestProgress
+from trio_mcp.progress.stages import Stage, open_stage, plan_stages
 
 PROGRESS = "notifications/progress"
 NAMES = st.sampled_from("abc")

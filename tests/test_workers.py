@@ -26,8 +26,8 @@ from tests import workers
 from tests.conftest import MODERN, Wire
 from tests.test_progress import run_tool
 from trio_mcp import Context, Lossless, RequestCancelled, Server, WorkerProgress, open_client
-from trio_mcp.runtime.lines import MAX_LINE_BYTES, LineReader
-from trio_mcp.runtime.progress import RequestProgress
+from trio_mcp.progress.reporter import RequestProgress
+from trio_mcp.progress.worker_lines import MAX_LINE_BYTES, LineReader
 
 MEMORY = Wire("memory", MODERN)
 

@@ -6,6 +6,7 @@ Owns the list of public names; everything else is an implementation detail.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from trio_mcp.call_result import CallResult
 from trio_mcp.errors import (
     ArgumentError,
     CallCancelled,
@@ -27,21 +28,20 @@ from trio_mcp.errors import (
     ToolDefinitionError,
     ToolError,
 )
-from trio_mcp.runtime.call_result import CallResult
-from trio_mcp.runtime.estimator import Estimator
-from trio_mcp.runtime.policy import Conflate, Lossless, ProgressCall
-from trio_mcp.runtime.settings import ServerSettings
-from trio_mcp.runtime.worker import WorkerProgress
+from trio_mcp.outgoing.policy import Conflate, Lossless, ProgressCall
+from trio_mcp.progress.estimator import Estimator
+from trio_mcp.progress.worker import WorkerProgress
 from trio_mcp.server.asgi import AsgiApp, asgi_app
-from trio_mcp.server.asking import Elicited, Sampled, SamplingMessage
+from trio_mcp.server.client_questions import Elicited, Sampled, SamplingMessage
 from trio_mcp.server.context import Context
 from trio_mcp.server.http import serve_http
-from trio_mcp.server.reporting import ProgressHelper
+from trio_mcp.server.progress_helper import ProgressHelper
 from trio_mcp.server.results import Audio, Image, ToolResult
 from trio_mcp.server.running import RunningServer, open_server
 from trio_mcp.server.server import Server, serve_stdio
 from trio_mcp.server.websocket import serve_websocket
-from trio_mcp.tasks.memory import MemoryTaskStore
+from trio_mcp.session.settings import ServerSettings
+from trio_mcp.tasks.memory_store import MemoryTaskStore
 from trio_mcp.tasks.record import Owner, TaskRecord, TaskStatus
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
 from trio_mcp.tasks.store import TaskPage, TaskStore
@@ -59,7 +59,9 @@ from trio_mcp.wire.frames import StageState
 from trio_mcp.wire.messages import Implementation, Tool, ToolAnnotations
 
 if TYPE_CHECKING:
-    from trio_mcp.client.answering import (
+    from trio_mcp.client.call_handle import CallHandle
+    from trio_mcp.client.client import Client, open_client
+    from trio_mcp.client.server_requests import (
         ElicitAnswer,
         ElicitationHandler,
         ElicitRequest,
@@ -67,18 +69,16 @@ if TYPE_CHECKING:
         SampleRequest,
         SamplingHandler,
     )
-    from trio_mcp.client.client import Client, open_client
-    from trio_mcp.client.handles import TaskHandle
-    from trio_mcp.client.limiting import rate_limited
-    from trio_mcp.client.lines import JsonLinesProgress, LogProgress
     from trio_mcp.client.session import LogHandler, LogMessage
     from trio_mcp.client.settings import ClientSettings
-    from trio_mcp.client.showing import RichProgress
-    from trio_mcp.client.sink import Progress, ProgressHandler, ProgressReceiver, ProgressSink, detailed
-    from trio_mcp.client.snapshots import TaskSnapshot
-    from trio_mcp.client.stalls import watch_stalls
-    from trio_mcp.client.started_call import CallHandle
-    from trio_mcp.client.tqdm_bar import TqdmProgress
+    from trio_mcp.client.task_handle import TaskHandle
+    from trio_mcp.client.task_snapshot import TaskSnapshot
+    from trio_mcp.handlers.rate_limit import rate_limited
+    from trio_mcp.handlers.rich_progress import RichProgress
+    from trio_mcp.handlers.sink import Progress, ProgressHandler, ProgressReceiver, ProgressSink, detailed
+    from trio_mcp.handlers.stalls import watch_stalls
+    from trio_mcp.handlers.text_lines import JsonLinesProgress, LogProgress
+    from trio_mcp.handlers.tqdm_progress import TqdmProgress
 
 __all__ = [
     "ArgumentError",
@@ -172,26 +172,26 @@ __all__ = [
 
 # A server needs none of these, and would take a tenth longer to start with them.
 _CLIENT: Final = {
-    "answering": (
+    "client.call_handle": ("CallHandle",),
+    "client.client": ("Client", "open_client"),
+    "client.server_requests": (
         "ElicitAnswer",
-        "ElicitationHandler",
         "ElicitRequest",
+        "ElicitationHandler",
         "SampleAnswer",
         "SampleRequest",
         "SamplingHandler",
     ),
-    "client": ("Client", "open_client"),
-    "handles": ("TaskHandle",),
-    "limiting": ("rate_limited",),
-    "lines": ("JsonLinesProgress", "LogProgress"),
-    "session": ("LogHandler", "LogMessage"),
-    "settings": ("ClientSettings",),
-    "showing": ("RichProgress",),
-    "sink": ("Progress", "ProgressHandler", "ProgressReceiver", "ProgressSink", "detailed"),
-    "snapshots": ("TaskSnapshot",),
-    "stalls": ("watch_stalls",),
-    "started_call": ("CallHandle",),
-    "tqdm_bar": ("TqdmProgress",),
+    "client.session": ("LogHandler", "LogMessage"),
+    "client.settings": ("ClientSettings",),
+    "client.task_handle": ("TaskHandle",),
+    "client.task_snapshot": ("TaskSnapshot",),
+    "handlers.rate_limit": ("rate_limited",),
+    "handlers.rich_progress": ("RichProgress",),
+    "handlers.sink": ("Progress", "ProgressHandler", "ProgressReceiver", "ProgressSink", "detailed"),
+    "handlers.stalls": ("watch_stalls",),
+    "handlers.text_lines": ("JsonLinesProgress", "LogProgress"),
+    "handlers.tqdm_progress": ("TqdmProgress",),
 }
 
 if not TYPE_CHECKING:  # for a type checker, a module with this function has every name
@@ -200,7 +200,7 @@ if not TYPE_CHECKING:  # for a type checker, a module with this function has eve
         """Import what belongs to the client when it is first asked for."""
         for module, names in _CLIENT.items():
             if name in names:
-                found = getattr(import_module(f"trio_mcp.client.{module}"), name)
+                found = getattr(import_module(f"trio_mcp.{module}"), name)
                 globals()[name] = found
                 return found
         raise AttributeError(f"module 'trio_mcp' has no attribute {name!r}")

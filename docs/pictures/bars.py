@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.terminal_theme import SVG_EXPORT_THEME
 
-from trio_mcp.client.meter import Meter
-from trio_mcp.client.rich_bars import CallRow, draw_calls
+from trio_mcp.handlers.meter import Meter
+from trio_mcp.handlers.rich_board import CallRow, draw_calls
 
 COLUMNS, ROWS = 100, 7
 FRAME_SECONDS = 0.5

@@ -21,11 +21,11 @@ from rich.console import Console
 from tests.cli import faulty_server
 from tests.cli.command import SECONDS, lines_shown, read_until, run, start, start_in_terminal
 from trio_mcp import ClientSettings, Context, Lossless, Server, TaskConfig, ToolError, open_client
-from trio_mcp.cli.bench_bars import Gauge, open_gauge
-from trio_mcp.cli.bench_load import FINISH_SECONDS, MAX_ERRORS, OTHER_ERRORS, Load, Run, carry_load
-from trio_mcp.cli.bench_report import Report, Subject, show_milliseconds
-from trio_mcp.cli.bench_spread import Spread
-from trio_mcp.cli.bench_wire import CountingConnector, Flow, WireCount
+from trio_mcp.cli.bench.bars import Gauge, open_gauge
+from trio_mcp.cli.bench.load import FINISH_SECONDS, MAX_ERRORS, OTHER_ERRORS, Load, Run, carry_load
+from trio_mcp.cli.bench.report import Report, Subject, show_milliseconds
+from trio_mcp.cli.bench.spread import Spread
+from trio_mcp.cli.bench.wire_count import CountingConnector, Flow, WireCount
 
 COUNT = faulty_server.COUNT
 FAULTY = [sys.executable, "-m", "tests.cli.faulty_server"]

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from trio_mcp.cli import inventory
-from trio_mcp.cli.demo import merge_small
-from trio_mcp.cli.inventory import Inventory, Kind, Tally, walk
+from trio_mcp.cli.demo.inventory import Inventory, Kind, Tally, walk
+from trio_mcp.cli.demo.run import inventory, merge_small
 
 FILES = {
     "a.b/z.txt": b"one\ntwo\n",

@@ -16,10 +16,10 @@ import pytest
 from rich.console import Console
 
 from tests.cli.command import SECONDS, lines_shown, read_until, run, start, start_in_terminal
-from trio_mcp.cli.task_bars import TaskRow, draw_rows, shorten
-from trio_mcp.cli.tasks import make_table
-from trio_mcp.client.meter import Meter
-from trio_mcp.client.snapshots import TaskSnapshot
+from trio_mcp.cli.tasks.bars import TaskRow, draw_rows, shorten
+from trio_mcp.cli.tasks.lookup import make_table
+from trio_mcp.client.task_snapshot import TaskSnapshot
+from trio_mcp.handlers.meter import Meter
 
 pytestmark = pytest.mark.slow
 

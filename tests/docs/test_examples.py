@@ -93,7 +93,7 @@ def read_blocks(page: Path) -> list[Block]:
 
 
 # On a busy machine a reporter yields where on an idle one it does not, and then more updates leave.
-UNHURRIED = "from trio_mcp.runtime import progress\nprogress.YIELD_SECONDS = 60\n"
+UNHURRIED = "from trio_mcp.progress import reporter\nreporter.YIELD_SECONDS = 60\n"
 
 BLOCKS = [block for page in PAGES for block in read_blocks(page)]
 

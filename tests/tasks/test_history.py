@@ -23,8 +23,8 @@ from trio_mcp import (
     open_client,
     open_server,
 )
-from trio_mcp.client.following import _advances
 from trio_mcp.client.target import open_target
+from trio_mcp.client.task_following import _advances
 from trio_mcp.testing import WireRecorder
 
 META = {

@@ -21,9 +21,9 @@ from tests.tasks.test_history import (
     working,
 )
 from trio_mcp import Context, Server, TaskConfig, TaskSnapshot, open_client, open_server
-from trio_mcp.client.following import TaskFollowing
-from trio_mcp.runtime.progress import MAX_MESSAGE_LENGTH
-from trio_mcp.tasks.feed import JOINED_CHARACTERS
+from trio_mcp.client.task_following import TaskFollowing
+from trio_mcp.progress.reporter import MAX_MESSAGE_LENGTH
+from trio_mcp.tasks.task_feed import JOINED_CHARACTERS
 from trio_mcp.testing import WireRecorder
 
 REPORTS = "io.github.trio-mcp/reports"

@@ -10,7 +10,7 @@ import trio
 
 from tests.test_client import DISCOVERED, FakeServer, error, result
 from trio_mcp import ProtocolError, TaskNotFound, open_client
-from trio_mcp.client.following import RETRY_SECONDS
+from trio_mcp.client.task_following import RETRY_SECONDS
 
 TIME = "2026-01-01T00:00:00Z"
 CREATED = {"resultType": "task", "taskId": "t", "createdAt": TIME, "lastUpdatedAt": TIME, "ttlMs": None}

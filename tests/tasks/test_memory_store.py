@@ -27,7 +27,7 @@ from tests.tasks.store_suite import (
     make_record,
 )
 from trio_mcp.errors import CursorError, TaskOverload
-from trio_mcp.tasks.memory import Cursors, MemoryTaskStore
+from trio_mcp.tasks.memory_store import Cursors, MemoryTaskStore
 from trio_mcp.tasks.record import InputRequest, Outcome, Owner
 from trio_mcp.tasks.store import TaskStore
 from trio_mcp.wire.errors import LocalProtocolError

@@ -26,12 +26,12 @@ from trio_mcp import (
     open_client,
     open_server,
 )
-from trio_mcp.client.call import PendingCall
-from trio_mcp.client.following import TaskFollowing
-from trio_mcp.client.sink import Receiver
-from trio_mcp.client.snapshots import TaskSnapshot, read_snapshot
-from trio_mcp.runtime.policy import Conflate
-from trio_mcp.runtime.stages import RequestStages
+from trio_mcp.client.pending_call import PendingCall
+from trio_mcp.client.task_following import TaskFollowing
+from trio_mcp.client.task_snapshot import TaskSnapshot, read_snapshot
+from trio_mcp.handlers.sink import Receiver
+from trio_mcp.outgoing.policy import Conflate
+from trio_mcp.progress.stages import RequestStages
 
 MEMORY = Wire("memory", MODERN)
 

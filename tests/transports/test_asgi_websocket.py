@@ -22,7 +22,7 @@ from tests.transports.websocket_peers import Url, ask, make_server, open_peer
 from trio_mcp import Lossless, Server, open_client, open_server
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.testing import assert_progress
-from trio_mcp.transports.asgi_websocket import MORE, AsgiWebSocketTransport
+from trio_mcp.transports.asgi.websocket import MORE, AsgiWebSocketTransport
 from trio_mcp.wire.errors import PARSE_ERROR
 from trio_mcp.wire.frames import Malformed, Notification, Request
 

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from trio_mcp.transports.corking import AHEAD_BYTES, WRITE_BYTES, CorkingStream
+from trio_mcp.transports.websocket.corking_stream import AHEAD_BYTES, WRITE_BYTES, CorkingStream
 
 
 class WriteCounter(trio.abc.Stream):

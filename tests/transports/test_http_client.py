@@ -15,8 +15,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.transports.http_peer import LEGACY, MODERN, TEXT, LegacyServer, answer_modern, serving
 from trio_mcp import ConnectionLost, ProtocolError, RemoteProtocolError, Server, open_client
-from trio_mcp.client.origins import LEGACY_ORIGINS, LegacyOrigins
-from trio_mcp.transports.http_client import open_http_transport
+from trio_mcp.client.legacy_origins import LEGACY_ORIGINS, LegacyOrigins
+from trio_mcp.transports.http.transport import open_http_transport
 from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.frames import Request
 

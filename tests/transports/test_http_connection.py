@@ -21,11 +21,11 @@ import trio
 import trustme
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_mcp.transports.http_address import may_have_proxy, parse_address
-from trio_mcp.transports.http_answer import StreamPosition, UnreachableError
-from trio_mcp.transports.http_connection import CONNECT_SECONDS, MAX_HEAD_BYTES
-from trio_mcp.transports.http_endpoint import Endpoint, open_endpoint
-from trio_mcp.transports.http_pool import KEPT_CONNECTIONS, KEPT_SECONDS
+from trio_mcp.transports.http.address import may_have_proxy, parse_address
+from trio_mcp.transports.http.h11_connection import CONNECT_SECONDS, MAX_HEAD_BYTES
+from trio_mcp.transports.http.pool import KEPT_CONNECTIONS, KEPT_SECONDS
+from trio_mcp.transports.http.response import StreamPosition, UnreachableError
+from trio_mcp.transports.http.server_url import Endpoint, open_endpoint
 
 DEADLINE = 20
 LIMIT = 100_000
@@ -945,7 +945,7 @@ def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
 def test_httpx2_is_imported_only_where_it_is_needed() -> None:
     code = """
 import sys, trio
-from trio_mcp.transports.http_endpoint import open_endpoint
+from trio_mcp.transports.http.server_url import open_endpoint
 async def main():
     options = dict(limit=1, headers={"x": "y"}, auth=None, http_client=None)
     async with open_endpoint("http://127.0.0.1:9/mcp?x", **options):

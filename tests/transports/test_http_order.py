@@ -11,8 +11,8 @@ import pytest
 import trio
 
 from trio_mcp import open_client
-from trio_mcp.transports.http_answer import Answer
-from trio_mcp.transports.http_exchange import CATCH_UP_ROUNDS, let_read
+from trio_mcp.transports.http.pending_request import CATCH_UP_ROUNDS, let_read
+from trio_mcp.transports.http.response import Answer
 
 SERVER = """
 import sys

@@ -25,8 +25,8 @@ from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.tcp_server import TCPServer
 
-from trio_mcp.transports.asgi_websocket import MORE
-from trio_mcp.transports.hypercorn import TLS, serve_asgi
+from trio_mcp.transports.asgi.websocket import MORE
+from trio_mcp.transports.hypercorn.serve import TLS, serve_asgi
 
 PATIENCE = 30  # nothing here takes a tenth of it
 CHUNK = b"x" * 65536
@@ -381,7 +381,7 @@ async def test_what_waits_for_company_leaves_before_the_end():
 async def test_nothing_is_printed():
     code = """if True:
         import trio, httpx2
-        from trio_mcp.transports.hypercorn import serve_asgi
+        from trio_mcp.transports.hypercorn.serve import serve_asgi
 
         async def app(scope, receive, send):
             if scope["type"] == "http" and scope["path"] == "/good":
@@ -457,7 +457,7 @@ async def test_an_application_without_lifespan_is_served(end, caplog):
 
 
 async def test_a_lifespan_that_does_not_end_holds_up_the_shutdown_for_its_grace_only(monkeypatch):
-    monkeypatch.setattr("trio_mcp.transports.hypercorn.LIFESPAN_GRACE", 0.1)
+    monkeypatch.setattr("trio_mcp.transports.hypercorn.serve.LIFESPAN_GRACE", 0.1)
 
     async def app(scope, receive, send):
         await receive()
@@ -988,7 +988,7 @@ async def test_send_returns_when_the_peer_goes_though_nobody_awaits_receive(vers
 
 
 def test_the_inside_of_hypercorn_is_as_known():
-    """Where this fails after an update, read transports/hypercorn_connection.py beside the new hypercorn."""
+    """Where this fails after an update, read transports/hypercorn/connection.py beside the new hypercorn."""
     known = {"_read_data", "protocol_send", "run"}
     assert known <= set(vars(TCPServer)), hypercorn
     assert {"_close_stream", "_window_updated", "_flush", "stream_send"} <= set(vars(H2Protocol))

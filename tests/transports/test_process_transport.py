@@ -11,8 +11,8 @@ import pytest
 import trio
 import trio.testing
 
+from trio_mcp.transports.newline_stream import StreamTransport
 from trio_mcp.transports.process import open_process_transport
-from trio_mcp.transports.stream import StreamTransport
 from trio_mcp.wire.frames import Notification
 
 DEADLINE = 60  # seconds; only a hang or a very busy machine takes so long

@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from trio_mcp.testing.faults import closing_at_byte
-from trio_mcp.transports.stream import StreamTransport
+from trio_mcp.transports.newline_stream import StreamTransport
 from trio_mcp.wire.codec import encode_lines
 from trio_mcp.wire.frames import InFrame, Malformed, Notification, Progress, Request
 

@@ -23,7 +23,7 @@ from trio_mcp import (
     ServerSettings,
     serve_websocket,
 )
-from trio_mcp.transports.websocket import (
+from trio_mcp.transports.websocket.transport import (
     keep_alive,
     open_websocket_transport,
 )

@@ -20,8 +20,8 @@ from trio_mcp import (
     serve_websocket,
 )
 from trio_mcp.client.settings import ClientSettings
-from trio_mcp.transports.corking import CorkingStream
-from trio_mcp.transports.websocket import (
+from trio_mcp.transports.websocket.corking_stream import CorkingStream
+from trio_mcp.transports.websocket.transport import (
     WebSocketTransport,
     keep_connection,
     open_websocket_transport,
@@ -180,7 +180,7 @@ async def receive_updates(transport: Any, count: int) -> tuple[list[Any], int]:
 
 
 def make_service(serve: Any) -> Any:
-    from trio_mcp.transports.websocket_server import WebSocketService
+    from trio_mcp.transports.websocket.server import WebSocketService
     from trio_mcp.wire.origin import Doorkeeper
 
     return WebSocketService(serve, LIMIT, Doorkeeper())

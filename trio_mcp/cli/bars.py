@@ -20,13 +20,13 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from trio_mcp.client.lines import MESSAGE_CHARACTERS, describe
-from trio_mcp.client.meter import Meter, Reading, show_count, show_rate, show_share, show_time
-from trio_mcp.client.plain_text import one_line, printable
-from trio_mcp.client.rich_bars import MARGIN, NARROW, WIDE, CallRow, draw_calls, make_live
 from trio_mcp.client.session import LogHandler, LogMessage
-from trio_mcp.client.sink import Progress
-from trio_mcp.runtime.lone import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.handlers.meter import Meter, Reading, show_count, show_rate, show_share, show_time
+from trio_mcp.handlers.plain_text import one_line, printable
+from trio_mcp.handlers.rich_board import MARGIN, NARROW, WIDE, CallRow, draw_calls, make_live
+from trio_mcp.handlers.sink import Progress
+from trio_mcp.handlers.text_lines import MESSAGE_CHARACTERS, describe
 
 LINE_SECONDS: Final = 0.2
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import attrs
 import trio
 
+from trio_mcp.call_result import CallResult
 from trio_mcp.cli.arguments import read_arguments, suggest
 from trio_mcp.cli.bars import Display
 from trio_mcp.cli.connecting import open_connection
@@ -20,10 +21,9 @@ from trio_mcp.cli.output import print_json, print_note, print_text
 from trio_mcp.cli.running import Interrupt
 from trio_mcp.cli.status import SUCCEEDED, TOOL_FAILED, CommandError
 from trio_mcp.client.client import Client
-from trio_mcp.client.handles import TaskHandle
-from trio_mcp.client.sink import detailed
+from trio_mcp.client.task_handle import TaskHandle
 from trio_mcp.errors import MCPError
-from trio_mcp.runtime.call_result import CallResult
+from trio_mcp.handlers.sink import detailed
 from trio_mcp.wire.content import (
     AudioContent,
     ContentBlock,

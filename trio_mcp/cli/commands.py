@@ -13,10 +13,10 @@ from typing import Annotated, Final
 
 from cyclopts import App, CycloptsError, Parameter
 
-from trio_mcp.cli.bench_command import USAGE as BENCH_USAGE
-from trio_mcp.cli.bench_command import bench
+from trio_mcp.cli.bench.command import USAGE as BENCH_USAGE
+from trio_mcp.cli.bench.command import bench
 from trio_mcp.cli.calling import CallOptions, call_tool
-from trio_mcp.cli.demo import run_demo
+from trio_mcp.cli.demo.run import run_demo
 from trio_mcp.cli.listing import list_tools
 from trio_mcp.cli.loader import load_server, read_place
 from trio_mcp.cli.options import (
@@ -34,7 +34,7 @@ from trio_mcp.cli.running import Interrupt, run_work
 from trio_mcp.cli.serving import read_address, serve_network
 from trio_mcp.cli.status import FAILED, SUCCEEDED, CommandError
 from trio_mcp.cli.targets import move_command, read_target
-from trio_mcp.cli.task_commands import tasks
+from trio_mcp.cli.tasks.commands import tasks
 from trio_mcp.version import __version__
 from trio_mcp.wire.messages import LoggingLevel
 

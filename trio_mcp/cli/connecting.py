@@ -15,8 +15,8 @@ from rich.console import Console
 from trio_mcp.cli.bars import Display, Silence, make_log_handler, open_display
 from trio_mcp.cli.prompting import Prompter, can_prompt
 from trio_mcp.cli.terminal import open_terminal, relay_stderr
-from trio_mcp.client.answering import ElicitationHandler
 from trio_mcp.client.client import Client, open_client
+from trio_mcp.client.server_requests import ElicitationHandler
 from trio_mcp.wire.messages import LoggingLevel
 
 

@@ -15,7 +15,7 @@ from trio_mcp.cli.output import print_json, print_rich
 from trio_mcp.cli.schemas import Schema
 from trio_mcp.cli.status import SUCCEEDED
 from trio_mcp.client.client import Client, open_client
-from trio_mcp.client.plain_text import one_line, printable
+from trio_mcp.handlers.plain_text import one_line, printable
 from trio_mcp.wire.messages import Tool
 
 

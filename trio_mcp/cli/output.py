@@ -15,7 +15,7 @@ import msgspec
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from trio_mcp.client.plain_text import printable
+from trio_mcp.handlers.plain_text import printable
 
 
 def make_console(file: IO[str]) -> Console:

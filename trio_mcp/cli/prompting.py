@@ -21,8 +21,8 @@ from rich.text import Text
 
 from trio_mcp.cli.bars import Display, Silence
 from trio_mcp.cli.schemas import Schema, type_of
-from trio_mcp.client.answering import ElicitRequest
-from trio_mcp.client.plain_text import one_line, printable
+from trio_mcp.client.server_requests import ElicitRequest
+from trio_mcp.handlers.plain_text import one_line, printable
 
 STDIN: Final = 0
 

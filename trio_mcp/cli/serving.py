@@ -13,7 +13,7 @@ import trio
 
 from trio_mcp.cli.output import print_note
 from trio_mcp.cli.status import SUCCEEDED, CommandError
-from trio_mcp.runtime.lone import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_lone_nursery
 from trio_mcp.server.http import serve_http
 from trio_mcp.server.running import open_server
 from trio_mcp.server.server import Server

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from trio_mcp.cli.output import make_console
-from trio_mcp.runtime.lone import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_lone_nursery
 
 STDERR: Final = 2
 

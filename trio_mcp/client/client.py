@@ -14,19 +14,20 @@ from typing import Any, Final, Literal, overload
 import msgspec
 import trio
 
-from trio_mcp.client.answering import Answering, ElicitationHandler, SamplingHandler
-from trio_mcp.client.call import PendingCall
-from trio_mcp.client.calling import ToolCall
-from trio_mcp.client.following import watch
-from trio_mcp.client.handles import TaskHandle
-from trio_mcp.client.mirroring import take_tools
+from trio_mcp.call_result import CallResult
+from trio_mcp.client.call_handle import CallHandle, open_call
+from trio_mcp.client.header_mirroring import take_tools
 from trio_mcp.client.negotiation import Agreement, find_era, modern_meta, negotiate, read_error
+from trio_mcp.client.pending_call import PendingCall
+from trio_mcp.client.server_requests import Answering, ElicitationHandler, SamplingHandler
 from trio_mcp.client.session import ClientSession, LogHandler
 from trio_mcp.client.settings import ClientSettings
-from trio_mcp.client.sink import ProgressHandler, ProgressSink, as_handler
-from trio_mcp.client.snapshots import TaskSnapshot, read_snapshot, read_task_page
-from trio_mcp.client.started_call import CallHandle, open_call
 from trio_mcp.client.target import Target, UrlOptions, open_target
+from trio_mcp.client.task_following import watch
+from trio_mcp.client.task_handle import TaskHandle
+from trio_mcp.client.task_snapshot import TaskSnapshot, read_snapshot, read_task_page
+from trio_mcp.client.tool_call import ToolCall
+from trio_mcp.concurrency.nursery import open_lone_nursery
 from trio_mcp.errors import (
     MCPError,
     NotSupportedByEra,
@@ -34,9 +35,8 @@ from trio_mcp.errors import (
     RemoteProtocolError,
     TaskNotFound,
 )
-from trio_mcp.runtime.call_result import CallResult
-from trio_mcp.runtime.lone import open_lone_nursery
-from trio_mcp.runtime.transport import MirroringTransport
+from trio_mcp.handlers.sink import ProgressHandler, ProgressSink, as_handler
+from trio_mcp.outgoing.transport import MirroringTransport
 from trio_mcp.version import __version__
 from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.frames import ErrorResponse

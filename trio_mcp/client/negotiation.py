@@ -14,11 +14,11 @@ import attrs
 import msgspec
 import trio
 
-from trio_mcp.client.call import Outcome
-from trio_mcp.client.origins import LEGACY_ORIGINS
+from trio_mcp.client.legacy_origins import LEGACY_ORIGINS
+from trio_mcp.client.pending_call import Outcome
 from trio_mcp.client.session import ClientSession
+from trio_mcp.concurrency.nursery import open_lone_nursery
 from trio_mcp.errors import CallTimeout, MCPError, ProtocolError, RemoteProtocolError
-from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.wire.eras import ERAS, LATEST_LEGACY, LATEST_MODERN, Era
 from trio_mcp.wire.errors import (
     HEADER_MISMATCH,

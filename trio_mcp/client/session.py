@@ -19,14 +19,14 @@ import attrs
 import msgspec
 import trio
 
-from trio_mcp.client.answering import Answering
-from trio_mcp.client.call import PendingCall
+from trio_mcp.client.pending_call import PendingCall
+from trio_mcp.client.server_requests import Answering
 from trio_mcp.client.settings import ClientSettings
-from trio_mcp.client.sink import Handler
+from trio_mcp.concurrency.failures import contain_failure
 from trio_mcp.errors import ConnectionLost, ProtocolError, RemoteProtocolError
-from trio_mcp.runtime.border import contain_failure
-from trio_mcp.runtime.outbox import Outbox
-from trio_mcp.runtime.transport import DirectTransport, FrameTransport
+from trio_mcp.handlers.sink import Handler
+from trio_mcp.outgoing.outbox import Outbox
+from trio_mcp.outgoing.transport import DirectTransport, FrameTransport
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.wire.codec import META_RELATED_TASK, encode_value, make_error
 from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST

@@ -16,8 +16,8 @@ import attrs
 import trio
 
 from trio_mcp.client.settings import ClientSettings
-from trio_mcp.runtime.lone import open_lone_nursery
-from trio_mcp.runtime.transport import FrameTransport
+from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.transports.memory import memory_pair
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def open_target(
     """Connect to `target`; raises TypeError, ValueError or FileNotFoundError for what is no target."""
     if isinstance(target, str) and target.startswith(_HTTP):
         # Imported here, as the others below: only clients of a URL need it.
-        from trio_mcp.transports.http_client import open_http_transport
+        from trio_mcp.transports.http.transport import open_http_transport
 
         return open_http_transport(
             target,
@@ -87,7 +87,7 @@ def open_target(
         )
     if isinstance(target, str) and target.startswith(_WEBSOCKET):
         options.refuse(target, "auth", "http_client")
-        from trio_mcp.transports.websocket import open_websocket_transport
+        from trio_mcp.transports.websocket.transport import open_websocket_transport
 
         return open_websocket_transport(
             target,

@@ -14,15 +14,15 @@ import msgspec
 import trio
 
 from trio_mcp.errors import ProtocolError, TaskOverload
-from trio_mcp.runtime.policy import Conflate, Lossless, ProgressCall, find_interval
-from trio_mcp.runtime.request import ServerRequest
-from trio_mcp.server.background import TaskRun, decide, find_owner, read_ttl
-from trio_mcp.server.children import ChildCalls
+from trio_mcp.outgoing.policy import Conflate, Lossless, ProgressCall, find_interval
+from trio_mcp.server.child_calls import ChildCalls
 from trio_mcp.server.context import Context
-from trio_mcp.server.failures import describe_failure
-from trio_mcp.server.gathering import StateSeal
+from trio_mcp.server.error_results import describe_failure
+from trio_mcp.server.input_rounds import StateSeal
 from trio_mcp.server.task_methods import TaskMethods
+from trio_mcp.server.task_run import TaskRun, decide, find_owner, read_ttl
 from trio_mcp.server.tool import ToolDefinition
+from trio_mcp.session.request import ServerRequest
 from trio_mcp.tasks.settings import TaskConfig
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.wire.eras import ERAS, Era

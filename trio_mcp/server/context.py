@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
+from trio_mcp.call_result import CallResult, finish_call
 from trio_mcp.errors import NotSupportedByEra
-from trio_mcp.runtime.call_result import CallResult, finish_call
-from trio_mcp.runtime.door import DONE, ThreadDoor
-from trio_mcp.runtime.progress import RequestProgress
-from trio_mcp.runtime.request import ServerRequest
-from trio_mcp.server.asking import Elicited, Sampled, SamplingMessage, elicit, sample
-from trio_mcp.server.background import TaskRun
-from trio_mcp.server.reporting import ProgressHelper
+from trio_mcp.progress.reporter import RequestProgress
+from trio_mcp.server.client_questions import Elicited, Sampled, SamplingMessage, elicit, sample
+from trio_mcp.server.progress_helper import ProgressHelper
+from trio_mcp.server.task_run import TaskRun
+from trio_mcp.session.request import ServerRequest
+from trio_mcp.session.thread_bridge import DONE, ThreadDoor
 from trio_mcp.wire.frames import RequestId
 from trio_mcp.wire.messages import LOGGING_LEVELS, Implementation, LoggingLevel
 
 if TYPE_CHECKING:
-    from trio_mcp.server.children import ChildCalls
+    from trio_mcp.server.child_calls import ChildCalls
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from trio_mcp.runtime.lone import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_lone_nursery
 from trio_mcp.server.asgi import asgi_app
 from trio_mcp.server.running import RunningServer
 from trio_mcp.server.server import Server
@@ -19,7 +19,7 @@ from trio_mcp.transports.asgi.endpoint import Authenticate
 from trio_mcp.transports.asgi.settings import HttpSettings
 
 if TYPE_CHECKING:
-    from trio_mcp.transports.hypercorn import TLS
+    from trio_mcp.transports.hypercorn.serve import TLS
 
 ROOM: Final = 65_536
 """Bytes by which the host reads more of a body than the endpoint."""
@@ -52,7 +52,7 @@ async def serve_http(
     that cannot be had, and what the server's lifespan raises.
     """
     # Imported here: only who serves over HTTP needs hypercorn.
-    from trio_mcp.transports.hypercorn import serve_asgi
+    from trio_mcp.transports.hypercorn.serve import serve_asgi
 
     settings = settings or HttpSettings()
     app = asgi_app(

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from trio_mcp.runtime.lone import open_lone_nursery
-from trio_mcp.runtime.newest import NewestChannel
-from trio_mcp.runtime.serving import serve_transport
-from trio_mcp.runtime.settings import ServerSettings
-from trio_mcp.runtime.transport import FrameTransport
+from trio_mcp.concurrency.latest_channel import NewestChannel
+from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.server.application import ServerApplication
+from trio_mcp.session.serving import serve_transport
+from trio_mcp.session.settings import ServerSettings
 from trio_mcp.tasks.history import Report
-from trio_mcp.tasks.live import LiveTask
-from trio_mcp.tasks.memory import MemoryTaskStore
+from trio_mcp.tasks.live_task import LiveTask
+from trio_mcp.tasks.memory_store import MemoryTaskStore
 from trio_mcp.tasks.record import Owner, TaskRecord
 from trio_mcp.tasks.store import TaskPage
 from trio_mcp.tasks.supervisor import Supervisor, open_supervisor

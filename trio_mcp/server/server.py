@@ -16,13 +16,13 @@ from typing import Any, Literal, TypeAlias, TypeVar, overload
 
 import trio
 
+from trio_mcp.concurrency.nursery import open_lone_nursery
 from trio_mcp.errors import ToolDefinitionError
-from trio_mcp.runtime.lone import open_lone_nursery
-from trio_mcp.runtime.policy import ProgressPolicy
-from trio_mcp.runtime.settings import ServerSettings
-from trio_mcp.runtime.transport import FrameTransport
+from trio_mcp.outgoing.policy import ProgressPolicy
+from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.server.running import open_server
 from trio_mcp.server.tool import ToolDefinition, define_tool
+from trio_mcp.session.settings import ServerSettings
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
 from trio_mcp.tasks.store import TaskStore
 from trio_mcp.version import __version__

@@ -13,11 +13,10 @@ import attrs
 import trio
 
 from trio_mcp.errors import CursorError, ProtocolError, TaskNotFound
-from trio_mcp.runtime.request import ServerRequest
-from trio_mcp.server.background import TaskRun, declares_tasks, find_owner, missing_extension
-from trio_mcp.tasks.feed import Joins, TaskFeed
+from trio_mcp.server.task_run import TaskRun, declares_tasks, find_owner, missing_extension
+from trio_mcp.session.request import ServerRequest
 from trio_mcp.tasks.history import Report
-from trio_mcp.tasks.live import LiveTask
+from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.tasks.rendering import (
     extension_task,
@@ -28,6 +27,7 @@ from trio_mcp.tasks.rendering import (
     related_meta,
 )
 from trio_mcp.tasks.supervisor import STORE_SECONDS, Supervisor
+from trio_mcp.tasks.task_feed import Joins, TaskFeed
 from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.frames import Notification, OutFrame, Response

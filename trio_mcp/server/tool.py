@@ -15,7 +15,7 @@ import msgspec
 import trio
 
 from trio_mcp.errors import ToolDefinitionError
-from trio_mcp.runtime.policy import Conflate, Lossless, ProgressPolicy
+from trio_mcp.outgoing.policy import Conflate, Lossless, ProgressPolicy
 from trio_mcp.schema.docstrings import read_docstring
 from trio_mcp.schema.parameters import Parameters, read_parameters
 from trio_mcp.schema.returns import Returns, read_returns

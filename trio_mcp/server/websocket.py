@@ -47,7 +47,7 @@ async def serve_websocket(  # noqa: ASYNC128  # listen starts it
     ModuleNotFoundError without the extra `websocket`.
     """
     # Imported here: trio-websocket is an extra, which `import trio_mcp` must not need.
-    from trio_mcp.transports.websocket_server import WebSocketService
+    from trio_mcp.transports.websocket.server import WebSocketService
 
     if min(ping_interval, max_connections, max_connections_per_peer) <= 0:
         raise ValueError("ping_interval and the caps on connections must be larger than 0")

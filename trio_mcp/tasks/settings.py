@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
-from trio_mcp.runtime.settings import check_count, check_not_negative, check_positive
+from trio_mcp.session.settings import check_count, check_not_negative, check_positive
 from trio_mcp.tasks.record import TaskRecord
 
 StallAction: TypeAlias = Literal["log", "cancel"] | Callable[[TaskRecord, float], Awaitable[None] | None]

@@ -10,9 +10,9 @@ from collections.abc import Awaitable
 
 import trio
 
+from trio_mcp.concurrency.silence import watch_silence
 from trio_mcp.errors import ToolError
-from trio_mcp.runtime.stalls import watch_silence
-from trio_mcp.tasks.live import LiveTask
+from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.settings import StallAction
 
 logger = logging.getLogger("trio_mcp")

@@ -15,12 +15,12 @@ from typing import Final, TypeAlias
 
 import trio
 
+from trio_mcp.concurrency.failures import split_failure
+from trio_mcp.concurrency.nursery import open_lone_nursery
 from trio_mcp.errors import TaskNotFound, TaskOverload
-from trio_mcp.runtime.border import split_failure
-from trio_mcp.runtime.lone import open_lone_nursery
 from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.history import EndedHistories, Report
-from trio_mcp.tasks.live import LiveTask
+from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus, new_task_id
 from trio_mcp.tasks.settings import TaskSettings
 from trio_mcp.tasks.store import TaskPage, TaskStore

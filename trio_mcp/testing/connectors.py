@@ -15,14 +15,14 @@ import trio
 
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.target import Servable, open_served, open_target
-from trio_mcp.runtime.lone import open_lone_nursery
-from trio_mcp.runtime.settings import DEFAULT_FRAME_BYTES
-from trio_mcp.runtime.transport import FrameTransport
+from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.server.http import serve_http
 from trio_mcp.server.running import AuthenticatedServer, RunningServer
 from trio_mcp.server.server import Server
+from trio_mcp.session.settings import DEFAULT_FRAME_BYTES
 from trio_mcp.transports.asgi.settings import HttpSettings
-from trio_mcp.transports.stream import StreamTransport
+from trio_mcp.transports.newline_stream import StreamTransport
 from trio_mcp.wire.origin import Doorkeeper
 
 
@@ -97,8 +97,8 @@ class WebSocketConnector:
     async def open_transport(self, settings: ClientSettings) -> AsyncIterator[FrameTransport]:
         """Connect; on exit, wait until the server has noticed the end. Checkpoints."""
         # Imported here: trio-websocket is an extra, which `import trio_mcp.testing` must not need.
-        from trio_mcp.transports.websocket import open_websocket_transport
-        from trio_mcp.transports.websocket_server import WebSocketService
+        from trio_mcp.transports.websocket.server import WebSocketService
+        from trio_mcp.transports.websocket.transport import open_websocket_transport
 
         served = trio.Event()
 

@@ -11,7 +11,7 @@ from typing import overload
 import attrs
 import trio
 
-from trio_mcp.runtime.transport import FrameTransport
+from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.wire.frames import InFrame, OutFrame
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.target import Target, open_target
-from trio_mcp.runtime.transport import FrameTransport
+from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.wire.codec import encode_messages
 from trio_mcp.wire.frames import InFrame, Lost, Malformed, OutFrame
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import attrs
 import trio
 
-from trio_mcp.runtime.direct_reader import DirectReader
-from trio_mcp.runtime.transport import Accept, WaitRoom
+from trio_mcp.outgoing.transport import Accept, WaitRoom
+from trio_mcp.session.direct_reader import DirectReader
 from trio_mcp.wire.frames import InFrame, OutFrame
 
 

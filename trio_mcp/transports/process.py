@@ -16,7 +16,7 @@ from typing import IO, Final
 
 import trio
 
-from trio_mcp.transports.stream import StreamTransport
+from trio_mcp.transports.newline_stream import StreamTransport
 
 REAP_SECONDS: Final = 5.0
 """What a killed process may need to be gone: long for a busy machine, short for a dead disk."""

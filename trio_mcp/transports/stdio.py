@@ -16,7 +16,7 @@ from typing import Final
 
 import trio
 
-from trio_mcp.transports.stream import StreamTransport
+from trio_mcp.transports.newline_stream import StreamTransport
 
 STDIN: Final = 0
 STDOUT: Final = 1

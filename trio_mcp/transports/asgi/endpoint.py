@@ -15,11 +15,11 @@ from typing import Any, Final, TypeAlias
 import attrs
 import trio
 
-from trio_mcp.runtime.serving import serve_request, serve_transport
-from trio_mcp.runtime.session import Application
-from trio_mcp.transports.asgi.exchange import Exchange
-from trio_mcp.transports.asgi.legacy import LegacySession, LegacySessions
-from trio_mcp.transports.asgi.load import Load
+from trio_mcp.session.server_session import Application
+from trio_mcp.session.serving import serve_request, serve_transport
+from trio_mcp.transports.asgi.admission import Load
+from trio_mcp.transports.asgi.legacy_session import LegacySession, LegacySessions
+from trio_mcp.transports.asgi.modern_response import Exchange
 from trio_mcp.transports.asgi.reply import Receive, Reply, Scope, Send
 from trio_mcp.transports.asgi.request import accepts, is_longer, read_headers, read_peer, take_body
 from trio_mcp.transports.asgi.settings import HttpSettings
@@ -304,7 +304,7 @@ class Endpoint:
         self, scope: Scope, receive: Receive, send: Send, serving: Serving, principal: str | None
     ) -> None:
         # Imported here: only servers that meet a WebSocket need it.
-        from trio_mcp.transports.asgi_websocket import AsgiWebSocketTransport
+        from trio_mcp.transports.asgi.websocket import AsgiWebSocketTransport
 
         transport = AsgiWebSocketTransport(scope, receive, send, max_frame_bytes=self.settings.max_body_bytes)
         try:

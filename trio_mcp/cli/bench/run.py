@@ -1,0 +1,121 @@
+"""`trio-mcp bench`: how fast, and how correctly, a server reports progress under load.
+
+Owns which tool is called, and the connection. What is counted is in
+`bench_wire` and `bench_load`, what is said of it in `bench_report`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import attrs
+
+from trio_mcp.cli.arguments import read_arguments, suggest
+from trio_mcp.cli.bench.bars import open_gauge
+from trio_mcp.cli.bench.load import Load, Run, carry_load
+from trio_mcp.cli.bench.report import Report, Subject
+from trio_mcp.cli.bench.wire_count import CountingConnector, WireCount
+from trio_mcp.cli.output import print_json, print_rich
+from trio_mcp.cli.running import Interrupt
+from trio_mcp.cli.schemas import Schema
+from trio_mcp.cli.status import SUCCEEDED, TOOL_FAILED, CommandError
+from trio_mcp.cli.terminal import open_terminal, relay_stderr
+from trio_mcp.client.client import Client, open_client
+from trio_mcp.client.negotiation import find_era
+from trio_mcp.client.settings import ClientSettings
+from trio_mcp.handlers.plain_text import one_line
+from trio_mcp.outgoing.policy import Lossless
+from trio_mcp.wire.messages import Tool
+
+MAX_NAMED: Final = 20
+"""How many tools are named to somebody who has named none."""
+
+
+@attrs.frozen(kw_only=True)
+class BenchOptions:
+    """The options of `trio-mcp bench`."""
+
+    load: Load
+    expect: int | None
+    json: bool
+    protocol: str
+    quiet: bool
+    interrupt: Interrupt
+
+
+async def run_bench(
+    command: list[str] | str, name: str | None, pairs: Sequence[str], options: BenchOptions
+) -> int:
+    """Connect, call under load, and print the report; checkpoints.
+
+    Raises CommandError, and what `open_client` and `Client.list_tools` raise.
+    """
+    wire = WireCount(options.expect)
+    run = Run(options.load)
+    with open_terminal() as terminal:
+        console = None if options.quiet else terminal
+        async with (
+            relay_stderr(console) as give_back,
+            open_client(
+                CountingConnector(command, wire),
+                protocol=options.protocol,
+                settings=ClientSettings(progress=Lossless()),
+            ) as client,
+        ):
+            give_back()
+            tool = choose_tool(await client.list_tools(), name)
+            arguments = read_arguments(tool, pairs)
+            # Confined, so that what has been measured is still told.
+            async with open_gauge(tool.name, run, console, quiet=options.quiet):
+                with options.interrupt.confined():
+                    await carry_load(client, tool.name, arguments, run)
+            report = Report(_describe(client, command, tool), run, wire)
+            if options.json:
+                print_json(report.as_object())
+            else:
+                print_rich(*report.render())
+            if run.stop == "interrupted":
+                await options.interrupt.pass_on()
+    return TOOL_FAILED if report.faults else SUCCEEDED
+
+
+def choose_tool(tools: Sequence[Tool], name: str | None) -> Tool:
+    """The tool called `name`, or the only one there is; raises CommandError."""
+    by_name = {tool.name: tool for tool in tools}
+    if name is not None:
+        if name not in by_name:
+            raise CommandError(f"the server has no tool {name!r}: {suggest(name, list(by_name))}")
+        return by_name[name]
+    if not tools:
+        raise CommandError("the server has no tools")
+    if len(tools) == 1 and not _required(tools[0]):
+        return tools[0]
+    # Never a guess: what a tool does to the world is for its user to know.
+    named = "; ".join(
+        " ".join([one_line(tool.name), *(f"{key}=..." for key in _required(tool))])
+        for tool in tools[:MAX_NAMED]
+    )
+    more = f"; and {len(tools) - MAX_NAMED} more" if len(tools) > MAX_NAMED else ""
+    raise CommandError(f"say which tool to call: {named}{more}")
+
+
+def _required(tool: Tool) -> list[str]:
+    schema = Schema.of(tool.input_schema, tool.input_schema)
+    return [one_line(key) for key in schema.properties if key in schema.required]
+
+
+def _describe(client: Client, command: list[str] | str, tool: Tool) -> Subject:
+    info = client.server_info
+    era = find_era(client.protocol_version)
+    transport = "stdio"
+    if isinstance(command, str):
+        transport = "HTTP" if command.startswith("http") else "WebSocket"
+    return Subject(
+        server="a server without a name" if info is None else f"{info.name} {info.version}",
+        protocol=client.protocol_version,
+        transport=transport,
+        tool=tool.name,
+        # Our client leaves the stream of a modern call over HTTP at its answer.
+        sees_late=not (transport == "HTTP" and era is not None and era.modern),
+    )

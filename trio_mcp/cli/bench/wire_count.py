@@ -1,0 +1,279 @@
+"""What a server really sends for each call, counted where frames arrive.
+
+Owns the judgement of order, losses and late updates. It stands below the client,
+because the client drops what comes after an answer and rounds numbers off again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import attrs
+import msgspec
+import trio
+
+from trio_mcp.cli.bench.spread import Spread
+from trio_mcp.client.pending_call import DELIVERIES_PER_YIELD
+from trio_mcp.client.settings import ClientSettings
+from trio_mcp.client.target import Target, open_target
+from trio_mcp.outgoing.transport import FrameTransport, MirroringTransport
+from trio_mcp.wire.frames import (
+    Batch,
+    ErrorResponse,
+    InFrame,
+    Lost,
+    Notification,
+    OutFrame,
+    Progress,
+    ProgressToken,
+    Request,
+    RequestId,
+    Response,
+    Update,
+)
+from trio_mcp.wire.messages import CancelledParams
+
+MAX_EXCUSED: Final = 4096
+"""How many calls are remembered whose late updates are no fault; more than are ever in flight."""
+
+
+class _Answer(msgspec.Struct, rename="camel"):
+    is_error: bool = False
+    result_type: str | None = None
+    task: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+@attrs.define(eq=False)
+class Flow:
+    """The updates of one request, as they have come so far."""
+
+    received: int = 0
+    is_broken: bool = False
+    _first: float = 0.0
+    _last: float = 0.0
+    _last_time: float = 0.0
+    _total: float | None = None
+    _total_varies: bool = False
+    _ones: int = 0
+    _skipped: float = 0.0
+    _is_fractional: bool = False
+    _went_back: bool = False
+
+    def take(self, updates: Sequence[Update], now: float, gaps: Spread) -> tuple[int, int]:
+        """Take updates that came together; returns how many repeat a value and how many go back."""
+        total = updates[-1][1]
+        gaps.add_zeros(len(updates) - 1)
+        following = updates
+        if self.received:
+            gaps.add(now - self._last_time)
+            self._total_varies |= total != self._total
+        else:
+            self._first = self._last = updates[0][0]
+            self._is_fractional = self._first % 1 != 0
+            following = updates[1:]
+        last = self._last
+        repeated = back = 0
+        for update in following:
+            step = update[0] - last
+            if step == 1:
+                self._ones += 1
+            elif step > 0:
+                self._skipped += step - 1
+            elif step == 0:
+                repeated += 1
+                continue
+            else:
+                back += 1
+            last = update[0]
+            if last % 1:
+                self._is_fractional = True
+        self._went_back |= back > 0
+        self._last, self._last_time, self._total = last, now, total
+        self.received += len(updates)
+        return repeated, back
+
+    def missing_numbers(self) -> tuple[int, int] | None:
+        """How many of the numbers up to the total never came, and the total.
+
+        None where that cannot be known: where progress is no count that goes up by ones.
+        """
+        total = self._total
+        if self._is_fractional or self._went_back or self._total_varies or total is None or total % 1:
+            return None
+        # A server that reports each tenth of 100 counts too, and loses nothing.
+        is_count = self._first >= 0 and self._last <= total and 2 * self._ones >= self.received - 1
+        if not is_count or (self.received == 1 and total > 1):
+            return None
+        return int(max(self._first - 1, 0) + self._skipped + total - self._last), int(total)
+
+
+@attrs.define(eq=False)
+class WireCount:
+    """What is known of all calls; `expected` is how many updates each has to send."""
+
+    expected: int | None = None
+    received: int = 0
+    calls_with_progress: int = 0
+    gaps: Spread = attrs.field(factory=Spread)
+    repeated: int = 0
+    back: int = 0
+    broken_calls: int = 0
+    late: int = 0
+    stray: int = 0
+    tasks: int = 0
+    judged_calls: int = 0
+    """How many calls could be judged for losses."""
+    awaited: int = 0
+    missing: int = 0
+    surplus: int = 0
+    lossy_calls: int = 0
+    _flows: dict[RequestId, Flow] = attrs.field(factory=dict)
+    _excused: OrderedDict[RequestId, None] = attrs.field(factory=OrderedDict)
+    _newest: int = 0
+
+    def note_sent(self, frames: Sequence[OutFrame]) -> None:
+        """Look at what the client is about to send."""
+        for frame in frames:
+            if isinstance(frame, Request):
+                if frame.method == "tools/call":
+                    self._flows[frame.id] = Flow()
+                if isinstance(frame.id, int):
+                    self._newest = max(
+                        self._newest, frame.id
+                    )  # our client's ids count up, and are its tokens
+            elif (
+                isinstance(frame, Notification)
+                and frame.method == "notifications/cancelled"
+                and isinstance(frame.params, msgspec.Raw)
+            ):
+                self._excuse(msgspec.json.decode(frame.params, type=CancelledParams).request_id)
+
+    def note_received(self, frames: Sequence[InFrame], now: float) -> None:
+        """Look at what came in one go at the time `now`, in seconds."""
+        for frame in frames:
+            if isinstance(frame, Progress):
+                self._take_progress(frame, now)
+            elif isinstance(frame, (Response, ErrorResponse)):
+                self._take_answer(frame)
+            elif isinstance(frame, Lost):
+                for ident in frame.ids:
+                    self._excuse(ident)
+            elif isinstance(frame, Batch):
+                self.note_received(frame.frames, now)
+
+    def _take_progress(self, frame: Progress, now: float) -> None:
+        flow = self._flows.get(frame.token)
+        if flow is None:
+            self._take_unawaited(frame.token, len(frame.updates))
+            return
+        self.calls_with_progress += not flow.received
+        self.received += len(frame.updates)
+        repeated, back = flow.take(frame.updates, now, self.gaps)
+        if repeated or back:
+            self.repeated += repeated
+            self.back += back
+            self.broken_calls += not flow.is_broken
+            flow.is_broken = True
+
+    def _take_unawaited(self, token: ProgressToken, count: int) -> None:
+        if token in self._excused:
+            return
+        if type(token) is int and 0 < token <= self._newest:
+            self.late += count
+        else:
+            self.stray += count
+
+    def _take_answer(self, frame: Response | ErrorResponse) -> None:
+        flow = None if isinstance(frame.id, msgspec.UnsetType | None) else self._flows.pop(frame.id, None)
+        if flow is None or isinstance(frame, ErrorResponse):
+            return
+        try:
+            answer = msgspec.json.decode(frame.result, type=_Answer)
+        except (msgspec.MsgspecError, RecursionError):
+            return  # the call fails, and is counted there
+        if answer.task is not msgspec.UNSET or answer.result_type == "task":
+            self.tasks += 1
+            self._excuse(frame.id)  # the token of a task may go on (MCP tasks 2025-11-25)
+        elif not answer.is_error and answer.result_type in (None, "complete"):
+            self._judge_losses(flow)
+
+    def _judge_losses(self, flow: Flow) -> None:
+        if self.expected is not None:
+            awaited = self.expected
+            missing = max(awaited - flow.received, 0)
+            self.surplus += max(flow.received - awaited, 0)
+        elif flow.received and (found := flow.missing_numbers()) is not None:
+            missing, awaited = found
+        else:
+            return
+        self.judged_calls += 1
+        self.awaited += awaited
+        self.missing += missing
+        self.lossy_calls += missing > 0
+
+    def _excuse(self, ident: RequestId) -> None:
+        """Take what still comes for a call as no fault: it crosses a cancellation, for example."""
+        self._flows.pop(ident, None)
+        self._excused[ident] = None
+        while len(self._excused) > MAX_EXCUSED:
+            self._excused.popitem(last=False)
+
+
+@attrs.frozen
+class CountingConnector:
+    """A connector to `target` that lets `count` see all that passes.
+
+    It changes nothing, but reads no faster than the progress handlers can take: a lossless
+    client would fail calls for which a server is too fast.
+    """
+
+    target: Target
+    count: WireCount
+
+    @asynccontextmanager
+    async def open_transport(self, settings: ClientSettings) -> AsyncIterator[FrameTransport]:
+        """Connect to the target for as long as the block lasts; checkpoints."""
+        async with open_target(self.target, settings) as transport:
+            if isinstance(transport, MirroringTransport):
+                yield _MirroringCountingTransport(
+                    transport,
+                    self.count,
+                    origin=transport.origin,
+                    parameter_headers=transport.parameter_headers,
+                )
+            else:
+                yield _CountingTransport(transport, self.count)
+
+
+@attrs.define(eq=False)
+class _CountingTransport:
+    _inner: FrameTransport
+    _count: WireCount
+    _turns: int = attrs.field(default=0, init=False)
+
+    async def send_frames(self, frames: Sequence[OutFrame]) -> None:
+        self._count.note_sent(frames)
+        await self._inner.send_frames(frames)
+
+    async def receive_frames(self) -> Sequence[InFrame]:
+        for _ in range(self._turns):
+            await trio.lowlevel.checkpoint()
+        before = self._count.received
+        frames = await self._inner.receive_frames()
+        self._count.note_received(frames, time.perf_counter())
+        # In each of these turns every call delivers so many updates.
+        self._turns = (self._count.received - before) // DELIVERIES_PER_YIELD
+        return frames
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+@attrs.define(eq=False)
+class _MirroringCountingTransport(_CountingTransport):
+    origin: str = attrs.field(kw_only=True)
+    parameter_headers: dict[str, Mapping[str, tuple[str, ...]]] = attrs.field(kw_only=True)

@@ -1,0 +1,83 @@
+"""`trio-mcp tasks watch`: several tasks at once, until all have ended.
+
+Owns the following of them, and how each has ended. What is shown of them is in
+`task_bars`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import trio
+
+from trio_mcp.cli.connecting import open_connection
+from trio_mcp.cli.status import SUCCEEDED, TOOL_FAILED, CommandError
+from trio_mcp.cli.tasks.bars import TaskRow, open_rows
+from trio_mcp.cli.tasks.lookup import naming
+from trio_mcp.client.client import Client
+from trio_mcp.client.server_requests import ElicitRequest
+from trio_mcp.client.task_snapshot import Status, TaskSnapshot
+from trio_mcp.errors import MCPError, ProtocolError, TaskFailed
+
+
+async def watch_tasks(command: list[str] | str, ids: Sequence[str], *, protocol: str) -> int:
+    """Connect and show the tasks until all have ended; checkpoints.
+
+    Raises CommandError for a task that does not exist, and what `open_client` and
+    `Client.watch_task` raise.
+    """
+    rows = [TaskRow(ident) for ident in dict.fromkeys(ids)]
+    async with open_connection(command, protocol=protocol, elicitation_handler=leave_open) as connection:
+        for row in rows:
+            with naming(row.id):
+                row.take(await connection.client.fetch_task(row.id))
+        async with open_rows(rows, connection.console):
+            await _follow_all(connection.client, rows)
+    return SUCCEEDED if all(row.status == "completed" for row in rows) else TOOL_FAILED
+
+
+async def leave_open(request: ElicitRequest) -> None:
+    """Leave what a task asks to whoever waits for its result. An elicitation handler."""
+    await trio.sleep_forever()
+
+
+async def _follow_all(client: Client, rows: Sequence[TaskRow]) -> None:
+    """Follow every task; the first failure to do so ends it, and comes out alone."""
+    failure: MCPError | CommandError | None = None
+    async with trio.open_nursery() as nursery:
+
+        async def follow(row: TaskRow) -> None:
+            nonlocal failure
+            try:
+                await _follow(client, row)
+            except (MCPError, CommandError) as error:
+                failure = failure or error
+                nursery.cancel_scope.cancel()
+
+        for row in rows:
+            nursery.start_soon(follow, row)
+    if failure is not None:
+        raise failure
+
+
+async def _follow(client: Client, row: TaskRow) -> None:
+    with naming(row.id):
+        async with client.watch_task(row.id) as snapshots:
+            async for task in snapshots:
+                row.take(task)
+        # What 2025-11-25 tells of an end has no progress in it, and a look has.
+        task = await client.fetch_task(row.id)
+        row.take(task)
+        status, words = await _read_end(client, task)
+    row.end(status, words)
+
+
+async def _read_end(client: Client, task: TaskSnapshot) -> tuple[Status, str | None]:
+    """How a task ended, and why: one of the eras calls it completed where its tool failed."""
+    if task.status == "cancelled":
+        return task.status, task.status_message
+    try:
+        result = await client.await_task(task.id, raise_on_error=False)
+    except (ProtocolError, TaskFailed) as error:
+        return task.status, str(error)
+    return ("failed", result.text) if result.is_error else (task.status, task.status_message)

@@ -1,0 +1,33 @@
+"""The parameters that a modern HTTP client mirrors into headers (MCP 2026-07-28, `x-mcp-header`).
+
+Owns which listed tools can be called over HTTP. The headers themselves are the
+transport's.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from trio_mcp.outgoing.transport import MirroringTransport
+from trio_mcp.wire.http import read_parameter_headers
+from trio_mcp.wire.messages import Tool
+
+logger = logging.getLogger("trio_mcp")
+
+
+def take_tools(tools: list[Tool], transport: MirroringTransport) -> list[Tool]:
+    """The tools whose annotations are valid; `transport` mirrors their parameters from now on."""
+    valid: list[Tool] = []
+    paths = {}
+    for tool in tools:
+        try:
+            mirrored = read_parameter_headers(tool.input_schema)
+        except ValueError as error:
+            logger.warning("tool %r is left out: %s", tool.name, error)
+            continue
+        valid.append(tool)
+        if mirrored:
+            paths[tool.name] = mirrored
+    transport.parameter_headers.clear()
+    transport.parameter_headers.update(paths)
+    return valid

@@ -1,0 +1,255 @@
+"""One request that a client waits for, and the progress that comes before its answer.
+
+Owns the bounded queue between the reader, which never waits, and the caller's
+own task, which drains it through the progress handler: so the answer is handed
+over only when the handler has finished with every update before it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable
+from types import CoroutineType
+from typing import Any, Final, TypeAlias
+
+import trio
+
+from trio_mcp.concurrency.failures import contain_failure
+from trio_mcp.concurrency.wakeup import Wakeup
+from trio_mcp.errors import CallTimeout, MCPError, ProgressOverflow
+from trio_mcp.handlers.sink import Handler, Progress, ProgressSink, Receiver
+from trio_mcp.outgoing.policy import DEFAULT_BUFFER, LOSSLESS_CLIENT_BUFFER, Lossless, ProgressPolicy
+from trio_mcp.progress.estimator import Estimator
+from trio_mcp.wire.errors import DEADLINE_PASSED
+from trio_mcp.wire.frames import ErrorResponse, RequestId, Response, StageState, Update
+
+logger = logging.getLogger("trio_mcp")
+
+Outcome: TypeAlias = Response | ErrorResponse | MCPError
+
+DELIVERIES_PER_YIELD: Final = 128
+"""How many updates a sync handler takes before other tasks get their turn."""
+
+
+class PendingCall:
+    """A request in flight, seen from the client; belongs to one caller."""
+
+    __slots__ = (
+        "__weakref__",
+        "_arrival",
+        "_estimator",
+        "_handler",
+        "_idle",
+        "_latest",
+        "_limit",
+        "_longest",
+        "_lossless",
+        "_queue",
+        "_scope",
+        "_stages",
+        "_takes_late",
+        "_took_first",
+        "floor",
+        "id",
+        "newest",
+        "on_settled",
+        "outcome",
+    )
+
+    def __init__(
+        self,
+        ident: RequestId,
+        handler: Handler | None,
+        policy: ProgressPolicy,
+        *,
+        outlives_answer: bool = False,
+        takes_late: bool = False,
+    ) -> None:
+        self.id = ident
+        self.outcome: Outcome | None = None
+        self.on_settled: Callable[[], None] | None = None
+        self.newest: Update | None = None
+        self.floor: float | None = None  # what an earlier request of the same call has delivered
+        self._scope: trio.CancelScope | None = None
+        # A receiver takes one record, and is told of the stages that are open; a plain handler is not.
+        self._stages: tuple[StageState, ...] | None = None
+        self._estimator: Estimator | None = None
+        self._handler: Callable[..., Awaitable[None] | None] | None = None
+        if isinstance(handler, Receiver):
+            self._handler, self._stages, self._estimator = handler.receive, (), Estimator()
+        elif handler is not None:
+            assert not isinstance(handler, ProgressSink), "a sink was opened for the wait"
+            self._handler = handler
+        self._takes_late = outlives_answer or takes_late
+        # While nobody waits for a task, its progress is only kept, and the newest counts.
+        self._lossless = isinstance(policy, Lossless) and not outlives_answer
+        default = LOSSLESS_CLIENT_BUFFER if self._lossless else DEFAULT_BUFFER
+        self._limit = policy.buffer or default
+        # At most `_limit` updates, see `take_updates`; for a receiver each has the stages behind it.
+        self._queue: deque[Any] = deque()
+        self._took_first = False
+        self._arrival = Wakeup()
+        self._idle = math.inf
+        self._longest = self._latest = math.inf
+
+    @property
+    def can_be_cut(self) -> bool:
+        """Whether `wait` may have to end before its answer, so that it must run within `scope`."""
+        return self._scope is not None or (self._lossless and self._handler is not None)
+
+    @property
+    def scope(self) -> trio.CancelScope:
+        """What a wait runs within that may end before its answer; made when first asked for."""
+        if self._scope is None:
+            self._scope = trio.CancelScope()
+        return self._scope
+
+    def set_timeouts(self, idle: float, longest: float) -> None:
+        """Cancel `scope` after `idle` seconds without progress, and after `longest` in any case."""
+        if idle == longest == math.inf:
+            return
+        now = trio.current_time()
+        self._idle, self._longest, self._latest = idle, longest, now + longest
+        self.scope.deadline = min(now + idle, self._latest)
+
+    def explain_end(self, what: str) -> MCPError:
+        """The error to raise where `scope` has ended the wait for `what`: a timeout, unless it overflowed."""
+        if isinstance(self.outcome, MCPError):
+            return self.outcome
+        if trio.current_time() >= self._latest:
+            return CallTimeout(f"{what} took longer than {self._longest:g} seconds")
+        return CallTimeout(f"{what} made no progress for {self._idle:g} seconds")
+
+    def take_updates(self, updates: list[Update], stages: tuple[StageState, ...] | None = None) -> None:
+        """Queue what the reader read; never waits. What comes after the answer is dropped.
+
+        `stages` are those that are open as of the last update, where they have changed.
+        """
+        if self.outcome is not None and not self._takes_late:
+            logger.debug("progress after the answer to request %r was dropped", self.id)
+            return
+        if self._idle is not math.inf:
+            self.scope.deadline = min(trio.current_time() + self._idle, self._latest)
+        if self._handler is None:
+            return
+        if self.floor is not None:
+            updates = [update for update in updates if update[0] > self.floor]
+            if not updates:
+                self.note_stages(stages)
+                return
+        self.newest = newest = updates[-1]
+        if self._estimator is not None:
+            self._estimator.update(trio.current_time(), _own_value(newest), newest[1])
+        self._queue.extend(updates if self._stages is None else self._with_stages(updates, stages))
+        if len(self._queue) > self._limit:
+            self._overflow()
+        self._arrival.unpark()
+
+    @property
+    def stages(self) -> tuple[StageState, ...] | None:
+        """The stages that are open as of the newest update; None for a handler that is not told of them."""
+        return self._stages
+
+    def note_stages(self, stages: tuple[StageState, ...] | None) -> None:
+        """Note what stages are open, unless that is None: the next update is handed over with them."""
+        if self._stages is not None and stages is not None:
+            self._stages = stages
+
+    def take_over(self, other: PendingCall) -> None:
+        """Put what `other` has queued into this queue; what it has delivered counts as delivered here."""
+        if other._queue:
+            self.take_updates([update[:4] for update in other._queue], other._stages)
+            other._queue.clear()
+        elif other.newest is not None:
+            self.newest = other.newest
+            self.note_stages(other._stages)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Note the answer; it is handed over behind the updates that are queued."""
+        if self.outcome is None:
+            self.outcome = outcome
+            if self._scope is not None:
+                # The handler may take its time over what came, unless the server has just run out of ours.
+                is_late = isinstance(outcome, ErrorResponse) and outcome.error.code == DEADLINE_PASSED
+                self._scope.deadline = self._latest if is_late else math.inf
+            self._arrival.unpark()
+            if self.on_settled is not None:
+                self.on_settled()
+
+    async def wait(self) -> Outcome:
+        """Deliver progress until the answer is there, then return it; checkpoints."""
+        if self._queue or self.outcome is not None:  # otherwise it parks, which is a checkpoint
+            await trio.lowlevel.checkpoint()
+        while True:  # noqa: ASYNC913  # each turn delivers, parks or returns
+            if self._queue:
+                await self._deliver()
+            elif self.outcome is not None:
+                return self.outcome
+            else:
+                await self._arrival.park()
+
+    async def wait_progress(self, progress: float) -> None:
+        """Wait until an update with at least `progress` was taken; checkpoints.
+
+        For calls that take what comes after their answer.
+        """
+        await trio.lowlevel.checkpoint()
+        while self.newest is None or _own_value(self.newest) < progress:
+            await self._arrival.park()
+
+    def _with_stages(
+        self, updates: list[Update], stages: tuple[StageState, ...] | None
+    ) -> list[tuple[Any, ...]]:
+        """The updates, each with the stages that were open then."""
+        queued = [(*update, self._stages) for update in updates]
+        if stages is not None:
+            self._stages = stages
+            queued[-1] = (*updates[-1], stages)
+        return queued
+
+    def _overflow(self) -> None:
+        if self._lossless:
+            self._queue.clear()
+            if self.outcome is None:
+                words = f"more than {self._limit} updates wait for the progress handler of this call"
+                self.settle(ProgressOverflow(words))
+                self.scope.cancel()  # the handler may be stuck
+            return
+        first = None if self._took_first else self._queue.popleft()
+        room = self._limit - (first is not None)
+        while len(self._queue) > room:
+            self._queue.popleft()
+        if first is not None:
+            self._queue.appendleft(first)
+
+    async def _deliver(self) -> None:
+        handler, queue, is_plain = self._handler, self._queue, self._stages is None
+        assert handler is not None, "updates are only queued for a handler"
+        self._took_first = True
+        for _ in range(min(len(queue), DELIVERIES_PER_YIELD)):
+            if not queue:  # an overflow emptied it while the handler waited
+                return
+            update = queue.popleft()
+            try:
+                if is_plain:
+                    progress, total, message, exact = update
+                    pending = handler(progress if exact is None else exact, total, message)
+                else:
+                    progress, total, message, exact, stages = update
+                    value = progress if exact is None else exact
+                    pending = handler(Progress(value, total, message, stages, self._estimator))
+                if pending is not None and (type(pending) is CoroutineType or inspect.isawaitable(pending)):
+                    await pending
+            except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
+                contain_failure(error, "a progress handler failed; the call goes on")
+        if queue:
+            await trio.lowlevel.checkpoint()
+
+
+def _own_value(update: Update) -> float:
+    """The reporter's own number."""
+    progress, _, _, exact = update
+    return progress if exact is None else exact

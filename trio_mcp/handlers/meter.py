@@ -1,0 +1,116 @@
+"""The newest progress of one call, and how fast it moves.
+
+Owns what is kept of it and the words for numbers; the arithmetic is the estimator's. Knows
+nothing of terminals.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import attrs
+
+from trio_mcp.progress.estimator import Estimator
+
+
+class Reading(NamedTuple):
+    """One update of progress."""
+
+    progress: float
+    total: float | None = None
+    message: str | None = None
+
+    @property
+    def share(self) -> float | None:
+        """How much is done, from 0 to 1; None where there is no total."""
+        if self.total is None or self.total <= 0:
+            return None
+        return min(max(self.progress / self.total, 0.0), 1.0)
+
+
+@attrs.define
+class Meter:
+    """Takes every update, keeps the newest, and is asked a few times a second.
+
+    Times are seconds on any one clock.
+    """
+
+    started: float
+    updates: int = 0
+    _newest: tuple[float, float | None, str | None] | None = None
+    _base: float = 0.0
+    _estimator: Estimator = attrs.field(factory=Estimator)
+    _sampled: int = 0
+
+    def update(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        """Take an update, as a progress handler; at 100,000 a second this must cost next to nothing."""
+        if self._newest is None:
+            self._base = progress
+        self._newest = (progress, total, message)
+        self.updates += 1
+
+    @property
+    def newest(self) -> Reading | None:
+        """The newest update, or None before the first."""
+        return None if self._newest is None else Reading(*self._newest)
+
+    def sample(self, now: float) -> None:
+        """Note the present state, for `rate` and `time_left`."""
+        if self._newest is not None and self.updates > self._sampled:
+            self._sampled = self.updates
+            progress, total, _ = self._newest
+            self._estimator.update(now, progress, total)
+
+    def rate(self, now: float) -> float:
+        """How much progress there was per second of late; 0 where that is not known."""
+        self.sample(now)
+        return self._estimator.rate_at(now) or 0.0
+
+    def average(self, now: float) -> float:
+        """How much progress there was per second since the start."""
+        return 0.0 if self._newest is None else _divide(self._newest[0] - self._base, now - self.started)
+
+    def time_left(self, now: float) -> float:
+        """For how many more seconds this goes on at the present rate; infinity where that is not known."""
+        self.sample(now)
+        left = self._estimator.eta_at(now)
+        return math.inf if left is None else left
+
+
+def show_number(value: float) -> str:
+    """12,345 or 0.25 or 1.2e+20."""
+    if abs(value) >= 1e15:
+        return f"{value:.2g}"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
+
+
+def show_count(reading: Reading) -> str:
+    """12/345, or 12 where there is no total."""
+    count = show_number(reading.progress)
+    return count if reading.total is None else f"{count}/{show_number(reading.total)}"
+
+
+def show_share(reading: Reading) -> str:
+    """47%, or nothing where there is no total; 100% means all of it."""
+    return "" if reading.share is None else f"{math.floor(reading.share * 100)}%"
+
+
+def show_rate(rate: float) -> str:
+    """1,234/s, or nothing where it is not known."""
+    if rate <= 0:
+        return ""
+    return f"{show_number(round(rate))}/s" if rate >= 10 else f"{rate:.2g}/s"
+
+
+def show_time(seconds: float) -> str:
+    """0:07, 12:34 or 1:02:03; -:-- where it is not known."""
+    if not math.isfinite(seconds):
+        return "-:--"
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def _divide(amount: float, seconds: float) -> float:
+    return amount / seconds if seconds > 0 and amount > 0 else 0.0

@@ -1,0 +1,149 @@
+"""Progress as lines of text: for logs, and for other programs.
+
+Owns the words of a line. Lines for a log are few; those for a program are all there are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from trio_mcp.handlers.meter import Reading, show_count, show_share
+from trio_mcp.handlers.plain_text import one_line
+from trio_mcp.handlers.rate_limit import open_limiter
+from trio_mcp.handlers.sink import Progress, ProgressReceiver, ProgressSink
+
+MESSAGE_CHARACTERS: Final = 500
+"""More of a message than any terminal shows on one line."""
+
+LINE_SECONDS: Final = 1.0
+"""How far the lines of a log are apart, unless it is told otherwise."""
+
+
+ROUNDING: Final = 1e-9
+"""What a share may lack of the step that it stands for."""
+
+
+class TextFile(Protocol):
+    """What lines are written to."""
+
+    def write(self, text: str, /) -> object:
+        """Take some text."""
+
+    def flush(self) -> object:
+        """Let others see it."""
+
+
+def describe(reading: Reading) -> str:
+    """One update as a line of text: ` 47% 12/25 message`."""
+    share = f"{show_share(reading):>4} " if reading.share is not None else ""
+    message = one_line((reading.message or "")[:MESSAGE_CHARACTERS])
+    return f"{share}{show_count(reading)} {message}".rstrip()
+
+
+class LogProgress(ProgressSink):
+    """Writes the progress of calls to a logger: a line now and then, always the first update and the last.
+
+    `logger` is "trio_mcp.progress" by default, `level` that of the lines. `every` is the number of
+    seconds between two lines, by default 1. With `percent` in its place there is a line
+    whenever that much more of the total is done; without a total, one a second.
+    """
+
+    def __init__(
+        self,
+        logger: logging.Logger | None = None,
+        *,
+        every: float | None = None,
+        percent: float | None = None,
+        level: int = logging.INFO,
+    ) -> None:
+        if every is not None and percent is not None:
+            raise ValueError("lines come by time or by percent: give `every` or `percent`, not both")
+        for name, value in (("every", every), ("percent", percent)):
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be a finite number larger than 0, not {value!r}")
+        self._logger = logger or logging.getLogger("trio_mcp.progress")
+        self._every = LINE_SECONDS if every is None else every
+        self._step = None if percent is None else percent / 100
+        self._level = level
+
+    @asynccontextmanager
+    async def open_call(self, tool: str) -> AsyncIterator[ProgressReceiver]:
+        """See `ProgressSink.open_call`; checkpoints."""
+
+        lines = _Lines(self._logger, self._level, one_line(tool))
+        try:
+            async with open_limiter(lines.write, self._every) as write_timed:
+                yield partial(lines.receive, write_timed, self._step)
+        finally:
+            lines.finish()
+
+
+class _Lines:
+    """The lines of one call."""
+
+    def __init__(self, logger: logging.Logger, level: int, tool: str) -> None:
+        self._logger = logger
+        self._level = level
+        self._tool = tool
+        self._next = 0.0  # the share at which the next line is due, where lines come by percent
+        self._newest: Progress | None = None
+        self._written: Progress | None = None
+
+    def receive(self, write_timed: ProgressReceiver, step: float | None, update: Progress) -> None:
+        """Write `update` if it is due: by its share where `step` is given and it has one, else by time."""
+        self._newest = update
+        if step is None or update.share is None:
+            write_timed(update)
+        elif update.share >= self._next:
+            self._next = step * (math.floor(update.share / step + ROUNDING) + 1)
+            self.write(update)
+
+    def write(self, update: Progress) -> None:
+        """Write a line."""
+        self._written = update
+        reading = Reading(update.progress, update.total, update.message)
+        self._logger.log(self._level, "%s: %s", self._tool, describe(reading))
+
+    def finish(self) -> None:
+        """Write the last update unless it was written, however the call has ended."""
+        if self._newest is not None and self._newest is not self._written:
+            self.write(self._newest)
+
+
+class JsonLinesProgress(ProgressSink):
+    """Writes each update to a text file as a line of JSON, for other programs to read.
+
+    A line has "call" (a number that tells the calls of this object apart), "tool",
+    "progress", and "total", "message" and "stages" where there are any. It is
+    flushed, in the Trio thread, so the file should be one that takes it at once.
+    """
+
+    def __init__(self, file: TextFile) -> None:
+        self._file = file
+        self._calls = itertools.count(1)
+
+    @asynccontextmanager
+    async def open_call(self, tool: str) -> AsyncIterator[ProgressReceiver]:
+        """See `ProgressSink.open_call`."""
+        call = next(self._calls)
+
+        def write(update: Progress) -> None:
+            line: dict[str, Any] = {"call": call, "tool": tool, "progress": update.progress}
+            if update.total is not None:
+                line["total"] = update.total
+            if update.message is not None:
+                line["message"] = update.message
+            if update.stages:
+                line["stages"] = update.stages
+            self._file.write(msgspec.json.encode(line).decode() + "\n")
+            self._file.flush()
+
+        yield write

@@ -1,0 +1,392 @@
+"""What one call has pending for the wire: reports, notifications, its answer.
+
+Owns their order, the cap on what may wait, and the rule that progress strictly
+increases per token (MCP progress, "MUST increase"). Knows nothing of transports.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+from msgspec import UnsetType
+
+from trio_mcp.outgoing.pacing import Pace
+from trio_mcp.outgoing.policy import DEFAULT_BUFFER, Lossless, ProgressPolicy, find_interval
+from trio_mcp.outgoing.report import Values
+from trio_mcp.outgoing.source import Source
+from trio_mcp.wire.frames import OutFrame, Progress, ProgressToken, StageState, Update
+
+if TYPE_CHECKING:
+    from trio_mcp.outgoing.outbox import Outbox
+
+logger = logging.getLogger("trio_mcp")
+
+
+def _nothing() -> None:
+    """In the place of a callback that was called."""
+
+
+class Outlet(Source):
+    """What one call has pending, in order: reports, notifications, the answer.
+
+    `reports` of at most `limit` are pending.
+    Not thread-safe. `push` and `put` never wait; `wait_space` does, for lossless calls.
+    `stages` tells what stages are open now, where there ever were some.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_closed",
+        "_first_written",
+        "_half",
+        "_held",
+        "_items",
+        "_last",
+        "_last_details",
+        "_last_stages",
+        "_merge",
+        "_on_answered",
+        "_pace",
+        "_queued",
+        "_related_task",
+        "_space",
+        "_token",
+        "limit",
+        "lossless",
+        "policy",
+        "reports",
+        "stages",
+    )
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        token: ProgressToken | UnsetType,
+        policy: ProgressPolicy,
+        on_answered: Callable[[], None],
+    ) -> None:
+        self.outbox = outbox
+        self._token = token
+        self.follow(policy)
+        self._on_answered = on_answered
+        # At most `limit` reports and log_buffer frames. A list: an empty deque holds a quarter of what
+        # all the rest of a call does.
+        self._items: list[Values | OutFrame] = []
+        self.reports = 0
+        self._answer: OutFrame | None = None
+        self._queued = False
+        self._related_task: str | None = None
+        self._closed = False
+        self._first_written = False
+        self._last: float = -math.inf
+        self._last_details: tuple[float | None, str | None] = (None, None)
+        self._held: Values | None = None
+        self.stages: Callable[[], tuple[StageState, ...]] | None = None
+        self._last_stages: tuple[StageState, ...] = ()
+        self._space: trio.lowlevel.ParkingLot | None = None
+
+    def follow(self, policy: ProgressPolicy) -> None:
+        """Keep what is pending by `policy`; for a call that has not reported yet."""
+        self.policy = policy
+        self.limit = policy.buffer or DEFAULT_BUFFER
+        self._half = self.limit // 2
+        self._merge = policy.message == "merge"
+        self.lossless = isinstance(policy, Lossless)
+        interval = find_interval(policy)
+        self._pace = Pace(interval, Values) if interval else None
+
+    @property
+    def is_refilled(self) -> bool:
+        """Whether the call is still going on."""
+        return not self._closed
+
+    @property
+    def filling(self) -> bool:
+        """Whether so much is pending that the reporter should let the writer run."""
+        return self.reports >= self._half
+
+    @property
+    def full(self) -> bool:
+        """Whether another report would push out an older one."""
+        return self.reports >= self.limit
+
+    @property
+    def pending(self) -> int:
+        """How many reports are pending."""
+        return self.reports
+
+    @property
+    def frames(self) -> int:
+        """How many frames that are not progress are pending."""
+        return len(self._items) - self.reports
+
+    @property
+    def has_token(self) -> bool:
+        """Whether the client asked for progress."""
+        return not isinstance(self._token, UnsetType)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the call has its answer or was withdrawn: nothing more leaves for it."""
+        return self._closed
+
+    def push(self, values: Values) -> bool:
+        """Append one report; at a full buffer the oldest but the very first gives way.
+
+        True where so much is pending that the reporter should let the writer run.
+        """
+        if self._closed:
+            logger.debug("progress after the end of the call was ignored: %r", values)
+            return False
+        if self.reports >= self.limit:
+            self._drop_oldest()
+        self._items.append(values)
+        self.reports += 1
+        if self.reports == self._half:
+            self.outbox.hurry = True
+        if not self._queued:
+            self._queue()
+        return self.reports >= self._half
+
+    def replace(self, old: Values, new: Values) -> bool:
+        """Put `new` in the place of the newest pending report if that is `old`."""
+        if self._items and self._items[-1] is old:
+            self._items[-1] = new
+            return True
+        return False
+
+    def replace_newest(self, new: Values) -> None:
+        """Merge `new` into the newest pending report; the buffer must be full."""
+        for index in range(len(self._items) - 1, -1, -1):
+            if type(self._items[index]) is Values:
+                self._items[index] = new
+                return
+
+    def put(self, frame: OutFrame) -> None:
+        """Append a frame behind everything pending of this call; it is written at once."""
+        if self._closed:
+            logger.debug("a message after the end of the call was ignored")
+            return
+        self._items.append(frame)
+        self.outbox.hurry = True
+        if not self._queued:
+            self._queue()
+
+    def succeed(self, outbox: Outbox, task_id: str) -> Outlet:
+        """An outlet for the same token, of a task that goes on after its call was answered.
+
+        What is pending leaves here, before the answer; what leaves by the new one is
+        marked as belonging to the task (MCP tasks 2025-11-25).
+        """
+        queued = self._queued
+        frames, _, _ = self.drain(sys.maxsize)  # so that it is known how far the token has come
+        self._items.extend(frames)
+        self._queued = queued
+        successor = Outlet(outbox, self._token, self.policy, _nothing)
+        successor._related_task = task_id
+        successor._first_written = self._first_written
+        successor._last, successor._last_details = self._last, self._last_details
+        successor._held, self._held = self._held, None
+        successor._pace, self._pace = self._pace, None
+        if self.outbox.disturb(self):
+            successor.rouse()
+        successor.stages, successor._last_stages = self.stages, self._last_stages
+        return successor
+
+    def rehome(self, outbox: Outbox) -> None:
+        """Leave by `outbox` from now on, with all that is pending."""
+        if self._queued:
+            self.outbox.release(self)
+        is_resting = self.outbox.disturb(self)
+        self.outbox = outbox
+        if outbox.readmit(self):
+            self._queued = outbox.hurry = True
+        elif self._queued:
+            outbox.hurry = True
+            self._queue()
+        if is_resting:
+            self.rouse()
+
+    def rouse(self) -> None:
+        """Let what has waited for its time leave."""
+        if self._pace is not None and self._pace.rouse(self._items):
+            self.reports += 1
+            if not self._queued:
+                self._queue()
+
+    def finish(self, answer: OutFrame | None) -> None:
+        """End the call: `answer`, if any, is the last frame that leaves for it."""
+        if self._closed:
+            return
+        if self._pace is not None and self.outbox.disturb(self):
+            self.rouse()
+        self._closed = True
+        self._wake()
+        is_last = not (self._queued or self._items) and self._held is None
+        if is_last and (answer is None or self.outbox.write_now(answer)):
+            self._note_answered()
+            return
+        self._answer = answer
+        self.outbox.hurry = True
+        if not self._queued:
+            self._queue()
+
+    def withdraw(self) -> None:
+        """Drop all that is pending: the client wants nothing more of this call."""
+        if self._closed:
+            return
+        self._closed = True
+        self._items.clear()
+        self.reports = 0
+        self.outbox.disturb(self)
+        self._wake()
+        if not self._queued:
+            self._note_answered()
+
+    async def wait_space(self) -> None:
+        """Wait until a report fits or the call is over; checkpoints."""
+        await trio.lowlevel.checkpoint()
+        while self.full and not self._closed:
+            await self._park()
+
+    async def wait_frames(self) -> None:
+        """Wait until fewer frames than the outbox allows are pending; checkpoints."""
+        await trio.lowlevel.checkpoint()
+        while self.frames >= self.outbox.frame_limit and not self._closed:
+            await self._park()
+
+    async def _park(self) -> None:
+        if self._space is None:
+            self._space = trio.lowlevel.ParkingLot()
+        await self._space.park()
+
+    def drain(self, room: int) -> tuple[list[OutFrame], int, bool]:
+        """Take up to `room` reports: the frames, the reports used, whether all is taken."""
+        frames: list[OutFrame] = []
+        if self._pace is not None:
+            self._thin(self._pace)
+        used = 0
+        while self._items and used < room:
+            if type(self._items[0]) is not Values:
+                frames.append(self._items.pop(0))  # type: ignore[arg-type]  # no report, so a frame
+                continue
+            reports = self._take_reports(room - used)
+            used += len(reports)
+            self._add_updates(frames, self._increase(reports))
+        self._wake()
+        if self._items:
+            return frames, used, False
+        self._queued = False
+        if self._closed:
+            self._add_updates(frames, self._release_held())
+            if self._answer is not None:
+                frames.append(self._answer)
+                self._answer = None
+            self._note_answered()
+        return frames, used, True
+
+    def _thin(self, pace: Pace) -> None:
+        """Leave what may be sent now; the newest rests until its time, or until the call ends."""
+        self.reports = pace.thin(self._items, has_begun=self._first_written, has_ended=self._closed)
+        if pace.is_resting:
+            self.outbox.rest(self, pace.due)
+
+    def _add_updates(self, frames: list[OutFrame], updates: list[Update]) -> None:
+        if updates:
+            stages = None if self.stages is None else self._changed_stages()
+            frames.append(Progress(self._token, updates, self._related_task, stages))  # type: ignore[arg-type]  # no reports without a token
+
+    def _changed_stages(self) -> tuple[StageState, ...] | None:
+        """The stages that are open now; None where they are as they were, or other updates are to come."""
+        if self.reports or self.stages is None:
+            return None
+        stages, last = self.stages(), self._last_stages
+        self._last_stages = stages
+        return None if stages == last else stages
+
+    def _take_reports(self, room: int) -> list[Values]:
+        items = self._items
+        end = min(len(items), room)
+        if len(items) > self.reports:  # there are frames between them
+            end = next((index for index in range(end) if type(items[index]) is not Values), end)
+        taken: list[Values] = items[:end]  # type: ignore[assignment]  # what stands before a frame
+        del items[:end]
+        self.reports -= end
+        self._first_written = True
+        return taken
+
+    def _increase(self, reports: list[Values]) -> list[Update]:
+        """Turn reports into updates that strictly increase (MCP progress)."""
+        updates: list[Update] = []
+        last = self._last
+        details = self._last_details
+        for report in reports:
+            progress, total, message = report.progress, report.total, report.message
+            if progress > last:
+                last = progress
+                updates.append((progress, total, message, None))
+            elif (total, message) == details:
+                self._held = None
+                continue
+            elif self._merge:
+                self._held = report
+                continue
+            else:
+                nudged = math.nextafter(last, math.inf)
+                if nudged == math.inf:
+                    continue  # there is no larger number to send
+                last = nudged
+                updates.append((nudged, total, message, progress))
+            details = (total, message)
+            self._held = None
+        self._last, self._last_details = last, details
+        return updates
+
+    def _release_held(self) -> list[Update]:
+        """The change of message that "merge" kept back, now that no increase will come."""
+        if self._held is None:
+            return []
+        self._merge = False
+        return self._increase([self._held])
+
+    def _drop_oldest(self) -> None:
+        spare_first = not self._first_written
+        for index, item in enumerate(self._items):
+            if type(item) is not Values:
+                continue
+            if spare_first:
+                spare_first = False
+                continue
+            del self._items[index]
+            self.reports -= 1
+            return
+
+    def discard(self) -> None:
+        """Drop all that is pending, because the wire is gone; who waits for space waits no longer."""
+        self._items.clear()
+        self.reports = 0
+        self._queued = False
+        self._wake()
+        if self._closed:
+            self._note_answered()
+
+    def _note_answered(self) -> None:
+        self._on_answered()
+        self._on_answered = _nothing
+
+    def _queue(self) -> None:
+        if self._pace is not None and not self._closed and self._pace.keep(self._items):
+            self.reports = 0
+            return
+        self._queued = True
+        if not self.outbox.enqueue(self):
+            self.discard()
+
+    def _wake(self) -> None:
+        if self._space is not None:
+            self._space.unpark_all()

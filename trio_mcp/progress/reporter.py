@@ -1,0 +1,286 @@
+"""Progress as runtime state: one request's values, and every way to change them.
+
+Owns validation, the values that a handler reads back, and when a report yields
+to the scheduler. One report changes the local state and what waits for the
+client in one place; how that travels is the outlet's business.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
+from trio.lowlevel import checkpoint, checkpoint_if_cancelled, current_task
+
+from trio_mcp.outgoing.call_queue import Outlet
+from trio_mcp.outgoing.report import Values
+from trio_mcp.wire.frames import StageState
+
+if TYPE_CHECKING:
+    from trio_mcp.progress.stages import RequestStages
+
+YIELD_SECONDS: Final = 0.0001
+"""A tight loop of reports yields this often, in seconds of real time."""
+
+MAX_MESSAGE_LENGTH: Final = 16_384
+"""Characters in a progress message; what is longer is output, not progress."""
+
+_INT_MIN: Final = -(2**63)
+_INT_MAX: Final = 2**63 - 1  # larger integers travel as floats: JSON peers cannot hold them anyway
+
+
+def check_number(value: Any, name: str) -> float:
+    """Return `value` as a plain int or float; raises ValueError where it is no finite number."""
+    if type(value) is int and _INT_MIN <= value <= _INT_MAX:  # what most are
+        return value
+    if not isinstance(value, bool):
+        if isinstance(value, float) and math.isfinite(value):
+            return float(value)
+        if not isinstance(value, (float, str, bytes)) and hasattr(type(value), "__index__"):
+            number = operator.index(value)
+            if _INT_MIN <= number <= _INT_MAX:
+                return number
+            try:
+                return float(number)
+            except OverflowError:
+                pass
+    raise ValueError(f"{name} must be a finite int or float, not {value!r}")
+
+
+def check_message(message: Any) -> None:
+    """Raise TypeError or ValueError where `message` is no text that can be sent."""
+    if message is None:
+        return
+    if not isinstance(message, str):
+        raise TypeError(f"message must be a str or None, not {message!r}")
+    if len(message) > MAX_MESSAGE_LENGTH:
+        raise ValueError(f"message must have at most {MAX_MESSAGE_LENGTH} characters, not {len(message)}")
+    if not message.isascii():
+        try:
+            message.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"message must be encodable as UTF-8: {error}") from None
+
+
+class ProgressRecord(Protocol):
+    """Where the progress of a background task is kept; `stages` tells which are open, once there were any."""
+
+    stages: Callable[[], tuple[StageState, ...]] | None
+
+    def report(self, current: float | None, total: float | None, message: str | None) -> None:
+        """Keep one report; does not wait."""
+
+
+class RequestProgress:
+    """The progress of one request; lives on the Trio thread.
+
+    `outlet` is where reports leave to a client, or None where nobody asked. `stages` is
+    None until the handler plans or opens one, and costs nothing until then; `stages_total`
+    is what they add up to, and counts where no total was set.
+    """
+
+    __slots__ = (
+        "_checked_total",
+        "_newest",
+        "_outlet",
+        "_since",
+        "_strict",
+        "_task",
+        "_total",
+        "current",
+        "message",
+        "stages",
+        "stages_total",
+    )
+
+    def __init__(self, outlet: Outlet | None, *, strict_yield: bool = False) -> None:
+        self._outlet = outlet
+        self._strict = strict_yield
+        self.current: float | None = None
+        self.message: str | None = None
+        self._total: float | msgspec.UnsetType | None = msgspec.UNSET
+        self._checked_total: float | None = None
+        self._newest: Values | None = None
+        self._since = 0.0
+        self._task: ProgressRecord | None = None
+        self.stages_total: float | None = None
+        self.stages: RequestStages | None = None
+
+    @property
+    def total(self) -> float | None:
+        """The total that was set last, or what the stages add up to; 1 until then."""
+        return (self.stages_total or 1) if isinstance(self._total, msgspec.UnsetType) else self._total
+
+    @property
+    def has_total(self) -> bool:
+        """Whether the handler has set a total."""
+        return self._total is not None and not isinstance(self._total, msgspec.UnsetType)
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether stages make up a total."""
+        return self.stages_total is not None
+
+    async def report(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        """Set all three values; see `Context.report_progress`."""
+        # The hot path: the usual types are checked in place, what was checked last is not checked
+        # again, and nothing is called that need not be.
+        if type(progress) is not int or not _INT_MIN <= progress <= _INT_MAX:
+            progress = check_number(progress, "progress")
+        if total is not self._checked_total and (type(total) is not int or not _INT_MIN <= total <= _INT_MAX):
+            total = None if total is None else check_number(total, "total")
+        if message is not self.message:
+            check_message(message)
+        outlet = self._outlet
+        if outlet is not None and outlet.reports >= outlet.limit and outlet.lossless:
+            await outlet.wait_space()
+        current = self.current
+        if current is None or progress > current:
+            self.current = current = progress
+        self._total = self._checked_total = total
+        self.message = message
+        if self._task is not None:
+            self._task.report(current, total, message)
+        # Others are due once the task has run for a while, or when the writer should have its turn.
+        is_due = outlet is not None and outlet.push(Values(current, total, message))
+        task = current_task()
+        if self._strict:
+            await checkpoint()
+        elif task.custom_sleep_data is not self:
+            # Trio clears the mark whenever it reschedules a task: this one has just yielded.
+            task.custom_sleep_data = self
+            self._since = perf_counter()
+            await checkpoint_if_cancelled()
+        elif is_due or perf_counter() - self._since > YIELD_SECONDS:
+            await checkpoint()
+        else:
+            await checkpoint_if_cancelled()
+
+    def set_total(self, total: float) -> None:
+        """Set the total; see `ProgressHelper.set_total`."""
+        number = check_number(total, "total")
+        if number <= 0:
+            raise ValueError(f"total must be larger than 0, not {total!r}")
+        self._total = number
+        if self.current is not None or self.message is not None:
+            self._touch()
+
+    def increment(self, by: float = 1) -> None:
+        """Add to the current value; see `ProgressHelper.increment`."""
+        number = check_number(by, "the increment")
+        if number <= 0:
+            raise ValueError(f"the increment must be larger than 0, not {by!r}")
+        self.current = check_number((self.current or 0) + number, "progress")
+        self._touch()
+
+    def reach(self, progress: float) -> None:
+        """Set the current value, unless it is as large already, and leave the others as they are."""
+        number = check_number(progress, "progress")
+        if self.current is None or number > self.current:
+            self.current = number
+            self._touch()
+
+    def set_message(self, message: str | None) -> None:
+        """Set the message; see `ProgressHelper.set_message`."""
+        check_message(message)
+        self.message = message
+        self._touch()
+
+    def _touch(self) -> None:
+        """Make the present values leave, in one notification with those of the same run of the task."""
+        total = self.stages_total if isinstance(self._total, msgspec.UnsetType) else self._total
+        if self._task is not None:
+            self._task.report(self.current, total, self.message)
+        outlet = self._outlet
+        if outlet is None:
+            return
+        values = Values(0 if self.current is None else self.current, total, self.message)
+        task = current_task()
+        same_run = task.custom_sleep_data is self
+        if not same_run:
+            task.custom_sleep_data = self
+            self._since = perf_counter()
+        if same_run and self._newest is not None and outlet.replace(self._newest, values):
+            pass
+        elif outlet.lossless and outlet.full:
+            outlet.replace_newest(values)
+        else:
+            outlet.push(values)
+        self._newest = values
+
+    def take(self, current: float | None, stages_total: float | None, message: str | None) -> None:
+        """Set what the stages have come to; the total counts where none was set, or it was cleared."""
+        self.current = current
+        self.message = message
+        self.stages_total = stages_total
+        if self._total is None:
+            self._total = msgspec.UNSET
+        self._touch()
+
+    def expect_stages(self, total: float) -> None:
+        """Let `total` be what the stages add up to; sent as what `set_total` sets."""
+        self.stages_total = total or None
+        if not self.has_total and (self.current is not None or self.message is not None):
+            self._touch()
+
+    def begin_stages(self, stages: RequestStages) -> None:
+        """Let the stages tell the outlet, and the task, which of them are open."""
+        self.stages = stages
+        if self._outlet is not None:
+            self._outlet.stages = stages.describe
+        if self._task is not None:
+            self._task.stages = stages.describe
+
+    def stand_alone(self) -> None:
+        """Let the last change leave as a notification of its own, not in one with the next."""
+        self._newest = None
+
+    async def make_room(self) -> None:
+        """Wait while the buffer of a lossless call is full; otherwise no checkpoint."""
+        if self._outlet is not None and self._outlet.lossless and self._outlet.full:
+            await self._outlet.wait_space()
+
+    async def take_turn(self) -> None:
+        """A cancellation point, and a schedule point where the task has run for a while; see `report`."""
+        task = current_task()
+        if self._strict:
+            await checkpoint()
+        elif task.custom_sleep_data is not self:
+            task.custom_sleep_data = self
+            self._since = perf_counter()
+            self._newest = None  # of an earlier run of the task
+            await checkpoint_if_cancelled()
+        elif perf_counter() - self._since > YIELD_SECONDS or (
+            self._outlet is not None and self._outlet.filling
+        ):
+            await checkpoint()
+        else:
+            await checkpoint_if_cancelled()
+
+    def record_in(self, task: ProgressRecord) -> None:
+        """Report to `task` as well from now on, beginning with what was reported so far."""
+        self._task = task
+        if self.stages is not None:
+            task.stages = self.stages.describe
+        if self.current is not None or self.message is not None:
+            total = self.stages_total if isinstance(self._total, msgspec.UnsetType) else self._total
+            task.report(self.current, total, self.message)
+
+    def send_by(self, outlet: Outlet) -> None:
+        """Send by another outlet from now on."""
+        self._outlet = outlet
+
+    def stop_sending(self) -> None:
+        """Send nothing more: the request's token has ended, but its handler goes on."""
+        self._outlet = None
+
+    async def wait_space(self) -> None:
+        """Wait until a report fits, for callers that can wait; checkpoints."""
+        if self._outlet is not None and self._outlet.lossless:
+            await self._outlet.wait_space()
+        else:
+            await checkpoint()

@@ -1,0 +1,148 @@
+"""How one reporter is divided among its stages.
+
+Owns the weights, which share belongs to which name, how much of the shares is done,
+and whose message is the newest. Knows no request and sends nothing.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from trio_mcp.progress.exact_sum import ExactSum
+from trio_mcp.progress.reporter import check_message, check_number
+
+if TYPE_CHECKING:
+    from trio_mcp.progress.stages import Stage
+
+DEFAULT_WEIGHT: Final = 1
+"""A stage without a weight is one step of its parent, as `increment()` is."""
+
+KEPT_SHARES: Final = 256
+"""So many shares of failed stages wait for a retry, so that endless failures need no endless memory."""
+
+
+@attrs.define(eq=False)
+class Share:
+    """A part of a reporter: what it counts for there, and how much of that is done.
+
+    `done` never falls: what a stage has shown stays shown when it fails, and who takes the
+    share again goes on from there.
+    """
+
+    name: str
+    weight: float
+    done: float = 0
+    taken: bool = False
+
+
+class Shares:
+    """The shares of one reporter.
+
+    `weights` and `done` are the sums over all of them, `open` the open stages in the order
+    in which they were opened.
+    """
+
+    __slots__ = ("_failed", "_largest", "_planned", "_speakers", "done", "open", "weights")
+
+    def __init__(self) -> None:
+        self.weights = ExactSum()
+        self.done = ExactSum()
+        self.open: dict[Stage, None] = {}
+        self._planned: dict[str, Share] = {}
+        self._failed: dict[str, Share] = {}  # at most KEPT_SHARES
+        self._largest: float = 0
+        # Who has something to say, the newest last; None is the reporter itself.
+        self._speakers: OrderedDict[Stage | None, None] = OrderedDict()
+
+    @property
+    def expected(self) -> float:
+        """What the shares will probably add up to, for a stage that has nothing but them to go by.
+
+        Without a plan there is room for one more, as large as the largest: or a stage whose
+        first part is done would be as good as complete.
+        """
+        return self.weights.value + (0 if self._planned else self._largest)
+
+    @property
+    def newest(self) -> Stage | None:
+        """The stage that spoke last, or None where that was the reporter itself."""
+        return next(reversed(self._speakers), None)
+
+    def plan(self, weights: Mapping[str, float]) -> None:
+        """Declare stages; raises ValueError and declares none where one of them cannot be."""
+        checked = {check_name(name): check_weight(weight) for name, weight in weights.items()}
+        for name in checked:
+            if name in self._planned:
+                raise ValueError(f"stage {name!r} is planned already")
+        grown = sum(checked.values(), self.weights.value)
+        check_number(grown, "the sum of the weights")
+        for name, weight in checked.items():
+            self._planned[name] = Share(name, weight)
+            self.weights.add(weight)
+
+    def claim(self, name: str, weight: float | None) -> Share:
+        """The share of the stage `name`; raises ValueError where there is none or it is taken."""
+        share = self._planned.get(name)
+        if share is None:
+            share = self._claim_unplanned(name, weight)
+        elif weight is not None and weight != share.weight:
+            raise ValueError(f"stage {name!r} is planned with weight {share.weight}, not {weight}")
+        elif share.taken:
+            state = "open" if share.done < share.weight else "open or complete"
+            raise ValueError(f"stage {name!r} of the plan is {state} already")
+        share.taken = True
+        return share
+
+    def _claim_unplanned(self, name: str, weight: float | None) -> Share:
+        failed = self._failed.get(name)
+        if failed is not None and weight in (None, failed.weight):
+            return self._failed.pop(name)
+        if weight is None:
+            if self._planned:
+                names = ", ".join(map(repr, self._planned))
+                raise ValueError(f"stage {name!r} needs a weight: it is not among the planned {names}")
+            weight = DEFAULT_WEIGHT
+        check_number(self.weights.value + weight, "the sum of the weights")
+        self.weights.add(weight)
+        self._largest = max(self._largest, weight)
+        return Share(name, weight)
+
+    def give_back(self, share: Share) -> None:
+        """Keep the share of a stage that failed for one of the same name."""
+        share.taken = False
+        if share.name in self._planned:
+            return
+        self._failed.pop(share.name, None)
+        self._failed[share.name] = share
+        if len(self._failed) > KEPT_SHARES:
+            del self._failed[next(iter(self._failed))]
+
+    def hear(self, speaker: Stage | None) -> None:
+        """Note that `speaker` is the one whose message counts now."""
+        self._speakers[speaker] = None
+        self._speakers.move_to_end(speaker)
+
+    def forget(self, stage: Stage) -> None:
+        """Note that `stage` has ended and has nothing more to say."""
+        self.open.pop(stage, None)
+        self._speakers.pop(stage, None)
+
+
+def check_name(name: str) -> str:
+    """Return `name`; raises TypeError or ValueError where it cannot stand in a message."""
+    if not name:
+        raise ValueError(f"a stage needs a name, not {name!r}")
+    check_message(name)
+    return name
+
+
+def check_weight(weight: float) -> float:
+    """Return `weight` as a plain number; raises ValueError where it is none larger than 0."""
+    number = check_number(weight, "the weight")
+    if number <= 0:
+        raise ValueError(f"the weight must be larger than 0, not {weight!r}")
+    return number

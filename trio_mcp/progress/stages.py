@@ -1,0 +1,366 @@
+"""Stages: reporters that are mapped into their share of another, up to the request's own.
+
+Owns what an update of a stage means for everything above it: how far that has come, and
+whose message it shows. What leaves for the client is still one report of the request
+(`RequestProgress`), so the laws of progress hold for stages as for anything else.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Final
+
+from trio_mcp.progress.exact_sum import ExactSum
+from trio_mcp.progress.reporter import MAX_MESSAGE_LENGTH, RequestProgress, check_message, check_number
+from trio_mcp.progress.shares import Share, Shares, check_name, check_weight
+from trio_mcp.wire.frames import StageState
+
+logger = logging.getLogger("trio_mcp")
+
+TOLD_STAGES: Final = 16
+"""So many open stages are told to the client, since a notification must stay small."""
+
+TOLD_CHARACTERS: Final = 256
+"""So much of a stage's name and message is told; the message of the whole is not cut so short."""
+
+
+class RequestStages:
+    """The root of a request's stages; made when the first is planned or opened.
+
+    The values of the request stay in its `RequestProgress`, where reports that have
+    nothing to do with stages change them as ever; whenever a stage moves they are looked at.
+    """
+
+    __slots__ = ("_message", "_position", "_seen", "_seen_message", "progress", "shares")
+
+    def __init__(self, progress: RequestProgress) -> None:
+        self.progress = progress
+        self.shares = Shares()
+        self._position = ExactSum()
+        self._message: str | None = None
+        self._seen: float | None = None
+        self._seen_message: str | None = None
+
+    def advance(self, share: Share, done: float) -> None:
+        """Count what is newly done of `share`."""
+        self._position.replace(share.done, done)
+
+    def notice(self) -> None:
+        """Take in what was reported on the request itself since a stage last moved."""
+        progress = self.progress
+        if progress.current is not None and progress.current != self._seen:
+            self._position = ExactSum(progress.current)
+            self._seen = progress.current
+        if progress.message is not self._seen_message:
+            self._message = self._seen_message = progress.message
+            self.shares.hear(None)
+
+    def publish(self) -> None:
+        """Set the values of the request to what the stages have come to."""
+        progress = self.progress
+        current, value = progress.current, self._position.value
+        if value and (current is None or value > current):
+            current = check_number(value, "progress")
+        self._seen, self._seen_message = current, self._text()
+        progress.take(current, self.shares.weights.value or None, self._seen_message)
+
+    def describe(self) -> tuple[StageState, ...]:
+        """The open stages in the order in which they were opened, each before its own; at most 16."""
+        described: list[StageState] = []
+        waiting = list(reversed(self.shares.open))
+        while waiting and len(described) < TOLD_STAGES:
+            stage = waiting.pop()
+            described.append(stage.describe())
+            if stage.shares is not None:
+                waiting.extend(reversed(stage.shares.open))
+        return tuple(described)
+
+    def _text(self) -> str | None:
+        """The message of whoever spoke last, with the path to it."""
+        stage = self.shares.newest
+        if stage is None:
+            return self._message
+        while stage.shares is not None and (inner := stage.shares.newest) is not None:
+            stage = inner
+        return stage.text
+
+
+class Stage:
+    """A reporter that counts for `share` of `parent`; for nothing where that is None.
+
+    Not thread-safe; no method but the async ones checkpoints.
+    """
+
+    __slots__ = (
+        "_message",
+        "_parent",
+        "_position",
+        "_root",
+        "_share",
+        "_total",
+        "has_ended",
+        "path",
+        "shares",
+        "text",
+    )
+
+    def __init__(
+        self, parent: RequestStages | Stage, share: Share | None, name: str, total: float | None
+    ) -> None:
+        self._parent = parent
+        self._root: RequestStages = parent if isinstance(parent, RequestStages) else parent._root
+        self._share = share
+        self._total = total
+        self._position: ExactSum | None = None
+        self._message: str | None = None
+        self.shares: Shares | None = None
+        self.has_ended = False
+        self.path: tuple[str, ...] = (name,) if isinstance(parent, RequestStages) else (*parent.path, name)
+        self.text = self._make_text()
+
+    @property
+    def current(self) -> float | None:
+        """How far along the stage is; None until its first increment or report."""
+        return None if self._position is None else self._position.value
+
+    @property
+    def total(self) -> float | None:
+        """What `current` grows towards: what was set, or what its stages add up to; None where unknown."""
+        if self._total is None and self.shares is not None:
+            return self.shares.weights.value or None
+        return self._total
+
+    @property
+    def has_total(self) -> bool:
+        """Whether a total was set."""
+        return self._total is not None
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether stages make up a total."""
+        return self.shares is not None and self.shares.weights.value > 0
+
+    @property
+    def message(self) -> str | None:
+        """The message of the stage itself, without the path; None at first."""
+        return self._message
+
+    def set_total(self, total: float) -> None:
+        """Set the total; see `ProgressHelper.set_total`."""
+        number = check_total(total)
+        if self._is_open():
+            self._total = number
+            self.tell()
+
+    def increment(self, by: float = 1) -> None:
+        """Add to the current value; see `ProgressHelper.increment`."""
+        number = check_number(by, "the increment")
+        if number <= 0:
+            raise ValueError(f"the increment must be larger than 0, not {by!r}")
+        check_number((self.current or 0) + number, "progress")
+        if self._is_open():
+            if self._position is None:
+                self._position = ExactSum()
+            self._position.add(number)
+            self.tell()
+
+    def reach(self, progress: float) -> None:
+        """Set the current value, unless it is as large already, and leave the others as they are."""
+        number = check_number(progress, "progress")
+        if self._is_open() and (self._position is None or number > self._position.value):
+            self._position = ExactSum(number)
+            self.tell()
+
+    def set_message(self, message: str | None) -> None:
+        """Set the message; see `ProgressHelper.set_message`."""
+        check_message(message)
+        if self._is_open():
+            self._message = message
+            self.text = self._make_text()
+            self.tell()
+
+    async def report(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        """Set current value and message, and the total where one is given; see `RequestProgress.report`."""
+        progress = check_number(progress, "progress")
+        total = None if total is None else check_total(total)
+        check_message(message)
+        request = self._root.progress
+        await request.make_room()
+        if self._is_open():
+            if self._position is None or progress > self._position.value:
+                self._position = ExactSum(progress)
+            self._total = self._total if total is None else total
+            self._message = message
+            self.text = self._make_text()
+            request.stand_alone()
+            self.tell()
+            request.stand_alone()
+        await request.take_turn()
+
+    def stand_alone(self) -> None:
+        """Let the last change leave as a notification of its own, not in one with the next."""
+        self._root.progress.stand_alone()
+
+    async def make_room(self) -> None:
+        """Wait while the buffer of a lossless call is full; otherwise no checkpoint."""
+        await self._root.progress.make_room()
+
+    async def wait_space(self) -> None:
+        """Wait until a report fits, for callers that can wait; checkpoints."""
+        await self._root.progress.wait_space()
+
+    async def take_turn(self) -> None:
+        """A cancellation point, and a schedule point where the task has run for a while."""
+        await self._root.progress.take_turn()
+
+    def end(self, *, complete: bool) -> None:
+        """End the stage: all of its share is done, or what is done of it waits for a retry."""
+        if self.has_ended:
+            return
+        self._root.notice()
+        share, shares = self._share, self._parent.shares
+        assert shares is not None, "the parent has a stage"
+        if share is not None:
+            if complete:
+                self._advance(share.weight)
+            else:
+                shares.give_back(share)
+        self.has_ended = True
+        shares.forget(self)
+        if isinstance(self._parent, RequestStages) or self._parent._climb():
+            self._root.publish()
+
+    def describe(self) -> StageState:
+        """The stage as it is told to the client."""
+        path = tuple(name[:TOLD_CHARACTERS] for name in self.path)
+        message = None if self._message is None else self._message[:TOLD_CHARACTERS]
+        return StageState(path, self.current, self.total, message)
+
+    def advance(self, share: Share, done: float) -> None:
+        """Count what is newly done of the `share` of a stage of this one."""
+        if self._position is None:
+            self._position = ExactSum()
+        self._position.replace(share.done, done)
+
+    def open_in(self, shares: Shares) -> None:
+        """Begin to speak, as one of the stages that `shares` belongs to."""
+        self._root.notice()
+        shares.open[self] = None
+        self.tell()
+
+    def _is_open(self) -> bool:
+        if self.has_ended:
+            logger.debug("progress after the end of stage %r was ignored", self.path)
+        return not self.has_ended
+
+    def _make_text(self) -> str:
+        words = self.path if self._message is None else (*self.path, self._message)
+        return ": ".join(words)[:MAX_MESSAGE_LENGTH]
+
+    def tell(self) -> None:
+        """Take a change of this stage up to the request, where its message is the newest now."""
+        self._root.notice()
+        if self.shares is not None:
+            self.shares.hear(None)
+        if self._climb(speaks=True):
+            self._root.publish()
+
+    def _climb(self, *, speaks: bool = False) -> bool:
+        """Let everything above count what is done here; False where a stage above has ended."""
+        stage = self
+        while not stage.has_ended:
+            stage._advance(stage._done())
+            parent = stage._parent
+            if speaks and parent.shares is not None:
+                parent.shares.hear(stage)
+            if isinstance(parent, RequestStages):
+                return True
+            stage = parent
+        return False
+
+    def _advance(self, done: float) -> None:
+        share, shares = self._share, self._parent.shares
+        if share is not None and shares is not None and done > share.done:
+            shares.done.replace(share.done, done)
+            self._parent.advance(share, done)
+            share.done = done
+
+    def _done(self) -> float:
+        """How much of the share is done, by this stage's own count or by its stages."""
+        share = self._share
+        if share is None or self._position is None:
+            return 0
+        if self._total is not None:
+            position, total = self._position.value, self._total
+        elif self.shares is not None and (expected := self.shares.expected):
+            position, total = self.shares.done.value, expected
+        else:
+            return 0
+        if position >= total:
+            return share.weight
+        product = share.weight * position
+        part = product / total if math.isfinite(product) else share.weight * (position / total)
+        return min(part, share.weight)
+
+
+def check_total(total: float) -> float:
+    """Return `total` as a plain number; raises ValueError where it is none larger than 0."""
+    number = check_number(total, "total")
+    if number <= 0:
+        raise ValueError(f"total must be larger than 0, not {total!r}")
+    return number
+
+
+def plan_stages(reporter: RequestProgress | Stage, weights: Mapping[str, float]) -> None:
+    """Declare stages; raises ValueError for weights that cannot be, RuntimeError after the reporter's end."""
+    divided = _divided(reporter)
+    shares = _shares_of(divided)
+    shares.plan(weights)
+    if isinstance(divided, Stage):
+        divided.tell()
+    else:
+        divided.progress.expect_stages(shares.weights.value)
+
+
+def open_stage(
+    reporter: RequestProgress | Stage, name: str, weight: float | None, total: float | None
+) -> Stage:
+    """Open a stage; raises ValueError where there is no such share, RuntimeError after the reporter's end."""
+    parent = _divided(reporter)
+    shares = _shares_of(parent)
+    check_name(name)
+    if weight is not None:
+        weight = check_weight(weight)
+    if total is not None:
+        total = check_total(total)
+    stage = Stage(parent, shares.claim(name, weight), name, total)
+    stage.open_in(shares)
+    return stage
+
+
+def open_spinner(reporter: RequestProgress | Stage, message: str) -> Stage:
+    """Open a stage that counts for nothing; raises RuntimeError after the reporter's end."""
+    parent = _divided(reporter)
+    stage = Stage(parent, None, check_name(message), None)
+    stage.open_in(_shares_of(parent))
+    return stage
+
+
+def _divided(reporter: RequestProgress | Stage) -> RequestStages | Stage:
+    if isinstance(reporter, RequestProgress):
+        if reporter.stages is None:
+            stages = RequestStages(reporter)
+            reporter.begin_stages(stages)
+            return stages
+        return reporter.stages
+    if reporter.has_ended:
+        raise RuntimeError(f"stage {': '.join(reporter.path)!r} has ended: it can have no stages any more")
+    return reporter
+
+
+def _shares_of(divided: RequestStages | Stage) -> Shares:
+    if divided.shares is None:
+        divided.shares = Shares()
+    return divided.shares

@@ -1,0 +1,108 @@
+"""The end of a worker pipe that another process holds.
+
+Owns what is written into the pipe, and that a report which nobody takes any more ends the
+work. Needs no Trio where it is used: it blocks its own process only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from typing import Any
+
+import attrs
+import msgspec
+
+from trio_mcp.errors import RequestCancelled
+from trio_mcp.progress.reporter import check_message, check_number
+
+_NOBODY = frozenset({errno.ENOENT, errno.ENXIO, errno.EPIPE})
+
+
+@attrs.frozen
+class WorkerProgress:
+    """Reports progress from another process; `ProgressHelper.open_worker_pipe` makes it.
+
+    It can be pickled, so it can be handed to a process of multiprocessing or
+    concurrent.futures. `path` is the pipe in the file system, for a process that is started
+    otherwise: `WorkerProgress(path)` makes one there.
+
+    Several processes may report by the same pipe. Each report is a cancellation check: it
+    raises RequestCancelled where the pipe's block has ended. It blocks while the pipe is
+    full. Not for the process and thread that Trio runs in.
+    """
+
+    path: str
+
+    def report_progress(
+        self, progress: float, total: float | None = None, message: str | None = None
+    ) -> None:
+        """Say how far along the work is; a total or message of None stays as it is.
+
+        Raises as `Context.report_progress`, and RequestCancelled.
+        """
+        values: dict[str, Any] = {"progress": check_number(progress, "progress")}
+        if total is not None:
+            values["total"] = _check_positive(total, "total")
+        if message is not None:
+            values["message"] = message
+        self._send(values)
+
+    def increment(self, by: float = 1) -> None:
+        """Add `by`, a finite number larger than 0; several processes may add to one count."""
+        self._send({"increment": _check_positive(by, "the increment")})
+
+    def set_total(self, total: float) -> None:
+        """Set what the count grows towards, a finite number larger than 0."""
+        self._send({"total": _check_positive(total, "total")})
+
+    def set_message(self, message: str | None) -> None:
+        """Set the message; None clears it. What does not fit into one write of a pipe is cut off."""
+        self._send({"message": message})
+
+    def check_cancelled(self) -> None:
+        """Raise RequestCancelled where nobody takes reports any more."""
+        os.close(self._open())
+
+    def _send(self, values: dict[str, Any]) -> None:
+        check_message(values.get("message"))
+        descriptor = self._open()
+        try:
+            os.write(descriptor, _encode(values))
+        except OSError as error:
+            raise _describe(error) from None
+        finally:
+            os.close(descriptor)
+
+    def _open(self) -> int:
+        try:
+            # Without waiting for a reader, since there may never be one again.
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            raise _describe(error) from None
+        os.set_blocking(descriptor, True)
+        return descriptor
+
+
+def _encode(values: dict[str, Any]) -> bytes:
+    """One line, short enough that the lines of several processes never mix (POSIX, PIPE_BUF)."""
+    while True:
+        line = msgspec.json.encode(values) + b"\n"
+        if len(line) <= select.PIPE_BUF:
+            return line
+        message = values["message"]  # nothing else can be so long
+        values = {**values, "message": message[: len(message) * 3 // 4]}
+
+
+def _describe(error: OSError) -> Exception:
+    if error.errno in _NOBODY:
+        return RequestCancelled("the request was cancelled or has ended")
+    return error
+
+
+def _check_positive(value: float, name: str) -> float:
+    number = check_number(value, name)
+    if number <= 0:
+        raise ValueError(f"{name} must be larger than 0, not {value!r}")
+    return number

@@ -1,0 +1,92 @@
+"""A pipe in the file system that other processes report by, for as long as a block lasts.
+
+Owns the pipe and the task that reads it. A named pipe is something that every process can be
+handed: one of multiprocessing, one of a pool that runs already, a shell script.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+import trio
+
+from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.progress.worker import WorkerProgress
+from trio_mcp.progress.worker_lines import LineReader
+
+READ_BYTES: Final = 65_536
+"""What is read at once: a whole pipe, on most systems."""
+
+LAST_READS: Final = 16
+"""So often a pipe is read at the end of its block, which is more than it can hold."""
+
+
+@asynccontextmanager
+async def open_worker_pipe(lines: LineReader) -> AsyncIterator[WorkerProgress]:
+    """See `ProgressHelper.open_worker_pipe`."""
+    if not hasattr(os, "mkfifo"):
+        raise RuntimeError("worker pipes need a system with named pipes (POSIX)")
+    with _open_fifo() as (path, descriptor):
+        carrier = _Carrier(descriptor, lines)
+        async with open_lone_nursery() as nursery:
+            nursery.start_soon(carrier.carry)
+            yield WorkerProgress(path)
+            carrier.end()
+
+
+@contextmanager
+def _open_fifo() -> Iterator[tuple[str, int]]:
+    """A new named pipe that only this user can open: its path, and its end for reading."""
+    with tempfile.TemporaryDirectory(prefix="trio-mcp-") as directory:
+        path = os.path.join(directory, "progress")
+        os.mkfifo(path, 0o600)
+        reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            # While somebody holds it for writing, a pause between two workers is no end.
+            writing = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+            try:
+                yield path, reading
+            finally:
+                os.unlink(path)  # before it is closed, so that nobody opens what nobody reads
+                os.close(writing)
+        finally:
+            os.close(reading)
+
+
+class _Carrier:
+    """Reads the pipe until it is told that the block has ended, and then what is in it."""
+
+    def __init__(self, descriptor: int, lines: LineReader) -> None:
+        self._descriptor = descriptor
+        self._lines = lines
+        self._waiting = trio.CancelScope()
+        self._has_ended = False
+
+    async def carry(self) -> None:
+        """Take what comes; checkpoints."""
+        while not self._has_ended:
+            with trio.CancelScope() as self._waiting:
+                await trio.lowlevel.wait_readable(self._descriptor)
+            await self._read()
+        for _ in range(LAST_READS):
+            if not await self._read():
+                break
+        await self._lines.finish()
+
+    def end(self) -> None:
+        """Read what is in the pipe, and no more."""
+        self._has_ended = True
+        self._waiting.cancel()
+
+    async def _read(self) -> bool:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            data = os.read(self._descriptor, READ_BYTES)
+        except BlockingIOError:
+            return False
+        await self._lines.feed(data)
+        return bool(data)

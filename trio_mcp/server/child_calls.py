@@ -1,0 +1,102 @@
+"""Tools that a handler calls in its own process.
+
+Owns how such a call is like one of a client: its arguments and its result are JSON, and its
+failure stays with it. It runs in its caller's task, so it ends when that is cancelled.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import msgspec
+import trio
+
+from trio_mcp.concurrency.failures import leaves, split_failure
+from trio_mcp.errors import ProtocolError, ReturnError, ToolError
+from trio_mcp.progress.reporter import RequestProgress
+from trio_mcp.schema.flaws import encode_json
+from trio_mcp.server.context import Context
+from trio_mcp.server.error_results import describe_failure
+from trio_mcp.server.progress_helper import ProgressHelper
+from trio_mcp.server.task_run import TaskRun
+from trio_mcp.session.request import ServerRequest
+from trio_mcp.wire.codec import UNENCODABLE, encode_value
+from trio_mcp.wire.errors import INVALID_PARAMS
+from trio_mcp.wire.messages import CallToolParams
+
+if TYPE_CHECKING:
+    from trio_mcp.server.tool import ToolDefinition
+
+logger = logging.getLogger("trio_mcp")
+
+MAX_DEPTH: Final = 32
+"""Calls within calls: far more than a design needs, and far less than Python's stack holds."""
+
+
+@attrs.define(eq=False)
+class ChildCalls:
+    """What the handler of one call may call.
+
+    `path` are the tools from that of the request down to the caller, or empty for the request's
+    own handler. `gathered` is what the caller's `gather` function returned, where it is a child.
+    """
+
+    tools: Mapping[str, ToolDefinition]
+    limiter: trio.CapacityLimiter
+    lifespan: Any
+    show_errors: bool
+    path: tuple[str, ...] = ()
+    gathered: Any = None
+
+    async def call(
+        self,
+        request: ServerRequest,
+        run: TaskRun | None,
+        name: str,
+        arguments: Mapping[str, Any],
+        progress: ProgressHelper | None,
+    ) -> msgspec.Raw:
+        """The encoded result, also where it is an error; see `Context.call_tool`."""
+        try:
+            raw = encode_json(dict(arguments))
+        except UNENCODABLE as error:
+            raise ValueError(f"the arguments of tool {name!r} are not JSON: {error}") from None
+        tool = self.tools.get(name)
+        if tool is None:
+            raise ProtocolError(INVALID_PARAMS, f"Unknown tool: {name}")
+        calls = self._descend(request, name)
+        # Where nothing was given to report to, the child still reads back its own values.
+        child = Context(request, run, self.lifespan, calls, progress or RequestProgress(None))
+        try:
+            if tool.task is not None and tool.task.gather is not None:
+                calls.gathered = await tool.task.gather(child, tool.parameters.convert(raw))
+            return _encode(await tool.call(child, raw, calls.limiter))
+        except BaseException as error:  # noqa: ASYNC103  # raised again below
+            passing, failure = split_failure(error)
+        if passing is None and failure is not None:
+            return _encode(describe_failure(name, failure, show_errors=self.show_errors))
+        for leaf in () if failure is None else leaves(failure):
+            logger.error("tool %r failed while being cancelled", name, exc_info=leaf)
+        assert passing is not None, "an exception passes on or is an answer"
+        raise passing
+
+    def _descend(self, request: ServerRequest, name: str) -> ChildCalls:
+        path = self.path
+        if not path:
+            assert isinstance(request.params, CallToolParams)
+            path = (request.params.name,)
+        if len(path) > MAX_DEPTH:
+            raise ToolError(f"tool {name!r} was called more than {MAX_DEPTH} calls deep, by {path[-1]!r}")
+        # A sync tool waits in its thread for its child, which must not wait for that thread to be free.
+        limiter = self.limiter if self.tools[path[-1]].is_async else trio.CapacityLimiter(1)
+        return attrs.evolve(self, path=(*path, name), limiter=limiter, gathered=None)
+
+
+def _encode(result: Any) -> msgspec.Raw:
+    try:
+        return encode_value(result)
+    except UNENCODABLE as error:
+        raise ReturnError(f"the result cannot be sent as JSON: {error}") from None

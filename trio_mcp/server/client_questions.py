@@ -1,0 +1,175 @@
+"""Asking the client: elicitation and sampling, in every way that there is.
+
+Owns the choice between a request to the client (legacy) and a question on the
+task's record, and that a question is answered once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
+
+import attrs
+import msgspec
+import trio
+
+from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.errors import ConnectionLost, NotSupportedByEra, ProtocolError, RemoteProtocolError
+from trio_mcp.schema.answers import read_answer_form
+from trio_mcp.server.task_run import TaskRun
+from trio_mcp.session.connection import Connection
+from trio_mcp.session.request import ServerRequest
+from trio_mcp.tasks.record import InputRequest
+from trio_mcp.tasks.rendering import related_meta
+from trio_mcp.wire.content import AudioContent, ImageContent, TextContent
+from trio_mcp.wire.errors import MISSING_CLIENT_CAPABILITY
+
+T = TypeVar("T")
+
+ELICIT: Final = "elicitation/create"
+SAMPLE: Final = "sampling/createMessage"
+_CAPABILITIES: Final = {ELICIT: "elicitation", SAMPLE: "sampling"}
+
+SampledContent: TypeAlias = TextContent | ImageContent | AudioContent
+
+
+@attrs.frozen
+class Elicited(Generic[T]):
+    """What became of a question: accepted with a value in `data`, declined, or cancelled."""
+
+    action: Literal["accept", "decline", "cancel"]
+    data: T | None = None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether there is a value."""
+        return self.action == "accept"
+
+
+@attrs.frozen
+class SamplingMessage:
+    """One message of a conversation with a model; `content` is text or a content block."""
+
+    role: Literal["user", "assistant"]
+    content: str | SampledContent
+
+
+class Sampled(msgspec.Struct, rename="camel", kw_only=True):
+    """What a model answered (MCP sampling)."""
+
+    role: Literal["user", "assistant"]
+    content: SampledContent
+    model: str
+    stop_reason: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The text of the answer; empty where it is no text."""
+        return self.content.text if isinstance(self.content, TextContent) else ""
+
+
+class _ElicitAnswer(msgspec.Struct):
+    action: Literal["accept", "decline", "cancel"]
+    content: Any = None
+
+
+async def elicit(
+    request: ServerRequest, run: TaskRun | None, message: str, schema_type: Any, key: str | None
+) -> Elicited[Any]:
+    """See `Context.elicit`."""
+    form = read_answer_form(schema_type)
+    params = {"mode": "form", "message": message, "requestedSchema": form.schema}
+    answer = _convert(await _ask(request, run, ELICIT, params, key), _ElicitAnswer)
+    if answer.action != "accept":
+        return Elicited(answer.action)
+    return Elicited("accept", form.convert(answer.content))
+
+
+async def sample(
+    request: ServerRequest,
+    run: TaskRun | None,
+    messages: str | Sequence[SamplingMessage],
+    options: Mapping[str, Any],
+    key: str | None,
+) -> Sampled:
+    """See `Context.sample`."""
+    if isinstance(messages, str):
+        messages = [SamplingMessage("user", messages)]
+    params = {"messages": [_message(message) for message in messages], **options}
+    sampled: Sampled = _convert(await _ask(request, run, SAMPLE, params, key), Sampled)
+    return sampled
+
+
+def _message(message: SamplingMessage) -> dict[str, Any]:
+    content = TextContent(text=message.content) if isinstance(message.content, str) else message.content
+    return {"role": message.role, "content": msgspec.to_builtins(content)}
+
+
+def _convert(answer: Any, answer_type: type[Any]) -> Any:
+    if isinstance(answer, ProtocolError):
+        raise answer
+    try:
+        return msgspec.convert(answer, answer_type)
+    except msgspec.ValidationError as error:
+        raise RemoteProtocolError(f"the client gave a malformed answer: {error}") from None
+
+
+async def _ask(
+    request: ServerRequest, run: TaskRun | None, method: str, params: dict[str, Any], key: str | None
+) -> Any:
+    capability = _CAPABILITIES[method]
+    if capability not in request.meta.client_capabilities:
+        raise ProtocolError(
+            MISSING_CLIENT_CAPABILITY,
+            f"the client has no {capability}",
+            {"requiredCapabilities": {capability: {}}},
+        )
+    if run is not None and run.gathering is not None:
+        await trio.lowlevel.checkpoint()
+        return run.gathering.answer(key, method, params)
+    if run is not None and not run.is_gathering and (request.task is not None or await run.promote()):
+        return await _ask_in_task(request, run, method, params)
+    if request.era.modern:
+        raise NotSupportedByEra(
+            f"protocol {request.era.version} lets a server ask only inside a background task: "
+            "give the tool task=True, and the client the tasks extension"
+        )
+    return await request.connection.ask(method, params)
+
+
+async def _ask_in_task(request: ServerRequest, run: TaskRun, method: str, params: dict[str, Any]) -> Any:
+    """Put a question on the task's record and wait for the first answer, whoever gives it."""
+    live = run.live
+    key = live.put_question(InputRequest(method, params))
+    try:
+        await run.supervisor.update(live)
+        if request.era.modern:
+            return await live.wait_answer(key)
+        return await _relay(run, key, method, {**params, "_meta": related_meta(live.id)})
+    finally:
+        live.drop_question(key)
+        # Shielded for one put: a client that looks now must not see a question that is over.
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+            await run.supervisor.update(live)
+
+
+async def _relay(run: TaskRun, key: str, method: str, params: dict[str, Any]) -> Any:
+    """Send the question to every connection that may answer it, also to those still to come."""
+    async with open_lone_nursery() as nursery:
+
+        async def relay(connection: Connection) -> None:
+            try:
+                answer = await connection.ask(method, params)
+            except ConnectionLost:
+                return
+            except ProtocolError as error:
+                answer = error
+            run.live.answer(key, answer)
+
+        def send(connection: Connection) -> None:
+            nursery.start_soon(relay, connection)
+
+        with run.relaying(send):
+            answer = await run.live.wait_answer(key)
+            nursery.cancel_scope.cancel()
+    return answer

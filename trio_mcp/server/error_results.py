@@ -1,0 +1,39 @@
+"""What a client is told of a tool's failure.
+
+Owns those words, and what stays in the server's own log.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from trio_mcp.concurrency.failures import leaves
+from trio_mcp.errors import ArgumentError, ProtocolError, ReturnError, ToolError
+from trio_mcp.wire.content import TextContent
+from trio_mcp.wire.messages import CallToolResult
+
+logger = logging.getLogger("trio_mcp")
+
+
+def describe_failure(tool: str, failure: BaseException, *, show_errors: bool) -> CallToolResult:
+    """The error result that a client sees (MCP tools, "Error Handling").
+
+    Raises `failure` itself where it is a ProtocolError: then the call has no result.
+    """
+    if isinstance(failure, ProtocolError):
+        raise failure
+    found = list(leaves(failure))
+    if all(isinstance(leaf, (ToolError, ArgumentError, ReturnError)) for leaf in found):
+        return _error_result("\n".join(str(leaf) for leaf in found))
+    for leaf in found:
+        logger.error("tool %r failed", tool, exc_info=leaf)
+    text = f"Error in tool {tool!r}"
+    if show_errors:
+        text += ": " + "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in found)
+    return _error_result(text)
+
+
+def _error_result(text: str) -> CallToolResult:
+    # A message with a lone surrogate could not be sent; what it says still can.
+    text = text.encode(errors="backslashreplace").decode()
+    return CallToolResult(content=[TextContent(text=text)], is_error=True)

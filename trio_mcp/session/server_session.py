@@ -1,0 +1,305 @@
+"""A server's side of one client: dispatch, handlers, answers.
+
+Owns the requests in flight and the border at which a handler's failure becomes
+an answer. Knows no method but the handshake's and cancellation; what the others
+do is the application's business, and where messages come from is its caller's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+import trio
+
+from trio_mcp.concurrency.failures import leaves, split_failure
+from trio_mcp.errors import ReturnError
+from trio_mcp.outgoing.call_queue import Outlet
+from trio_mcp.progress.reporter import RequestProgress
+from trio_mcp.session.connection import Connection
+from trio_mcp.session.request import ServerRequest, SessionData
+from trio_mcp.session.settings import ServerSettings
+from trio_mcp.wire.codec import UNENCODABLE, encode_value, make_error
+from trio_mcp.wire.eras import Era
+from trio_mcp.wire.errors import DEADLINE_PASSED, INTERNAL_ERROR, INVALID_REQUEST, ProtocolError
+from trio_mcp.wire.frames import (
+    Batch,
+    ErrorObject,
+    ErrorResponse,
+    InFrame,
+    Malformed,
+    Notification,
+    OutFrame,
+    Progress,
+    Refusal,
+    Request,
+    RequestId,
+    Response,
+)
+from trio_mcp.wire.handshake import ServerHandshake
+from trio_mcp.wire.messages import META_DEADLINE, CancelledParams, Implementation, InitializeParams, Result
+
+logger = logging.getLogger("trio_mcp")
+
+
+class Application(Protocol):
+    """What a session serves: the methods, and what a handler's failure looks like."""
+
+    settings: ServerSettings
+    info: Implementation
+
+    @property
+    def immediate(self) -> Mapping[str, Callable[[ServerRequest], Result]]:
+        """Methods that never wait; they are answered by the reader itself, in order."""
+
+    @property
+    def handlers(self) -> Mapping[str, Callable[[ServerRequest], Awaitable[Result]]]:
+        """Methods that run in a task and a cancel scope of their own."""
+
+    def check_headers(self, headers: Mapping[str, str], frame: Request) -> None:
+        """Raise ProtocolError where headers that repeat the arguments of a call differ from them."""
+
+    def describe_failure(self, request: ServerRequest, failure: BaseException) -> Result:
+        """The result that tells a client of `failure`; raises ProtocolError for a JSON-RPC error."""
+
+
+class ServerSession:
+    """Everything between a server and one client, over one wire or several.
+
+    `connection` is the client's wire, or of several the one for what belongs to no
+    request. Handlers run in `nursery`, which ends with the session.
+    """
+
+    __slots__ = (
+        "_app",
+        "_data",
+        "_handlers",
+        "_handshake",
+        "_requests",
+        "_settings",
+        "_unwritten",
+        "connection",
+    )
+
+    def __init__(self, application: Application, connection: Connection, nursery: trio.Nursery) -> None:
+        self._app = application
+        self._settings = application.settings
+        self._handlers = nursery
+        self._handshake = ServerHandshake()
+        self._data: SessionData | None = None
+        self.connection = connection
+        self._requests: dict[RequestId, ServerRequest] = {}
+        self._unwritten = 0  # calls whose answer has not left yet: what `max_requests` caps
+
+    @property
+    def era(self) -> Era | None:
+        """The era that `initialize` settled, or None before it."""
+        return self._handshake.era
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is being worked on."""
+        return bool(self._requests)
+
+    def withdraw(self) -> None:
+        """Stop working on all requests: their client wants no answers any more."""
+        for request in self._requests.values():
+            request.withdraw()
+
+    def accept(self, frame: InFrame, connection: Connection) -> None:
+        """Take what the client sent over `connection`; never waits."""
+        if isinstance(frame, Request):
+            self._accept_request(frame, connection, None)
+        elif isinstance(frame, Notification):
+            self._accept_notification(frame)
+        elif isinstance(frame, Malformed):
+            _answer(connection, None, self._refusal(frame))
+        elif isinstance(frame, Batch):
+            self._accept_batch(frame, connection)
+        elif isinstance(frame, (Response, ErrorResponse)) and connection.accept_answer(frame):
+            pass
+        elif isinstance(frame, (Response, ErrorResponse, Progress)):
+            logger.debug("a message that answers nothing was dropped: %r", frame)
+
+    def _refusal(self, frame: Malformed) -> Refusal:
+        ident: RequestId | msgspec.UnsetType | None = frame.id
+        era = self._handshake.era
+        if ident is msgspec.UNSET and era is not None and era.unreadable_id == "null":
+            ident = None
+        return Refusal(ErrorObject(frame.code, frame.reason), ident)
+
+    def _accept_batch(self, frame: Batch, connection: Connection) -> None:
+        era = self._handshake.era
+        if era is None or not era.batches:
+            refusal = Malformed(INVALID_REQUEST, "batches are not part of this protocol")
+            _answer(connection, None, self._refusal(refusal))
+            return
+        answers = sum(isinstance(member, (Request, Malformed)) for member in frame.frames)
+        reply = _BatchReply(answers, connection)
+        for member in frame.frames:
+            if isinstance(member, Request):
+                self._accept_request(member, connection, reply)
+            elif isinstance(member, Malformed):
+                reply.add(self._refusal(member))
+            else:
+                self.accept(member, connection)
+
+    def _accept_notification(self, frame: Notification) -> None:
+        if frame.method != "notifications/cancelled":
+            self._handshake.notified(frame.method)
+            return
+        try:
+            params = msgspec.json.decode(_payload(frame.params), type=CancelledParams)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            logger.debug("a malformed cancellation was ignored: %s", error)
+            return
+        request = self._requests.get(params.request_id)
+        if request is not None:
+            logger.debug("request %r cancelled by the client: %s", request.id, params.reason)
+            request.withdraw()
+
+    def _accept_request(self, frame: Request, connection: Connection, batch: _BatchReply | None) -> None:
+        try:
+            request = self._admit(frame, connection)
+            immediate = self._app.immediate.get(frame.method)
+            if frame.method == "initialize":
+                assert isinstance(request.params, InitializeParams)
+                request.era = self._handshake.initialize(request.params)
+        except ProtocolError as error:
+            _answer(connection, batch, Refusal(make_error(error), frame.id))
+            return
+        self._unwritten += 1
+        if immediate is not None:
+            try:
+                answer: OutFrame | None = self._result_frame(request, immediate(request))
+            except (ProtocolError, ReturnError) as error:
+                answer = self._failure_frame(request, error)
+            _finish(request, request.outlet, answer, batch)
+            return
+        self._requests[request.id] = request
+        self._handlers.start_soon(self._handle, request, batch, name=f"{request.method} {request.id!r}")
+
+    def _admit(self, frame: Request, connection: Connection) -> ServerRequest:
+        if frame.id in self._requests:
+            raise ProtocolError(INVALID_REQUEST, f"request id {frame.id!r} is already in use")
+        if self._unwritten >= self._settings.max_requests:
+            raise ProtocolError(INTERNAL_ERROR, f"overloaded: {self._unwritten} requests are in flight")
+        classified = self._handshake.classify(frame)
+        token = classified.meta.progress_token
+        outlet = Outlet(connection.outbox, token, self._settings.progress, self._answered)
+        progress = RequestProgress(
+            outlet if outlet.has_token else None, strict_yield=self._settings.strict_yield
+        )
+        request = ServerRequest(
+            frame.id,
+            frame.method,
+            classified.era,
+            classified.params,
+            classified.meta,
+            outlet,
+            progress,
+            connection,
+            None if classified.era.modern else self._session_data,
+        )
+        if classified.meta.seconds_left is not None:
+            request.expire_after(classified.meta.seconds_left, self._settings.deadline_margin)
+        return request
+
+    @property
+    def _session_data(self) -> SessionData:
+        if self._data is None:
+            self._data = SessionData()
+        return self._data
+
+    def _answered(self) -> None:
+        self._unwritten -= 1
+
+    async def _handle(self, request: ServerRequest, batch: _BatchReply | None) -> None:
+        """Run one handler; the border outside its scope turns every failure into its answer."""
+        passing: BaseException | None = None
+        answer: OutFrame | None = None
+        outlet = request.outlet  # the answer's, also where a task has got another
+        try:
+            with request.scope:
+                result = await self._app.handlers[request.method](request)
+                answer = self._result_frame(request, result)
+            if request.scope.cancelled_caught and not request.withdrawn:
+                answer = ErrorResponse(make_error(deadline_passed()), request.id)
+        except BaseException as error:  # noqa: ASYNC103  # raised again below
+            passing, failure = split_failure(error)
+            if failure is not None:
+                answer = self._failure_frame(request, failure)
+        if self._requests.get(request.id) is request:
+            del self._requests[request.id]
+        _finish(request, outlet, answer, batch)
+        if passing is not None:
+            raise passing
+
+    def _result_frame(self, request: ServerRequest, result: Result) -> OutFrame:
+        request.era.stamp(result, self._app.info)
+        try:
+            return Response(request.id, encode_value(result))
+        except UNENCODABLE as error:
+            raise ReturnError(f"the result cannot be sent as JSON: {error}") from None
+
+    def _failure_frame(self, request: ServerRequest, failure: BaseException) -> OutFrame | None:
+        if request.withdrawn:
+            for leaf in leaves(failure):
+                logger.error("request %r failed while being cancelled", request.id, exc_info=leaf)
+            return None
+        try:
+            return self._result_frame(request, self._app.describe_failure(request, failure))
+        except ProtocolError as error:
+            return ErrorResponse(make_error(error), request.id)
+        except Exception:  # an exception that cannot even be described ends no session
+            logger.exception("the failure of request %r cannot be described", request.id)
+            failed = ProtocolError(INTERNAL_ERROR, f"{request.method!r} failed")
+            return ErrorResponse(make_error(failed), request.id)
+
+
+def deadline_passed() -> ProtocolError:
+    """What a client is told that gave a deadline, in time to read it."""
+    return ProtocolError(DEADLINE_PASSED, "the deadline of the request has passed", {META_DEADLINE: True})
+
+
+class _BatchReply:
+    """Collects the answers to one batch and sends them as one (2025-03-26)."""
+
+    def __init__(self, expected: int, connection: Connection) -> None:
+        self._expected = expected
+        self._answers: list[Any] = []
+        self._connection = connection
+
+    def add(self, answer: OutFrame | None) -> None:
+        self._expected -= 1
+        if answer is not None:
+            self._answers.append(answer)
+        if self._expected == 0:
+            if self._answers:
+                self._connection.outbox.put(Batch(self._answers))
+            self._connection.note_answered()
+
+
+def _payload(params: msgspec.Raw | msgspec.UnsetType) -> msgspec.Raw | bytes:
+    return b"{}" if isinstance(params, msgspec.UnsetType) else params
+
+
+def _finish(
+    request: ServerRequest, outlet: Outlet, answer: OutFrame | None, batch: _BatchReply | None
+) -> None:
+    """Send the answer behind all that `outlet` has pending, or with its batch."""
+    outlet.finish(answer if batch is None else None)
+    if batch is None:
+        request.connection.note_answered()
+    else:
+        batch.add(answer)
+
+
+def _answer(connection: Connection, batch: _BatchReply | None, answer: OutFrame) -> None:
+    if batch is None:
+        connection.outbox.put(answer)
+        connection.note_answered()
+    else:
+        batch.add(answer)

@@ -1,0 +1,188 @@
+"""Serving one wire: read, write, shut down.
+
+Owns the nursery of a session that has one wire, or of a request that has a wire of
+its own, and the order in which it ends. Knows no method.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Sequence
+from typing import Final, Protocol
+
+import trio
+
+from trio_mcp.outgoing.outbox import Outbox
+from trio_mcp.outgoing.transport import DirectTransport, FrameSink, FrameTransport
+from trio_mcp.session.connection import Connection
+from trio_mcp.session.server_session import Application, ServerSession
+from trio_mcp.wire.frames import InFrame, Request
+
+logger = logging.getLogger("trio_mcp")
+
+_GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+ROUNDS_UNWATCHED: Final = 4
+"""For so many scheduling rounds a request is answered before its client is watched."""
+
+
+class Exchange(FrameSink, Protocol):
+    """One request and its response, as a transport that ends with the answer."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the response is whole."""
+
+    def wait_gone(self) -> Awaitable[None]:
+        """Wait until the client has gone; checkpoints."""
+
+    async def aclose(self) -> None:
+        """End the response, also where there was no answer; checkpoints."""
+
+
+async def serve_transport(
+    application: Application, transport: FrameTransport, principal: str | None = None
+) -> None:
+    """Serve until the peer closes its end or the connection breaks; then close. Checkpoints.
+
+    Shutdown: stop reading, cancel the handlers, write what is queued for at most
+    `drain_timeout` seconds, close. So it is when the caller cancels, too.
+    """
+    drain_timeout = application.settings.drain_timeout
+    outbox = Outbox(application.settings.log_buffer)
+    connection = Connection(outbox, principal)
+    reading = trio.CancelScope()
+    # Shielded so that answers leave although the session is being cancelled; the deadline is
+    # set as soon as the handlers are done.
+    writing = trio.CancelScope(shield=True)
+
+    async def write() -> None:
+        try:
+            with writing:
+                await outbox.write(transport)
+        except _GONE:
+            logger.debug("the peer is gone")
+        finally:
+            reading.cancel()
+            await _close(transport, drain_timeout)  # noqa: ASYNC102  # shielded there
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write)
+        try:
+            async with trio.open_nursery() as handlers:
+                session = ServerSession(application, connection, handlers)
+                with reading:
+                    await _read(session, transport)
+                handlers.cancel_scope.cancel()
+        finally:
+            connection.lose()
+            outbox.close()
+            writing.deadline = trio.current_time() + drain_timeout
+
+
+async def serve_request(
+    application: Application,
+    request: Request,
+    exchange: Exchange,
+    principal: str | None,
+    scopes: set[trio.CancelScope],
+) -> None:
+    """Serve one request until its answer is written or its client has gone; checkpoints.
+
+    Meanwhile the scope that ends it is in `scopes`. When that or the caller's is cancelled, the
+    handler is cancelled, and what it answers is written for at most `drain_timeout` seconds.
+    """
+    service = _RequestService(application, exchange)
+    outbox = service.outbox
+    connection = Connection(outbox, principal, on_answered=service.note_answered)
+    async with trio.open_nursery() as nursery:
+        scopes.add(nursery.cancel_scope)
+        session = ServerSession(application, connection, nursery)
+        session.accept(request, connection)
+        try:
+            # Most calls are answered before it would pay to watch the client.
+            for _ in range(ROUNDS_UNWATCHED):
+                if service.is_answered:
+                    break
+                await trio.lowlevel.checkpoint()
+            else:
+                nursery.start_soon(service.watch, session)
+        except trio.Cancelled:
+            service.leave()
+            raise
+        finally:
+            try:
+                with service.writing:
+                    await outbox.write(exchange)  # noqa: ASYNC102  # shielded there
+            except _GONE:
+                logger.debug("the peer is gone")
+            if not exchange.has_ended:
+                await _close(exchange, service.drain_timeout)  # noqa: ASYNC102  # shielded there
+            scopes.discard(nursery.cancel_scope)
+            connection.lose()
+            session.withdraw()
+            nursery.cancel_scope.cancel()
+
+
+class _RequestService:
+    """When the writer of one request has to be done.
+
+    The deadline is set as soon as there is an answer that nobody may be waiting for.
+    """
+
+    __slots__ = ("_exchange", "_is_leaving", "drain_timeout", "is_answered", "outbox", "writing")
+
+    def __init__(self, application: Application, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._is_leaving = False
+        self.drain_timeout = application.settings.drain_timeout
+        self.is_answered = False
+        self.outbox = Outbox(application.settings.log_buffer)
+        # Shielded for the same reason as in `serve_transport`.
+        self.writing = trio.CancelScope(shield=True)
+
+    def note_answered(self) -> None:
+        self.is_answered = True
+        self.outbox.close()
+        self._limit_writing()
+
+    def leave(self) -> None:
+        self._is_leaving = True
+        self._limit_writing()
+
+    def _limit_writing(self) -> None:
+        if self.is_answered and self._is_leaving:
+            self.writing.deadline = trio.current_time() + self.drain_timeout
+
+    async def watch(self, session: ServerSession) -> None:
+        """Withdraw the request when its client has gone; checkpoints."""
+        try:
+            await self._exchange.wait_gone()
+            session.withdraw()
+        finally:
+            self.leave()
+
+
+async def _close(wire: FrameTransport | Exchange, drain_timeout: float) -> None:
+    """Close the wire, although the session is being cancelled; checkpoints."""
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + drain_timeout):
+        await wire.aclose()
+
+
+async def _read(session: ServerSession, transport: FrameTransport) -> None:
+    connection = session.connection
+    outbox = connection.outbox
+
+    def accept(frames: Sequence[InFrame]) -> bool:
+        for frame in frames:
+            session.accept(frame, connection)
+        return outbox.is_crowded
+
+    try:
+        if isinstance(transport, DirectTransport):
+            await transport.deliver_frames(accept, outbox.wait_room)
+        while True:
+            accept(await transport.receive_frames())
+            await outbox.wait_room()
+    except (trio.EndOfChannel, trio.BrokenResourceError, trio.ClosedResourceError):
+        pass

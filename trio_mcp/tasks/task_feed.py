@@ -1,0 +1,268 @@
+"""What a client that follows a task has pending: the changes it has not been sent.
+
+Owns the cap on reports that wait, their order, and which of them leave together, or not yet.
+A change of status is never dropped; of the reports the oldest give way to the newest.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, Literal, TypeAlias
+
+from trio_mcp.outgoing.outbox import Outbox
+from trio_mcp.outgoing.pacing import Pace
+from trio_mcp.outgoing.source import Source
+from trio_mcp.tasks.clock import TaskClock
+from trio_mcp.tasks.history import Estimate, History, Report, as_reported, as_working
+from trio_mcp.tasks.live_task import LiveTask
+from trio_mcp.tasks.record import TaskRecord
+from trio_mcp.wire.codec import UNENCODABLE
+from trio_mcp.wire.frames import OutFrame
+
+logger = logging.getLogger("trio_mcp")
+
+Joins: TypeAlias = Literal["all", "newest"]
+"""Of reports that leave together, which are told beside the state that they lead to."""
+
+JOINED_CHARACTERS: Final = 65_536
+"""The messages of reports that leave together: far below the largest frame, also beside a large result."""
+
+Render: TypeAlias = Callable[[TaskRecord, Sequence[Report]], OutFrame]
+
+
+class TaskFeed(Source):
+    """Sends a task's changes to one client, each as the frame that `render` makes of it.
+
+    A task has few changes of status, because every question that it asks waits for
+    an answer, and what is replayed to a late follower was capped when it was kept; so
+    only reports need a cap, `limit`, at which the oldest goes, but never the very first. With
+    `joins`, reports that wait together leave in one frame, of "all" with the change of status
+    behind them; a report costs a tuple until then.
+    With `min_interval`, frames are so many seconds apart, but for a change of status, which takes
+    the last report with it; what is replayed leaves at once, and counts as the first.
+    """
+
+    __slots__ = (
+        "_base",
+        "_clock",
+        "_has_begun",
+        "_joins",
+        "_limit",
+        "_pace",
+        "_pending",
+        "_queued",
+        "_render",
+        "_replayed",
+        "_reports",
+        "_stopped",
+        "_task",
+        "_unsent",
+    )
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        limit: int,
+        clock: TaskClock,
+        record: TaskRecord,
+        render: Render,
+        joins: Joins | None = None,
+        min_interval: float = 0,
+    ) -> None:
+        self.outbox = outbox
+        self._limit = limit
+        self._clock = clock
+        self._base = record  # what the next report leads on from
+        self._render = render
+        self._joins = joins
+        self._pace = Pace(min_interval, tuple) if min_interval else None
+        self._has_begun = False  # whether any progress was told, or is about to be
+        self._pending: deque[TaskRecord | Report] = deque()
+        self._replayed = 0  # how many of the pending, at the left, no cap concerns
+        self._reports = 0  # the others, without changes of status
+        self._unsent: History | None = None
+        self._task: LiveTask | None = None
+        self._queued = False
+        self._stopped = False
+
+    @property
+    def pending(self) -> int:
+        """How many reports are pending."""
+        return self._reports
+
+    @property
+    def is_refilled(self) -> bool:
+        """Never said of a feed: it fits into one write, and its changes keep their place."""
+        return False
+
+    def begin(self, record: TaskRecord, history: Sequence[Report]) -> None:
+        """Begin with what was reported so far, then the state now; never waits."""
+        self._has_begun = bool(history) or record.progress is not None
+        if history:
+            self._base = as_working(record)
+            self._pending.extend(history)
+            self._replayed = len(history)
+        self.follow(record)
+
+    def follow(self, record: TaskRecord) -> None:
+        """Append a change of status; never waits."""
+        if self._stopped:
+            return
+        if self._pace is not None and self.outbox.disturb(self):
+            self.rouse()
+        self._pending.append(record)
+        self.outbox.hurry = True
+        self._queue()
+
+    def follow_report(self, task: LiveTask, report: Report) -> None:
+        """Append a report; never waits."""
+        if self._stopped:
+            return
+        if self._reports >= self._limit:
+            self._drop_oldest()
+        self._task = task
+        self._pending.append(report)
+        self._reports += 1
+        self._queue()
+
+    def rehome(self, outbox: Outbox) -> None:
+        """Leave by `outbox` from now on, with all that is pending."""
+        if self._queued:
+            self.outbox.release(self)
+        is_resting = self.outbox.disturb(self)
+        self.outbox = outbox
+        if outbox.readmit(self):
+            self._queued = True
+        elif self._queued and not outbox.enqueue(self):
+            self.discard()
+        if is_resting:
+            self.rouse()
+
+    def rouse(self) -> None:
+        """Let what has waited for its time leave."""
+        if self._pace is not None and self._pace.rouse(self._pending):
+            self._reports += 1
+            self._queue()
+
+    def stop(self) -> Sequence[Report]:
+        """Send nothing more; returns the reports that were not sent, up to twice the cap."""
+        self._stopped = True
+        self._clear()
+        return () if self._unsent is None else self._unsent.reports
+
+    def discard(self) -> None:
+        """Drop all that is pending, because the wire is gone; `stop` still knows the reports."""
+        self._clear()
+        self._queued = False
+
+    def drain(self, room: int) -> tuple[list[OutFrame], int, bool]:
+        """Take up to `room` changes: their frames, how many, whether all is taken."""
+        frames: list[OutFrame] = []
+        used = 0
+        pace = self._pace
+        while self._pending and used < room:
+            if pace is not None and not self._thin(pace):
+                break
+            record, reports, taken = self._take(room - used)
+            used += taken
+            if record.progress is not None:
+                self._has_begun = True
+                if pace is not None:
+                    pace.begin_interval()
+            try:
+                frames.append(self._render(record, reports))
+            except UNENCODABLE as error:  # it must not end the writer, nor anybody else's messages
+                logger.error("a change of task %s cannot be sent", record.id, exc_info=error)
+        if pace is not None and pace.is_resting:
+            self.outbox.rest(self, pace.due)
+        if self._pending:
+            return frames, used, False
+        self._queued = False
+        return frames, used, True
+
+    def _thin(self, pace: Pace) -> bool:
+        """Of the reports that come next, leave what may go now; False where nothing is left at all."""
+        if self._replayed:
+            return True
+        reports: deque[TaskRecord | Report] = deque()
+        while self._pending and isinstance(self._pending[0], tuple):
+            reports.append(self._pending.popleft())
+        self._reports -= len(reports)
+        # Before a change of status the last of them leaves, as before the answer of a call.
+        self._reports += pace.thin(reports, has_begun=self._has_begun, has_ended=bool(self._pending))
+        self._pending.extendleft(reversed(reports))
+        return bool(self._pending)
+
+    def _take(self, room: int) -> tuple[TaskRecord, Sequence[Report], int]:
+        """The next state to tell of, the reports that lead to it, and how much was taken for both."""
+        reports = self._take_reports(1 if self._joins is None else room)
+        taken = len(reports)
+        following = self._pending[0] if self._pending else None
+        shown = reports if self._joins == "all" else ()
+        if isinstance(following, TaskRecord) and (
+            # What the client is asked may be no JSON, and must not take the reports with it.
+            not reports or (self._joins == "all" and not following.inputs)
+        ):
+            self._pending.popleft()
+            self._base = following
+            return following, shown, taken + 1
+        newest = reports[-1]
+        estimate: Estimate = (None, None)
+        stages = None
+        if self._task is not None:
+            estimate = self._task.estimate(newest)
+            # What is open now was open at the newest report, and is not known of any other.
+            stages = None if self._reports else self._task.open_stages
+        record = as_reported(self._base, newest, self._clock, estimate, stages)
+        return record, shown if taken > 1 else (), taken
+
+    def _take_reports(self, most: int) -> list[Report]:
+        pending = self._pending
+        reports: list[Report] = []
+        characters = 0
+        while pending and len(reports) < most and characters < JOINED_CHARACTERS:
+            report = pending[0]
+            if not isinstance(report, tuple):
+                break
+            pending.popleft()
+            if self._replayed:
+                self._replayed -= 1
+            else:
+                self._reports -= 1
+            reports.append(report)
+            characters += len(report[2] or "")
+        return reports
+
+    def _queue(self) -> None:
+        if not self._queued:
+            if self._pace is not None and self._pace.keep(self._pending):
+                self._reports = 0
+                return
+            self._queued = True
+            if not self.outbox.enqueue(self):
+                self.discard()
+
+    def _clear(self) -> None:
+        if self._pace is not None:
+            self.outbox.disturb(self)
+            self._pace.rouse(self._pending)
+        reports = [change for change in self._pending if isinstance(change, tuple)]
+        if reports:
+            known = () if self._unsent is None else self._unsent.reports
+            self._unsent = History(2 * self._limit, (*known, *reports))
+        self._pending.clear()
+        self._reports = self._replayed = 0
+
+    def _drop_oldest(self) -> None:
+        spare_first = not self._has_begun and self._limit > 1
+        for index, change in enumerate(self._pending):
+            if index < self._replayed or not isinstance(change, tuple):
+                continue
+            if spare_first:
+                spare_first = False
+                continue
+            del self._pending[index]
+            self._reports -= 1
+            return

@@ -1,0 +1,205 @@
+"""One event stream of a legacy session, which may outlive the responses that carry it.
+
+Owns the numbering of its events, what is kept for a client that resumes (MCP
+transports 2025-11-25, "Resumability and Redelivery"), and the cap on both.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import trio
+
+from trio_mcp.session.connection import Connection
+from trio_mcp.transports.asgi.modern_response import watch
+from trio_mcp.transports.asgi.reply import Receive, Reply, legacy_status
+from trio_mcp.transports.asgi.settings import HttpSettings
+from trio_mcp.wire.codec import encode_messages
+from trio_mcp.wire.frames import Batch, ErrorResponse, OutFrame, Response
+from trio_mcp.wire.sse import encode_event
+
+CHUNK_BYTES = 65_536
+"""The most that one write to a client carries, so that a resumed stream does not come as one lump."""
+
+
+class EventStream:
+    """Takes frames from one writer and hands them to one response at a time.
+
+    The writer waits while more than `stream_buffer` bytes are unsent. Where the stream
+    `is_main`, for what belongs to no request, it waits only while a response carries it;
+    without one the oldest gives way to the newest. `primes` says that
+    the client understands an event without data (2025-11-25). `connection` is told whether
+    somebody hears the stream.
+    """
+
+    def __init__(
+        self, name: str, settings: HttpSettings, connection: Connection, *, is_main: bool, primes: bool
+    ) -> None:
+        self.name = name
+        self._connection = connection
+        self._settings = settings
+        self._is_main = is_main
+        self._primes = primes
+        self._messages: deque[tuple[int, bytes]] = deque()  # kept: at most twice `stream_buffer`, see `_trim`
+        self._kept = self._unsent = 0  # bytes
+        self._newest = self._sent = 0  # numbers of messages; 0 is the event that primes
+        self._answer: OutFrame | None = None
+        self._changed = trio.lowlevel.ParkingLot()
+        self._room = trio.lowlevel.ParkingLot()
+        self._carrier: object | None = None
+        self._pause: float | None = None
+        self._was_json = self._is_answered = False
+        self.has_ended = False
+
+    @property
+    def is_carried(self) -> bool:
+        """Whether a response carries the stream now."""
+        return self._carrier is not None
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether more may come by it: not where the answer was all and went as JSON, or never comes.
+
+        The stream of a cancelled request ends without an answer. A client that does not see why it
+        ended would come back to it for ever.
+        """
+        return not self._was_json and (self._is_answered or not self.has_ended)
+
+    async def send_frames(self, frames: Sequence[OutFrame]) -> None:
+        """Keep `frames` for the client, and wait while it is too far behind; checkpoints."""
+        if any(isinstance(frame, (Response, ErrorResponse, Batch)) for frame in frames):
+            self._is_answered = True
+            if self._newest == 0 and len(frames) == 1:
+                self._answer = frames[0]
+        for data in encode_messages(frames):
+            self._newest += 1
+            self._messages.append((self._newest, data))
+            self._kept += len(data)
+            self._unsent += len(data)
+        self._trim()
+        self._changed.unpark_all()
+        await trio.lowlevel.checkpoint()
+        while self._unsent > self._settings.stream_buffer and not (self.has_ended or self._gives_way):
+            await self._room.park()
+
+    @property
+    def _gives_way(self) -> bool:
+        return self._is_main and self._carrier is None
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self.has_ended = True
+        self._changed.unpark_all()
+        self._room.unpark_all()
+
+    def pause(self, seconds: float) -> None:
+        """Close the response that carries the stream, and ask the client back after `seconds`.
+
+        Nothing happens where the client could not resume.
+        """
+        if self._primes and self.is_carried:
+            self._pause = seconds
+            self._changed.unpark_all()
+
+    async def carry(self, receive: Receive, reply: Reply, resume_after: int | None) -> None:
+        """Send what there is until the stream ends, the client leaves, or another response carries it.
+
+        Begins behind what was sent last, or behind the event `resume_after`. Checkpoints.
+        """
+        self._carrier = carrier = object()
+        self._connection.note_heard(True)
+        self._pause = None  # it was meant for the response before
+        self._changed.unpark_all()
+        if resume_after is not None:
+            self._rewind(resume_after)
+        opening = self._opening() if resume_after is None else b""
+        try:
+            async with trio.open_nursery() as nursery:
+
+                async def leave() -> None:
+                    await watch(receive, reply, self._settings, opening)
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(leave)
+                if self._is_main or resume_after is not None:
+                    await reply.keep_alive(opening)  # the client is told at once that the stream is there
+                await self._send_to(carrier, reply, opening)
+                nursery.cancel_scope.cancel()
+        finally:  # the host may cancel the response, too
+            if self._carrier is carrier:
+                self._carrier = None
+                self._connection.note_heard(False)
+                self._room.unpark_all()
+                self._trim()
+        await reply.end()
+
+    async def _send_to(self, carrier: object, reply: Reply, opening: bytes) -> None:
+        while self._carrier is carrier:  # noqa: ASYNC913  # each turn sends, parks or returns
+            if self._answer is not None and self._newest == 1 and not reply.has_begun:
+                (_, body), *_ = self._messages
+                self._note_sent(1)
+                self._was_json = True
+                await reply.answer(legacy_status(self._answer), body)
+                return
+            if self._newest > self._sent:
+                chunk = self._take_chunk()
+                await reply.send_events(chunk if reply.has_begun else opening + chunk)
+            elif self.has_ended:
+                return
+            elif self._pause is not None:
+                seconds, self._pause = self._pause, None
+                event = encode_event(b"", event_id=self._event_id(self._sent), retry=round(seconds * 1000))
+                await reply.send_events(event if reply.has_begun else opening + event)
+                return
+            else:
+                await self._changed.park()
+
+    def _opening(self) -> bytes:
+        return encode_event(b"", event_id=self._event_id(0)) if self._primes else b""
+
+    def _event_id(self, number: int) -> str:
+        return f"{self.name}-{number}"
+
+    def _take_chunk(self) -> bytes:
+        events: list[bytes] = []
+        length = number = 0
+        for number, data in self._messages:
+            if number <= self._sent:
+                continue
+            events.append(encode_event(data, event_id=self._event_id(number)))
+            length += len(data)
+            if length >= CHUNK_BYTES:
+                break
+        self._note_sent(number)
+        return b"".join(events)
+
+    def _note_sent(self, number: int) -> None:
+        self._unsent -= sum(len(data) for n, data in self._messages if self._sent < n <= number)
+        self._sent = number
+        self._trim()
+        self._room.unpark_all()
+
+    def _rewind(self, number: int) -> None:
+        """Take what comes behind event `number` as unsent, as far as it is kept."""
+        self._sent = min(number, self._newest)
+        self._unsent = sum(len(data) for n, data in self._messages if n > self._sent)
+        self._room.unpark_all()
+
+    def _trim(self) -> None:
+        """Forget the oldest: of what was sent, what is over the cap; of a main stream, also what was not."""
+        limit = self._settings.stream_buffer
+        while self._messages:
+            number, data = self._messages[0]
+            was_sent = number <= self._sent
+            if (
+                self._kept - self._unsent <= limit
+                if was_sent
+                else not self._gives_way or self._unsent <= limit
+            ):
+                return
+            self._messages.popleft()
+            self._kept -= len(data)
+            if not was_sent:
+                self._unsent -= len(data)
+                self._sent = number

@@ -1,0 +1,156 @@
+"""Requests over connections of our own: the short way, for a server that needs nothing special.
+
+Owns when a connection goes back to the pool. What it does not do (redirects, cookies,
+proxies, credentials) `http_general.py` does through httpx2.
+"""
+
+from __future__ import annotations
+
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from trio_mcp.transports.http.address import Address
+from trio_mcp.transports.http.content_coding import DecodedChunks, is_decodable, is_identity
+from trio_mcp.transports.http.h11_connection import FAILURES, Connection
+from trio_mcp.transports.http.h11_request import RequestWriter
+from trio_mcp.transports.http.pool import ConnectionPool
+from trio_mcp.transports.http.response import Answer, UnreachableError, describe_failure
+
+if TYPE_CHECKING:
+    import h11
+
+
+class DirectBody:
+    """The chunks of one answer; its connection goes back to the pool once the last has come."""
+
+    def __init__(self, url: str, pool: ConnectionPool, connection: Connection, first: bytes) -> None:
+        self._url = url
+        self._pool = pool
+        self._connection: Connection | None = connection
+        self._taken = first
+        self._release()
+
+    def __aiter__(self) -> DirectBody:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._taken:
+            data, self._taken = self._taken, b""
+            return data
+        if self._connection is None:
+            raise StopAsyncIteration
+        try:
+            data = await self._connection.receive_body()
+        except FAILURES as error:
+            raise UnreachableError(describe_failure(self._url, error)) from error
+        self._release()
+        if not data:
+            raise StopAsyncIteration
+        return data
+
+    def has_unread(self) -> bool:
+        """Whether bytes wait in the socket; False once all have come."""
+        return self._connection is not None and self._connection.is_stale
+
+    def _release(self) -> None:
+        connection = self._connection
+        if connection is not None and connection.is_complete:
+            self._connection = None
+            self._pool.put(connection)
+
+    def close(self) -> None:
+        """Close the connection, unless the end of the answer has come."""
+        if self._connection is None:
+            return
+        with suppress(*FAILURES):
+            self._connection.take_body()
+        self._pool.put(self._connection)
+        self._connection = None
+
+
+class _DecodedBody(DecodedChunks):
+    """A body in a content coding, decoded."""
+
+    def __init__(self, url: str, body: DirectBody, coding: str) -> None:
+        super().__init__(body, coding)
+        self._url = url
+        self._coding = coding
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await super().__anext__()
+        except zlib.error as error:
+            raise UnreachableError(
+                f"{self._url} sent what is not in its content coding {self._coding!r}: {error}"
+            ) from error
+
+
+@attrs.frozen(eq=False)
+class DirectAnswer:
+    """An answer and the body whose connection it holds."""
+
+    answer: Answer
+    body: DirectBody
+    head: h11.Response
+
+
+class DirectClient:
+    """Asks one address; `headers` go with every request and are ordinary ones."""
+
+    def __init__(
+        self,
+        url: str,
+        address: Address,
+        ssl_context: ssl.SSLContext | None,
+        headers: Mapping[str, str] | None,
+        limit: int,
+    ) -> None:
+        self._url = url
+        self._limit = limit
+        self._writer = RequestWriter(address, headers)
+        self.pool = ConnectionPool(address, ssl_context)
+
+    async def ask(
+        self, method: str, headers: Mapping[str, str], body: bytes, sent: trio.Event | None
+    ) -> DirectAnswer:
+        """Send one request and wait for the head of its answer; checkpoints.
+
+        The body must be closed. Nothing is ever sent a second time: whoever finds a connection
+        closed cannot know how far the server came. Raises UnreachableError.
+        """
+        try:
+            request = self._writer.write(method, headers, body)
+            connection = self.pool.take() or await self.pool.open()
+            try:
+                await connection.send(method, request, sent)
+                head = await connection.receive_head()
+                first = connection.take_body()  # a short answer comes with its head
+            except BaseException:
+                connection.close()
+                raise
+        except FAILURES as error:
+            raise UnreachableError(describe_failure(self._url, error)) from error
+        return self._read(head, DirectBody(self._url, self.pool, connection, first))
+
+    def _read(self, head: h11.Response, body: DirectBody) -> DirectAnswer:
+        headers: dict[str, str] = {}
+        for raw_name, raw_value in head.headers:
+            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        code, reason = head.status_code, head.reason.decode("latin-1")
+        coding = headers.get("content-encoding", "")
+        chunks: AsyncIterator[bytes] = body
+        if is_decodable(coding):
+            chunks = _DecodedBody(self._url, body, coding)
+        elif not is_identity(coding) and 200 <= code < 300:
+            body.close()
+            raise UnreachableError(
+                f"{self._url} answered in the content coding {coding!r}, although identity was asked for"
+            )
+        return DirectAnswer(Answer(code, reason, headers, chunks, self._limit, body.has_unread), body, head)

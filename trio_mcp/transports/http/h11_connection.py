@@ -1,0 +1,161 @@
+"""One HTTP/1.1 connection: a request out, its answer in, one after the other (RFC 9112, on h11).
+
+Owns the socket and the state of the protocol. Knows nothing of URLs, of what the
+messages mean, and of when a connection is used again.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import sys
+from typing import Final
+
+import trio
+
+from trio_mcp.transports.http.address import Address
+from trio_mcp.transports.write_now import write_now
+
+try:
+    import h11
+except ImportError as error:
+    raise ImportError("servers with a URL need h11: pip install 'trio-mcp[http]'") from error
+
+CONNECT_SECONDS: Final = 10.0
+"""How long a connection may take; nothing bounds its silence, for an event stream may be silent."""
+
+MAX_HEAD_BYTES: Final = 100 * 1024
+"""The longest head of an answer, or of a chunk: far more than any server sends."""
+
+RECEIVE_BYTES: Final = 65_536
+
+FAILURES: Final = (OSError, OverflowError, ValueError, trio.BrokenResourceError, h11.ProtocolError)
+"""What connecting, asking and reading raise; ValueError for a host or a header that cannot be sent."""
+
+
+_REQUESTS: Final = {
+    method: h11.Request(method=method, target="*", headers=[("host", "")])
+    for method in ("POST", "GET", "DELETE")
+}
+_END: Final = h11.EndOfMessage()
+
+
+class Connection:
+    """A connection that is open, made by `open_connection`. Raises `FAILURES`."""
+
+    def __init__(self, stream: trio.abc.Stream, sock: trio.socket.SocketType) -> None:
+        self._stream = stream
+        self._socket = sock
+        self._is_plain = isinstance(stream, trio.SocketStream) and sys.platform != "win32"
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self._failure: h11.RemoteProtocolError | None = None
+        self._is_broken = False
+        self.is_complete = False
+        """The answer has been taken to its end."""
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether something has come unasked, which is the end of a connection that is not in use."""
+        return self._socket.is_readable()
+
+    async def send(self, method: str, request: bytes, sent: trio.Event | None) -> None:
+        """Write one request in one piece; `sent` is set when it is written. Checkpoints where it waits."""
+        # What h11 would write is dropped. Of a request it only keeps what its answer hangs on, which
+        # is the method, and that the connection is to be kept; checking each header again takes long.
+        self._http.send(_REQUESTS[method])
+        self._http.send(_END)
+        try:
+            await self._send(request)
+        except trio.BrokenResourceError:
+            self._is_broken = True  # a server may answer without reading all, and close
+        else:
+            if sent is not None:
+                sent.set()
+
+    async def _send(self, data: bytes) -> None:
+        written = write_now(self._socket.fileno(), data) if self._is_plain else 0
+        if written < len(data):
+            await self._stream.send_all(data[written:])
+
+    async def receive_head(self) -> h11.Response:
+        """The head of the answer, behind any that are only informational; checkpoints."""
+        while await self._fill():
+            event = self._http.next_event()
+            while type(event) is h11.InformationalResponse:
+                event = self._http.next_event()
+            if type(event) is h11.Response:
+                return event
+        raise h11.RemoteProtocolError("the server closed the connection without an answer")
+
+    async def receive_body(self) -> bytes:
+        """The next portion of the body, or nothing at its end; checkpoints if it is not there yet."""
+        while not self.is_complete:
+            if data := self.take_body():
+                return data
+            if not self.is_complete:
+                await self._fill()
+        return b""
+
+    def take_body(self) -> bytes:
+        """What has come of the body."""
+        if self._failure is not None:
+            raise self._failure
+        parts = []
+        try:
+            while True:
+                event = self._http.next_event()
+                if type(event) is h11.Data:
+                    parts.append(event.data)
+                    continue
+                self.is_complete = event is not h11.NEED_DATA
+                break
+        except h11.RemoteProtocolError as error:
+            if not parts:
+                raise
+            self._failure = error  # behind what came before it
+        return b"".join(parts)
+
+    async def _fill(self) -> bool:
+        """Wait for bytes; False where the connection has ended. Checkpoints."""
+        data: bytes | bytearray
+        if self._is_plain:
+            # An answer is never there yet: to try first, as a stream does, is a failed call for each.
+            await trio.lowlevel.wait_readable(self._socket)
+            data = os.read(self._socket.fileno(), RECEIVE_BYTES)
+        else:
+            data = await self._stream.receive_some(RECEIVE_BYTES)
+        self._http.receive_data(bytes(data))
+        return bool(data)
+
+    def renew(self) -> bool:
+        """Get ready for the next request; False where the connection cannot carry one."""
+        http = self._http
+        if self._is_broken or not (http.our_state is h11.DONE and http.their_state is h11.DONE):
+            return False
+        if http.trailing_data != (b"", False):
+            return False  # what nobody asked for would pass as the next answer
+        http.start_next_cycle()
+        self.is_complete = False
+        return True
+
+    def close(self) -> None:
+        """Close the socket at once. HTTP needs no goodbye, with TLS neither, so nothing is waited for."""
+        self._socket.close()
+
+
+async def open_connection(address: Address, ssl_context: ssl.SSLContext | None) -> Connection:
+    """Connect, with TLS where there is a context, within CONNECT_SECONDS; checkpoints."""
+    try:
+        with trio.fail_after(CONNECT_SECONDS):
+            stream = await trio.open_tcp_stream(address.host, address.port)
+            if ssl_context is None:
+                return Connection(stream, stream.socket)
+            try:
+                tls = trio.SSLStream(stream, ssl_context, server_hostname=address.host, https_compatible=True)
+                await tls.do_handshake()
+            except BaseException:
+                stream.socket.close()
+                raise
+            return Connection(tls, stream.socket)
+    except trio.TooSlowError:
+        raise TimeoutError(f"no connection within {CONNECT_SECONDS:g} seconds") from None

@@ -1,0 +1,182 @@
+"""Requests through httpx2: for all that a connection of our own does not do.
+
+Owns the httpx2 client, where the caller brought none: proxies, credentials, cookies and
+redirects are its business. The only module that imports httpx2.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import trio
+
+from trio_mcp.transports.http.h11_connection import CONNECT_SECONDS
+from trio_mcp.transports.http.pool import KEPT_SECONDS
+from trio_mcp.transports.http.response import Answer, UnreachableError, describe_failure
+from trio_mcp.wire.http import EVENT_STREAM, JSON
+
+try:
+    import httpx2
+except ImportError as error:
+    raise ImportError("this URL needs httpx2: pip install 'trio-mcp[http]'") from error
+
+if TYPE_CHECKING:
+    import h11
+
+CLOSE_SECONDS: Final = 1.0
+"""How long the closing of one answer, or of the client, may take."""
+
+_KEPT_CONNECTIONS: Final = 20
+"""Fewer than of our own: with each request httpx2 looks at all of them."""
+
+_TIMEOUT: Final = httpx2.Timeout(None, connect=CONNECT_SECONDS)
+
+
+class _Body(httpx2.AsyncByteStream):
+    """A request's body that tells when it has been written."""
+
+    def __init__(self, data: bytes, sent: trio.Event) -> None:
+        self._data = data
+        self._sent = sent
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Pieces(self._data, self._sent)
+
+
+@attrs.define(eq=False)
+class _Pieces:
+    """One reading of a `_Body`; there are several where the request is sent again."""
+
+    _data: bytes
+    _sent: trio.Event
+    _is_taken: bool = False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if self._is_taken:
+            self._sent.set()  # the next piece is asked for when this one has been written
+            raise StopAsyncIteration
+        self._is_taken = True
+        return self._data
+
+
+class GeneralClient:
+    """Asks one URL through `http_client`, which stays open, or through a client of its own.
+
+    Raises TypeError for what are no headers.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        limit: int,
+        headers: Mapping[str, str] | None,
+        auth: Any,
+        http_client: httpx2.AsyncClient | None,
+        ssl_context: ssl.SSLContext | None,
+    ) -> None:
+        self._url = url
+        self._headers = httpx2.Headers(headers)
+        self._options = {} if auth is None else {"auth": auth}
+        self._limit = limit
+        self._is_own = http_client is None
+        self._client = _make_client(ssl_context) if http_client is None else http_client
+
+    async def aclose(self) -> None:
+        """Close its own client, also where the caller is cancelled; bounded, checkpoints."""
+        # Shielded: sockets are closed also where the block is cancelled.
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS):
+            if self._is_own:
+                await self._client.aclose()
+            await trio.lowlevel.checkpoint()
+
+    def note_cookies(self, head: h11.Response) -> None:
+        """Send the cookies of an answer to a request of our own from now on."""
+        request = httpx2.Request("POST", self._url)
+        response = httpx2.Response(head.status_code, headers=list(head.headers), request=request)
+        self._client.cookies.extract_cookies(response)
+
+    @asynccontextmanager
+    async def ask(
+        self, method: str, headers: Mapping[str, str], body: bytes, sent: trio.Event | None
+    ) -> AsyncIterator[Answer]:
+        """Send one request; its answer can be read while the block lasts. Checkpoints.
+
+        Raises UnreachableError, also where the answer breaks off in the block.
+        """
+        try:
+            request = self._make_request(method, headers, body)
+            if sent is not None:
+                request.stream = _Body(body, sent)
+            response = await self._client.send(request, stream=True, **self._options)
+        except Exception as error:  # the caller's client and auth may raise anything, and so may odd headers
+            raise UnreachableError(describe_failure(self._url, error)) from error
+        chunks = response.aiter_bytes()
+        try:
+            if response.request.method != method:
+                # What a GET brings is no answer, and may be a stream without an end.
+                raise UnreachableError(
+                    f"{self._url} redirects to {response.url}, which makes a {response.request.method} of "
+                    f"each {method}; use that URL"
+                )
+            answered = {name.lower(): value for name, value in response.headers.items()}
+            yield Answer(response.status_code, response.reason_phrase, answered, chunks, self._limit)
+        except (httpx2.HTTPError, httpx2.StreamError) as error:
+            raise UnreachableError(describe_failure(self._url, error)) from error
+        finally:
+            # Shielded: a connection that is not closed stays counted, and its server goes on.
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS):
+                await _close(response, chunks)
+
+    def _make_request(self, method: str, headers: Mapping[str, str], body: bytes) -> httpx2.Request:
+        accept = f"{JSON}, {EVENT_STREAM}" if method == "POST" else EVENT_STREAM
+        content = {"content-type": JSON} if body else {}
+        return self._client.build_request(
+            method,
+            self._url,
+            # Identity: what compresses a stream may hold back its events.
+            headers={
+                **self._headers,
+                "accept": accept,
+                "accept-encoding": "identity",
+                **content,
+                **headers,
+            },
+            content=body or None,
+            timeout=_TIMEOUT,
+        )
+
+
+async def _close(response: httpx2.Response, chunks: AsyncIterator[bytes]) -> None:
+    """Give the connection back, or close it where the answer was not read to its end."""
+    await response.aclose()
+    # The body is generators within generators, and closing the outermost leaves the others to
+    # the garbage collector. Reading from what is closed ends them from within.
+    with suppress(Exception):
+        async for _ in chunks:
+            pass
+
+
+def _make_client(ssl_context: ssl.SSLContext | None) -> httpx2.AsyncClient:
+    """A client that follows redirects, and opens as many connections as there are requests."""
+    limits = httpx2.Limits(
+        max_connections=None, max_keepalive_connections=_KEPT_CONNECTIONS, keepalive_expiry=KEPT_SECONDS
+    )
+    return httpx2.AsyncClient(
+        limits=limits, timeout=_TIMEOUT, follow_redirects=True, verify=ssl_context or default_context()
+    )
+
+
+@cache
+def default_context() -> ssl.SSLContext:
+    """What all clients of this process trust; loading it takes longer than connecting."""
+    return httpx2.create_ssl_context()

@@ -1,0 +1,149 @@
+"""One HTTP endpoint: the URL of a server, and the way on which it is asked.
+
+Owns the choice between connections of our own and httpx2, which is imported only where
+it is needed. Knows no method, session or era.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import trio
+
+from trio_mcp.transports.http.address import Address, may_have_proxy, parse_address
+from trio_mcp.transports.http.h11_client import DirectClient
+from trio_mcp.transports.http.h11_request import is_ordinary
+from trio_mcp.transports.http.response import Answer, UnreachableError
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from trio_mcp.transports.http.httpx_client import GeneralClient
+
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_KEEPS_POST: Final = frozenset({307, 308})
+
+
+@attrs.define(eq=False)
+class Endpoint:
+    """The URL of a server, and how to ask it; `limit` is the largest message in bytes.
+
+    A server that redirects or sets cookies is asked through httpx2 from then on.
+    """
+
+    url: str
+    origin: str
+    limit: int
+    _direct: DirectClient | None
+    _make_general: Callable[[], GeneralClient]
+    _general: GeneralClient | None = None
+
+    @asynccontextmanager
+    async def ask(
+        self, method: str, headers: Mapping[str, str], body: bytes = b"", sent: trio.Event | None = None
+    ) -> AsyncIterator[Answer]:
+        """Send one request; its answer can be read while the block lasts. Checkpoints.
+
+        `sent` is set when the request is written. Raises UnreachableError, also where the
+        answer breaks off in the block.
+        """
+        if self._direct is not None:
+            direct = await self._direct.ask(method, headers, body, sent)
+            try:
+                if not self._is_redirect(method, direct.answer):
+                    if "set-cookie" in direct.answer.headers:
+                        self._use_general().note_cookies(direct.head)
+                    yield direct.answer
+                    return
+            finally:
+                direct.body.close()
+        async with self._use_general().ask(method, headers, body, sent) as answer:
+            yield answer
+
+    def _is_redirect(self, method: str, answer: Answer) -> bool:
+        """Whether `answer` sends the request elsewhere, so that it is to be sent again.
+
+        Raises UnreachableError where it would become a GET there.
+        """
+        location = answer.headers.get("location")
+        if answer.code not in _REDIRECTS or location is None:
+            return False
+        if method == "POST" and answer.code not in _KEEPS_POST:
+            from urllib.parse import urljoin  # here, because it takes long and few need it
+
+            raise UnreachableError(
+                f"{self.url} redirects to {urljoin(self.url, location)}, which makes a GET of "
+                f"each {method}; use that URL"
+            )
+        return True
+
+    def _use_general(self) -> GeneralClient:
+        """Ask through httpx2 from now on; raises UnreachableError where that is not installed."""
+        if self._general is None:
+            try:
+                self._general = self._make_general()
+            except ImportError as error:
+                raise UnreachableError(f"{self.url} cannot be asked: {error}") from error
+        if self._direct is not None:
+            self._direct.pool.close()
+            self._direct = None
+        return self._general
+
+    async def aclose(self) -> None:
+        """Close all connections; bounded, checkpoints."""
+        if self._direct is not None:
+            self._direct.pool.close()
+        if self._general is not None:
+            await self._general.aclose()
+        await trio.lowlevel.checkpoint()
+
+
+@asynccontextmanager
+async def open_endpoint(
+    url: str,
+    *,
+    limit: int,
+    headers: Mapping[str, str] | None,
+    auth: Any,
+    http_client: httpx2.AsyncClient | None,
+    ssl_context: ssl.SSLContext | None = None,
+) -> AsyncIterator[Endpoint]:
+    """An endpoint on `http_client`, which stays open, or on connections of its own. Checkpoints.
+
+    Raises ValueError for what is no URL of a server, and TypeError for what are no headers.
+    """
+
+    def make_general() -> GeneralClient:
+        from trio_mcp.transports.http.httpx_client import GeneralClient
+
+        return GeneralClient(
+            url, limit=limit, headers=headers, auth=auth, http_client=http_client, ssl_context=ssl_context
+        )
+
+    address = parse_address(url)
+    is_plain = is_ordinary(headers) and http_client is None and auth is None
+    if is_plain and not address.has_credentials and not may_have_proxy(address):
+        direct = DirectClient(url, address, _prepare_context(address, ssl_context), headers, limit)
+        endpoint = Endpoint(url, address.origin, limit, direct, make_general)
+    else:
+        endpoint = Endpoint(url, address.origin, limit, None, make_general, make_general())
+    try:
+        yield endpoint
+    finally:
+        await endpoint.aclose()
+
+
+def _prepare_context(address: Address, ssl_context: ssl.SSLContext | None) -> ssl.SSLContext | None:
+    """What TLS needs; None where there is none."""
+    if address.scheme == "http":
+        return None
+    if ssl_context is None:
+        from trio_mcp.transports.http.httpx_client import default_context
+
+        ssl_context = default_context()
+    ssl_context.set_alpn_protocols(["http/1.1"])
+    return ssl_context

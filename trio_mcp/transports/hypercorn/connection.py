@@ -1,0 +1,318 @@
+"""One accepted connection, spoken by hypercorn and bounded by us.
+
+Owns how hypercorn's protocols are driven; what an application is told of its request
+is the matter of `hypercorn_exchange.py`. Everything that reaches into hypercorn (0.18)
+stands here and nowhere else; `tests/transports/test_hypercorn.py` fails when what is
+reached for changes. Knows nothing of listening, nor of what the application serves.
+
+What hypercorn's trio worker does that this module makes up for:
+
+- It shields `send_all`. GuardedStream bounds each piece, and `abort` ends even a
+  shielded send, by closing the socket under it.
+- It tells of a failed send from within the application's `send`, which loses the
+  disconnect where that is being cancelled. GuardedStream tells who reads.
+- An exception in a connection ends the server (a DATA frame for a stream already
+  answered suffices). `Connection.run` contains it.
+- It counts a connection whose peer has gone as idle, and one that speaks HTTP/2 by
+  prior knowledge as busy before it has asked anything; so the deadlines are ours.
+- Events for an application that no longer reads its body fill a queue of ten, at
+  which both the reader and the application's last `send` hang. We read them off.
+- While an HTTP/2 peer's window is shut, it takes whatever the application sends into
+  a buffer without bound. `Connection.let_through` waits until that is empty.
+- It goes on sending pings to a WebSocket peer that has gone, up to `ping_interval`.
+- A failed response leaves the stream of an HTTP/2 client open for ever. We reset it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from math import inf
+from ssl import SSLContext
+from typing import Any
+
+import trio
+
+from trio_mcp.concurrency.failures import contain_failure
+from trio_mcp.transports.hypercorn.exchange import DISCONNECT, HttpExchange, Reset, WebSocketExchange
+from trio_mcp.transports.hypercorn.guarded_stream import PIECE, GuardedStream, Limits
+from trio_mcp.transports.hypercorn.lifespan import ASGIApp, Message, Receive, Scope, Send
+
+try:
+    from h2.exceptions import ProtocolError
+    from hypercorn.config import Config
+    from hypercorn.events import Closed, Event, RawData
+    from hypercorn.protocol.h2 import H2Protocol
+    from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
+    from hypercorn.trio.worker_context import WorkerContext
+except ImportError as missing:
+    raise ImportError("serving over HTTP needs hypercorn: pip install 'trio-mcp[http]'") from missing
+
+
+class Worker:
+    """What all connections of one server share."""
+
+    def __init__(self, app: ASGIApp, limits: Limits, state: dict[str, Any], tls: SSLContext | None) -> None:
+        self.app = app
+        self.limits = limits
+        self.state = state
+        self.tls = tls
+        self.config = _make_config(limits)
+        self.context = WorkerContext(None)
+
+    async def drain(self) -> None:
+        """From now on let connections close that become idle. Does not wait."""
+        await self.context.terminated.set()
+
+
+def _make_config(limits: Limits) -> Config:
+    """hypercorn's configuration: quiet, and with the timeouts left to us."""
+    config = Config()
+    config.accesslog = None
+    config.errorlog = logging.getLogger("hypercorn.error")  # as it is: no handler is added
+    config.include_server_header = False
+    config.h11_max_incomplete_size = limits.max_head_bytes
+    config.h2_max_header_list_size = limits.max_head_bytes
+    config.websocket_max_message_size = limits.max_body_bytes
+    config.websocket_ping_interval = limits.ping_interval
+    config.ssl_handshake_timeout = limits.read_timeout
+    # It would cut a listener that has nothing to say.
+    config.read_timeout = None
+    config.keep_alive_timeout = inf
+    # Past this many requests HTTP/2 says goodbye and drops the streams that are still running.
+    config.keep_alive_max_requests = sys.maxsize
+    return config
+
+
+class _Idle:
+    """In the place of the task that hypercorn starts and cancels around each request.
+
+    Its timeout is ours to keep; what is left of it is that a server that ends closes the
+    connection between two requests.
+    """
+
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+        self.is_idle = False
+
+    async def restart(self, task_group: Any, close: Callable[[], Any]) -> None:
+        self.is_idle = True
+        if self._context.terminated.is_set():
+            task_group.spawn(close)
+
+    async def stop(self) -> None:
+        self.is_idle = False
+
+
+class _TCPServer(TCPServer):
+    """hypercorn's connection, which ends when its peer has gone and its requests are over.
+
+    What is sent between `cork` and `uncork` leaves in one piece: head, body and end.
+    """
+
+    on_peer_gone: Callable[[], None]
+    _peer_gone = False
+    _corked: bytearray | None = None
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._idle = _Idle(self.context)
+        self.idle_task = self._idle  # type: ignore[assignment]
+
+    @property
+    def peer_gone(self) -> bool:
+        """Whether the peer has closed its end."""
+        return self._peer_gone
+
+    def cork(self) -> None:
+        """Hold back what is sent from now on."""
+        if self._corked is None:
+            self._corked = bytearray()
+
+    async def uncork(self) -> None:
+        """Send what was held back; not cancelled, but bounded; checkpoints where that is something."""
+        held, self._corked = self._corked, None
+        if held:
+            with trio.CancelScope(shield=True):
+                # Taking the lock gives others a turn, among them who reads what was sent on another stream:
+                # the progress of a legacy task moves from the stream of its session to that of its result.
+                async with self.send_lock:
+                    await self._put(held)
+
+    async def close_if_idle(self) -> None:
+        """Close the connection where it is between two requests; checkpoints where it is."""
+        if self._idle.is_idle:
+            await self._initiate_server_close()
+
+    async def _send(self, data: bytes | bytearray) -> None:
+        # Taking the lock is the checkpoint of an application that sends without end.
+        async with self.send_lock:
+            # Shielded, for half of what was said ends the connection; GuardedStream bounds it.
+            with trio.CancelScope(shield=True):
+                await self._put(data)
+
+    async def _put(self, data: bytes | bytearray) -> None:
+        try:
+            await self.stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            await self.protocol.handle(Closed())
+
+    async def _read_data(self) -> None:
+        await self._read_until_gone()
+        self._peer_gone = True
+        self.on_peer_gone()
+        await self.idle_task.stop()
+        protocol = self.protocol.protocol
+        if isinstance(protocol, H2Protocol):
+            # Applications that wait for the peer's flow control.
+            for buffer in list(protocol.stream_buffers.values()):
+                await buffer.close()
+
+    async def _read_until_gone(self) -> None:
+        data: bytes | bytearray = b"nothing yet"
+        while data:
+            try:
+                data = await self.stream.receive_some(MAX_RECV)
+            except (trio.ClosedResourceError, trio.BrokenResourceError):
+                break
+            await self.protocol.handle(RawData(bytes(data)))
+        await self.protocol.handle(Closed())
+
+    async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, RawData):
+            if self._corked is not None:
+                self._corked += event.data
+            elif event.data:
+                await self._send(event.data)
+            return
+        if isinstance(event, Closed):
+            await self.uncork()
+        await super().protocol_send(event)
+
+
+class _Unread:
+    """A stream that is answered already, and whatever the peer still sends on it."""
+
+    async def handle(self, event: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+class _Streams(dict[int, Any]):
+    def __missing__(self, stream_id: int) -> Any:
+        return _Unread()
+
+
+class Connection:
+    """One peer: runs its requests until it goes, or until `end` is called."""
+
+    def __init__(self, worker: Worker, stream: trio.SocketStream) -> None:
+        self.limits = worker.limits
+        self.scope = trio.CancelScope()
+        self._worker = worker
+        self._stream = GuardedStream(stream, worker.limits)
+        self._requests = 0
+        secured: Any = self._stream
+        if worker.tls is not None:
+            secured = trio.SSLStream(secured, worker.tls, server_side=True, https_compatible=True)
+        app: Any = self._call
+        self._server = _TCPServer(app, worker.config, worker.context, worker.state, secured)
+        self._server.on_peer_gone = self._end_if_over
+        self._nursery: trio.Nursery
+
+    async def run(self) -> None:
+        """Speak HTTP or WebSocket with the peer, over TLS where the server does. Checkpoints."""
+        try:
+            with self.scope:
+                async with trio.open_nursery() as self._nursery:
+                    await self._server.run()
+                    self._nursery.cancel_scope.cancel()
+        except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
+            contain_failure(error, "A connection failed")
+        finally:
+            self._stream.socket.close()  # hypercorn leaves it open when it is cancelled
+
+    async def drain(self) -> None:
+        """Close the connection where it is between two requests; checkpoints where it is."""
+        try:
+            await self._server.close_if_idle()
+        except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
+            contain_failure(error, "A connection failed")
+
+    def end(self) -> None:
+        """End the connection and its requests now, also one that waits for the peer."""
+        self._stream.abort()
+        self.scope.cancel()
+
+    def _end_if_over(self) -> None:
+        """End what hypercorn leaves behind, such as the pings to a peer that has gone."""
+        if self._server.peer_gone and not self._requests:
+            self.scope.cancel()
+
+    async def _call(self, scope: Scope, receive: Receive, send: Send, *_: Callable[..., Any]) -> None:
+        """Run one request: what hypercorn takes for the application."""
+        self._requests += 1
+        self._stream.expect_request(inf)
+        protocol = self._server.protocol.protocol
+        if isinstance(protocol, H2Protocol) and type(protocol.streams) is dict:
+            protocol.streams = _Streams(protocol.streams)
+        try:
+            exchange = HttpExchange if scope["type"] == "http" else WebSocketExchange
+            await exchange(self, scope, receive, send).run(self._worker.app)
+        finally:
+            self._requests -= 1
+            if not self._requests:
+                self._stream.expect_request(self.limits.keep_alive_timeout)
+            self._end_if_over()
+
+    def cork(self) -> None:
+        """Let what is sent from now on leave in one piece with what comes before `uncork`."""
+        self._server.cork()
+
+    async def uncork(self) -> None:
+        """Send what was held back; checkpoints where that is something."""
+        await self._server.uncork()
+
+    @staticmethod
+    def receive_nowait(receive: Any) -> Message:
+        """The next event for an application, or trio.WouldBlock where there is none yet."""
+        message: Message = receive.__self__.receive_nowait()
+        return message
+
+    def discard(self, receive: Receive) -> None:
+        """Read off, until the end, what the application of a request does not."""
+        self._nursery.start_soon(self._discard, receive)
+
+    async def _discard(self, receive: Receive) -> None:
+        while (await receive())["type"] not in (DISCONNECT, "websocket.disconnect"):
+            pass
+
+    async def let_through(self, send: Send) -> None:
+        """Wait until the peer's flow control has let through what was sent to it over HTTP/2."""
+        protocol = self._server.protocol.protocol
+        assert isinstance(protocol, H2Protocol)
+        buffer = protocol.stream_buffers.get(_stream_id(send))
+        if buffer is not None and len(buffer.buffer) >= PIECE:
+            await buffer.drain()
+
+    async def reset(self, send: Send, code: Reset) -> None:
+        """End a request without a proper end: RST_STREAM, or the whole HTTP/1.1 connection."""
+        protocol = self._server.protocol.protocol
+        if not isinstance(protocol, H2Protocol):
+            self.scope.cancel()
+            return
+        stream_id = _stream_id(send)
+        try:
+            protocol.connection.reset_stream(stream_id, code)
+        except ProtocolError:
+            return  # closed already
+        # First of all, for the application that learns of its disconnect may cancel this very send.
+        await protocol._flush()
+        # As hypercorn does when the peer resets it.
+        await protocol._close_stream(stream_id)
+        await protocol._window_updated(stream_id)
+
+
+def _stream_id(send: Any) -> int:
+    stream_id: int = send.__self__.stream_id
+    return stream_id

@@ -1,0 +1,114 @@
+"""A server's socket that cannot be held up by its peer.
+
+Owns the deadlines of one connection's bytes. Knows no protocol: whoever speaks one
+says when a request is running.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from contextlib import suppress
+from math import inf
+from typing import Final
+
+import attrs
+import trio
+
+from trio_mcp.transports.write_now import write_now
+
+# What the peer must take within one stall_timeout: small enough that a slow peer is not taken for
+# a stalled one, large enough that the deadline costs nothing beside the write.
+PIECE: Final = 64 * 1024
+
+
+@attrs.frozen
+class Limits:
+    """The bounds of every connection; times in seconds."""
+
+    read_timeout: float
+    keep_alive_timeout: float
+    stall_timeout: float
+    max_head_bytes: int
+    max_body_bytes: int
+    ping_interval: float | None
+
+
+class GuardedStream(trio.abc.HalfCloseableStream):
+    """A socket on which neither direction can hold anybody up for longer than it may.
+
+    Sending: each piece must be taken within `stall_timeout`. Receiving: while no request
+    is running, one must begin by a deadline that single bytes do not move.
+    """
+
+    def __init__(self, stream: trio.SocketStream, limits: Limits) -> None:
+        self.socket = stream.socket  # hypercorn asks for it
+        self._stream = stream
+        self._limits = limits
+        self._reading = trio.CancelScope()
+        self._request_by = trio.current_time() + limits.read_timeout
+        self._heard = False
+        # Data that sits in the kernel while the application is silent: nobody is in send_all then.
+        user_timeout: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
+        if user_timeout is not None and self.socket.family != socket.AF_UNIX and limits.stall_timeout < inf:
+            milliseconds = max(1, int(limits.stall_timeout * 1000))
+            with suppress(OSError):  # the peer has gone already, which reading will tell
+                self.socket.setsockopt(socket.IPPROTO_TCP, user_timeout, milliseconds)
+
+    def expect_request(self, timeout: float) -> None:
+        """From now on the peer has `timeout` seconds (inf: no limit) until a request begins."""
+        self._heard = timeout == inf
+        self._set_deadline(timeout)
+
+    def _set_deadline(self, timeout: float) -> None:
+        self._request_by = self._reading.deadline = trio.current_time() + timeout
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send; where that fails or the peer takes nothing for `stall_timeout`, end the stream.
+
+        Checkpoints where it has to wait.
+        Whoever receives is told of it, and nobody else: hypercorn would pass the failure
+        on from within the application's `send`, and lose it where that is being cancelled.
+        """
+        view = memoryview(data)[write_now(self.socket.fileno(), data) :]
+        for start in range(0, len(view), PIECE):
+            await self._send(view[start : start + PIECE])
+
+    async def _send(self, piece: bytes | bytearray | memoryview) -> None:
+        with (
+            suppress(trio.BrokenResourceError, trio.ClosedResourceError),
+            trio.move_on_after(self._limits.stall_timeout),
+        ):
+            await self._stream.send_all(piece)
+            return
+        self.abort()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait as the socket does."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Receive, or raise BrokenResourceError where no request begins in time."""
+        with trio.CancelScope(deadline=self._request_by) as self._reading:
+            data = await self._stream.receive_some(max_bytes)
+            if not self._heard:
+                # A head has begun. However little of it comes at a time, this is all the time it has.
+                self._heard = True
+                self._set_deadline(self._limits.read_timeout)
+            return data
+        raise trio.BrokenResourceError("no request began in time")
+
+    async def send_eof(self) -> None:
+        """Send the end of the stream."""
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        """Close the socket; what the kernel holds is still sent."""
+        await self._stream.aclose()
+
+    def abort(self) -> None:
+        """Close the socket now: who waits on it gets ClosedResourceError, the peer a reset."""
+        if self.socket.fileno() != -1:
+            with suppress(OSError):
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.socket.close()

@@ -1,0 +1,285 @@
+"""Serving an ASGI 3 application on hypercorn's trio worker, inside the caller's nursery.
+
+Owns listening, the application's lifespan and the shutdown. Knows nothing of what
+is served, and of hypercorn only what `transports/hypercorn/connection.py` offers.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final
+
+import attrs
+import trio
+
+from trio_mcp.concurrency.failures import contain_failure
+from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.transports.hypercorn.connection import Connection, Worker
+from trio_mcp.transports.hypercorn.guarded_stream import Limits
+from trio_mcp.transports.hypercorn.lifespan import ASGIApp, Lifespan
+
+# What the application's lifespan has for its shutdown, after the last request has ended.
+LIFESPAN_GRACE: Final = 5.0
+
+# HTTP/2 over TLS 1.2 forbids the rest (RFC 9113, appendix A); TLS 1.3 has its own.
+CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+
+@attrs.frozen(kw_only=True)
+class TLS:
+    """The certificate that a server shows, from PEM files.
+
+    `keyfile` is not needed where `certfile` holds the key too, `password` opens an
+    encrypted key. With `ca`, a client must show a certificate signed by one of these.
+    """
+
+    certfile: str | os.PathLike[str]
+    keyfile: str | os.PathLike[str] | None = None
+    password: str | None = attrs.field(default=None, repr=False)
+    ca: str | os.PathLike[str] | None = None
+
+    def make_context(self) -> ssl.SSLContext:
+        """Load the files. Raises OSError or ssl.SSLError where one cannot be used."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(CIPHERS)
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        context.load_cert_chain(self.certfile, self.keyfile, self.password)
+        if self.ca is not None:
+            context.load_verify_locations(self.ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+
+async def serve_asgi(  # noqa: ASYNC128  # the service calls it
+    app: ASGIApp,
+    *,
+    bind: str | Sequence[str] = "127.0.0.1:8000",
+    tls: TLS | ssl.SSLContext | None = None,
+    on_shutdown: Callable[[], None] | None = None,
+    shutdown_grace: float = 3.0,
+    read_timeout: float = 30.0,
+    keep_alive_timeout: float = 60.0,
+    stall_timeout: float = 30.0,
+    backlog: int = 2048,
+    max_head_bytes: int = 64 * 1024,
+    max_body_bytes: int = 16 * 1024 * 1024,
+    ping_interval: float | None = 20.0,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve an ASGI 3 application over HTTP/1.1, HTTP/2 and WebSocket until cancelled. Checkpoints.
+
+    `addresses = await nursery.start(serve_asgi, app)` returns the URLs, one for each
+    socket, with the real ports, once connections are accepted and the application's
+    lifespan has started. `bind` takes "host:port" (0: any free port), "[::1]:port" and
+    "unix:/path". An ssl.SSLContext as `tls` is used as it is; without "h2" among its
+    ALPN protocols there is no HTTP/2. All times are in seconds, math.inf for no limit:
+
+    - `shutdown_grace`: what running requests have left once the server is cancelled.
+      Then they are cancelled and their connections closed, whatever the peers do. At
+      the first moment of the shutdown `on_shutdown` is called, synchronously, so that
+      endless responses can end. The lifespan has 5 s more for its own shutdown.
+    - `read_timeout`: for a TLS handshake and the first request; for a request's head,
+      from its first byte to its last; and from one piece of a body to the next, while
+      the application waits for it. A client that has sent its request owes nothing, and
+      may listen to the response for ever.
+    - `keep_alive_timeout`: how long a connection without a request is kept.
+    - `stall_timeout`: a peer that takes nothing of what is sent for that long is cut.
+    - `ping_interval`: between pings on a WebSocket; None for no pings.
+
+    `max_head_bytes` bounds a request's head, `max_body_bytes` a request's body (413
+    beyond it) and a WebSocket message.
+
+    A request that fails is logged (logger "trio_mcp"; hypercorn's own messages go to
+    "hypercorn.error") and answered with 500, or broken off if its response had begun; nothing
+    else ends. Signals are the caller's business. Raises RuntimeError where the application
+    answers `lifespan.startup.failed`, OSError where a socket cannot be bound, ValueError for a
+    bad `bind`, and what loading the certificate raises.
+    """
+    limits = Limits(
+        read_timeout=read_timeout,
+        keep_alive_timeout=keep_alive_timeout,
+        stall_timeout=stall_timeout,
+        max_head_bytes=max_head_bytes,
+        max_body_bytes=max_body_bytes,
+        ping_interval=ping_interval,
+    )
+    service = _Service(
+        app=app,
+        binds=[bind] if isinstance(bind, str) else list(bind),
+        tls=tls.make_context() if isinstance(tls, TLS) else tls,
+        limits=limits,
+        backlog=backlog,
+        on_shutdown=on_shutdown,
+        shutdown_grace=shutdown_grace,
+    )
+    async with open_lone_nursery() as nursery:
+        nursery.start_soon(service.watch)
+        with service.shield:
+            await service.run(task_status.started)
+        nursery.cancel_scope.cancel()
+
+
+@attrs.define(eq=False)
+class _Service:
+    """One call of serve_asgi."""
+
+    app: ASGIApp
+    binds: list[str]
+    tls: ssl.SSLContext | None
+    limits: Limits
+    backlog: int
+    on_shutdown: Callable[[], None] | None
+    shutdown_grace: float
+    # The caller's cancellation must not reach the requests before their grace is over. `watch`,
+    # outside, sees it at once and gives the shield its deadline.
+    shield: trio.CancelScope = attrs.Factory(lambda: trio.CancelScope(shield=True))
+    accepting: trio.CancelScope | None = None
+    connections: set[Connection] = attrs.Factory(set)
+
+    async def watch(self) -> None:
+        """Wait for the caller's cancellation and begin the shutdown."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        if self.accepting is None:
+            self.shield.cancel()
+            return
+        # The one second is for the tasks to run at all: what they wait for is bounded by itself.
+        self.shield.deadline = trio.current_time() + self.shutdown_grace + LIFESPAN_GRACE + 1
+        self.accepting.cancel()
+        if self.on_shutdown is not None:
+            try:
+                self.on_shutdown()
+            except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
+                contain_failure(error, "on_shutdown failed")
+
+    async def run(self, started: Callable[[list[str]], None]) -> None:
+        async with open_lone_nursery() as nursery:
+            lifespan = Lifespan(self.app)
+            await lifespan.start(nursery)
+            try:
+                listeners = await _open_listeners(self.binds, self.backlog)
+                try:
+                    await self._serve(listeners, lifespan, started)
+                finally:
+                    _close_listeners(listeners)
+            finally:
+                with trio.move_on_after(LIFESPAN_GRACE):
+                    await lifespan.stop()  # noqa: ASYNC102  # under the shield, which has its deadline by now
+            nursery.cancel_scope.cancel()
+
+    async def _serve(
+        self,
+        listeners: list[trio.SocketListener],
+        lifespan: Lifespan,
+        started: Callable[[list[str]], None],
+    ) -> None:
+        worker = Worker(self.app, self.limits, lifespan.state, self.tls)
+
+        async def handle(stream: trio.SocketStream) -> None:
+            connection = Connection(worker, stream)
+            self.connections.add(connection)
+            try:
+                await connection.run()
+            finally:
+                self.connections.discard(connection)
+
+        try:
+            async with open_lone_nursery() as timer:
+                async with open_lone_nursery() as nursery:
+                    self.accepting = trio.CancelScope()
+                    started([self._address(listener.socket) for listener in listeners])
+                    try:
+                        with self.accepting:
+                            await trio.serve_listeners(handle, listeners, handler_nursery=nursery)
+                    finally:
+                        _remove_paths(self.binds)
+                    await worker.drain()
+                    for connection in list(self.connections):
+                        nursery.start_soon(connection.drain)
+                    timer.start_soon(self._end_after_grace)
+                timer.cancel_scope.cancel()
+        finally:
+            self._end_connections()
+
+    async def _end_after_grace(self) -> None:
+        await trio.sleep(self.shutdown_grace)
+        self._end_connections()
+
+    def _end_connections(self) -> None:
+        for connection in list(self.connections):
+            connection.end()
+
+    def _address(self, listening: trio.socket.SocketType) -> str:
+        name = listening.getsockname()
+        if listening.family == socket.AF_UNIX:
+            return f"unix:{name}"
+        host = f"[{name[0]}]" if listening.family == socket.AF_INET6 else name[0]
+        return f"{'https' if self.tls else 'http'}://{host}:{name[1]}"
+
+
+async def _open_listeners(binds: list[str], backlog: int) -> list[trio.SocketListener]:
+    listeners: list[trio.SocketListener] = []
+    try:
+        for bind in binds:
+            if bind.startswith("unix:"):
+                listeners.append(_listen_unix(bind.removeprefix("unix:"), backlog))
+                continue
+            host, colon, port = bind.rpartition(":")
+            if not (colon and port.isdecimal() and int(port) < 2**16):
+                raise ValueError(f"cannot listen on {bind!r}: want host:port, [ipv6]:port or unix:/path")
+            host = host.removeprefix("[").removesuffix("]")
+            listeners += await trio.open_tcp_listeners(int(port), host=host or None, backlog=backlog)
+    except BaseException:
+        _close_listeners(listeners)
+        raise
+    return listeners
+
+
+def _listen_unix(path: str, backlog: int) -> trio.SocketListener:
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        _remove_stale(path)
+        listening.bind(path)
+        listening.listen(backlog)
+        return trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+    except BaseException:
+        listening.close()
+        raise
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the socket of a server that is no more. Raises OSError where one still listens."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return  # bind says that it exists
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.setblocking(False)
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(path)
+            else:
+                raise OSError(errno.EADDRINUSE, "another server listens there", path)
+
+
+def _close_listeners(listeners: list[trio.SocketListener]) -> None:
+    for listener in listeners:
+        listener.socket.close()
+
+
+def _remove_paths(binds: list[str]) -> None:
+    for bind in binds:
+        if bind.startswith("unix:"):
+            with suppress(OSError):
+                os.unlink(bind.removeprefix("unix:"))

@@ -1,0 +1,181 @@
+"""Listening for WebSocket connections, and letting them in or not.
+
+Owns the listening sockets, the handshake's refusals, the cap on connections and
+the border at which the crash of one connection stays its own. What is served is
+the caller's business: it gets a transport for each connection.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import attrs
+import trio
+
+from trio_mcp.concurrency.failures import contain_failure
+from trio_mcp.transports.websocket.corking_stream import CorkingStream
+from trio_mcp.transports.websocket.transport import (
+    PING_SECONDS,
+    QUEUE_MESSAGES,
+    READ_BYTES,
+    WebSocketTransport,
+    keep_alive,
+    keep_connection,
+    trio_websocket,
+)
+from trio_mcp.wire.origin import Doorkeeper
+from trio_mcp.wire.websocket import GOING_AWAY, SUBPROTOCOL
+
+logger = logging.getLogger("trio_mcp")
+
+MAX_CONNECTIONS: Final = 1000
+"""About what a process may have open with the usual limit of 1,024 file descriptors."""
+
+MAX_REFUSALS: Final = 64
+"""So many connections beyond the cap are told so; any more are closed at once."""
+
+HANDSHAKE_SECONDS: Final = 10.0
+"""What a client gets for TLS and the handshake: connections that say nothing must not pile up."""
+
+
+@attrs.define(eq=False)
+class WebSocketService:
+    """Serves what connects, each connection in a task of its own.
+
+    `serve` is called with the transport of each connection that may enter, and closes
+    it. Any `path` is served where it is None. Sizes in bytes, times in seconds.
+    """
+
+    serve: Callable[[WebSocketTransport], Awaitable[None]]
+    max_frame_bytes: int
+    doorkeeper: Doorkeeper
+    path: str | None = None
+    ping_interval: float = PING_SECONDS
+    max_connections: int = MAX_CONNECTIONS
+    max_connections_per_peer: int = MAX_CONNECTIONS
+    refusals: Counter[str] = attrs.field(factory=Counter)
+    _sockets: int = attrs.field(default=0, init=False)
+    _admitted: dict[CorkingStream, str] = attrs.field(factory=dict, init=False)  # and from which address
+
+    async def listen(
+        self,
+        host: str,
+        port: int,
+        ssl_context: ssl.SSLContext | None = None,
+        *,
+        task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until cancelled; `task_status` gets the addresses, as URLs. Raises OSError."""
+        listeners = await trio.open_tcp_listeners(port, host=host)
+        scheme = "ws" if ssl_context is None else "wss"
+        addresses = [f"{scheme}://{_authority(listener)}{self.path or ''}" for listener in listeners]
+        secured: list[Any] = list(listeners)
+        if ssl_context is not None:
+            secured = [trio.SSLListener(one, ssl_context, https_compatible=True) for one in listeners]
+        async with trio.open_nursery() as nursery:
+            await nursery.start(trio.serve_listeners, self._handle, secured)
+            task_status.started(addresses)
+
+    async def _handle(self, raw: trio.abc.Stream) -> None:
+        if self._sockets >= self.max_connections + MAX_REFUSALS:
+            await trio.aclose_forcefully(raw)
+            return
+        self._sockets += 1
+        try:
+            await self._converse(CorkingStream(raw), _peer(raw))
+        except BaseException as error:  # noqa: ASYNC103  # contain_failure raises what must pass on
+            contain_failure(error, "a WebSocket connection crashed; the others go on")
+        finally:
+            self._sockets -= 1
+            await trio.aclose_forcefully(raw)
+
+    async def _converse(self, stream: CorkingStream, peer: str) -> None:
+        async with trio.open_nursery() as nursery:
+            reading = trio.CancelScope()
+            connection = None
+            try:
+                with trio.move_on_after(HANDSHAKE_SECONDS) as scope, stream.unless_ended(scope):
+                    request = await nursery.start(keep_connection, self._wrap(stream), stream, reading)
+                    connection = await self._admit(request, stream, peer)
+                if connection is not None:
+                    nursery.start_soon(keep_alive, connection, stream, self.ping_interval)
+                    transport = WebSocketTransport(
+                        connection, stream, max_frame_bytes=self.max_frame_bytes, close_code=GOING_AWAY
+                    )
+                    await self.serve(transport)
+            except trio_websocket.HandshakeError as failed:
+                logger.debug("a peer was not let in: %s", failed)
+            finally:
+                self._admitted.pop(stream, None)
+                reading.cancel()
+                nursery.cancel_scope.cancel()
+
+    def _wrap(
+        self, stream: CorkingStream
+    ) -> Callable[[trio.Nursery], Awaitable[trio_websocket.WebSocketRequest]]:
+        async def wrap(nursery: trio.Nursery) -> trio_websocket.WebSocketRequest:
+            return await trio_websocket.wrap_server_stream(
+                nursery,
+                stream,
+                message_queue_size=QUEUE_MESSAGES,
+                max_message_size=self.max_frame_bytes,
+                receive_buffer_size=READ_BYTES,
+            )
+
+        return wrap
+
+    async def _admit(
+        self, request: trio_websocket.WebSocketRequest, stream: CorkingStream, peer: str
+    ) -> trio_websocket.WebSocketConnection | None:
+        """Finish the handshake, or refuse it in words and return None."""
+        stream.cork()  # so that a refusal leaves in one write
+        refusal = self._refusal(request, peer)
+        if refusal is None:
+            self._admitted[stream] = peer  # before anything waits, or more than the cap could get here
+            offered = request.proposed_subprotocols
+            connection = await request.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
+        else:
+            status, reason = refusal
+            self.refusals[f"websocket {status}"] += 1
+            connection = None
+            await request.reject(
+                status,
+                extra_headers=[(b"content-type", b"text/plain; charset=utf-8")],
+                body=f"{reason}\n".encode(errors="backslashreplace"),
+            )
+        stream.uncork()
+        await stream.flush()
+        return connection
+
+    def _refusal(self, request: trio_websocket.WebSocketRequest, peer: str) -> tuple[int, str] | None:
+        origins = [value.decode("latin-1") for name, value in request.headers if name == b"origin"]
+        # trio-websocket hands out every header but this one; without it nobody would get in.
+        host = request._event.host
+        reason = self.doorkeeper.refusal(host, ", ".join(origins) if origins else None)
+        if reason is not None:
+            return 403, reason
+        if self.path is not None and request.path.partition("?")[0] != self.path:
+            return 404, f"nothing is served at {request.path!r}"
+        if len(self._admitted) >= self.max_connections:
+            return 503, f"all {self.max_connections} connections are taken"
+        if list(self._admitted.values()).count(peer) >= self.max_connections_per_peer:
+            return 503, f"all {self.max_connections_per_peer} connections of one address are taken"
+        return None
+
+
+def _peer(raw: Any) -> str:
+    """The address of a peer; empty where it has none or has gone already."""
+    stream = raw.transport_stream if isinstance(raw, trio.SSLStream) else raw
+    try:
+        return str(stream.socket.getpeername()[0])
+    except (AttributeError, OSError, IndexError):
+        return ""
+
+
+def _authority(listener: trio.SocketListener) -> str:
+    host, port, *_ = listener.socket.getsockname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
