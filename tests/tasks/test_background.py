@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from tests.conftest import LEGACY, MODERN
-from tests.peer import MODERN_META, RawPeer
+from tests.support.raw_peer import MODERN_META, RawPeer
 from trio_mcp import (
     CallTimeout,
     Context,
@@ -810,7 +810,7 @@ async def test_a_server_that_offers_no_notifications_is_polled(wire, autojump_cl
     """Hostile or absent intervals neither spin nor stall."""
     if wire.protocol != MODERN:
         return
-    from tests.test_client import DISCOVERED, FakeServer, result
+    from tests.client.test_client import DISCOVERED, FakeServer, result
 
     looks: list[float] = []
 

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from tests.conftest import LEGACY, MODERN, Wire
-from tests.peer import MODERN_META, RawPeer
+from tests.support.raw_peer import MODERN_META, RawPeer
 from trio_mcp import (
     ClientSettings,
     Context,

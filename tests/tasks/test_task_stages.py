@@ -10,10 +10,10 @@ import trio
 import trio.testing
 
 from tests.conftest import LEGACY, MODERN, Wire
+from tests.handlers.test_progress_handlers import plain_console, shown
+from tests.progress.test_stages import STAGES_META
 from tests.tasks.test_history import META, Listener, open_raw_peer
 from tests.tasks.test_joined import REPORTS, listen
-from tests.test_progress_handlers import plain_console, shown
-from tests.test_stages import STAGES_META
 from trio_mcp import (
     Context,
     Progress,

@@ -2,7 +2,7 @@
 
 Owns how hypercorn's protocols are driven; what an application is told of its request
 is the matter of `hypercorn_exchange.py`. Everything that reaches into hypercorn (0.18)
-stands here and nowhere else; `tests/transports/test_hypercorn.py` fails when what is
+stands here and nowhere else; `tests/transports/hypercorn/test_hypercorn.py` fails when what is
 reached for changes. Knows nothing of listening, nor of what the application serves.
 
 What hypercorn's trio worker does that this module makes up for:

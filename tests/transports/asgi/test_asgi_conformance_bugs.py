@@ -1,0 +1,19 @@
+"""What the official conformance suite found in the HTTP endpoint."""
+
+import pytest
+
+from tests.support.asgi_host import finish, open_host
+from trio_mcp import Server, asgi_app
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "code"),
+    [("no/such", {}, -32601), ("tools/call", {}, -32602), ("tools/call", {"name": "none"}, -32602)],
+)
+async def test_an_error_in_a_session_does_not_look_like_the_sessions_end(method, params, code):
+    """MCP transports 2025-11-25: 404 says that the session has ended, and clients begin a new one."""
+    async with open_host(asgi_app(Server("errors"))) as host:
+        client = await host.initialize()
+        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        answer = await finish(client.post(request))
+        assert (answer.status, answer.json["error"]["code"], answer.json["id"]) == (200, code, 1)
