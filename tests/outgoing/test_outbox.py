@@ -1,4 +1,4 @@
-"""The outlet of a call and the single writer: caps, order, when it writes."""
+"""The call queue of a call and the single writer: caps, order, when it writes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
 from trio_mcp import Conflate, Lossless
-from trio_mcp.outgoing.call_queue import Outlet
+from trio_mcp.outgoing.call_queue import CallQueue
 from trio_mcp.outgoing.outbox import Outbox
-from trio_mcp.outgoing.report import Values
-from trio_mcp.wire.frames import Notification, OutFrame, Progress, Response
+from trio_mcp.outgoing.report import Report
+from trio_mcp.wire.frames import Notification, OutFrame, ProgressRun, Response
 
 ANSWER = Response(1, Raw(b"{}"))
 
@@ -44,38 +44,38 @@ class Recorder:
         raise AssertionError("the writer does not close")
 
 
-def make_outlet(outbox: Outbox, policy: Any = None, answered: list[int] | None = None) -> Outlet:
+def make_call_queue(outbox: Outbox, policy: Any = None, answered: list[int] | None = None) -> CallQueue:
     note = [] if answered is None else answered
-    return Outlet(outbox, 1, policy or Conflate(), lambda: note.append(1))
+    return CallQueue(outbox, 1, policy or Conflate(), lambda: note.append(1))
 
 
-def drained(outlet: Outlet) -> list[Any]:
-    frames, _, empty = outlet.drain(10_000)
+def drained(call_queue: CallQueue) -> list[Any]:
+    frames, _, empty = call_queue.drain(10_000)
     assert empty
-    return [update for frame in frames if isinstance(frame, Progress) for update in frame.updates]
+    return [update for frame in frames if isinstance(frame, ProgressRun) for update in frame.updates]
 
 
 def test_the_oldest_but_the_very_first_give_way():
-    outlet = make_outlet(Outbox(10), Conflate(buffer=4))
+    call_queue = make_call_queue(Outbox(10), Conflate(buffer=4))
     for i in range(10):
-        outlet.push(Values(i, None, None))
-    assert outlet.pending == 4
-    assert [update[0] for update in drained(outlet)] == [0, 7, 8, 9]
+        call_queue.push(Report(i, None, None))
+    assert call_queue.pending == 4
+    assert [update[0] for update in drained(call_queue)] == [0, 7, 8, 9]
     for i in range(10, 20):
-        outlet.push(Values(i, None, None))
-    assert [update[0] for update in drained(outlet)] == [16, 17, 18, 19], "the first is written already"
+        call_queue.push(Report(i, None, None))
+    assert [update[0] for update in drained(call_queue)] == [16, 17, 18, 19], "the first is written already"
 
 
 def test_frames_are_never_dropped_for_progress():
-    outlet = make_outlet(Outbox(10), Conflate(buffer=2))
+    call_queue = make_call_queue(Outbox(10), Conflate(buffer=2))
     log = Notification("notifications/message")
-    outlet.put(log)
+    call_queue.put(log)
     for i in range(10):
-        outlet.push(Values(i, None, None))
-        outlet.put(log)
-    frames, _, _ = outlet.drain(100)
+        call_queue.push(Report(i, None, None))
+        call_queue.put(log)
+    frames, _, _ = call_queue.drain(100)
     assert sum(frame is log for frame in frames) == 11
-    assert [f.updates[0][0] for f in frames if isinstance(f, Progress)] == [0, 9]
+    assert [f.updates[0][0] for f in frames if isinstance(f, ProgressRun)] == [0, 9]
 
 
 @given(
@@ -93,17 +93,17 @@ def test_frames_are_never_dropped_for_progress():
 )
 def test_whatever_is_reported_increases_on_the_wire(reports, buffer, message, drain_every):
     """Strictly increasing, and the last state arrives, whatever the cap and the policy."""
-    outlet = make_outlet(Outbox(10), Conflate(buffer=buffer, message=message))
+    call_queue = make_call_queue(Outbox(10), Conflate(buffer=buffer, message=message))
     sent: list[Any] = []
     current = -math.inf
     for index, (progress, total, text) in enumerate(reports):
         current = max(current, progress)
-        outlet.push(Values(current, total, text))
-        assert outlet.pending <= buffer
+        call_queue.push(Report(current, total, text))
+        assert call_queue.pending <= buffer
         if index % drain_every == 0:
-            sent += drained(outlet)
-    outlet.finish(ANSWER)
-    sent += drained(outlet)
+            sent += drained(call_queue)
+    call_queue.finish(ANSWER)
+    sent += drained(call_queue)
     values = [update[0] for update in sent]
     assert all(a < b for a, b in itertools.pairwise(values))
     assert all(math.isfinite(value) for value in values)
@@ -114,34 +114,34 @@ def test_whatever_is_reported_increases_on_the_wire(reports, buffer, message, dr
 
 def test_the_answer_is_the_last_that_leaves():
     answered: list[int] = []
-    outlet = make_outlet(Outbox(10), answered=answered)
-    outlet.push(Values(1, None, None))
-    outlet.finish(ANSWER)
-    outlet.push(Values(2, None, None))
-    outlet.put(Notification("late"))
-    outlet.finish(ANSWER)
-    frames, _, empty = outlet.drain(100)
-    assert [type(frame) for frame in frames] == [Progress, Response]
+    call_queue = make_call_queue(Outbox(10), answered=answered)
+    call_queue.push(Report(1, None, None))
+    call_queue.finish(ANSWER)
+    call_queue.push(Report(2, None, None))
+    call_queue.put(Notification("late"))
+    call_queue.finish(ANSWER)
+    frames, _, empty = call_queue.drain(100)
+    assert [type(frame) for frame in frames] == [ProgressRun, Response]
     assert empty
     assert answered == [1]
 
 
 def test_a_withdrawn_call_sends_nothing():
     answered: list[int] = []
-    outlet = make_outlet(Outbox(10), answered=answered)
-    outlet.push(Values(1, None, None))
-    outlet.withdraw()
-    outlet.push(Values(2, None, None))
-    outlet.finish(ANSWER)
-    assert outlet.drain(100) == ([], 0, True)
+    call_queue = make_call_queue(Outbox(10), answered=answered)
+    call_queue.push(Report(1, None, None))
+    call_queue.withdraw()
+    call_queue.push(Report(2, None, None))
+    call_queue.finish(ANSWER)
+    assert call_queue.drain(100) == ([], 0, True)
     assert answered == [1]
 
 
 def test_without_a_token():
-    outlet = Outlet(Outbox(10), UNSET, Conflate(), lambda: None)
-    assert not outlet.has_token
-    assert Outlet(Outbox(10), 0, Conflate(), lambda: None).has_token
-    assert Outlet(Outbox(10), "", Conflate(), lambda: None).has_token
+    call_queue = CallQueue(Outbox(10), UNSET, Conflate(), lambda: None)
+    assert not call_queue.has_token
+    assert CallQueue(Outbox(10), 0, Conflate(), lambda: None).has_token
+    assert CallQueue(Outbox(10), "", Conflate(), lambda: None).has_token
 
 
 @pytest.mark.parametrize("kind", [Conflate, Lossless])
@@ -166,11 +166,11 @@ async def test_an_answer_is_written_at_once_with_all_before_it(nursery):
     outbox, transport = Outbox(10), Recorder()
     nursery.start_soon(outbox.write, transport)
     await trio.testing.wait_all_tasks_blocked()
-    outlet = make_outlet(outbox)
-    outlet.push(Values(1, None, None))
-    outlet.finish(ANSWER)
+    call_queue = make_call_queue(outbox)
+    call_queue.push(Report(1, None, None))
+    call_queue.finish(ANSWER)
     assert await rounds_until_written(outbox, transport) <= 2
-    assert [[type(frame) for frame in write] for write in transport.writes] == [[Progress, Response]]
+    assert [[type(frame) for frame in write] for write in transport.writes] == [[ProgressRun, Response]]
     outbox.close()
 
 
@@ -179,7 +179,7 @@ async def test_a_lone_update_waits_two_quiet_rounds_and_no_timer(nursery, mock_c
     outbox, transport = Outbox(10), Recorder()
     nursery.start_soon(outbox.write, transport)
     await trio.testing.wait_all_tasks_blocked()
-    make_outlet(outbox).push(Values(1, None, None))
+    make_call_queue(outbox).push(Report(1, None, None))
     assert await rounds_until_written(outbox, transport) <= 5
     outbox.close()
 
@@ -188,10 +188,10 @@ async def test_updates_of_the_next_rounds_leave_in_the_same_write(nursery):
     outbox, transport = Outbox(10), Recorder()
     nursery.start_soon(outbox.write, transport)
     await trio.testing.wait_all_tasks_blocked()
-    outlets = [make_outlet(outbox) for _ in range(3)]
+    call_queues = [make_call_queue(outbox) for _ in range(3)]
     for i in range(5):
-        for outlet in outlets:
-            outlet.push(Values(i, None, None))
+        for call_queue in call_queues:
+            call_queue.push(Report(i, None, None))
         await trio.lowlevel.checkpoint()
     await trio.testing.wait_all_tasks_blocked()
     assert len(transport.writes) == 1
@@ -202,15 +202,15 @@ async def test_updates_of_the_next_rounds_leave_in_the_same_write(nursery):
 async def test_the_channel_holds_a_call_at_most_once(nursery):
     outbox, transport = Outbox(10), Recorder(gate=trio.Event())
     nursery.start_soon(outbox.write, transport)
-    outlets = [make_outlet(outbox) for _ in range(3)]
+    call_queues = [make_call_queue(outbox) for _ in range(3)]
     for _ in range(1_000):
-        for outlet in outlets:
-            outlet.push(Values(1, None, None))
+        for call_queue in call_queues:
+            call_queue.push(Report(1, None, None))
         assert outbox.queued <= 3
     await trio.testing.wait_all_tasks_blocked(0.01)
     for i in range(1_000):
-        for outlet in outlets:
-            outlet.push(Values(2 + i, None, None))
+        for call_queue in call_queues:
+            call_queue.push(Report(2 + i, None, None))
         assert outbox.queued <= 3
     transport.gate.set()
     outbox.close()
@@ -219,10 +219,10 @@ async def test_the_channel_holds_a_call_at_most_once(nursery):
 async def test_one_write_has_a_cap(nursery):
     outbox, transport = Outbox(10), Recorder(gate=trio.Event())
     nursery.start_soon(outbox.write, transport)
-    outlets = [make_outlet(outbox) for _ in range(20)]
-    for outlet in outlets:
+    call_queues = [make_call_queue(outbox) for _ in range(20)]
+    for call_queue in call_queues:
         for i in range(256):
-            outlet.push(Values(i, None, None))
+            call_queue.push(Report(i, None, None))
     transport.gate.set()
     await trio.testing.wait_all_tasks_blocked()
     sizes = [sum(len(frame.updates) for frame in write) for write in transport.writes]
@@ -233,38 +233,38 @@ async def test_one_write_has_a_cap(nursery):
 
 async def test_close_writes_what_is_queued_first(nursery):
     outbox, transport = Outbox(10), Recorder()
-    outlet = make_outlet(outbox)
-    outlet.push(Values(1, None, None))
+    call_queue = make_call_queue(outbox)
+    call_queue.push(Report(1, None, None))
     outbox.put(Notification("bare"))
     outbox.close()
     await outbox.write(transport)
-    assert [type(frame) for write in transport.writes for frame in write] == [Progress, Notification]
-    outlet.push(Values(2, None, None))
+    assert [type(frame) for write in transport.writes for frame in write] == [ProgressRun, Notification]
+    call_queue.push(Report(2, None, None))
     outbox.put(Notification("late"))
 
 
 async def test_lossless_waits_for_space(nursery):
     outbox, transport = Outbox(10), Recorder()
-    outlet = make_outlet(outbox, Lossless(buffer=4))
+    call_queue = make_call_queue(outbox, Lossless(buffer=4))
     for i in range(4):
-        outlet.push(Values(i, None, None))
-    assert outlet.full
+        call_queue.push(Report(i, None, None))
+    assert call_queue.full
     with trio.move_on_after(0.01) as scope:
-        await outlet.wait_space()
+        await call_queue.wait_space()
     assert scope.cancelled_caught
     nursery.start_soon(outbox.write, transport)
     with trio.fail_after(5):
-        await outlet.wait_space()
+        await call_queue.wait_space()
     outbox.close()
 
 
 async def test_who_waits_is_released_when_the_call_ends(nursery):
-    outlet = make_outlet(Outbox(10), Lossless(buffer=4))
+    call_queue = make_call_queue(Outbox(10), Lossless(buffer=4))
     for i in range(4):
-        outlet.push(Values(i, None, None))
-    nursery.start_soon(outlet.wait_space)
+        call_queue.push(Report(i, None, None))
+    nursery.start_soon(call_queue.wait_space)
     await trio.testing.wait_all_tasks_blocked()
-    outlet.withdraw()
+    call_queue.withdraw()
 
 
 async def test_what_belongs_behind_a_call_stays_behind_it(nursery):
@@ -272,16 +272,16 @@ async def test_what_belongs_behind_a_call_stays_behind_it(nursery):
     outbox, transport = Outbox(10), Recorder(gate=trio.Event())
     nursery.start_soon(outbox.write, transport)
     for count in range(8):
-        outlet = make_outlet(outbox, Conflate(buffer=3000))
+        call_queue = make_call_queue(outbox, Conflate(buffer=3000))
         for i in range(300 * count):
-            outlet.push(Values(i, None, None))
-        outlet.finish(None)
+            call_queue.push(Report(i, None, None))
+        call_queue.finish(None)
         outbox.put(Notification(f"behind {count}"))
     transport.gate.set()
     outbox.close()
     await trio.testing.wait_all_tasks_blocked()
     names = [
-        len(frame.updates) if isinstance(frame, Progress) else frame.method
+        len(frame.updates) if isinstance(frame, ProgressRun) else frame.method
         for write in transport.writes
         for frame in write
     ]
@@ -314,7 +314,7 @@ async def test_a_lone_frame_is_written_in_place_while_the_writer_waits_for_work(
         nursery.start_soon(outbox.write, wire)
         await trio.testing.wait_all_tasks_blocked()
         answered: list[int] = []
-        make_outlet(outbox, answered=answered).finish(ANSWER)
+        make_call_queue(outbox, answered=answered).finish(ANSWER)
         assert (wire.direct, answered) == ([ANSWER], [1])
         outbox.close()
 
@@ -325,14 +325,14 @@ async def test_nothing_overtakes_what_waits():
     async with trio.open_nursery() as nursery:
         nursery.start_soon(outbox.write, wire)
         await trio.testing.wait_all_tasks_blocked()
-        outlet = make_outlet(outbox)
-        outlet.push(Values(1, None, None))
+        call_queue = make_call_queue(outbox)
+        call_queue.push(Report(1, None, None))
         outbox.put(lone)  # the report is in the channel, the writer not yet awake
-        outlet.finish(ANSWER)
+        call_queue.finish(ANSWER)
         assert wire.direct == []
         outbox.close()
     assert [frame for write in wire.writes for frame in write] == [
-        Progress(1, [(1, None, None, None)]),
+        ProgressRun(1, [(1, None, None, None)]),
         ANSWER,
         lone,
     ]
@@ -342,13 +342,13 @@ async def test_a_held_message_leaves_before_the_answer_that_is_written_in_place(
     outbox, wire = Outbox(10), DirectRecorder()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(outbox.write, wire)
-        outlet = make_outlet(outbox, Conflate(message="merge"))
-        outlet.push(Values(1, None, "one"))
-        outlet.push(Values(1, None, "still one"))
+        call_queue = make_call_queue(outbox, Conflate(message="merge"))
+        call_queue.push(Report(1, None, "one"))
+        call_queue.push(Report(1, None, "still one"))
         await trio.testing.wait_all_tasks_blocked()
-        outlet.finish(ANSWER)
+        call_queue.finish(ANSWER)
         outbox.close()
-    assert [type(frame) for write in wire.writes for frame in write] == [Progress, Progress, Response]
+    assert [type(frame) for write in wire.writes for frame in write] == [ProgressRun, ProgressRun, Response]
 
 
 async def test_what_the_wire_does_not_take_at_once_is_left_to_the_writer():

@@ -18,16 +18,16 @@ import trio_mcp
 from trio_mcp import Context, Lossless, Server, ServerSettings, open_client
 
 PACKAGE = str(Path(trio_mcp.__file__).parent)
-UNUSED = {"stages", "shares", "exact_sum", "tracking", "estimator", "stalls", "meter"}
+UNUSED = {"stages", "shares", "exact_sum", "tracking", "estimator", "stalls", "silence", "meter"}
 """Modules that a call needs for nothing but stages, loops and time."""
 
 REPORTING = (
     "Context.report_progress",
     "ProgressHelper.increment",
     "ProgressHelper._apply",
-    "RequestProgress.report",
-    "RequestProgress.increment",
-    "RequestProgress._touch",
+    "ProgressReporter.report",
+    "ProgressReporter.increment",
+    "ProgressReporter._touch",
 )
 N = 100
 
@@ -105,7 +105,7 @@ def make_server(*loops: Callable[[Context], Awaitable[None]]) -> Server:
 
 
 @pytest.mark.parametrize(
-    ("loop", "looks"), [(count, {("RequestProgress._touch", "stages_total")}), (report, set())]
+    ("loop", "looks"), [(count, {("ProgressReporter._touch", "stages_total")}), (report, set())]
 )
 async def test_a_call_without_stages_executes_nothing_of_them(wire, loop, looks):
     """On the whole way from the report to the progress handler, on both sides.
@@ -164,4 +164,4 @@ async def test_the_counting_sees_stages_where_they_are_used():
         with executed() as seen:
             await client.call_tool("staged", progress_handler=lambda *update: None)
     assert {"stages", "shares", "exact_sum", "tracking"} <= seen.modules
-    assert seen.looks["RequestProgress._touch", "stages_total"] > N
+    assert seen.looks["ProgressReporter._touch", "stages_total"] > N

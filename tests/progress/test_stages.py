@@ -29,11 +29,11 @@ from trio_mcp import (
     open_server,
 )
 from trio_mcp.progress.exact_sum import ExactSum
-from trio_mcp.progress.reporter import RequestProgress
+from trio_mcp.progress.reporter import ProgressReporter
 from trio_mcp.progress.shares import KEPT_SHARES
 from trio_mcp.progress.stages import open_stage, plan_stages
 from trio_mcp.wire.codec import STAGES_META, decode_lines, encode_lines
-from trio_mcp.wire.frames import Notification, Progress, StageState
+from trio_mcp.wire.frames import Notification, ProgressRun, StageState
 
 turn = trio.lowlevel.checkpoint
 MEMORY = Wire("memory", MODERN)
@@ -694,7 +694,7 @@ def count_calls(function: Callable[[], Any]) -> int:
 
 async def test_an_update_costs_as_much_beside_a_thousand_open_stages():
     def cost(siblings: int) -> int:
-        progress = RequestProgress(None)
+        progress = ProgressReporter(None)
         plan_stages(progress, {str(n): 0.1 + n for n in range(siblings)})
         stages = [open_stage(progress, str(n), None, 1000) for n in range(siblings)]
         for stage in stages:
@@ -705,7 +705,7 @@ async def test_an_update_costs_as_much_beside_a_thousand_open_stages():
 
 
 async def test_failures_without_end_are_not_remembered_without_end():
-    progress = RequestProgress(None)
+    progress = ProgressReporter(None)
     for n in range(3 * KEPT_SHARES):
         open_stage(progress, str(n), 1, None).end(complete=False)
     assert progress.stages is not None
@@ -806,12 +806,12 @@ def test_open_stages_are_decoded_with_the_run_that_they_came_with():
     stages = (StageState(("a", "b"), 1, 2.5, "words"), StageState(("c",)))
     updates = [(1, None, None, None), (2, None, None, None)]
     for later in (None, (), stages[:1]):
-        frames = [Progress(0, list(updates), None, stages), Progress(0, list(updates), None, later)]
+        frames = [ProgressRun(0, list(updates), None, stages), ProgressRun(0, list(updates), None, later)]
         data = encode_lines(frames)
         log = Notification("notifications/message")
-        assert decode_lines(data) == [Progress(0, updates * 2, None, stages if later is None else later)]
+        assert decode_lines(data) == [ProgressRun(0, updates * 2, None, stages if later is None else later)]
         assert decode_lines(data + encode_lines([log])) == [*decode_lines(data), log], "among other messages"
-    assert decode_lines(encode_lines([Progress(0, updates)])) == [Progress(0, updates)]
+    assert decode_lines(encode_lines([ProgressRun(0, updates)])) == [ProgressRun(0, updates)]
 
 
 @pytest.mark.parametrize("stages", ["5", '[{"path":5}]', '[{"path":["a"],"progress":"x"}]'])

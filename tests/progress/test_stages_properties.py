@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.conftest import LEGACY, MODERN, Wire
 from trio_mcp import ClientSettings, Conflate, Context, Lossless, ProgressHelper, Server, ServerSettings
-from trio_mcp.progress.reporter import RequestProgress
+from trio_mcp.progress.reporter import ProgressReporter
 from trio_mcp.progress.stages import Stage, open_stage, plan_stages
 
 PROGRESS = "notifications/progress"
@@ -43,7 +43,7 @@ class Part:
 class Node:
     """A reporter in the model; `real` is what it is a model of."""
 
-    real: RequestProgress | Stage
+    real: ProgressReporter | Stage
     parent: Node | None = None
     part: Part | None = None
     parts: list[Part] = attrs.field(factory=list)
@@ -88,7 +88,7 @@ class StagesMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.request = RequestProgress(None)
+        self.request = ProgressReporter(None)
         self.root = Node(self.request)
         self.nodes = [self.root]
         self.before = 0.0
@@ -261,7 +261,7 @@ class Run:
                 async with reporter.stage(branch.name, branch.weight, branch.total) as stage:
                     for kind, value in branch.steps:
                         await self.do(stage, kind, value)
-                        pending = self.ctx._request.outlet.pending
+                        pending = self.ctx._request.call_queue.pending
                         self.most_pending = max(self.most_pending, pending)
                     if branch.ending == "fail":
                         raise StageError

@@ -26,7 +26,7 @@ from tests.conftest import MODERN, Wire
 from tests.progress.test_progress import run_tool
 from tests.support import workers
 from trio_mcp import Context, Lossless, RequestCancelled, Server, WorkerProgress, open_client
-from trio_mcp.progress.reporter import RequestProgress
+from trio_mcp.progress.reporter import ProgressReporter
 from trio_mcp.progress.worker_lines import MAX_LINE_BYTES, LineReader
 
 MEMORY = Wire("memory", MODERN)
@@ -289,7 +289,7 @@ class Recording:
     """A reporter's values after each line."""
 
     def __init__(self) -> None:
-        self.progress = RequestProgress(None)
+        self.progress = ProgressReporter(None)
         self.reader = LineReader(self.progress)
 
     async def take(self, *chunks: bytes) -> list[Any]:

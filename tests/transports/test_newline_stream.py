@@ -10,11 +10,11 @@ import trio.testing
 from trio_mcp.testing.faults import closing_at_byte
 from trio_mcp.transports.newline_stream import StreamTransport
 from trio_mcp.wire.codec import encode_lines
-from trio_mcp.wire.frames import InFrame, Malformed, Notification, Progress, Request
+from trio_mcp.wire.frames import InFrame, Malformed, Notification, ProgressRun, Request
 
 FRAMES = [
     Request(1, "tools/call"),
-    Progress("tøken", [(1.0, 2.0, "half", None), (2.0, 2.0, "whole", None)]),
+    ProgressRun("tøken", [(1.0, 2.0, "half", None), (2.0, 2.0, "whole", None)]),
     Notification("notifications/initialized"),
 ]
 LIMIT = 1000

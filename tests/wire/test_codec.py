@@ -18,7 +18,7 @@ from trio_mcp.wire.frames import (
     ErrorResponse,
     Malformed,
     Notification,
-    Progress,
+    ProgressRun,
     Request,
     Response,
 )
@@ -33,9 +33,9 @@ FRAMES = [
     ErrorResponse(ErrorObject(-32600, "no", Raw(b"[1]")), "a"),
     ErrorResponse(ErrorObject(-32700, "no")),
     ErrorResponse(ErrorObject(-32700, "no"), None),
-    Progress(0, [(1, 2, "half ä", None), (2, 2, None, None)]),
-    Progress("0", [(1.5, None, None, None)]),
-    Progress("", [(math.nextafter(3, 4), None, "nudged", 3)]),
+    ProgressRun(0, [(1, 2, "half ä", None), (2, 2, None, None)]),
+    ProgressRun("0", [(1.5, None, None, None)]),
+    ProgressRun("", [(math.nextafter(3, 4), None, "nudged", 3)]),
 ]
 
 
@@ -108,11 +108,11 @@ def test_crlf_and_blank_lines():
 
 def test_a_mixed_block_keeps_its_order_and_groups_progress():
     frames = [
-        Progress(1, [(1, None, None, None), (2, None, None, None)]),
-        Progress(2, [(1, None, None, None)]),
-        Progress("1", [(1, None, None, None)]),
+        ProgressRun(1, [(1, None, None, None), (2, None, None, None)]),
+        ProgressRun(2, [(1, None, None, None)]),
+        ProgressRun("1", [(1, None, None, None)]),
         Response(1, Raw(b"{}")),
-        Progress(1, [(3, None, None, None)]),
+        ProgressRun(1, [(3, None, None, None)]),
     ]
     decoded = decode_lines(encode_lines(frames))
     assert [plain(f) for f in decoded] == [plain(f) for f in frames]

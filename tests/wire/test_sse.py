@@ -9,10 +9,10 @@ from msgspec import Raw
 
 from trio_mcp.wire.codec import decode_lines, encode_lines, encode_messages
 from trio_mcp.wire.errors import PARSE_ERROR
-from trio_mcp.wire.frames import Malformed, Notification, Progress, Request, Response
+from trio_mcp.wire.frames import Malformed, Notification, ProgressRun, Request, Response
 from trio_mcp.wire.sse import KEEP_ALIVE, EventDecoder, encode_event, encode_events
 
-BURST = Progress(7, [(n, 100, f"step {n}", None) for n in range(1, 20)])
+BURST = ProgressRun(7, [(n, 100, f"step {n}", None) for n in range(1, 20)])
 FRAMES = [BURST, Notification("notifications/message", Raw(b'{"level":"info","data":"\xc3\xa4"}')), BURST]
 ANSWER = Response(1, Raw(b'{"content":[]}'))
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'

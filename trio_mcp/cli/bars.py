@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trio_mcp.client.session import LogHandler, LogMessage
-from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.handlers.meter import Meter, Reading, show_count, show_rate, show_share, show_time
 from trio_mcp.handlers.plain_text import one_line, printable
 from trio_mcp.handlers.rich_board import MARGIN, NARROW, WIDE, CallRow, draw_calls, make_live
@@ -80,7 +80,7 @@ async def open_display(title: str, console: Console | None) -> AsyncIterator[Dis
             yield bar
         return
     lines = Lines()
-    async with open_lone_nursery() as nursery:
+    async with open_unwrapping_nursery() as nursery:
         nursery.start_soon(lines.print_regularly)
         try:
             yield lines

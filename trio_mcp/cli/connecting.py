@@ -21,7 +21,7 @@ from trio_mcp.wire.messages import LoggingLevel
 
 
 @attrs.frozen
-class Connection:
+class CommandConnection:
     """A connected client; `console` is the terminal where there is one to draw on."""
 
     client: Client
@@ -48,7 +48,7 @@ async def open_connection(
     log_level: LoggingLevel = "info",
     quiet: bool = False,
     elicitation_handler: ElicitationHandler | None = None,
-) -> AsyncIterator[Connection]:
+) -> AsyncIterator[CommandConnection]:
     """Start the server and connect; checkpoints. Raises what `open_client` raises.
 
     Forms that the server sends are filled in at the terminal, unless there is an
@@ -68,4 +68,4 @@ async def open_connection(
             ) as client,
         ):
             give_back()
-            yield Connection(client, console, prompter, quiet)
+            yield CommandConnection(client, console, prompter, quiet)

@@ -13,7 +13,7 @@ import trio
 
 from trio_mcp.cli.output import print_note
 from trio_mcp.cli.status import SUCCEEDED, CommandError
-from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.server.http import serve_http
 from trio_mcp.server.running import open_server
 from trio_mcp.server.server import Server
@@ -37,7 +37,7 @@ async def serve_network(server: Server, http: Address | None, ws: Address | None
 
     Raises CommandError where an address cannot be listened at.
     """
-    async with open_server(server) as running, open_lone_nursery() as nursery:
+    async with open_server(server) as running, open_unwrapping_nursery() as nursery:
         urls: list[str] = []
         if http is not None:
             bind = _format(http)

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from trio_mcp.cli.output import make_console
-from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 
 STDERR: Final = 2
 
@@ -55,7 +55,7 @@ async def relay_stderr(console: Console | None) -> AsyncIterator[Callable[[], No
     # broken pipe; the deadline is set on exit.
     patience = trio.CancelScope(shield=True)
     with _taken_stderr() as (reading, give_back):
-        async with open_lone_nursery() as nursery:
+        async with open_unwrapping_nursery() as nursery:
             nursery.start_soon(_print_lines, reading, console, patience)
             try:
                 yield give_back

@@ -15,7 +15,7 @@ import trio
 from trio_mcp.call_result import CallResult
 from trio_mcp.client.tool_call import ToolCall
 from trio_mcp.concurrency.failures import split_failure
-from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import CallCancelled, ProgressOverflow
 from trio_mcp.handlers.sink import Progress, detailed
 from trio_mcp.outgoing.policy import DEFAULT_BUFFER, LOSSLESS_CLIENT_BUFFER, Lossless, ProgressPolicy
@@ -154,7 +154,7 @@ async def open_call(
         result_type=result_type,
     )
     with handle.updates:
-        async with open_lone_nursery() as nursery:
+        async with open_unwrapping_nursery() as nursery:
             nursery.start_soon(handle.run, call)
             try:
                 yield handle

@@ -27,7 +27,7 @@ from trio_mcp.client.task_following import watch
 from trio_mcp.client.task_handle import TaskHandle
 from trio_mcp.client.task_snapshot import TaskSnapshot, read_snapshot, read_task_page
 from trio_mcp.client.tool_call import ToolCall
-from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import (
     MCPError,
     NotSupportedByEra,
@@ -373,7 +373,7 @@ async def open_client(
     settings = settings or ClientSettings()
     answering = Answering(elicitation_handler, sampling_handler)
     options = UrlOptions(headers=headers, auth=auth, http_client=http_client, ssl_context=ssl_context)
-    async with open_target(target, settings, options) as transport, open_lone_nursery() as nursery:
+    async with open_target(target, settings, options) as transport, open_unwrapping_nursery() as nursery:
         session = ClientSession(transport, settings, log_handler, answering)
         session.start(nursery)
         leaving_well = False

@@ -17,7 +17,7 @@ import trio
 from trio_mcp.client.legacy_origins import LEGACY_ORIGINS
 from trio_mcp.client.pending_call import Outcome
 from trio_mcp.client.session import ClientSession
-from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import CallTimeout, MCPError, ProtocolError, RemoteProtocolError
 from trio_mcp.wire.eras import ERAS, LATEST_LEGACY, LATEST_MODERN, Era
 from trio_mcp.wire.errors import (
@@ -113,7 +113,7 @@ async def _probe(session: ClientSession, client_info: Implementation) -> Agreeme
         outcome = await _discover(session, client_info, LATEST_MODERN)
         answered.set()
 
-    async with open_lone_nursery() as nursery:
+    async with open_unwrapping_nursery() as nursery:
         nursery.start_soon(ask)
         with trio.move_on_after(session.settings.probe_timeout):
             await answered.wait()
@@ -131,7 +131,7 @@ async def _initialize_unless(
 ) -> Agreement | None:
     """Shake hands the legacy way, unless the probe is answered after all."""
     agreement: Agreement | None = None
-    async with open_lone_nursery() as nursery:
+    async with open_unwrapping_nursery() as nursery:
 
         async def stop_when_answered() -> None:
             await answered.wait()

@@ -38,7 +38,7 @@ from trio_mcp.wire.frames import (
     Lost,
     Malformed,
     Notification,
-    Progress,
+    ProgressRun,
     ProgressToken,
     Request,
     RequestId,
@@ -288,7 +288,7 @@ class ClientSession:
         return self._outbox.is_crowded
 
     def _accept(self, frame: InFrame) -> None:
-        if isinstance(frame, Progress):
+        if isinstance(frame, ProgressRun):
             call = self._calls.get(frame.token) or self._kept.get(frame.token)
             if call is None or type(frame.token) is not int:
                 logger.debug("progress with the unknown token %r was dropped", frame.token)

@@ -16,7 +16,7 @@ import attrs
 import trio
 
 from trio_mcp.client.settings import ClientSettings
-from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.transports.memory import memory_pair
 
@@ -127,7 +127,7 @@ async def open_served(
     server: Servable, ours: FrameTransport, theirs: FrameTransport
 ) -> AsyncIterator[FrameTransport]:
     """Serve `theirs` for as long as the block lasts, then close `ours` and wait for the server."""
-    async with open_lone_nursery() as nursery:
+    async with open_unwrapping_nursery() as nursery:
         nursery.start_soon(server.serve, theirs)  # noqa: ASYNC113  # there is nothing to wait for: what we send waits
         try:
             yield ours

@@ -18,8 +18,8 @@ import trio
 
 from trio_mcp.client.task_snapshot import TaskSnapshot, read_snapshot
 from trio_mcp.concurrency.failures import contain_failure
-from trio_mcp.concurrency.latest_channel import NewestChannel
-from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.concurrency.latest_channel import LatestChannel
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import ConnectionLost, MCPError, ProtocolError, RemoteProtocolError
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.wire.frames import Notification
@@ -302,9 +302,9 @@ def _read_acknowledgement(frame: Notification, task_id: str) -> tuple[bool, bool
 @asynccontextmanager
 async def watch(client: Client, task_id: str) -> AsyncIterator[trio.MemoryReceiveChannel[TaskSnapshot]]:
     """See `Client.watch_task`."""
-    channel = NewestChannel[TaskSnapshot]()
+    channel = LatestChannel[TaskSnapshot]()
     await client.fetch_task(task_id)  # what is unknown is told here, and not in the middle
-    async with channel.receive as receive, open_lone_nursery() as nursery:
+    async with channel.receive as receive, open_unwrapping_nursery() as nursery:
 
         async def follow() -> None:
             try:

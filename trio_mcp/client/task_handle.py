@@ -23,7 +23,7 @@ from trio_mcp.client.task_snapshot import (
     read_last_progress,
 )
 from trio_mcp.client.timeouts import read_timeouts
-from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import (
     MCPError,
     TaskCancelled,
@@ -252,7 +252,7 @@ class TaskHandle:
         following = TaskFollowing(
             self._client, self._snapshot.id, take, wants_history=self._handler is not None
         )
-        async with open_lone_nursery() as nursery:
+        async with open_unwrapping_nursery() as nursery:
 
             async def follow() -> None:
                 try:

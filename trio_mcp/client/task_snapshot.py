@@ -26,7 +26,7 @@ MAX_MILLISECONDS: Final = 10**15
 """Some thirty thousand years; what a server says beyond that is taken for nothing."""
 
 
-Report: TypeAlias = tuple[int, int | float | None, int | float | None, str | None]
+SnapshotReport: TypeAlias = tuple[int, int | float | None, int | float | None, str | None]
 """Microseconds since 1970, current, total and message."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -62,7 +62,7 @@ class TaskSnapshot:
     _result: msgspec.Raw | None = None
     _error: ErrorObject | None = None
     _questions: Mapping[str, Any] = attrs.field(factory=dict)
-    _reports: Sequence[Report] = attrs.field(default=(), eq=False, repr=False)
+    _reports: Sequence[SnapshotReport] = attrs.field(default=(), eq=False, repr=False)
 
     @property
     def is_final(self) -> bool:
@@ -97,7 +97,7 @@ class _Progress(msgspec.Struct, rename="camel"):
 
 class _Meta(msgspec.Struct):
     progress: _Progress | None = msgspec.field(name=PROGRESS_META, default=None)
-    reports: list[Report] = msgspec.field(name=META_REPORTS, default_factory=list)
+    reports: list[SnapshotReport] = msgspec.field(name=META_REPORTS, default_factory=list)
     stages: tuple[StageState, ...] | None = msgspec.field(name=STAGES_META, default=None)
 
 

@@ -14,7 +14,7 @@ import trio
 T = TypeVar("T")
 
 
-class NewestChannel(Generic[T]):
+class LatestChannel(Generic[T]):
     """`offer` values; `receive` is the reader's end, which gets each newest one in order."""
 
     def __init__(self) -> None:

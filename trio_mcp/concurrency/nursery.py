@@ -13,7 +13,7 @@ import trio
 
 
 @asynccontextmanager
-async def open_lone_nursery() -> AsyncIterator[trio.Nursery]:
+async def open_unwrapping_nursery() -> AsyncIterator[trio.Nursery]:
     """Open a nursery; an exception raised alone in the body comes out alone. Checkpoints."""
     raised: BaseException | None = None
     try:

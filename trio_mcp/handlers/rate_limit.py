@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from trio_mcp.concurrency.failures import contain_failure
-from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import CallTimeout
 from trio_mcp.handlers.sink import Progress, ProgressHandler, ProgressReceiver, ProgressSink, as_sink
 
@@ -49,7 +49,7 @@ class _RateLimited(ProgressSink):
 async def open_limiter(receive: ProgressReceiver, interval: float) -> AsyncIterator[ProgressReceiver]:
     """A receiver that hands over to `receive` once in `interval` seconds; checkpoints."""
     limiter = _Limiter(receive, interval)
-    async with open_lone_nursery() as nursery:
+    async with open_unwrapping_nursery() as nursery:
         nursery.start_soon(limiter.hand_over_late)
         try:
             yield limiter.receive

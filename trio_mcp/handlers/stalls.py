@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, overload
 
 import trio
 
-from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.concurrency.silence import watch_silence
 from trio_mcp.handlers.sink import ProgressHandler, ProgressReceiver, ProgressSink, as_handler
 
@@ -67,7 +67,7 @@ async def _watch(
             raised = error
             nursery.cancel_scope.cancel()
 
-    async with open_lone_nursery() as nursery:
+    async with open_unwrapping_nursery() as nursery:
         nursery.start_soon(watch)
         yield _Watched(handler, signs) if isinstance(handler, ProgressSink) else partial(signs.take, handler)
         nursery.cancel_scope.cancel()

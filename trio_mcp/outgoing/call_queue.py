@@ -17,9 +17,9 @@ from msgspec import UnsetType
 
 from trio_mcp.outgoing.pacing import Pace
 from trio_mcp.outgoing.policy import DEFAULT_BUFFER, Lossless, ProgressPolicy, find_interval
-from trio_mcp.outgoing.report import Values
+from trio_mcp.outgoing.report import Report
 from trio_mcp.outgoing.source import Source
-from trio_mcp.wire.frames import OutFrame, Progress, ProgressToken, StageState, Update
+from trio_mcp.wire.frames import OutFrame, ProgressRun, ProgressToken, StageState, Update
 
 if TYPE_CHECKING:
     from trio_mcp.outgoing.outbox import Outbox
@@ -31,7 +31,7 @@ def _nothing() -> None:
     """In the place of a callback that was called."""
 
 
-class Outlet(Source):
+class CallQueue(Source):
     """What one call has pending, in order: reports, notifications, the answer.
 
     `reports` of at most `limit` are pending.
@@ -76,7 +76,7 @@ class Outlet(Source):
         self._on_answered = on_answered
         # At most `limit` reports and log_buffer frames. A list: an empty deque holds a quarter of what
         # all the rest of a call does.
-        self._items: list[Values | OutFrame] = []
+        self._items: list[Report | OutFrame] = []
         self.reports = 0
         self._answer: OutFrame | None = None
         self._queued = False
@@ -85,7 +85,7 @@ class Outlet(Source):
         self._first_written = False
         self._last: float = -math.inf
         self._last_details: tuple[float | None, str | None] = (None, None)
-        self._held: Values | None = None
+        self._held: Report | None = None
         self.stages: Callable[[], tuple[StageState, ...]] | None = None
         self._last_stages: tuple[StageState, ...] = ()
         self._space: trio.lowlevel.ParkingLot | None = None
@@ -98,7 +98,7 @@ class Outlet(Source):
         self._merge = policy.message == "merge"
         self.lossless = isinstance(policy, Lossless)
         interval = find_interval(policy)
-        self._pace = Pace(interval, Values) if interval else None
+        self._pace = Pace(interval, Report) if interval else None
 
     @property
     def is_refilled(self) -> bool:
@@ -135,7 +135,7 @@ class Outlet(Source):
         """Whether the call has its answer or was withdrawn: nothing more leaves for it."""
         return self._closed
 
-    def push(self, values: Values) -> bool:
+    def push(self, values: Report) -> bool:
         """Append one report; at a full buffer the oldest but the very first gives way.
 
         True where so much is pending that the reporter should let the writer run.
@@ -148,22 +148,22 @@ class Outlet(Source):
         self._items.append(values)
         self.reports += 1
         if self.reports == self._half:
-            self.outbox.hurry = True
+            self.outbox.flush = True
         if not self._queued:
             self._queue()
         return self.reports >= self._half
 
-    def replace(self, old: Values, new: Values) -> bool:
+    def replace(self, old: Report, new: Report) -> bool:
         """Put `new` in the place of the newest pending report if that is `old`."""
         if self._items and self._items[-1] is old:
             self._items[-1] = new
             return True
         return False
 
-    def replace_newest(self, new: Values) -> None:
+    def replace_newest(self, new: Report) -> None:
         """Merge `new` into the newest pending report; the buffer must be full."""
         for index in range(len(self._items) - 1, -1, -1):
-            if type(self._items[index]) is Values:
+            if type(self._items[index]) is Report:
                 self._items[index] = new
                 return
 
@@ -173,12 +173,12 @@ class Outlet(Source):
             logger.debug("a message after the end of the call was ignored")
             return
         self._items.append(frame)
-        self.outbox.hurry = True
+        self.outbox.flush = True
         if not self._queued:
             self._queue()
 
-    def succeed(self, outbox: Outbox, task_id: str) -> Outlet:
-        """An outlet for the same token, of a task that goes on after its call was answered.
+    def succeed(self, outbox: Outbox, task_id: str) -> CallQueue:
+        """A queue for the same token, of a task that goes on after its call was answered.
 
         What is pending leaves here, before the answer; what leaves by the new one is
         marked as belonging to the task (MCP tasks 2025-11-25).
@@ -187,34 +187,34 @@ class Outlet(Source):
         frames, _, _ = self.drain(sys.maxsize)  # so that it is known how far the token has come
         self._items.extend(frames)
         self._queued = queued
-        successor = Outlet(outbox, self._token, self.policy, _nothing)
+        successor = CallQueue(outbox, self._token, self.policy, _nothing)
         successor._related_task = task_id
         successor._first_written = self._first_written
         successor._last, successor._last_details = self._last, self._last_details
         successor._held, self._held = self._held, None
         successor._pace, self._pace = self._pace, None
-        if self.outbox.disturb(self):
-            successor.rouse()
+        if self.outbox.unhold(self):
+            successor.resume()
         successor.stages, successor._last_stages = self.stages, self._last_stages
         return successor
 
-    def rehome(self, outbox: Outbox) -> None:
+    def move_to(self, outbox: Outbox) -> None:
         """Leave by `outbox` from now on, with all that is pending."""
         if self._queued:
             self.outbox.release(self)
-        is_resting = self.outbox.disturb(self)
+        is_held = self.outbox.unhold(self)
         self.outbox = outbox
-        if outbox.readmit(self):
-            self._queued = outbox.hurry = True
+        if outbox.take_back(self):
+            self._queued = outbox.flush = True
         elif self._queued:
-            outbox.hurry = True
+            outbox.flush = True
             self._queue()
-        if is_resting:
-            self.rouse()
+        if is_held:
+            self.resume()
 
-    def rouse(self) -> None:
+    def resume(self) -> None:
         """Let what has waited for its time leave."""
-        if self._pace is not None and self._pace.rouse(self._items):
+        if self._pace is not None and self._pace.resume(self._items):
             self.reports += 1
             if not self._queued:
                 self._queue()
@@ -223,8 +223,8 @@ class Outlet(Source):
         """End the call: `answer`, if any, is the last frame that leaves for it."""
         if self._closed:
             return
-        if self._pace is not None and self.outbox.disturb(self):
-            self.rouse()
+        if self._pace is not None and self.outbox.unhold(self):
+            self.resume()
         self._closed = True
         self._wake()
         is_last = not (self._queued or self._items) and self._held is None
@@ -232,7 +232,7 @@ class Outlet(Source):
             self._note_answered()
             return
         self._answer = answer
-        self.outbox.hurry = True
+        self.outbox.flush = True
         if not self._queued:
             self._queue()
 
@@ -243,7 +243,7 @@ class Outlet(Source):
         self._closed = True
         self._items.clear()
         self.reports = 0
-        self.outbox.disturb(self)
+        self.outbox.unhold(self)
         self._wake()
         if not self._queued:
             self._note_answered()
@@ -269,10 +269,10 @@ class Outlet(Source):
         """Take up to `room` reports: the frames, the reports used, whether all is taken."""
         frames: list[OutFrame] = []
         if self._pace is not None:
-            self._thin(self._pace)
+            self._keep_newest(self._pace)
         used = 0
         while self._items and used < room:
-            if type(self._items[0]) is not Values:
+            if type(self._items[0]) is not Report:
                 frames.append(self._items.pop(0))  # type: ignore[arg-type]  # no report, so a frame
                 continue
             reports = self._take_reports(room - used)
@@ -290,16 +290,16 @@ class Outlet(Source):
             self._note_answered()
         return frames, used, True
 
-    def _thin(self, pace: Pace) -> None:
+    def _keep_newest(self, pace: Pace) -> None:
         """Leave what may be sent now; the newest rests until its time, or until the call ends."""
-        self.reports = pace.thin(self._items, has_begun=self._first_written, has_ended=self._closed)
-        if pace.is_resting:
-            self.outbox.rest(self, pace.due)
+        self.reports = pace.keep_newest(self._items, has_begun=self._first_written, has_ended=self._closed)
+        if pace.is_held:
+            self.outbox.hold_until(self, pace.due)
 
     def _add_updates(self, frames: list[OutFrame], updates: list[Update]) -> None:
         if updates:
             stages = None if self.stages is None else self._changed_stages()
-            frames.append(Progress(self._token, updates, self._related_task, stages))  # type: ignore[arg-type]  # no reports without a token
+            frames.append(ProgressRun(self._token, updates, self._related_task, stages))  # type: ignore[arg-type]  # no reports without a token
 
     def _changed_stages(self) -> tuple[StageState, ...] | None:
         """The stages that are open now; None where they are as they were, or other updates are to come."""
@@ -309,18 +309,18 @@ class Outlet(Source):
         self._last_stages = stages
         return None if stages == last else stages
 
-    def _take_reports(self, room: int) -> list[Values]:
+    def _take_reports(self, room: int) -> list[Report]:
         items = self._items
         end = min(len(items), room)
         if len(items) > self.reports:  # there are frames between them
-            end = next((index for index in range(end) if type(items[index]) is not Values), end)
-        taken: list[Values] = items[:end]  # type: ignore[assignment]  # what stands before a frame
+            end = next((index for index in range(end) if type(items[index]) is not Report), end)
+        taken: list[Report] = items[:end]  # type: ignore[assignment]  # what stands before a frame
         del items[:end]
         self.reports -= end
         self._first_written = True
         return taken
 
-    def _increase(self, reports: list[Values]) -> list[Update]:
+    def _increase(self, reports: list[Report]) -> list[Update]:
         """Turn reports into updates that strictly increase (MCP progress)."""
         updates: list[Update] = []
         last = self._last
@@ -357,7 +357,7 @@ class Outlet(Source):
     def _drop_oldest(self) -> None:
         spare_first = not self._first_written
         for index, item in enumerate(self._items):
-            if type(item) is not Values:
+            if type(item) is not Report:
                 continue
             if spare_first:
                 spare_first = False

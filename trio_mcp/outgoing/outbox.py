@@ -2,7 +2,7 @@
 
 Owns the order in which calls leave, and when the writer writes: its task, or, where that
 waits for work and the wire takes a frame without waiting, `put` in its place. A memory
-channel carries the outlets that have something pending, each at most once, to
+channel carries the call queues that have something pending, each at most once, to
 the writer, so it cannot grow with the number of reports. Knows no method.
 """
 
@@ -48,32 +48,32 @@ class Outbox:
     __slots__ = (
         "_broken",
         "_direct",
+        "_held",
         "_moved",
         "_receive",
-        "_resting",
         "_send",
         "_waiting",
         "_written",
+        "flush",
         "frame_limit",
-        "hurry",
         "queued",
     )
 
     def __init__(self, frame_limit: int) -> None:
-        # Unbounded, yet never longer than the calls in flight: an outlet is in it at most once,
+        # Unbounded, yet never longer than the calls in flight: a call queue is in it at most once,
         # and a bare frame answers a message that the reader took up one at a time.
         self._send, self._receive = trio.open_memory_channel[Source | OutFrame](math.inf)
         self._waiting: list[Source | OutFrame] = []
         # What left by another wire, and has its place here still. No set: an empty one takes more.
         self._moved: dict[Source, None] = {}
-        self._resting: dict[Source, float] = {}  # what is not to leave before a time, by Trio's clock
+        self._held: dict[Source, float] = {}  # what is not to leave before a time, by Trio's clock
         self._broken = False
         self._direct: Callable[[OutFrame], bool] | None = None  # set while the writer waits for work
         self._written: trio.lowlevel.ParkingLot | None = None  # made by the first that waits
         self.queued = 0
-        """How many outlets and bare frames wait in the channel."""
+        """How many call queues and bare frames wait in the channel."""
         self.frame_limit = frame_limit
-        self.hurry = False
+        self.flush = False
 
     def enqueue(self, item: Source | OutFrame) -> bool:
         """Hand `item` to the writer; False where the wire is gone and it is dropped."""
@@ -91,25 +91,25 @@ class Outbox:
         """Note that `source`, which waits here, leaves by another wire now."""
         self._moved[source] = None
 
-    def readmit(self, source: Source) -> bool:
+    def take_back(self, source: Source) -> bool:
         """Whether `source`, which comes back, still has its place here, so that it needs no other."""
         if source not in self._moved:
             return False
         del self._moved[source]
         return True
 
-    def rest(self, source: Source, until: float) -> None:
+    def hold_until(self, source: Source, until: float) -> None:
         """Let the writer rouse `source` at `until`, by Trio's clock; for what it has just drained."""
-        self._resting[source] = until
+        self._held[source] = until
 
-    def disturb(self, source: Source) -> bool:
+    def unhold(self, source: Source) -> bool:
         """Let `source` rest no longer; False where it did not."""
-        return self._resting.pop(source, None) is not None
+        return self._held.pop(source, None) is not None
 
     def put(self, frame: OutFrame) -> None:
         """Send one frame that belongs to no call, behind all that is queued, at once."""
         if not self.write_now(frame):
-            self.hurry = True
+            self.flush = True
             self.enqueue(frame)
 
     def write_now(self, frame: OutFrame) -> bool:
@@ -159,20 +159,20 @@ class Outbox:
             for item in self._waiting:
                 if isinstance(item, Source) and item.outbox is self:
                     item.discard()
-            for source in list(self._resting):
+            for source in list(self._held):
                 source.discard()
             self._waiting.clear()
             self._moved.clear()
-            self._resting.clear()
+            self._held.clear()
 
     async def _collect(self, direct: Callable[[OutFrame], bool] | None) -> bool:
         """Wait for something to write, and for its company as long as that keeps coming."""
-        if self._resting:
+        if self._held:
             self._rouse()
         if not (self._waiting or self.queued):
             self._direct = direct
             try:
-                self._waiting.append(await (self._next() if self._resting else self._receive.receive()))
+                self._waiting.append(await (self._next() if self._held else self._receive.receive()))
                 self.queued -= 1
             except trio.EndOfChannel:
                 return False
@@ -182,7 +182,7 @@ class Outbox:
         pending = quiet = 0
         while True:
             self._claim()
-            if self.hurry:
+            if self.flush:
                 return True
             before = pending
             pending = sum(item.pending for item in self._waiting if isinstance(item, Source))
@@ -193,17 +193,17 @@ class Outbox:
             await trio.lowlevel.checkpoint()
 
     async def _next(self) -> Source | OutFrame:
-        while self._resting:
-            with trio.CancelScope(deadline=min(self._resting.values())):
+        while self._held:
+            with trio.CancelScope(deadline=min(self._held.values())):
                 return await self._receive.receive()
             self._rouse()
         return await self._receive.receive()
 
     def _rouse(self) -> None:
         now = trio.current_time()
-        for source in [source for source, until in self._resting.items() if until <= now]:
-            del self._resting[source]
-            source.rouse()
+        for source in [source for source, until in self._held.items() if until <= now]:
+            del self._held[source]
+            source.resume()
 
     def _claim(self) -> None:
         for _ in range(self.queued):
@@ -213,7 +213,7 @@ class Outbox:
     def _take(self) -> list[OutFrame]:
         frames: list[OutFrame] = []
         room = WRITE_UPDATES
-        self.hurry = False
+        self.flush = False
         while self._waiting and room > 0:
             item = self._waiting[0]
             if not isinstance(item, Source):
@@ -232,7 +232,7 @@ class Outbox:
                 # One busy call must not keep the others waiting. What must come behind it, such as
                 # the end of its task, is queued when no more is added, so it stays behind.
                 self._waiting.append(self._waiting.pop(0))
-        self.hurry = bool(self._waiting)
+        self.flush = bool(self._waiting)
         return frames
 
     def _note_written(self) -> None:

@@ -29,7 +29,7 @@ class Pace:
         """When the next update may leave."""
 
     @property
-    def is_resting(self) -> bool:
+    def is_held(self) -> bool:
         """Whether a report waits for its time."""
         return self._kept is not None
 
@@ -44,7 +44,7 @@ class Pace:
         self._kept = items.pop()
         return True
 
-    def rouse(self, items: MutableSequence[Any]) -> bool:
+    def resume(self, items: MutableSequence[Any]) -> bool:
         """Put what waits behind the other items, unless one of those is newer; False where nothing is put."""
         kept, self._kept = self._kept, None
         if kept is None or any(type(item) is self._kind for item in items):
@@ -52,7 +52,7 @@ class Pace:
         items.append(kept)
         return True
 
-    def thin(self, items: MutableSequence[Any], *, has_begun: bool, has_ended: bool) -> int:
+    def keep_newest(self, items: MutableSequence[Any], *, has_begun: bool, has_ended: bool) -> int:
         """Take out of `items` the reports that may not leave now, and return how many stay.
 
         The first of the call stays, and at its end the last. In between the newest stays

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 
-class Values(Struct, frozen=True, gc=False):
+class Report(Struct, frozen=True, gc=False):
     """One report as the handler made it.
 
     No tuple: a burst of many calls has so many of them that the collector, which looks at every

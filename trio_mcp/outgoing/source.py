@@ -25,7 +25,7 @@ class Source(abc.ABC):
     outbox: Outbox
 
     @abc.abstractmethod
-    def rehome(self, outbox: Outbox) -> None:
+    def move_to(self, outbox: Outbox) -> None:
         """Leave by `outbox` from now on, with all that is pending."""
 
     @property
@@ -46,6 +46,6 @@ class Source(abc.ABC):
     def drain(self, room: int) -> tuple[list[OutFrame], int, bool]:
         """Take up to `room` of that: the frames, how much was used, whether all is taken."""
 
-    def rouse(self) -> None:
+    def resume(self) -> None:
         """Queue again what `Outbox.rest` was told to leave until now."""
         raise AssertionError(f"{self!r} never rests")

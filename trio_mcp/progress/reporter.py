@@ -2,7 +2,7 @@
 
 Owns validation, the values that a handler reads back, and when a report yields
 to the scheduler. One report changes the local state and what waits for the
-client in one place; how that travels is the outlet's business.
+client in one place; how that travels is the call queue's business.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled, current_task
 
-from trio_mcp.outgoing.call_queue import Outlet
-from trio_mcp.outgoing.report import Values
+from trio_mcp.outgoing.call_queue import CallQueue
+from trio_mcp.outgoing.report import Report
 from trio_mcp.wire.frames import StageState
 
 if TYPE_CHECKING:
@@ -75,18 +75,18 @@ class ProgressRecord(Protocol):
         """Keep one report; does not wait."""
 
 
-class RequestProgress:
+class ProgressReporter:
     """The progress of one request; lives on the Trio thread.
 
-    `outlet` is where reports leave to a client, or None where nobody asked. `stages` is
+    `call_queue` is where reports leave to a client, or None where nobody asked. `stages` is
     None until the handler plans or opens one, and costs nothing until then; `stages_total`
     is what they add up to, and counts where no total was set.
     """
 
     __slots__ = (
+        "_call_queue",
         "_checked_total",
         "_newest",
-        "_outlet",
         "_since",
         "_strict",
         "_task",
@@ -97,14 +97,14 @@ class RequestProgress:
         "stages_total",
     )
 
-    def __init__(self, outlet: Outlet | None, *, strict_yield: bool = False) -> None:
-        self._outlet = outlet
+    def __init__(self, call_queue: CallQueue | None, *, strict_yield: bool = False) -> None:
+        self._call_queue = call_queue
         self._strict = strict_yield
         self.current: float | None = None
         self.message: str | None = None
         self._total: float | msgspec.UnsetType | None = msgspec.UNSET
         self._checked_total: float | None = None
-        self._newest: Values | None = None
+        self._newest: Report | None = None
         self._since = 0.0
         self._task: ProgressRecord | None = None
         self.stages_total: float | None = None
@@ -135,9 +135,9 @@ class RequestProgress:
             total = None if total is None else check_number(total, "total")
         if message is not self.message:
             check_message(message)
-        outlet = self._outlet
-        if outlet is not None and outlet.reports >= outlet.limit and outlet.lossless:
-            await outlet.wait_space()
+        call_queue = self._call_queue
+        if call_queue is not None and call_queue.reports >= call_queue.limit and call_queue.lossless:
+            await call_queue.wait_space()
         current = self.current
         if current is None or progress > current:
             self.current = current = progress
@@ -146,7 +146,7 @@ class RequestProgress:
         if self._task is not None:
             self._task.report(current, total, message)
         # Others are due once the task has run for a while, or when the writer should have its turn.
-        is_due = outlet is not None and outlet.push(Values(current, total, message))
+        is_due = call_queue is not None and call_queue.push(Report(current, total, message))
         task = current_task()
         if self._strict:
             await checkpoint()
@@ -195,21 +195,21 @@ class RequestProgress:
         total = self.stages_total if isinstance(self._total, msgspec.UnsetType) else self._total
         if self._task is not None:
             self._task.report(self.current, total, self.message)
-        outlet = self._outlet
-        if outlet is None:
+        call_queue = self._call_queue
+        if call_queue is None:
             return
-        values = Values(0 if self.current is None else self.current, total, self.message)
+        values = Report(0 if self.current is None else self.current, total, self.message)
         task = current_task()
         same_run = task.custom_sleep_data is self
         if not same_run:
             task.custom_sleep_data = self
             self._since = perf_counter()
-        if same_run and self._newest is not None and outlet.replace(self._newest, values):
+        if same_run and self._newest is not None and call_queue.replace(self._newest, values):
             pass
-        elif outlet.lossless and outlet.full:
-            outlet.replace_newest(values)
+        elif call_queue.lossless and call_queue.full:
+            call_queue.replace_newest(values)
         else:
-            outlet.push(values)
+            call_queue.push(values)
         self._newest = values
 
     def take(self, current: float | None, stages_total: float | None, message: str | None) -> None:
@@ -228,10 +228,10 @@ class RequestProgress:
             self._touch()
 
     def begin_stages(self, stages: RequestStages) -> None:
-        """Let the stages tell the outlet, and the task, which of them are open."""
+        """Let the stages tell the call queue, and the task, which of them are open."""
         self.stages = stages
-        if self._outlet is not None:
-            self._outlet.stages = stages.describe
+        if self._call_queue is not None:
+            self._call_queue.stages = stages.describe
         if self._task is not None:
             self._task.stages = stages.describe
 
@@ -241,8 +241,8 @@ class RequestProgress:
 
     async def make_room(self) -> None:
         """Wait while the buffer of a lossless call is full; otherwise no checkpoint."""
-        if self._outlet is not None and self._outlet.lossless and self._outlet.full:
-            await self._outlet.wait_space()
+        if self._call_queue is not None and self._call_queue.lossless and self._call_queue.full:
+            await self._call_queue.wait_space()
 
     async def take_turn(self) -> None:
         """A cancellation point, and a schedule point where the task has run for a while; see `report`."""
@@ -255,7 +255,7 @@ class RequestProgress:
             self._newest = None  # of an earlier run of the task
             await checkpoint_if_cancelled()
         elif perf_counter() - self._since > YIELD_SECONDS or (
-            self._outlet is not None and self._outlet.filling
+            self._call_queue is not None and self._call_queue.filling
         ):
             await checkpoint()
         else:
@@ -270,17 +270,17 @@ class RequestProgress:
             total = self.stages_total if isinstance(self._total, msgspec.UnsetType) else self._total
             task.report(self.current, total, self.message)
 
-    def send_by(self, outlet: Outlet) -> None:
-        """Send by another outlet from now on."""
-        self._outlet = outlet
+    def send_by(self, call_queue: CallQueue) -> None:
+        """Send by another call queue from now on."""
+        self._call_queue = call_queue
 
     def stop_sending(self) -> None:
         """Send nothing more: the request's token has ended, but its handler goes on."""
-        self._outlet = None
+        self._call_queue = None
 
     async def wait_space(self) -> None:
         """Wait until a report fits, for callers that can wait; checkpoints."""
-        if self._outlet is not None and self._outlet.lossless:
-            await self._outlet.wait_space()
+        if self._call_queue is not None and self._call_queue.lossless:
+            await self._call_queue.wait_space()
         else:
             await checkpoint()

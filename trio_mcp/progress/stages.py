@@ -2,7 +2,7 @@
 
 Owns what an update of a stage means for everything above it: how far that has come, and
 whose message it shows. What leaves for the client is still one report of the request
-(`RequestProgress`), so the laws of progress hold for stages as for anything else.
+(`ProgressReporter`), so the laws of progress hold for stages as for anything else.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from trio_mcp.progress.exact_sum import ExactSum
-from trio_mcp.progress.reporter import MAX_MESSAGE_LENGTH, RequestProgress, check_message, check_number
+from trio_mcp.progress.reporter import MAX_MESSAGE_LENGTH, ProgressReporter, check_message, check_number
 from trio_mcp.progress.shares import Share, Shares, check_name, check_weight
 from trio_mcp.wire.frames import StageState
 
@@ -29,13 +29,13 @@ TOLD_CHARACTERS: Final = 256
 class RequestStages:
     """The root of a request's stages; made when the first is planned or opened.
 
-    The values of the request stay in its `RequestProgress`, where reports that have
+    The values of the request stay in its `ProgressReporter`, where reports that have
     nothing to do with stages change them as ever; whenever a stage moves they are looked at.
     """
 
     __slots__ = ("_message", "_position", "_seen", "_seen_message", "progress", "shares")
 
-    def __init__(self, progress: RequestProgress) -> None:
+    def __init__(self, progress: ProgressReporter) -> None:
         self.progress = progress
         self.shares = Shares()
         self._position = ExactSum()
@@ -182,7 +182,7 @@ class Stage:
             self.tell()
 
     async def report(self, progress: float, total: float | None = None, message: str | None = None) -> None:
-        """Set current value and message, and the total where one is given; see `RequestProgress.report`."""
+        """Set current value and message, and the total where one is given; see `ProgressReporter.report`."""
         progress = check_number(progress, "progress")
         total = None if total is None else check_total(total)
         check_message(message)
@@ -313,7 +313,7 @@ def check_total(total: float) -> float:
     return number
 
 
-def plan_stages(reporter: RequestProgress | Stage, weights: Mapping[str, float]) -> None:
+def plan_stages(reporter: ProgressReporter | Stage, weights: Mapping[str, float]) -> None:
     """Declare stages; raises ValueError for weights that cannot be, RuntimeError after the reporter's end."""
     divided = _divided(reporter)
     shares = _shares_of(divided)
@@ -325,7 +325,7 @@ def plan_stages(reporter: RequestProgress | Stage, weights: Mapping[str, float])
 
 
 def open_stage(
-    reporter: RequestProgress | Stage, name: str, weight: float | None, total: float | None
+    reporter: ProgressReporter | Stage, name: str, weight: float | None, total: float | None
 ) -> Stage:
     """Open a stage; raises ValueError where there is no such share, RuntimeError after the reporter's end."""
     parent = _divided(reporter)
@@ -340,7 +340,7 @@ def open_stage(
     return stage
 
 
-def open_spinner(reporter: RequestProgress | Stage, message: str) -> Stage:
+def open_spinner(reporter: ProgressReporter | Stage, message: str) -> Stage:
     """Open a stage that counts for nothing; raises RuntimeError after the reporter's end."""
     parent = _divided(reporter)
     stage = Stage(parent, None, check_name(message), None)
@@ -348,8 +348,8 @@ def open_spinner(reporter: RequestProgress | Stage, message: str) -> Stage:
     return stage
 
 
-def _divided(reporter: RequestProgress | Stage) -> RequestStages | Stage:
-    if isinstance(reporter, RequestProgress):
+def _divided(reporter: ProgressReporter | Stage) -> RequestStages | Stage:
+    if isinstance(reporter, ProgressReporter):
         if reporter.stages is None:
             stages = RequestStages(reporter)
             reporter.begin_stages(stages)

@@ -13,7 +13,7 @@ import msgspec
 import trio
 from msgspec import UNSET, UnsetType
 
-from trio_mcp.progress.reporter import MAX_MESSAGE_LENGTH, RequestProgress
+from trio_mcp.progress.reporter import MAX_MESSAGE_LENGTH, ProgressReporter
 from trio_mcp.progress.stages import Stage
 
 logger = logging.getLogger("trio_mcp")
@@ -40,7 +40,7 @@ class LineReader:
     A line that is no report is skipped: the first is logged as a warning, others as debug.
     """
 
-    def __init__(self, reporter: RequestProgress | Stage) -> None:
+    def __init__(self, reporter: ProgressReporter | Stage) -> None:
         self._reporter = reporter
         self._decoder = msgspec.json.Decoder(Line)
         self._rest = b""  # at most MAX_LINE_BYTES
@@ -114,7 +114,7 @@ def _check(line: Line) -> Line:
     return line
 
 
-def _apply(line: Line, reporter: RequestProgress | Stage) -> None:
+def _apply(line: Line, reporter: ProgressReporter | Stage) -> None:
     if isinstance(line.total, (int, float)):
         reporter.set_total(line.total)  # first, since what is done is done of it
     if not isinstance(line.message, UnsetType):

@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.progress.worker import WorkerProgress
 from trio_mcp.progress.worker_lines import LineReader
 
@@ -32,7 +32,7 @@ async def open_worker_pipe(lines: LineReader) -> AsyncIterator[WorkerProgress]:
         raise RuntimeError("worker pipes need a system with named pipes (POSIX)")
     with _open_fifo() as (path, descriptor):
         carrier = _Carrier(descriptor, lines)
-        async with open_lone_nursery() as nursery:
+        async with open_unwrapping_nursery() as nursery:
             nursery.start_soon(carrier.carry)
             yield WorkerProgress(path)
             carrier.end()

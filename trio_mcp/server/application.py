@@ -164,7 +164,7 @@ class ServerApplication:
         return Context(request, run, self._lifespan, self._calls)
 
     def _choose_progress(self, request: ServerRequest, tool: ToolDefinition) -> None:
-        """Let the outlet follow the policy of the tool, or what the server's own function chooses."""
+        """Let the call queue follow the policy of the tool, or what the server's own function chooses."""
         policy = tool.progress or self.settings.progress
         choose = self.settings.choose_progress
         if choose is not None:
@@ -179,7 +179,7 @@ class ServerApplication:
             )
             if not isinstance(policy, (Conflate, Lossless)):
                 raise TypeError(f"choose_progress must return a policy, not {policy!r}")
-        request.outlet.follow(policy)
+        request.call_queue.follow(policy)
 
     async def _gather(
         self, run: TaskRun, request: ServerRequest, tool: ToolDefinition, arguments: msgspec.Raw | None
@@ -210,7 +210,7 @@ class ServerApplication:
             )
         except TaskOverload as error:
             raise ProtocolError(INTERNAL_ERROR, str(error)) from None
-        live.min_interval = find_interval(request.outlet.policy)
+        live.min_interval = find_interval(request.call_queue.policy)
 
         async def handle(run: TaskRun) -> CallToolResult:
             return await tool.call(self._context(request, run), arguments, self._limiter)

@@ -16,7 +16,7 @@ import trio
 
 from trio_mcp.concurrency.failures import leaves, split_failure
 from trio_mcp.errors import ProtocolError, ReturnError, ToolError
-from trio_mcp.progress.reporter import RequestProgress
+from trio_mcp.progress.reporter import ProgressReporter
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.server.context import Context
 from trio_mcp.server.error_results import describe_failure
@@ -69,7 +69,7 @@ class ChildCalls:
             raise ProtocolError(INVALID_PARAMS, f"Unknown tool: {name}")
         calls = self._descend(request, name)
         # Where nothing was given to report to, the child still reads back its own values.
-        child = Context(request, run, self.lifespan, calls, progress or RequestProgress(None))
+        child = Context(request, run, self.lifespan, calls, progress or ProgressReporter(None))
         try:
             if tool.task is not None and tool.task.gather is not None:
                 calls.gathered = await tool.task.gather(child, tool.parameters.convert(raw))

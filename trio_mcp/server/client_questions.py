@@ -13,11 +13,11 @@ import attrs
 import msgspec
 import trio
 
-from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import ConnectionLost, NotSupportedByEra, ProtocolError, RemoteProtocolError
 from trio_mcp.schema.answers import read_answer_form
 from trio_mcp.server.task_run import TaskRun
-from trio_mcp.session.connection import Connection
+from trio_mcp.session.connection import ServerConnection
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.tasks.record import InputRequest
 from trio_mcp.tasks.rendering import related_meta
@@ -155,9 +155,9 @@ async def _ask_in_task(request: ServerRequest, run: TaskRun, method: str, params
 
 async def _relay(run: TaskRun, key: str, method: str, params: dict[str, Any]) -> Any:
     """Send the question to every connection that may answer it, also to those still to come."""
-    async with open_lone_nursery() as nursery:
+    async with open_unwrapping_nursery() as nursery:
 
-        async def relay(connection: Connection) -> None:
+        async def relay(connection: ServerConnection) -> None:
             try:
                 answer = await connection.ask(method, params)
             except ConnectionLost:
@@ -166,7 +166,7 @@ async def _relay(run: TaskRun, key: str, method: str, params: dict[str, Any]) ->
                 answer = error
             run.live.answer(key, answer)
 
-        def send(connection: Connection) -> None:
+        def send(connection: ServerConnection) -> None:
             nursery.start_soon(relay, connection)
 
         with run.relaying(send):

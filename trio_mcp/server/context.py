@@ -14,12 +14,12 @@ import trio
 
 from trio_mcp.call_result import CallResult, finish_call
 from trio_mcp.errors import NotSupportedByEra
-from trio_mcp.progress.reporter import RequestProgress
+from trio_mcp.progress.reporter import ProgressReporter
 from trio_mcp.server.client_questions import Elicited, Sampled, SamplingMessage, elicit, sample
 from trio_mcp.server.progress_helper import ProgressHelper
 from trio_mcp.server.task_run import TaskRun
 from trio_mcp.session.request import ServerRequest
-from trio_mcp.session.thread_bridge import DONE, ThreadDoor
+from trio_mcp.session.thread_bridge import DONE, ThreadBridge
 from trio_mcp.wire.frames import RequestId
 from trio_mcp.wire.messages import LOGGING_LEVELS, Implementation, LoggingLevel
 
@@ -33,8 +33,8 @@ class Context:
     """A handler's view of its request; a tool receives it by annotating a parameter with it."""
 
     __slots__ = (
+        "_bridge",
         "_calls",
-        "_door",
         "_helper",
         "_lifespan",
         "_progress",
@@ -49,16 +49,16 @@ class Context:
         run: TaskRun | None,
         lifespan: Any,
         calls: ChildCalls,
-        progress: ProgressHelper | RequestProgress | None = None,
+        progress: ProgressHelper | ProgressReporter | None = None,
     ) -> None:
         """`progress` is where a tool reports that another one has called."""
         self._request = request
         self._lifespan = lifespan
         self._run = run
         self._calls = calls
-        self._door = ThreadDoor(request)
+        self._bridge = ThreadBridge(request)
         if not isinstance(progress, ProgressHelper):
-            progress = ProgressHelper(progress or request.progress, self._door)
+            progress = ProgressHelper(progress or request.progress, self._bridge)
         self._helper = progress
         self._progress = progress._reporter
         self._state = {} if calls.path else request.state
@@ -134,8 +134,8 @@ class Context:
         Raises ValueError where a number is not finite or a message cannot be sent,
         TypeError where the message is no text (MCP progress).
         """
-        if self._door.outside:
-            self._door.run(self._progress.report, progress, total, message)
+        if self._bridge.outside:
+            self._bridge.run(self._progress.report, progress, total, message)
             return DONE
         return self._progress.report(progress, total, message)
 
@@ -175,11 +175,11 @@ class Context:
         A thread that Trio did not start gets `RequestCancelled`. Raises RuntimeError
         on the Trio thread, where `await trio.lowlevel.checkpoint()` does the same.
         """
-        if not self._door.outside:
+        if not self._bridge.outside:
             raise RuntimeError(
                 "check_cancelled is for worker threads; here, use await trio.lowlevel.checkpoint()"
             )
-        self._door.check_cancelled()
+        self._bridge.check_cancelled()
 
     @property
     def lifespan(self) -> Any:
@@ -259,8 +259,8 @@ class Context:
         """
         if level not in LOGGING_LEVELS:
             raise ValueError(f"level must be one of {', '.join(LOGGING_LEVELS)}, not {level!r}")
-        if self._door.outside:
-            self._door.run(self._log, level, data, logger)
+        if self._bridge.outside:
+            self._bridge.run(self._log, level, data, logger)
             return DONE
         return self._log(level, data, logger)
 
@@ -283,6 +283,6 @@ class Context:
     async def _log(self, level: LoggingLevel, data: Any, logger: str | None) -> None:
         if self._request.wants_log(level):
             self._request.put_log(level, data, logger)
-            await self._request.outlet.wait_frames()
+            await self._request.call_queue.wait_frames()
         else:
             await trio.lowlevel.checkpoint()

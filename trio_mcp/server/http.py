@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.server.asgi import asgi_app
 from trio_mcp.server.running import RunningServer
 from trio_mcp.server.server import Server
@@ -64,7 +64,7 @@ async def serve_http(
         cors_origins=cors_origins,
         authenticate=authenticate,
     )
-    async with open_lone_nursery() as nursery:
+    async with open_unwrapping_nursery() as nursery:
         serve = partial(
             serve_asgi,
             app,

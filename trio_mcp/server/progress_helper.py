@@ -1,6 +1,6 @@
 """What a handler reports its progress with: the helper of a request, and those of its stages.
 
-Owns the public face of progress and its way through the thread door. What a report
+Owns the public face of progress and its way through the thread bridge. What a report
 means is the runtime's business.
 """
 
@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 
 import trio
 
-from trio_mcp.progress.reporter import MAX_MESSAGE_LENGTH, RequestProgress
+from trio_mcp.progress.reporter import MAX_MESSAGE_LENGTH, ProgressReporter
 from trio_mcp.progress.stages import Stage, open_spinner, open_stage, plan_stages
 from trio_mcp.progress.tracking import CountedStream, Tracked, Wording
 from trio_mcp.progress.worker import WorkerProgress
 from trio_mcp.progress.worker_lines import LineReader
-from trio_mcp.session.thread_bridge import DONE, ThreadDoor
+from trio_mcp.session.thread_bridge import DONE, ThreadBridge
 
 T = TypeVar("T")
 
@@ -36,11 +36,11 @@ class ProgressHelper:
     once the stage has ended.
     """
 
-    __slots__ = ("_door", "_reporter")
+    __slots__ = ("_bridge", "_reporter")
 
-    def __init__(self, reporter: RequestProgress | Stage, door: ThreadDoor) -> None:
+    def __init__(self, reporter: ProgressReporter | Stage, bridge: ThreadBridge) -> None:
         self._reporter = reporter
-        self._door = door
+        self._bridge = bridge
 
     @property
     def current(self) -> float | None:
@@ -92,8 +92,8 @@ class ProgressHelper:
 
         On a stage a total of None leaves the total as it is, for the share depends on it.
         """
-        if self._door.outside:
-            self._door.run(self._reporter.report, progress, total, message)
+        if self._bridge.outside:
+            self._bridge.run(self._reporter.report, progress, total, message)
             return DONE
         return self._reporter.report(progress, total, message)
 
@@ -142,7 +142,7 @@ class ProgressHelper:
         `set_total` refuses; RuntimeError after the end of the stage that it is a part of.
         """
         return StageScope(
-            self._reporter, self._door, partial(open_stage, self._reporter, name, weight, total)
+            self._reporter, self._bridge, partial(open_stage, self._reporter, name, weight, total)
         )
 
     def spinner(self, message: str) -> StageScope:
@@ -151,7 +151,7 @@ class ProgressHelper:
         The block gets a helper whose message stands behind that one. Does not checkpoint;
         `async with` does, as for `stage`. Raises what `set_message` raises.
         """
-        return StageScope(self._reporter, self._door, partial(open_spinner, self._reporter, message))
+        return StageScope(self._reporter, self._bridge, partial(open_spinner, self._reporter, message))
 
     def track(
         self,
@@ -227,7 +227,7 @@ class ProgressHelper:
         await self._reporter.take_turn()
 
     def _apply(self, change: Callable[[Any], None], value: Any) -> None:
-        if not self._door.outside:
+        if not self._bridge.outside:
             change(value)
             return
 
@@ -235,7 +235,7 @@ class ProgressHelper:
             change(value)
             await self._reporter.wait_space()
 
-        self._door.run(change_inside)
+        self._bridge.run(change_inside)
 
 
 class _Counter:
@@ -253,13 +253,13 @@ class _Counter:
 class StageScope:
     """A stage or a spinner that is open while its block runs; to be entered once."""
 
-    __slots__ = ("_door", "_open", "_reporter", "_stage")
+    __slots__ = ("_bridge", "_open", "_reporter", "_stage")
 
     def __init__(
-        self, reporter: RequestProgress | Stage, door: ThreadDoor, open_it: Callable[[], Stage]
+        self, reporter: ProgressReporter | Stage, bridge: ThreadBridge, open_it: Callable[[], Stage]
     ) -> None:
         self._reporter = reporter
-        self._door = door
+        self._bridge = bridge
         self._open = open_it
         self._stage: Stage | None = None
 
@@ -283,14 +283,14 @@ class StageScope:
             await self._reporter.take_turn()  # noqa: ASYNC102  # likewise
 
     def __enter__(self) -> ProgressHelper:
-        if not self._door.outside:
+        if not self._bridge.outside:
             return self._enter()
 
         async def enter_inside() -> ProgressHelper:
             await self._reporter.make_room()
             return self._enter()
 
-        return self._door.run(enter_inside)
+        return self._bridge.run(enter_inside)
 
     def __exit__(
         self,
@@ -298,19 +298,19 @@ class StageScope:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self._door.outside:
+        if not self._bridge.outside:
             self._end(complete=kind is None)
             return
         # Whether or not the call is cancelled, so that no message lingers.
-        self._door.run_soon(partial(self._end, complete=kind is None))
+        self._bridge.run_soon(partial(self._end, complete=kind is None))
         if kind is None:
-            self._door.run(self._reporter.wait_space)
+            self._bridge.run(self._reporter.wait_space)
 
     def _enter(self) -> ProgressHelper:
         if self._stage is not None:
             raise RuntimeError(f"stage {': '.join(self._stage.path)!r} was entered before: make a new one")
         self._stage = self._open()
-        return ProgressHelper(self._stage, self._door)
+        return ProgressHelper(self._stage, self._bridge)
 
     def _end(self, *, complete: bool) -> None:
         if self._stage is not None:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from trio_mcp.concurrency.latest_channel import NewestChannel
-from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.concurrency.latest_channel import LatestChannel
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.server.application import ServerApplication
 from trio_mcp.session.serving import serve_transport
 from trio_mcp.session.settings import ServerSettings
-from trio_mcp.tasks.history import Report
+from trio_mcp.tasks.history import TaskReport
 from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.memory_store import MemoryTaskStore
 from trio_mcp.tasks.record import Owner, TaskRecord
@@ -136,14 +136,14 @@ class _Watcher:
     """Keeps the newest record for one reader."""
 
     def __init__(self) -> None:
-        self.channel = NewestChannel[TaskRecord]()
+        self.channel = LatestChannel[TaskRecord]()
 
     def follow(self, record: TaskRecord) -> None:
         self.channel.offer(record)
         if record.is_final:
             self.channel.close()
 
-    def follow_report(self, task: LiveTask, report: Report) -> None:
+    def follow_report(self, task: LiveTask, report: TaskReport) -> None:
         self.channel.offer(task.record)
 
 
@@ -159,7 +159,7 @@ async def open_server(server: Server) -> AsyncIterator[RunningServer]:
     async with (
         server.open_lifespan() as lifespan,
         open_supervisor(store, server.task_settings) as supervisor,
-        open_lone_nursery() as nursery,
+        open_unwrapping_nursery() as nursery,
     ):
         running = RunningServer(server, supervisor, nursery, lifespan)
         try:

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, overload
 
 import trio
 
-from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import ToolDefinitionError
 from trio_mcp.outgoing.policy import ProgressPolicy
 from trio_mcp.outgoing.transport import FrameTransport
@@ -215,7 +215,7 @@ async def _serve_http(server: Server, **options: Any) -> None:
     # Imported here: only servers on HTTP need it, and it builds on this module.
     from trio_mcp.server.http import serve_http
 
-    async with open_lone_nursery() as nursery:
+    async with open_unwrapping_nursery() as nursery:
         for url in await nursery.start(partial(serve_http, server, **options)):
             print(f"{server.name} serves MCP at {url}", file=sys.stderr)
 

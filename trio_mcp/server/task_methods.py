@@ -15,7 +15,7 @@ import trio
 from trio_mcp.errors import CursorError, ProtocolError, TaskNotFound
 from trio_mcp.server.task_run import TaskRun, declares_tasks, find_owner, missing_extension
 from trio_mcp.session.request import ServerRequest
-from trio_mcp.tasks.history import Report
+from trio_mcp.tasks.history import TaskReport
 from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.tasks.rendering import (
@@ -147,7 +147,7 @@ class TaskMethods:
         honoured = {"taskIds": [record.id for record, _ in seen]} if wanted else {}
         granted = {**({META_HISTORY: True} if replays else {}), **({META_REPORTS: joins} if joins else {})}
         acknowledgement = {"_meta": {**meta, **granted}, "notifications": honoured}
-        request.outlet.put(Notification(ACKNOWLEDGED, encode_value(acknowledgement)))
+        request.call_queue.put(Notification(ACKNOWLEDGED, encode_value(acknowledgement)))
         followed: list[_Followed] = []
         try:
             for record, live in seen:
@@ -165,10 +165,10 @@ class TaskMethods:
     def _end_subscription(self, request: ServerRequest, meta: dict[str, Any]) -> None:
         """Say that the subscription ends with the server (MCP subscriptions, "Graceful Closure")."""
         ended = CancelledParams(request_id=request.id, reason="the server is shutting down")
-        request.outlet.put(Notification("notifications/cancelled", encode_value(ended)))
+        request.call_queue.put(Notification("notifications/cancelled", encode_value(ended)))
         result = EmptyResult(meta=dict(meta))
         request.era.stamp(result, self._info)
-        request.outlet.finish(Response(request.id, encode_value(result)))
+        request.call_queue.finish(Response(request.id, encode_value(result)))
 
     async def _seen(self, request: ServerRequest, task_id: str) -> tuple[TaskRecord, LiveTask | None] | None:
         """The record, and the task where it runs here, which knows of an end that comes meanwhile."""
@@ -203,7 +203,7 @@ class TaskMethods:
         subscription = request.id
         clock = self._supervisor.clock
 
-        def render(record: TaskRecord, reports: Sequence[Report]) -> OutFrame:
+        def render(record: TaskRecord, reports: Sequence[TaskReport]) -> OutFrame:
             task = extension_task(record)
             meta = task.meta = {} if task.meta is None else task.meta
             meta[META_SUBSCRIPTION_ID] = subscription

@@ -15,15 +15,15 @@ import attrs
 import msgspec
 import trio
 
-from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import ProtocolError, ReturnError, TaskOverload, ToolError
-from trio_mcp.outgoing.call_queue import Outlet
+from trio_mcp.outgoing.call_queue import CallQueue
 from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.server.error_results import describe_failure
 from trio_mcp.server.input_rounds import Gathering, InputNeededError, StateSeal
-from trio_mcp.session.connection import Connection
+from trio_mcp.session.connection import ServerConnection
 from trio_mcp.session.request import ServerRequest
-from trio_mcp.tasks.history import Report
+from trio_mcp.tasks.history import TaskReport
 from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.record import BEARER, Outcome, Owner, TaskRecord
 from trio_mcp.tasks.rendering import (
@@ -161,9 +161,11 @@ class TaskRun:
     is_direct: bool = False
     gathered: Any = None
     deadline: float = math.inf  # of the task, on Trio's clock
-    _relays: list[Connection] = attrs.field(factory=list)  # the creator's, then who waits for the result
+    _relays: list[ServerConnection] = attrs.field(
+        factory=list
+    )  # the creator's, then who waits for the result
     _follower: _LegacyFollower | None = None
-    _send: Callable[[Connection], None] | None = None
+    _send: Callable[[ServerConnection], None] | None = None
     _refused: bool = False
 
     async def gather(self, call: Callable[[], Awaitable[Any]], seal: StateSeal) -> Result | None:
@@ -244,17 +246,17 @@ class TaskRun:
             request.progress.stop_sending()
             return extension_created(record)
         home = request.connection.home
-        request.outlet = request.outlet.succeed(home.outbox, record.id)
-        if request.outlet.has_token:
-            request.progress.send_by(request.outlet)
+        request.call_queue = request.call_queue.succeed(home.outbox, record.id)
+        if request.call_queue.has_token:
+            request.progress.send_by(request.call_queue)
         self.live.related_meta = related_meta(record.id)
         self._relays.append(home)
-        self._follower = _LegacyFollower(request.outlet, home.outbox, self.supervisor, record)
+        self._follower = _LegacyFollower(request.call_queue, home.outbox, self.supervisor, record)
         self.live.add_follower(self._follower)
         return LegacyCreateTaskResult(task=legacy_task(record))
 
     @contextmanager
-    def relaying(self, send: Callable[[Connection], None]) -> Iterator[None]:
+    def relaying(self, send: Callable[[ServerConnection], None]) -> Iterator[None]:
         """While the block lasts, `send` puts a question to each connection that may answer."""
         self._send = send
         # One wire to each client: the latest at whose end somebody is, if there is one.
@@ -268,7 +270,7 @@ class TaskRun:
             self._send = None
 
     @contextmanager
-    def reachable_through(self, connection: Connection) -> Iterator[None]:
+    def reachable_through(self, connection: ServerConnection) -> Iterator[None]:
         """While the block lasts, questions go to `connection` too (tasks/result, 2025-11-25).
 
         So does what the client that made the task is told, where the connection is its own.
@@ -279,28 +281,28 @@ class TaskRun:
         if is_new and self._send is not None:
             self._send(connection)
         if connection is not connection.home:
-            connection.on_heard = self._rehome
-        self._rehome()
+            connection.on_heard = self._move_follower
+        self._move_follower()
         try:
             yield
         finally:
             connection.on_heard = None
             self._relays.remove(connection)
-            self._rehome()
+            self._move_follower()
 
-    def _rehome(self) -> None:
+    def _move_follower(self) -> None:
         """Let what the creator is told leave by the latest of its wires that somebody hears."""
         if self._follower is not None:
             home = self.request.connection.home
             mine = [relay for relay in self._relays if relay.session_id == home.session_id]
             heard = [relay for relay in mine if relay.is_heard]
-            self._follower.rehome((heard[-1] if heard else home).outbox)
+            self._follower.move_to((heard[-1] if heard else home).outbox)
 
     async def _work(self, live: LiveTask) -> Outcome:
         live.tell()
         if self.config.stall_after is None:
             return await self._work_in_time()
-        async with open_lone_nursery() as nursery:
+        async with open_unwrapping_nursery() as nursery:
             nursery.start_soon(watch_task, live, self.config.stall_after, self.config.on_stall)
             outcome = await self._work_in_time()
             nursery.cancel_scope.cancel()
@@ -336,8 +338,10 @@ class _LegacyFollower:
     Progress goes by the call's own token, which ends before the final status is told.
     """
 
-    def __init__(self, outlet: Outlet, outbox: Outbox, supervisor: Supervisor, record: TaskRecord) -> None:
-        self._outlet = outlet
+    def __init__(
+        self, call_queue: CallQueue, outbox: Outbox, supervisor: Supervisor, record: TaskRecord
+    ) -> None:
+        self._call_queue = call_queue
         self._outbox = outbox
         self._limit = supervisor.settings.feed_buffer
         self._clock = supervisor.clock
@@ -347,27 +351,27 @@ class _LegacyFollower:
     def _make_feed(self, record: TaskRecord) -> TaskFeed:
         return TaskFeed(self._outbox, self._limit, self._clock, record, _status_notification)
 
-    def rehome(self, outbox: Outbox) -> None:
+    def move_to(self, outbox: Outbox) -> None:
         """Tell by `outbox` from now on."""
         if outbox is not self._outbox:
             self._outbox = outbox
-            self._outlet.rehome(outbox)
-            self._feed.rehome(outbox)
+            self._call_queue.move_to(outbox)
+            self._feed.move_to(outbox)
 
     def follow(self, record: TaskRecord) -> None:
         self._message = None if record.progress is None else record.progress.message
         if record.is_final:
-            self._outlet.finish(None)
+            self._call_queue.finish(None)
             # A feed of its own queues behind the last progress, wherever the other one stands.
             self._feed = self._make_feed(record)
         self._feed.follow(record)
 
-    def follow_report(self, task: LiveTask, report: Report) -> None:
+    def follow_report(self, task: LiveTask, report: TaskReport) -> None:
         message = report[2]
         if message != self._message:
             self._message = message
             self._feed.follow_report(task, report)
 
 
-def _status_notification(record: TaskRecord, reports: Sequence[Report]) -> Notification:
+def _status_notification(record: TaskRecord, reports: Sequence[TaskReport]) -> Notification:
     return Notification("notifications/tasks/status", encode_value(legacy_change(record)))

@@ -33,7 +33,7 @@ class _Client:
         self.is_lost = False
 
 
-class Connection:
+class ServerConnection:
     """A wire to one client, as long as it is connected.
 
     `outbox` is what leaves by this wire. Where it ends with the first answer, as an HTTP
@@ -49,7 +49,7 @@ class Connection:
         principal: str | None,
         *,
         on_answered: Callable[[], None] | None = None,
-        home: Connection | None = None,
+        home: ServerConnection | None = None,
     ) -> None:
         self.outbox = outbox
         self.home = self if home is None else home
@@ -62,9 +62,9 @@ class Connection:
         self.pause: Callable[[float], None] | None = None
         """Closes the wire for so many seconds, after which the client comes back, where it can."""
 
-    def branch(self, outbox: Outbox) -> Connection:
+    def branch(self, outbox: Outbox) -> ServerConnection:
         """Another wire to the same client, which ends with the first answer."""
-        return Connection(outbox, self.principal, on_answered=outbox.close, home=self.home)
+        return ServerConnection(outbox, self.principal, on_answered=outbox.close, home=self.home)
 
     @property
     def principal(self) -> str | None:

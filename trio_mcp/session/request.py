@@ -13,10 +13,10 @@ import attrs
 import trio
 from msgspec import UNSET
 
-from trio_mcp.outgoing.call_queue import Outlet
-from trio_mcp.progress.reporter import RequestProgress
+from trio_mcp.outgoing.call_queue import CallQueue
+from trio_mcp.progress.reporter import ProgressReporter
 from trio_mcp.schema.flaws import encode_json
-from trio_mcp.session.connection import Connection
+from trio_mcp.session.connection import ServerConnection
 from trio_mcp.wire.codec import UNENCODABLE, encode_value
 from trio_mcp.wire.eras import Era
 from trio_mcp.wire.frames import Notification, RequestId
@@ -56,7 +56,7 @@ class ServerRequest:
     """A request in flight; `session` is None in eras that have no sessions.
 
     `task` is the background task that the request has become, if it has. Where its
-    progress token outlives the answer, `outlet` is then the task's. `deadline` is when its
+    progress token outlives the answer, `call_queue` is then the task's. `deadline` is when its
     handler is cancelled because the client will give up, on Trio's clock; infinity for never.
     """
 
@@ -65,9 +65,9 @@ class ServerRequest:
     era: Era
     params: Params
     meta: RequestMeta
-    outlet: Outlet
-    progress: RequestProgress
-    connection: Connection
+    call_queue: CallQueue
+    progress: ProgressReporter
+    connection: ServerConnection
     session: SessionData | None
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     state: dict[str, Any] = attrs.field(factory=dict)
@@ -78,7 +78,7 @@ class ServerRequest:
     @property
     def is_over(self) -> bool:
         """Whether nothing that its handler says is of use any more."""
-        return self.outlet.closed if self.task is None else self.task.is_final
+        return self.call_queue.closed if self.task is None else self.task.is_final
 
     @property
     def log_level(self) -> LoggingLevel | None:
@@ -87,7 +87,7 @@ class ServerRequest:
 
     def wants_log(self, level: LoggingLevel) -> bool:
         """Whether a log message of `level` would be sent."""
-        threshold = None if self.outlet.closed else self.log_level
+        threshold = None if self.call_queue.closed else self.log_level
         return threshold is not None and LOGGING_LEVELS.index(level) >= LOGGING_LEVELS.index(threshold)
 
     def put_log(self, level: LoggingLevel, data: Any, logger: str | None) -> None:
@@ -98,7 +98,7 @@ class ServerRequest:
             params = encode_value(LogParams(level=level, data=encode_json(data), logger=logger, meta=meta))
         except UNENCODABLE as error:
             raise ValueError(f"a log message must be JSON: {error}") from None
-        self.outlet.put(Notification("notifications/message", params))
+        self.call_queue.put(Notification("notifications/message", params))
 
     def expire_after(self, seconds: float, margin: float) -> None:
         """Cancel the handler `margin` seconds before `seconds` have passed, when the client gives up."""
@@ -112,5 +112,5 @@ class ServerRequest:
     def withdraw(self) -> None:
         """Stop working on the request: its client no longer wants an answer."""
         self.withdrawn = True
-        self.outlet.withdraw()
+        self.call_queue.withdraw()
         self.scope.cancel()

@@ -16,9 +16,9 @@ import trio
 
 from trio_mcp.concurrency.failures import leaves, split_failure
 from trio_mcp.errors import ReturnError
-from trio_mcp.outgoing.call_queue import Outlet
-from trio_mcp.progress.reporter import RequestProgress
-from trio_mcp.session.connection import Connection
+from trio_mcp.outgoing.call_queue import CallQueue
+from trio_mcp.progress.reporter import ProgressReporter
+from trio_mcp.session.connection import ServerConnection
 from trio_mcp.session.request import ServerRequest, SessionData
 from trio_mcp.session.settings import ServerSettings
 from trio_mcp.wire.codec import UNENCODABLE, encode_value, make_error
@@ -32,7 +32,7 @@ from trio_mcp.wire.frames import (
     Malformed,
     Notification,
     OutFrame,
-    Progress,
+    ProgressRun,
     Refusal,
     Request,
     RequestId,
@@ -83,7 +83,7 @@ class ServerSession:
         "connection",
     )
 
-    def __init__(self, application: Application, connection: Connection, nursery: trio.Nursery) -> None:
+    def __init__(self, application: Application, connection: ServerConnection, nursery: trio.Nursery) -> None:
         self._app = application
         self._settings = application.settings
         self._handlers = nursery
@@ -108,7 +108,7 @@ class ServerSession:
         for request in self._requests.values():
             request.withdraw()
 
-    def accept(self, frame: InFrame, connection: Connection) -> None:
+    def accept(self, frame: InFrame, connection: ServerConnection) -> None:
         """Take what the client sent over `connection`; never waits."""
         if isinstance(frame, Request):
             self._accept_request(frame, connection, None)
@@ -120,7 +120,7 @@ class ServerSession:
             self._accept_batch(frame, connection)
         elif isinstance(frame, (Response, ErrorResponse)) and connection.accept_answer(frame):
             pass
-        elif isinstance(frame, (Response, ErrorResponse, Progress)):
+        elif isinstance(frame, (Response, ErrorResponse, ProgressRun)):
             logger.debug("a message that answers nothing was dropped: %r", frame)
 
     def _refusal(self, frame: Malformed) -> Refusal:
@@ -130,7 +130,7 @@ class ServerSession:
             ident = None
         return Refusal(ErrorObject(frame.code, frame.reason), ident)
 
-    def _accept_batch(self, frame: Batch, connection: Connection) -> None:
+    def _accept_batch(self, frame: Batch, connection: ServerConnection) -> None:
         era = self._handshake.era
         if era is None or not era.batches:
             refusal = Malformed(INVALID_REQUEST, "batches are not part of this protocol")
@@ -160,7 +160,9 @@ class ServerSession:
             logger.debug("request %r cancelled by the client: %s", request.id, params.reason)
             request.withdraw()
 
-    def _accept_request(self, frame: Request, connection: Connection, batch: _BatchReply | None) -> None:
+    def _accept_request(
+        self, frame: Request, connection: ServerConnection, batch: _BatchReply | None
+    ) -> None:
         try:
             request = self._admit(frame, connection)
             immediate = self._app.immediate.get(frame.method)
@@ -176,21 +178,21 @@ class ServerSession:
                 answer: OutFrame | None = self._result_frame(request, immediate(request))
             except (ProtocolError, ReturnError) as error:
                 answer = self._failure_frame(request, error)
-            _finish(request, request.outlet, answer, batch)
+            _finish(request, request.call_queue, answer, batch)
             return
         self._requests[request.id] = request
         self._handlers.start_soon(self._handle, request, batch, name=f"{request.method} {request.id!r}")
 
-    def _admit(self, frame: Request, connection: Connection) -> ServerRequest:
+    def _admit(self, frame: Request, connection: ServerConnection) -> ServerRequest:
         if frame.id in self._requests:
             raise ProtocolError(INVALID_REQUEST, f"request id {frame.id!r} is already in use")
         if self._unwritten >= self._settings.max_requests:
             raise ProtocolError(INTERNAL_ERROR, f"overloaded: {self._unwritten} requests are in flight")
         classified = self._handshake.classify(frame)
         token = classified.meta.progress_token
-        outlet = Outlet(connection.outbox, token, self._settings.progress, self._answered)
-        progress = RequestProgress(
-            outlet if outlet.has_token else None, strict_yield=self._settings.strict_yield
+        call_queue = CallQueue(connection.outbox, token, self._settings.progress, self._answered)
+        progress = ProgressReporter(
+            call_queue if call_queue.has_token else None, strict_yield=self._settings.strict_yield
         )
         request = ServerRequest(
             frame.id,
@@ -198,7 +200,7 @@ class ServerSession:
             classified.era,
             classified.params,
             classified.meta,
-            outlet,
+            call_queue,
             progress,
             connection,
             None if classified.era.modern else self._session_data,
@@ -220,7 +222,7 @@ class ServerSession:
         """Run one handler; the border outside its scope turns every failure into its answer."""
         passing: BaseException | None = None
         answer: OutFrame | None = None
-        outlet = request.outlet  # the answer's, also where a task has got another
+        call_queue = request.call_queue  # the answer's, also where a task has got another
         try:
             with request.scope:
                 result = await self._app.handlers[request.method](request)
@@ -233,7 +235,7 @@ class ServerSession:
                 answer = self._failure_frame(request, failure)
         if self._requests.get(request.id) is request:
             del self._requests[request.id]
-        _finish(request, outlet, answer, batch)
+        _finish(request, call_queue, answer, batch)
         if passing is not None:
             raise passing
 
@@ -267,7 +269,7 @@ def deadline_passed() -> ProtocolError:
 class _BatchReply:
     """Collects the answers to one batch and sends them as one (2025-03-26)."""
 
-    def __init__(self, expected: int, connection: Connection) -> None:
+    def __init__(self, expected: int, connection: ServerConnection) -> None:
         self._expected = expected
         self._answers: list[Any] = []
         self._connection = connection
@@ -287,17 +289,17 @@ def _payload(params: msgspec.Raw | msgspec.UnsetType) -> msgspec.Raw | bytes:
 
 
 def _finish(
-    request: ServerRequest, outlet: Outlet, answer: OutFrame | None, batch: _BatchReply | None
+    request: ServerRequest, call_queue: CallQueue, answer: OutFrame | None, batch: _BatchReply | None
 ) -> None:
-    """Send the answer behind all that `outlet` has pending, or with its batch."""
-    outlet.finish(answer if batch is None else None)
+    """Send the answer behind all that `call_queue` has pending, or with its batch."""
+    call_queue.finish(answer if batch is None else None)
     if batch is None:
         request.connection.note_answered()
     else:
         batch.add(answer)
 
 
-def _answer(connection: Connection, batch: _BatchReply | None, answer: OutFrame) -> None:
+def _answer(connection: ServerConnection, batch: _BatchReply | None, answer: OutFrame) -> None:
     if batch is None:
         connection.outbox.put(answer)
         connection.note_answered()

@@ -14,7 +14,7 @@ import trio
 
 from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.outgoing.transport import DirectTransport, FrameSink, FrameTransport
-from trio_mcp.session.connection import Connection
+from trio_mcp.session.connection import ServerConnection
 from trio_mcp.session.server_session import Application, ServerSession
 from trio_mcp.wire.frames import InFrame, Request
 
@@ -26,7 +26,7 @@ ROUNDS_UNWATCHED: Final = 4
 """For so many scheduling rounds a request is answered before its client is watched."""
 
 
-class Exchange(FrameSink, Protocol):
+class RequestExchange(FrameSink, Protocol):
     """One request and its response, as a transport that ends with the answer."""
 
     @property
@@ -50,7 +50,7 @@ async def serve_transport(
     """
     drain_timeout = application.settings.drain_timeout
     outbox = Outbox(application.settings.log_buffer)
-    connection = Connection(outbox, principal)
+    connection = ServerConnection(outbox, principal)
     reading = trio.CancelScope()
     # Shielded so that answers leave although the session is being cancelled; the deadline is
     # set as soon as the handlers are done.
@@ -83,7 +83,7 @@ async def serve_transport(
 async def serve_request(
     application: Application,
     request: Request,
-    exchange: Exchange,
+    exchange: RequestExchange,
     principal: str | None,
     scopes: set[trio.CancelScope],
 ) -> None:
@@ -94,7 +94,7 @@ async def serve_request(
     """
     service = _RequestService(application, exchange)
     outbox = service.outbox
-    connection = Connection(outbox, principal, on_answered=service.note_answered)
+    connection = ServerConnection(outbox, principal, on_answered=service.note_answered)
     async with trio.open_nursery() as nursery:
         scopes.add(nursery.cancel_scope)
         session = ServerSession(application, connection, nursery)
@@ -132,7 +132,7 @@ class _RequestService:
 
     __slots__ = ("_exchange", "_is_leaving", "drain_timeout", "is_answered", "outbox", "writing")
 
-    def __init__(self, application: Application, exchange: Exchange) -> None:
+    def __init__(self, application: Application, exchange: RequestExchange) -> None:
         self._exchange = exchange
         self._is_leaving = False
         self.drain_timeout = application.settings.drain_timeout
@@ -163,7 +163,7 @@ class _RequestService:
             self.leave()
 
 
-async def _close(wire: FrameTransport | Exchange, drain_timeout: float) -> None:
+async def _close(wire: FrameTransport | RequestExchange, drain_timeout: float) -> None:
     """Close the wire, although the session is being cancelled; checkpoints."""
     with trio.CancelScope(shield=True, deadline=trio.current_time() + drain_timeout):
         await wire.aclose()

@@ -30,8 +30,8 @@ class Done:
 DONE = Done()
 
 
-class ThreadDoor:
-    """Runs functions on the Trio thread that made the door, from any other thread."""
+class ThreadBridge:
+    """Runs functions on the Trio thread that made the bridge, from any other thread."""
 
     __slots__ = ("_request", "_thread", "_token")
 
@@ -42,7 +42,7 @@ class ThreadDoor:
 
     @property
     def outside(self) -> bool:
-        """Whether the caller is in another thread than the door's Trio run."""
+        """Whether the caller is in another thread than the bridge's Trio run."""
         return get_ident() != self._thread
 
     def check_cancelled(self) -> None:

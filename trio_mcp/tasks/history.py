@@ -16,7 +16,7 @@ from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.record import TaskProgress, TaskRecord, TaskStatus
 from trio_mcp.wire.frames import StageState
 
-Report: TypeAlias = tuple[float | None, float | None, str | None, float]
+TaskReport: TypeAlias = tuple[float | None, float | None, str | None, float]
 """Current, total and message, and what Trio's clock showed."""
 
 Estimate: TypeAlias = tuple[float | None, float | None]
@@ -28,13 +28,13 @@ class History:
 
     __slots__ = ("_first", "_rest")
 
-    def __init__(self, limit: int, reports: Iterable[Report] = ()) -> None:
-        self._first: Report | None = None
-        self._rest: deque[Report] = deque(maxlen=limit - 1)
+    def __init__(self, limit: int, reports: Iterable[TaskReport] = ()) -> None:
+        self._first: TaskReport | None = None
+        self._rest: deque[TaskReport] = deque(maxlen=limit - 1)
         for report in reports:
             self.add(report)
 
-    def add(self, report: Report) -> None:
+    def add(self, report: TaskReport) -> None:
         """Keep a report; where there is no room, the oldest but the first gives way."""
         if self._first is None:
             self._first = report
@@ -42,7 +42,7 @@ class History:
             self._rest.append(report)
 
     @property
-    def reports(self) -> tuple[Report, ...]:
+    def reports(self) -> tuple[TaskReport, ...]:
         """What is kept, in order."""
         return () if self._first is None else (self._first, *self._rest)
 
@@ -52,10 +52,10 @@ class EndedHistories:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._kept: dict[str, tuple[Report, ...]] = {}  # in the order in which the tasks ended
+        self._kept: dict[str, tuple[TaskReport, ...]] = {}  # in the order in which the tasks ended
         self._count = 0
 
-    def keep(self, task_id: str, reports: tuple[Report, ...]) -> None:
+    def keep(self, task_id: str, reports: tuple[TaskReport, ...]) -> None:
         """Keep the reports of a task that has ended, behind those of it that are kept already."""
         reports = (*self.take(task_id), *reports)
         if reports:
@@ -64,7 +64,7 @@ class EndedHistories:
         while self._count > self._limit:
             self.take(next(iter(self._kept)))
 
-    def take(self, task_id: str) -> tuple[Report, ...]:
+    def take(self, task_id: str) -> tuple[TaskReport, ...]:
         """Hand over what is kept of a task, and keep it no longer."""
         reports = self._kept.pop(task_id, ())
         self._count -= len(reports)
@@ -73,7 +73,7 @@ class EndedHistories:
 
 def as_reported(
     record: TaskRecord,
-    report: Report,
+    report: TaskReport,
     clock: TaskClock,
     estimate: Estimate = (None, None),
     stages: tuple[StageState, ...] | None = None,

@@ -14,7 +14,7 @@ import trio
 
 from trio_mcp.progress.estimator import Estimator
 from trio_mcp.tasks.clock import TaskClock
-from trio_mcp.tasks.history import Estimate, History, Report
+from trio_mcp.tasks.history import Estimate, History, TaskReport
 from trio_mcp.tasks.record import InputRequest, Outcome, TaskProgress, TaskRecord, TaskStatus
 from trio_mcp.wire.frames import StageState
 
@@ -25,7 +25,7 @@ class Follower(Protocol):
     def follow(self, record: TaskRecord) -> None:
         """Take note of `record`, in which more than the progress may be new."""
 
-    def follow_report(self, task: LiveTask, report: Report) -> None:
+    def follow_report(self, task: LiveTask, report: TaskReport) -> None:
         """Take note of a report, which is on the record of `task`; to make that costs more than a report."""
 
 
@@ -43,7 +43,7 @@ class LiveTask:
     def __init__(self, record: TaskRecord, clock: TaskClock, history_limit: int = 0) -> None:
         self._record = record
         self._clock = clock
-        self._report: Report | None = None
+        self._report: TaskReport | None = None
         self._reports = 0
         self._estimator = Estimator()
         self._history_limit = history_limit
@@ -113,7 +113,7 @@ class LiveTask:
         for follower in self._followers:
             follower.follow_report(self, report)
 
-    def estimate(self, report: Report) -> Estimate:
+    def estimate(self, report: TaskReport) -> Estimate:
         """The rate and the time left as of a report, with what is known by now."""
         current, total, _, seconds = report
         if current is not None:
@@ -139,12 +139,12 @@ class LiveTask:
         for follower in list(self._followers):
             follower.follow(self.record)
 
-    def keep_history(self, reports: Iterable[Report] = ()) -> None:
+    def keep_history(self, reports: Iterable[TaskReport] = ()) -> None:
         """Keep the reports from now on, behind `reports`, until `take_history`."""
         if self._history_limit:
             self._history = History(self._history_limit, reports)
 
-    def take_history(self) -> tuple[Report, ...] | None:
+    def take_history(self) -> tuple[TaskReport, ...] | None:
         """The reports since `keep_history`, and keep no more; None where none are kept."""
         history, self._history = self._history, None
         return None if history is None else history.reports

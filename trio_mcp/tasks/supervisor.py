@@ -16,10 +16,10 @@ from typing import Final, TypeAlias
 import trio
 
 from trio_mcp.concurrency.failures import split_failure
-from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import TaskNotFound, TaskOverload
 from trio_mcp.tasks.clock import TaskClock
-from trio_mcp.tasks.history import EndedHistories, Report
+from trio_mcp.tasks.history import EndedHistories, TaskReport
 from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus, new_task_id
 from trio_mcp.tasks.settings import TaskSettings
@@ -122,12 +122,12 @@ class Supervisor:
         """The task if it runs in this process."""
         return self._live.get(task_id)
 
-    def take_history(self, task_id: str) -> Sequence[Report] | None:
+    def take_history(self, task_id: str) -> Sequence[TaskReport] | None:
         """The reports of a task that nobody has taken yet; None where somebody takes them already."""
         live = self._live.get(task_id)
         return self._histories.take(task_id) if live is None else live.take_history()
 
-    def give_back_history(self, record: TaskRecord, reports: Sequence[Report]) -> None:
+    def give_back_history(self, record: TaskRecord, reports: Sequence[TaskReport]) -> None:
         """Keep `reports`, which were taken and not sent, and those to come for whoever takes them next."""
         live = self._live.get(record.id)
         if live is not None:
@@ -316,7 +316,7 @@ async def open_supervisor(store: TaskStore, settings: TaskSettings) -> AsyncIter
     When the block ends, running tasks get `shutdown_grace` seconds and are then
     cancelled and recorded as such. When it is cancelled, they are cancelled at once.
     """
-    async with open_lone_nursery() as nursery:
+    async with open_unwrapping_nursery() as nursery:
         supervisor = Supervisor(nursery, store, settings)
         upkeep = trio.CancelScope()
 

@@ -15,7 +15,7 @@ from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.outgoing.pacing import Pace
 from trio_mcp.outgoing.source import Source
 from trio_mcp.tasks.clock import TaskClock
-from trio_mcp.tasks.history import Estimate, History, Report, as_reported, as_working
+from trio_mcp.tasks.history import Estimate, History, TaskReport, as_reported, as_working
 from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.wire.codec import UNENCODABLE
@@ -29,7 +29,7 @@ Joins: TypeAlias = Literal["all", "newest"]
 JOINED_CHARACTERS: Final = 65_536
 """The messages of reports that leave together: far below the largest frame, also beside a large result."""
 
-Render: TypeAlias = Callable[[TaskRecord, Sequence[Report]], OutFrame]
+Render: TypeAlias = Callable[[TaskRecord, Sequence[TaskReport]], OutFrame]
 
 
 class TaskFeed(Source):
@@ -79,7 +79,7 @@ class TaskFeed(Source):
         self._joins = joins
         self._pace = Pace(min_interval, tuple) if min_interval else None
         self._has_begun = False  # whether any progress was told, or is about to be
-        self._pending: deque[TaskRecord | Report] = deque()
+        self._pending: deque[TaskRecord | TaskReport] = deque()
         self._replayed = 0  # how many of the pending, at the left, no cap concerns
         self._reports = 0  # the others, without changes of status
         self._unsent: History | None = None
@@ -97,7 +97,7 @@ class TaskFeed(Source):
         """Never said of a feed: it fits into one write, and its changes keep their place."""
         return False
 
-    def begin(self, record: TaskRecord, history: Sequence[Report]) -> None:
+    def begin(self, record: TaskRecord, history: Sequence[TaskReport]) -> None:
         """Begin with what was reported so far, then the state now; never waits."""
         self._has_begun = bool(history) or record.progress is not None
         if history:
@@ -110,13 +110,13 @@ class TaskFeed(Source):
         """Append a change of status; never waits."""
         if self._stopped:
             return
-        if self._pace is not None and self.outbox.disturb(self):
-            self.rouse()
+        if self._pace is not None and self.outbox.unhold(self):
+            self.resume()
         self._pending.append(record)
-        self.outbox.hurry = True
+        self.outbox.flush = True
         self._queue()
 
-    def follow_report(self, task: LiveTask, report: Report) -> None:
+    def follow_report(self, task: LiveTask, report: TaskReport) -> None:
         """Append a report; never waits."""
         if self._stopped:
             return
@@ -127,26 +127,26 @@ class TaskFeed(Source):
         self._reports += 1
         self._queue()
 
-    def rehome(self, outbox: Outbox) -> None:
+    def move_to(self, outbox: Outbox) -> None:
         """Leave by `outbox` from now on, with all that is pending."""
         if self._queued:
             self.outbox.release(self)
-        is_resting = self.outbox.disturb(self)
+        is_held = self.outbox.unhold(self)
         self.outbox = outbox
-        if outbox.readmit(self):
+        if outbox.take_back(self):
             self._queued = True
         elif self._queued and not outbox.enqueue(self):
             self.discard()
-        if is_resting:
-            self.rouse()
+        if is_held:
+            self.resume()
 
-    def rouse(self) -> None:
+    def resume(self) -> None:
         """Let what has waited for its time leave."""
-        if self._pace is not None and self._pace.rouse(self._pending):
+        if self._pace is not None and self._pace.resume(self._pending):
             self._reports += 1
             self._queue()
 
-    def stop(self) -> Sequence[Report]:
+    def stop(self) -> Sequence[TaskReport]:
         """Send nothing more; returns the reports that were not sent, up to twice the cap."""
         self._stopped = True
         self._clear()
@@ -163,7 +163,7 @@ class TaskFeed(Source):
         used = 0
         pace = self._pace
         while self._pending and used < room:
-            if pace is not None and not self._thin(pace):
+            if pace is not None and not self._keep_newest(pace):
                 break
             record, reports, taken = self._take(room - used)
             used += taken
@@ -175,27 +175,27 @@ class TaskFeed(Source):
                 frames.append(self._render(record, reports))
             except UNENCODABLE as error:  # it must not end the writer, nor anybody else's messages
                 logger.error("a change of task %s cannot be sent", record.id, exc_info=error)
-        if pace is not None and pace.is_resting:
-            self.outbox.rest(self, pace.due)
+        if pace is not None and pace.is_held:
+            self.outbox.hold_until(self, pace.due)
         if self._pending:
             return frames, used, False
         self._queued = False
         return frames, used, True
 
-    def _thin(self, pace: Pace) -> bool:
+    def _keep_newest(self, pace: Pace) -> bool:
         """Of the reports that come next, leave what may go now; False where nothing is left at all."""
         if self._replayed:
             return True
-        reports: deque[TaskRecord | Report] = deque()
+        reports: deque[TaskRecord | TaskReport] = deque()
         while self._pending and isinstance(self._pending[0], tuple):
             reports.append(self._pending.popleft())
         self._reports -= len(reports)
         # Before a change of status the last of them leaves, as before the answer of a call.
-        self._reports += pace.thin(reports, has_begun=self._has_begun, has_ended=bool(self._pending))
+        self._reports += pace.keep_newest(reports, has_begun=self._has_begun, has_ended=bool(self._pending))
         self._pending.extendleft(reversed(reports))
         return bool(self._pending)
 
-    def _take(self, room: int) -> tuple[TaskRecord, Sequence[Report], int]:
+    def _take(self, room: int) -> tuple[TaskRecord, Sequence[TaskReport], int]:
         """The next state to tell of, the reports that lead to it, and how much was taken for both."""
         reports = self._take_reports(1 if self._joins is None else room)
         taken = len(reports)
@@ -218,9 +218,9 @@ class TaskFeed(Source):
         record = as_reported(self._base, newest, self._clock, estimate, stages)
         return record, shown if taken > 1 else (), taken
 
-    def _take_reports(self, most: int) -> list[Report]:
+    def _take_reports(self, most: int) -> list[TaskReport]:
         pending = self._pending
-        reports: list[Report] = []
+        reports: list[TaskReport] = []
         characters = 0
         while pending and len(reports) < most and characters < JOINED_CHARACTERS:
             report = pending[0]
@@ -246,8 +246,8 @@ class TaskFeed(Source):
 
     def _clear(self) -> None:
         if self._pace is not None:
-            self.outbox.disturb(self)
-            self._pace.rouse(self._pending)
+            self.outbox.unhold(self)
+            self._pace.resume(self._pending)
         reports = [change for change in self._pending if isinstance(change, tuple)]
         if reports:
             known = () if self._unsent is None else self._unsent.reports

@@ -15,7 +15,7 @@ import trio
 
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.target import Servable, open_served, open_target
-from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.server.http import serve_http
 from trio_mcp.server.running import AuthenticatedServer, RunningServer
@@ -65,7 +65,7 @@ class HttpConnector:
         target = server.running if isinstance(server, AuthenticatedServer) else server
         if isinstance(server, AuthenticatedServer):
             principal = server.principal
-        async with open_lone_nursery() as nursery:
+        async with open_unwrapping_nursery() as nursery:
             (url,) = await nursery.start(
                 partial(
                     serve_http,
@@ -111,7 +111,7 @@ class WebSocketConnector:
         service = WebSocketService(
             serve, self.max_frame_bytes, Doorkeeper.for_bind("127.0.0.1"), ping_interval=self.ping_interval
         )
-        async with open_lone_nursery() as nursery:
+        async with open_unwrapping_nursery() as nursery:
             try:
                 (address,) = await nursery.start(service.listen, "127.0.0.1", 0)
                 async with open_websocket_transport(

@@ -31,7 +31,7 @@ from trio_mcp.wire.frames import (
     Malformed,
     Notification,
     OutFrame,
-    Progress,
+    ProgressRun,
     ProgressToken,
     Request,
     RequestId,
@@ -119,7 +119,7 @@ def encode_lines(frames: Iterable[OutFrame]) -> bytes:
     """Encode `frames` in order, a newline after each message."""
     messages: list[Struct | list[Any]] = []
     for frame in frames:
-        if type(frame) is Progress:
+        if type(frame) is ProgressRun:
             messages.extend(_notifications(frame))
         elif type(frame) is Batch:
             messages.append(list(frame.frames))
@@ -138,7 +138,7 @@ def encode_messages(frames: Iterable[OutFrame]) -> list[bytes]:
     return encode_lines(frames).splitlines()
 
 
-def _notifications(frame: Progress) -> list[_ProgressNotification]:
+def _notifications(frame: ProgressRun) -> list[_ProgressNotification]:
     token = frame.token
     related = None if frame.related_task is None else _RelatedTask(frame.related_task)
     notifications = [
@@ -165,7 +165,7 @@ def _notifications(frame: Progress) -> list[_ProgressNotification]:
 def decode_lines(data: bytes) -> list[InFrame]:
     """Decode newline-separated messages; blank lines are skipped, nothing is lost.
 
-    A run of progress notifications of one token becomes one `Progress` frame.
+    A run of progress notifications of one token becomes one `ProgressRun` frame.
     """
     try:
         # A burst is all progress: one typed pass over it costs half of the general one.
@@ -233,12 +233,12 @@ def _read_envelope(envelope: _Envelope) -> Decoded:
     return Request(ident, envelope.method, params)
 
 
-def _read_notification(method: str, params: Raw | UnsetType) -> Notification | Progress:
+def _read_notification(method: str, params: Raw | UnsetType) -> Notification | ProgressRun:
     if method == PROGRESS_METHOD and params is not UNSET:
         try:
             progress = _params_decoder.decode(params)
             stages = None if progress.meta is None else progress.meta.stages
-            return Progress(progress.token, [_read_update(progress)], _read_related(progress), stages)
+            return ProgressRun(progress.token, [_read_update(progress)], _read_related(progress), stages)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             pass  # stays an ordinary notification, which its receiver refuses quietly
     return Notification(method, params)
@@ -278,7 +278,7 @@ def _group(notifications: Sequence[_ProgressNotification]) -> list[InFrame]:
         params = notification.params
         if params.token != token or type(params.token) is not type(token) or _read_related(params) != related:
             token, related, updates = params.token, _read_related(params), []
-            frames.append(Progress(token, updates, related))
+            frames.append(ProgressRun(token, updates, related))
         updates.append(_read_update(params))
         if params.meta is not None and params.meta.stages is not None:
             force_setattr(frames[-1], "stages", params.meta.stages)
@@ -290,8 +290,8 @@ def _merge(frames: list[InFrame]) -> list[InFrame]:
     for frame in frames:
         last = merged[-1] if merged else None
         if (
-            type(frame) is Progress
-            and type(last) is Progress
+            type(frame) is ProgressRun
+            and type(last) is ProgressRun
             and last.token == frame.token
             and type(last.token) is type(frame.token)
             and last.related_task == frame.related_task

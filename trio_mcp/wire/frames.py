@@ -1,7 +1,7 @@
 """The JSON-RPC frames that travel between a session and its transport.
 
 A frame is one JSON-RPC message (MCP base protocol, "Messages"), except
-`Progress`, which carries a run of progress notifications of one token so that
+`ProgressRun`, which carries a run of progress notifications of one token so that
 a burst costs one object. Payloads are `msgspec.Raw`: encoded by whoever made
 them, decoded by whoever understands the method. Knows no method but progress.
 """
@@ -80,7 +80,7 @@ class StageState(Struct, frozen=True, omit_defaults=True):
     message: str | None = None
 
 
-class Progress(Struct, frozen=True):
+class ProgressRun(Struct, frozen=True):
     """A run of progress notifications of one token, in order; never empty.
 
     `stages` are the open stages as of the last update, where they have changed.
@@ -98,7 +98,7 @@ class Progress(Struct, frozen=True):
 class Batch(Struct, frozen=True):
     """A JSON-RPC batch, which only 2025-03-26 knows; never empty."""
 
-    frames: list[Request | Notification | Response | ErrorResponse | Progress | Malformed]
+    frames: list[Request | Notification | Response | ErrorResponse | ProgressRun | Malformed]
 
 
 class Malformed(Struct, frozen=True):
@@ -124,6 +124,6 @@ class Lost(Struct, frozen=True):
     reason: str
 
 
-OutFrame: TypeAlias = Request | Notification | Response | ErrorResponse | Progress | Batch
+OutFrame: TypeAlias = Request | Notification | Response | ErrorResponse | ProgressRun | Batch
 Decoded: TypeAlias = OutFrame | Malformed
 InFrame: TypeAlias = Decoded | Lost

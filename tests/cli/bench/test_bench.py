@@ -23,7 +23,7 @@ from tests.cli.command import SECONDS, lines_shown, read_until, run, start, star
 from trio_mcp import ClientSettings, Context, Lossless, Server, TaskConfig, ToolError, open_client
 from trio_mcp.cli.bench.bars import Gauge, open_gauge
 from trio_mcp.cli.bench.load import FINISH_SECONDS, MAX_ERRORS, OTHER_ERRORS, Load, Run, carry_load
-from trio_mcp.cli.bench.report import Report, Subject, show_milliseconds
+from trio_mcp.cli.bench.report import LoadReport, Subject, show_milliseconds
 from trio_mcp.cli.bench.spread import Spread
 from trio_mcp.cli.bench.wire_count import CountingConnector, Flow, WireCount
 
@@ -41,7 +41,7 @@ def measure(fault: str, *options: str) -> dict[str, Any]:
     return report | {"status": done.returncode}
 
 
-def words(report: Report) -> str:
+def words(report: LoadReport) -> str:
     """What a person reads."""
     console = Console(file=io.StringIO(), width=100)
     with console.capture() as capture:
@@ -283,7 +283,7 @@ async def test_what_does_not_end_is_cancelled_in_the_end(autojump_clock: trio.te
     carried, wire = await carry("hang", LOAD)
     assert trio.current_time() - started >= LOAD.duration + FINISH_SECONDS
     assert (carried.stop, carried.cut, carried.finished, carried.failed) == ("duration", 3, 0, 0)
-    report = Report(SUBJECT, carried, wire)
+    report = LoadReport(SUBJECT, carried, wire)
     assert report.faults == ["unfinished"]
     assert "0 finished, 0.0/s, 3 cancelled 5 s after the end" in words(report)
 
@@ -303,7 +303,7 @@ async def test_what_becomes_a_task_is_not_judged(
     carried, wire = await carry("toil", LOAD, protocol)
     assert (carried.finished, carried.delivered) == (6, 18)
     assert (wire.tasks, wire.judged_calls) == (6, 0)
-    report = Report(SUBJECT, carried, wire)
+    report = LoadReport(SUBJECT, carried, wire)
     assert report.faults == []
     assert "6 calls became tasks, and are not judged" in words(report)
 
@@ -409,7 +409,7 @@ def test_milliseconds_have_three_digits(seconds: float, shown: str) -> None:
 
 def test_it_says_what_limits_the_figures() -> None:
     carried = Run(LOAD, seconds=2.0, cpu_seconds=1.9, overflowed=2, failed=2, stop="rounds")
-    text = words(Report(SUBJECT, carried, WireCount()))
+    text = words(LoadReport(SUBJECT, carried, WireCount()))
     assert "95% of a processor, which may be the limit; too slow for 2 calls, which failed" in text
 
 

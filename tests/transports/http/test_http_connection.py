@@ -25,7 +25,7 @@ from trio_mcp.transports.http.address import may_have_proxy, parse_address
 from trio_mcp.transports.http.h11_connection import CONNECT_SECONDS, MAX_HEAD_BYTES
 from trio_mcp.transports.http.pool import KEPT_CONNECTIONS, KEPT_SECONDS
 from trio_mcp.transports.http.response import StreamPosition, UnreachableError
-from trio_mcp.transports.http.server_url import Endpoint, open_endpoint
+from trio_mcp.transports.http.server_url import ServerUrl, open_endpoint
 
 DEADLINE = 20
 LIMIT = 100_000
@@ -133,7 +133,7 @@ async def raw_server(
 
 
 @asynccontextmanager
-async def opened(url: str, way: str = "direct", **options: Any) -> AsyncIterator[Endpoint]:
+async def opened(url: str, way: str = "direct", **options: Any) -> AsyncIterator[ServerUrl]:
     """An endpoint that is asked over connections of our own, or through httpx2."""
     options = {"limit": LIMIT, "headers": None, "auth": None, "http_client": None, **options}
     async with AsyncExitStack() as stack:
@@ -146,7 +146,7 @@ async def opened(url: str, way: str = "direct", **options: Any) -> AsyncIterator
 
 
 async def post(
-    endpoint: Endpoint, body: bytes = b"{}", headers: Mapping[str, str] = MappingProxyType({})
+    endpoint: ServerUrl, body: bytes = b"{}", headers: Mapping[str, str] = MappingProxyType({})
 ) -> bytes | None:
     async with endpoint.ask("POST", headers, body) as answer:
         assert answer.is_success

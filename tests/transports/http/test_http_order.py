@@ -12,7 +12,7 @@ import trio
 
 from trio_mcp import open_client
 from trio_mcp.transports.http.pending_request import CATCH_UP_ROUNDS, let_read
-from trio_mcp.transports.http.response import Answer
+from trio_mcp.transports.http.response import HttpResponse
 
 SERVER = """
 import sys
@@ -84,7 +84,7 @@ async def test_one_stream_waits_until_the_other_is_read(rounds):
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
-        await let_read(Answer(200, "OK", {}, iter(()), 0, lambda: unread > 0))
+        await let_read(HttpResponse(200, "OK", {}, iter(()), 0, lambda: unread > 0))
         assert not unread
 
 
@@ -96,6 +96,6 @@ async def test_one_stream_does_not_wait_for_ever():
         looks += 1
         return True
 
-    await let_read(Answer(200, "OK", {}, iter(()), 0, has_unread))
+    await let_read(HttpResponse(200, "OK", {}, iter(()), 0, has_unread))
     assert looks == CATCH_UP_ROUNDS
     await let_read(None)

@@ -41,7 +41,7 @@ from trio_mcp.transports.websocket.transport import (
     open_websocket_transport,
 )
 from trio_mcp.wire.errors import PARSE_ERROR
-from trio_mcp.wire.frames import Malformed, Notification, Progress, Request, Response
+from trio_mcp.wire.frames import Malformed, Notification, ProgressRun, Request, Response
 from trio_mcp.wire.websocket import decode_texts
 
 # What travels
@@ -71,7 +71,7 @@ async def test_a_burst_leaves_in_one_write_and_arrives_in_few_portions():
     sent = [(float(number), None, None, None) for number in range(1000)]
     with trio.fail_after(10):
         async with connected() as (client, server, counter):
-            await server.send_frames([Progress(1, sent), Response(1, msgspec.Raw(b"{}"))])
+            await server.send_frames([ProgressRun(1, sent), Response(1, msgspec.Raw(b"{}"))])
             assert len(counter.writes) == 1
             received: list[Any] = []
             portions = 0
@@ -97,7 +97,7 @@ async def test_pings_during_a_burst_are_answered_and_corrupt_nothing():
             @nursery.start_soon
             async def send() -> None:
                 for start in range(0, 300, 100):
-                    await server.send_frames([Progress(1, sent[start : start + 100])])
+                    await server.send_frames([ProgressRun(1, sent[start : start + 100])])
 
             nursery.start_soon(lambda: receive_until_closed(server))
             updates, _ = await receive_updates(client, 300)
@@ -109,7 +109,7 @@ async def test_pings_during_a_burst_are_answered_and_corrupt_nothing():
 
 async def send_forever(transport: Any) -> None:
     while True:
-        await transport.send_frames([Progress(1, [(float(n), None, None, None) for n in range(50)])])
+        await transport.send_frames([ProgressRun(1, [(float(n), None, None, None) for n in range(50)])])
 
 
 async def test_the_close_of_a_peer_during_a_burst_is_answered(autojump_clock):
@@ -153,10 +153,10 @@ def test_messages_are_decoded_in_their_places():
     request = '{"jsonrpc":"2.0","id":1,\n"method":"ping"}'
     messages = [progress % 1, progress % 2, b"\x00", request, "", " ", progress % 3, '{"a"\n', "nonsense"]
     first, binary, ping, empty, blank, last, split, nonsense = decode_texts(messages)
-    assert isinstance(first, Progress)
+    assert isinstance(first, ProgressRun)
     assert len(first.updates) == 2
     assert ping == Request(1, "ping")
-    assert isinstance(last, Progress)
+    assert isinstance(last, ProgressRun)
     for malformed in (binary, empty, blank, split, nonsense):
         assert isinstance(malformed, Malformed)
         assert malformed.code == PARSE_ERROR

@@ -26,7 +26,7 @@ from trio_mcp.transports.websocket.transport import (
     keep_connection,
     open_websocket_transport,
 )
-from trio_mcp.wire.frames import Progress
+from trio_mcp.wire.frames import ProgressRun
 
 LIMIT = 100_000
 MCP = ["mcp"]
@@ -174,7 +174,7 @@ async def receive_updates(transport: Any, count: int) -> tuple[list[Any], int]:
     while len(updates) < count:
         calls += 1
         for frame in await transport.receive_frames():
-            assert isinstance(frame, Progress)
+            assert isinstance(frame, ProgressRun)
             updates += frame.updates
     return updates, calls
 

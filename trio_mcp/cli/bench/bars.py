@@ -20,7 +20,7 @@ from rich.text import Text
 
 from trio_mcp.cli.bars import print_line
 from trio_mcp.cli.bench.load import Run
-from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.handlers.meter import Meter, Reading, show_count, show_rate, show_share, show_time
 from trio_mcp.handlers.plain_text import one_line
 from trio_mcp.handlers.rich_board import MARGIN, NARROW, make_live
@@ -110,7 +110,7 @@ async def open_gauge(title: str, run: Run, console: Console | None, *, quiet: bo
         with live:
             yield
     else:
-        async with open_lone_nursery() as nursery:
+        async with open_unwrapping_nursery() as nursery:
             nursery.start_soon(_print_regularly, gauge)
             try:
                 yield

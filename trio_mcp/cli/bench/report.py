@@ -40,7 +40,7 @@ class Subject:
 
 
 @attrs.frozen
-class Report:
+class LoadReport:
     """What is known at the end of a run."""
 
     subject: Subject

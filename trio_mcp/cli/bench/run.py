@@ -14,7 +14,7 @@ import attrs
 from trio_mcp.cli.arguments import read_arguments, suggest
 from trio_mcp.cli.bench.bars import open_gauge
 from trio_mcp.cli.bench.load import Load, Run, carry_load
-from trio_mcp.cli.bench.report import Report, Subject
+from trio_mcp.cli.bench.report import LoadReport, Subject
 from trio_mcp.cli.bench.wire_count import CountingConnector, WireCount
 from trio_mcp.cli.output import print_json, print_rich
 from trio_mcp.cli.running import Interrupt
@@ -70,7 +70,7 @@ async def run_bench(
             async with open_gauge(tool.name, run, console, quiet=options.quiet):
                 with options.interrupt.confined():
                     await carry_load(client, tool.name, arguments, run)
-            report = Report(_describe(client, command, tool), run, wire)
+            report = LoadReport(_describe(client, command, tool), run, wire)
             if options.json:
                 print_json(report.as_object())
             else:

@@ -28,7 +28,7 @@ from trio_mcp.wire.frames import (
     Lost,
     Notification,
     OutFrame,
-    Progress,
+    ProgressRun,
     ProgressToken,
     Request,
     RequestId,
@@ -155,7 +155,7 @@ class WireCount:
     def note_received(self, frames: Sequence[InFrame], now: float) -> None:
         """Look at what came in one go at the time `now`, in seconds."""
         for frame in frames:
-            if isinstance(frame, Progress):
+            if isinstance(frame, ProgressRun):
                 self._take_progress(frame, now)
             elif isinstance(frame, (Response, ErrorResponse)):
                 self._take_answer(frame)
@@ -165,7 +165,7 @@ class WireCount:
             elif isinstance(frame, Batch):
                 self.note_received(frame.frames, now)
 
-    def _take_progress(self, frame: Progress, now: float) -> None:
+    def _take_progress(self, frame: ProgressRun, now: float) -> None:
         flow = self._flows.get(frame.token)
         if flow is None:
             self._take_unawaited(frame.token, len(frame.updates))

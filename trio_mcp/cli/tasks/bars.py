@@ -21,7 +21,7 @@ from rich.text import Text
 
 from trio_mcp.cli.bars import LINE_SECONDS, print_line
 from trio_mcp.client.task_snapshot import Status, TaskSnapshot
-from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.handlers.meter import Meter, Reading, show_count, show_rate, show_share, show_time
 from trio_mcp.handlers.plain_text import one_line
 from trio_mcp.handlers.rich_board import MARGIN, NARROW, WIDE, make_live
@@ -101,7 +101,7 @@ async def open_rows(rows: Sequence[TaskRow], console: Console | None) -> AsyncIt
             yield
         return
     lines = TaskLines(rows)
-    async with open_lone_nursery() as nursery:
+    async with open_unwrapping_nursery() as nursery:
         nursery.start_soon(lines.print_regularly)
         try:
             yield

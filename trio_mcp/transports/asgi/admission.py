@@ -12,7 +12,7 @@ import trio
 from trio_mcp.transports.asgi.settings import HttpSettings
 
 
-class Load:
+class Admission:
     """The requests that are being answered; `scopes` are those that end them."""
 
     def __init__(self, settings: HttpSettings) -> None:

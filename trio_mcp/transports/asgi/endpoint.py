@@ -17,9 +17,9 @@ import trio
 
 from trio_mcp.session.server_session import Application
 from trio_mcp.session.serving import serve_request, serve_transport
-from trio_mcp.transports.asgi.admission import Load
+from trio_mcp.transports.asgi.admission import Admission
 from trio_mcp.transports.asgi.legacy_session import LegacySession, LegacySessions
-from trio_mcp.transports.asgi.modern_response import Exchange
+from trio_mcp.transports.asgi.modern_response import ModernResponse
 from trio_mcp.transports.asgi.reply import Receive, Reply, Scope, Send
 from trio_mcp.transports.asgi.request import accepts, is_longer, read_headers, read_peer, take_body
 from trio_mcp.transports.asgi.settings import HttpSettings
@@ -38,7 +38,7 @@ from trio_mcp.wire.frames import (
     InFrame,
     Malformed,
     Notification,
-    Progress,
+    ProgressRun,
     Request,
 )
 from trio_mcp.wire.handshake import names_modern_version
@@ -114,7 +114,7 @@ class Endpoint:
         self._authenticate = authenticate
         self._serving: Serving | None = None
         self._sessions = LegacySessions(settings)
-        self._load = Load(settings)
+        self._load = Admission(settings)
         self.refusals: Counter[str] = Counter()
 
     def start(self, serving: Serving) -> None:
@@ -217,7 +217,7 @@ class Endpoint:
         if isinstance(frame, Malformed) and SESSION_HEADER not in call.headers:
             self.refusals["malformed"] += 1
             await call.reply.refuse(400, frame.code, frame.reason, ident=frame.id)
-        elif is_modern and isinstance(frame, (Notification, Progress)):
+        elif is_modern and isinstance(frame, (Notification, ProgressRun)):
             await call.reply.answer(202)  # this revision has none that means anything over HTTP
         elif version is not None and version not in ERAS:
             await self._refuse_version(call.reply, version)
@@ -233,7 +233,7 @@ class Endpoint:
             self.refusals["headers"] += 1
             await call.reply.refuse(400, error.code, error.message, ident=frame.id)
             return None
-        exchange = Exchange(frame.id, call.receive, call.reply, self.settings)
+        exchange = ModernResponse(frame.id, call.receive, call.reply, self.settings)
         scopes = self._load.scopes
         return serve_request(serving.application, frame, exchange, call.principal, scopes)
 

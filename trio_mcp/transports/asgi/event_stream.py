@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import trio
 
-from trio_mcp.session.connection import Connection
+from trio_mcp.session.connection import ServerConnection
 from trio_mcp.transports.asgi.modern_response import watch
 from trio_mcp.transports.asgi.reply import Receive, Reply, legacy_status
 from trio_mcp.transports.asgi.settings import HttpSettings
@@ -34,7 +34,7 @@ class EventStream:
     """
 
     def __init__(
-        self, name: str, settings: HttpSettings, connection: Connection, *, is_main: bool, primes: bool
+        self, name: str, settings: HttpSettings, connection: ServerConnection, *, is_main: bool, primes: bool
     ) -> None:
         self.name = name
         self._connection = connection

@@ -12,7 +12,7 @@ from collections import Counter, OrderedDict
 import trio
 
 from trio_mcp.outgoing.outbox import Outbox
-from trio_mcp.session.connection import Connection
+from trio_mcp.session.connection import ServerConnection
 from trio_mcp.session.server_session import Application, ServerSession
 from trio_mcp.transports.asgi.event_stream import EventStream
 from trio_mcp.transports.asgi.reply import Receive, Reply
@@ -37,7 +37,7 @@ class LegacySession:
         self.peer = peer
         self._application = application
         self._scope = trio.CancelScope()
-        self._home = Connection(Outbox(application.settings.log_buffer), principal)
+        self._home = ServerConnection(Outbox(application.settings.log_buffer), principal)
         self._home.is_heard = False
         self._main = EventStream(MAIN, settings, self._home, is_main=True, primes=True)
         self._streams: OrderedDict[str, EventStream] = OrderedDict({MAIN: self._main})

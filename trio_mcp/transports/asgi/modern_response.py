@@ -18,7 +18,7 @@ from trio_mcp.wire.frames import ErrorResponse, OutFrame, RequestId, Response
 from trio_mcp.wire.sse import encode_events
 
 
-class Exchange:
+class ModernResponse:
     """Sends what belongs to the request `ident`, and ends with its answer."""
 
     __slots__ = ("_ident", "_receive", "_reply", "_settings")

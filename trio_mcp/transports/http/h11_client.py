@@ -17,26 +17,26 @@ import trio
 
 from trio_mcp.transports.http.address import Address
 from trio_mcp.transports.http.content_coding import DecodedChunks, is_decodable, is_identity
-from trio_mcp.transports.http.h11_connection import FAILURES, Connection
+from trio_mcp.transports.http.h11_connection import FAILURES, H11Connection
 from trio_mcp.transports.http.h11_request import RequestWriter
 from trio_mcp.transports.http.pool import ConnectionPool
-from trio_mcp.transports.http.response import Answer, UnreachableError, describe_failure
+from trio_mcp.transports.http.response import HttpResponse, UnreachableError, describe_failure
 
 if TYPE_CHECKING:
     import h11
 
 
-class DirectBody:
+class H11Body:
     """The chunks of one answer; its connection goes back to the pool once the last has come."""
 
-    def __init__(self, url: str, pool: ConnectionPool, connection: Connection, first: bytes) -> None:
+    def __init__(self, url: str, pool: ConnectionPool, connection: H11Connection, first: bytes) -> None:
         self._url = url
         self._pool = pool
-        self._connection: Connection | None = connection
+        self._connection: H11Connection | None = connection
         self._taken = first
         self._release()
 
-    def __aiter__(self) -> DirectBody:
+    def __aiter__(self) -> H11Body:
         return self
 
     async def __anext__(self) -> bytes:
@@ -77,7 +77,7 @@ class DirectBody:
 class _DecodedBody(DecodedChunks):
     """A body in a content coding, decoded."""
 
-    def __init__(self, url: str, body: DirectBody, coding: str) -> None:
+    def __init__(self, url: str, body: H11Body, coding: str) -> None:
         super().__init__(body, coding)
         self._url = url
         self._coding = coding
@@ -92,15 +92,15 @@ class _DecodedBody(DecodedChunks):
 
 
 @attrs.frozen(eq=False)
-class DirectAnswer:
+class H11Response:
     """An answer and the body whose connection it holds."""
 
-    answer: Answer
-    body: DirectBody
+    answer: HttpResponse
+    body: H11Body
     head: h11.Response
 
 
-class DirectClient:
+class H11Client:
     """Asks one address; `headers` go with every request and are ordinary ones."""
 
     def __init__(
@@ -118,7 +118,7 @@ class DirectClient:
 
     async def ask(
         self, method: str, headers: Mapping[str, str], body: bytes, sent: trio.Event | None
-    ) -> DirectAnswer:
+    ) -> H11Response:
         """Send one request and wait for the head of its answer; checkpoints.
 
         The body must be closed. Nothing is ever sent a second time: whoever finds a connection
@@ -136,9 +136,9 @@ class DirectClient:
                 raise
         except FAILURES as error:
             raise UnreachableError(describe_failure(self._url, error)) from error
-        return self._read(head, DirectBody(self._url, self.pool, connection, first))
+        return self._read(head, H11Body(self._url, self.pool, connection, first))
 
-    def _read(self, head: h11.Response, body: DirectBody) -> DirectAnswer:
+    def _read(self, head: h11.Response, body: H11Body) -> H11Response:
         headers: dict[str, str] = {}
         for raw_name, raw_value in head.headers:
             name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
@@ -153,4 +153,6 @@ class DirectClient:
             raise UnreachableError(
                 f"{self._url} answered in the content coding {coding!r}, although identity was asked for"
             )
-        return DirectAnswer(Answer(code, reason, headers, chunks, self._limit, body.has_unread), body, head)
+        return H11Response(
+            HttpResponse(code, reason, headers, chunks, self._limit, body.has_unread), body, head
+        )

@@ -40,7 +40,7 @@ _REQUESTS: Final = {
 _END: Final = h11.EndOfMessage()
 
 
-class Connection:
+class H11Connection:
     """A connection that is open, made by `open_connection`. Raises `FAILURES`."""
 
     def __init__(self, stream: trio.abc.Stream, sock: trio.socket.SocketType) -> None:
@@ -143,19 +143,19 @@ class Connection:
         self._socket.close()
 
 
-async def open_connection(address: Address, ssl_context: ssl.SSLContext | None) -> Connection:
+async def open_connection(address: Address, ssl_context: ssl.SSLContext | None) -> H11Connection:
     """Connect, with TLS where there is a context, within CONNECT_SECONDS; checkpoints."""
     try:
         with trio.fail_after(CONNECT_SECONDS):
             stream = await trio.open_tcp_stream(address.host, address.port)
             if ssl_context is None:
-                return Connection(stream, stream.socket)
+                return H11Connection(stream, stream.socket)
             try:
                 tls = trio.SSLStream(stream, ssl_context, server_hostname=address.host, https_compatible=True)
                 await tls.do_handshake()
             except BaseException:
                 stream.socket.close()
                 raise
-            return Connection(tls, stream.socket)
+            return H11Connection(tls, stream.socket)
     except trio.TooSlowError:
         raise TimeoutError(f"no connection within {CONNECT_SECONDS:g} seconds") from None

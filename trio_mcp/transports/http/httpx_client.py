@@ -17,7 +17,7 @@ import trio
 
 from trio_mcp.transports.http.h11_connection import CONNECT_SECONDS
 from trio_mcp.transports.http.pool import KEPT_SECONDS
-from trio_mcp.transports.http.response import Answer, UnreachableError, describe_failure
+from trio_mcp.transports.http.response import HttpResponse, UnreachableError, describe_failure
 from trio_mcp.wire.http import EVENT_STREAM, JSON
 
 try:
@@ -68,7 +68,7 @@ class _Pieces:
         return self._data
 
 
-class GeneralClient:
+class HttpxClient:
     """Asks one URL through `http_client`, which stays open, or through a client of its own.
 
     Raises TypeError for what are no headers.
@@ -108,7 +108,7 @@ class GeneralClient:
     @asynccontextmanager
     async def ask(
         self, method: str, headers: Mapping[str, str], body: bytes, sent: trio.Event | None
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[HttpResponse]:
         """Send one request; its answer can be read while the block lasts. Checkpoints.
 
         Raises UnreachableError, also where the answer breaks off in the block.
@@ -129,7 +129,7 @@ class GeneralClient:
                     f"each {method}; use that URL"
                 )
             answered = {name.lower(): value for name, value in response.headers.items()}
-            yield Answer(response.status_code, response.reason_phrase, answered, chunks, self._limit)
+            yield HttpResponse(response.status_code, response.reason_phrase, answered, chunks, self._limit)
         except (httpx2.HTTPError, httpx2.StreamError) as error:
             raise UnreachableError(describe_failure(self._url, error)) from error
         finally:

@@ -15,8 +15,8 @@ import attrs
 import msgspec
 import trio
 
-from trio_mcp.transports.http.response import Answer, Deliver, StreamPosition, UnreachableError
-from trio_mcp.transports.http.server_url import Endpoint
+from trio_mcp.transports.http.response import Deliver, HttpResponse, StreamPosition, UnreachableError
+from trio_mcp.transports.http.server_url import ServerUrl
 from trio_mcp.wire.codec import decode_message, encode_message
 from trio_mcp.wire.frames import Batch, ErrorResponse, InFrame, Notification, Request, Response
 from trio_mcp.wire.http import EVENT_ID_HEADER, SESSION_HEADER, VERSION_HEADER
@@ -54,7 +54,7 @@ class HttpSession:
     `notifications/initialized`. `generation` counts the sessions.
     """
 
-    _endpoint: Endpoint
+    _endpoint: ServerUrl
     _nursery: trio.Nursery
     _deliver: Deliver
     id: str | None = None
@@ -66,7 +66,7 @@ class HttpSession:
     _initialized: Notification | None = None
     _listening: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _renewing: trio.Lock = attrs.field(factory=trio.Lock)
-    main: Answer | None = None
+    main: HttpResponse | None = None
     """The stream of the server's own messages, while it is read."""
 
     def __attrs_post_init__(self) -> None:
@@ -89,7 +89,7 @@ class HttpSession:
         if self.ready.is_set():
             self.ready = trio.Event()
 
-    def note_answer(self, answer: Answer) -> None:
+    def note_answer(self, answer: HttpResponse) -> None:
         """Take the session id from the answer to `initialize`."""
         self.id = answer.headers.get(SESSION_HEADER)
 

@@ -11,7 +11,7 @@ from typing import Final
 import attrs
 import trio
 
-from trio_mcp.transports.http.response import Answer, StreamPosition
+from trio_mcp.transports.http.response import HttpResponse, StreamPosition
 from trio_mcp.wire.frames import Request
 
 CATCH_UP_ROUNDS: Final = 1000
@@ -19,7 +19,7 @@ CATCH_UP_ROUNDS: Final = 1000
 
 
 @attrs.define(eq=False)
-class Exchange:
+class PendingRequest:
     """One request in flight, and how far its answer has come."""
 
     request: Request
@@ -27,7 +27,7 @@ class Exchange:
     """What a modern request mirrors; empty for a legacy one."""
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     sent: trio.Event = attrs.field(factory=trio.Event)
-    answer: Answer | None = None
+    answer: HttpResponse | None = None
     """Its response, while that is read."""
     position: StreamPosition = attrs.field(factory=StreamPosition)
     is_started: bool = False
@@ -50,7 +50,7 @@ class Exchange:
         return self.is_answered or self.is_cancelled
 
 
-async def let_read(earlier: Answer | None) -> None:
+async def let_read(earlier: HttpResponse | None) -> None:
     """Let the reader of another stream take what has come on it; checkpoints where that is something.
 
     The progress of a background task changes streams (MCP tasks 2025-11-25): what is handed over of

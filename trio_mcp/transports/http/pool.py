@@ -12,7 +12,7 @@ from typing import Final
 import trio
 
 from trio_mcp.transports.http.address import Address
-from trio_mcp.transports.http.h11_connection import Connection, open_connection
+from trio_mcp.transports.http.h11_connection import H11Connection, open_connection
 
 KEPT_CONNECTIONS: Final = 100
 """How many idle connections wait for the next request; those in use are not limited.
@@ -30,7 +30,7 @@ class ConnectionPool:
     def __init__(self, address: Address, ssl_context: ssl.SSLContext | None) -> None:
         self._address = address
         self._ssl_context = ssl_context
-        self._kept: deque[tuple[float, Connection]] = deque()  # with the times at which they expire
+        self._kept: deque[tuple[float, H11Connection]] = deque()  # with the times at which they expire
         self._closed = False
 
     @property
@@ -38,7 +38,7 @@ class ConnectionPool:
         """How many connections wait."""
         return len(self._kept)
 
-    def take(self) -> Connection | None:
+    def take(self) -> H11Connection | None:
         """A connection that is open as far as one can tell, or None."""
         self._expire()
         while self._kept:
@@ -48,11 +48,11 @@ class ConnectionPool:
             connection.close()
         return None
 
-    async def open(self) -> Connection:
+    async def open(self) -> H11Connection:
         """A new connection; checkpoints. Raises the `FAILURES` of connections."""
         return await open_connection(self._address, self._ssl_context)
 
-    def put(self, connection: Connection) -> None:
+    def put(self, connection: H11Connection) -> None:
         """Keep a connection for the next request, or close it where that cannot be."""
         if self._closed or not connection.renew():
             connection.close()

@@ -42,7 +42,7 @@ class StreamPosition:
 
 
 @attrs.frozen(eq=False)
-class Answer:
+class HttpResponse:
     """The answer to one request; `headers` have lower-case names.
 
     The chunks raise UnreachableError where the answer breaks off.

@@ -15,21 +15,21 @@ import attrs
 import trio
 
 from trio_mcp.transports.http.address import Address, may_have_proxy, parse_address
-from trio_mcp.transports.http.h11_client import DirectClient
+from trio_mcp.transports.http.h11_client import H11Client
 from trio_mcp.transports.http.h11_request import is_ordinary
-from trio_mcp.transports.http.response import Answer, UnreachableError
+from trio_mcp.transports.http.response import HttpResponse, UnreachableError
 
 if TYPE_CHECKING:
     import httpx2
 
-    from trio_mcp.transports.http.httpx_client import GeneralClient
+    from trio_mcp.transports.http.httpx_client import HttpxClient
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _KEEPS_POST: Final = frozenset({307, 308})
 
 
 @attrs.define(eq=False)
-class Endpoint:
+class ServerUrl:
     """The URL of a server, and how to ask it; `limit` is the largest message in bytes.
 
     A server that redirects or sets cookies is asked through httpx2 from then on.
@@ -38,14 +38,14 @@ class Endpoint:
     url: str
     origin: str
     limit: int
-    _direct: DirectClient | None
-    _make_general: Callable[[], GeneralClient]
-    _general: GeneralClient | None = None
+    _direct: H11Client | None
+    _make_general: Callable[[], HttpxClient]
+    _general: HttpxClient | None = None
 
     @asynccontextmanager
     async def ask(
         self, method: str, headers: Mapping[str, str], body: bytes = b"", sent: trio.Event | None = None
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[HttpResponse]:
         """Send one request; its answer can be read while the block lasts. Checkpoints.
 
         `sent` is set when the request is written. Raises UnreachableError, also where the
@@ -64,7 +64,7 @@ class Endpoint:
         async with self._use_general().ask(method, headers, body, sent) as answer:
             yield answer
 
-    def _is_redirect(self, method: str, answer: Answer) -> bool:
+    def _is_redirect(self, method: str, answer: HttpResponse) -> bool:
         """Whether `answer` sends the request elsewhere, so that it is to be sent again.
 
         Raises UnreachableError where it would become a GET there.
@@ -81,7 +81,7 @@ class Endpoint:
             )
         return True
 
-    def _use_general(self) -> GeneralClient:
+    def _use_general(self) -> HttpxClient:
         """Ask through httpx2 from now on; raises UnreachableError where that is not installed."""
         if self._general is None:
             try:
@@ -111,26 +111,26 @@ async def open_endpoint(
     auth: Any,
     http_client: httpx2.AsyncClient | None,
     ssl_context: ssl.SSLContext | None = None,
-) -> AsyncIterator[Endpoint]:
+) -> AsyncIterator[ServerUrl]:
     """An endpoint on `http_client`, which stays open, or on connections of its own. Checkpoints.
 
     Raises ValueError for what is no URL of a server, and TypeError for what are no headers.
     """
 
-    def make_general() -> GeneralClient:
-        from trio_mcp.transports.http.httpx_client import GeneralClient
+    def make_general() -> HttpxClient:
+        from trio_mcp.transports.http.httpx_client import HttpxClient
 
-        return GeneralClient(
+        return HttpxClient(
             url, limit=limit, headers=headers, auth=auth, http_client=http_client, ssl_context=ssl_context
         )
 
     address = parse_address(url)
     is_plain = is_ordinary(headers) and http_client is None and auth is None
     if is_plain and not address.has_credentials and not may_have_proxy(address):
-        direct = DirectClient(url, address, _prepare_context(address, ssl_context), headers, limit)
-        endpoint = Endpoint(url, address.origin, limit, direct, make_general)
+        direct = H11Client(url, address, _prepare_context(address, ssl_context), headers, limit)
+        endpoint = ServerUrl(url, address.origin, limit, direct, make_general)
     else:
-        endpoint = Endpoint(url, address.origin, limit, None, make_general, make_general())
+        endpoint = ServerUrl(url, address.origin, limit, None, make_general, make_general())
     try:
         yield endpoint
     finally:

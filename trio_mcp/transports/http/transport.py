@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import trio
 
-from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.outgoing.transport import Accept, WaitRoom
 from trio_mcp.session.direct_reader import DirectReader
 from trio_mcp.transports.http.legacy_session import CLOSE_SECONDS, HttpSession, flatten
-from trio_mcp.transports.http.pending_request import Exchange, let_read
-from trio_mcp.transports.http.response import Answer, UnreachableError
-from trio_mcp.transports.http.server_url import Endpoint, open_endpoint
+from trio_mcp.transports.http.pending_request import PendingRequest, let_read
+from trio_mcp.transports.http.response import HttpResponse, UnreachableError
+from trio_mcp.transports.http.server_url import ServerUrl, open_endpoint
 from trio_mcp.wire.codec import decode_message, encode_message, encode_messages, encode_value
 from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS, PARSE_ERROR
 from trio_mcp.wire.frames import (
@@ -35,7 +35,7 @@ from trio_mcp.wire.frames import (
     Malformed,
     Notification,
     OutFrame,
-    Progress,
+    ProgressRun,
     Request,
     RequestId,
     Response,
@@ -72,7 +72,7 @@ class HttpTransport:
     to property path. Whoever lists the tools keeps it.
     """
 
-    def __init__(self, endpoint: Endpoint, nursery: trio.Nursery) -> None:
+    def __init__(self, endpoint: ServerUrl, nursery: trio.Nursery) -> None:
         self._endpoint = endpoint
         self._nursery = nursery
         self.origin = endpoint.origin
@@ -80,7 +80,7 @@ class HttpTransport:
         self._send, self._receive = trio.open_memory_channel[list[InFrame]](READ_AHEAD)
         self._reader: DirectReader | None = None
         self._session = HttpSession(endpoint, nursery, self._deliver_main)
-        self._exchanges: dict[RequestId, Exchange] = {}
+        self._pending: dict[RequestId, PendingRequest] = {}
         self._unsent = 0  # messages without an answer that are on their way
         self._all_sent = trio.lowlevel.ParkingLot()
         self._closed = False
@@ -135,14 +135,14 @@ class HttpTransport:
         try:
             with trio.move_on_after(CLOSE_SECONDS):
                 await trio.lowlevel.checkpoint()
-                for exchange in list(self._exchanges.values()):
-                    if not exchange.is_cancelled:
-                        await exchange.sent.wait()
+                for pending in list(self._pending.values()):
+                    if not pending.is_cancelled:
+                        await pending.sent.wait()
                 if self._unsent:
                     await self._all_sent.park()
-            for exchange in self._exchanges.values():
-                exchange.is_cancelled = True
-                exchange.scope.cancel()
+            for pending in self._pending.values():
+                pending.is_cancelled = True
+                pending.scope.cancel()
             await self._session.aclose()
         finally:
             self._nursery.cancel_scope.cancel()  # first, so that none of its tasks finds a closed channel
@@ -153,113 +153,113 @@ class HttpTransport:
         headers = standard_headers(request)
         if VERSION_HEADER not in headers:
             headers = {}
-        exchange = Exchange(request, headers)
-        self._exchanges[request.id] = exchange
+        pending = PendingRequest(request, headers)
+        self._pending[request.id] = pending
         if request.method == "initialize":
             self._session.begin(request)
-        self._nursery.start_soon(self._run, exchange)
+        self._nursery.start_soon(self._run, pending)
 
     def _cancel(self, frame: Notification) -> None:
         """Cancel a request the way its era does; one that is no longer in flight needs nothing."""
         if isinstance(frame.params, msgspec.UnsetType):
             return
         ident = msgspec.json.decode(frame.params, type=CancelledParams).request_id
-        exchange = self._exchanges.get(ident)
-        if exchange is None or exchange.is_over:
+        pending = self._pending.get(ident)
+        if pending is None or pending.is_over:
             return
-        exchange.is_cancelled = True
-        if exchange.is_modern or not exchange.is_started:
-            exchange.scope.cancel()  # closing the stream is the cancellation
+        pending.is_cancelled = True
+        if pending.is_modern or not pending.is_started:
+            pending.scope.cancel()  # closing the stream is the cancellation
         else:
-            exchange.scope.deadline = trio.current_time() + CANCEL_SECONDS
+            pending.scope.deadline = trio.current_time() + CANCEL_SECONDS
             self._unsent += 1
-            self._nursery.start_soon(self._post, frame, exchange.sent)
+            self._nursery.start_soon(self._post, frame, pending.sent)
 
-    async def _run(self, exchange: Exchange) -> None:
+    async def _run(self, pending: PendingRequest) -> None:
         """Carry one request to its answer, or to the reason why there is none."""
         try:
-            with exchange.scope:
-                if exchange.is_modern:
-                    await self._ask(exchange, self._mirror(exchange))
+            with pending.scope:
+                if pending.is_modern:
+                    await self._ask(pending, self._mirror(pending))
                 else:
-                    await self._ask_in_session(exchange)
+                    await self._ask_in_session(pending)
         except UnreachableError as error:
-            exchange.failure = str(error)
+            pending.failure = str(error)
         except _UnmirroredError as error:
-            await self._deliver(exchange, [ErrorResponse(ErrorObject(INVALID_PARAMS, str(error)))])
+            await self._deliver(pending, [ErrorResponse(ErrorObject(INVALID_PARAMS, str(error)))])
         finally:
-            self._exchanges.pop(exchange.request.id, None)
-            exchange.sent.set()  # or never will be; what waits for it need not
-            if exchange.request.method == "initialize" and self._session.version is None:
+            self._pending.pop(pending.request.id, None)
+            pending.sent.set()  # or never will be; what waits for it need not
+            if pending.request.method == "initialize" and self._session.version is None:
                 self._session.abandon()
-        if not exchange.is_over:
-            reason = exchange.failure or f"{self._endpoint.url} ended the stream before the answer"
-            await self._hand_over([Lost((exchange.request.id,), reason)])
+        if not pending.is_over:
+            reason = pending.failure or f"{self._endpoint.url} ended the stream before the answer"
+            await self._hand_over([Lost((pending.request.id,), reason)])
 
-    def _mirror(self, exchange: Exchange) -> Mapping[str, str]:
+    def _mirror(self, pending: PendingRequest) -> Mapping[str, str]:
         """The headers of a modern request, its mirrored arguments among them."""
-        request = exchange.request
+        request = pending.request
         if request.method != "tools/call" or not self.parameter_headers:
-            return exchange.headers
+            return pending.headers
         params = msgspec.json.decode(request.params, type=CallToolParams)  # type: ignore[arg-type]
         paths = self.parameter_headers.get(params.name)
         if not paths or isinstance(params.arguments, msgspec.UnsetType):
-            return exchange.headers
+            return pending.headers
         try:
-            return {**exchange.headers, **parameter_headers(paths, msgspec.json.decode(params.arguments))}
+            return {**pending.headers, **parameter_headers(paths, msgspec.json.decode(params.arguments))}
         except ValueError as error:
             raise _UnmirroredError(f"tool {params.name!r} cannot be called over HTTP: {error}") from None
 
-    async def _ask_in_session(self, exchange: Exchange) -> None:
+    async def _ask_in_session(self, pending: PendingRequest) -> None:
         """Send a legacy request; once more in a new session where the server has ended the old one."""
-        is_handshake = exchange.request.method == "initialize"
+        is_handshake = pending.request.method == "initialize"
         if not is_handshake:
             await self._session.wait_ready()
         generation = self._session.generation
         try:
-            await self._ask(exchange, {} if is_handshake else self._session.headers())
-            if exchange.is_refused and not exchange.is_over:
-                exchange.failure, exchange.scope.deadline = None, math.inf  # see `_lose_session`
+            await self._ask(pending, {} if is_handshake else self._session.headers())
+            if pending.is_refused and not pending.is_over:
+                pending.failure, pending.scope.deadline = None, math.inf  # see `_lose_session`
                 await self._session.renew(generation, self._lose_session)
-            if exchange.is_refused and not exchange.is_over:
-                exchange.is_refused = False
-                await self._ask(exchange, self._session.headers())
+            if pending.is_refused and not pending.is_over:
+                pending.is_refused = False
+                await self._ask(pending, self._session.headers())
         except UnreachableError:
-            if exchange.position.last_event_id is None:
+            if pending.position.last_event_id is None:
                 raise
-        if exchange.is_refused:
+        if pending.is_refused:
             raise UnreachableError(f"{self._endpoint.url} ended the session, and the new one as well")
-        if not exchange.is_over and exchange.position.last_event_id is not None:
-            deliver = partial(self._deliver_events, exchange)
-            await self._session.resume(exchange.position, deliver, lambda: exchange.is_over)
+        if not pending.is_over and pending.position.last_event_id is not None:
+            deliver = partial(self._deliver_events, pending)
+            await self._session.resume(pending.position, deliver, lambda: pending.is_over)
 
     def _lose_session(self) -> None:
         """Fail what was asked in a session that is gone; what it refused is asked again."""
-        for exchange in self._exchanges.values():
-            if exchange.is_started and not (exchange.is_modern or exchange.is_refused or exchange.is_over):
-                exchange.failure = f"{self._endpoint.url} has ended the session"
-                grace = 0 if exchange.is_begun else REFUSE_SECONDS
-                exchange.scope.deadline = trio.current_time() + grace
+        for pending in self._pending.values():
+            if pending.is_started and not (pending.is_modern or pending.is_refused or pending.is_over):
+                pending.failure = f"{self._endpoint.url} has ended the session"
+                grace = 0 if pending.is_begun else REFUSE_SECONDS
+                pending.scope.deadline = trio.current_time() + grace
 
-    async def _ask(self, exchange: Exchange, headers: Mapping[str, str]) -> None:
-        request = exchange.request
-        exchange.is_started = True
-        async with self._endpoint.ask("POST", headers, encode_message(request), exchange.sent) as answer:
+    async def _ask(self, pending: PendingRequest, headers: Mapping[str, str]) -> None:
+        request = pending.request
+        pending.is_started = True
+        async with self._endpoint.ask("POST", headers, encode_message(request), pending.sent) as answer:
             if answer.code == 404 and SESSION_HEADER in headers:
-                exchange.is_refused = True
+                pending.is_refused = True
                 return
-            exchange.is_begun = True
-            exchange.answer = answer
+            pending.is_begun = True
+            pending.answer = answer
             if request.method == "initialize" and answer.is_success:
                 self._session.note_answer(answer)
             if answer.is_stream:
-                await answer.read_events(exchange.position, partial(self._deliver_events, exchange))
+                await answer.read_events(pending.position, partial(self._deliver_events, pending))
             else:
-                await self._deliver(exchange, [await self._read_answer(exchange, answer)])
+                await self._deliver(pending, [await self._read_answer(pending, answer)])
 
-    async def _read_answer(self, exchange: Exchange, answer: Answer) -> InFrame:
+    async def _read_answer(self, pending: PendingRequest, answer: HttpResponse) -> InFrame:
         """The one message that answers a request; an HTTP error that holds none becomes one."""
-        ident = exchange.request.id
+        ident = pending.request.id
         body = await answer.read_body()
         if body is None:
             return Malformed(PARSE_ERROR, f"an answer longer than {self._endpoint.limit} bytes", ident)
@@ -272,25 +272,25 @@ class HttpTransport:
             return ErrorResponse(frame.error, ident)
         if is_answer:
             return frame
-        message = f"{self._endpoint.url} answered {answer.status} to {exchange.request.method}"
+        message = f"{self._endpoint.url} answered {answer.status} to {pending.request.method}"
         if answer.is_success:
             message += f" with a body of type {answer.content_type or 'unknown'}"
         data = encode_value({"status": answer.code})
         return ErrorResponse(ErrorObject(INTERNAL_ERROR, message, data), ident)
 
-    async def _deliver_events(self, exchange: Exchange, frames: list[InFrame]) -> None:
+    async def _deliver_events(self, pending: PendingRequest, frames: list[InFrame]) -> None:
         """Hand over what came on a stream, which may stay open for a while behind the answer."""
-        await self._deliver(exchange, frames)
-        if exchange.is_answered:
-            exchange.scope.deadline = trio.current_time() + LINGER_SECONDS
+        await self._deliver(pending, frames)
+        if pending.is_answered:
+            pending.scope.deadline = trio.current_time() + LINGER_SECONDS
 
-    async def _deliver(self, exchange: Exchange, frames: list[InFrame]) -> None:
+    async def _deliver(self, pending: PendingRequest, frames: list[InFrame]) -> None:
         """Hand over what came for `exchange`; checkpoints where the reader is behind."""
-        if exchange.is_modern and exchange.is_over:
+        if pending.is_modern and pending.is_over:
             return
-        frames = self._read_frames(exchange, flatten(frames))
-        if not exchange.is_modern and any(
-            isinstance(frame, Progress) and frame.token != exchange.request.id for frame in frames
+        frames = self._read_frames(pending, flatten(frames))
+        if not pending.is_modern and any(
+            isinstance(frame, ProgressRun) and frame.token != pending.request.id for frame in frames
         ):
             await let_read(self._session.main)
         await self._hand_over(frames)
@@ -298,9 +298,9 @@ class HttpTransport:
     async def _deliver_main(self, frames: list[InFrame]) -> None:
         """Hand over what came on the stream of a session."""
         for frame in frames:
-            exchange = self._exchanges.get(frame.token) if isinstance(frame, Progress) else None
-            if exchange is not None:
-                await let_read(exchange.answer)
+            pending = self._pending.get(frame.token) if isinstance(frame, ProgressRun) else None
+            if pending is not None:
+                await let_read(pending.answer)
         await self._hand_over(frames)
 
     async def _hand_over(self, frames: list[InFrame]) -> None:
@@ -312,9 +312,9 @@ class HttpTransport:
             await reader.wait_room()
         reader.take(frames)
 
-    def _read_frames(self, exchange: Exchange, frames: list[InFrame]) -> list[InFrame]:
+    def _read_frames(self, pending: PendingRequest, frames: list[InFrame]) -> list[InFrame]:
         """The frames as the session is to see them; notes the answer if it is among them."""
-        ident = exchange.request.id
+        ident = pending.request.id
         taken: list[InFrame] = []
         for frame in frames:
             if isinstance(frame, Malformed) and frame.lost:
@@ -322,16 +322,16 @@ class HttpTransport:
                 frame = Malformed(frame.code, frame.reason, ident)
             elif isinstance(frame, ErrorResponse) and not isinstance(frame.id, (int, str)):
                 frame = ErrorResponse(frame.error, ident)
-            elif isinstance(frame, Request) and exchange.is_modern:
+            elif isinstance(frame, Request) and pending.is_modern:
                 # Nor could it be answered (MCP 2026-07-28 transports, "Receiving Messages").
                 logger.warning("%s asked for %s, as no modern server may", self._endpoint.url, frame.method)
                 continue
             taken.append(frame)
             if isinstance(frame, (Response, ErrorResponse, Malformed)) and frame.id == ident:
-                exchange.is_answered = True
-                if exchange.request.method == "initialize" and isinstance(frame, Response):
+                pending.is_answered = True
+                if pending.request.method == "initialize" and isinstance(frame, Response):
                     self._session.agree(frame)
-                if exchange.is_modern:
+                if pending.is_modern:
                     break  # nothing may follow
         return taken
 
@@ -396,7 +396,7 @@ async def open_http_transport(
             http_client=http_client,
             ssl_context=ssl_context,
         ) as endpoint,
-        open_lone_nursery() as nursery,
+        open_unwrapping_nursery() as nursery,
     ):
         transport = HttpTransport(endpoint, nursery)
         try:

@@ -1,0 +1,5 @@
+"""ASGI applications served by hypercorn's protocols, inside the caller's nursery.
+
+Owns listening, accepted connections and shutdown. Refuses to know MCP.
+Read `serve.py` first; `connection.py` holds all that reaches into hypercorn.
+"""

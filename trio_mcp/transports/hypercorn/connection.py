@@ -12,13 +12,13 @@ What hypercorn's trio worker does that this module makes up for:
 - It tells of a failed send from within the application's `send`, which loses the
   disconnect where that is being cancelled. GuardedStream tells who reads.
 - An exception in a connection ends the server (a DATA frame for a stream already
-  answered suffices). `Connection.run` contains it.
+  answered suffices). `HypercornConnection.run` contains it.
 - It counts a connection whose peer has gone as idle, and one that speaks HTTP/2 by
   prior knowledge as busy before it has asked anything; so the deadlines are ours.
 - Events for an application that no longer reads its body fill a queue of ten, at
   which both the reader and the application's last `send` hang. We read them off.
 - While an HTTP/2 peer's window is shut, it takes whatever the application sends into
-  a buffer without bound. `Connection.let_through` waits until that is empty.
+  a buffer without bound. `HypercornConnection.let_through` waits until that is empty.
 - It goes on sending pings to a WebSocket peer that has gone, up to `ping_interval`.
 - A failed response leaves the stream of an HTTP/2 client open for ever. We reset it.
 """
@@ -203,7 +203,7 @@ class _Streams(dict[int, Any]):
         return _Unread()
 
 
-class Connection:
+class HypercornConnection:
     """One peer: runs its requests until it goes, or until `end` is called."""
 
     def __init__(self, worker: Worker, stream: trio.SocketStream) -> None:

@@ -1,7 +1,7 @@
 """One request between hypercorn and the application: what it is told, and how its response ends.
 
 Owns the deadlines and bounds of a request's body, and when parts of a response leave
-together. Reaches into hypercorn through `Connection` only.
+together. Reaches into hypercorn through `HypercornConnection` only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trio_mcp.transports.hypercorn.guarded_stream import PIECE
 from trio_mcp.transports.hypercorn.lifespan import ASGIApp, Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
-    from trio_mcp.transports.hypercorn.connection import Connection
+    from trio_mcp.transports.hypercorn.connection import HypercornConnection
 
 # A peer that is still sending a body which nobody wants sees the answer only if the connection
 # stays open until it has sent it; this is how long, in seconds, we go on reading for its sake.
@@ -37,10 +37,10 @@ class Reset(IntEnum):
 
 
 @attrs.define(eq=False)
-class Exchange(ABC):
+class HypercornExchange(ABC):
     """One request, between hypercorn and the application."""
 
-    connection: Connection
+    connection: HypercornConnection
     scope: Scope
     _receive: Receive
     _send: Send
@@ -94,7 +94,7 @@ class Exchange(ABC):
 
 
 @attrs.define(eq=False)
-class WebSocketExchange(Exchange):
+class WebSocketExchange(HypercornExchange):
     """One WebSocket; alone on its connection, it joins messages that follow each other at once."""
 
     _held: int = 0
@@ -132,7 +132,7 @@ class WebSocketExchange(Exchange):
 
 
 @attrs.define(eq=False)
-class HttpExchange(Exchange):
+class HttpExchange(HypercornExchange):
     """One HTTP request and its response."""
 
     _received: int = 0

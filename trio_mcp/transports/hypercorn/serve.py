@@ -19,8 +19,8 @@ import attrs
 import trio
 
 from trio_mcp.concurrency.failures import contain_failure
-from trio_mcp.concurrency.nursery import open_lone_nursery
-from trio_mcp.transports.hypercorn.connection import Connection, Worker
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
+from trio_mcp.transports.hypercorn.connection import HypercornConnection, Worker
 from trio_mcp.transports.hypercorn.guarded_stream import Limits
 from trio_mcp.transports.hypercorn.lifespan import ASGIApp, Lifespan
 
@@ -119,7 +119,7 @@ async def serve_asgi(  # noqa: ASYNC128  # the service calls it
         on_shutdown=on_shutdown,
         shutdown_grace=shutdown_grace,
     )
-    async with open_lone_nursery() as nursery:
+    async with open_unwrapping_nursery() as nursery:
         nursery.start_soon(service.watch)
         with service.shield:
             await service.run(task_status.started)
@@ -141,7 +141,7 @@ class _Service:
     # outside, sees it at once and gives the shield its deadline.
     shield: trio.CancelScope = attrs.Factory(lambda: trio.CancelScope(shield=True))
     accepting: trio.CancelScope | None = None
-    connections: set[Connection] = attrs.Factory(set)
+    connections: set[HypercornConnection] = attrs.Factory(set)
 
     async def watch(self) -> None:
         """Wait for the caller's cancellation and begin the shutdown."""
@@ -164,7 +164,7 @@ class _Service:
                 contain_failure(error, "on_shutdown failed")
 
     async def run(self, started: Callable[[list[str]], None]) -> None:
-        async with open_lone_nursery() as nursery:
+        async with open_unwrapping_nursery() as nursery:
             lifespan = Lifespan(self.app)
             await lifespan.start(nursery)
             try:
@@ -187,7 +187,7 @@ class _Service:
         worker = Worker(self.app, self.limits, lifespan.state, self.tls)
 
         async def handle(stream: trio.SocketStream) -> None:
-            connection = Connection(worker, stream)
+            connection = HypercornConnection(worker, stream)
             self.connections.add(connection)
             try:
                 await connection.run()
@@ -195,8 +195,8 @@ class _Service:
                 self.connections.discard(connection)
 
         try:
-            async with open_lone_nursery() as timer:
-                async with open_lone_nursery() as nursery:
+            async with open_unwrapping_nursery() as timer:
+                async with open_unwrapping_nursery() as nursery:
                     self.accepting = trio.CancelScope()
                     started([self._address(listener.socket) for listener in listeners])
                     try:

@@ -1,0 +1,5 @@
+"""MCP over WebSocket, on trio-websocket: both sides.
+
+Owns handshakes, pings and the stream beneath. Refuses to know sessions and methods.
+Read `transport.py` first.
+"""

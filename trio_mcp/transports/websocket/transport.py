@@ -18,7 +18,7 @@ import trio
 
 from trio_mcp.concurrency.exclusive import Exclusive
 from trio_mcp.concurrency.failures import leaves, split_failure
-from trio_mcp.concurrency.nursery import open_lone_nursery
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import ConnectionLost
 from trio_mcp.transports.websocket.corking_stream import CorkingStream
 from trio_mcp.wire.codec import encode_messages
@@ -266,7 +266,7 @@ async def open_websocket_transport(
     """
     parts = _read_url(url, ssl_context)
     extra = [_read_header(name, value) for name, value in (headers or {}).items()]
-    async with open_lone_nursery() as nursery:
+    async with open_unwrapping_nursery() as nursery:
         reading = trio.CancelScope()
         try:
             with trio.move_on_after(CONNECT_SECONDS) as connecting:
