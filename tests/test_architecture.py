@@ -20,6 +20,7 @@ LAYERS = [
     *(
         "wire",
         "errors",
+        "validators",
         "concurrency",
         "schema",
         "call_result",

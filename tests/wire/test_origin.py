@@ -52,14 +52,14 @@ def test_another_loopback_address_knows_its_own_name():
 
 
 def test_entries_with_and_without_port():
-    bridge = Doorkeeper({"name", "other:80", "any:*"}, None)
+    door = Doorkeeper({"name", "other:80", "any:*"}, None)
     allowed = ["name", "Name", "other:80", "any", "any:1"]
     refused = ["name:80", "other", "other:81"]
-    assert [host for host in allowed + refused if bridge.refusal(host, None) is None] == allowed
+    assert [host for host in allowed + refused if door.refusal(host, None) is None] == allowed
 
 
 def test_origins_with_and_without_scheme():
-    bridge = Doorkeeper(None, {"https://app.example", "http://dev.example:*", "both.example"})
+    door = Doorkeeper(None, {"https://app.example", "http://dev.example:*", "both.example"})
     allowed = [
         "https://app.example",
         "http://dev.example:3000",
@@ -67,7 +67,7 @@ def test_origins_with_and_without_scheme():
         "https://both.example",
     ]
     refused = ["http://app.example", "https://dev.example", "https://app.example:444"]
-    assert [origin for origin in allowed + refused if bridge.refusal(None, origin) is None] == allowed
+    assert [origin for origin in allowed + refused if door.refusal(None, origin) is None] == allowed
 
 
 def test_an_empty_list_allows_nothing():

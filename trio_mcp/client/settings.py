@@ -10,7 +10,8 @@ from typing import Any
 import attrs
 
 from trio_mcp.outgoing.policy import Conflate, ProgressPolicy
-from trio_mcp.session.settings import DEFAULT_DRAIN_SECONDS, DEFAULT_FRAME_BYTES, check_count, check_positive
+from trio_mcp.session.settings import DEFAULT_DRAIN_SECONDS, DEFAULT_FRAME_BYTES
+from trio_mcp.validators import check_count, check_positive
 
 
 def _check_policy(instance: Any, attribute: attrs.Attribute[Any], value: ProgressPolicy) -> None:

@@ -14,6 +14,7 @@ import attrs
 import trio
 
 from trio_mcp.errors import CallTimeout, ProtocolError
+from trio_mcp.validators import require_seconds
 from trio_mcp.wire.errors import DEADLINE_PASSED
 from trio_mcp.wire.messages import META_DEADLINE
 
@@ -26,10 +27,8 @@ def read_timeouts(idle: float | None, longest: float | None) -> tuple[float, flo
     if idle is None and longest is None:
         return math.inf, math.inf
     for name, value in (("idle_timeout", idle), ("max_timeout", longest)):
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-            raise ValueError(f"{name} must be a number of seconds larger than 0, not {value!r}")
+        if value is not None:
+            require_seconds(name, value)
     if longest is None:
         longest = math.inf if idle is None else idle * MAX_TIMEOUT_FACTOR
     return math.inf if idle is None else idle, longest

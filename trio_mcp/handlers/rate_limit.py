@@ -17,6 +17,7 @@ from trio_mcp.concurrency.failures import contain_failure
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import CallTimeout
 from trio_mcp.handlers.sink import Progress, ProgressHandler, ProgressReceiver, ProgressSink, as_sink
+from trio_mcp.validators import is_number, require_positive
 
 
 def rate_limited(handler: ProgressHandler | ProgressSink, per_second: float) -> ProgressSink:
@@ -27,10 +28,9 @@ def rate_limited(handler: ProgressHandler | ProgressSink, per_second: float) -> 
     never lost. Where the call is cancelled or runs into a timeout, nobody waits for it.
     Raises ValueError for a rate that is none, TypeError for what is no progress handler.
     """
-    if isinstance(per_second, bool) or not isinstance(per_second, (int, float)):
+    if not is_number(per_second):
         raise TypeError(f"per_second must be a number, not {per_second!r}")
-    if not 0 < per_second < math.inf:
-        raise ValueError(f"per_second must be a finite number larger than 0, not {per_second!r}")
+    require_positive("per_second", per_second)
     return _RateLimited(as_sink(handler), 1 / per_second)
 
 

@@ -17,6 +17,7 @@ import trio
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.concurrency.silence import watch_silence
 from trio_mcp.handlers.sink import ProgressHandler, ProgressReceiver, ProgressSink, as_handler
+from trio_mcp.validators import require_seconds
 
 StallHandler: TypeAlias = Callable[[float], Awaitable[None] | None]
 """Called as `on_stall(seconds)`, sync or async: for so long there was no progress."""
@@ -47,8 +48,7 @@ def watch_stalls(
     checked = as_handler(handler)
     if not callable(on_stall):
         raise TypeError(f"on_stall must be callable, not {on_stall!r}")
-    if isinstance(after, bool) or not isinstance(after, (int, float)) or not after > 0:
-        raise ValueError(f"after must be a number of seconds larger than 0, not {after!r}")
+    require_seconds("after", after)
     return _watch(checked, after, on_stall)
 
 

@@ -19,6 +19,7 @@ from trio_mcp.handlers.meter import Reading, show_count, show_share
 from trio_mcp.handlers.plain_text import one_line
 from trio_mcp.handlers.rate_limit import open_limiter
 from trio_mcp.handlers.sink import Progress, ProgressReceiver, ProgressSink
+from trio_mcp.validators import require_positive
 
 MESSAGE_CHARACTERS: Final = 500
 """More of a message than any terminal shows on one line."""
@@ -67,8 +68,8 @@ class LogProgress(ProgressSink):
         if every is not None and percent is not None:
             raise ValueError("lines come by time or by percent: give `every` or `percent`, not both")
         for name, value in (("every", every), ("percent", percent)):
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name} must be a finite number larger than 0, not {value!r}")
+            if value is not None:
+                require_positive(name, value)
         self._logger = logger or logging.getLogger("trio_mcp.progress")
         self._every = LINE_SECONDS if every is None else every
         self._step = None if percent is None else percent / 100

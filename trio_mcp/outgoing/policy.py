@@ -6,12 +6,12 @@ its own progress, only what travels.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
+from trio_mcp.validators import check_interval
 from trio_mcp.wire.messages import Implementation
 
 DEFAULT_BUFFER: Final = 256
@@ -19,12 +19,6 @@ DEFAULT_BUFFER: Final = 256
 
 LOSSLESS_CLIENT_BUFFER: Final = 16_384
 """A client under `Lossless` cannot hold its reader back, so it takes several full server batches."""
-
-
-def check_interval(instance: Any, attribute: attrs.Attribute[Any], value: float) -> None:
-    """An attrs validator: a finite number of at least 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise ValueError(f"{attribute.name} must be a finite number of at least 0, not {value!r}")
 
 
 @attrs.frozen

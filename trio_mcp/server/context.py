@@ -20,6 +20,7 @@ from trio_mcp.server.progress_helper import ProgressHelper
 from trio_mcp.server.task_run import TaskRun
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.session.thread_bridge import DONE, ThreadBridge
+from trio_mcp.validators import require_interval
 from trio_mcp.wire.frames import RequestId
 from trio_mcp.wire.messages import LOGGING_LEVELS, Implementation, LoggingLevel
 
@@ -194,8 +195,7 @@ class Context:
         come back: on other transports and in other revisions. Checkpoints. Raises ValueError for
         a time that is none.
         """
-        if isinstance(retry, bool) or not isinstance(retry, (int, float)) or not 0 <= retry < math.inf:
-            raise ValueError(f"retry must be a number of seconds, not {retry!r}")
+        require_interval("retry", retry)
         if self._request.connection.pause is not None:
             self._request.connection.pause(retry)
         await trio.lowlevel.checkpoint()

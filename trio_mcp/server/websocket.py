@@ -13,6 +13,7 @@ import trio
 
 from trio_mcp.server.running import RunningServer, open_server
 from trio_mcp.server.server import Server
+from trio_mcp.validators import require_count, require_seconds
 from trio_mcp.wire.origin import Doorkeeper
 
 
@@ -49,8 +50,9 @@ async def serve_websocket(  # noqa: ASYNC128  # listen starts it
     # Imported here: trio-websocket is an extra, which `import trio_mcp` must not need.
     from trio_mcp.transports.websocket.server import WebSocketService
 
-    if min(ping_interval, max_connections, max_connections_per_peer) <= 0:
-        raise ValueError("ping_interval and the caps on connections must be larger than 0")
+    require_seconds("ping_interval", ping_interval)
+    require_count("max_connections", max_connections)
+    require_count("max_connections_per_peer", max_connections_per_peer)
     doorkeeper = Doorkeeper.for_bind(host, allowed_hosts, allowed_origins)
     opening = open_server(server) if isinstance(server, Server) else nullcontext(server)
     async with opening as running:

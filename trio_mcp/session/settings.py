@@ -5,37 +5,19 @@ Owns defaults and their reasons.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
 from trio_mcp.outgoing.policy import Conflate, ProgressCall, ProgressPolicy
+from trio_mcp.validators import check_count, check_not_negative, check_positive
 
 DEFAULT_FRAME_BYTES: Final = 64 * 1024 * 1024
 """One message: room for a large file as base64, and an end to what a peer can make us hold."""
 
 DEFAULT_DRAIN_SECONDS: Final = 2.0
 """How long the end of a session waits for a peer that reads slowly."""
-
-
-def check_positive(instance: Any, attribute: attrs.Attribute[Any], value: float) -> None:
-    """An attrs validator: a number larger than 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise ValueError(f"{attribute.name} must be a finite number larger than 0, not {value!r}")
-
-
-def check_not_negative(instance: Any, attribute: attrs.Attribute[Any], value: float) -> None:
-    """An attrs validator: a number of at least 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-        raise ValueError(f"{attribute.name} must not be negative, not {value!r}")
-
-
-def check_count(instance: Any, attribute: attrs.Attribute[Any], value: int) -> None:
-    """An attrs validator: a whole number larger than 0."""
-    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-        raise ValueError(f"{attribute.name} must be a whole number larger than 0, not {value!r}")
 
 
 @attrs.frozen(kw_only=True)

@@ -27,6 +27,7 @@ import trio
 from trio_mcp.errors import CursorError, TaskOverload
 from trio_mcp.tasks.record import Owner, TaskRecord
 from trio_mcp.tasks.store import TaskPage
+from trio_mcp.validators import require_count
 from trio_mcp.wire.errors import LocalProtocolError
 
 DEFAULT_RECORDS: Final = 10_000
@@ -62,9 +63,8 @@ class MemoryTaskStore:
     def __init__(
         self, *, max_records: int = DEFAULT_RECORDS, max_record_bytes: int = DEFAULT_RECORD_BYTES
     ) -> None:
-        for name, cap in (("max_records", max_records), ("max_record_bytes", max_record_bytes)):
-            if isinstance(cap, bool) or not isinstance(cap, int) or cap < 1:
-                raise ValueError(f"{name} must be an integer larger than 0, not {cap!r}")
+        require_count("max_records", max_records)
+        require_count("max_record_bytes", max_record_bytes)
         self.max_records = max_records
         self.max_record_bytes = max_record_bytes
         self.write_behind: float | None = None

@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
-from trio_mcp.session.settings import check_count, check_not_negative, check_positive
 from trio_mcp.tasks.record import TaskRecord
+from trio_mcp.validators import check_count, check_not_negative, check_positive
 
 StallAction: TypeAlias = Literal["log", "cancel"] | Callable[[TaskRecord, float], Awaitable[None] | None]
 """What is done about a task that has stopped reporting."""

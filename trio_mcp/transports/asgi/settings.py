@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import attrs
 
-from trio_mcp.session.settings import DEFAULT_FRAME_BYTES, check_count, check_positive
+from trio_mcp.session.settings import DEFAULT_FRAME_BYTES
+from trio_mcp.validators import check_count, check_positive
 
 
 @attrs.frozen(kw_only=True)
