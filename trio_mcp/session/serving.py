@@ -100,6 +100,7 @@ async def serve_request(
         scopes.add(nursery.cancel_scope)
         session = ServerSession(application, connection, nursery)
         session.accept_request(request, connection)
+        del request  # a call may take long, and what was read of it is all that is kept
         try:
             # Most calls are answered before it would pay to watch the client.
             for _ in range(ROUNDS_UNWATCHED):

@@ -20,9 +20,10 @@ from trio_mcp.session.serving import serve_request, serve_transport
 from trio_mcp.transports.asgi.admission import Admission
 from trio_mcp.transports.asgi.legacy_session import LegacySession, LegacySessions
 from trio_mcp.transports.asgi.modern_response import ModernResponse
-from trio_mcp.transports.asgi.reply import Receive, Reply, Scope, Send
+from trio_mcp.transports.asgi.reply import Reply
 from trio_mcp.transports.asgi.request import accepts, is_longer, read_headers, read_peer, take_body
 from trio_mcp.transports.asgi.settings import HttpSettings
+from trio_mcp.transports.asgi.types import Receive, Scope, Send
 from trio_mcp.wire.codec import decode_message, encode_messages, make_error
 from trio_mcp.wire.eras import ERAS
 from trio_mcp.wire.errors import (

@@ -15,8 +15,9 @@ from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.session.connection import ServerConnection
 from trio_mcp.session.server_session import Application, ServerSession
 from trio_mcp.transports.asgi.event_stream import EventStream
-from trio_mcp.transports.asgi.reply import Receive, Reply
+from trio_mcp.transports.asgi.reply import Reply
 from trio_mcp.transports.asgi.settings import HttpSettings
+from trio_mcp.transports.asgi.types import Receive
 from trio_mcp.wire.frames import InFrame
 from trio_mcp.wire.http import SESSION_HEADER
 from trio_mcp.wire.incoming_request import IncomingRequest
