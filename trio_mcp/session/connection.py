@@ -62,6 +62,12 @@ class ServerConnection:
         self.pause: Callable[[float], None] | None = None
         """Closes the wire for so many seconds, after which the client comes back, where it can."""
 
+    def __repr__(self) -> str:
+        kind = "home" if self.home is self else "branch"
+        client = "lost" if self._client.is_lost else "heard" if self.is_heard else "not heard"
+        open_questions = len(self._client.asked)
+        return f"<ServerConnection {kind}, client {client}, {open_questions} open questions>"
+
     def branch(self, outbox: Outbox) -> ServerConnection:
         """Another wire to the same client, which ends with the first answer."""
         return ServerConnection(outbox, self.principal, on_answered=outbox.close, home=self.home)

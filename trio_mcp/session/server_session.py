@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
+import attrs
 import msgspec
 import trio
 
@@ -38,7 +39,7 @@ from trio_mcp.wire.frames import (
     RequestId,
     Response,
 )
-from trio_mcp.wire.handshake import ServerHandshake
+from trio_mcp.wire.handshake import Handshake, ServerHandshake
 from trio_mcp.wire.incoming_request import IncomingRequest, read_request
 from trio_mcp.wire.messages import META_DEADLINE, CancelledParams, Implementation, InitializeParams, Result
 
@@ -64,6 +65,20 @@ class Application(Protocol):
 
     def describe_failure(self, request: ServerRequest, failure: BaseException) -> Result:
         """The result that tells a client of `failure`; raises ProtocolError for a JSON-RPC error."""
+
+
+@attrs.frozen
+class SessionStatistics:
+    """A session at one moment.
+
+    `era` is the revision that `initialize` settled, or None. `running` is the number of requests whose
+    handler runs, `unwritten` the number of those whose answer has not left yet, the running included.
+    """
+
+    era: str | None
+    handshake: Handshake
+    running: int
+    unwritten: int
 
 
 class ServerSession:
@@ -93,6 +108,23 @@ class ServerSession:
         self.connection = connection
         self._requests: dict[RequestId, ServerRequest] = {}
         self._unwritten = 0  # calls whose answer has not left yet: what `max_requests` caps
+
+    def __repr__(self) -> str:
+        now = self.statistics()
+        era = now.era or "no era"
+        return (
+            f"<ServerSession {era}, {now.handshake.value}, {now.running} running, {now.unwritten} unwritten>"
+        )
+
+    def statistics(self) -> SessionStatistics:
+        """How much the session has to do now."""
+        era = self._handshake.era
+        return SessionStatistics(
+            era=None if era is None else era.version,
+            handshake=self._handshake.state,
+            running=len(self._requests),
+            unwritten=self._unwritten,
+        )
 
     @property
     def era(self) -> Era | None:

@@ -47,7 +47,7 @@ class Handshake(enum.Enum):
     READY = "ready"
 
 
-_MOVES: Final[Mapping[tuple[Handshake, str], Handshake]] = {
+MOVES: Final[Mapping[tuple[Handshake, str], Handshake]] = {
     (Handshake.AWAITED, "initialize"): Handshake.ANSWERED,
     (Handshake.ANSWERED, "notifications/initialized"): Handshake.READY,
 }
@@ -109,7 +109,7 @@ class ServerHandshake:
 
     def initialize(self, params: InitializeParams) -> Era:
         """Settle the era of the session (MCP lifecycle, "Version Negotiation")."""
-        moved = _MOVES.get((self.state, "initialize"))
+        moved = MOVES.get((self.state, "initialize"))
         if moved is None:
             raise ProtocolError(INVALID_REQUEST, f"initialize is not legal here: {self.state.value}")
         asked = ERAS.get(params.protocol_version)
@@ -120,7 +120,7 @@ class ServerHandshake:
 
     def notified(self, method: str) -> None:
         """Follow a notification; one that is not legal here changes nothing."""
-        self.state = _MOVES.get((self.state, method), self.state)
+        self.state = MOVES.get((self.state, method), self.state)
 
     def _read_legacy(self, method: str, values: Mapping[str, Any]) -> tuple[Era, RequestMeta]:
         era = self._era

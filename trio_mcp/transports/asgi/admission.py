@@ -21,6 +21,9 @@ class Admission:
         self._peers: Counter[str] = Counter()
         self.scopes: set[trio.CancelScope] = set()
 
+    def __len__(self) -> int:
+        return self._streams
+
     def refusal(self, peer: str) -> str | None:
         """Which cap keeps out another request of `peer`, or None where it may `enter`."""
         settings = self._settings

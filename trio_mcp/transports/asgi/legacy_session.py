@@ -1,16 +1,20 @@
 """Sessions of legacy clients over HTTP (MCP transports 2025-11-25, "Session Management").
 
-Owns the table of sessions, their nurseries, their ends, and which stream carries
+Owns the table of sessions, the state of each, their nurseries, their ends, and which stream carries
 what. Knows no method but that a session begins with `initialize`.
 """
 
 from __future__ import annotations
 
+import enum
 import logging
 from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias
 
 import trio
 
+from trio_mcp.errors import LocalProtocolError
 from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.session.connection import ServerConnection
 from trio_mcp.session.server_session import Application, ServerSession
@@ -28,6 +32,31 @@ MAIN = "main"
 """The name of the stream for what belongs to no request."""
 
 
+class SessionState(enum.Enum):
+    """Where a session over HTTP stands."""
+
+    INITIALIZING = "initializing"  # no `initialize` was accepted yet
+    OPEN = "open"
+    ENDING = "ending"  # takes nothing more; its handlers clean up
+    ENDED = "ended"
+
+
+SessionEvent: TypeAlias = Literal["accepted", "end", "finished"]
+"""`initialize` was accepted; somebody ends the session; the session's nursery is closed."""
+
+MOVES: Final[Mapping[tuple[SessionState, SessionEvent], SessionState]] = {
+    (SessionState.INITIALIZING, "accepted"): SessionState.OPEN,
+    (SessionState.INITIALIZING, "end"): SessionState.ENDING,  # refused, or the server shuts down
+    (SessionState.INITIALIZING, "finished"): SessionState.ENDED,  # cancelled with its server
+    (SessionState.OPEN, "end"): SessionState.ENDING,  # DELETE, silence, or the server shuts down
+    (SessionState.OPEN, "finished"): SessionState.ENDED,  # cancelled with its server
+    (SessionState.ENDING, "accepted"): SessionState.ENDING,  # too late
+    (SessionState.ENDING, "end"): SessionState.ENDING,
+    (SessionState.ENDING, "finished"): SessionState.ENDED,
+    (SessionState.ENDED, "end"): SessionState.ENDED,
+}
+
+
 class LegacySession:
     """One client's session: its calls go on whether or not a response carries them."""
 
@@ -37,6 +66,7 @@ class LegacySession:
         self.settings = settings
         self.principal = principal
         self.peer = peer
+        self.state = SessionState.INITIALIZING
         self._application = application
         self._scope = trio.CancelScope()
         self._home = ServerConnection(Outbox(application.settings.log_buffer), principal)
@@ -54,15 +84,22 @@ class LegacySession:
         """The session's id: unguessable, visible ASCII."""
         return self._home.session_id
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether the handshake was accepted."""
-        return self._session.era is not None
+    def __repr__(self) -> str:
+        # Without the id: whoever knows it may use the session.
+        streams = len(self._streams) - 1
+        return f"<LegacySession {self.state.value}, {streams} streams, {self._carriers} responses>"
+
+    def _move(self, event: SessionEvent) -> None:
+        """Follow `event`. Raises LocalProtocolError if there can be no such event in this state."""
+        moved = MOVES.get((self.state, event))
+        if moved is None:
+            raise LocalProtocolError(f"a session that is {self.state.value} cannot be told {event!r}")
+        self.state = moved
 
     @property
-    def is_ending(self) -> bool:
-        """Whether the session takes nothing more, although its handlers may still clean up."""
-        return self._scope.cancel_called
+    def takes_messages(self) -> bool:
+        """Whether the session takes messages: not once it is ending, although handlers may still clean up."""
+        return self.state in (SessionState.INITIALIZING, SessionState.OPEN)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the session until it is ended or its client is silent for too long; checkpoints."""
@@ -75,12 +112,14 @@ class LegacySession:
                     await self._wait_silence()
                     self.end()
         finally:
+            self._move("finished")
             self._home.lose()
             for stream in self._streams.values():
                 stream.end()
 
     def end(self) -> None:
-        """End the session, its calls and its streams."""
+        """End the session, its calls and its streams; does not wait."""
+        self._move("end")
         self._scope.cancel()
 
     async def _wait_silence(self) -> None:
@@ -110,12 +149,13 @@ class LegacySession:
     async def begin(self, request: IncomingRequest, receive: Receive, reply: Reply) -> None:
         """Take `initialize`, and end the session if it is refused; checkpoints."""
         stream = self._take(request)
-        if self.has_begun:
+        if self._session.era is not None:
+            self._move("accepted")
             reply.headers[SESSION_HEADER] = self.id
         try:
             await self._carry_answer(stream, receive, reply)
         finally:
-            if not self.has_begun:
+            if self.state is SessionState.INITIALIZING:
                 self.end()
 
     async def answer(self, message: InFrame | IncomingRequest, receive: Receive, reply: Reply) -> None:
@@ -218,7 +258,7 @@ class LegacySessions:
     def find(self, ident: str, principal: str | None) -> LegacySession | None:
         """The session of that id, if it belongs to `principal`."""
         session = self._sessions.get(ident)
-        if session is None or session.is_ending or session.principal != principal:
+        if session is None or not session.takes_messages or session.principal != principal:
             return None
         session.note_heard()
         return session

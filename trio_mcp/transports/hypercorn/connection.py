@@ -220,6 +220,10 @@ class HypercornConnection:
         self._server.on_peer_gone = self._end_if_over
         self._nursery: trio.Nursery
 
+    def __repr__(self) -> str:
+        peer = "gone" if self._server.peer_gone else "there"
+        return f"<HypercornConnection peer {peer}, {self._requests} requests>"
+
     async def run(self) -> None:
         """Speak HTTP or WebSocket with the peer, over TLS where the server does. Checkpoints."""
         try:
