@@ -203,10 +203,3 @@ class InputRequiredResult(Result, kw_only=True):
 
     input_requests: dict[str, Any] | None = None
     request_state: str | None = None
-
-
-class VersionErrorData(Struct, frozen=True):
-    """`data` of an UnsupportedProtocolVersion error."""
-
-    supported: list[str]
-    requested: str
