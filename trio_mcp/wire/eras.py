@@ -1,7 +1,7 @@
 """The protocol eras as tables: which revision has which methods and habits.
 
-Owns every difference between revisions that a server or client must act on;
-nothing outside `wire` compares version strings.
+Owns every difference between revisions that a server or client must act on.
+Nothing outside `wire` compares version strings.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Era:
     primes: bool = False
 
     def stamp(self, result: Result, server_info: Implementation) -> None:
-        """Add what this revision wants in every result (MCP base protocol, "ResultType")."""
+        """Add the members that this revision requires in every result (MCP base protocol, "ResultType")."""
         if not self.modern:
             return
         if result.result_type is None:
