@@ -20,8 +20,8 @@ from trio_mcp.wire.frames import InFrame
 class DirectReader:
     """Calls `accept` with frames, in the task that has them.
 
-    It is made in the reader's own task, which then awaits `run`. `has_room` is False while `accept` runs, and if
-    the reader wants no more frames before `wait_room`.
+    It is made in the reader's own task, which then awaits `run`. `has_room` is False while `accept`
+    runs, and if the reader wants no more frames before `wait_room`.
     """
 
     accept: Accept

@@ -1,7 +1,7 @@
-"""Who may come in: the allow-lists of Host and Origin for each address of this host, and CORS.
+"""Which requests are let in: the allow-lists of Host and Origin for each address of this host, and CORS.
 
-Owns the lists and the headers by which browsers are let in. Knows nothing of what is asked for,
-nor how a refusal looks.
+Owns the lists, and the headers by which browsers are let in. Refuses to know what a request asks
+for, and how a refusal looks.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from trio_mcp.wire.http import SESSION_HEADER
 from trio_mcp.wire.origin import Doorkeeper
 
 METHODS: Final = "POST, GET, DELETE"
-"""What an endpoint answers, as `Allow` and CORS list it."""
+"""The methods of an endpoint, as the headers of `Allow` and CORS list them."""
 
 MAX_ADDRESSES: Final = 64
-"""How many addresses of this host are remembered; a host that names more of them makes them up."""
+"""How many addresses of this host are remembered; there are more only if the ASGI host makes them up."""
 
 
 class Access:
@@ -33,11 +33,11 @@ class Access:
 
     @property
     def has_cors(self) -> bool:
-        """Whether web pages of some other origin are let in."""
+        """Whether web pages of any other origin are let in."""
         return bool(self._cors_origins)
 
     def refusal(self, scope: Scope, headers: Mapping[str, str]) -> str | None:
-        """Why a request must not enter, or None if it may."""
+        """Why a request is not let in, or None if it is."""
         server = scope.get("server")
         host = str(server[0]) if server and server[1] is not None else ""
         keeper = self._doorkeepers.get(host)

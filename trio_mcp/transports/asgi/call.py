@@ -1,6 +1,6 @@
-"""What one HTTP request to an endpoint is, once it was let in, and what the endpoint serves.
+"""One HTTP request to an endpoint that was let in, and the server that the endpoint serves.
 
-Owns what has to be looked up for every step of an answer. Decides nothing.
+Owns the data that every step of an answer needs. Decides nothing.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from trio_mcp.transports.asgi.reply import Reply
 from trio_mcp.transports.asgi.types import Receive, Scope
 
 Answer: TypeAlias = Coroutine[Any, Any, None]
-"""What is left to do of a call once it is routed; it needs nothing of the call."""
+"""The rest of a call's work once it is routed; it does not hold the call."""
 
 
 @attrs.frozen
 class Serving:
-    """What an endpoint serves, the nursery for what outlives a request, and the count of refusals."""
+    """The server of an endpoint: its application, a nursery for sessions, and its count of refusals."""
 
     application: Application
     nursery: trio.Nursery

@@ -1,8 +1,8 @@
 """An MCP endpoint as an ASGI application: HTTP of both eras, and WebSocket.
 
-Owns the way of a request from the door to what answers it: `serve_http` admits it, routes it, and
-runs the answer. Knows of methods only what the HTTP transport says: which headers repeat them.
-Legacy requests go on in `legacy_routes`.
+Owns the way of a request: `serve_http` admits it, routes it, and runs the answer. Refuses to know
+methods, except that `initialize` is never modern; the application compares their headers.
+Legacy requests continue in `legacy_routes`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Authenticate: TypeAlias = Callable[[Mapping[str, Any]], str | None]
 
 
 class Endpoint:
-    """Answers what comes for one MCP endpoint, while it serves something."""
+    """Answers the requests to one MCP endpoint; without a server it refuses them."""
 
     def __init__(
         self,
@@ -75,13 +75,13 @@ class Endpoint:
         self._refusals.counts = serving.refusals
 
     def shut_down(self) -> None:
-        """Take no more requests, and let those that are answered now end; does not wait."""
+        """Refuse further requests, and cancel those that are being answered; does not wait."""
         self._serving = None
         self._load.end_all()
         self._sessions.end_all()
 
     async def serve_nothing(self, scope: Scope, send: Send) -> None:
-        """Tell a request for another path that there is nothing; checkpoints."""
+        """Refuse a request for another path; checkpoints."""
         self.refusals["path"] += 1
         if scope["type"] == "http":
             await Reply(send).refuse(404, INVALID_REQUEST, f"the MCP endpoint is {self.path}")
@@ -104,7 +104,7 @@ class Endpoint:
             self._load.leave(peer)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> HttpCall | None:
-        """The request, or None if it was refused whatever it says."""
+        """Let a request in, or refuse it and return None, before its body is read; checkpoints if refused."""
         headers = read_headers(scope)
         reply = Reply(send, self._access.cors_headers(headers))
         peer = read_peer(scope)
@@ -155,7 +155,7 @@ class Endpoint:
         if isinstance(message, Malformed) and SESSION_HEADER not in call.headers:
             await self._refusals.refuse_malformed(call.reply, message)
         elif is_modern and isinstance(message, (Notification, ProgressRun)):
-            await call.reply.answer(202)  # this revision has none that means anything over HTTP
+            await call.reply.answer(202)  # this revision has none with a meaning over HTTP
         elif version is not None and version not in ERAS:
             await self._refusals.refuse_version(call.reply, version)
         else:
@@ -174,7 +174,7 @@ class Endpoint:
         return serve_request(application, request, exchange, call.principal, self._load.scopes)
 
     async def _read_body(self, call: HttpCall) -> bytes | None:
-        """The body, or None if it was refused or the client has gone."""
+        """Read the body; None if the request was refused or the client has gone. Checkpoints."""
         accepted, reply = call.headers.get("accept", "*/*"), call.reply
         if not (accepts(accepted, JSON) and accepts(accepted, EVENT_STREAM)):
             reason = f"the client must accept {JSON} and {EVENT_STREAM}"

@@ -1,7 +1,8 @@
-"""What HTTP requests of the legacy revisions ask for: POST, GET and DELETE of a session.
+"""The HTTP requests of the legacy revisions: POST, GET and DELETE of a session.
 
-Owns which request goes to which session and stream, and what is refused there (MCP transports
-2025-11-25, "Session Management"). Knows of methods only that a session begins with `initialize`.
+Owns which request goes to which session and stream, and which are refused (MCP transports
+2025-11-25, "Session Management"). Refuses to know methods, except that a session begins with
+`initialize`.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from trio_mcp.wire.incoming_request import IncomingRequest
 
 
 class LegacyRoutes:
-    """Routes the requests of legacy clients; each method returns what is left to do, if anything."""
+    """Routes the requests of legacy clients; `post` and `get` return the rest of the work, if any."""
 
     def __init__(self, sessions: LegacySessions, refusals: Refusals) -> None:
         self._sessions = sessions
         self._refusals = refusals
 
     async def post(self, message: InFrame | IncomingRequest, call: HttpCall) -> Answer | None:
-        """Take a message into its session, or begin one with `initialize`; checkpoints."""
+        """Hand a message to its session, or begin a session with `initialize`; checkpoints."""
         if SESSION_HEADER in call.headers:
             session = await self._find_session(call)
             if session is not None:
@@ -61,7 +62,7 @@ class LegacyRoutes:
         return None
 
     async def get(self, call: HttpCall) -> Answer | None:
-        """Carry the main stream of a session, or the stream that the client resumes; checkpoints."""
+        """Find the main stream of a session, or the one that the client resumes; checkpoints if refused."""
         if not accepts(call.headers.get("accept", "*/*"), EVENT_STREAM):
             await self._refusals.refuse(call.reply, "accept", 406, f"the client must accept {EVENT_STREAM}")
             return None

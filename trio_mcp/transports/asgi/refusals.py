@@ -1,6 +1,6 @@
 """Every refusal of an endpoint: its status, its words, and how often it was given.
 
-Owns the count by kind of reason. Knows nothing of why a request is refused.
+Owns the count by kind of reason. Refuses to know why a request is refused.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Refusals:
         await reply.refuse(400, frame.code, frame.reason, ident=frame.id)
 
     async def refuse_headers(self, reply: Reply, error: ProtocolError, ident: RequestId) -> None:
-        """Refuse a request whose headers say something else than its body."""
+        """Refuse a request whose headers differ from its body."""
         self.counts["headers"] += 1
         await reply.refuse(400, error.code, error.message, ident=ident)
 
@@ -67,7 +67,7 @@ class Refusals:
         await reply.answer(400, encode_messages([ErrorResponse(make_error(error))])[0])
 
     async def refuse_unserved(self, reply: Reply) -> None:
-        """Refuse a request that comes while there is no server."""
+        """Refuse a request while there is no server."""
         await self.refuse(reply, "not serving", 503, NOT_SERVING, INTERNAL_ERROR)
 
     async def refuse_overload(self, reply: Reply, kind: str, reason: str) -> None:
