@@ -28,9 +28,8 @@ from trio_mcp.tasks.settings import TaskConfig
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.wire.eras import ERAS, Era
 from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS
-from trio_mcp.wire.frames import Request
-from trio_mcp.wire.handshake import decode_params
-from trio_mcp.wire.http import check_parameter_headers
+from trio_mcp.wire.http import check_parameter_headers, read_mirrored_arguments
+from trio_mcp.wire.incoming_request import IncomingRequest
 from trio_mcp.wire.messages import (
     CallToolParams,
     CallToolResult,
@@ -73,21 +72,21 @@ class ServerApplication:
             **TaskMethods(supervisor, self._runs, definition.info).handlers,
         }
 
-    def check_headers(self, headers: Mapping[str, str], frame: Request) -> None:
+    def check_headers(self, headers: Mapping[str, str], request: IncomingRequest) -> None:
         """Compare the headers that repeat arguments of a tool (MCP streamable HTTP, "Custom Headers")."""
-        if frame.method != "tools/call" or not any(tool.headers for tool in self._definition.tools.values()):
+        if request.frame.method != "tools/call":
             return
-        params = decode_params(frame, CallToolParams)
-        assert isinstance(params, CallToolParams)
-        tool = self._definition.tools.get(params.name)
+        if request.problem is not None:
+            if any(tool.headers for tool in self._definition.tools.values()):
+                raise request.problem
+            return
+        assert isinstance(request.params, CallToolParams)
+        tool = self._definition.tools.get(request.params.name)
         if tool is None or not tool.headers:
             return
-        raw = b"{}" if isinstance(params.arguments, msgspec.UnsetType) else params.arguments
-        try:
-            arguments = msgspec.json.decode(raw)
-        except (msgspec.MsgspecError, RecursionError):
-            return  # told where the arguments are read
-        check_parameter_headers(tool.headers, headers, arguments if isinstance(arguments, dict) else {})
+        arguments = read_mirrored_arguments(tool.headers, request.params.arguments)
+        if arguments is not None:
+            check_parameter_headers(tool.headers, headers, arguments)
 
     def describe_failure(self, request: ServerRequest, failure: BaseException) -> Result:
         """Tell the client of `failure` as far as it is meant to know."""
