@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 
 from trio_mcp.call_result import CallResult
+from trio_mcp.client.link import Link
 from trio_mcp.client.tool_call import ToolCall
 from trio_mcp.concurrency.failures import split_failure
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import CallCancelled, ProgressOverflow
 from trio_mcp.handlers.sink import Progress, detailed
 from trio_mcp.outgoing.policy import DEFAULT_BUFFER, LOSSLESS_CLIENT_BUFFER, Lossless, ProgressPolicy
-
-if TYPE_CHECKING:
-    from trio_mcp.client.client import Client
 
 
 class UpdateChannel:
@@ -132,7 +130,7 @@ class CallHandle:
 
 @asynccontextmanager
 async def open_call(
-    client: Client,
+    link: Link,
     name: str,
     arguments: Mapping[str, Any] | None,
     idle_timeout: float | None,
@@ -142,9 +140,9 @@ async def open_call(
     result_type: Any,
 ) -> AsyncIterator[CallHandle]:
     """See `Client.start_call`."""
-    handle = CallHandle(name, client._session.settings.progress)
+    handle = CallHandle(name, link.session.settings.progress)
     call = ToolCall(
-        client,
+        link,
         name,
         arguments,
         detailed(handle.take),

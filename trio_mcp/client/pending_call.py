@@ -13,10 +13,11 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from types import CoroutineType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import trio
 
+from trio_mcp.client.outcome import Outcome
 from trio_mcp.concurrency.failures import contain_failure
 from trio_mcp.concurrency.wakeup import Wakeup
 from trio_mcp.errors import CallTimeout, MCPError, ProgressOverflow
@@ -24,11 +25,9 @@ from trio_mcp.handlers.sink import Handler, Progress, ProgressSink, Receiver
 from trio_mcp.outgoing.policy import DEFAULT_BUFFER, LOSSLESS_CLIENT_BUFFER, Lossless, ProgressPolicy
 from trio_mcp.progress.estimator import Estimator
 from trio_mcp.wire.errors import DEADLINE_PASSED
-from trio_mcp.wire.frames import ErrorResponse, RequestId, Response, StageState, Update
+from trio_mcp.wire.frames import ErrorResponse, RequestId, StageState, Update
 
 logger = logging.getLogger("trio_mcp")
-
-Outcome: TypeAlias = Response | ErrorResponse | MCPError
 
 DELIVERIES_PER_YIELD: Final = 128
 """How many updates a sync handler takes before other tasks get their turn."""
