@@ -163,7 +163,7 @@ def test_a_call_that_is_taken_over_hands_over_what_is_open():
     old, new = (PendingCall(ident, Receiver(lambda update: None), Conflate()) for ident in (1, 2))
     old.newest = (1, None, None, None)
     old.note_stages(stages)
-    new.take_over(old)
+    old.hand_over(new)
     assert (new.stages, new.newest) == (stages, old.newest)
 
 

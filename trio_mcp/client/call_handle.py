@@ -82,6 +82,10 @@ class CallHandle:
         self._result: CallResult | None = None
         self._error: BaseException | None = None
 
+    def __repr__(self) -> str:
+        state = "under way" if not self._ended.is_set() else "failed" if self._error else "done"
+        return f"<CallHandle of tool {self._tool!r}: {state}>"
+
     async def result(self) -> CallResult:
         """Wait for the result; checkpoints.
 
@@ -99,8 +103,8 @@ class CallHandle:
         """Give the call up, and tell the server so; nothing happens where it has ended."""
         self._fail(CallCancelled(f"the call of tool {self._tool!r} was cancelled"))
 
-    def take(self, update: Progress) -> None:
-        """Take an update, as the receiver of the call."""
+    def put(self, update: Progress) -> None:
+        """Put an update into `updates`, as the receiver of the call."""
         if not self._channel.put(update):
             limit = self._channel.limit
             self._fail(ProgressOverflow(f"more than {limit} updates wait in the channel of this call"))
@@ -111,7 +115,7 @@ class CallHandle:
             with self._scope:
                 if not self._ended.is_set():
                     self._result = await call.run()
-        except BaseException as error:  # noqa: ASYNC103  # what must pass on is raised
+        except BaseException as error:  # noqa: ASYNC103  # whatever ends the call is for `result` to raise
             passing, failure = split_failure(error)
             if self._error is None:
                 self._error = failure
@@ -145,7 +149,7 @@ async def open_call(
         link,
         name,
         arguments,
-        detailed(handle.take),
+        detailed(handle.put),
         idle_timeout,
         max_timeout,
         raise_on_error=raise_on_error,

@@ -174,11 +174,15 @@ async def _settle(session: ClientSession, client_info: Implementation, outcome: 
 
 async def _discover(session: ClientSession, client_info: Implementation, era: Era) -> Outcome:
     params = Params(meta=modern_meta(era, client_info, session.answering.capabilities))
-    call = session.begin("server/discover", params)
+    return await _ask(session, "server/discover", params)
+
+
+async def _ask(session: ClientSession, method: str, params: Params, *, cancellable: bool = True) -> Outcome:
+    call = session.begin(method, params)
     try:
         return await call.wait()
     finally:
-        session.end(call)
+        session.end(call, cancellable=cancellable)
 
 
 def _read_discover(outcome: Outcome, era: Era) -> Agreement:
@@ -201,11 +205,8 @@ async def _initialize(session: ClientSession, client_info: Implementation, era: 
         capabilities=session.answering.capabilities,
         client_info=client_info,
     )
-    call = session.begin("initialize", params)
-    try:
-        outcome = await call.wait()
-    finally:
-        session.end(call, cancellable=False)  # MCP lifecycle: initialize must not be cancelled
+    # MCP lifecycle: initialize must not be cancelled.
+    outcome = await _ask(session, "initialize", params, cancellable=False)
     result = _decode(unwrap(outcome), InitializeResult)
     agreed = ERAS.get(result.protocol_version)
     if agreed is None or agreed.modern:

@@ -94,6 +94,10 @@ class PendingCall:
         self._idle = math.inf
         self._longest = self._latest = math.inf
 
+    def __repr__(self) -> str:
+        state = "waiting" if self.outcome is None else type(self.outcome).__name__
+        return f"<PendingCall {self.id!r}: {state}, {len(self._queue)} updates queued>"
+
     @property
     def can_be_cut(self) -> bool:
         """Whether `wait` may have to end before its answer, so that it must run within `scope`."""
@@ -157,14 +161,14 @@ class PendingCall:
         if self._stages is not None and stages is not None:
             self._stages = stages
 
-    def take_over(self, other: PendingCall) -> None:
-        """Put what `other` has queued into this queue; what it has delivered counts as delivered here."""
-        if other._queue:
-            self.take_updates([update[:4] for update in other._queue], other._stages)
-            other._queue.clear()
-        elif other.newest is not None:
-            self.newest = other.newest
-            self.note_stages(other._stages)
+    def hand_over(self, other: PendingCall) -> None:
+        """Move what is queued here to `other`; what was delivered here counts as delivered there."""
+        if self._queue:
+            other.take_updates([update[:4] for update in self._queue], self._stages)
+            self._queue.clear()
+        elif self.newest is not None:
+            other.newest = self.newest
+            other.note_stages(self._stages)
 
     def settle(self, outcome: Outcome) -> None:
         """Note the answer; it is handed over behind the updates that are queued."""

@@ -220,13 +220,13 @@ class ClientSession:
 
     def redirect(self, token_call: PendingCall, call: PendingCall) -> None:
         """Deliver the progress of `token_call` through `call` from now on."""
-        call.take_over(token_call)
+        token_call.hand_over(call)
         self._calls[token_call.id] = call
 
     def restore(self, token_call: PendingCall, call: PendingCall) -> None:
         """Undo `redirect`."""
         if self._calls.get(token_call.id) is call:
-            token_call.take_over(call)
+            call.hand_over(token_call)
             self.keep(token_call)
 
     def keep(self, call: PendingCall) -> None:
