@@ -33,7 +33,7 @@ class StandIn(metaclass=_AcceptsEverything):
     parts: ClassVar[tuple[Any, ...]] = ()
 
     @classmethod
-    def structure(cls, value: Any, conversion: Conversion) -> Any:
+    def convert(cls, value: Any, conversion: Conversion) -> Any:
         """The Python value of a JSON value; raises ValueError or TypeError."""
         raise NotImplementedError
 
@@ -56,18 +56,18 @@ class Conversion:
         # The value is kept with its result, so that its id is not given to another.
         self._results: dict[tuple[int, type], tuple[Any, Any]] = {}
 
-    def convert(self, value: Any, form: Any) -> Any:
-        """`value` (from JSON) as `form`, without any coercion; raises ValueError or TypeError."""
-        return msgspec.convert(value, form, strict=True, str_keys=True, dec_hook=self.structure)
+    def convert(self, value: Any, annotation: Any) -> Any:
+        """`value` (from JSON) as `annotation`, without any coercion; raises ValueError or TypeError."""
+        return msgspec.convert(value, annotation, strict=True, str_keys=True, dec_hook=self.convert_part)
 
-    def structure(self, form: type, value: Any) -> Any:
+    def convert_part(self, annotation: type, value: Any) -> Any:
         """msgspec's `dec_hook`, for parts of the value."""
-        if not issubclass(form, StandIn):
-            return _path(form, value)
-        key = (id(value), form)
+        if not issubclass(annotation, StandIn):
+            return _path(annotation, value)
+        key = (id(value), annotation)
         if key not in self._results:
             try:
-                result = form.structure(value, self)
+                result = annotation.convert(value, self)
             except msgspec.ValidationError as error:
                 result = _Failure(PartError(error))
             except (ValueError, TypeError) as error:
@@ -86,20 +86,20 @@ class _Failure:
         self.error = error
 
 
-def _path(form: Any, value: Any) -> Any:
+def _path(annotation: Any, value: Any) -> Any:
     if not isinstance(value, str):
         raise TypeError(f"expected path, got {json_name(value)}")
-    return form(value)
+    return annotation(value)
 
 
-def convert(value: Any, form: Any) -> Any:
-    """`value` (from JSON) as `form`, without any coercion; raises ValueError or TypeError."""
-    return msgspec.convert(value, form, strict=True, str_keys=True, dec_hook=decode_custom)
+def convert(value: Any, annotation: Any) -> Any:
+    """`value` (from JSON) as `annotation`, without any coercion; raises ValueError or TypeError."""
+    return msgspec.convert(value, annotation, strict=True, str_keys=True, dec_hook=decode_custom)
 
 
-def decode_custom(form: type, value: Any) -> Any:
+def decode_custom(annotation: type, value: Any) -> Any:
     """msgspec's `dec_hook`, where a conversion begins."""
-    return Conversion().structure(form, value)
+    return Conversion().convert_part(annotation, value)
 
 
 class UnencodableError(TypeError):

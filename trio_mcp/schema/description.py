@@ -16,8 +16,8 @@ import msgspec
 
 from trio_mcp.schema.conversion import PATHS, StandIn, to_json_value
 from trio_mcp.schema.flaws import find_flaw
-from trio_mcp.schema.forms import FormRewriter
-from trio_mcp.schema.problems import UnsupportedFormError
+from trio_mcp.schema.problems import UnsupportedAnnotationError
+from trio_mcp.schema.rewriter import AnnotationRewriter
 
 # Marks the place of a stand-in until all schemas are known.
 _MARK = "trio_mcp stand-in"
@@ -47,35 +47,35 @@ class _Decimal(StandIn):
 
 # A caller is told what to write. A result is not promised to have a time zone,
 # which the format would demand, and never has a decimal as a number.
-ARGUMENT_FORMS: Mapping[Any, type[StandIn]] = {
+ARGUMENT_STAND_INS: Mapping[Any, type[StandIn]] = {
     datetime.datetime: _DateTime,
     datetime.time: _Time,
     decimal.Decimal: _Decimal,
 }
 
 
-def describe_forms(
-    forms: Sequence[Any], rewriter: FormRewriter
+def describe_annotations(
+    annotations: Sequence[Any], rewriter: AnnotationRewriter
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The schemas of `forms`, which `rewriter` has made, and the `$defs` that they refer to."""
+    """The schemas of `annotations`, which `rewriter` has made, and the `$defs` that they refer to."""
     extras = [part for stand_in in rewriter.stand_ins for part in stand_in.parts]
     try:
         schemas, definitions = msgspec.json.schema_components(
-            (*forms, *extras), schema_hook=_mark, ref_template=_PREFIX + "{name}"
+            (*annotations, *extras), schema_hook=_mark, ref_template=_PREFIX + "{name}"
         )
     except TypeError as error:
-        raise UnsupportedFormError(str(error)) from None
+        raise UnsupportedAnnotationError(str(error)) from None
     except KeyError as error:
         # Before 0.23, msgspec has only one name for both: their module and qualified name.
-        raise UnsupportedFormError(f"two different classes are called {error}") from None
-    described = iter(schemas[len(forms) :])
+        raise UnsupportedAnnotationError(f"two different classes are called {error}") from None
+    described = iter(schemas[len(annotations) :])
     parts = {stand_in: [next(described) for _ in stand_in.parts] for stand_in in rewriter.stand_ins}
     finished = {name: _finish(definition, parts) for name, definition in definitions.items()}
-    return [_finish(schema, parts) for schema in schemas[: len(forms)]], finished
+    return [_finish(schema, parts) for schema in schemas[: len(annotations)]], finished
 
 
-def _mark(form: type) -> dict[str, Any]:
-    return {"type": "string", "format": "path"} if form in PATHS else {_MARK: form}
+def _mark(annotation: type) -> dict[str, Any]:
+    return {"type": "string", "format": "path"} if annotation in PATHS else {_MARK: annotation}
 
 
 def _finish(schema: Any, parts: Mapping[type[StandIn], list[dict[str, Any]]]) -> Any:

@@ -44,7 +44,7 @@ def encode_json(value: Any) -> msgspec.Raw:
         pass  # told below
     flaw = find_flaw(value)
     if flaw is not None:
-        raise ValueError(flaw.told())
+        raise ValueError(flaw.describe())
     return encode_value(value)
 
 

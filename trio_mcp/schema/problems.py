@@ -27,7 +27,7 @@ _OPENINGS = {
 }
 
 
-class UnsupportedFormError(Exception):
+class UnsupportedAnnotationError(Exception):
     """An annotation has no JSON form; becomes a ToolDefinitionError before it leaves this layer."""
 
 
@@ -59,7 +59,7 @@ class Problem:
     steps: tuple[Any, ...]
     message: str
 
-    def told(self, base: str = "") -> str:
+    def describe(self, base: str = "") -> str:
         """One line such as `items[0].count: expected int, got str`; `base` is the path so far."""
         where = (base + "".join(map(_step_text, self.steps))).removeprefix(".")
         return f"{where}: {self.message}" if where else self.message
@@ -166,17 +166,17 @@ def _replaced(value: Any, steps: Sequence[Any], new: Any) -> Any:
     return [*value[:step], inside, *value[step + 1 :]]
 
 
-def name_form(form: Any) -> str:
+def name_annotation(annotation: Any) -> str:
     """An annotation as its author would write it, without modules: `list[int]`, `Circle | None`."""
-    if form is type(None):
+    if annotation is type(None):
         return "None"
-    origin, args = typing.get_origin(form), typing.get_args(form)
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
-        return name_form(args[0])
+        return name_annotation(args[0])
     if origin in (Union, UnionType):
-        return " | ".join(map(name_form, args))
+        return " | ".join(map(name_annotation, args))
     if isinstance(origin, type) and args and not isinstance(args[0], list):
-        return f"{origin.__name__}[{', '.join(map(name_form, args))}]"
-    if form is ...:
+        return f"{origin.__name__}[{', '.join(map(name_annotation, args))}]"
+    if annotation is ...:
         return "..."
-    return form.__name__ if isinstance(form, type) else _MODULE.sub("", repr(form))
+    return annotation.__name__ if isinstance(annotation, type) else _MODULE.sub("", repr(annotation))

@@ -18,7 +18,7 @@ from msgspec import inspect as msgspec_inspect
 
 from trio_mcp.schema.constraints import read_metadata, split_constraints
 from trio_mcp.schema.conversion import PATHS, StandIn
-from trio_mcp.schema.problems import UnsupportedFormError, name_form
+from trio_mcp.schema.problems import UnsupportedAnnotationError, name_annotation
 from trio_mcp.schema.records import Record, make_shadow, read_record, stand_in_for_record
 from trio_mcp.schema.unions import UnionStandIn, stand_in_for_union, union_converter
 
@@ -58,7 +58,7 @@ _KEY_TYPES = (
 )
 
 
-class FormRewriter:
+class AnnotationRewriter:
     """Rewrites the annotations of one signature; `stand_ins` grows as it goes.
 
     With `describing`, the result is for a schema only: plain strings in
@@ -77,183 +77,189 @@ class FormRewriter:
         self._outgoing = outgoing
         self._describing = describing
         self._substitutes = substitutes or {}
+        # Each class that was met, and what takes its place: itself or a stand-in.
         self._records: dict[Any, Any] = {}
-        self._trial: set[Any] = set()
+        # The classes that are being tried by `_needs_rewriting`; empty while it is not at work.
+        self._trying: set[Any] = set()
 
-    def rewrite(self, form: Any) -> Any:
-        """`form` itself if msgspec does all that it asks for, else what takes its place.
+    def rewrite(self, annotation: Any) -> Any:
+        """`annotation` itself if msgspec does all that it asks for, else what takes its place.
 
-        Raises UnsupportedFormError for what has no JSON form.
+        Raises UnsupportedAnnotationError for what has no JSON form.
         """
-        origin, args = typing.get_origin(form), typing.get_args(form)
+        origin, args = typing.get_origin(annotation), typing.get_args(annotation)
         if origin is Annotated:
-            return self._annotated(form, args[0], form.__metadata__)
+            return self._rewrite_annotated(annotation, args[0], annotation.__metadata__)
         if origin in _UNIONS:
-            return self._union(form, args)
+            return self._rewrite_union(annotation, args)
         if origin is Literal:
-            return _checked(form)
+            return _check(annotation)
         if origin is Final:
-            return self._same_or(form, args[0])
-        if isinstance(form, NewType):
-            return self._same_or(form, form.__supertype__)
-        if isinstance(form, TypeVar):
-            return self._type_variable(form)
-        if hasattr(form, "__value__"):  # a type alias of Python 3.12
-            value = form.__value__
+            return self._rewrite_inner(annotation, args[0])
+        if isinstance(annotation, NewType):
+            return self._rewrite_inner(annotation, annotation.__supertype__)
+        if isinstance(annotation, TypeVar):
+            return self._rewrite_type_variable(annotation)
+        if hasattr(annotation, "__value__"):  # a type alias of Python 3.12
+            value = annotation.__value__
             return self.rewrite(value[args] if args else value)
-        record = read_record(form)
+        record = read_record(annotation)
         if record is not None:
-            return self._record(form, record)
-        if args or form == tuple[()]:
-            return self._container(form, origin, args)
-        return self._leaf(form)
+            return self._rewrite_record(annotation, record)
+        if args or annotation == tuple[()]:
+            return self._rewrite_container(annotation, origin, args)
+        return self._rewrite_leaf(annotation)
 
-    def _same_or(self, form: Any, inner: Any) -> Any:
+    def _rewrite_inner(self, annotation: Any, inner: Any) -> Any:
         rewritten = self.rewrite(inner)
-        return form if rewritten is inner else rewritten
+        return annotation if rewritten is inner else rewritten
 
-    def _leaf(self, form: Any) -> Any:
+    def _rewrite_leaf(self, annotation: Any) -> Any:
         try:
-            hash(form)
+            hash(annotation)
         except TypeError:
-            raise UnsupportedFormError(f"{form!r} is not a type") from None
-        if form in self._substitutes:
-            return self._substitutes[form]
-        if form in _SYNONYMS:
-            return _SYNONYMS[form]
-        return form if form in PATHS else _checked(form)
+            raise UnsupportedAnnotationError(f"{annotation!r} is not a type") from None
+        if annotation in self._substitutes:
+            return self._substitutes[annotation]
+        if annotation in _SYNONYMS:
+            return _SYNONYMS[annotation]
+        return annotation if annotation in PATHS else _check(annotation)
 
-    def _type_variable(self, form: TypeVar) -> Any:
-        if form.__constraints__:
-            return self.rewrite(_union_of(form.__constraints__))
-        return form if form.__bound__ is None else self._same_or(form, form.__bound__)
+    def _rewrite_type_variable(self, annotation: TypeVar) -> Any:
+        if annotation.__constraints__:
+            return self.rewrite(_union_of(annotation.__constraints__))
+        if annotation.__bound__ is None:
+            return annotation
+        return self._rewrite_inner(annotation, annotation.__bound__)
 
-    def _container(self, form: Any, origin: Any, args: tuple[Any, ...]) -> Any:
+    def _rewrite_container(self, annotation: Any, origin: Any, args: tuple[Any, ...]) -> Any:
         if origin is collections.abc.Iterable:
             return list[self.rewrite(args[0])]  # type: ignore[misc]
         if origin not in _CONTAINERS:
-            raise UnsupportedFormError(f"{name_form(form)} has no JSON form")
+            raise UnsupportedAnnotationError(f"{name_annotation(annotation)} has no JSON form")
         if origin in _MAPPINGS:
             _check_key(args[0])
             rewritten: tuple[Any, ...] = (args[0], self.rewrite(args[1]))
         else:
             rewritten = tuple(arg if arg is ... else self.rewrite(arg) for arg in args)
         if origin in _SETS and not _is_hashable(args[0]):
-            raise UnsupportedFormError(
-                f"{name_form(form)} is impossible: {name_form(args[0])} is not hashable"
+            raise UnsupportedAnnotationError(
+                f"{name_annotation(annotation)} is impossible: {name_annotation(args[0])} is not hashable"
             )
-        return form if _same(rewritten, args) else origin[rewritten]
+        return annotation if _are_same(rewritten, args) else origin[rewritten]
 
-    def _union(self, form: Any, args: tuple[Any, ...]) -> Any:
+    def _rewrite_union(self, annotation: Any, args: tuple[Any, ...]) -> Any:
         members = tuple(self.rewrite(arg) for arg in args)
         try:
-            candidate = form if _same(members, args) else _union_of(members)
+            candidate = annotation if _are_same(members, args) else _union_of(members)
             msgspec.json.Decoder(candidate)
         except TypeError:
-            if self._trial:
+            if self._trying:
                 return StandIn
             stand_in = stand_in_for_union(args, members)
             self.stand_ins.append(stand_in)
             return stand_in
         return candidate
 
-    def _annotated(self, form: Any, inner: Any, metadata: tuple[Any, ...]) -> Any:
+    def _rewrite_annotated(self, annotation: Any, inner: Any, metadata: tuple[Any, ...]) -> Any:
         options, foreign = read_metadata(metadata, describing=self._describing)
         target = inner
         if typing.get_origin(inner) in _UNIONS:
-            target, options = self._distributed(inner, options)
+            target, options = self._distribute_constraints(inner, options)
         # A time zone constraint says more than a substitute could.
         rewritten = target if "tz" in options else self.rewrite(target)
         if not options:
-            return form if rewritten is inner else rewritten
+            return annotation if rewritten is inner else rewritten
         if rewritten is inner and not foreign:
-            result = form
+            result = annotation
         else:
             try:
                 result = Annotated[rewritten, msgspec.Meta(**options)]
             except (TypeError, ValueError) as error:
-                raise UnsupportedFormError(str(error).replace("`", "")) from None
-        return _checked(result) if split_constraints(options)[0] else result
+                raise UnsupportedAnnotationError(str(error).replace("`", "")) from None
+        return _check(result) if split_constraints(options)[0] else result
 
-    def _distributed(self, union: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def _distribute_constraints(self, union: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Constraints of a union, given to those of its members that can have them."""
         constraints, rest = split_constraints(options)
         if not constraints:
             return union, options
         members = list(typing.get_args(union))
         for name, value in constraints.items():
-            able = [n for n, member in enumerate(members) if self._takes(member, {name: value})]
+            able = [n for n, member in enumerate(members) if self._accepts(member, {name: value})]
             if not able:
-                raise UnsupportedFormError(f"no member of {name_form(union)} can have {name}={value!r}")
+                raise UnsupportedAnnotationError(
+                    f"no member of {name_annotation(union)} can have {name}={value!r}"
+                )
             for n in able:
                 members[n] = Annotated[members[n], msgspec.Meta(**{name: value})]
         return _union_of(members), rest
 
-    def _takes(self, member: Any, constraint: dict[str, Any]) -> bool:
+    def _accepts(self, member: Any, constraint: dict[str, Any]) -> bool:
         try:
             msgspec_inspect.type_info(Annotated[self.rewrite(member), msgspec.Meta(**constraint)])
         except (TypeError, ValueError):
             return False
         return True
 
-    def _record(self, form: Any, record: Record) -> Any:
-        if form in self._records:
-            return self._records[form]
-        if form in self._trial:
-            return form
+    def _rewrite_record(self, annotation: Any, record: Record) -> Any:
+        if annotation in self._records:
+            return self._records[annotation]
+        if annotation in self._trying:
+            return annotation
         shown = record.without_private() if self._outgoing else record
-        if not self._must_change(form, record, shown):
-            return form
-        if self._trial:
+        if not self._needs_rewriting(annotation, record, shown):
+            return annotation
+        if self._trying:
             return StandIn
         stand_in = stand_in_for_record(shown, builds=not self._outgoing)
-        self._records[form] = stand_in
+        self._records[annotation] = stand_in
         self.stand_ins.append(stand_in)
-        forms = [self._field(shown, field.name, field.annotation) for field in shown.fields]
-        stand_in.shadow = make_shadow(shown, forms, show_defaults=self._describing)
+        annotations = [self._rewrite_field(shown, field.name, field.annotation) for field in shown.fields]
+        stand_in.shadow = make_shadow(shown, annotations, show_defaults=self._describing)
         stand_in.parts = (stand_in.shadow,)
         return stand_in
 
-    def _must_change(self, form: Any, record: Record, shown: Record) -> bool:
+    def _needs_rewriting(self, annotation: Any, record: Record, shown: Record) -> bool:
         """Whether anything that can be reached from a class needs rewriting.
 
         The first class on the way tries all the others, which count as
         unchanged when met again: a class may refer to itself.
         """
-        first = not self._trial
-        self._trial.add(form)
+        first = not self._trying
+        self._trying.add(annotation)
         try:
             changed = shown != record or (record.needs_constructor and not self._outgoing)
             for field in shown.fields:
-                if self._field(shown, field.name, field.annotation) is not field.annotation:
+                if self._rewrite_field(shown, field.name, field.annotation) is not field.annotation:
                     changed = True
             if first and not changed:
-                self._records.update((seen, seen) for seen in self._trial)
+                self._records.update((seen, seen) for seen in self._trying)
         finally:
             if first:
-                self._trial.clear()
+                self._trying.clear()
         return changed
 
-    def _field(self, record: Record, name: str, annotation: Any) -> Any:
+    def _rewrite_field(self, record: Record, name: str, annotation: Any) -> Any:
         try:
             return self.rewrite(annotation)
-        except UnsupportedFormError as error:
-            if self._trial:
+        except UnsupportedAnnotationError as error:
+            if self._trying:
                 # It may be only because a class on the way is not rewritten yet.
                 return StandIn
-            raise UnsupportedFormError(f"field {name!r} of {record.name}: {error}") from None
+            raise UnsupportedAnnotationError(f"field {name!r} of {record.name}: {error}") from None
 
-    def prepare(self, forms: Sequence[Any]) -> None:
-        """Let msgspec read all of `forms` and the stand-ins; raises UnsupportedFormError.
+    def prepare(self, annotations: Sequence[Any]) -> None:
+        """Let msgspec read all of `annotations` and the stand-ins; raises UnsupportedAnnotationError.
 
         What it refuses, it refuses now, and the first call finds everything made.
         """
         parts = [part for stand_in in self.stand_ins for part in stand_in.parts]
-        for form in (*forms, *parts):
+        for annotation in (*annotations, *parts):
             try:
-                msgspec.json.Decoder(form)
+                msgspec.json.Decoder(annotation)
             except (TypeError, NameError) as error:
-                raise UnsupportedFormError(str(error)) from None
+                raise UnsupportedAnnotationError(str(error)) from None
         if any(issubclass(stand_in, UnionStandIn) for stand_in in self.stand_ins):
             union_converter()
 
@@ -262,44 +268,46 @@ def _union_of(members: Sequence[Any]) -> Any:
     return Union[tuple(members)]  # noqa: UP007 - the members are known at run time only
 
 
-def _same(rewritten: tuple[Any, ...], args: tuple[Any, ...]) -> bool:
+def _are_same(rewritten: tuple[Any, ...], args: tuple[Any, ...]) -> bool:
     return all(new is old for new, old in zip(rewritten, args, strict=True))
 
 
-def _checked(form: Any) -> Any:
-    """`form`, if msgspec has a JSON form for it without our help."""
+def _check(annotation: Any) -> Any:
+    """`annotation`, if msgspec has a JSON form for it without our help."""
     try:
-        info = msgspec_inspect.type_info(form)
+        info = msgspec_inspect.type_info(annotation)
     except (TypeError, NameError) as error:
-        raise UnsupportedFormError(str(error).replace("`", "")) from None
+        raise UnsupportedAnnotationError(str(error).replace("`", "")) from None
     while isinstance(info, msgspec_inspect.Metadata):
         info = info.type
     unknown = isinstance(info, msgspec_inspect.CustomType) and not (
         info.cls in PATHS or issubclass(info.cls, StandIn)
     )
     if unknown or isinstance(info, msgspec_inspect.ExtType):
-        raise UnsupportedFormError(f"{name_form(form)} has no JSON form")
-    return form
+        raise UnsupportedAnnotationError(f"{name_annotation(annotation)} has no JSON form")
+    return annotation
 
 
-def _check_key(form: Any) -> None:
+def _check_key(annotation: Any) -> None:
     try:
-        info = msgspec_inspect.type_info(form)
+        info = msgspec_inspect.type_info(annotation)
     except TypeError as error:
-        raise UnsupportedFormError(f"{name_form(form)} cannot be a key in JSON: {error}") from None
+        raise UnsupportedAnnotationError(
+            f"{name_annotation(annotation)} cannot be a key in JSON: {error}"
+        ) from None
     kinds = info.types if isinstance(info, msgspec_inspect.UnionType) else (info,)
     kinds = tuple(k.type if isinstance(k, msgspec_inspect.Metadata) else k for k in kinds)
     if not all(isinstance(kind, _KEY_TYPES) for kind in kinds):
-        raise UnsupportedFormError(f"{name_form(form)} cannot be a key in JSON")
+        raise UnsupportedAnnotationError(f"{name_annotation(annotation)} cannot be a key in JSON")
 
 
-def _is_hashable(form: Any) -> bool:
-    origin, args = typing.get_origin(form), typing.get_args(form)
+def _is_hashable(annotation: Any) -> bool:
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in _UNIONS or origin is tuple:
         return all(_is_hashable(arg) for arg in args)
     if origin is Annotated:
         return _is_hashable(args[0])
-    cls = origin or form
+    cls = origin or annotation
     if isinstance(cls, type) and issubclass(cls, msgspec.Struct):
         return bool(cls.__struct_config__.frozen)
     return getattr(cls, "__hash__", None) is not None
