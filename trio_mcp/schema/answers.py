@@ -1,7 +1,7 @@
-"""What a client is asked to fill in, and the typed value of its answer.
+"""A form that a client is asked to fill in (MCP elicitation), and the typed value of its answer.
 
-Owns the restriction of forms to flat objects of primitive values (MCP
-elicitation, "Requested Schema"). Knows nothing of who asks.
+Owns the rule that a form is a flat object of primitive values ("Requested Schema"). Refuses to
+know who asks.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _PREFIX: Final = "#/$defs/"
 
 @attrs.frozen(eq=False)
 class AnswerForm:
-    """A form: `schema` is what the client is sent."""
+    """A form; its `schema` is sent to the client."""
 
     schema: dict[str, Any]
     _annotation: Any
 
     def convert(self, content: Any) -> Any:
-        """The typed value of what a client filled in; raises ArgumentError, naming every path."""
+        """The typed value of a filled-in form; raises ArgumentError, naming the path of the problem."""
         try:
             return convert(content, self._annotation)
         except (ValueError, TypeError, RecursionError) as error:
@@ -40,7 +40,7 @@ class AnswerForm:
 
 @functools.lru_cache(maxsize=256)  # a program has few forms, and asks for each of them often
 def read_answer_form(annotation: Any) -> AnswerForm:
-    """The form that asks for a value of the class `annotation`; raises TypeError where it cannot be one."""
+    """The form that asks for a value of the class `annotation`; raises TypeError if it cannot be one."""
     try:
         rewriter = AnnotationRewriter(describing=True)
         (schema,), definitions = describe_annotations([rewriter.rewrite(annotation)], rewriter)

@@ -1,8 +1,8 @@
 """Strict conversion between JSON values and Python values, by msgspec.
 
-Owns the hooks for what msgspec has no answer for: paths, subclasses of JSON
-types, and the stand-ins that take the place of an annotation that it refuses.
-Knows nothing of signatures or schemas.
+Owns the hooks for types that msgspec does not know: paths, subclasses of JSON types, and
+stand-ins, which are classes in place of annotations that msgspec refuses. Knows nothing of
+signatures or schemas.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ PATHS: frozenset[type] = frozenset({Path, PurePath, PurePosixPath, PureWindowsPa
 
 
 class _AcceptsEverything(type):
-    # msgspec checks what a hook returns with isinstance; a stand-in yields other types.
+    # msgspec checks with isinstance what a hook returns, and a stand-in is converted to another type.
     def __instancecheck__(cls, instance: object) -> bool:
         return True
 
 
 class StandIn(metaclass=_AcceptsEverything):
-    """A class that msgspec sees in place of an annotation, and asks us to convert to."""
+    """A class in place of an annotation; msgspec calls a hook of ours to convert to it."""
 
     __slots__ = ()
-    # What the rewritten annotation is made of; the schema needs their schemas.
+    # The annotations that the replaced one is made of; its schema is made of theirs.
     parts: ClassVar[tuple[Any, ...]] = ()
 
     @classmethod
@@ -44,7 +44,7 @@ class StandIn(metaclass=_AcceptsEverything):
 
 
 class Conversion:
-    """One conversion of a JSON value, which remembers what its stand-ins made of each part.
+    """One conversion of a JSON value; remembers what each stand-in made of each part.
 
     A union tries its members one after the other, and each may hold the same
     union: without a memory, the work would double with every level of nesting.
@@ -63,7 +63,7 @@ class Conversion:
     def convert_part(self, annotation: type, value: Any) -> Any:
         """msgspec's `dec_hook`, for parts of the value."""
         if not issubclass(annotation, StandIn):
-            return _path(annotation, value)
+            return _read_path(annotation, value)
         key = (id(value), annotation)
         if key not in self._results:
             try:
@@ -86,7 +86,7 @@ class _Failure:
         self.error = error
 
 
-def _path(annotation: Any, value: Any) -> Any:
+def _read_path(annotation: Any, value: Any) -> Any:
     if not isinstance(value, str):
         raise TypeError(f"expected path, got {json_name(value)}")
     return annotation(value)
@@ -98,7 +98,7 @@ def convert(value: Any, annotation: Any) -> Any:
 
 
 def decode_custom(annotation: type, value: Any) -> Any:
-    """msgspec's `dec_hook`, where a conversion begins."""
+    """msgspec's `dec_hook` for a decoder: each call begins a conversion of its own."""
     return Conversion().convert_part(annotation, value)
 
 

@@ -1,6 +1,6 @@
-"""The arguments of a tool: their schema, and their way from JSON into the function.
+"""The parameters of a tool: their schema, and the conversion of arguments from JSON.
 
-Owns the order of checks and the messages of bad arguments. Knows nothing of
+Owns the order of checks and the messages for bad arguments. Knows nothing of
 calls or results.
 """
 
@@ -47,7 +47,7 @@ class Parameters:
     _decoder: msgspec.json.Decoder[Any]
 
     def convert(self, arguments: msgspec.Raw | bytes | None) -> dict[str, Any]:
-        """The keyword arguments, without the context; what is not given is left out.
+        """The keyword arguments, without the context and without those that are not given.
 
         `arguments` is the JSON text of an object, or None for no arguments.
         Raises ArgumentError, which lists every problem.
@@ -135,7 +135,7 @@ def _decoder(annotations: Mapping[str, Any], required: frozenset[str]) -> msgspe
 
 
 def _describe_default(parameter: Parameter, annotation: Any) -> dict[str, Any]:
-    """The default as a member of a schema, if a caller may also give it."""
+    """`{"default": ...}`, or nothing if a caller could not pass that value."""
     described = describe_default(parameter.default)
     try:
         convert(described.get("default"), annotation)

@@ -28,7 +28,7 @@ _OPENINGS = {
 
 
 class UnsupportedAnnotationError(Exception):
-    """An annotation has no JSON form; becomes a ToolDefinitionError before it leaves this layer."""
+    """An annotation has no JSON form; becomes a ToolDefinitionError before it leaves this folder."""
 
 
 class NoAlternativeError(ValueError):
@@ -38,19 +38,19 @@ class NoAlternativeError(ValueError):
 class PartError(ValueError):
     """The failed conversion of a part, from a hook of msgspec.
 
-    msgspec adds the path of the whole to any ValueError but its own, which it
-    takes to have a path already.
+    msgspec adds the path to the part to the message of any ValueError but its own,
+    which it assumes to have a path already.
     """
 
     def __init__(self, error: msgspec.ValidationError) -> None:
-        # Without the path, which would be read as that of the whole.
+        # Without its own path, which would be read as a path from the whole value.
         super().__init__(read_problem(error).message)
         self.error = error
 
 
 @attrs.frozen
 class Problem:
-    """What is wrong (`message`) and the path to it, from the value that was converted.
+    """What is wrong with a value (`message`), and the path to the part that it is about.
 
     A step is the name of a field (str), an index (int), a `Key`, or None for a
     mapping's key that msgspec did not name.
@@ -81,7 +81,7 @@ def _step_text(step: Any) -> str:
 
 
 def read_problem(error: BaseException) -> Problem:
-    """The problem that a conversion error tells of.
+    """The problem that a conversion error describes.
 
     Follows the causes that msgspec keeps when one of our hooks failed, so that
     the paths of nested conversions join.

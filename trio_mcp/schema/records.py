@@ -25,7 +25,7 @@ _SCALARS = (type(None), bool, int, float, str, enum.Enum)
 
 @attrs.frozen
 class RecordField:
-    """`name` is the constructor's argument, `key` the JSON name."""
+    """A field of a record: `name` is the constructor's argument, `key` the JSON name."""
 
     name: str
     key: str
@@ -46,7 +46,7 @@ class Record:
     needs_constructor: bool = False
 
     def without_private(self) -> Record:
-        """The record that msgspec writes: it leaves out what begins with an underscore."""
+        """The record without the names that begin with an underscore, which msgspec does not write."""
         return attrs.evolve(self, fields=tuple(f for f in self.fields if not f.key.startswith("_")))
 
 
@@ -182,7 +182,7 @@ def _type_arguments(annotation: Any, origin: Any) -> dict[Any, Any]:
 
 
 def fill_type_parameters(annotation: Any, arguments: dict[Any, Any]) -> Any:
-    """`annotation` with its type parameters replaced, where they are known."""
+    """`annotation` with its type parameters replaced, as far as they are known."""
     if isinstance(annotation, TypeVar):
         return arguments.get(annotation, annotation)
     parameters = getattr(annotation, "__parameters__", ())
@@ -196,7 +196,7 @@ class RecordStandIn(StandIn):
 
     record: ClassVar[Record]
     shadow: ClassVar[type[msgspec.Struct]]
-    # Results are only checked, so that no code of theirs runs twice.
+    # False for results: they are only checked, so that the code of their class does not run again.
     builds: ClassVar[bool] = True
 
     @classmethod
@@ -246,5 +246,5 @@ def make_shadow(record: Record, annotations: Sequence[Any], *, show_defaults: bo
 
 def _own_docstring(origin: type) -> str | None:
     text = origin.__doc__
-    # dataclasses and NamedTuple write their signature where no docstring is.
+    # Without a docstring, dataclass and NamedTuple put the signature there.
     return None if text is None or text.startswith(f"{origin.__name__}(") else text

@@ -1,4 +1,4 @@
-"""The result of a tool: its schema, and its way from Python into JSON.
+"""The result of a tool: its schema, and its conversion from Python to JSON.
 
 Owns which results have a schema, which are wrapped in an object, and the check
 of a value against its annotation. Knows nothing of content blocks, except that
@@ -25,7 +25,7 @@ from trio_mcp.schema.rewriter import AnnotationRewriter
 from trio_mcp.schema.signatures import name_function, read_return_annotation
 
 _UNIONS = (Union, types.UnionType)
-# What carries no information for a schema, or is text anyway.
+# Annotations that tell a schema nothing, or whose values become text anyway.
 _WITHOUT_SCHEMA = (Any, object, None, type(None), str, typing.Never, typing.NoReturn)
 
 
@@ -39,16 +39,16 @@ class Returns:
 
     schema: dict[str, Any] | None
     wrapped: bool
-    # Any for what is not checked.
+    # What values are checked against; Any if they are not checked.
     _annotation: Any
 
     def to_builtins(self, value: Any) -> Any:
-        """JSON-ready builtins for a returned value, not wrapped.
+        """A returned value as builtins that JSON can hold, not wrapped.
 
-        Raises ReturnError, naming the path, for what JSON cannot hold and for a
-        value that does not match its annotation.
+        Raises ReturnError, naming the path, for a value that JSON cannot hold or
+        that does not match its annotation.
         """
-        is_text = type(value) is str  # what most tools return, and sound but for lone surrogates
+        is_text = type(value) is str  # as most tools return; only a lone surrogate can be wrong in it
         built = value if is_text else _build(value)
         flaw = None if is_text and value.isascii() else find_flaw(built)
         if flaw is not None:

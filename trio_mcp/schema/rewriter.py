@@ -1,8 +1,8 @@
-"""Annotations in a form that msgspec takes.
+"""Rewrites annotations into ones that msgspec accepts.
 
-Owns the rewriting of annotations: refused unions and the classes that hold them
-become stand-ins, constraints of other packages become `msgspec.Meta`, and what
-has no JSON form is refused by name. Knows nothing of functions or values.
+Owns the rules: unions that msgspec refuses, and classes that hold them, become stand-ins;
+constraints of other packages become `msgspec.Meta`; a type without a JSON form is refused by
+name. Knows nothing of functions or values.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SYNONYMS: Mapping[Any, Any] = {
     typing.Iterable: list,
     collections.abc.Iterable: list,
 }
-# What msgspec can read from, and write to, the name of a JSON member.
+# The types that msgspec can read from, and write to, the name of a JSON member.
 _KEY_TYPES = (
     msgspec_inspect.AnyType,
     msgspec_inspect.StrType,
@@ -59,7 +59,7 @@ _KEY_TYPES = (
 
 
 class AnnotationRewriter:
-    """Rewrites the annotations of one signature; `stand_ins` grows as it goes.
+    """Rewrites the annotations of one signature; `stand_ins` has all that it has made so far.
 
     With `describing`, the result is for a schema only: plain strings in
     `Annotated` become descriptions and `substitutes` are put in. With
@@ -83,9 +83,9 @@ class AnnotationRewriter:
         self._trying: set[Any] = set()
 
     def rewrite(self, annotation: Any) -> Any:
-        """`annotation` itself if msgspec does all that it asks for, else what takes its place.
+        """`annotation` itself if msgspec supports all of it, else its replacement.
 
-        Raises UnsupportedAnnotationError for what has no JSON form.
+        Raises UnsupportedAnnotationError for a type without a JSON form.
         """
         origin, args = typing.get_origin(annotation), typing.get_args(annotation)
         if origin is Annotated:
@@ -180,7 +180,7 @@ class AnnotationRewriter:
         return _check(result) if split_constraints(options)[0] else result
 
     def _distribute_constraints(self, union: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """Constraints of a union, given to those of its members that can have them."""
+        """The union with its constraints moved to the members that can have them, and the other options."""
         constraints, rest = split_constraints(options)
         if not constraints:
             return union, options
@@ -221,10 +221,10 @@ class AnnotationRewriter:
         return stand_in
 
     def _needs_rewriting(self, annotation: Any, record: Record, shown: Record) -> bool:
-        """Whether anything that can be reached from a class needs rewriting.
+        """Whether a class, or any class that it refers to, needs rewriting.
 
-        The first class on the way tries all the others, which count as
-        unchanged when met again: a class may refer to itself.
+        The outermost call tries all of them. A class that is met again while it is
+        being tried counts as unchanged, because a class may refer to itself.
         """
         first = not self._trying
         self._trying.add(annotation)
@@ -245,14 +245,14 @@ class AnnotationRewriter:
             return self.rewrite(annotation)
         except UnsupportedAnnotationError as error:
             if self._trying:
-                # It may be only because a class on the way is not rewritten yet.
+                # The only reason may be that a class around this field is not rewritten yet.
                 return StandIn
             raise UnsupportedAnnotationError(f"field {name!r} of {record.name}: {error}") from None
 
     def prepare(self, annotations: Sequence[Any]) -> None:
         """Let msgspec read all of `annotations` and the stand-ins; raises UnsupportedAnnotationError.
 
-        What it refuses, it refuses now, and the first call finds everything made.
+        So what msgspec refuses fails here and not in a call, and the first call builds nothing.
         """
         parts = [part for stand_in in self.stand_ins for part in stand_in.parts]
         for annotation in (*annotations, *parts):
@@ -273,7 +273,7 @@ def _are_same(rewritten: tuple[Any, ...], args: tuple[Any, ...]) -> bool:
 
 
 def _check(annotation: Any) -> Any:
-    """`annotation`, if msgspec has a JSON form for it without our help."""
+    """`annotation` if msgspec has a JSON form for it; raises UnsupportedAnnotationError otherwise."""
     try:
         info = msgspec_inspect.type_info(annotation)
     except (TypeError, NameError) as error:

@@ -1,6 +1,6 @@
-"""Unions that msgspec refuses: the first member, in declared order, that accepts the value.
+"""Unions that msgspec refuses: a value becomes the first member, in declared order, that accepts it.
 
-Owns the cattrs converter, which decides for unions and hands their members to
+Owns the cattrs converter, which tries the members and leaves the conversion of each to
 msgspec, strictly. Knows nothing of schemas except how alternatives are written.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cattrs import Converter
 
 
-# A longer list of reasons is left out: in nested unions, it would grow with every level.
+# A longer list of reasons is left out: in nested unions it would grow with every level.
 _LONGEST_REASONS = 400
 
 
@@ -46,7 +46,7 @@ def stand_in_for_union(members: Sequence[Any], annotations: Sequence[Any]) -> ty
 
 @attrs.frozen
 class _Visit:
-    """What cattrs passes on: a value, and the conversion that it is part of."""
+    """A value and the conversion that it is part of; cattrs passes both on as one."""
 
     value: Any
     conversion: Conversion
