@@ -76,10 +76,10 @@ async def open_display(title: str, console: Console | None) -> AsyncIterator[Dis
     """Show the progress of a call named `title`: a bar on `console`, or lines where there is no terminal."""
     if console is not None:
         await trio.lowlevel.checkpoint()
-        with LiveBar(title, console) as bar:
+        with BarDisplay(title, console) as bar:
             yield bar
         return
-    lines = Lines()
+    lines = LineDisplay()
     async with open_unwrapping_nursery() as nursery:
         nursery.start_soon(lines.print_regularly)
         try:
@@ -89,7 +89,7 @@ async def open_display(title: str, console: Console | None) -> AsyncIterator[Dis
             nursery.cancel_scope.cancel()
 
 
-class LiveBar:
+class BarDisplay:
     """One line at the bottom of the terminal."""
 
     def __init__(self, title: str, console: Console) -> None:
@@ -99,7 +99,7 @@ class LiveBar:
         self._spinner = Spinner("line" if console.options.ascii_only else "dots")
         self._live = make_live(console, self._draw)
 
-    def __enter__(self) -> LiveBar:
+    def __enter__(self) -> BarDisplay:
         self._live.start(refresh=True)
         return self
 
@@ -182,7 +182,7 @@ def _spin(spinner: Spinner, now: float) -> Text:
     return frame
 
 
-class Lines:
+class LineDisplay:
     """A line now and then, for logs and pipes: always the first update and the last."""
 
     def __init__(self) -> None:
@@ -220,7 +220,7 @@ class Lines:
             print_line(describe(self.meter.newest))
 
 
-class Silence:
+class SilentDisplay:
     """Shows nothing."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from trio_mcp.cli.bars import LINE_SECONDS, print_line
+from trio_mcp.cli.display import LINE_SECONDS, print_line
 from trio_mcp.client.task_snapshot import Status, TaskSnapshot
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.handlers.meter import Meter, Reading, show_count, show_rate, show_share, show_time
@@ -48,24 +48,24 @@ class TaskRow:
     has_ended: bool = False
     changes: int = 0
     meter: Meter = attrs.field(factory=lambda: Meter(time.monotonic()))
-    _words: str | None = None
-    _told: TaskSnapshot | None = None
+    _status_message: str | None = None
+    _newest_progress: TaskSnapshot | None = None
 
-    def take(self, task: TaskSnapshot) -> None:
+    def update(self, task: TaskSnapshot) -> None:
         """Take a look at the task; that it has ended is for `end` to say."""
         # Some looks tell of no progress where there was some: then the last one counts.
         if task.has_progress:
             self.meter.update(0 if task.current is None else task.current, task.total, task.message)
-            self._told = task
+            self._newest_progress = task
         if not task.is_final:
             self.status = task.status
-            self._words = task.status_message
+            self._status_message = task.status_message
             self.changes += 1
 
     def end(self, status: Status, words: str | None) -> None:
         """Note how the task ended, and why."""
         self.status = status
-        self._words = words
+        self._status_message = words
         self.has_ended = True
         self.changes += 1
 
@@ -73,17 +73,19 @@ class TaskRow:
     def message(self) -> str:
         """The message of its progress, or what else there is to say, above all of a failure."""
         reported = None if self.meter.newest is None else self.meter.newest.message
-        said = self._words or reported if self.status == "failed" else reported or self._words
+        said = (
+            self._status_message or reported if self.status == "failed" else reported or self._status_message
+        )
         return one_line((said or "")[:MESSAGE_CHARACTERS])
 
     def pace(self, now: float) -> tuple[str, str]:
         """How fast it is and the time left, in words: as seen from here, else as the server says."""
-        if self.has_ended or self._told is None:
+        if self.has_ended or self._newest_progress is None:
             return "", ""
-        rate, left = self.meter.rate(now) or self._told.rate or 0.0, self.meter.time_left(now)
-        if left == math.inf and self._told.eta is not None:
-            left = self._told.eta
-        return show_rate(rate), f"{show_time(left)} left" if self._told.total is not None else ""
+        rate, left = self.meter.rate(now) or self._newest_progress.rate or 0.0, self.meter.time_left(now)
+        if left == math.inf and self._newest_progress.eta is not None:
+            left = self._newest_progress.eta
+        return show_rate(rate), f"{show_time(left)} left" if self._newest_progress.total is not None else ""
 
     def describe(self) -> str:
         """The task as a line of text: `ID working  47% 12/25 message`."""

@@ -18,8 +18,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from trio_mcp.cli.bars import print_line
-from trio_mcp.cli.bench.load import Run
+from trio_mcp.cli.bench.load import LoadRun
+from trio_mcp.cli.display import print_line
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.handlers.meter import Meter, Reading, show_count, show_rate, show_share, show_time
 from trio_mcp.handlers.plain_text import one_line
@@ -37,7 +37,7 @@ class Gauge:
     """A run that is watched, and how fast its updates come."""
 
     title: str
-    run: Run
+    run: LoadRun
     _meter: Meter = attrs.field(factory=lambda: Meter(time.perf_counter()))
 
     def draw(self, width: int) -> RenderableType:
@@ -96,7 +96,9 @@ class Gauge:
 
 
 @asynccontextmanager
-async def open_gauge(title: str, run: Run, console: Console | None, *, quiet: bool) -> AsyncIterator[None]:
+async def open_gauge(
+    title: str, run: LoadRun, console: Console | None, *, quiet: bool
+) -> AsyncIterator[None]:
     """Show how `run` goes for as long as the block lasts; bars on `console` go away at its end."""
     gauge = Gauge(title, run)
     gauge.sample(time.perf_counter())  # what the first rate is taken from

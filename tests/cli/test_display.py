@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.spinner import Spinner
 
 from trio_mcp import LogMessage
-from trio_mcp.cli.bars import draw_line, make_log_handler, open_display
+from trio_mcp.cli.display import draw_line, make_log_handler, open_display
 from trio_mcp.handlers.meter import Meter, Reading, show_count, show_number, show_rate, show_share, show_time
 
 LONG = "a/very/long/path/" * 20

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trio_mcp.cli.loader import Place, load_server, read_place
+from trio_mcp.cli.server_file import Place, load_server, read_place
 from trio_mcp.cli.status import FAILED, TOOL_FAILED, CommandError
 
 ONE = "from trio_mcp import Server\nserver = Server('one')\n"

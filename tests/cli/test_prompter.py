@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cli.command import CONTROL, lines_shown, read_until, run, start_in_terminal
-from trio_mcp.cli.prompting import Field, read_answer
+from trio_mcp.cli.prompter import FormField, read_answer
 from trio_mcp.cli.schemas import Schema
 
 SERVER = Path(__file__).with_name("task_server.py")
@@ -90,7 +90,7 @@ def test_what_does_not_fit_is_said(node: Any, text: str, words: str) -> None:
     ],
 )
 def test_a_prompt_says_what_may_be_typed(node: Any, required: bool, prompt: str) -> None:
-    assert Field("name", schema(node), required).prompt.plain == prompt
+    assert FormField("name", schema(node), required).prompt.plain == prompt
 
 
 def read_prompt(screen: int, label: str) -> str:

@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 import attrs
 from rich.console import Console
 
-from trio_mcp.cli.bars import Display, Silence, make_log_handler, open_display
-from trio_mcp.cli.prompting import Prompter, can_prompt
+from trio_mcp.cli.display import Display, SilentDisplay, make_log_handler, open_display
+from trio_mcp.cli.prompter import Prompter, can_prompt
 from trio_mcp.cli.terminal import open_terminal, relay_stderr
 from trio_mcp.client.client import Client, open_client
 from trio_mcp.client.server_requests import ElicitationHandler
@@ -33,7 +33,7 @@ class CommandConnection:
     async def open_display(self, title: str) -> AsyncIterator[Display]:
         """Show the progress of what is named `title`; see `bars.open_display`."""
         if self._quiet:
-            yield Silence()
+            yield SilentDisplay()
             return
         async with open_display(title, self.console) as display:
             self._prompter.display = display
@@ -58,7 +58,7 @@ async def open_connection(
         console = None if quiet else terminal
         prompter = Prompter(terminal if can_prompt() else None)
         async with (
-            relay_stderr(console) as give_back,
+            relay_stderr(console) as restore_stderr,
             open_client(
                 command,
                 log_handler=None if quiet else make_log_handler(console),
@@ -67,5 +67,5 @@ async def open_connection(
                 protocol=protocol,
             ) as client,
         ):
-            give_back()
+            restore_stderr()
             yield CommandConnection(client, console, prompter, quiet)

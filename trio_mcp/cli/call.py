@@ -15,8 +15,8 @@ import trio
 
 from trio_mcp.call_result import CallResult
 from trio_mcp.cli.arguments import read_arguments, suggest
-from trio_mcp.cli.bars import Display
-from trio_mcp.cli.connecting import open_connection
+from trio_mcp.cli.connection import open_connection
+from trio_mcp.cli.display import Display
 from trio_mcp.cli.output import print_json, print_note, print_text
 from trio_mcp.cli.running import Interrupt
 from trio_mcp.cli.status import SUCCEEDED, TOOL_FAILED, CommandError

@@ -1,4 +1,4 @@
-"""How measured times are spread, in memory that does not grow with their number.
+"""How measured times are histogram, in memory that does not grow with their number.
 
 Owns the buckets. Knows nothing of what is measured.
 """
@@ -19,7 +19,7 @@ MOST: Final = 1e6
 
 
 @attrs.define
-class Spread:
+class DurationHistogram:
     """Takes any number of times in seconds, none negative, and tells their percentiles."""
 
     count: int = 0

@@ -19,7 +19,7 @@ import trio
 from rich.console import Console
 from rich.text import Text
 
-from trio_mcp.cli.bars import Display, Silence
+from trio_mcp.cli.display import Display, SilentDisplay
 from trio_mcp.cli.schemas import Schema, type_of
 from trio_mcp.client.server_requests import ElicitRequest
 from trio_mcp.handlers.plain_text import one_line, printable
@@ -49,7 +49,7 @@ class DeclinedError(Exception):
 
 
 @attrs.frozen
-class Field:
+class FormField:
     """One field of a form."""
 
     name: str
@@ -84,7 +84,7 @@ class Prompter:
     """
 
     def __init__(self, console: Console | None) -> None:
-        self.display: Display = Silence()
+        self.display: Display = SilentDisplay()
         self._console = console
         self._turn = trio.Lock()
 
@@ -111,7 +111,7 @@ def can_prompt() -> bool:
 async def fill_in(request: ElicitRequest, console: Console) -> Mapping[str, Any]:
     """Ask for each field of the form; checkpoints. Raises DeclinedError."""
     form = Schema.of(request.schema, request.schema)
-    fields = [Field(name, schema, name in form.required) for name, schema in form.properties.items()]
+    fields = [FormField(name, schema, name in form.required) for name, schema in form.properties.items()]
     console.print(Text.assemble(("The server asks: ", "cyan"), printable(request.message)), soft_wrap=True)
     console.print(Text("Ctrl-D declines, and so does an empty answer where one is needed.", style="dim"))
     values: dict[str, Any] = {}
@@ -123,7 +123,7 @@ async def fill_in(request: ElicitRequest, console: Console) -> Mapping[str, Any]
     return values
 
 
-async def _fill_in_field(field: Field, values: dict[str, Any], console: Console) -> None:
+async def _fill_in_field(field: FormField, values: dict[str, Any], console: Console) -> None:
     description = field.schema.node.get("description")
     if isinstance(description, str):
         console.print(Text(f"  {one_line(description)}", style="dim"), soft_wrap=True)
