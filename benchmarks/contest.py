@@ -5,7 +5,6 @@ become tables is `scores.py`'s.
 """
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -13,19 +12,20 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
+
+from checkout import Command
 
 OURS = "trio_mcp"
 ANSWER_DEADLINE = 180
 WARM_SECONDS = 0.1
 
-# An installed package runs from compiled files, and so does what is measured.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-
 Sampler = Callable[[], float | None]
 """Takes a sample; None where it is not told."""
+
+Keep = Callable[[dict[str, Any]], None]
+"""Is handed each sample, as an object for JSON."""
 
 
 class LostWorker(SystemExit):
@@ -42,7 +42,7 @@ class Worker:
     def __init__(
         self,
         name: str,
-        command: Sequence[str | Path],
+        command: Command,
         *,
         quiet: bool = False,
         warm_up: tuple[str, int] | None = None,
@@ -111,9 +111,15 @@ class Worker:
         return json.loads(line)
 
 
-def start(command: Sequence[str | Path], stderr: IO[bytes] | None = None) -> "subprocess.Popen[str]":
+def start(command: Command, stderr: IO[bytes] | None = None) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True, env=ENVIRONMENT
+        command.arguments,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        cwd=command.directory,
+        env=command.environment,
     )
 
 
@@ -171,29 +177,36 @@ class Cell:
         }
 
 
-def take_rounds(
-    table: Sequence[Cell], rounds: int, keep: Callable[[dict[str, Any]], None] = lambda sample: None
-) -> None:
-    """Take one sample of every cell from every contestant in each round, and hand over each.
+def take_rounds(table: Sequence[Cell], rounds: int, keep: Keep = lambda sample: None) -> None:
+    """Take one sample of every cell from every contestant in each round, and hand over each."""
+    for number in range(rounds):
+        show_round(number, rounds)
+        take_round(table, number, keep)
+
+
+def show_round(number: int, rounds: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\rround {number + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
+
+
+def take_round(table: Sequence[Cell], number: int, keep: Keep) -> None:
+    """Take one sample of every cell from every contestant, in the order of its samplers.
 
     What a sample took is that of all that is done for it, with what does not count.
     """
-    for number in range(rounds):
-        if sys.stderr.isatty():
-            print(f"\rround {number + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
-        for cell in table:
-            for contestant, take in cell.samplers.items():
-                begin = time.perf_counter()
-                try:
-                    value = take()
-                except LostWorker:
-                    continue
-                if value is None:
-                    continue
-                took = time.perf_counter() - begin
-                cell.samples.setdefault(contestant, []).append(value)
-                sample = {"cell": cell.name, "contestant": contestant, "round": number, "value": value}
-                keep({**sample, "took": round(took, 3)})
+    for cell in table:
+        for contestant, take in cell.samplers.items():
+            begin = time.perf_counter()
+            try:
+                value = take()
+            except LostWorker:
+                continue
+            if value is None:
+                continue
+            took = time.perf_counter() - begin
+            cell.samples.setdefault(contestant, []).append(value)
+            sample = {"cell": cell.name, "contestant": contestant, "round": number, "value": value}
+            keep({**sample, "took": round(took, 3)})
 
 
 def report_faults(workers: Iterable[Worker]) -> int:

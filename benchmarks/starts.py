@@ -3,17 +3,17 @@
 Needs only the standard library.
 """
 
-import argparse
 import json
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from contest import ENVIRONMENT, OURS, Cell, Sampler, Worker, read_line, start, stop
-from peers import find_python, is_here, server_command
+from checkout import Command
+from contest import OURS, Cell, Sampler, Worker, read_line, start, stop
+from peers import find_python, server_command
+from selection import Selection
 
 INITIALIZE = {
     "jsonrpc": "2.0",
@@ -30,7 +30,7 @@ SHORT = ("mcp asyncio", "typescript")
 FULL = ("mcp asyncio", "mcp trio", "mcp1", "fastmcp", "typescript")
 
 
-def first_answer(command: Sequence[str | Path]) -> float:
+def first_answer(command: Command) -> float:
     """Seconds from starting a stdio server to its first answered request."""
     begin = time.perf_counter()
     process = start(command)
@@ -41,44 +41,52 @@ def first_answer(command: Sequence[str | Path]) -> float:
     seconds = time.perf_counter() - begin
     stop(process)
     if "result" not in json.loads(line or "{}"):
-        raise SystemExit(f"{command} did not answer initialize: {line!r}")
+        raise SystemExit(f"{command.arguments} did not answer initialize: {line!r}")
     return seconds
 
 
-def import_process(python: str | Path, module: str) -> float:
+Python = Callable[..., Command]
+"""Makes a command of an interpreter's arguments."""
+
+
+def import_process(python: Python, module: str) -> float:
     """Seconds that a process takes which does nothing but import the module."""
+    command = python("-c", f"import {module}")
     begin = time.perf_counter()
-    subprocess.run([python, "-c", f"import {module}"], check=True, env=ENVIRONMENT)
+    command.run()
     return time.perf_counter() - begin
 
 
-def import_inside(python: str | Path, module: str) -> float:
+def import_inside(python: Python, module: str) -> float:
     """Seconds that the import takes, by the clock of the fresh process that runs it."""
     code = f"import time; begin = time.perf_counter(); import {module}; print(time.perf_counter() - begin)"
-    done = subprocess.run([python, "-c", code], check=True, env=ENVIRONMENT, capture_output=True, text=True)
-    return float(done.stdout)
+    return float(python("-c", code).run())
 
 
-def importing(measure: Callable[[str | Path, str], float]) -> dict[str, Sampler]:
+def importing(measure: Callable[[Python, str], float], selection: Selection) -> dict[str, Sampler]:
     samplers: dict[str, Sampler] = {
-        OURS: partial(measure, sys.executable, "trio_mcp"),
-        "trio": partial(measure, sys.executable, "trio"),
+        OURS: partial(measure, selection.checkout.run_python, "trio_mcp"),
+        "trio": partial(measure, partial(run_with, sys.executable), "trio"),
     }
     for module in ("mcp", "fastmcp"):
-        if is_here(module):
-            samplers[module] = partial(measure, find_python(module), module)
+        if selection.admits(module):
+            samplers[module] = partial(measure, partial(run_with, find_python(module)), module)
     return samplers
 
 
-def make_cells(options: argparse.Namespace) -> tuple[list[Cell], dict[str, Worker]]:
-    is_full = options.set == "full"
-    rivals = [name for name in (FULL if is_full else SHORT) if is_here(name.split()[0])]
+def run_with(python: str | Path, *arguments: str) -> Command:
+    return Command((python, *arguments))
+
+
+def make_cells(selection: Selection) -> tuple[list[Cell], dict[str, Worker]]:
+    is_full = selection.is_full
+    rivals = [name for name in (FULL if is_full else SHORT) if selection.admits(name)]
     starting: dict[str, Sampler] = {
-        name: partial(first_answer, server_command(name)) for name in [OURS, *rivals]
+        name: partial(first_answer, server_command(name, selection.checkout)) for name in [OURS, *rivals]
     }
     targets = {"trio": 0.5, "mcp": 2.0}
     cells = [Cell("cold start, stdio", starting, {"mcp": 3})]
     if is_full:
-        cells.append(Cell("import, whole process", importing(import_process), targets))
-        cells.append(Cell("import, in process", importing(import_inside), targets))
-    return [cell for cell in cells if options.only in cell.name], {}
+        cells.append(Cell("import, whole process", importing(import_process, selection), targets))
+        cells.append(Cell("import, in process", importing(import_inside, selection), targets))
+    return [cell for cell in cells if selection.only in cell.name], {}
