@@ -22,15 +22,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from beside import NOTES as BESIDE_NOTES
-from beside import Contest, beside_table, lowest, take_rounds_beside
-from checkout import THIS, Checkout
-from contest import Cell, Keep, Worker, report_faults, take_rounds
-from scores import print_table, tables
-from selection import Selection
+from cells.beside import NOTES as BESIDE_NOTES
+from cells.beside import Contest, beside_table, lowest, take_rounds_beside
+from cells.cell import Cell, Keep, take_rounds
+from cells.checkout import THIS, Checkout
+from cells.selection import Selection
+from cells.worker import Worker, report_faults
+from report.scores import print_table, tables
 
 # Each has make_cells(selection), which starts only the workers that its selected cells need.
-SHORT = ("notifications", "reporting", "starts", "tasks")
+SHORT = ("notifications", "report_cost", "starts", "tasks")
 FULL = (*SHORT, "limits", "ceiling", "sessions")
 
 LOCAL = ("lines", "beside")
@@ -110,7 +111,7 @@ def collect(options: argparse.Namespace, checkout: Checkout, stack: ExitStack) -
     cells: list[Cell] = []
     workers: dict[str, Worker] = {}
     for name in FULL if selection.is_full else SHORT:
-        more, needed = importlib.import_module(name).make_cells(selection)
+        more, needed = importlib.import_module(f"cells.{name}").make_cells(selection)
         cells += more
         for label, worker in needed.items():
             stack.callback(worker.close)

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from checkout import Command
-from contest import OURS, Cell, Worker
-from peers import find_python, run_script
-from selection import Selection
+from cells.cell import OURS, Cell
+from cells.checkout import Command
+from cells.peers import find_python, run_script
+from cells.selection import Selection
+from cells.worker import Worker
 
 RIVAL = "mcp"
 

@@ -9,8 +9,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from checkout import THIS, Checkout, Command
-from contest import OURS
+from cells.cell import OURS
+from cells.checkout import THIS, Checkout, Command
 
 BARE = "write at once"
 """No implementation: bare sends of the same bytes on our stack."""

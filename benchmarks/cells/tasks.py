@@ -9,10 +9,11 @@ This file needs only the standard library; trio_mcp and FastMCP run in processes
 
 from functools import partial
 
-from checkout import Checkout, Command
-from contest import OURS, Cell, Sampler, Worker
-from peers import find_python, run_script
-from selection import Selection
+from cells.cell import OURS, Cell, Sampler
+from cells.checkout import Checkout, Command
+from cells.peers import find_python, run_script
+from cells.selection import Selection
+from cells.worker import Worker
 
 RIVAL = "fastmcp"
 TRANSPORTS = ("stdio", "memory")

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from checkout import Command
-from contest import OURS, Cell, Sampler, Worker, read_line, start, stop
-from peers import find_python, server_command
-from selection import Selection
+from cells.cell import OURS, Cell, Sampler
+from cells.checkout import Command
+from cells.peers import find_python, server_command
+from cells.selection import Selection
+from cells.worker import Worker, read_line, start, stop
 
 INITIALIZE = {
     "jsonrpc": "2.0",

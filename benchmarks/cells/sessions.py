@@ -7,9 +7,10 @@ each, less what a bare connection on the same stack costs. Needs only the standa
 
 from functools import partial
 
-from contest import OURS, Cell, Sampler, Worker
-from limits import NAMES
-from selection import Selection
+from cells.cell import OURS, Cell, Sampler
+from cells.limits import NAMES
+from cells.selection import Selection
+from cells.worker import Worker
 
 SESSIONS = (1, 10, 100, 500)
 FEW, MANY = 10, 500

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from contest import OURS, Cell, Sampler, Worker
-from peers import BARE, worker_command
-from selection import Selection
+from cells.cell import OURS, Cell, Sampler
+from cells.peers import BARE, worker_command
+from cells.selection import Selection
+from cells.worker import Worker
 
 STRICT = f"{OURS} strict"
 AT_ONCE = f"{OURS} at-once"

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from checkout import THIS, Checkout
-from contest import OURS
-from peers import is_here
+from cells.cell import OURS
+from cells.checkout import THIS, Checkout
+from cells.peers import is_here
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from checkout import Checkout
-from contest import OURS, Cell, Sampler, Worker
-from peers import worker_command
-from selection import Selection
+from cells.cell import OURS, Cell, Sampler
+from cells.checkout import Checkout
+from cells.peers import worker_command
+from cells.selection import Selection
+from cells.worker import Worker
 
 SHORT = ("mcp asyncio", "fastmcp")
 FULL = ("mcp asyncio", "mcp trio", "mcp-legacy asyncio", "mcp-legacy trio", "mcp1", "fastmcp")

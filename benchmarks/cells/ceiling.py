@@ -5,11 +5,12 @@ what was sent. One message for each write is how a library is used by whoever do
 64 in one is what joining alone would bring. Needs only the standard library.
 """
 
-from checkout import Checkout, Command
-from contest import OURS, Cell, Worker
-from limits import Plan, start_plans
-from peers import worker_command
-from selection import Selection
+from cells.cell import OURS, Cell
+from cells.checkout import Checkout, Command
+from cells.limits import Plan, start_plans
+from cells.peers import worker_command
+from cells.selection import Selection
+from cells.worker import Worker
 
 PLANS = (
     Plan("ceiling, memory", {OURS: (f"{OURS} memory", "burst"), "trio channel": ("memory", "burst")}),

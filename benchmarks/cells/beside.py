@@ -11,9 +11,10 @@ import statistics
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from checkout import THIS, Checkout
-from contest import OURS, Cell, Keep, Worker, show_round, take_round
-from scores import ratio_of, show
+from cells.cell import OURS, Cell, Keep, show_round, take_round
+from cells.checkout import THIS, Checkout
+from cells.worker import Worker
+from report.scores import ratio_of, show
 
 Contest = tuple[list[Cell], dict[str, Worker]]
 Collect = Callable[[Checkout, ExitStack], Contest]

@@ -69,4 +69,4 @@ class Checkout:
             raise SystemExit(f"{imported} is imported in place of the package in {self.root}")
 
 
-THIS = Checkout(Path(__file__).resolve().parents[1])
+THIS = Checkout(Path(__file__).resolve().parents[2])
