@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from contest import OURS, Cell
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
-from reporting import FLOOR
+
+from cells.cell import OURS, Cell
+from cells.report_cost import FLOOR
 
 Cells = Mapping[str, Cell]
 

@@ -5,15 +5,15 @@ consumers do it when the clock has stopped. Beside our server stands the officia
 same consumer. Needs only the standard library.
 """
 
-import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
-from contest import OURS, Cell, Worker
-from peers import HERE, Command, find_python, is_here
+from cells.cell import OURS, Cell
+from cells.checkout import Command
+from cells.peers import find_python, run_script
+from cells.selection import Selection
+from cells.worker import Worker
 
 RIVAL = "mcp"
 
@@ -35,41 +35,44 @@ class Plan:
     contestants: Mapping[str, tuple[str, str]]
     targets: dict[str, float] = field(default_factory=dict)
 
-    def make_cell(self, workers: Mapping[str, Worker], updates: int) -> Cell:
+    def make_cell(self, workers: Mapping[str, Worker], selection: Selection) -> Cell:
         samplers = {
-            contestant: partial(workers[worker].measure, what, updates)
+            contestant: partial(workers[worker].measure, what, selection.updates)
             for contestant, (worker, what) in self.contestants.items()
+            if selection.admits(contestant)
         }
-        return Cell(self.name, samplers, self.targets, updates)
+        return Cell(self.name, samplers, self.targets, selection.updates)
 
 
 def start_plans(
-    plans: Sequence[Plan], commands: Mapping[str, Command], options: argparse.Namespace
+    plans: Sequence[Plan], commands: Mapping[str, Command], selection: Selection
 ) -> tuple[list[Cell], dict[str, Worker]]:
     """The cells that were chosen, and the workers that these need."""
-    chosen = [plan for plan in plans if options.only in plan.name]
-    asked = dict(contestant for plan in chosen for contestant in plan.contestants.values())
+    chosen = [plan for plan in plans if selection.only in plan.name]
+    asked = dict(
+        worker
+        for plan in chosen
+        for contestant, worker in plan.contestants.items()
+        if selection.admits(contestant)
+    )
     workers = {
-        name: Worker(name, command, warm_up=(asked[name], options.updates))
+        name: Worker(name, command, warm_up=(asked[name], selection.updates))
         for name, command in commands.items()
         if name in asked
     }
-    return [plan.make_cell(workers, options.updates) for plan in chosen], workers
+    return [plan.make_cell(workers, selection) for plan in chosen], workers
 
 
-def worker(kind: str, *command: str | Path) -> Command:
-    return [sys.executable, HERE / "limits_worker.py", kind, *command]
-
-
-def make_cells(options: argparse.Namespace) -> tuple[list[Cell], dict[str, Worker]]:
+def make_cells(selection: Selection) -> tuple[list[Cell], dict[str, Worker]]:
+    worker = partial(selection.checkout.run_script, "limits_worker.py")
     commands: dict[str, Command] = {}
     plans = []
     for transport in ("stdio", "http", "websocket", "hypercorn"):
         commands[f"{OURS} server {transport}"] = worker(f"consumer-{transport}")
         contestants = {OURS: (f"{OURS} server {transport}", "burst")}
-        if transport in PEER_ARGUMENTS and is_here(RIVAL):
-            server = [find_python(RIVAL), HERE / "sdk_server.py", PEER_ARGUMENTS[transport]]
-            commands[f"{RIVAL} server {transport}"] = worker(f"consumer-{transport}", *server)
+        if transport in PEER_ARGUMENTS and selection.admits(RIVAL):
+            server = run_script(find_python(RIVAL), "sdk_server.py", PEER_ARGUMENTS[transport])
+            commands[f"{RIVAL} server {transport}"] = worker(f"consumer-{transport}", *server.arguments)
             contestants[RIVAL] = (f"{RIVAL} server {transport}", "burst")
         plans.append(Plan(f"server alone, {NAMES[transport]}", contestants))
     for transport in ("stdio", "http", "websocket"):
@@ -77,4 +80,4 @@ def make_cells(options: argparse.Namespace) -> tuple[list[Cell], dict[str, Worke
         plans.append(
             Plan(f"client alone, {NAMES[transport]}", {OURS: (f"{OURS} client {transport}", "burst")})
         )
-    return start_plans(plans, commands, options)
+    return start_plans(plans, commands, selection)

@@ -9,9 +9,9 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from contest import OURS
+from cells.cell import OURS
+from cells.checkout import THIS, Checkout, Command
 
-HERE = Path(__file__).parent
 BARE = "write at once"
 """No implementation: bare sends of the same bytes on our stack."""
 
@@ -24,11 +24,10 @@ ENVIRONMENTS = {
 }
 """By the first word of a contestant's name."""
 
-Command = list[str | Path]
-
 
 def find_environment(name: str) -> Path:
-    return Path(os.environ.get(f"TRIO_MCP_PEER_{name.upper()}") or HERE.parent / ".envs" / name)
+    named = os.environ.get(f"TRIO_MCP_PEER_{name.upper()}")
+    return Path(named).absolute() if named else THIS.root / ".envs" / name
 
 
 def find_python(rival: str) -> Path:
@@ -52,33 +51,38 @@ def is_here(rival: str) -> bool:
     return found
 
 
-def worker_command(contestant: str, transport: str) -> Command:
-    """The client of a contestant, which starts its server."""
+def run_script(python: str | Path, script: str, *arguments: str | Path) -> Command:
+    """Start a script of a rival, or a bare one, with an interpreter of its own."""
+    return Command((python, THIS.find_script(script), *arguments))
+
+
+def worker_command(contestant: str, transport: str, checkout: Checkout = THIS) -> Command:
+    """The client of a contestant, which starts its server; `checkout` is where ours comes from."""
     if contestant == BARE:
-        return [sys.executable, HERE / "bare_worker.py", transport]
+        return run_script(sys.executable, "bare_worker.py", transport)
     rival, _, backend = contestant.partition(" ")
     if rival == OURS:
-        return [sys.executable, HERE / "trio_mcp_worker.py", transport, *([backend] if backend else [])]
+        return checkout.run_script("trio_mcp_worker.py", transport, *([backend] if backend else []))
     if rival == "typescript":
-        return ["node", HERE / "typescript_worker.mjs", find_environment("ts2"), transport]
+        return run_script("node", "typescript_worker.mjs", find_environment("ts2"), transport)
     python = find_python(rival)
     if rival == "mcp-legacy":
-        return [python, HERE / "sdk_worker.py", "legacy", backend]
+        return run_script(python, "sdk_worker.py", "legacy", backend)
     if rival == "mcp":
-        return [python, HERE / "sdk_worker.py", transport, backend]
-    return [python, HERE / SCRIPTS[rival].format("worker"), transport]
+        return run_script(python, "sdk_worker.py", transport, backend)
+    return run_script(python, SCRIPTS[rival].format("worker"), transport)
 
 
-def server_command(contestant: str) -> Command:
+def server_command(contestant: str, checkout: Checkout = THIS) -> Command:
     """The server of a contestant over stdio."""
     rival, _, backend = contestant.partition(" ")
     if rival == OURS:
-        return [sys.executable, HERE / "trio_mcp_server.py"]
+        return checkout.run_script("trio_mcp_server.py")
     if rival == "typescript":
-        return ["node", HERE / "typescript_server.mjs", find_environment("ts2")]
+        return run_script("node", "typescript_server.mjs", find_environment("ts2"))
     if rival == "mcp":
-        return [find_python(rival), HERE / "sdk_server.py", backend]
-    return [find_python(rival), HERE / SCRIPTS[rival].format("server")]
+        return run_script(find_python(rival), "sdk_server.py", backend)
+    return run_script(find_python(rival), SCRIPTS[rival].format("server"))
 
 
 SCRIPTS = {"mcp1": "sdk1_{}.py", "fastmcp": "fastmcp_{}.py"}

@@ -7,12 +7,13 @@ the wire they carry no progress, so the cells with a progress handler are ours a
 This file needs only the standard library; trio_mcp and FastMCP run in processes of their own.
 """
 
-import argparse
-import sys
 from functools import partial
 
-from contest import OURS, Cell, Sampler, Worker
-from peers import HERE, Command, find_python, is_here
+from cells.cell import OURS, Cell, Sampler
+from cells.checkout import Checkout, Command
+from cells.peers import find_python, run_script
+from cells.selection import Selection
+from cells.worker import Worker
 
 RIVAL = "fastmcp"
 TRANSPORTS = ("stdio", "memory")
@@ -25,20 +26,21 @@ def key_of(contestant: str, transport: str, protocol: str) -> str:
     return f"{contestant} {transport} {protocol}"
 
 
-def command_of(contestant: str, transport: str, protocol: str) -> Command:
+def command_of(contestant: str, transport: str, protocol: str, checkout: Checkout) -> Command:
     if contestant == OURS:
-        return [sys.executable, HERE / "trio_mcp_task_worker.py", transport, protocol]
-    return [find_python(RIVAL), HERE / "fastmcp_task_worker.py", transport]
+        return checkout.run_script("trio_mcp_task_worker.py", transport, protocol)
+    return run_script(find_python(RIVAL), "fastmcp_task_worker.py", transport)
 
 
 class Table:
     """The cells so far, and the workers that they need."""
 
-    def __init__(self, tasks: int, only: str) -> None:
+    def __init__(self, tasks: int, selection: Selection) -> None:
         self.cells: list[Cell] = []
         self.workers: dict[str, Worker] = {}
         self._tasks = tasks
-        self._only = only
+        self._only = selection.only
+        self._checkout = selection.checkout
 
     def add_runs(self, what: str, name: str, transport: str, protocol: str, *contestants: str) -> None:
         """The rate, and in a cell of its own the CPU time of the runs that made it."""
@@ -65,7 +67,7 @@ class Table:
         if key not in self.workers:
             # FastMCP's backend says on stderr whenever it drops one of its own messages.
             quiet = contestant == RIVAL
-            command = command_of(contestant, transport, protocol)
+            command = command_of(contestant, transport, protocol, self._checkout)
             self.workers[key] = Worker(key, command, quiet=quiet, warm_up=WARM_UP)
         return self.workers[key]
 
@@ -77,11 +79,11 @@ class Table:
         return float(worker.last["bytes"])
 
 
-def make_cells(options: argparse.Namespace) -> tuple[list[Cell], dict[str, Worker]]:
-    is_full = options.set == "full" and not options.quick
+def make_cells(selection: Selection) -> tuple[list[Cell], dict[str, Worker]]:
+    is_full = selection.is_full and not selection.is_quick
     tasks = 1000 if is_full else 50
-    table = Table(tasks, options.only)
-    both = (OURS, RIVAL) if is_here(RIVAL) else (OURS,)
+    table = Table(tasks, selection)
+    both = (OURS, RIVAL) if selection.admits(RIVAL) else (OURS,)
     name = f"{tasks:,} tasks of 20"
     for transport in TRANSPORTS if is_full else TRANSPORTS[:1]:
         table.add_runs("results", name, transport, PROTOCOLS[0], *both)

@@ -5,13 +5,12 @@ every session takes calls of the same length. The memory is what the server's pr
 each, less what a bare connection on the same stack costs. Needs only the standard library.
 """
 
-import argparse
-import sys
 from functools import partial
 
-from contest import OURS, Cell, Sampler, Worker
-from limits import NAMES
-from peers import HERE
+from cells.cell import OURS, Cell, Sampler
+from cells.limits import NAMES
+from cells.selection import Selection
+from cells.worker import Worker
 
 SESSIONS = (1, 10, 100, 500)
 FEW, MANY = 10, 500
@@ -52,7 +51,9 @@ def constant(value: float) -> Sampler:
     return lambda: value
 
 
-def throughput_cells(worker: Worker, name: str, sessions: tuple[int, ...], updates: int) -> list[Cell]:
+def throughput_cells(
+    worker: Worker, name: str, sessions: tuple[int, ...], updates: int, selection: Selection
+) -> list[Cell]:
     """A cell for each number of sessions, and one that sets the most beside few."""
     latest: dict[int, float] = {}
 
@@ -67,27 +68,27 @@ def throughput_cells(worker: Worker, name: str, sessions: tuple[int, ...], updat
     cells = [
         Cell(f"{n} session{'s' * (n > 1)}, {name}", {OURS: partial(sample, n)}, {}, done) for n in sessions
     ]
-    if FEW in sessions and MANY in sessions:
-        few = f"{FEW} sessions"
+    few = f"{FEW} sessions"
+    if FEW in sessions and MANY in sessions and selection.admits(few):
         both = {OURS: partial(again, MANY), few: partial(again, FEW)}
         cells.append(Cell(f"  {MANY} beside {FEW}, {name}", both, {few: KEPT}, done))
     return cells
 
 
-def make_cells(options: argparse.Namespace) -> tuple[list[Cell], dict[str, Worker]]:
-    sessions, updates, n = (SESSIONS[:2], 50, 50) if options.quick else (SESSIONS, UPDATES, 500)
+def make_cells(selection: Selection) -> tuple[list[Cell], dict[str, Worker]]:
+    sessions, updates, n = (SESSIONS[:2], 50, 50) if selection.is_quick else (SESSIONS, UPDATES, 500)
     workers: dict[str, Worker] = {}
     cells: list[Cell] = []
 
     def start(name: str, script: str, *arguments: str) -> Worker:
-        return workers.setdefault(name, Worker(name, [sys.executable, HERE / script, *arguments]))
+        return workers.setdefault(name, Worker(name, selection.checkout.run_script(script, *arguments)))
 
     for transport in ("http", "websocket", "hypercorn"):
-        if options.only in f"sessions, {NAMES[transport]}":
+        if selection.only in f"sessions, {NAMES[transport]}":
             loader = start(f"{OURS} sessions {transport}", "sessions_load.py", transport)
-            cells += throughput_cells(loader, NAMES[transport], sessions, updates)
+            cells += throughput_cells(loader, NAMES[transport], sessions, updates, selection)
     for kind, what in MEMORY.items():
-        if options.only in f"memory of {what}":
+        if selection.only in f"memory of {what}":
             limit = LIMITS[kind.partition("-")[0]]
             gauge = workers.get("memory") or start("memory", "sessions_memory.py")
             samplers: dict[str, Sampler] = {

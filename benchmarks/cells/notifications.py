@@ -6,13 +6,14 @@ The rivals' bursts are also what our strict ones are compared with, for they hav
 This file needs only the standard library.
 """
 
-import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from contest import OURS, Cell, Sampler, Worker
-from peers import BARE, is_here, worker_command
+from cells.cell import OURS, Cell, Sampler
+from cells.peers import BARE, worker_command
+from cells.selection import Selection
+from cells.worker import Worker
 
 STRICT = f"{OURS} strict"
 AT_ONCE = f"{OURS} at-once"
@@ -125,10 +126,10 @@ LATE = (
 FAILED = (Value("failed calls of all", "failed", "", is_fact=True),)
 
 
-def make_plans(options: argparse.Namespace) -> Iterable[Plan]:
-    updates, is_full = options.updates, options.set == "full" and not options.quick
+def make_plans(selection: Selection) -> Iterable[Plan]:
+    updates, is_full = selection.updates, selection.is_full and not selection.is_quick
     echoes, slow, paced, lone = (600, 2000, 1000, 50) if is_full else (300, 300, 300, 10)
-    if options.quick:
+    if selection.is_quick:
         echoes, slow, paced, lone = 20, 100, 100, 5
     yield burst("stdio", updates, {"mcp": 50}, {"mcp": 15}, cost(updates, {}))
     costs = cost(updates, {"mcp": 15, "typescript": 4})
@@ -207,8 +208,8 @@ def strict_cell(plan: Plan, ours: Worker, all_workers: Mapping[str, Worker]) -> 
     return Cell(f"strict {plan.name}, {plan.transport}", samplers, dict(plan.strict or {}), plan.n)
 
 
-def make_cells(options: argparse.Namespace) -> tuple[list[Cell], dict[str, Worker]]:
-    entered = CONTESTANTS if options.set == "full" else QUICK if options.quick else SHORT
+def make_cells(selection: Selection) -> tuple[list[Cell], dict[str, Worker]]:
+    entered = CONTESTANTS if selection.is_full else QUICK if selection.is_quick else SHORT
     workers: dict[str, Worker] = {}
     cells: list[Cell] = []
 
@@ -217,19 +218,19 @@ def make_cells(options: argparse.Namespace) -> tuple[list[Cell], dict[str, Worke
         if key not in workers:
             workers[key] = Worker(
                 key,
-                worker_command(contestant, transport.lower()),
+                worker_command(contestant, transport.lower(), selection.checkout),
                 quiet=contestant in NOISY,
-                warm_up=warm_up_of(contestant, options.quick),
+                warm_up=warm_up_of(contestant, selection.is_quick),
                 lossy=contestant == "typescript" and transport == "stdio",
             )
 
-    for plan in make_plans(options):
-        if not plan.is_chosen(options.only):
+    for plan in make_plans(selection):
+        if not plan.is_chosen(selection.only):
             continue
         chosen = [
             name
             for name in (*entered[plan.transport], *plan.beside)
-            if (not plan.only or name in plan.only) and is_here(name.split()[0])
+            if (not plan.only or name in plan.only) and selection.admits(name)
         ]
         for name in [*chosen, *([STRICT] if plan.strict is not None else [])]:
             start(name, plan.transport)

@@ -1,31 +1,23 @@
-"""What the benchmarks share: the processes that are measured, and the cells that are filled in.
+"""A process that is measured: started, asked for measurements, and ended.
 
-This file needs only the standard library; every contestant runs in processes of its own. How samples
-become tables is `scores.py`'s.
+Owns the dialogue with it, one line each way, and what a contestant delivered wrongly. Knows nothing of how
+samples become cells. Needs only the standard library.
 """
 
 import json
-import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
 
-OURS = "trio_mcp"
+from cells.checkout import Command
+
 ANSWER_DEADLINE = 180
 WARM_SECONDS = 0.1
-
-# An installed package runs from compiled files, and so does what is measured.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-
-Sampler = Callable[[], float | None]
-"""Takes a sample; None where it is not told."""
 
 
 class LostWorker(SystemExit):
@@ -42,7 +34,7 @@ class Worker:
     def __init__(
         self,
         name: str,
-        command: Sequence[str | Path],
+        command: Command,
         *,
         quiet: bool = False,
         warm_up: tuple[str, int] | None = None,
@@ -111,9 +103,15 @@ class Worker:
         return json.loads(line)
 
 
-def start(command: Sequence[str | Path], stderr: IO[bytes] | None = None) -> "subprocess.Popen[str]":
+def start(command: Command, stderr: IO[bytes] | None = None) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True, env=ENVIRONMENT
+        command.arguments,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        cwd=command.directory,
+        env=command.environment,
     )
 
 
@@ -137,63 +135,6 @@ def stop(process: "subprocess.Popen[str]") -> None:
             process.wait(10)
         except subprocess.TimeoutExpired:
             process.kill()
-
-
-@dataclass
-class Cell:
-    """One thing that is measured, by us and by each rival."""
-
-    name: str
-    """What is measured, and behind a comma the transport, where there is one."""
-    samplers: dict[str, Sampler]
-    targets: dict[str, float]
-    """By rival: how many times less than it we mean to take, at least; below 1, how much more at most.
-
-    A rival here is a contestant, or the first word of several (the backends of one implementation),
-    of which the best is the one that counts.
-    """
-    count: int = 0
-    """Units of work in one sample, for a rate; 0 where the sample itself is what matters."""
-    unit: str = "ms"
-    """What a sample is shown in, where there is no rate: a key of `scores.UNITS`."""
-    is_fact: bool = False
-    """Nobody is ahead in it, so there is no ratio."""
-    samples: dict[str, list[float]] = field(default_factory=dict)
-
-    def describe(self) -> dict[str, Any]:
-        """All but what is measured, for the first of the lines."""
-        return {
-            "name": self.name,
-            "targets": self.targets,
-            "count": self.count,
-            "unit": self.unit,
-            "is_fact": self.is_fact,
-        }
-
-
-def take_rounds(
-    table: Sequence[Cell], rounds: int, keep: Callable[[dict[str, Any]], None] = lambda sample: None
-) -> None:
-    """Take one sample of every cell from every contestant in each round, and hand over each.
-
-    What a sample took is that of all that is done for it, with what does not count.
-    """
-    for number in range(rounds):
-        if sys.stderr.isatty():
-            print(f"\rround {number + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
-        for cell in table:
-            for contestant, take in cell.samplers.items():
-                begin = time.perf_counter()
-                try:
-                    value = take()
-                except LostWorker:
-                    continue
-                if value is None:
-                    continue
-                took = time.perf_counter() - begin
-                cell.samples.setdefault(contestant, []).append(value)
-                sample = {"cell": cell.name, "contestant": contestant, "round": number, "value": value}
-                keep({**sample, "took": round(took, 3)})
 
 
 def report_faults(workers: Iterable[Worker]) -> int:

@@ -1,25 +1,21 @@
-"""A report of a run, from the lines that it wrote: `python report.py LINES [LINES ...] --out DIR`.
+"""The page of a report: a run's facts, its targets, its plots and its tables, as Markdown.
 
-Writes `report.md` with the tables, and beside it the plots that `plots.py` draws of them, which need the
-extra `bench`. Of several runs the cells are put together, and the facts are those of the first; a cell
-that is in two of them is taken from the later.
+Knows nothing of processes, nor how a plot is drawn.
 """
 
-import argparse
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from contest import Cell
-from scores import HEAD, read_lines, tables
+from cells.cell import Cell
+from report.scores import HEAD, read_lines, tables
 
 HEADINGS = {len(HEAD): "Ratios", 3: "What has no ratio"}
 
 INTRODUCTION = """# Benchmark report
 
-Made by `benchmarks/report.py` from the lines of one run; [benchmarks.md](../benchmarks.md) says how it is
-measured and what is not claimed. Median (min-max) of {rounds} rounds. `ratio` is that of the medians,
+Made by `benchmarks/write_report.py` from the lines of one run; [benchmarks.md](../benchmarks.md) says how
+it is measured and what is not claimed. Median (min-max) of {rounds} rounds. `ratio` is that of the medians,
 `round by round` the median of the ratios in a round (min-max): how many times as fast, or how many times
 less of it, as the other.
 
@@ -78,27 +74,3 @@ def read_runs(paths: Iterable[Path]) -> tuple[dict[str, Any], list[Cell]]:
         first = first or facts
         cells |= {cell.name: cell for cell in more if cell.samples}
     return first, list(cells.values())
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("lines", type=Path, nargs="+", metavar="LINES")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--format", choices=["svg", "png"], default="svg", help="of the plots")
-    options = parser.parse_args()
-    try:
-        from plots import draw_all
-    except ImportError as error:
-        print(f"the plots need the extra bench (pip install 'trio-mcp[bench]'): {error}", file=sys.stderr)
-        return 1
-    options.out.mkdir(parents=True, exist_ok=True)
-    facts, cells = read_runs(options.lines)
-    plots = draw_all(cells, options.out, options.format)
-    print(write_report(facts, cells, plots, options.out))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

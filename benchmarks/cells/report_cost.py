@@ -11,13 +11,15 @@ cancellation point.
 This file needs only the standard library.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from contest import OURS, Cell, Sampler, Worker
-from peers import is_here, worker_command
+from cells.cell import OURS, Cell, Sampler
+from cells.checkout import Checkout
+from cells.peers import worker_command
+from cells.selection import Selection
+from cells.worker import Worker
 
 SHORT = ("mcp asyncio", "fastmcp")
 FULL = ("mcp asyncio", "mcp trio", "mcp-legacy asyncio", "mcp-legacy trio", "mcp1", "fastmcp")
@@ -82,19 +84,19 @@ def title_of(plan: Plan) -> str:
     return f"cost of {plan.name}, memory"
 
 
-def start(contestant: str) -> Worker:
-    command = worker_command(contestant, "memory")
+def start(contestant: str, checkout: Checkout) -> Worker:
+    command = worker_command(contestant, "memory", checkout)
     return Worker(contestant, command, quiet=contestant in QUIET, warm_up=("heard-reports", 300))
 
 
-def make_cells(options: argparse.Namespace) -> tuple[list[Cell], dict[str, Worker]]:
-    is_full = options.set == "full" or options.quick
+def make_cells(selection: Selection) -> tuple[list[Cell], dict[str, Worker]]:
+    is_full = selection.is_full or selection.is_quick
     known = PLANS if is_full else [plan for plan in PLANS if plan.is_short]
-    plans = [plan for plan in known if options.only in title_of(plan)]
+    plans = [plan for plan in known if selection.only in title_of(plan)]
     if not plans:
         return [], {}
     entered = (FULL if is_full else SHORT) if any(plan.has_rivals for plan in plans) else ()
-    rivals = [name for name in entered if is_here(name.split()[0])]
-    workers = {name: start(name) for name in (OURS, *rivals)}
-    n = options.updates if options.quick else 5 * options.updates
+    rivals = [name for name in entered if selection.admits(name)]
+    workers = {name: start(name, selection.checkout) for name in (OURS, *rivals)}
+    n = selection.updates if selection.is_quick else 5 * selection.updates
     return [make_cell(plan, workers, rivals, n) for plan in plans], workers

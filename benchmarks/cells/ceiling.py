@@ -5,12 +5,12 @@ what was sent. One message for each write is how a library is used by whoever do
 64 in one is what joining alone would bring. Needs only the standard library.
 """
 
-import argparse
-import sys
-
-from contest import OURS, Cell, Worker
-from limits import Plan, start_plans, worker
-from peers import HERE, Command, worker_command
+from cells.cell import OURS, Cell
+from cells.checkout import Checkout, Command
+from cells.limits import Plan, start_plans
+from cells.peers import worker_command
+from cells.selection import Selection
+from cells.worker import Worker
 
 PLANS = (
     Plan("ceiling, memory", {OURS: (f"{OURS} memory", "burst"), "trio channel": ("memory", "burst")}),
@@ -44,15 +44,15 @@ PLANS = (
     ),
 )
 
-COMMANDS: dict[str, Command] = {
-    **{
-        kind: [sys.executable, HERE / "ceiling_worker.py", kind]
-        for kind in ("memory", "codec", "pipe", "sse", "websocket", "hypercorn")
-    },
-    **{f"{OURS} {transport}": worker_command(OURS, transport) for transport in ("memory", "stdio", "http")},
-    **{f"{OURS} {transport}": worker(transport) for transport in ("websocket", "hypercorn")},
-}
+
+def make_commands(checkout: Checkout) -> dict[str, Command]:
+    bare = ("memory", "codec", "pipe", "sse", "websocket", "hypercorn")
+    ends = {f"{OURS} {name}": worker_command(OURS, name, checkout) for name in ("memory", "stdio", "http")}
+    sockets = {
+        f"{OURS} {name}": checkout.run_script("limits_worker.py", name) for name in ("websocket", "hypercorn")
+    }
+    return {kind: checkout.run_script("ceiling_worker.py", kind) for kind in bare} | ends | sockets
 
 
-def make_cells(options: argparse.Namespace) -> tuple[list[Cell], dict[str, Worker]]:
-    return start_plans(PLANS, COMMANDS, options)
+def make_cells(selection: Selection) -> tuple[list[Cell], dict[str, Worker]]:
+    return start_plans(PLANS, make_commands(selection.checkout), selection)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from contest import OURS, Cell
+from cells.cell import OURS, Cell
 
 HEAD = ["cell", OURS, "beside", "", "ratio", "round by round", "target", ""]
 FACTS_HEAD = ["cell", "contestant", ""]
