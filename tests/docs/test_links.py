@@ -77,7 +77,8 @@ def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
     page.write_text(
         "[a](../other.md#one) [b](../other.md#two-and-three) [c](../other.md#one-1) [d](../other.md#four)\n"
         "[e](../other.md#five) [f](gone.md) ![g](gone.svg) [h](../../other.md) [i](#six)\n"
-        '[j](https://e.org/#x) <img src="gone.png"> `[k](code.md)` ``[l](`code`.md)``\n\n```sh\n[m](code.md)\n```\n\n[n]: gone.txt\n'
+        '[j](https://e.org/#x) <img src="gone.png"> `[k](code.md)` ``[l](`code`.md)``\n\n'
+        "```sh\n[m](code.md)\n```\n\n[n]: gone.txt\n"
     )
     assert find_problems(page, tmp_path) == [
         "../other.md#five names no heading",
