@@ -13,8 +13,8 @@ from contextlib import AsyncExitStack
 
 import trio
 
+from trio_mcp.server.definition import HasDefinition
 from trio_mcp.server.running import RunningServer, open_server
-from trio_mcp.server.server import Server
 from trio_mcp.transports.asgi.call import Serving
 from trio_mcp.transports.asgi.endpoint import Authenticate, Endpoint
 from trio_mcp.transports.asgi.settings import HttpSettings
@@ -27,7 +27,7 @@ logger = logging.getLogger("trio_mcp")
 class AsgiApp:
     """An ASGI 3 application for one MCP endpoint; made by `asgi_app`."""
 
-    def __init__(self, target: Server | RunningServer, endpoint: Endpoint) -> None:
+    def __init__(self, target: HasDefinition | RunningServer, endpoint: Endpoint) -> None:
         self._target = target
         self._endpoint = endpoint
         if isinstance(target, RunningServer):
@@ -83,7 +83,7 @@ class AsgiApp:
         """Follow the host's lifespan, and run the server in it unless it runs already (ASGI lifespan)."""
         async with AsyncExitStack() as stack:
             await receive()
-            if isinstance(self._target, Server):
+            if not isinstance(self._target, RunningServer):
                 try:
                     self._serve(await stack.enter_async_context(open_server(self._target)))
                 except Exception as error:  # the host is told, and decides what becomes of it
@@ -97,7 +97,7 @@ class AsgiApp:
 
 
 def asgi_app(
-    target: Server | RunningServer,
+    target: HasDefinition | RunningServer,
     *,
     path: str = "/mcp",
     settings: HttpSettings | None = None,

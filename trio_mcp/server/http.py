@@ -13,8 +13,8 @@ import trio
 
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.server.asgi import asgi_app
+from trio_mcp.server.definition import HasDefinition
 from trio_mcp.server.running import RunningServer
-from trio_mcp.server.server import Server
 from trio_mcp.transports.asgi.endpoint import Authenticate
 from trio_mcp.transports.asgi.settings import HttpSettings
 
@@ -26,7 +26,7 @@ ROOM: Final = 65_536
 
 
 async def serve_http(
-    target: Server | RunningServer,
+    target: HasDefinition | RunningServer,
     *,
     bind: str | Sequence[str] = "127.0.0.1:8000",
     path: str = "/mcp",
