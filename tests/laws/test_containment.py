@@ -1,4 +1,4 @@
-"""A failure stays where it is: odd errors, stores, readers and peers end nothing but themselves."""
+"""A failure is contained: odd errors, stores, readers and peers end nothing but themselves."""
 
 from __future__ import annotations
 
@@ -295,7 +295,7 @@ async def test_a_server_that_asks_and_never_reads_is_not_read_from():
 
 
 async def test_a_left_call_takes_its_task_with_it(wire, autojump_clock):
-    """Also where the task was made while the caller was leaving."""
+    """Also if the task was made while the caller was leaving."""
     if wire.protocol != MODERN:
         return
     server = Server("left", version="1")

@@ -11,7 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.support.asgi_host import finish, open_host
 from tests.transports.asgi.test_asgi import make_server
-from tests.transports.asgi.test_asgi_review import find_session
+from tests.transports.asgi.test_asgi_hostile import find_session
 from trio_mcp import Context, HttpSettings, Server, asgi_app, open_server
 from trio_mcp.errors import LocalProtocolError
 from trio_mcp.transports.asgi.legacy_session import MOVES, LegacySession, SessionEvent, SessionState

@@ -988,7 +988,7 @@ async def test_send_returns_when_the_peer_goes_though_nobody_awaits_receive(vers
 
 
 def test_the_inside_of_hypercorn_is_as_known():
-    """Where this fails after an update, read transports/hypercorn/connection.py beside the new hypercorn."""
+    """If this fails after an update, read transports/hypercorn/connection.py beside the new hypercorn."""
     known = {"_read_data", "protocol_send", "run"}
     assert known <= set(vars(TCPServer)), hypercorn
     assert {"_close_stream", "_window_updated", "_flush", "stream_send"} <= set(vars(H2Protocol))

@@ -1,4 +1,4 @@
-"""The HTTP endpoint where clients, hosts and timing are at their worst."""
+"""The HTTP endpoint with hostile clients, hosts and timing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_a_stream_whose_response_was_cancelled_is_carried_no_more():
 
 @pytest.mark.parametrize("method", ["tools/call", "initialize"])
 async def test_a_body_that_comes_after_the_shutdown_is_refused(method):
-    """Nothing begins on a server that has ended, where nothing would end it."""
+    """Nothing begins on a server that has ended, because nothing would end it."""
     params = {
         "tools/call": {"name": "hold", "_meta": META},
         "initialize": {
@@ -283,7 +283,7 @@ async def test_a_task_whose_result_is_waited_for_again_and_again_is_queued_once(
 
 
 async def test_a_malformed_request_without_a_session_is_answered_by_its_id():
-    """Law 12: only where the id cannot be read is there none."""
+    """Law 12: an error has no id only if the id cannot be read."""
     async with open_host(asgi_app(make_server())) as host:
         malformed = await finish(host.post({"jsonrpc": "2.0", "id": 7, "method": "ping", "params": [1]}))
         assert (malformed.status, malformed.json["id"]) == (400, 7)
@@ -330,7 +330,7 @@ async def test_a_task_tells_by_a_wire_that_somebody_hears():
 
 
 async def test_a_version_in_meta_is_seen_however_its_key_is_written():
-    """What is modern is compared with its headers, also where JSON escapes hide the word."""
+    """A modern request is compared with its headers, also if JSON escapes hide the word."""
     body = (
         b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":'
         b'{"io.modelcontextprotocol\\/protocolVersion":"2026-07-28",'
