@@ -162,7 +162,9 @@ def run_beside_checkout(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         keep = open_lines(options.lines, stack)
         other = Checkout(options.beside.resolve())
-        cells, workers = take_rounds_beside(partial(collect, options), other, options.rounds, keep)
+        for checkout in (THIS, other):
+            checkout.compile()
+        cells, workers = take_rounds_beside(partial(collect, options), THIS, other, options.rounds, keep)
     print(f"this: {THIS.root}, other: {other.root}")
     print_table(beside_table(cells))
     print(BESIDE_NOTES)

@@ -11,9 +11,10 @@ Facts, which have no ratio, are left out, and so are cells that compare a number
 import statistics
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 
 from cells.cell import OURS, Cell, Keep, show_round, take_round
-from cells.checkout import THIS, Checkout
+from cells.checkout import Checkout
 from cells.worker import Worker
 from report.scores import ratio_of, show
 
@@ -30,12 +31,10 @@ where less is better."""
 
 
 def take_rounds_beside(
-    collect: Collect, other: Checkout, rounds: int, keep: Keep
+    collect: Collect, this: Checkout, other: Checkout, rounds: int, keep: Keep
 ) -> tuple[list[Cell], list[Worker]]:
     """The cells with the samples of both versions, and all workers that took part (they have ended)."""
-    versions = {HERE: THIS, THERE: other}
-    for checkout in versions.values():
-        checkout.compile()
+    versions = {HERE: this, THERE: other}
     cells: dict[str, Cell] = {}
     all_workers: list[Worker] = []
     for number in range(rounds):
@@ -51,10 +50,9 @@ def take_rounds_beside(
             table = pair_cells({name: contests[name][0] for name in order})
             take_round(table, number, keep)
         for cell in table:
-            known = cells.setdefault(cell.name, cell)
-            if known is not cell:
-                for name, samples in cell.samples.items():
-                    known.samples.setdefault(name, []).extend(samples)
+            known = cells.setdefault(cell.name, replace(cell, samples={}))
+            for name, samples in cell.samples.items():
+                known.samples.setdefault(name, []).extend(samples)
     return list(cells.values()), all_workers
 
 
