@@ -45,6 +45,21 @@ class Refusal(enum.Enum):
 class ToolCall:
     """A call that is to be made once; raises ValueError for bad timeouts and arguments that are not JSON."""
 
+    __slots__ = (
+        "_as_task",
+        "_floor",
+        "_handler",
+        "_idle",
+        "_idle_timeout",
+        "_link",
+        "_longest",
+        "_params",
+        "_raise_on_error",
+        "_result_type",
+        "_ttl",
+        "name",
+    )
+
     def __init__(
         self,
         link: Link,
