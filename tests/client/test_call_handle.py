@@ -62,7 +62,7 @@ def make_server(**settings: Any) -> tuple[Server, trio.Event]:
         progress.plan({"a": 1, "b": 3})
         async with progress.stage("a", total=2) as stage:
             await stage.report_progress(1, message="half")
-            await trio.sleep(1)  # stages are told as of the last update of each write
+            await trio.sleep(1)  # stages are sent as of the last update of each write
         async with progress.stage("b") as b, b.stage("inner", total=5) as inner:
             await inner.report_progress(2)
             await trio.sleep(1)
@@ -176,7 +176,7 @@ async def test_a_cancelled_call_is_cancelled_at_the_server(wire):
         with pytest.raises(CallCancelled, match="'hang' was cancelled"):
             await call.result()
         assert [update async for update in call.updates] == []
-        await ended.wait()  # the server was told
+        await ended.wait()  # the server was notified
         call.cancel()
         assert (await client.call_tool("count", {"n": 1})).data == 1
 

@@ -56,7 +56,7 @@ class Stalls:
     started: float = attrs.field(factory=trio.current_time)
     times: list[float] = attrs.field(factory=list)
 
-    def note(self, *told: Any) -> None:
+    def note(self, *noticed: Any) -> None:
         self.times.append(round(trio.current_time() - self.started, 1))
 
 
@@ -308,15 +308,15 @@ async def test_a_stalled_task_is_cancelled(wire, autojump_clock):
 
 @pytest.mark.parametrize("is_async", [True, False])
 async def test_a_function_is_called_for_a_stalled_task(is_async, autojump_clock):
-    told: list[tuple[TaskRecord, float]] = []
+    noticed: list[tuple[TaskRecord, float]] = []
 
     async def note_soon(record: TaskRecord, seconds: float) -> None:
         await trio.sleep(1)
         note(record, seconds)
 
     def note(record: TaskRecord, seconds: float) -> None:
-        told.append((record, seconds))
-        if len(told) == 2:
+        noticed.append((record, seconds))
+        if len(noticed) == 2:
             raise ToolError(f"enough of {record.tool}")
 
     config = TaskConfig(stall_after=5, on_stall=note_soon if is_async else note)
@@ -324,8 +324,8 @@ async def test_a_function_is_called_for_a_stalled_task(is_async, autojump_clock)
         task = await client.call_tool("work", {"pauses": [1, 60, 1, 60]}, task=True)
         with pytest.raises(ToolError, match=r"^enough of work$"):
             await task.result()
-    assert [(record.id, seconds) for record, seconds in told] == [(task.id, 5)] * 2
-    assert [record.progress.current for record, _ in told if record.progress] == [0, 2]
+    assert [(record.id, seconds) for record, seconds in noticed] == [(task.id, 5)] * 2
+    assert [record.progress.current for record, _ in noticed if record.progress] == [0, 2]
 
 
 @pytest.mark.parametrize("protocol", [MODERN, LEGACY])
