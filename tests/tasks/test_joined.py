@@ -23,7 +23,7 @@ from tests.tasks.test_history import (
 from trio_mcp import Context, Server, TaskConfig, TaskSnapshot, open_client, open_server
 from trio_mcp.client.task_following import TaskFollowing
 from trio_mcp.client.task_snapshot import TaskNews
-from trio_mcp.progress.reporter import MAX_MESSAGE_LENGTH
+from trio_mcp.progress.checks import MAX_MESSAGE_LENGTH
 from trio_mcp.tasks.task_feed import JOINED_CHARACTERS
 from trio_mcp.testing import WireRecorder
 
