@@ -55,6 +55,11 @@ class EndedHistories:
         self._kept: dict[str, tuple[TaskReport, ...]] = {}  # in the order in which the tasks ended
         self._count = 0
 
+    @property
+    def count(self) -> int:
+        """How many reports are kept in all."""
+        return self._count
+
     def keep(self, task_id: str, reports: tuple[TaskReport, ...]) -> None:
         """Keep the reports of a task that has ended, behind those of it that are kept already."""
         reports = (*self.take(task_id), *reports)

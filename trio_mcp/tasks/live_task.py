@@ -6,8 +6,9 @@ has put to its client. Every change is on the record before anyone is told.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import attrs
 import trio
@@ -16,7 +17,69 @@ from trio_mcp.progress.estimator import Estimator
 from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.history import Estimate, History, TaskReport
 from trio_mcp.tasks.record import InputRequest, Outcome, TaskProgress, TaskRecord, TaskStatus
+from trio_mcp.wire.errors import LocalProtocolError
 from trio_mcp.wire.frames import StageState
+
+
+class LiveState(enum.Enum):
+    """How far the life of a task has come, which its record does not show to clients."""
+
+    UNDECIDED = "undecided"
+    """The call is answered directly if its handler is done soon."""
+
+    NEEDED = "needed"
+    """The handler needs a task, for which there is no record yet."""
+
+    REFUSED = "refused"
+    """There will be no record; the call waits for its handler."""
+
+    DONE = "done"
+    """The handler was done before there was a record."""
+
+    COMMITTED = "committed"
+    """The record is stored: the task can be found."""
+
+    ENDING = "ending"
+    """The end is being stored; nothing else changes the record any more."""
+
+    ENDED = "ended"
+    """The end is stored, and the followers know of it."""
+
+    EXPIRED = "expired"
+    """The record was forgotten before the handler was done, which is being cancelled."""
+
+    GONE = "gone"
+    """The handler of a task that had expired is done as well, or its end expired while it was stored."""
+
+    __hash__ = object.__hash__  # a report asks for the state, and members are singletons
+
+
+LiveEvent: TypeAlias = Literal["need", "refuse", "handler done", "commit", "end", "ended", "expire"]
+
+UNDECIDED, NEEDED, REFUSED, DONE, COMMITTED, ENDING, ENDED, EXPIRED, GONE = LiveState
+
+MOVES: Final[Mapping[LiveState, Mapping[LiveEvent, LiveState]]] = {
+    UNDECIDED: {"need": NEEDED, "refuse": REFUSED, "handler done": DONE, "commit": COMMITTED},
+    NEEDED: {"need": NEEDED, "refuse": REFUSED, "handler done": DONE, "commit": COMMITTED},
+    REFUSED: {"need": REFUSED, "refuse": REFUSED, "handler done": DONE},
+    # A handler may be faster than the store of its record.
+    DONE: {"need": DONE, "refuse": DONE, "commit": COMMITTED},
+    COMMITTED: {
+        "need": COMMITTED,
+        "refuse": COMMITTED,
+        "handler done": COMMITTED,
+        "end": ENDING,
+        "expire": EXPIRED,
+    },
+    ENDING: {"need": ENDING, "refuse": ENDING, "handler done": ENDING, "ended": ENDED, "expire": GONE},
+    ENDED: {"need": ENDED, "refuse": ENDED, "handler done": ENDED, "expire": ENDED},
+    EXPIRED: {"need": EXPIRED, "refuse": EXPIRED, "handler done": EXPIRED, "end": GONE},
+    GONE: {"need": GONE, "refuse": GONE, "handler done": GONE, "ended": GONE},
+}
+"""From each state, where an event leads. No way leads back to a state that was left."""
+
+_FOUND: Final = frozenset({COMMITTED, ENDING, ENDED, EXPIRED, GONE})
+_OVER: Final = frozenset({ENDING, ENDED, GONE})
 
 
 class Follower(Protocol):
@@ -30,14 +93,13 @@ class Follower(Protocol):
 
 
 class LiveTask:
-    """One running task. `record` is its state now; `ended` is set once it is final and stored.
+    """One running task. `record` is what clients see of it now, `state` how far its life has come.
 
-    `decided` is set as soon as waiting for a direct answer is over: the handler is
-    done, or it needs a task. `committed` is set once the task can be found.
-    `history_limit` is how many reports `keep_history` keeps, 0 for none. `active_at` is when the task
-    last did something that can be seen from outside, on Trio's clock. `stages` tells which stages of the
-    handler are open, once there were any; a report does not look at it. `min_interval` is that of the
-    policy of the call, for those who follow the task over a wire.
+    `outcome` is set once the handler is done. `history_limit` is how many reports `keep_history`
+    keeps, 0 for none. `active_at` is when the task last did something that can be seen from outside,
+    on Trio's clock. `stages` tells which stages of the handler are open, once there were any; a report
+    does not look at it. `min_interval` is that of the policy of the call, for those who follow the
+    task over a wire.
     """
 
     def __init__(self, record: TaskRecord, clock: TaskClock, history_limit: int = 0) -> None:
@@ -53,17 +115,83 @@ class LiveTask:
         self._questions: dict[str, _Question] = {}
         self._asked = 0
         self.active_at = trio.current_time()
-        self.is_ending = False
         self.scope = trio.CancelScope()
-        self.ended = trio.Event()
+        self._state = UNDECIDED
+        self._state_changed = trio.lowlevel.ParkingLot()
         self.outcome: Outcome | None = None
-        self.handler_done = trio.Event()
-        self.decided = trio.Event()
-        self.committed = trio.Event()
-        self.committed_or_refused = trio.Event()
         self.related_meta: dict[str, Any] | None = None
         self.stages: Callable[[], tuple[StageState, ...]] | None = None
         self.min_interval: float = 0
+
+    def __repr__(self) -> str:
+        status = self._record.status.value
+        return f"<LiveTask {self.id} of {self._record.tool!r}: {self._state.value}, {status}>"
+
+    @property
+    def state(self) -> LiveState:
+        """How far the life of the task has come."""
+        return self._state
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether the record was stored, even if it has expired since."""
+        return self._state in _FOUND
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether only the end may still change the record, or has."""
+        return self._state in _OVER
+
+    async def wait_left(self, *states: LiveState) -> None:
+        """Wait until the task is in none of `states`; checkpoints."""
+        if self._state not in states:
+            await trio.lowlevel.checkpoint()
+        while self._state in states:
+            await self._state_changed.park()
+
+    async def wait_ended(self) -> None:
+        """Wait until a task that was committed has ended or expired; checkpoints."""
+        await self.wait_left(COMMITTED, ENDING)
+
+    def need_task(self) -> None:
+        """Note that the handler cannot go on in a call that is answered directly."""
+        self._enter("need")
+
+    def refuse(self) -> None:
+        """Note that the call cannot become a task any more; one that has become a task stays one."""
+        self._enter("refuse")
+
+    def note_done(self, outcome: Outcome) -> None:
+        """Note that the handler is done."""
+        self.outcome = outcome
+        self._enter("handler done")
+
+    def note_committed(self) -> None:
+        """Note that the record is stored, and keep the reports from now on."""
+        self.keep_history()
+        self._enter("commit")
+
+    def begin_end(self) -> None:
+        """Take no more reports and questions, because the end is about to be stored."""
+        self._enter("end")
+
+    def note_ended(self) -> None:
+        """Wake those who wait for the end."""
+        self._enter("ended")
+
+    def expire(self) -> None:
+        """Cancel the handler, if it runs, because the record was forgotten."""
+        self.scope.cancel()
+        self._enter("expire")
+
+    def _enter(self, event: LiveEvent) -> None:
+        legal = MOVES[self._state]
+        if event not in legal:
+            raise LocalProtocolError(
+                f"task {self.id} is {self._state.value}: {event!r} is not among {', '.join(map(repr, legal))}"
+            )
+        self._state = legal[event]
+        self._state_changed.unpark_all()
 
     @property
     def id(self) -> str:
@@ -101,7 +229,7 @@ class LiveTask:
 
     def report(self, current: float | None, total: float | None, message: str | None) -> None:
         """Keep one report of the handler; a final task keeps none."""
-        if self.is_ending:
+        if self._state is not COMMITTED and self.is_ending:  # the first is cheaper, and most often enough
             return
         self.active_at = now = trio.current_time()
         self._report = report = (current, total, message, now)

@@ -16,7 +16,7 @@ import struct
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 
@@ -24,6 +24,7 @@ import attrs
 import msgspec
 import trio
 
+from trio_mcp.concurrency.latest_channel import LatestChannel
 from trio_mcp.errors import CursorError, TaskOverload
 from trio_mcp.tasks.record import Owner, TaskRecord
 from trio_mcp.tasks.store import TaskPage
@@ -129,8 +130,8 @@ class MemoryTaskStore:
         entry.record = record
         if moved:
             self._note_expiry(record)
-        for subscription in entry.subscriptions:
-            subscription.offer(record)
+        for changes in entry.subscriptions:
+            changes.offer(record)
 
     async def list_page(self, owner: Owner, cursor: str | None, limit: int, now: datetime) -> TaskPage:
         """Up to `limit` tasks that `owner` owns, newest first, but none expired by `now`. Checkpoints.
@@ -174,18 +175,19 @@ class MemoryTaskStore:
         ends, behind that version, when the record is forgotten, and at once where there is none.
         """
         await trio.lowlevel.checkpoint()
-        subscription = _Subscription()
+        changes = LatestChannel[TaskRecord]()
         entry = self._entries.get(task_id)
         if entry is None:
-            subscription.end()
+            changes.close()
         else:
-            entry.subscriptions.add(subscription)
+            entry.subscriptions.add(changes)
         try:
-            yield subscription.changes
+            yield changes.receive
         finally:
             if entry is not None:
-                entry.subscriptions.discard(subscription)
-            subscription.close()
+                entry.subscriptions.discard(changes)
+            changes.close()
+            changes.receive.close()
 
     def _check_size(self, record: TaskRecord) -> None:
         size = _size(record)
@@ -220,8 +222,8 @@ class MemoryTaskStore:
         del places[bisect_left(places, entry.place, key=_place)]
         if not places:
             del self._owned[record.owner]
-        for subscription in entry.subscriptions:
-            subscription.end()
+        for changes in entry.subscriptions:
+            changes.close()
 
 
 class Cursors:
@@ -265,37 +267,13 @@ class Cursors:
         return hmac.digest(self._key, packed + named, hashlib.sha256)
 
 
-class _Subscription:
-    """A channel that holds the newest version only."""
-
-    __slots__ = ("_drain", "_send", "changes")
-
-    def __init__(self) -> None:
-        self._send, self.changes = trio.open_memory_channel[TaskRecord](1)
-        # A receiving end of our own, which stays open when the reader closes its one early.
-        self._drain = self.changes.clone()
-
-    def offer(self, record: TaskRecord) -> None:
-        with suppress(trio.WouldBlock):
-            self._drain.receive_nowait()
-        self._send.send_nowait(record)
-
-    def end(self) -> None:
-        self._send.close()
-
-    def close(self) -> None:
-        self._send.close()
-        self._drain.close()
-        self.changes.close()
-
-
 @attrs.define(eq=False)
 class _Entry:
     """One record as it is kept."""
 
     record: TaskRecord
     place: Place
-    subscriptions: set[_Subscription] = attrs.field(factory=set)
+    subscriptions: set[LatestChannel[TaskRecord]] = attrs.field(factory=set)
 
 
 def _created_at(place: tuple[datetime, int, str]) -> datetime:

@@ -1,6 +1,6 @@
-"""Where task records are kept: the protocol of all stores, and the one in memory.
+"""The protocol of every place where task records are kept.
 
-Owns expiry, listing with opaque cursors and the caps. Knows no wire; a record
+Owns what a store has to do, and keeps no record itself. Knows no wire; a record
 is a value, and what a store hands out never changes.
 """
 

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final, TypeAlias
 
+import attrs
 import trio
 
 from trio_mcp.concurrency.failures import split_failure
@@ -43,6 +44,22 @@ Work: TypeAlias = Callable[[LiveTask], Awaitable[Outcome]]
 Describe: TypeAlias = Callable[[BaseException], Outcome]
 
 
+@attrs.frozen
+class SupervisorStatistics:
+    """The state of a supervisor at one moment.
+
+    `running` tasks run their handlers; `queued` wait for that, or are being prepared. `live` tasks
+    can be found by their ids and have not ended. `kept_reports` of ended tasks wait for a follower.
+    `free_places` more tasks may be started now.
+    """
+
+    running: int
+    queued: int
+    live: int
+    kept_reports: int
+    free_places: int
+
+
 class Supervisor:
     """All tasks of one running server; made by `open_supervisor`."""
 
@@ -58,6 +75,21 @@ class Supervisor:
         self._taken = 0  # running and queued: what max_running + max_queued caps
         self._expiries: list[tuple[datetime, str]] = []
         self._expiry_added = trio.lowlevel.ParkingLot()
+
+    def __repr__(self) -> str:
+        now = self.statistics()
+        return f"<Supervisor: {now.running} running, {now.queued} queued, {now.kept_reports} reports kept>"
+
+    def statistics(self) -> SupervisorStatistics:
+        """The state now."""
+        running = self._places.borrowed_tokens
+        return SupervisorStatistics(
+            running=running,
+            queued=self._taken - running,
+            live=len(self._live),
+            kept_reports=self._histories.count,
+            free_places=self.settings.max_running + self.settings.max_queued - self._taken,
+        )
 
     def prepare(
         self,
@@ -108,9 +140,7 @@ class Supervisor:
         """Store the record: from now on the task can be found. Checkpoints. Raises TaskOverload."""
         await self._store.create(live.record)
         self._live[live.id] = live
-        live.keep_history()
-        live.committed.set()
-        live.committed_or_refused.set()
+        live.note_committed()
         expires_at = live.record.expires_at
         if expires_at is not None:
             heapq.heappush(self._expiries, (expires_at, live.id))
@@ -152,7 +182,7 @@ class Supervisor:
         record = await self.fetch(task_id, asker)
         live = self._live.get(task_id)
         if live is not None:
-            await live.ended.wait()
+            await live.wait_ended()
             record = await self.fetch(task_id, asker)
         if record.is_final:
             return record
@@ -190,7 +220,7 @@ class Supervisor:
         if live.is_ending:
             await trio.lowlevel.checkpoint()
             return  # the end is told by whoever ends it
-        if live.committed.is_set():
+        if live.is_committed:
             await self._put(live.record)
         else:
             await trio.lowlevel.checkpoint()
@@ -210,10 +240,8 @@ class Supervisor:
                 outcome = _described(describe, failure)
         self._taken -= 1
         self._started.discard(live)
-        live.outcome = outcome
-        live.handler_done.set()
-        live.decided.set()
-        if live.committed.is_set():
+        live.note_done(outcome)
+        if live.is_committed:
             await self._end(live, outcome)
         if passing is not None:
             raise passing
@@ -221,9 +249,9 @@ class Supervisor:
     async def _end(self, live: LiveTask, outcome: Outcome) -> None:
         """Move the task to its end, once; the record is stored before anyone is told."""
         if live.is_ending:
-            await live.ended.wait()
+            await live.wait_ended()
             return
-        live.is_ending = True
+        live.begin_end()
         is_stored = False
         record = live.record.moved(_ENDS[outcome.kind], self.clock.now(), outcome=outcome, inputs={})
         try:
@@ -248,7 +276,7 @@ class Supervisor:
             if is_stored and self._live.pop(live.id, None) is not None:
                 self._histories.keep(live.id, live.take_history() or ())
             live.tell()
-            live.ended.set()
+            live.note_ended()
 
     async def _put(self, record: TaskRecord) -> str | None:
         """Put a record; what the store says against it is logged and returned. Checkpoints."""
@@ -258,6 +286,13 @@ class Supervisor:
             logger.error("task %s could not be stored", record.id, exc_info=error)
             return str(error)
         return None
+
+    async def serve_upkeep(self) -> None:
+        """Forget what expires, and let a store that costs something follow behind; runs until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._sweep)
+            if self._store.write_behind is not None:
+                nursery.start_soon(self._write_behind, self._store.write_behind)
 
     async def _sweep(self) -> None:
         """Forget what expires, when it does."""
@@ -278,8 +313,7 @@ class Supervisor:
             self._histories.take(task_id)
             live = self._live.pop(task_id, None)
             if live is not None:
-                live.scope.cancel()
-                live.ended.set()
+                live.expire()
 
     async def _write_behind(self, interval: float) -> None:
         """Let the store follow the progress of running tasks, `interval` seconds behind."""
@@ -291,12 +325,12 @@ class Supervisor:
                     live.stored_version = record.version
                     await self._put(record)
 
-    async def _finish(self) -> None:
-        """Give running tasks `shutdown_grace` seconds; whoever still runs then is cancelled."""
+    async def finish(self) -> None:
+        """Give running tasks `shutdown_grace` seconds; whoever still runs then is cancelled. Checkpoints."""
         with trio.move_on_after(self.settings.shutdown_grace):
             await trio.lowlevel.checkpoint()
             for live in list(self._live.values()):
-                await live.ended.wait()
+                await live.wait_ended()
         for live in list(self._started):
             live.scope.cancel()
 
@@ -322,14 +356,11 @@ async def open_supervisor(store: TaskStore, settings: TaskSettings) -> AsyncIter
 
         async def keep_up() -> None:
             with upkeep:
-                async with trio.open_nursery() as keepers:
-                    keepers.start_soon(supervisor._sweep)
-                    if store.write_behind is not None:
-                        keepers.start_soon(supervisor._write_behind, store.write_behind)
+                await supervisor.serve_upkeep()
 
         nursery.start_soon(keep_up)
         try:
             yield supervisor
-            await supervisor._finish()
+            await supervisor.finish()
         finally:
             upkeep.cancel()
