@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tests.conftest import MODERN
-from tests.tasks.test_background import Name
+from tests.tasks.task_server import Name
 from tests.tasks.test_history import (
     HISTORY,
     META,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import MODERN, TRANSPORTS, Wire
 from tests.support.raw_peer import RawPeer
-from tests.tasks.test_background import Name
+from tests.tasks.task_server import Name
 from tests.tasks.test_history import HISTORY, META, Listener, open_listener, open_raw_peer
 from tests.tasks.test_joined import PROGRESS, REPORTS
 from trio_mcp import (
