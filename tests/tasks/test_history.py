@@ -193,7 +193,7 @@ async def test_when_the_taker_leaves_the_reports_wait_again():
 
 @pytest.mark.parametrize("buffer", [1, 2, 4])
 async def test_past_the_cap_the_first_and_the_newest_stay(buffer):
-    """The state now follows, so the last report is told even where the cap is one."""
+    """The state now follows, so the last report is sent even if the cap is one."""
     async with (
         open_server(make_counting(feed_buffer=buffer).server) as running,
         open_listener(running) as listener,

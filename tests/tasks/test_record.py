@@ -101,7 +101,7 @@ def test_a_change_makes_the_next_version() -> None:
     changed = record.changed(LATER, status_message="after")
     assert changed == attrs.evolve(record, version=8, last_updated_at=LATER, status_message="after")
     assert record.status_message == "before"
-    assert record.changed(LATER).version == 8, "also where nothing else is new"
+    assert record.changed(LATER).version == 8, "even if nothing else is new"
 
 
 def test_a_record_cannot_be_assigned_to() -> None:

@@ -1,4 +1,4 @@
-"""What a supervisor tells of itself."""
+"""The statistics of a supervisor, and the end of a task that has expired."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_a_supervisor_has_statistics(autojump_clock):
         )
 
 
-async def test_what_expired_tells_of_its_end_when_its_handler_is_done(autojump_clock):
+async def test_followers_of_an_expired_task_are_notified_when_its_handler_is_done(autojump_clock):
     """Its record is gone, but who follows it learns all the same how it ended."""
     seen: list[str] = []
 

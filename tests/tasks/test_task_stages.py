@@ -158,7 +158,7 @@ async def test_a_promoted_call_keeps_what_its_token_told(wire, autojump_clock):
 
 
 def test_a_call_that_is_taken_over_hands_over_what_is_open():
-    """Also where its own updates were delivered before."""
+    """Even if its own updates were delivered before."""
     stages = (StageState(("a",)),)
     old, new = (PendingCall(ident, Receiver(lambda update: None), Conflate()) for ident in (1, 2))
     old.newest = (1, None, None, None)
