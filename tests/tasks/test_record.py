@@ -67,7 +67,7 @@ def test_the_table_is_the_one_of_the_specification() -> None:
     assert set(MOVES) == set(TaskStatus)
 
 
-def test_from_what_is_not_final_every_status_can_be_reached() -> None:
+def test_every_status_can_be_reached_from_one_that_is_not_final() -> None:
     """Stores rely on it: they may never see a version between two, so a final status is all they check."""
     for source, target in itertools.product(TaskStatus, repeat=2):
         assert source.is_final or source is target or target in MOVES[source]

@@ -224,7 +224,7 @@ async def test_a_task_knows_its_rate_and_the_time_left(wire, autojump_clock):
     assert all(eta == pytest.approx(2 * (100 - current), rel=0.05, abs=0.1) for current, _, eta in seen)
 
 
-async def test_a_task_that_nobody_looks_at_estimates_all_the_same(autojump_clock):
+async def test_a_task_that_is_never_polled_estimates_all_the_same(autojump_clock):
     """And with bounded work: a thousand reports a second, of which few are looked at."""
     server = make_server()
 
