@@ -176,7 +176,7 @@ class ServerApplication:
             )
             if not isinstance(policy, (Conflate, Lossless)):
                 raise TypeError(f"choose_progress must return a policy, not {policy!r}")
-        request.call_queue.follow(policy)
+        request.call_queue.apply_policy(policy)
 
     async def _gather(
         self, run: TaskRun, request: ServerRequest, tool: ToolDefinition, arguments: msgspec.Raw | None

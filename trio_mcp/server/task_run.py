@@ -24,7 +24,7 @@ from trio_mcp.server.input_rounds import Gathering, InputNeededError, StateSeal
 from trio_mcp.session.connection import ServerConnection
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.tasks.history import TaskReport
-from trio_mcp.tasks.live_task import LiveTask
+from trio_mcp.tasks.live_task import LiveState, LiveTask
 from trio_mcp.tasks.record import BEARER, Outcome, Owner, TaskRecord
 from trio_mcp.tasks.rendering import (
     MILLISECONDS,
@@ -166,7 +166,6 @@ class TaskRun:
     )  # the creator's, then who waits for the result
     _follower: _LegacyFollower | None = None
     _send: Callable[[ServerConnection], None] | None = None
-    _refused: bool = False
 
     async def gather(self, call: Callable[[], Awaitable[Any]], seal: StateSeal) -> Result | None:
         """Let the tool gather input; a result means that the client has to answer first. Checkpoints."""
@@ -203,18 +202,18 @@ class TaskRun:
         self.supervisor.start(self.live, self._work, self._describe)
         try:
             with trio.move_on_after(self.config.promote_after):
-                await self.live.decided.wait()
+                await self.live.wait_left(LiveState.UNDECIDED)
             if self.live.outcome is None:
                 try:
                     await self.supervisor.commit(self.live)
                 except TaskOverload:
-                    self._refuse()
-                    await self.live.handler_done.wait()
+                    self.live.refuse()
+                    await self.live.wait_left(LiveState.REFUSED)
         except BaseException:
-            self._refuse()
+            self.live.refuse()
             self.live.scope.cancel()
             raise
-        if self.live.committed.is_set():
+        if self.live.is_committed:
             return self._become_task()
         assert self.live.outcome is not None, "the handler is done"
         if self.live.outcome.kind == "cancelled":
@@ -226,16 +225,12 @@ class TaskRun:
 
         Checkpoints.
         """
-        if self._refused or self.is_direct:
+        if self.is_direct:
             await trio.lowlevel.checkpoint()
             return False
-        self.live.decided.set()
-        await self.live.committed_or_refused.wait()
-        return self.live.committed.is_set()
-
-    def _refuse(self) -> None:
-        self._refused = True
-        self.live.committed_or_refused.set()
+        self.live.need_task()
+        await self.live.wait_left(LiveState.UNDECIDED, LiveState.NEEDED)
+        return self.live.is_committed
 
     def _become_task(self) -> Result:
         request, record = self.request, self.live.record
