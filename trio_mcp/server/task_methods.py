@@ -6,14 +6,15 @@ supervisor's business.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import attrs
 import trio
 
 from trio_mcp.errors import CursorError, ProtocolError, TaskNotFound
-from trio_mcp.server.task_run import TaskRun, declares_tasks, find_owner, missing_extension
+from trio_mcp.server.task_choice import declares_tasks, find_owner, missing_extension
+from trio_mcp.server.task_run import TaskRun
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.tasks.history import TaskReport
 from trio_mcp.tasks.live_task import LiveTask
@@ -58,18 +59,6 @@ class TaskMethods:
         self._supervisor = supervisor
         self._runs = runs
 
-    @property
-    def handlers(self) -> Mapping[str, Callable[[ServerRequest], Awaitable[Result]]]:
-        """The methods by their names."""
-        return {
-            "tasks/get": self._get,
-            "tasks/result": self._result,
-            "tasks/list": self._list,
-            "tasks/cancel": self._cancel,
-            "tasks/update": self._update,
-            "subscriptions/listen": self._listen,
-        }
-
     async def _fetch(self, request: ServerRequest) -> TaskRecord:
         """The task that a request names; an unknown, expired or foreign one is the same error."""
         if request.era.modern and not declares_tasks(request):
@@ -80,17 +69,19 @@ class TaskMethods:
         except TaskNotFound:
             raise _not_found() from None
 
-    async def _get(self, request: ServerRequest) -> Result:
+    async def get(self, request: ServerRequest) -> Result:
+        """Answer tasks/get."""
         record = await self._fetch(request)
         return extension_task(record) if request.era.modern else legacy_result(record)
 
-    async def _result(self, request: ServerRequest) -> Result:
+    async def wait_result(self, request: ServerRequest) -> Result:
+        """Answer tasks/result, once the task has ended (MCP tasks 2025-11-25)."""
         record = await self._fetch(request)
         run = self._runs.get(record.id)
-        if run is None:
+        if run is None or run.wires is None:
             record = await self._wait_ended(request, record)
         else:
-            with run.reachable_through(request.connection):
+            with run.wires.reachable_through(request.connection):
                 record = await self._wait_ended(request, record)
         assert record.outcome is not None, "the task has ended"
         result = outcome_result(record.outcome)
@@ -105,7 +96,8 @@ class TaskMethods:
         except TaskNotFound:
             raise _not_found() from None
 
-    async def _list(self, request: ServerRequest) -> Result:
+    async def list_page(self, request: ServerRequest) -> Result:
+        """Answer tasks/list (MCP tasks 2025-11-25)."""
         assert isinstance(request.params, ListParams)
         try:
             page = await self._supervisor.list_page(find_owner(request), request.params.cursor)
@@ -115,7 +107,8 @@ class TaskMethods:
             tasks=[legacy_task(record) for record in page.records], next_cursor=page.next_cursor
         )
 
-    async def _cancel(self, request: ServerRequest) -> Result:
+    async def cancel(self, request: ServerRequest) -> Result:
+        """Answer tasks/cancel."""
         # Shielded because a client that leaves right behind its wish still has it.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
             record = await self._fetch(request)
@@ -124,7 +117,8 @@ class TaskMethods:
             record = await self._supervisor.cancel(record.id, None)
         return EmptyResult() if request.era.modern else legacy_result(record)
 
-    async def _update(self, request: ServerRequest) -> Result:
+    async def update(self, request: ServerRequest) -> Result:
+        """Answer tasks/update, which brings answers to the task's questions."""
         record = await self._fetch(request)
         assert isinstance(request.params, UpdateTaskParams)
         live = self._supervisor.find(record.id)
@@ -133,8 +127,11 @@ class TaskMethods:
                 live.answer(key, answer)  # one that nobody waits for is ignored (SEP-2663)
         return EmptyResult()
 
-    async def _listen(self, request: ServerRequest) -> Result:
-        """Send what the client asked for until it cancels, or the server ends (MCP subscriptions)."""
+    async def listen(self, request: ServerRequest) -> Result:
+        """Answer subscriptions/listen: send changes until the client cancels or the server ends.
+
+        What is sent, and how it ends, is in MCP subscriptions 2026-07-28.
+        """
         assert isinstance(request.params, ListenParams)
         wanted = request.params.notifications.task_ids or []
         if wanted and not declares_tasks(request):
