@@ -84,6 +84,10 @@ class Context:
         self._progress = progress._reporter
         self._state = {} if calls.path else request.state
 
+    def __repr__(self) -> str:
+        run = "" if self._run is None else f" {self._run!r}"
+        return f"<Context of {self._request.method} {self._request.id!r}{run}>"
+
     @property
     def request_id(self) -> RequestId:
         """The JSON-RPC id of the request."""
