@@ -54,7 +54,7 @@ class AsgiApp:
         if not trio.lowlevel.in_trio_run():
             raise RuntimeError("this needs an ASGI host that runs on Trio, such as hypercorn -k trio")
         if scope["type"] == "lifespan":
-            await self._follow_lifespan(receive, send)
+            await self._serve_lifespan(receive, send)
         elif scope["type"] not in ("http", "websocket"):
             raise RuntimeError(f"there is no ASGI scope of type {scope['type']!r} here")
         elif not self._is_for_us(scope):
@@ -78,14 +78,14 @@ class AsgiApp:
             self._endpoint.start(Serving(running.application, running.nursery, running.refusals))
             running.on_closing(self._endpoint.shut_down)
 
-    async def _follow_lifespan(self, receive: Receive, send: Send) -> None:
-        """Follow the host's lifespan, and run the server in it unless it runs already (ASGI lifespan)."""
+    async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
+        """Answer the host's lifespan events; a server that is not running yet runs between them (ASGI)."""
         async with AsyncExitStack() as stack:
             await receive()
             if not isinstance(self._target, RunningServer):
                 try:
                     self._serve(await stack.enter_async_context(open_server(self._target)))
-                except Exception as error:  # the host is told, and decides what becomes of it
+                except Exception as error:  # foreign code, of which the host is told: the lifespan, the store
                     logger.exception("the server could not start")
                     await send({"type": "lifespan.startup.failed", "message": repr(error)})
                     return

@@ -68,7 +68,7 @@ class ChildCalls:
             if tool.task is not None and tool.task.gather is not None:
                 calls.gathered = await tool.task.gather(child, tool.parameters.convert(raw))
             return _encode(await tool.call(child, raw, calls.limiter))
-        except BaseException as error:  # noqa: ASYNC103  # raised again below
+        except BaseException as error:  # noqa: ASYNC103  # a border as request dispatch is; see below
             passing, failure = split_failure(error)
         if passing is None and failure is not None:
             return _encode(describe_failure(name, failure, show_errors=self.show_errors))

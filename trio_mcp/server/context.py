@@ -78,10 +78,12 @@ class Context:
         self._run = run
         self._calls = calls
         self._bridge = ThreadBridge(request)
-        if not isinstance(progress, ProgressHelper):
-            progress = ProgressHelper(progress or request.progress, self._bridge)
-        self._helper = progress
-        self._progress = progress._reporter
+        if isinstance(progress, ProgressHelper):
+            self._helper = progress
+            self._progress = progress.reporter
+        else:
+            self._progress = progress or request.progress
+            self._helper = ProgressHelper(self._progress, self._bridge)
         self._state = {} if calls.path else request.state
 
     def __repr__(self) -> str:

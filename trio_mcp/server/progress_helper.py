@@ -42,6 +42,14 @@ class ProgressHelper:
         self._reporter = reporter
         self._bridge = bridge
 
+    def __repr__(self) -> str:
+        return f"<ProgressHelper current={self.current} total={self.total} message={self.message!r}>"
+
+    @property
+    def reporter(self) -> ProgressReporter | Stage:
+        """What the helper reports to, on the Trio thread; a Context that is given the helper shares it."""
+        return self._reporter
+
     @property
     def current(self) -> float | None:
         """How far along the work is; None until the first increment or report."""
@@ -170,7 +178,7 @@ class ProgressHelper:
         point, and a schedule point as a report is. Raises TypeError for what is no iterable,
         ValueError unless `total` is None or a finite number of at least 0.
         """
-        return Tracked(_Counter(self), source, total, message)
+        return Tracked(_Counter(self._reporter, self._apply), source, total, message)
 
     def wrap_stream(self, stream: trio.abc.ReceiveStream, size: int | None = None) -> CountedStream:
         """`stream`, with every byte that is received from it counted.
@@ -179,7 +187,7 @@ class ProgressHelper:
         they do on `stream`, and checkpoint as they do there. Raises ValueError unless `size` is
         None or a finite number of at least 0.
         """
-        return CountedStream(_Counter(self), stream, size)
+        return CountedStream(_Counter(self._reporter, self._apply), stream, size)
 
     async def follow_lines(self, stream: trio.abc.ReceiveStream) -> None:
         """Report what another process writes to `stream`, until that ends; checkpoints.
@@ -209,23 +217,6 @@ class ProgressHelper:
 
         return open_worker_pipe(LineReader(self._reporter))
 
-    def _expect(self, more: float) -> None:
-        self._apply(self._grow_total, more)
-
-    def _grow_total(self, more: float) -> None:
-        reporter = self._reporter
-        needed = (reporter.current or 0) + more
-        if reporter.has_total:
-            if reporter.total is not None and needed > reporter.total:
-                reporter.set_total(needed)
-        elif not reporter.has_stages:
-            reporter.set_total(needed)
-
-    async def _count(self, by: float) -> None:
-        await self._reporter.make_room()
-        self._reporter.increment(by)
-        await self._reporter.take_turn()
-
     def _apply(self, change: Callable[[Any], None], value: Any) -> None:
         if not self._bridge.outside:
             change(value)
@@ -239,15 +230,38 @@ class ProgressHelper:
 
 
 class _Counter:
-    """A helper as loops and streams count on it."""
+    """How loops and streams count on a reporter; `apply` makes one change of it, from any thread."""
 
-    __slots__ = ("count", "expect", "increment", "set_message")
+    __slots__ = ("_apply", "_reporter")
 
-    def __init__(self, helper: ProgressHelper) -> None:
-        self.expect = helper._expect
-        self.increment = helper.increment
-        self.count = helper._count
-        self.set_message = helper.set_message
+    def __init__(
+        self, reporter: ProgressReporter | Stage, apply: Callable[[Callable[[Any], None], Any], None]
+    ) -> None:
+        self._reporter = reporter
+        self._apply = apply
+
+    def expect(self, more: float) -> None:
+        self._apply(self._grow_total, more)
+
+    def increment(self, by: float) -> None:
+        self._apply(self._reporter.increment, by)
+
+    async def count(self, by: float) -> None:
+        await self._reporter.make_room()
+        self._reporter.increment(by)
+        await self._reporter.take_turn()
+
+    def set_message(self, message: str | None) -> None:
+        self._apply(self._reporter.set_message, message)
+
+    def _grow_total(self, more: float) -> None:
+        reporter = self._reporter
+        needed = (reporter.current or 0) + more
+        if reporter.has_total:
+            if reporter.total is not None and needed > reporter.total:
+                reporter.set_total(needed)
+        elif not reporter.has_stages:
+            reporter.set_total(needed)
 
 
 class StageScope:

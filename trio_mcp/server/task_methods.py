@@ -136,26 +136,26 @@ class TaskMethods:
         wanted = request.params.notifications.task_ids or []
         if wanted and not declares_tasks(request):
             raise missing_extension()
-        found = [await self._seen(request, task_id) for task_id in dict.fromkeys(wanted)]
-        seen = [one for one in found if one is not None]
+        found = [await self._find(request, task_id) for task_id in dict.fromkeys(wanted)]
+        visible = [one for one in found if one is not None]
         meta = {META_SUBSCRIPTION_ID: request.id}
         replays = request.meta.values.get(META_HISTORY) is True
         joins = _read_joins(request)
-        honoured = {"taskIds": [record.id for record, _ in seen]} if wanted else {}
+        honoured = {"taskIds": [record.id for record, _ in visible]} if wanted else {}
         granted = {**({META_HISTORY: True} if replays else {}), **({META_REPORTS: joins} if joins else {})}
         acknowledgement = {"_meta": {**meta, **granted}, "notifications": honoured}
         request.call_queue.put(Notification(ACKNOWLEDGED, encode_value(acknowledgement)))
-        followed: list[_Followed] = []
+        subscribed: list[_Subscribed] = []
         try:
-            for record, live in seen:
-                followed.append(self._follow(request, record, live, joins, replays=replays))
+            for record, live in visible:
+                subscribed.append(self._subscribe(request, record, live, joins, replays=replays))
             await trio.sleep_forever()
         except trio.Cancelled:
             if not request.withdrawn:
                 self._end_subscription(request, meta)
             raise
         finally:
-            for one in followed:
+            for one in subscribed:
                 one.stop()
         raise AssertionError("never reached")
 
@@ -167,7 +167,7 @@ class TaskMethods:
         request.era.stamp(result, self._info)
         request.call_queue.finish(Response(request.id, encode_value(result)))
 
-    async def _seen(self, request: ServerRequest, task_id: str) -> tuple[TaskRecord, LiveTask | None] | None:
+    async def _find(self, request: ServerRequest, task_id: str) -> tuple[TaskRecord, LiveTask | None] | None:
         """The record, and the task where it runs here, which knows of an end that comes meanwhile."""
         try:
             record = await self._supervisor.fetch(task_id, find_owner(request))
@@ -175,7 +175,7 @@ class TaskMethods:
             return None
         return record, self._supervisor.find(task_id)
 
-    def _follow(
+    def _subscribe(
         self,
         request: ServerRequest,
         record: TaskRecord,
@@ -183,7 +183,7 @@ class TaskMethods:
         joins: Joins | None,
         *,
         replays: bool,
-    ) -> _Followed:
+    ) -> _Subscribed:
         """Send what was reported so far, where that is wanted, then the state now, then each change."""
         record = record if live is None else live.record
         feed = self._make_feed(request, record, joins, 0 if live is None else live.min_interval)
@@ -192,7 +192,7 @@ class TaskMethods:
         feed.begin(record, history or ())
         if live is not None:
             live.add_follower(feed)
-        return _Followed(self._supervisor, feed, record, live, history is not None)
+        return _Subscribed(self._supervisor, feed, record, live, history is not None)
 
     def _make_feed(
         self, request: ServerRequest, record: TaskRecord, joins: Joins | None, min_interval: float
@@ -216,7 +216,7 @@ class TaskMethods:
 
 
 @attrs.frozen
-class _Followed:
+class _Subscribed:
     """A task that a subscription follows."""
 
     supervisor: Supervisor
