@@ -70,7 +70,10 @@ class ServerApplication:
         }
 
     def check_headers(self, headers: Mapping[str, str], frame: Request) -> None:
-        """Compare the headers that repeat arguments of a tool (MCP streamable HTTP, "Custom Headers")."""
+        """Compare the headers that repeat arguments of a tool (MCP streamable HTTP, "Custom Headers").
+
+        Raises ProtocolError if one differs.
+        """
         if frame.method != "tools/call" or not any(tool.headers for tool in self._definition.tools.values()):
             return
         params = decode_params(frame, CallToolParams)
@@ -82,11 +85,11 @@ class ServerApplication:
         try:
             arguments = msgspec.json.decode(raw)
         except (msgspec.MsgspecError, RecursionError):
-            return  # told where the arguments are read
+            return  # the error comes when the arguments are converted
         check_parameter_headers(tool.headers, headers, arguments if isinstance(arguments, dict) else {})
 
     def describe_failure(self, request: ServerRequest, failure: BaseException) -> Result:
-        """Tell the client of `failure` as far as it is meant to know."""
+        """The result that tells the client of `failure`; raises ProtocolError for a JSON-RPC error."""
         if isinstance(request.params, CallToolParams):
             return describe_failure(request.params.name, failure, show_errors=self.settings.show_errors)
         if isinstance(failure, ProtocolError):

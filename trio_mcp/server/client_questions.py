@@ -1,7 +1,8 @@
-"""Asking the client: elicitation and sampling, in every way that there is.
+"""Asking the client: elicitation and sampling, in every era.
 
-Owns the choice between a request to the client (legacy) and a question on the
-task's record, and that a question is answered once.
+Owns the choice between a request to the client (legacy), a question on the task's record, and a
+round of gathering (`input_rounds.py`). Of several answers to one question, the first counts.
+Which connections a request goes to is decided in `legacy_task_wires.py`.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ SampledContent: TypeAlias = TextContent | ImageContent | AudioContent
 
 @attrs.frozen
 class Elicited(Generic[T]):
-    """What became of a question: accepted with a value in `data`, declined, or cancelled."""
+    """The answer to an elicitation: accepted with a value in `data`, declined, or cancelled."""
 
     action: Literal["accept", "decline", "cancel"]
     data: T | None = None
 
     @property
     def accepted(self) -> bool:
-        """Whether there is a value."""
+        """Whether the user filled in the form."""
         return self.action == "accept"
 
 
@@ -66,7 +67,7 @@ class Sampled(msgspec.Struct, rename="camel", kw_only=True):
 
     @property
     def text(self) -> str:
-        """The text of the answer; empty where it is no text."""
+        """The text of the answer; empty if it is no text."""
         return self.content.text if isinstance(self.content, TextContent) else ""
 
 
@@ -140,7 +141,7 @@ async def _ask(
 
 
 async def _is_task(request: ServerRequest, run: TaskRun) -> bool:
-    """Whether the call is a task, now that it needs one."""
+    """Whether the call is a task, or has become one just now because it needs to ask."""
     return request.task is not None or await run.promote()
 
 
@@ -155,7 +156,7 @@ async def _ask_in_task(request: ServerRequest, run: TaskRun, method: str, params
         return await _relay(live, run.wires, key, method, {**params, "_meta": related_meta(live.id)})
     finally:
         live.drop_question(key)
-        # Shielded for one put: a client that looks now must not see a question that is over.
+        # Shielded for one put, so that no client that polls now sees a question that is over.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
             await run.supervisor.update(live)
 
@@ -163,7 +164,7 @@ async def _ask_in_task(request: ServerRequest, run: TaskRun, method: str, params
 async def _relay(
     live: LiveTask, wires: LegacyTaskWires, key: str, method: str, params: dict[str, Any]
 ) -> Any:
-    """Send the question to every connection that may answer it, also to those still to come."""
+    """Send the question to every connection that may answer, also to those that come later."""
     async with open_unwrapping_nursery() as nursery:
 
         async def relay(connection: ServerConnection) -> None:

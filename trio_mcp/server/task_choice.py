@@ -22,7 +22,7 @@ from trio_mcp.wire.messages import META_WANTS_TASK, CallToolParams, TaskParams
 from trio_mcp.wire.tasks import EXTENSION
 
 MAX_TTL: Final = 10**15
-"""In milliseconds, some thirty thousand years: what is beyond is a mistake."""
+"""In milliseconds, some thirty thousand years: a longer time is a mistake."""
 
 
 class Choice(enum.Enum):
@@ -63,7 +63,7 @@ _CHOICES: Final[Mapping[str, Mapping[tuple[str, bool], Choice | int]]] = {
 def choose(request: ServerRequest, tool: str, config: TaskConfig | None) -> Choice:
     """How to answer a call of `tool`; raises ProtocolError if the era forbids what was asked."""
     era = request.era
-    if config is None and era.tasks == "extension":  # what the table says; most calls are such
+    if config is None and era.tasks == "extension":  # as the table says; most calls are such
         return Choice.ANSWER
     mode = "forbidden" if config is None else config.mode
     wants = _WANTS[era.tasks](request)

@@ -1,7 +1,6 @@
 """The methods by which clients follow and steer background tasks, in both eras.
 
-Owns tasks/* and subscriptions/listen. What a task is and who may see it is the
-supervisor's business.
+Owns tasks/* and subscriptions/listen. What a task is, and who may see it, the supervisor knows.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ class TaskMethods:
         self._runs = runs
 
     async def _fetch(self, request: ServerRequest) -> TaskRecord:
-        """The task that a request names; an unknown, expired or foreign one is the same error."""
+        """The task that a request names; raises the same error for an unknown, expired or foreign one."""
         if request.era.modern and not declares_tasks(request):
             raise missing_extension()
         assert isinstance(request.params, TaskIdParams)
@@ -85,7 +84,7 @@ class TaskMethods:
                 record = await self._wait_ended(request, record)
         assert record.outcome is not None, "the task has ended"
         result = outcome_result(record.outcome)
-        # The progress too: what went by another stream may come later than this answer.
+        # With the progress: a report that left by another stream may come later than this answer.
         reported = {} if record.progress is None else progress_meta(record.progress)
         result.meta = {**(result.meta or {}), **reported, **related_meta(record.id)}
         return result
@@ -109,7 +108,7 @@ class TaskMethods:
 
     async def cancel(self, request: ServerRequest) -> Result:
         """Answer tasks/cancel."""
-        # Shielded because a client that leaves right behind its wish still has it.
+        # Shielded, so that the task is cancelled although the client leaves right after asking.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
             record = await self._fetch(request)
             if not request.era.modern and record.is_final:
@@ -124,7 +123,7 @@ class TaskMethods:
         live = self._supervisor.find(record.id)
         if live is not None:
             for key, answer in request.params.input_responses.items():
-                live.answer(key, answer)  # one that nobody waits for is ignored (SEP-2663)
+                live.answer(key, answer)  # an answer that nobody waits for is ignored (SEP-2663)
         return EmptyResult()
 
     async def listen(self, request: ServerRequest) -> Result:
@@ -160,7 +159,7 @@ class TaskMethods:
         raise AssertionError("never reached")
 
     def _end_subscription(self, request: ServerRequest, meta: dict[str, Any]) -> None:
-        """Say that the subscription ends with the server (MCP subscriptions, "Graceful Closure")."""
+        """Tell the client that the server ends (MCP subscriptions, "Graceful Closure")."""
         ended = CancelledParams(request_id=request.id, reason="the server is shutting down")
         request.call_queue.put(Notification("notifications/cancelled", encode_value(ended)))
         result = EmptyResult(meta=dict(meta))
@@ -168,7 +167,7 @@ class TaskMethods:
         request.call_queue.finish(Response(request.id, encode_value(result)))
 
     async def _find(self, request: ServerRequest, task_id: str) -> tuple[TaskRecord, LiveTask | None] | None:
-        """The record, and the task where it runs here, which knows of an end that comes meanwhile."""
+        """The record of a task, and the live task if it runs here; None if the client may not see it."""
         try:
             record = await self._supervisor.fetch(task_id, find_owner(request))
         except TaskNotFound:
@@ -184,11 +183,11 @@ class TaskMethods:
         *,
         replays: bool,
     ) -> _Subscribed:
-        """Send what was reported so far, where that is wanted, then the state now, then each change."""
+        """Send the history of the task if `replays`, then its state now, then each change."""
         record = record if live is None else live.record
         feed = self._make_feed(request, record, joins, 0 if live is None else live.min_interval)
         history = self._supervisor.take_history(record.id) if replays else None
-        # All in one turn, so nothing falls between.
+        # Without a checkpoint in between, so that no change is missed.
         feed.begin(record, history or ())
         if live is not None:
             live.add_follower(feed)
@@ -217,7 +216,7 @@ class TaskMethods:
 
 @attrs.frozen
 class _Subscribed:
-    """A task that a subscription follows."""
+    """One task of a subscription."""
 
     supervisor: Supervisor
     feed: TaskFeed
@@ -226,7 +225,7 @@ class _Subscribed:
     took_history: bool
 
     def stop(self) -> None:
-        """Follow no more; what was not sent, and is reported from now on, is for whoever comes next."""
+        """End it; reports that were not sent, and later ones, are kept for the next subscriber."""
         unsent = self.feed.stop()
         if self.live is not None:
             self.live.remove_follower(self.feed)

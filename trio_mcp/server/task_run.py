@@ -1,8 +1,9 @@
 """One tool call that is, or may become, a background task.
 
-Owns the life of such a call: the input that its tool gathers first, promotion, and what the
-client is answered. Which calls have such a life, `task_choice.py` says; the handler runs in the
-supervisor's nursery also while it may still be answered directly, since a Trio task cannot move.
+Owns the life of such a call: the input that its tool gathers first, its promotion, and the
+answer. Which calls have such a life is decided in `task_choice.py`. The handler of a call that may
+be promoted runs in the supervisor's nursery from the start, since a Trio task cannot move to
+another nursery.
 """
 
 from __future__ import annotations
@@ -89,9 +90,9 @@ class TaskRun:
         return f"<TaskRun {self.live.record.tool!r} {self.live.id} {self.state.value}>"
 
     async def run(self, choice: Choice) -> Result:
-        """Answer the call as was chosen, or with what the client has to be asked first. Checkpoints.
+        """Answer the call as chosen, or with what the client has to be asked first. Checkpoints.
 
-        The place of the task, which is reserved already, is given back unless the run takes it.
+        The place that is reserved for the task is given back unless its handler starts there.
         """
         takes_place = False
         try:
@@ -183,7 +184,7 @@ class TaskRun:
             self.state = moved(self.state, RunState.DIRECT)
 
     def _become_task(self) -> Result:
-        """Let progress and questions go the way of a task, and make the answer that names it."""
+        """Send progress and questions as those of a task, and make the answer that names it."""
         self.state = moved(self.state, RunState.TASK)
         request, record = self.request, self.live.record
         request.task = self.live

@@ -1,8 +1,8 @@
 """The methods by which clients list and call tools.
 
-Owns the way of a tool call from its parameters to its answer: its progress policy, the choice
-between an answer and a task, and the Context of its handler. What a task does is `task_run.py`'s
-business.
+Owns the steps of a tool call from its parameters to its answer: its progress policy, the choice
+between an answer and a task, and the Context of its handler. A call that is or may become a task
+goes on in `task_run.py`.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class ToolMethods:
                 find_owner(request),
                 ttl=min(limits, default=None),
                 poll_interval=config.poll_interval,
-                keeps_history=request.era.tasks == "extension",  # elsewhere the token goes on
+                keeps_history=request.era.tasks == "extension",  # a legacy task reports by its token
             )
         except TaskOverload as error:
             raise ProtocolError(INTERNAL_ERROR, str(error)) from None
