@@ -14,8 +14,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
-import msgspec
-
 from trio_mcp.errors import ProtocolError
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.error_results import describe_failure
@@ -26,9 +24,8 @@ from trio_mcp.session.request import ServerRequest
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.wire.eras import ERAS, Era
 from trio_mcp.wire.errors import INTERNAL_ERROR
-from trio_mcp.wire.frames import Request
-from trio_mcp.wire.handshake import decode_params
-from trio_mcp.wire.http import check_parameter_headers
+from trio_mcp.wire.http import check_parameter_headers, read_mirrored_arguments
+from trio_mcp.wire.incoming_request import IncomingRequest
 from trio_mcp.wire.messages import (
     CallToolParams,
     DiscoverResult,
@@ -69,24 +66,24 @@ class ServerApplication:
             "subscriptions/listen": tasks.listen,
         }
 
-    def check_headers(self, headers: Mapping[str, str], frame: Request) -> None:
+    def check_headers(self, headers: Mapping[str, str], request: IncomingRequest) -> None:
         """Compare the headers that repeat arguments of a tool (MCP streamable HTTP, "Custom Headers").
 
         Raises ProtocolError if one differs.
         """
-        if frame.method != "tools/call" or not any(tool.headers for tool in self._definition.tools.values()):
+        if request.frame.method != "tools/call":
             return
-        params = decode_params(frame, CallToolParams)
-        assert isinstance(params, CallToolParams)
-        tool = self._definition.tools.get(params.name)
+        if request.problem is not None:
+            if any(tool.headers for tool in self._definition.tools.values()):
+                raise request.problem
+            return
+        assert isinstance(request.params, CallToolParams)
+        tool = self._definition.tools.get(request.params.name)
         if tool is None or not tool.headers:
             return
-        raw = b"{}" if isinstance(params.arguments, msgspec.UnsetType) else params.arguments
-        try:
-            arguments = msgspec.json.decode(raw)
-        except (msgspec.MsgspecError, RecursionError):
-            return  # the error comes when the arguments are converted
-        check_parameter_headers(tool.headers, headers, arguments if isinstance(arguments, dict) else {})
+        arguments = read_mirrored_arguments(tool.headers, request.params.arguments)
+        if arguments is not None:
+            check_parameter_headers(tool.headers, headers, arguments)
 
     def describe_failure(self, request: ServerRequest, failure: BaseException) -> Result:
         """The result that tells the client of `failure`; raises ProtocolError for a JSON-RPC error."""

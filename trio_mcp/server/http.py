@@ -19,7 +19,7 @@ from trio_mcp.transports.asgi.endpoint import Authenticate
 from trio_mcp.transports.asgi.settings import HttpSettings
 
 if TYPE_CHECKING:
-    from trio_mcp.transports.hypercorn.serve import TLS
+    from trio_mcp.transports.hypercorn import TLS
 
 ROOM: Final = 65_536
 """In bytes: hypercorn accepts so much more of a body than the endpoint, whose refusal is clearer."""
@@ -52,7 +52,7 @@ async def serve_http(
     what the server's lifespan raises.
     """
     # Imported here: only servers on HTTP need hypercorn.
-    from trio_mcp.transports.hypercorn.serve import serve_asgi
+    from trio_mcp.transports.hypercorn import serve_asgi
 
     settings = settings or HttpSettings()
     app = asgi_app(
