@@ -15,7 +15,8 @@ import trio
 
 from trio_mcp.server.definition import HasDefinition
 from trio_mcp.server.running import RunningServer, open_server
-from trio_mcp.transports.asgi.endpoint import Authenticate, Endpoint, Serving
+from trio_mcp.transports.asgi.call import Serving
+from trio_mcp.transports.asgi.endpoint import Authenticate, Endpoint
 from trio_mcp.transports.asgi.settings import HttpSettings
 from trio_mcp.transports.asgi.types import Receive, Scope, Send
 from trio_mcp.wire.origin import Doorkeeper
