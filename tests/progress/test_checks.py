@@ -39,7 +39,7 @@ def test_a_number_becomes_a_plain_one(check, value, checked):
 @pytest.mark.parametrize("check", [check_number, check_positive, check_not_negative])
 @pytest.mark.parametrize("value", [True, "1", None, math.nan, math.inf, -math.inf, 10**400, b"1", object()])
 def test_what_is_no_finite_number_is_refused_by_name(check, value):
-    with pytest.raises(ValueError, match="^total must be a finite int or float, not "):
+    with pytest.raises(ValueError, match=r"^total must be a finite int or float, not "):
         check(value, "total")
 
 
@@ -51,7 +51,7 @@ def test_what_is_not_larger_than_0_is_refused_by_name(value):
 
 def test_0_is_not_negative():
     assert check_not_negative(0, "size") == 0
-    with pytest.raises(ValueError, match="^size must be at least 0, not -1$"):
+    with pytest.raises(ValueError, match=r"^size must be at least 0, not -1$"):
         check_not_negative(-1, "size")
 
 

@@ -191,7 +191,7 @@ class ProgressHelper:
         logged. Where the call is lossless, a full buffer makes the process wait in the end.
         The stream is left open. Raises what the stream raises.
         """
-        await LineReader(self._reporter).follow(stream)
+        await LineReader(self._reporter).read_all(stream)
 
     def open_worker_pipe(self) -> AbstractAsyncContextManager[WorkerProgress]:
         """A way for other processes to report here, for `async with`.
@@ -223,7 +223,7 @@ class ProgressHelper:
             reporter.set_total(needed)
 
     async def _count(self, by: float) -> None:
-        await self._reporter.make_room()
+        await self._reporter.wait_if_full()
         self._reporter.increment(by)
         await self._reporter.take_turn()
 
@@ -266,7 +266,7 @@ class StageScope:
 
     async def __aenter__(self) -> ProgressHelper:
         await self._reporter.take_turn()
-        await self._reporter.make_room()
+        await self._reporter.wait_if_full()
         return self._enter()
 
     async def __aexit__(
@@ -277,7 +277,7 @@ class StageScope:
     ) -> None:
         try:
             if kind is None:
-                await self._reporter.make_room()  # noqa: ASYNC102  # the body has ended normally
+                await self._reporter.wait_if_full()  # noqa: ASYNC102  # the body has ended normally
         finally:
             self._end(complete=kind is None)
         if kind is None:
@@ -288,7 +288,7 @@ class StageScope:
             return self._enter()
 
         async def enter_inside() -> ProgressHelper:
-            await self._reporter.make_room()
+            await self._reporter.wait_if_full()
             return self._enter()
 
         return self._bridge.run(enter_inside)
