@@ -1,4 +1,4 @@
-"""What docs/progress.md says of the peers: what they do not guarantee.
+"""What docs/guarantees.md says of the peers: what they do not guarantee.
 
 Where a peer has learnt better, these fail, and the table there is to be changed.
 """
