@@ -630,7 +630,11 @@ async def test_connections_expire(mock_clock: MockClock) -> None:
 
 
 async def test_the_pool_counts_what_is_opened_and_reused() -> None:
-    async with raw_server(answering(OK)) as server, opened(server.url) as endpoint:
+    async def script(peer: Peer) -> None:
+        while await peer.read_request():
+            await peer.reply()
+
+    async with raw_server(script) as server, opened(server.url) as endpoint:
         assert endpoint._direct is not None
         pool = endpoint._direct.pool
         assert pool.statistics() == ConnectionPoolStatistics(0, opened=0, reused=0, is_closed=False)
