@@ -87,7 +87,7 @@ def open_target(
         )
     if isinstance(target, str) and target.startswith(_WEBSOCKET):
         options.refuse(target, "auth", "http_client")
-        from trio_mcp.transports.websocket.transport import open_websocket_transport
+        from trio_mcp.transports.websocket.client import open_websocket_transport
 
         return open_websocket_transport(
             target,

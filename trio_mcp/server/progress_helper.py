@@ -200,7 +200,7 @@ class ProgressHelper:
         logged. If the call is lossless, nothing is read while its buffer is full, and so the
         process waits. The stream is left open. Raises what the stream raises.
         """
-        await LineReader(self._reporter).follow(stream)
+        await LineReader(self._reporter).read_all(stream)
 
     def open_worker_pipe(self) -> AbstractAsyncContextManager[WorkerProgress]:
         """A way for other processes to report here, for `async with`.
@@ -249,7 +249,7 @@ class _Counter:
         self._apply(self._reporter.increment, by)
 
     async def count(self, by: float) -> None:
-        await self._reporter.make_room()
+        await self._reporter.wait_if_full()
         self._reporter.increment(by)
         await self._reporter.take_turn()
 
@@ -281,7 +281,7 @@ class StageScope:
 
     async def __aenter__(self) -> ProgressHelper:
         await self._reporter.take_turn()
-        await self._reporter.make_room()
+        await self._reporter.wait_if_full()
         return self._enter()
 
     async def __aexit__(
@@ -292,7 +292,7 @@ class StageScope:
     ) -> None:
         try:
             if kind is None:
-                await self._reporter.make_room()  # noqa: ASYNC102  # the body has ended normally
+                await self._reporter.wait_if_full()  # noqa: ASYNC102  # the body has ended normally
         finally:
             self._end(complete=kind is None)
         if kind is None:
@@ -303,7 +303,7 @@ class StageScope:
             return self._enter()
 
         async def enter_inside() -> ProgressHelper:
-            await self._reporter.make_room()
+            await self._reporter.wait_if_full()
             return self._enter()
 
         return self._bridge.run(enter_inside)

@@ -97,8 +97,8 @@ class WebSocketConnector:
     async def open_transport(self, settings: ClientSettings) -> AsyncIterator[FrameTransport]:
         """Connect; on exit, wait until the server has noticed the end. Checkpoints."""
         # Imported here: trio-websocket is an extra, which `import trio_mcp.testing` must not need.
+        from trio_mcp.transports.websocket.client import open_websocket_transport
         from trio_mcp.transports.websocket.server import WebSocketService
-        from trio_mcp.transports.websocket.transport import open_websocket_transport
 
         served = trio.Event()
 
