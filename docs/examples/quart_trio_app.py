@@ -16,7 +16,7 @@ import trio
 from quart_trio import QuartTrio
 
 from trio_mcp import AsgiApp, Context, Server, asgi_app, open_client, open_server
-from trio_mcp.transports.hypercorn.serve import serve_asgi
+from trio_mcp.transports.hypercorn import serve_asgi
 
 server = Server("photos")
 pages = QuartTrio(__name__)

@@ -21,7 +21,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 from trio_mcp import Context, Server, asgi_app, open_client, open_server
-from trio_mcp.transports.hypercorn.serve import serve_asgi
+from trio_mcp.transports.hypercorn import serve_asgi
 
 server = Server("photos")
 

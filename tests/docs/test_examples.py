@@ -39,13 +39,12 @@ from trio_mcp import (
 )
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SECONDS = 60
 """How long a program may take on a busy machine; none sleeps for more than a fraction of a second."""
 
 FENCE = re.compile(r"^```(\w*)[ \t]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"# ([\w./-]+\.\w+)")
-LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 @attrs.frozen
@@ -113,9 +112,9 @@ def test_a_python_block_prints_what_the_page_says(block: Block, tmp_path: Path) 
     unhurried = tmp_path / "unhurried"
     unhurried.mkdir()
     (unhurried / "sitecustomize.py").write_text(UNHURRIED)
-    done = run(
-        [sys.executable, "-W", "error", *options, name], tmp_path, subprocess.PIPE, PYTHONPATH=str(unhurried)
-    )
+    path = os.pathsep.join([str(unhurried), str(ROOT)])
+    command = [sys.executable, "-W", "error", *options, name]
+    done = run(command, tmp_path, subprocess.PIPE, PYTHONPATH=path)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     if block.output is not None:
         check_output(done.stdout, block.output)
@@ -127,17 +126,6 @@ def test_a_console_block_prints_what_the_page_says(block: Block, tmp_path: Path)
     for command, output in read_commands(block.text):
         done = run(["sh", "-c", command], tmp_path, subprocess.STDOUT)
         check_output(done.stdout, output)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_to_files(page: Path) -> None:
-    for target in LINK.findall(FENCE.sub("", page.read_text())):
-        path, _, anchor = target.partition("#")
-        if "://" in path:
-            continue
-        linked = page.parent / path if path else page
-        assert linked.exists(), f"{target} leads nowhere"
-        assert not anchor or anchor in anchors(linked), f"{target} names no heading"
 
 
 def test_make_targets_exist() -> None:
@@ -156,20 +144,20 @@ def test_every_fence_is_understood() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "page"),
+    "settings",
     [
-        (Conflate, "progress.md"),
-        (Lossless, "progress.md"),
-        (ServerSettings, "progress.md"),
-        (ClientSettings, "progress.md"),
-        (TaskConfig, "background-tasks.md"),
-        (TaskSettings, "background-tasks.md"),
-        (MemoryTaskStore, "background-tasks.md"),
-        (HttpSettings, "transports.md"),
+        Conflate,
+        Lossless,
+        ServerSettings,
+        ClientSettings,
+        TaskConfig,
+        TaskSettings,
+        MemoryTaskStore,
+        HttpSettings,
     ],
 )
-def test_every_setting_is_in_the_table_with_its_default(settings: type, page: str) -> None:
-    text = (ROOT / "docs" / page).read_text()
+def test_every_setting_is_in_the_table_with_its_default(settings: type) -> None:
+    text = (ROOT / "docs" / "settings.md").read_text()
     rows = re.findall(rf"^\| `{settings.__name__}\.(\w+)` \| (.+?) \|", text, re.MULTILINE)
     assert [name for name, _ in rows] == list(inspect.signature(settings).parameters)
     made = settings()
@@ -222,9 +210,3 @@ def check_output(printed: str, expected: str) -> None:
 
 def strip_lines(text: str) -> list[str]:
     return [line.rstrip() for line in text.strip("\n").splitlines()]
-
-
-def anchors(page: Path) -> set[str]:
-    """The names that GitHub gives to a page's headings."""
-    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

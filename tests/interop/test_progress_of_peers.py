@@ -1,4 +1,4 @@
-"""The table in docs/progress.md of what other implementations do not guarantee.
+"""The table in docs/guarantees.md of what other implementations do not guarantee.
 
 If an implementation has improved, its test fails here, and the table must be changed.
 """

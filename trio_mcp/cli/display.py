@@ -20,7 +20,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from trio_mcp.client.session import LogHandler, LogMessage
+from trio_mcp.client.log_queue import LogHandler, LogMessage
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.handlers.meter import Meter, Reading, show_count, show_rate, show_share, show_time
 from trio_mcp.handlers.plain_text import one_line, printable
