@@ -1,4 +1,4 @@
-"""What docs/deployment.md says of hypercorn's command and of nginx is done here for real.
+"""Runs hypercorn's command and nginx as docs/deployment.md describes.
 
 The page's own module and its own nginx configuration are used; only addresses differ.
 """
@@ -24,7 +24,7 @@ from trio_mcp import open_client
 BLOCKS = read_blocks(ROOT / "docs" / "deployment.md")
 NAME = "mcp.example.com"
 SECONDS = 30
-"""What a process may take to start on a busy machine."""
+"""How long a process may take to start on a busy machine."""
 
 requires_nginx = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 
@@ -112,7 +112,7 @@ async def connect(path: Path) -> trio.SocketStream:
 
 @requires_nginx
 @pytest.mark.parametrize("protocol", ["2026-07-28", "2025-11-25"])
-async def test_streams_pass_nginx(nginx_path, protocol):
+async def test_event_streams_pass_nginx(nginx_path, protocol):
     await (await connect(nginx_path)).aclose()
     transport = httpx2.AsyncHTTPTransport(uds=str(nginx_path))
     async with httpx2.AsyncClient(transport=transport) as http:

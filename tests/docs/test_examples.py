@@ -1,6 +1,6 @@
 """Every example in README.md and docs/ is run, and prints what the page says it prints.
 
-What a fenced block means is decided by its language and its first line:
+The language and the first line of a fenced block decide what it means:
 
 - ```python is a complete program. It runs as `python -W error`, in an empty
   directory of its own, with an empty stdin, and must exit with status 0.
@@ -41,7 +41,7 @@ from trio_mcp import (
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SECONDS = 60
-"""What a program may take on a busy machine; none sleeps for more than a fraction of a second."""
+"""How long a program may take on a busy machine; none sleeps for more than a fraction of a second."""
 
 FENCE = re.compile(r"^```(\w*)[ \t]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"# ([\w./-]+\.\w+)")
@@ -73,7 +73,7 @@ class Block:
         return self.after.text if self.after is not None and self.after.language == "text" else None
 
     def write_files(self, directory: Path) -> None:
-        """Write the files that stand above this block, and the block's own."""
+        """Write the files of the blocks above this one, and its own."""
         for block in (*self.before, self):
             if block.file_name is not None:
                 (directory / block.file_name).write_text(block.text)
@@ -91,7 +91,7 @@ def read_blocks(page: Path) -> list[Block]:
     return blocks
 
 
-# On a busy machine a reporter yields where on an idle one it does not, and then more updates leave.
+# On a busy machine a reporter may yield where it does not on an idle one; then more updates are sent.
 UNHURRIED = "from trio_mcp.progress import reporter\nreporter.YIELD_SECONDS = 60\n"
 
 BLOCKS = [block for page in PAGES for block in read_blocks(page)]
@@ -102,7 +102,7 @@ def blocks_in(language: str) -> list[Block]:
 
 
 @pytest.mark.parametrize("block", blocks_in("python"), ids=str)
-def test_python(block: Block, tmp_path: Path) -> None:
+def test_a_python_block_prints_what_the_page_says(block: Block, tmp_path: Path) -> None:
     block.write_files(tmp_path)
     name = block.file_name
     if name is None:
@@ -121,7 +121,7 @@ def test_python(block: Block, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", blocks_in("console"), ids=str)
-def test_console(block: Block, tmp_path: Path) -> None:
+def test_a_console_block_prints_what_the_page_says(block: Block, tmp_path: Path) -> None:
     block.write_files(tmp_path)
     for command, output in read_commands(block.text):
         done = run(["sh", "-c", command], tmp_path, subprocess.STDOUT)
