@@ -1,6 +1,6 @@
 """Every program in docs/examples ends by itself and prints what its docstring says.
 
-What it prints is the indented block behind "It prints:", which ends the docstring.
+The expected output is the indented block after "It prints:", which ends the docstring.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 
 PROGRAMS = sorted((Path(__file__).parents[2] / "docs" / "examples").glob("*.py"))
 SECONDS = 60
-"""What a program may take on a busy machine; each takes about one."""
+"""How long a program may take on a busy machine; each takes about one second."""
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
