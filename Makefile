@@ -89,7 +89,7 @@ bench: $(VENV)/.dev $(BENCH_PEERS_READY)
 
 bench-full: $(VENV)/.bench $(BENCH_PEERS_READY)
 	$(BIN)/python benchmarks/run.py --set full --lines build/bench-full.jsonl
-	$(BIN)/python benchmarks/report.py build/bench-full.jsonl --out $(REPORT)
+	$(BIN)/python benchmarks/write_report.py build/bench-full.jsonl --out $(REPORT)
 
 # Where there is no npm, the suite is left out with a message.
 CONFORMANCE := .envs/conformance

@@ -61,6 +61,7 @@ from trio_mcp.wire.messages import Implementation, Tool, ToolAnnotations
 if TYPE_CHECKING:
     from trio_mcp.client.call_handle import CallHandle
     from trio_mcp.client.client import Client, open_client
+    from trio_mcp.client.log_queue import LogHandler, LogMessage
     from trio_mcp.client.server_requests import (
         ElicitAnswer,
         ElicitationHandler,
@@ -69,7 +70,6 @@ if TYPE_CHECKING:
         SampleRequest,
         SamplingHandler,
     )
-    from trio_mcp.client.session import LogHandler, LogMessage
     from trio_mcp.client.settings import ClientSettings
     from trio_mcp.client.task_handle import TaskHandle
     from trio_mcp.client.task_snapshot import TaskSnapshot
@@ -174,6 +174,7 @@ __all__ = [
 _CLIENT: Final = {
     "client.call_handle": ("CallHandle",),
     "client.client": ("Client", "open_client"),
+    "client.log_queue": ("LogHandler", "LogMessage"),
     "client.server_requests": (
         "ElicitAnswer",
         "ElicitRequest",
@@ -182,7 +183,6 @@ _CLIENT: Final = {
         "SampleRequest",
         "SamplingHandler",
     ),
-    "client.session": ("LogHandler", "LogMessage"),
     "client.settings": ("ClientSettings",),
     "client.task_handle": ("TaskHandle",),
     "client.task_snapshot": ("TaskSnapshot",),

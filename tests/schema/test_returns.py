@@ -261,7 +261,7 @@ A, B = pathlib.Path("a"), pathlib.Path("b")
 )
 def test_structure(annotation, value, expected):
     returns = returns_of(annotation)
-    structured = returns.structure(value)
+    structured = returns.to_builtins(value)
     assert structured == expected
     assert type(structured) is type(expected)
     if returns.schema is not None:
@@ -305,20 +305,20 @@ MISMATCH = "returned value does not match its annotation: "
 )
 def test_bad_results_name_the_path(annotation, value, message):
     with pytest.raises(ReturnError) as caught:
-        returns_of(annotation).structure(value)
+        returns_of(annotation).to_builtins(value)
     assert str(caught.value).startswith(message)
 
 
 def test_null_is_not_mistaken_for_a_bad_number():
     value = {"a": None, "b": "null", "c": [1.0, None]}
-    assert unannotated().structure(value) == value
+    assert unannotated().to_builtins(value) == value
 
 
 def test_endless_results_are_refused():
     endless: list[Any] = []
     endless.append(endless)
     with pytest.raises(ReturnError, match="contains itself"):
-        unannotated().structure(endless)
+        unannotated().to_builtins(endless)
 
 
 def test_checking_runs_no_code_of_rewritten_classes():
@@ -333,5 +333,5 @@ def test_checking_runs_no_code_of_rewritten_classes():
 
     returns = returns_of(Noisy)
     value = Noisy(Circle(1.0))
-    assert returns.structure(value) == {"shape": {"radius": 1.0}}
+    assert returns.to_builtins(value) == {"shape": {"radius": 1.0}}
     assert len(made) == 1

@@ -396,7 +396,7 @@ def test_conversion_accepts_what_it_wrote(annotation, strategy, data):
     tool.__annotations__ = {"return": annotation}
     parameters, returns = parameters_for(annotation), read_returns(tool)
     value = data.draw(strategy)
-    written = returns.structure(value)
+    written = returns.to_builtins(value)
     text = msgspec.json.encode({"value": written})
     assert parameters.convert(text) == {"value": value}
     Draft202012Validator(parameters.schema).validate(json.loads(text))

@@ -19,8 +19,8 @@ from trio_mcp.testing import HttpConnector, PipeConnector, WebSocketConnector
 from trio_mcp.transports.websocket.transport import WebSocketTransport
 from trio_mcp.wire.codec import decode_lines, decode_message, encode_messages
 from trio_mcp.wire.frames import Request
-from trio_mcp.wire.handshake import names_modern_version
 from trio_mcp.wire.http import SESSION_HEADER, standard_headers
+from trio_mcp.wire.incoming_request import read_request
 from trio_mcp.wire.sse import EventDecoder
 
 MODERN_META = {
@@ -117,7 +117,7 @@ class RawHttpPeer(RawPeer):
     async def _post(self, body: bytes, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         frame = decode_message(body)
         headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
-        if isinstance(frame, Request) and names_modern_version(frame):
+        if isinstance(frame, Request) and read_request(frame).names_modern_version:
             headers |= standard_headers(frame)
         task_status.started()
         answer = await self._http.post(self._url, content=body, headers=headers)

@@ -119,7 +119,7 @@ def kinds(values: Sequence[Any]) -> list[tuple[type, Any]]:
 
 
 class TaskStoreSuite(ABC):
-    """The behaviour of a TaskStore (docs/design.md, "Background tasks")."""
+    """The behaviour of a TaskStore (docs/design/tasks.md)."""
 
     @pytest.fixture
     @abstractmethod

@@ -968,12 +968,12 @@ async def test_the_wire_s_errors_for_tasks():
                     assert (await other.ask(request))["error"]["code"] == -32602
             assert errors == [{"code": -32602, "message": "no such task"}] * 6
             with pytest.raises(ProtocolError, match="already ended") as refused:
-                await client._request("tasks/cancel", TaskIdParams(task_id=task.id))
+                await client._link.request("tasks/cancel", TaskIdParams(task_id=task.id))
             assert refused.value.code == -32602
         async with open_client(running, protocol=MODERN) as client:
             task = await client.call_tool("count", {"n": 1}, task=True)
             await task.result()
-            raw = await client._request("tasks/cancel", TaskIdParams(task_id=task.id))
+            raw = await client._link.request("tasks/cancel", TaskIdParams(task_id=task.id))
             assert set(msgspec.json.decode(raw)) == {"resultType", "_meta"}
 
 

@@ -22,7 +22,8 @@ from tests.tasks.test_history import (
 )
 from trio_mcp import Context, Server, TaskConfig, TaskSnapshot, open_client, open_server
 from trio_mcp.client.task_following import TaskFollowing
-from trio_mcp.progress.reporter import MAX_MESSAGE_LENGTH
+from trio_mcp.client.task_snapshot import TaskNews
+from trio_mcp.progress.checks import MAX_MESSAGE_LENGTH
 from trio_mcp.tasks.task_feed import JOINED_CHARACTERS
 from trio_mcp.testing import WireRecorder
 
@@ -209,37 +210,33 @@ async def test_what_was_not_sent_before_the_wire_broke_waits_too():
             assert await listener.told() == [*working(1, 2, 3, total=3), ("completed", 3, "step 3 (3/3)")]
 
 
-def snapshot(microseconds: int, current: float, *reports: tuple[int, float]) -> TaskSnapshot:
+def news(microseconds: int, current: float, *reports: tuple[int, float]) -> TaskNews:
     moment = EPOCH + timedelta(microseconds=microseconds)
-    return TaskSnapshot(
-        id="t",
-        status="working",
-        last_updated_at=moment,
-        reported_at=moment,
-        current=current,
-        reports=[(at, value, None, None) for at, value in reports],
+    snapshot = TaskSnapshot(
+        id="t", status="working", last_updated_at=moment, reported_at=moment, current=current
     )
+    return TaskNews(snapshot, [(at, value, None, None) for at, value in reports])
 
 
-def currents(taken: list[TaskSnapshot]) -> list[Any]:
-    return [(task.current, [report[1] for report in task._reports]) for task in taken]
+def currents(taken: list[TaskNews]) -> list[Any]:
+    return [(news.snapshot.current, [report[1] for report in news.reports]) for news in taken]
 
 
 async def test_a_look_overtakes_reports_that_are_joined():
     """What a look has told does not come again by the stream that it has overtaken."""
-    taken: list[TaskSnapshot] = []
+    taken: list[TaskNews] = []
     following = TaskFollowing(None, "t", taken.append)  # type: ignore[arg-type]  # it asks nothing here
-    following._accept(snapshot(1, 1))
-    following._accept(snapshot(3, 3), looked=True)
-    following._accept(snapshot(2, 2, (2, 2)))
-    following._accept(snapshot(5, 5, (2, 2), (3, 3), (4, 4), (5, 5)))
-    following._accept(snapshot(7, 7, (6, 6), (7, 7)))
+    following._accept(news(1, 1))
+    following._accept(news(3, 3), polled=True)
+    following._accept(news(2, 2, (2, 2)))
+    following._accept(news(5, 5, (2, 2), (3, 3), (4, 4), (5, 5)))
+    following._accept(news(7, 7, (6, 6), (7, 7)))
     assert currents(taken) == [(1, []), (3, []), (5, [4, 5]), (7, [6, 7])]
 
 
 async def test_joined_reports_of_a_clock_that_stands_still_are_all_new():
-    taken: list[TaskSnapshot] = []
+    taken: list[TaskNews] = []
     following = TaskFollowing(None, "t", taken.append)  # type: ignore[arg-type]  # it asks nothing here
-    following._accept(snapshot(1, 2, (1, 1), (1, 2)))
-    following._accept(snapshot(1, 2, (1, 3), (1, 2)))
+    following._accept(news(1, 2, (1, 1), (1, 2)))
+    following._accept(news(1, 2, (1, 3), (1, 2)))
     assert currents(taken) == [(2, [1, 2]), (2, [3, 2])]

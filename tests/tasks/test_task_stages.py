@@ -28,7 +28,7 @@ from trio_mcp import (
 )
 from trio_mcp.client.pending_call import PendingCall
 from trio_mcp.client.task_following import TaskFollowing
-from trio_mcp.client.task_snapshot import TaskSnapshot, read_snapshot
+from trio_mcp.client.task_snapshot import TaskNews, TaskSnapshot, read_snapshot
 from trio_mcp.handlers.sink import Receiver
 from trio_mcp.outgoing.policy import Conflate
 from trio_mcp.progress.stages import RequestStages
@@ -163,7 +163,7 @@ def test_a_call_that_is_taken_over_hands_over_what_is_open():
     old, new = (PendingCall(ident, Receiver(lambda update: None), Conflate()) for ident in (1, 2))
     old.newest = (1, None, None, None)
     old.note_stages(stages)
-    new.take_over(old)
+    old.hand_over(new)
     assert (new.stages, new.newest) == (stages, old.newest)
 
 
@@ -263,12 +263,13 @@ def test_a_malformed_list_of_stages_is_a_malformed_task():
 
 
 async def test_a_snapshot_without_news_of_stages_leaves_them_open_until_the_end():
-    taken: list[TaskSnapshot] = []
+    taken: list[TaskNews] = []
     following = TaskFollowing(None, "t", taken.append)  # type: ignore[arg-type]  # it asks nothing here
     open_now = (StageState(("a",)),)
     for current, status, stages in ((1, "working", open_now), (2, "working", None), (3, "failed", None)):
-        following._accept(TaskSnapshot(id="t", status=status, current=current, stages=stages))  # type: ignore[arg-type]  # a status
-    assert [snapshot.stages for snapshot in taken] == [open_now, open_now, ()]
+        snapshot = TaskSnapshot(id="t", status=status, current=current, stages=stages)  # type: ignore[arg-type]  # a status
+        following._accept(TaskNews(snapshot))
+    assert [news.snapshot.stages for news in taken] == [open_now, open_now, ()]
 
 
 # In the server

@@ -9,6 +9,7 @@ from trio_mcp.wire.eras import ERAS, PARAMS
 from trio_mcp.wire.errors import METHOD_NOT_FOUND, ProtocolError
 from trio_mcp.wire.frames import Request
 from trio_mcp.wire.handshake import ServerHandshake
+from trio_mcp.wire.incoming_request import read_request
 from trio_mcp.wire.messages import META_CLIENT_CAPABILITIES, META_PROTOCOL_VERSION
 
 
@@ -23,5 +24,5 @@ def test_a_method_that_its_era_does_not_have_is_unknown_whatever_its_parameters_
     meta = {META_PROTOCOL_VERSION: "2026-07-28", META_CLIENT_CAPABILITIES: {}}
     for params in ({"_meta": meta}, {"_meta": meta, "taskId": 1}):
         with pytest.raises(ProtocolError) as caught:
-            ServerHandshake().classify(Request(1, "tasks/result", encode_value(params)))
+            ServerHandshake().classify(read_request(Request(1, "tasks/result", encode_value(params))))
         assert caught.value.code == METHOD_NOT_FOUND

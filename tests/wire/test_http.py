@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET, Raw
 
 from trio_mcp.errors import ProtocolError
 from trio_mcp.wire.codec import encode_value
@@ -16,9 +17,11 @@ from trio_mcp.wire.http import (
     decode_header_value,
     encode_header_value,
     parameter_headers,
+    read_mirrored_arguments,
     read_parameter_headers,
     standard_headers,
 )
+from trio_mcp.wire.incoming_request import read_request
 
 META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}
 
@@ -98,19 +101,19 @@ def test_standard_headers(method, params, name):
     headers = standard_headers(frame)
     expected = {"mcp-protocol-version": "2026-07-28", "mcp-method": method}
     assert headers == (expected if name is None else {**expected, "mcp-name": name})
-    check_headers(headers, frame)
+    check_headers(headers, read_request(frame))
 
 
 def test_a_request_without_parameters():
     assert standard_headers(Request(1, "ping")) == {"mcp-method": "ping"}
-    check_headers({"mcp-method": "ping"}, Request(1, "ping"))
+    check_headers({"mcp-method": "ping"}, read_request(Request(1, "ping")))
 
 
 @pytest.mark.parametrize("header", HEADERS)
 def test_a_missing_header_is_a_mismatch(header):
     headers = {name: value for name, value in HEADERS.items() if name != header}
     with pytest.raises(ProtocolError, match=f"(?i){header} header is missing") as raised:
-        check_headers(headers, CALL)
+        check_headers(headers, read_request(CALL))
     assert raised.value.code == HEADER_MISMATCH
 
 
@@ -125,15 +128,15 @@ def test_a_missing_header_is_a_mismatch(header):
 )
 def test_a_different_header_is_a_mismatch_that_names_both(header, value):
     with pytest.raises(ProtocolError, match="does not match body value") as raised:
-        check_headers({**HEADERS, header: value}, CALL)
+        check_headers({**HEADERS, header: value}, read_request(CALL))
     assert raised.value.code == HEADER_MISMATCH
     assert HEADERS[header] in raised.value.message
 
 
 def test_an_encoded_name_is_decoded_before_it_is_compared():
-    check_headers({**HEADERS, "mcp-name": "=?base64?Z2V0X3dlYXRoZXI=?="}, CALL)
+    check_headers({**HEADERS, "mcp-name": "=?base64?Z2V0X3dlYXRoZXI=?="}, read_request(CALL))
     with pytest.raises(ProtocolError, match="malformed"):
-        check_headers({**HEADERS, "mcp-name": "=?base64?Z2V0X3dlYXRoZXI?="}, CALL)
+        check_headers({**HEADERS, "mcp-name": "=?base64?Z2V0X3dlYXRoZXI?="}, read_request(CALL))
 
 
 def schema(**properties):
@@ -238,3 +241,34 @@ def test_a_parameter_header_that_differs_is_a_mismatch(headers, arguments, why):
     with pytest.raises(ProtocolError, match=why) as raised:
         check_parameter_headers(PATHS, headers, arguments)
     assert raised.value.code == HEADER_MISMATCH
+
+
+@pytest.mark.parametrize(
+    ("text", "mirrored"),
+    [
+        (b'{"region": "a", "plain": [1, 2], "place": {"deep": true, "other": 1}}', ["place", "region"]),
+        (b'{"plain": "x"}', []),
+        (b"[1]", []),
+        (b"null", []),
+        (UNSET, []),
+    ],
+)
+def test_only_the_arguments_that_headers_mirror_are_decoded(text, mirrored):
+    arguments = read_mirrored_arguments(PATHS, text if text is UNSET else Raw(text))
+    assert sorted(arguments) == mirrored
+
+
+def test_mirrored_arguments_that_cannot_be_decoded_are_for_their_validation_to_name():
+    nested = b"[" * 100_000 + b"]" * 100_000
+    assert read_mirrored_arguments(PATHS, Raw(b'{"place": ' + nested + b"}")) is None
+    assert read_mirrored_arguments(PATHS, Raw(b'{"region": "\\ud800"}')) is None
+
+
+@pytest.mark.parametrize(
+    "params", [{"name": 5}, {"arguments": {}}, {"name": "a", "task_id": 1, "requestState": 5}]
+)
+def test_the_headers_of_flawed_parameters_are_compared_all_the_same(params):
+    incoming = read_request(request("tools/call", **params))
+    assert incoming.problem is not None
+    with pytest.raises(ProtocolError, match="MCP-Protocol-Version header is missing"):
+        check_headers({"mcp-method": "tools/call"}, incoming)

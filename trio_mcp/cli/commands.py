@@ -9,16 +9,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 from cyclopts import App, CycloptsError, Parameter
 
 from trio_mcp.cli.bench.command import USAGE as BENCH_USAGE
 from trio_mcp.cli.bench.command import bench
-from trio_mcp.cli.calling import CallOptions, call_tool
+from trio_mcp.cli.call import CallOptions, call_tool
 from trio_mcp.cli.demo.run import run_demo
 from trio_mcp.cli.listing import list_tools
-from trio_mcp.cli.loader import load_server, read_place
+from trio_mcp.cli.network import read_address, serve_network
 from trio_mcp.cli.options import (
     IdleTimeoutOption,
     MaxTimeoutOption,
@@ -31,7 +31,7 @@ from trio_mcp.cli.options import (
 )
 from trio_mcp.cli.output import prepare_streams, print_error, print_note
 from trio_mcp.cli.running import Interrupt, run_work
-from trio_mcp.cli.serving import read_address, serve_network
+from trio_mcp.cli.server_file import load_server, read_place
 from trio_mcp.cli.status import FAILED, SUCCEEDED, CommandError
 from trio_mcp.cli.targets import move_command, read_target
 from trio_mcp.cli.tasks.commands import tasks
@@ -42,6 +42,22 @@ CONNECTING: Final = frozenset(
     {("list",), ("call",), ("bench",), *(("tasks", name) for name in ("list", "watch", "result", "cancel"))}
 )
 """The commands that have a TARGET."""
+
+KeyValueArgument: TypeAlias = Annotated[
+    str,
+    Parameter(
+        name="KEY=VALUE",
+        help="An argument of the tool. VALUE is JSON, or text where it is none or the tool wants text; "
+        "a KEY given several times makes a list.",
+    ),
+]
+TtlOption: TypeAlias = Annotated[
+    float | None,
+    Parameter(
+        help="How long the server is asked to keep the task, in seconds (protocol 2025-11-25).",
+        validator=check_seconds,
+    ),
+]
 
 app = App(
     name="trio-mcp",
@@ -109,14 +125,7 @@ def call(
     target: TargetArgument,
     tool: Annotated[str, Parameter(help="The tool's name.")],
     /,
-    *arguments: Annotated[
-        str,
-        Parameter(
-            name="KEY=VALUE",
-            help="An argument of the tool. VALUE is JSON, or text where it is none or the tool wants text; "
-            "a KEY given several times makes a list.",
-        ),
-    ],
+    *arguments: KeyValueArgument,
     json: Annotated[str | None, Parameter(help="Arguments as a JSON object.")] = None,
     structured: StructuredSwitch = False,
     idle_timeout: IdleTimeoutOption = None,
@@ -125,13 +134,7 @@ def call(
     log_level: Annotated[LoggingLevel, Parameter(help="Least level of log messages to show.")] = "info",
     quiet: QuietSwitch = False,
     task: Annotated[Switch, Parameter(help="Run the tool as a background task, and wait for it.")] = False,
-    ttl: Annotated[
-        float | None,
-        Parameter(
-            help="How long the server is asked to keep the task, in seconds (protocol 2025-11-25).",
-            validator=check_seconds,
-        ),
-    ] = None,
+    ttl: TtlOption = None,
 ) -> int:
     """Call a tool: its progress goes to stderr, its result to stdout.
 

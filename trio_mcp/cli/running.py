@@ -48,7 +48,7 @@ class Interrupt:
         await trio.lowlevel.checkpoint()
 
 
-PATIENCE: Final = 1.0
+PATIENCE_SECONDS: Final = 1.0
 """After so many seconds of leaving in order, say how to end at once."""
 
 
@@ -83,7 +83,7 @@ async def _watch_interrupt(interrupt: Interrupt) -> None:
     with trio.open_signal_receiver(signal.SIGINT) as signals:
         await anext(signals)
         interrupt.cancel()
-        with trio.move_on_after(PATIENCE) as patience:
+        with trio.move_on_after(PATIENCE_SECONDS) as patience:
             await anext(signals)
         if patience.cancelled_caught:
             print_note("Waiting for the server to end; Ctrl-C again does not wait.")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
-from trio_mcp.cli.loader import read_place
+from trio_mcp.cli.server_file import read_place
 from trio_mcp.cli.status import CommandError
 
 URL_SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})

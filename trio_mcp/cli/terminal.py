@@ -21,7 +21,7 @@ from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 
 STDERR: Final = 2
 
-LAST_WORDS: Final = 0.5
+DRAIN_SECONDS: Final = 0.5
 """How many seconds whatever a server has left behind may go on holding its stderr."""
 
 LINE_BYTES: Final = 64 * 1024
@@ -45,7 +45,7 @@ async def relay_stderr(console: Console | None) -> AsyncIterator[Callable[[], No
 
     Without a console they write there themselves. Yields a function that gives our own
     stderr back, to be called when they have started. On exit waits for those processes
-    to close theirs, for at most `LAST_WORDS` seconds.
+    to close theirs, for at most `DRAIN_SECONDS` seconds.
     """
     if console is None:
         await trio.lowlevel.checkpoint()
@@ -54,22 +54,22 @@ async def relay_stderr(console: Console | None) -> AsyncIterator[Callable[[], No
     # Shielded because a server that is told to stop may write while it does, and would die of a
     # broken pipe; the deadline is set on exit.
     patience = trio.CancelScope(shield=True)
-    with _taken_stderr() as (reading, give_back):
+    with _redirected_stderr() as (reading, restore_stderr):
         async with open_unwrapping_nursery() as nursery:
             nursery.start_soon(_print_lines, reading, console, patience)
             try:
-                yield give_back
+                yield restore_stderr
             finally:
-                give_back()
-                patience.deadline = trio.current_time() + LAST_WORDS
+                restore_stderr()
+                patience.deadline = trio.current_time() + DRAIN_SECONDS
 
 
 @contextmanager
-def _taken_stderr() -> Iterator[tuple[int, Callable[[], None]]]:
+def _redirected_stderr() -> Iterator[tuple[int, Callable[[], None]]]:
     """Let descriptor 2 lead into a pipe until it is given back."""
     saved = os.dup(STDERR)
 
-    def give_back() -> None:
+    def restore_stderr() -> None:
         os.dup2(saved, STDERR)
 
     try:
@@ -77,9 +77,9 @@ def _taken_stderr() -> Iterator[tuple[int, Callable[[], None]]]:
         os.dup2(writing, STDERR)
         os.close(writing)
         try:
-            yield reading, give_back
+            yield reading, restore_stderr
         finally:
-            give_back()
+            restore_stderr()
     finally:
         os.close(saved)
 

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 
 from trio_mcp.call_result import CallResult
+from trio_mcp.client.link import Link
 from trio_mcp.client.tool_call import ToolCall
 from trio_mcp.concurrency.failures import split_failure
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import CallCancelled, ProgressOverflow
 from trio_mcp.handlers.sink import Progress, detailed
 from trio_mcp.outgoing.policy import DEFAULT_BUFFER, LOSSLESS_CLIENT_BUFFER, Lossless, ProgressPolicy
-
-if TYPE_CHECKING:
-    from trio_mcp.client.client import Client
 
 
 class UpdateChannel:
@@ -84,6 +82,10 @@ class CallHandle:
         self._result: CallResult | None = None
         self._error: BaseException | None = None
 
+    def __repr__(self) -> str:
+        state = "under way" if not self._ended.is_set() else "failed" if self._error else "done"
+        return f"<CallHandle of tool {self._tool!r}: {state}>"
+
     async def result(self) -> CallResult:
         """Wait for the result; checkpoints.
 
@@ -101,8 +103,8 @@ class CallHandle:
         """Give the call up, and tell the server so; nothing happens where it has ended."""
         self._fail(CallCancelled(f"the call of tool {self._tool!r} was cancelled"))
 
-    def take(self, update: Progress) -> None:
-        """Take an update, as the receiver of the call."""
+    def put(self, update: Progress) -> None:
+        """Put an update into `updates`, as the receiver of the call."""
         if not self._channel.put(update):
             limit = self._channel.limit
             self._fail(ProgressOverflow(f"more than {limit} updates wait in the channel of this call"))
@@ -113,7 +115,7 @@ class CallHandle:
             with self._scope:
                 if not self._ended.is_set():
                     self._result = await call.run()
-        except BaseException as error:  # noqa: ASYNC103  # what must pass on is raised
+        except BaseException as error:  # noqa: ASYNC103  # whatever ends the call is for `result` to raise
             passing, failure = split_failure(error)
             if self._error is None:
                 self._error = failure
@@ -132,7 +134,7 @@ class CallHandle:
 
 @asynccontextmanager
 async def open_call(
-    client: Client,
+    link: Link,
     name: str,
     arguments: Mapping[str, Any] | None,
     idle_timeout: float | None,
@@ -142,12 +144,12 @@ async def open_call(
     result_type: Any,
 ) -> AsyncIterator[CallHandle]:
     """See `Client.start_call`."""
-    handle = CallHandle(name, client._session.settings.progress)
+    handle = CallHandle(name, link.session.settings.progress)
     call = ToolCall(
-        client,
+        link,
         name,
         arguments,
-        detailed(handle.take),
+        detailed(handle.put),
         idle_timeout,
         max_timeout,
         raise_on_error=raise_on_error,

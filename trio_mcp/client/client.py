@@ -5,56 +5,40 @@ Owns the public verbs and their timeouts.
 
 from __future__ import annotations
 
-import math
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final, Literal, overload
+from typing import Any, Literal, overload
 
-import msgspec
 import trio
 
 from trio_mcp.call_result import CallResult
+from trio_mcp.client.call_answer import TaskStarted
 from trio_mcp.client.call_handle import CallHandle, open_call
-from trio_mcp.client.header_mirroring import take_tools
-from trio_mcp.client.negotiation import Agreement, find_era, modern_meta, negotiate, read_error
-from trio_mcp.client.pending_call import PendingCall
+from trio_mcp.client.link import Link
+from trio_mcp.client.log_queue import LogHandler
+from trio_mcp.client.negotiation import find_era, negotiate
 from trio_mcp.client.server_requests import Answering, ElicitationHandler, SamplingHandler
-from trio_mcp.client.session import ClientSession, LogHandler
+from trio_mcp.client.session import ClientSession
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.target import Target, UrlOptions, open_target
 from trio_mcp.client.task_following import watch
 from trio_mcp.client.task_handle import TaskHandle
-from trio_mcp.client.task_snapshot import TaskSnapshot, read_snapshot, read_task_page
+from trio_mcp.client.task_snapshot import TaskSnapshot
 from trio_mcp.client.tool_call import ToolCall
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
-from trio_mcp.errors import (
-    MCPError,
-    NotSupportedByEra,
-    ProtocolError,
-    RemoteProtocolError,
-    TaskNotFound,
-)
+from trio_mcp.errors import TaskNotFound
 from trio_mcp.handlers.sink import ProgressHandler, ProgressSink, as_handler
 from trio_mcp.outgoing.transport import MirroringTransport
 from trio_mcp.version import __version__
-from trio_mcp.wire.errors import INVALID_PARAMS
-from trio_mcp.wire.frames import ErrorResponse
 from trio_mcp.wire.messages import (
     LOGGING_LEVELS,
-    META_LOG_LEVEL,
     Implementation,
-    ListParams,
-    ListToolsResult,
     LoggingLevel,
     Params,
     SetLevelParams,
-    TaskIdParams,
     Tool,
 )
-
-MAX_PAGES: Final = 1000
-"""A list that has more pages than this never ends."""
 
 
 class Client:
@@ -63,44 +47,34 @@ class Client:
     Its methods may be called from many tasks at once.
     """
 
-    def __init__(
-        self,
-        session: ClientSession,
-        agreement: Agreement,
-        client_info: Implementation,
-        progress_handler: ProgressHandler | ProgressSink | None,
-        log_level: LoggingLevel | None,
-        mirror: MirroringTransport | None = None,
-    ) -> None:
-        self._session = session
-        self._agreement = agreement
+    def __init__(self, link: Link, progress_handler: ProgressHandler | ProgressSink | None) -> None:
+        self._link = link
         self._progress_handler = progress_handler
-        self._meta: dict[str, Any] = {}
-        self._mirror = mirror if agreement.era.modern else None
-        if agreement.era.modern:
-            self._meta = modern_meta(agreement.era, client_info, session.answering.capabilities)
-            if log_level is not None:
-                self._meta[META_LOG_LEVEL] = log_level
+
+    def __repr__(self) -> str:
+        info = self._link.agreement.server_info
+        server = "an unnamed server" if info is None else f"{info.name!r} {info.version}"
+        return f"<Client of {server}, protocol {self.protocol_version}, {self._link.session!r}>"
 
     @property
     def protocol_version(self) -> str:
         """The protocol revision of this connection, for example "2026-07-28"."""
-        return self._agreement.era.version
+        return self._link.era.version
 
     @property
     def server_info(self) -> Implementation | None:
         """Name and version as the server gives them, for display; None where it does not."""
-        return self._agreement.server_info
+        return self._link.agreement.server_info
 
     @property
     def server_capabilities(self) -> Mapping[str, Any]:
         """What the server can do (MCP capabilities)."""
-        return self._agreement.capabilities
+        return self._link.agreement.capabilities
 
     @property
     def instructions(self) -> str | None:
         """How a model is to use the server, or None."""
-        return self._agreement.instructions
+        return self._link.agreement.instructions
 
     async def ping(self) -> None:
         """Go once to the server and back; checkpoints.
@@ -108,7 +82,7 @@ class Client:
         The modern wire has no ping, so there it asks for server/discover. Raises
         ConnectionLost and ProtocolError.
         """
-        await self._request("server/discover" if self._agreement.era.modern else "ping", Params())
+        await self._link.request("server/discover" if self._link.era.modern else "ping", Params())
 
     async def list_tools(self) -> list[Tool]:
         """List all tools, page by page (MCP tools, "Listing Tools"); checkpoints.
@@ -116,19 +90,7 @@ class Client:
         Over modern HTTP a tool whose `x-mcp-header` annotations are invalid is left out.
         Raises ConnectionLost, ProtocolError, and RemoteProtocolError for a malformed list.
         """
-        tools: list[Tool] = []
-        cursor: str | None = None
-        for _ in range(MAX_PAGES):
-            raw = await self._request("tools/list", ListParams(cursor=cursor))
-            try:
-                page = msgspec.json.decode(raw, type=ListToolsResult)
-            except (msgspec.MsgspecError, RecursionError) as error:
-                raise RemoteProtocolError(f"the server sent a malformed list of tools: {error}") from None
-            tools += page.tools
-            if page.next_cursor is None:
-                return tools if self._mirror is None else take_tools(tools, self._mirror)
-            cursor = page.next_cursor
-        raise RemoteProtocolError(f"the server's list of tools has more than {MAX_PAGES} pages")
+        return await self._link.list_tools()
 
     @overload
     async def call_tool(
@@ -196,7 +158,7 @@ class Client:
         lossless policy; ConnectionLost; ValueError for arguments that are not JSON.
         """
         call = ToolCall(
-            self,
+            self._link,
             name,
             arguments,
             self._progress_handler if progress_handler is None else as_handler(progress_handler),
@@ -228,7 +190,7 @@ class Client:
         Raises ValueError for arguments that are not JSON; everything else is raised by `result()`.
         """
         async with open_call(
-            self,
+            self._link,
             name,
             arguments,
             idle_timeout,
@@ -240,7 +202,7 @@ class Client:
 
     async def fetch_task(self, task_id: str) -> TaskSnapshot:
         """Look at a task (tasks/get); checkpoints. Raises TaskNotFound, ConnectionLost, ProtocolError."""
-        return read_snapshot(await self._task_request("tasks/get", task_id))
+        return (await self._link.fetch_task(task_id)).snapshot
 
     async def await_task(self, task: TaskHandle | str, **options: Any) -> CallResult:
         """Wait for the result of a task, given by handle or id; see `TaskHandle.result`.
@@ -252,7 +214,7 @@ class Client:
             return await task.result(**options)
         handler = as_handler(options.pop("progress_handler", None)) or self._progress_handler
         snapshot = await self.fetch_task(task)
-        return await TaskHandle(self, None, snapshot, None, handler).result(**options)
+        return await TaskHandle(self._link, None, TaskStarted(snapshot), handler).result(**options)
 
     async def cancel_task(self, task: TaskHandle | str) -> None:
         """Ask the server to cancel a task (tasks/cancel); checkpoints.
@@ -263,28 +225,14 @@ class Client:
         if task_id is None:
             await trio.lowlevel.checkpoint()
             return
-        try:
-            await self._task_request("tasks/cancel", task_id)
-        except TaskNotFound:
-            # 2025-11-25 refuses to cancel what has ended with the same code.
-            await self.fetch_task(task_id)
+        await self._link.cancel_task(task_id)
 
     async def list_tasks(self) -> list[TaskSnapshot]:
         """All tasks of this client, newest first (tasks/list, 2025-11-25 only); checkpoints.
 
         Raises NotSupportedByEra elsewhere, ConnectionLost and ProtocolError.
         """
-        if self._agreement.era.tasks != "legacy":
-            raise NotSupportedByEra(f"protocol {self.protocol_version} cannot list tasks")
-        tasks: list[TaskSnapshot] = []
-        cursor: str | None = None
-        for _ in range(MAX_PAGES):
-            page = read_task_page(await self._request("tasks/list", ListParams(cursor=cursor)))
-            tasks += [read_snapshot(raw) for raw in page.tasks]
-            cursor = page.next_cursor
-            if cursor is None:
-                return tasks
-        raise RemoteProtocolError(f"the server's list of tasks has more than {MAX_PAGES} pages")
+        return await self._link.list_tasks()
 
     @asynccontextmanager
     async def watch_task(
@@ -298,33 +246,8 @@ class Client:
         task_id = task.id if isinstance(task, TaskHandle) else task
         if task_id is None:
             raise TaskNotFound("the server answered at once, so there is no task")
-        async with watch(self, task_id) as snapshots:
+        async with watch(self._link, task_id) as snapshots:
             yield snapshots
-
-    async def _task_request(self, method: str, task_id: str) -> msgspec.Raw:
-        try:
-            return await self._request(method, TaskIdParams(task_id=task_id))
-        except ProtocolError as error:
-            if error.code == INVALID_PARAMS:
-                raise TaskNotFound(error.message) from None
-            raise
-
-    async def _request(self, method: str, params: Params) -> msgspec.Raw:
-        if self._meta:
-            params.meta = self._meta
-        call = self._session.begin(method, params)
-        try:
-            return await self._wait_answer(call, method, math.inf, math.inf)
-        finally:
-            self._session.end(call)
-
-    async def _wait_answer(self, call: PendingCall, method: str, idle: float, longest: float) -> msgspec.Raw:
-        call.set_timeouts(idle, longest)
-        if not call.can_be_cut:
-            return _read_outcome(await call.wait())
-        with call.scope:
-            return _read_outcome(await call.wait())
-        raise call.explain_end(method)
 
 
 @asynccontextmanager
@@ -381,19 +304,10 @@ async def open_client(
             mirror = transport if isinstance(transport, MirroringTransport) else None
             agreement = await negotiate(session, info, pinned, None if mirror is None else mirror.origin)
             level = None if log_handler is None else log_level
-            client = Client(session, agreement, info, handler, level, mirror)
+            link = Link(session, agreement, info, level, mirror)
             if level is not None and not agreement.era.modern and "logging" in agreement.capabilities:
-                await client._request("logging/setLevel", SetLevelParams(level=level))
-            yield client
+                await link.request("logging/setLevel", SetLevelParams(level=level))
+            yield Client(link, handler)
             leaving_well = True
         finally:
             session.finish(abandon_logs=not leaving_well)
-
-
-def _read_outcome(outcome: Any) -> msgspec.Raw:
-    if isinstance(outcome, MCPError):
-        raise outcome
-    if isinstance(outcome, ErrorResponse):
-        raise read_error(outcome)
-    raw: msgspec.Raw = outcome.result
-    return raw

@@ -15,17 +15,17 @@ import msgspec
 import trio
 
 from trio_mcp.client.legacy_origins import LEGACY_ORIGINS
-from trio_mcp.client.pending_call import Outcome
+from trio_mcp.client.outcome import Outcome, read_error, unwrap
 from trio_mcp.client.session import ClientSession
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
-from trio_mcp.errors import CallTimeout, MCPError, ProtocolError, RemoteProtocolError
+from trio_mcp.errors import CallTimeout, ProtocolError, RemoteProtocolError
 from trio_mcp.wire.eras import ERAS, LATEST_LEGACY, LATEST_MODERN, Era
 from trio_mcp.wire.errors import (
     HEADER_MISMATCH,
     MISSING_CLIENT_CAPABILITY,
     UNSUPPORTED_PROTOCOL_VERSION,
 )
-from trio_mcp.wire.frames import ErrorResponse, Response
+from trio_mcp.wire.frames import ErrorResponse
 from trio_mcp.wire.messages import (
     META_CLIENT_CAPABILITIES,
     META_CLIENT_INFO,
@@ -148,15 +148,14 @@ async def _initialize_unless(
 
 async def _settle(session: ClientSession, client_info: Implementation, outcome: Outcome) -> Agreement:
     """Act on the answer to the probe (MCP stdio, "Backward Compatibility")."""
-    if isinstance(outcome, MCPError):
-        raise outcome
     if isinstance(outcome, ErrorResponse):
         if outcome.error.code not in _MODERN_ERRORS:
             return await _initialize(session, client_info, LATEST_LEGACY)
         supported = _supported(outcome)
     else:
+        raw = unwrap(outcome)
         try:
-            supported = _decode(outcome, DiscoverResult).supported_versions
+            supported = _decode(raw, DiscoverResult).supported_versions
         except RemoteProtocolError:
             # Some legacy servers answer whatever they are asked.
             return await _initialize(session, client_info, LATEST_LEGACY)
@@ -175,19 +174,19 @@ async def _settle(session: ClientSession, client_info: Implementation, outcome: 
 
 async def _discover(session: ClientSession, client_info: Implementation, era: Era) -> Outcome:
     params = Params(meta=modern_meta(era, client_info, session.answering.capabilities))
-    call = session.begin("server/discover", params)
+    return await _ask(session, "server/discover", params)
+
+
+async def _ask(session: ClientSession, method: str, params: Params, *, cancellable: bool = True) -> Outcome:
+    call = session.begin(method, params)
     try:
         return await call.wait()
     finally:
-        session.end(call)
+        session.end(call, cancellable=cancellable)
 
 
 def _read_discover(outcome: Outcome, era: Era) -> Agreement:
-    if isinstance(outcome, MCPError):
-        raise outcome
-    if isinstance(outcome, ErrorResponse):
-        raise read_error(outcome)
-    result = _decode(outcome, DiscoverResult)
+    result = _decode(unwrap(outcome), DiscoverResult)
     if era.version not in result.supported_versions:
         raise RemoteProtocolError(
             f"the server does not serve {era.version}, only {', '.join(result.supported_versions)}"
@@ -206,16 +205,9 @@ async def _initialize(session: ClientSession, client_info: Implementation, era: 
         capabilities=session.answering.capabilities,
         client_info=client_info,
     )
-    call = session.begin("initialize", params)
-    try:
-        outcome = await call.wait()
-    finally:
-        session.end(call, cancellable=False)  # MCP lifecycle: initialize must not be cancelled
-    if isinstance(outcome, MCPError):
-        raise outcome
-    if isinstance(outcome, ErrorResponse):
-        raise read_error(outcome)
-    result = _decode(outcome, InitializeResult)
+    # MCP lifecycle: initialize must not be cancelled.
+    outcome = await _ask(session, "initialize", params, cancellable=False)
+    result = _decode(unwrap(outcome), InitializeResult)
     agreed = ERAS.get(result.protocol_version)
     if agreed is None or agreed.modern:
         raise RemoteProtocolError(
@@ -225,22 +217,16 @@ async def _initialize(session: ClientSession, client_info: Implementation, era: 
     return Agreement(agreed, result.server_info, result.capabilities, result.instructions)
 
 
-def read_error(frame: ErrorResponse) -> ProtocolError:
-    """The exception for an error answer."""
-    data = None if isinstance(frame.error.data, msgspec.UnsetType) else msgspec.json.decode(frame.error.data)
-    return ProtocolError(frame.error.code, frame.error.message, data)
-
-
 def _supported(frame: ErrorResponse) -> list[str]:
-    data = read_error(frame).data
-    supported = data.get("supported") if isinstance(data, dict) else None
+    error = read_error(frame.error)
+    supported = error.data.get("supported") if isinstance(error.data, dict) else None
     if not isinstance(supported, list) or not all(isinstance(version, str) for version in supported):
-        raise read_error(frame)
+        raise error
     return supported
 
 
-def _decode(frame: Response, result_type: type[Any]) -> Any:
+def _decode(raw: msgspec.Raw, result_type: type[Any]) -> Any:
     try:
-        return msgspec.json.decode(frame.result, type=result_type)
+        return msgspec.json.decode(raw, type=result_type)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise RemoteProtocolError(f"the server sent a malformed {result_type.__name__}: {error}") from None

@@ -13,10 +13,11 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from types import CoroutineType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import trio
 
+from trio_mcp.client.outcome import Outcome
 from trio_mcp.concurrency.failures import contain_failure
 from trio_mcp.concurrency.wakeup import Wakeup
 from trio_mcp.errors import CallTimeout, MCPError, ProgressOverflow
@@ -24,11 +25,9 @@ from trio_mcp.handlers.sink import Handler, Progress, ProgressSink, Receiver
 from trio_mcp.outgoing.policy import DEFAULT_BUFFER, LOSSLESS_CLIENT_BUFFER, Lossless, ProgressPolicy
 from trio_mcp.progress.estimator import Estimator
 from trio_mcp.wire.errors import DEADLINE_PASSED
-from trio_mcp.wire.frames import ErrorResponse, RequestId, Response, StageState, Update
+from trio_mcp.wire.frames import ErrorResponse, RequestId, StageState, Update
 
 logger = logging.getLogger("trio_mcp")
-
-Outcome: TypeAlias = Response | ErrorResponse | MCPError
 
 DELIVERIES_PER_YIELD: Final = 128
 """How many updates a sync handler takes before other tasks get their turn."""
@@ -95,6 +94,10 @@ class PendingCall:
         self._idle = math.inf
         self._longest = self._latest = math.inf
 
+    def __repr__(self) -> str:
+        state = "waiting" if self.outcome is None else type(self.outcome).__name__
+        return f"<PendingCall {self.id!r}: {state}, {len(self._queue)} updates queued>"
+
     @property
     def can_be_cut(self) -> bool:
         """Whether `wait` may have to end before its answer, so that it must run within `scope`."""
@@ -158,14 +161,14 @@ class PendingCall:
         if self._stages is not None and stages is not None:
             self._stages = stages
 
-    def take_over(self, other: PendingCall) -> None:
-        """Put what `other` has queued into this queue; what it has delivered counts as delivered here."""
-        if other._queue:
-            self.take_updates([update[:4] for update in other._queue], other._stages)
-            other._queue.clear()
-        elif other.newest is not None:
-            self.newest = other.newest
-            self.note_stages(other._stages)
+    def hand_over(self, other: PendingCall) -> None:
+        """Move what is queued here to `other`; what was delivered here counts as delivered there."""
+        if self._queue:
+            other.take_updates([update[:4] for update in self._queue], self._stages)
+            self._queue.clear()
+        elif self.newest is not None:
+            other.newest = self.newest
+            other.note_stages(self._stages)
 
     def settle(self, outcome: Outcome) -> None:
         """Note the answer; it is handed over behind the updates that are queued."""

@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 import msgspec
+import trio
 
+from trio_mcp.concurrency.failures import contain_failure
 from trio_mcp.errors import ProtocolError
-from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND
+from trio_mcp.schema.flaws import encode_json
+from trio_mcp.wire.codec import META_RELATED_TASK, encode_value, make_error
+from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
+from trio_mcp.wire.frames import ErrorObject, ErrorResponse, OutFrame, Request, RequestId, Response
+from trio_mcp.wire.messages import EmptyResult
+
+MAX_REQUESTS: Final = 64
+"""How many requests of a server may be worked on at once: each may be in front of a person."""
 
 
 @attrs.frozen
@@ -92,6 +101,69 @@ class Answering:
         raise ProtocolError(METHOD_NOT_FOUND, f"this client does not serve {method!r}")
 
 
+class ServerRequests:
+    """The requests of one server that are being answered, each in a task of its own."""
+
+    def __init__(self, answering: Answering, put: Callable[[OutFrame], None]) -> None:
+        self._answering = answering
+        self._put = put
+        self._nursery: trio.Nursery | None = None  # while requests are taken
+        self._scopes: dict[RequestId, trio.CancelScope] = {}
+
+    def __len__(self) -> int:
+        return len(self._scopes)
+
+    def open(self, nursery: trio.Nursery) -> None:
+        """Take requests from now on; `nursery` gets the tasks that answer them."""
+        self._nursery = nursery
+
+    def close(self) -> None:
+        """Take no more requests, and cancel those that are being answered."""
+        self._nursery = None
+        for scope in self._scopes.values():
+            scope.cancel()
+
+    def accept(self, frame: Request) -> None:
+        """Answer a request, or start the task that does; never waits."""
+        if frame.method == "ping":
+            self._put(Response(frame.id, encode_value(EmptyResult())))
+        elif frame.id in self._scopes:
+            self._refuse(frame, INVALID_REQUEST, f"request id {frame.id!r} is already in use")
+        elif self._nursery is not None and len(self._scopes) < MAX_REQUESTS:
+            # Here, not in the task, so that a cancellation that follows at once finds it.
+            scope = self._scopes[frame.id] = trio.CancelScope()
+            self._nursery.start_soon(self._answer, frame, scope)
+        else:
+            self._refuse(frame, INTERNAL_ERROR, f"{len(self._scopes)} questions are open already")
+
+    def cancel(self, ident: RequestId | None) -> bool:
+        """Cancel the answering of a request; False if there is none with this id."""
+        if ident is None or ident not in self._scopes:
+            return False
+        self._scopes[ident].cancel()
+        return True
+
+    async def _answer(self, frame: Request, scope: trio.CancelScope) -> None:
+        answer: Response | ErrorResponse | None = None
+        try:
+            with scope:
+                params = {} if isinstance(frame.params, msgspec.UnsetType) else _decode(frame.params)
+                result = await self._answering.answer(frame.method, params)
+                answer = Response(frame.id, encode_json(_related(params, result)))
+        except ProtocolError as error:
+            answer = ErrorResponse(make_error(error), frame.id)
+        except BaseException as error:  # noqa: ASYNC103  # a user's code may raise anything; see contain_failure
+            answer = ErrorResponse(ErrorObject(INTERNAL_ERROR, f"{frame.method} failed"), frame.id)
+            contain_failure(error, f"the handler of {frame.method} failed")
+        finally:
+            self._scopes.pop(frame.id, None)
+        if answer is not None:
+            self._put(answer)
+
+    def _refuse(self, frame: Request, code: int, message: str) -> None:
+        self._put(ErrorResponse(ErrorObject(code, message), frame.id))
+
+
 async def _elicit(handler: ElicitationHandler, params: Mapping[str, Any]) -> dict[str, Any]:
     message, schema = params.get("message"), params.get("requestedSchema")
     if (
@@ -130,3 +202,17 @@ async def _sample(handler: SamplingHandler, params: Mapping[str, Any]) -> dict[s
     content = {"type": "text", "text": answer.text}
     stop = {} if answer.stop_reason is None else {"stopReason": answer.stop_reason}
     return {"role": "assistant", "content": content, "model": answer.model, **stop}
+
+
+def _decode(raw: msgspec.Raw) -> Any:
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(INVALID_PARAMS, str(error)) from None
+
+
+def _related(params: Any, result: dict[str, Any]) -> dict[str, Any]:
+    """The result, marked as belonging to the task that the question belongs to (2025-11-25)."""
+    meta = params.get("_meta") if isinstance(params, Mapping) else None
+    related = meta.get(META_RELATED_TASK) if isinstance(meta, Mapping) else None
+    return result if related is None else {**result, "_meta": {META_RELATED_TASK: related}}

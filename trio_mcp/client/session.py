@@ -6,33 +6,29 @@ Knows no method but those that a server may send.
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import logging
-from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, TypeAlias
+from typing import Final
 from weakref import WeakValueDictionary
 
 import attrs
 import msgspec
 import trio
 
+from trio_mcp.client.log_queue import LogHandler, LogQueue
 from trio_mcp.client.pending_call import PendingCall
-from trio_mcp.client.server_requests import Answering
+from trio_mcp.client.server_requests import Answering, ServerRequests
 from trio_mcp.client.settings import ClientSettings
-from trio_mcp.concurrency.failures import contain_failure
-from trio_mcp.errors import ConnectionLost, ProtocolError, RemoteProtocolError
+from trio_mcp.errors import ConnectionLost, RemoteProtocolError
 from trio_mcp.handlers.sink import Handler
 from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.outgoing.transport import DirectTransport, FrameTransport
-from trio_mcp.schema.flaws import encode_json
-from trio_mcp.wire.codec import META_RELATED_TASK, encode_value, make_error
-from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
+from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.frames import (
     Batch,
-    ErrorObject,
     ErrorResponse,
     InFrame,
     Lost,
@@ -48,33 +44,13 @@ from trio_mcp.wire.messages import (
     META_PROGRESS_TOKEN,
     META_SUBSCRIPTION_ID,
     CancelledParams,
-    EmptyResult,
-    LoggingLevel,
-    LogParams,
     Params,
 )
 
 logger = logging.getLogger("trio_mcp")
 
-MAX_QUESTIONS: Final = 64
-"""How many requests of a server may be worked on at once: each may be in front of a person."""
-
-
 MAX_LATE: Final = 1024
 """How many cancelled requests are remembered, in case their results are on the way."""
-
-
-@attrs.frozen
-class LogMessage:
-    """What a server says has just happened (MCP logging); `data` is text or any JSON value."""
-
-    level: LoggingLevel
-    data: Any
-    logger: str | None = None
-
-
-LogHandler: TypeAlias = Callable[[LogMessage], Awaitable[None] | None]
-"""Called with each log message, sync or async, one call at a time."""
 
 
 class _AddressedMeta(msgspec.Struct):
@@ -89,6 +65,26 @@ class _Addressed(msgspec.Struct, rename="camel"):
     meta: _AddressedMeta | None = msgspec.field(name="_meta", default=None)
 
 
+@attrs.frozen
+class ClientSessionStatistics:
+    """How much a session holds at one moment; all are counts but the last.
+
+    `pending_calls` wait for their answers, `kept_calls` were answered by a task and still receive
+    progress, `late_answers` were cancelled and may cross the cancellation. `server_requests` are being
+    answered. `subscriptions` includes the tasks that are listened for. `queued_frames` wait for the wire,
+    `queued_logs` for the log handler.
+    """
+
+    pending_calls: int
+    kept_calls: int
+    late_answers: int
+    server_requests: int
+    subscriptions: int
+    queued_frames: int
+    queued_logs: int
+    is_lost: bool
+
+
 class ClientSession:
     """Runs one connection; its three tasks live in the nursery of `open_client`."""
 
@@ -101,26 +97,37 @@ class ClientSession:
     ) -> None:
         self._transport = transport
         self.settings = settings
-        self._log_handler = log_handler
         self.answering = answering
-        self._nursery: trio.Nursery | None = None
-        self._questions: dict[RequestId, trio.CancelScope] = {}
+        self._outbox = Outbox(settings.log_buffer)
+        self._requests = ServerRequests(answering, self._outbox.put)
+        self._logs = None if log_handler is None else LogQueue(log_handler, settings.log_buffer)
         self._subscriptions: dict[RequestId, Callable[[Notification], None]] = {}
         self._task_listeners: dict[str, list[Callable[[msgspec.Raw], None]]] = {}
-        self._outbox = Outbox(settings.log_buffer)
         self._ids = itertools.count(1)  # also the progress tokens
         self._calls: dict[ProgressToken, PendingCall] = {}
         # Calls that have become tasks: whoever holds the task's handle keeps them.
         self._kept: WeakValueDictionary[ProgressToken, PendingCall] = WeakValueDictionary()
         self._late: OrderedDict[RequestId, Callable[[Response], None]] = OrderedDict()
         self._lost: ConnectionLost | None = None
-        self._logs: deque[LogMessage] = deque(maxlen=settings.log_buffer)
-        self._logs_dropped = 0  # since the log handler last caught up
-        self._log_arrival = trio.lowlevel.ParkingLot()
-        self._closing = False
         self._writing = trio.CancelScope(shield=True)  # shielded so that cancellations still leave
         self._reading = trio.CancelScope()
-        self._logging = trio.CancelScope()
+
+    def __repr__(self) -> str:
+        state = "open" if self._lost is None else f"lost: {self._lost}"
+        return f"<ClientSession {state}, {len(self._calls)} calls pending>"
+
+    def statistics(self) -> ClientSessionStatistics:
+        """Count what this session holds."""
+        return ClientSessionStatistics(
+            pending_calls=len(self._calls),
+            kept_calls=len(self._kept),
+            late_answers=len(self._late),
+            server_requests=len(self._requests),
+            subscriptions=len(self._subscriptions) + len(self._task_listeners),
+            queued_frames=self._outbox.queued,
+            queued_logs=0 if self._logs is None else len(self._logs),
+            is_lost=self.is_lost,
+        )
 
     @property
     def is_lost(self) -> bool:
@@ -128,29 +135,28 @@ class ClientSession:
         return self._lost is not None
 
     def start(self, nursery: trio.Nursery) -> None:
-        """Start the writer, the reader and the log consumer."""
-        self._nursery = nursery
+        """Start the writer, the reader and the consumer of log messages."""
+        self._requests.open(nursery)
         nursery.start_soon(self._write)
         nursery.start_soon(self._read)
-        nursery.start_soon(self._consume_logs)
+        if self._logs is not None:
+            nursery.start_soon(self._logs.run)
 
     def finish(self, *, abandon_logs: bool) -> None:
         """End the three tasks: what is queued still leaves, for at most `drain_timeout` seconds.
 
         With `abandon_logs` the log handler gets no more messages.
         """
-        self._closing = True
-        for scope in self._questions.values():
-            scope.cancel()
-        self._outbox.close()
         deadline = trio.current_time() + self.settings.drain_timeout
+        self._requests.close()
+        self._outbox.close()
         self._writing.deadline = deadline
         self._reading.cancel()
-        self._log_arrival.unpark_all()
-        if abandon_logs:
-            self._logging.cancel()
-        else:
-            self._logging.deadline = deadline
+        if self._logs is not None:
+            if abandon_logs:
+                self._logs.abandon()
+            else:
+                self._logs.close(deadline)
 
     def begin(
         self,
@@ -214,13 +220,13 @@ class ClientSession:
 
     def redirect(self, token_call: PendingCall, call: PendingCall) -> None:
         """Deliver the progress of `token_call` through `call` from now on."""
-        call.take_over(token_call)
+        token_call.hand_over(call)
         self._calls[token_call.id] = call
 
     def restore(self, token_call: PendingCall, call: PendingCall) -> None:
         """Undo `redirect`."""
         if self._calls.get(token_call.id) is call:
-            token_call.take_over(call)
+            call.hand_over(token_call)
             self.keep(token_call)
 
     def keep(self, call: PendingCall) -> None:
@@ -299,7 +305,7 @@ class ClientSession:
         elif isinstance(frame, Notification):
             self._accept_notification(frame)
         elif isinstance(frame, Request):
-            self._accept_request(frame)
+            self._requests.accept(frame)
         elif isinstance(frame, Malformed):
             self._accept_malformed(frame)
         elif isinstance(frame, Lost):
@@ -332,72 +338,26 @@ class ClientSession:
         elif not isinstance(frame.id, msgspec.UnsetType) and frame.id in self._calls:
             self._calls[frame.id].settle(error)
 
-    def _accept_request(self, frame: Request) -> None:
-        if frame.method == "ping":
-            self._outbox.put(Response(frame.id, encode_value(EmptyResult())))
-        elif frame.id in self._questions:
-            error = ErrorObject(INVALID_REQUEST, f"request id {frame.id!r} is already in use")
-            self._outbox.put(ErrorResponse(error, frame.id))
-        elif self._nursery is not None and not self._closing and len(self._questions) < MAX_QUESTIONS:
-            # Here, not in the task, so that a cancellation that follows at once finds it.
-            scope = self._questions[frame.id] = trio.CancelScope()
-            self._nursery.start_soon(self._answer, frame, scope)
-        else:
-            error = ErrorObject(INTERNAL_ERROR, f"{len(self._questions)} questions are open already")
-            self._outbox.put(ErrorResponse(error, frame.id))
-
-    async def _answer(self, frame: Request, scope: trio.CancelScope) -> None:
-        """Answer a server's request; the border at which a handler's failure becomes an error."""
-        answer: Response | ErrorResponse | None = None
-        try:
-            with scope:
-                params = {} if isinstance(frame.params, msgspec.UnsetType) else _decode(frame.params)
-                result = await self.answering.answer(frame.method, params)
-                answer = Response(frame.id, encode_json(_related(params, result)))
-        except ProtocolError as error:
-            answer = ErrorResponse(make_error(error), frame.id)
-        except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
-            answer = ErrorResponse(ErrorObject(INTERNAL_ERROR, f"{frame.method} failed"), frame.id)
-            contain_failure(error, f"the handler of {frame.method} failed")
-        finally:
-            self._questions.pop(frame.id, None)
-        if answer is not None:
-            self._outbox.put(answer)
-
     def _accept_notification(self, frame: Notification) -> None:
-        if isinstance(frame.params, msgspec.Raw) and self._dispatch(frame, frame.params):
-            return
-        if frame.method != "notifications/message" or self._log_handler is None:
+        is_log = frame.method == "notifications/message"
+        if is_log and self._logs is not None:
+            self._logs.put_raw(frame.params)
+        elif is_log or not self._dispatch(frame):
             logger.debug("notification %r was not asked for", frame.method)
-            return
-        try:
-            raw = b"" if isinstance(frame.params, msgspec.UnsetType) else frame.params
-            params = msgspec.json.decode(raw, type=LogParams)
-            message = LogMessage(params.level, msgspec.json.decode(params.data), params.logger)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            logger.debug("a malformed log message was dropped: %s", error)
-            return
-        if len(self._logs) == self._logs.maxlen:
-            if self._logs_dropped == 0:
-                logger.warning("the log handler is slow: the oldest messages are dropped")
-            self._logs_dropped += 1
-        self._logs.append(message)
-        self._log_arrival.unpark_all()
 
-    def _dispatch(self, frame: Notification, raw: msgspec.Raw) -> bool:
-        """Hand a notification to whoever waits for it; False where nobody does."""
-        if frame.method == "notifications/message":
+    def _dispatch(self, frame: Notification) -> bool:
+        """Hand a notification to whoever waits for it; False if nobody does."""
+        if isinstance(frame.params, msgspec.UnsetType):
             return False
         try:
-            params = msgspec.json.decode(raw, type=_Addressed)
+            params = msgspec.json.decode(frame.params, type=_Addressed)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return False
-        if frame.method == "notifications/cancelled" and params.request_id in self._questions:
-            self._questions[params.request_id].cancel()
+        if frame.method == "notifications/cancelled" and self._requests.cancel(params.request_id):
             return True
         if frame.method == "notifications/tasks/status" and params.task_id is not None:
             for listener in list(self._task_listeners.get(params.task_id, ())):
-                listener(raw)
+                listener(frame.params)
             return True
         ident = None if params.meta is None else params.meta.subscription_id
         receive = None if ident is None else self._subscriptions.get(ident)
@@ -405,38 +365,3 @@ class ClientSession:
             return False
         receive(frame)
         return True
-
-    async def _consume_logs(self) -> None:
-        with self._logging:
-            while self._logs or not self._closing:
-                if self._logs:
-                    await self._handle_log(self._logs.popleft())
-                else:
-                    if self._logs_dropped:
-                        logger.warning("%d log messages were dropped", self._logs_dropped)
-                        self._logs_dropped = 0
-                    await self._log_arrival.park()
-
-    async def _handle_log(self, message: LogMessage) -> None:
-        assert self._log_handler is not None, "messages are only queued for a handler"
-        try:
-            pending = self._log_handler(message)
-            if pending is not None and inspect.isawaitable(pending):
-                await pending
-        except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
-            contain_failure(error, "a log handler failed")
-        await trio.lowlevel.checkpoint()
-
-
-def _decode(raw: msgspec.Raw) -> Any:
-    try:
-        return msgspec.json.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(INVALID_PARAMS, str(error)) from None
-
-
-def _related(params: Any, result: dict[str, Any]) -> dict[str, Any]:
-    """The result, marked as belonging to the task that the question belongs to (2025-11-25)."""
-    meta = params.get("_meta") if isinstance(params, Mapping) else None
-    related = meta.get(META_RELATED_TASK) if isinstance(meta, Mapping) else None
-    return result if related is None else {**result, "_meta": {META_RELATED_TASK: related}}

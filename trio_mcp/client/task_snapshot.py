@@ -62,7 +62,6 @@ class TaskSnapshot:
     _result: msgspec.Raw | None = None
     _error: ErrorObject | None = None
     _questions: Mapping[str, Any] = attrs.field(factory=dict)
-    _reports: Sequence[SnapshotReport] = attrs.field(default=(), eq=False, repr=False)
 
     @property
     def is_final(self) -> bool:
@@ -74,16 +73,42 @@ class TaskSnapshot:
         """Whether the task has reported, and the server tells what."""
         return self.reported_at is not None
 
-    def without_reports_before(self, old: TaskSnapshot) -> TaskSnapshot:
-        """This snapshot without the reports that `old`, a look that overtook it, knew of."""
-        if not self._reports or old.reported_at is None:
+
+@attrs.frozen
+class TaskNews:
+    """What one message says of a task: the snapshot, and what only the client itself has use for.
+
+    `reports` are those that led to the snapshot and have not come before, if the server sends them.
+    """
+
+    snapshot: TaskSnapshot
+    reports: Sequence[SnapshotReport] = attrs.field(default=(), eq=False)
+
+    @property
+    def result(self) -> msgspec.Raw | None:
+        """The result of the tool, once there is one."""
+        return self.snapshot._result
+
+    @property
+    def error(self) -> ErrorObject | None:
+        """The error that the task has ended with."""
+        return self.snapshot._error
+
+    @property
+    def questions(self) -> Mapping[str, Any]:
+        """The open questions of the task, by their keys."""
+        return self.snapshot._questions
+
+    def without_reports_before(self, old: TaskSnapshot) -> TaskNews:
+        """These news without the reports that `old`, the result of a poll that overtook them, included."""
+        if not self.reports or old.reported_at is None:
             return self
         at = (old.reported_at - _EPOCH) // _MICROSECOND
         known = (at, old.current, old.total, old.message)
-        newer = [report for report in self._reports if report[0] >= at]
+        newer = [report for report in self.reports if report[0] >= at]
         if known in newer:  # within one tick of the clock
             newer = newer[newer.index(known) + 1 :]
-        return attrs.evolve(self, reports=newer)
+        return TaskNews(self.snapshot, newer)
 
 
 class _Progress(msgspec.Struct, rename="camel"):
@@ -121,14 +146,19 @@ _task_decoder: Final = msgspec.json.Decoder(_Task)
 
 
 def read_snapshot(raw: msgspec.Raw | bytes) -> TaskSnapshot:
-    """Read a task, of either era; raises RemoteProtocolError where it is malformed."""
+    """Read a task, of either era; raises RemoteProtocolError if it is malformed."""
+    return read_task(raw).snapshot
+
+
+def read_task(raw: msgspec.Raw | bytes) -> TaskNews:
+    """Read a task, of either era, with its reports; raises RemoteProtocolError if it is malformed."""
     try:
         task = _task_decoder.decode(raw)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise RemoteProtocolError(f"the server sent a malformed task: {error}") from None
     meta = _Meta() if task.meta is None else task.meta
     progress = meta.progress or _Progress()
-    return TaskSnapshot(
+    snapshot = TaskSnapshot(
         id=task.task_id,
         status=task.status,
         status_message=task.status_message,
@@ -146,8 +176,8 @@ def read_snapshot(raw: msgspec.Raw | bytes) -> TaskSnapshot:
         result=None if isinstance(task.result, UnsetType) else task.result,
         error=task.error,
         questions=task.input_requests or {},
-        reports=meta.reports,
     )
+    return TaskNews(snapshot, meta.reports)
 
 
 class _WithProgress(msgspec.Struct):
@@ -164,57 +194,6 @@ def read_last_progress(raw: msgspec.Raw) -> Update | None:
     if progress is None or progress.current is None:
         return None
     return progress.current, progress.total, progress.message, None
-
-
-class _Created(msgspec.Struct, rename="camel"):
-    result_type: str | None = None
-    task: msgspec.Raw | UnsetType = UNSET
-
-
-def read_created(raw: msgspec.Raw) -> TaskSnapshot | None:
-    """The task that a server made of a call, or None where it answered directly.
-
-    Raises RemoteProtocolError where it is malformed.
-    """
-    if b'"task"' not in bytes(raw):
-        return None
-    try:
-        created = msgspec.json.decode(raw, type=_Created)
-    except (msgspec.MsgspecError, RecursionError):
-        return None  # no task; what is wrong with it is told where results are read
-    if created.result_type == "task":
-        return read_snapshot(raw)
-    return None if isinstance(created.task, UnsetType) else read_snapshot(created.task)
-
-
-class Question(msgspec.Struct):
-    """What a server asks before it answers a call."""
-
-    method: str
-    params: dict[str, Any] = {}
-
-
-class Questions(msgspec.Struct, rename="camel"):
-    """An answer that asks (MCP multi round-trip requests)."""
-
-    result_type: str | None = None
-    input_requests: dict[str, Question] | None = None
-    request_state: str | None = None
-
-
-def read_question(raw: msgspec.Raw) -> Questions | None:
-    """What a server asks instead of answering, or None; raises RemoteProtocolError where it is malformed."""
-    if b'"input_required"' not in bytes(raw):
-        return None
-    try:
-        questions = msgspec.json.decode(raw, type=Questions)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise RemoteProtocolError(f"the server sent malformed questions: {error}") from None
-    if questions.result_type != "input_required":
-        return None
-    if not questions.input_requests and questions.request_state is None:
-        raise RemoteProtocolError("the server asks for input and says not for what")
-    return questions
 
 
 class TaskPage(msgspec.Struct, rename="camel"):

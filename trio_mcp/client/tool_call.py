@@ -1,39 +1,53 @@
-"""One call of a tool from its arguments to its result, whatever the server makes of it.
+"""One call of a tool, in as many requests as it takes until there is an answer or a task.
 
-Owns what every call has in common, waited for where it was made or in the background:
-its handler is opened, a refusal for want of headers is answered, a task that the server
-makes unasked is waited for.
+Owns the loop over those requests: the rounds in which a server asks (MCP multi round-trip
+requests), the change to a task for a tool that runs as one only, the headers that were missing, and
+that nothing is left of a call whose caller has left. Refuses to know how a task is waited for.
 """
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
 import trio
+from msgspec import UNSET, Raw, UnsetType
 
 from trio_mcp.call_result import CallResult, finish_call
+from trio_mcp.client.call_answer import Answered, Questions, TaskStarted, read_created, read_questions
+from trio_mcp.client.link import Link
+from trio_mcp.client.pending_call import PendingCall
 from trio_mcp.client.task_handle import TaskHandle
-from trio_mcp.client.timeouts import read_timeouts
-from trio_mcp.client.tool_rounds import start_call
-from trio_mcp.errors import ProtocolError
+from trio_mcp.client.task_snapshot import MILLISECONDS
+from trio_mcp.client.timeouts import CallDeadline, read_timeouts
+from trio_mcp.errors import CallTimeout, NotSupportedByEra, ProtocolError, RemoteProtocolError
 from trio_mcp.handlers.sink import Handler, ProgressHandler, ProgressSink, open_handler
 from trio_mcp.schema.flaws import encode_json
-from trio_mcp.wire.codec import UNENCODABLE
-from trio_mcp.wire.errors import HEADER_MISMATCH
-from trio_mcp.wire.messages import CallToolParams
+from trio_mcp.wire.codec import UNENCODABLE, encode_value
+from trio_mcp.wire.errors import HEADER_MISMATCH, METHOD_NOT_FOUND
+from trio_mcp.wire.frames import Response
+from trio_mcp.wire.messages import META_WANTS_TASK, CallToolParams, TaskParams
 
-if TYPE_CHECKING:
-    from trio_mcp.client.client import Client
+MAX_ROUNDS: Final = 10
+"""How often a server may ask for input before it answers one call."""
+
+
+class Refusal(enum.Enum):
+    """A server's error after which the call is not over."""
+
+    DEADLINE_PASSED = "the server has given up at our deadline"
+    TASK_ONLY = "the tool runs as a task only"
+    LACKS_HEADERS = "the tool mirrors arguments into headers that were not sent"
 
 
 class ToolCall:
-    """A call that is to be made; raises ValueError for arguments that JSON cannot hold and for bad times."""
+    """A call that is to be made once; raises ValueError for bad timeouts and arguments that are not JSON."""
 
     def __init__(
         self,
-        client: Client,
+        link: Link,
         name: str,
         arguments: Mapping[str, Any] | None,
         handler: ProgressHandler | ProgressSink | None,
@@ -44,12 +58,15 @@ class ToolCall:
         result_type: Any,
     ) -> None:
         self.name = name
-        self._client = client
+        self._link = link
         self._handler = handler
         self._idle_timeout = idle_timeout
         self._idle, self._longest = read_timeouts(idle_timeout, max_timeout)
         self._raise_on_error = raise_on_error
         self._result_type = result_type
+        self._as_task = False
+        self._ttl: float | None = None
+        self._floor: float | None = None  # the progress that earlier requests of this call have delivered
         try:
             self._params = CallToolParams(name=name, arguments=encode_json(dict(arguments or {})))
         except UNENCODABLE as error:
@@ -64,21 +81,21 @@ class ToolCall:
 
     async def start_task(self, ttl: float | None) -> TaskHandle:
         """Call as a background task; checkpoints. See `Client.call_tool`."""
+        self._as_task, self._ttl = True, ttl
         async with open_handler(self._handler, self.name) as handler:
-            handle = await self._start(handler, as_task=True, ttl=ttl)
-        handle.use_handler(self._handler)
-        return handle
+            start = await self._start(handler)
+        return TaskHandle(self._link, self.name, start, self._handler)
 
     async def _run(self, handler: Handler | None) -> CallResult:
         started = 0.0 if self._longest == math.inf else trio.current_time()
-        handle = await self._start(handler)
-        if handle.answer is not None:
-            return finish_call(
-                f"tool {self.name!r}", handle.answer, self._result_type, raise_on_error=self._raise_on_error
-            )
+        start = await self._start(handler)
+        if isinstance(start, Answered):
+            what = f"tool {self.name!r}"
+            return finish_call(what, start.raw, self._result_type, raise_on_error=self._raise_on_error)
         left = None
         if self._longest != math.inf:
             left = max(self._longest - (trio.current_time() - started), 1e-9)
+        handle = TaskHandle(self._link, self.name, start, handler)
         try:
             return await handle.result(
                 idle_timeout=self._idle_timeout,
@@ -89,15 +106,123 @@ class ToolCall:
         finally:
             handle.abandon()
 
-    async def _start(
-        self, handler: Handler | None, *, as_task: bool = False, ttl: float | None = None
-    ) -> TaskHandle:
-        client, idle, longest = self._client, self._idle, self._longest
+    async def _start(self, handler: Handler | None) -> Answered | TaskStarted:
+        """Send requests until there is an answer, or a task; checkpoints."""
+        longest, rounds, has_listed = self._longest, 0, False
+        while True:  # each turn sends a request and waits for its answer
+            deadline = CallDeadline.find(longest)
+            answer = await self._ask(handler, deadline, may_list=not has_listed)
+            if isinstance(answer, (Answered, TaskStarted)):
+                return answer
+            if isinstance(answer, Questions):
+                # The same call once more, with answers, under a fresh id (MCP multi round-trip requests).
+                if rounds == MAX_ROUNDS:
+                    raise RemoteProtocolError(f"the server asked more than {MAX_ROUNDS} times for one call")
+                rounds += 1
+                await self._answer(answer)
+                longest -= trio.current_time() - deadline.started
+                if longest <= 0:
+                    raise CallTimeout(f"tools/call took longer than {deadline.longest:g} seconds")
+            elif answer is Refusal.DEADLINE_PASSED:
+                await deadline.wait()
+            elif answer is Refusal.TASK_ONLY:
+                self._as_task = True
+            else:
+                # This client has not heard yet which parameters are headers (MCP transports).
+                await self._link.list_tools()
+                has_listed = True
+
+    async def _ask(
+        self, handler: Handler | None, deadline: CallDeadline, *, may_list: bool
+    ) -> Answered | TaskStarted | Questions | Refusal:
+        """Send the call once, and wait for what the server answers; checkpoints."""
+        link, session = self._link, self._link.session
+        wants_progress = handler is not None or self._idle < math.inf
+        call = self._begin(handler, deadline, wants_progress=wants_progress)
+        answer: Answered | TaskStarted | Questions | Refusal | None = None
         try:
-            return await start_call(client, self._params, handler, idle, longest, as_task=as_task, ttl=ttl)
+            raw = await link.wait_answer(call, "tools/call", self._idle, deadline.longest)
+            answer = self._read(raw, call, wants_progress=wants_progress)
         except ProtocolError as error:
-            if error.code != HEADER_MISMATCH or client._mirror is None:
+            answer = self._read_refusal(error, deadline, may_list=may_list)
+            if answer is None:
                 raise
-            # The tool mirrors parameters that this client has not heard of (MCP transports).
-            await client.list_tools()
-            return await start_call(client, self._params, handler, idle, longest, as_task=as_task, ttl=ttl)
+        finally:
+            if isinstance(answer, TaskStarted) and answer.token_call is not None:
+                session.keep(call)
+            else:
+                session.end(call, on_late=link.abandon_created)
+                if answer is None and isinstance(call.outcome, Response):
+                    link.abandon_created(call.outcome)
+        return answer
+
+    def _begin(self, handler: Handler | None, deadline: CallDeadline, *, wants_progress: bool) -> PendingCall:
+        link = self._link
+        self._params.meta = deadline.add_to(link.meta) or UNSET
+        if self._as_task:
+            self._ask_for_task()
+        call = link.session.begin(
+            "tools/call",
+            self._params,
+            handler,
+            wants_progress=wants_progress,
+            may_become_task=self._as_task and not link.era.modern,
+        )
+        call.floor = self._floor
+        return call
+
+    def _ask_for_task(self) -> None:
+        """Ask for a background task as the era does it; raises NotSupportedByEra if it has none."""
+        params, era, ttl = self._params, self._link.era, self._ttl
+        if era.modern:
+            meta = {} if isinstance(params.meta, UnsetType) else params.meta
+            params.meta = {**meta, META_WANTS_TASK: True}
+        elif era.tasks == "none":
+            raise NotSupportedByEra(f"protocol {era.version} has no background tasks")
+        else:
+            params.task = encode_value(TaskParams(None if ttl is None else round(ttl * MILLISECONDS)))
+
+    def _read(
+        self, raw: Raw, call: PendingCall, *, wants_progress: bool
+    ) -> Answered | TaskStarted | Questions:
+        """Read what the server has answered; raises RemoteProtocolError for a malformed task or question."""
+        snapshot = read_created(raw)
+        if snapshot is None:
+            questions = read_questions(raw)
+            if questions is None:
+                return Answered(raw)
+            if call.newest is not None:
+                self._floor = call.newest[0]
+            return questions
+        # The progress of a legacy task comes by the token of the call that made it.
+        keeps_token = not self._link.era.modern
+        reported, stages = None, None
+        if call.newest is not None:
+            progress, total, message, exact = call.newest
+            reported, stages = (progress if exact is None else exact, total, message), call.stages
+        return TaskStarted(
+            snapshot, call if keeps_token else None, keeps_token and wants_progress, reported, stages
+        )
+
+    def _read_refusal(
+        self, error: ProtocolError, deadline: CallDeadline, *, may_list: bool
+    ) -> Refusal | None:
+        """Read an error of the server; None if the call ends with it."""
+        link = self._link
+        if deadline.was_met_by(error):
+            return Refusal.DEADLINE_PASSED
+        if error.code == METHOD_NOT_FOUND and link.era.tasks == "legacy" and not self._as_task:
+            # MCP tasks 2025-11-25, "Tool-Level Negotiation".
+            return Refusal.TASK_ONLY
+        if error.code == HEADER_MISMATCH and link.mirror is not None and may_list:
+            return Refusal.LACKS_HEADERS
+        return None
+
+    async def _answer(self, questions: Questions) -> None:
+        """Put into the next request what the server has asked for; checkpoints as the handlers do."""
+        answering = self._link.session.answering
+        self._params.input_responses = {
+            key: await answering.answer(asked.method, asked.params)
+            for key, asked in (questions.input_requests or {}).items()
+        }
+        self._params.request_state = UNSET if questions.request_state is None else questions.request_state

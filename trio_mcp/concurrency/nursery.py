@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from trio_mcp.concurrency.failures import leaves
+
 
 @asynccontextmanager
 async def open_unwrapping_nursery() -> AsyncIterator[trio.Nursery]:
@@ -25,15 +27,12 @@ async def open_unwrapping_nursery() -> AsyncIterator[trio.Nursery]:
                 raise
     except BaseExceptionGroup as group:
         # By their leaves: where the nursery was cancelled, a group that the body raised arrives as a copy.
-        if raised is None or _leaves(group) != _leaves(raised):
+        if raised is None or not _hold_the_same(group, raised):
             raise
     else:
         return  # also where the nursery's own cancellation has ended the body
     raise raised
 
 
-def _leaves(error: BaseException) -> list[int]:
-    """The identities of what a group holds, or of the exception itself."""
-    if not isinstance(error, BaseExceptionGroup):
-        return [id(error)]
-    return [leaf for member in error.exceptions for leaf in _leaves(member)]
+def _hold_the_same(one: BaseException, other: BaseException) -> bool:
+    return [id(leaf) for leaf in leaves(one)] == [id(leaf) for leaf in leaves(other)]

@@ -10,19 +10,16 @@ import logging
 import math
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import trio
 from msgspec import UnsetType
 
+from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.outgoing.pacing import Pace
-from trio_mcp.outgoing.policy import DEFAULT_BUFFER, Lossless, ProgressPolicy, find_interval
+from trio_mcp.outgoing.policy import DEFAULT_BUFFER, Lossless, ProgressPolicy
 from trio_mcp.outgoing.report import Report
-from trio_mcp.outgoing.source import Source
+from trio_mcp.outgoing.slot import HELD, IDLE, MOVES, Slot
 from trio_mcp.wire.frames import OutFrame, ProgressRun, ProgressToken, StageState, Update
-
-if TYPE_CHECKING:
-    from trio_mcp.outgoing.outbox import Outbox
 
 logger = logging.getLogger("trio_mcp")
 
@@ -31,7 +28,7 @@ def _nothing() -> None:
     """In the place of a callback that was called."""
 
 
-class CallQueue(Source):
+class CallQueue(Slot):
     """What one call has pending, in order: reports, notifications, the answer.
 
     `reports` of at most `limit` are pending.
@@ -44,24 +41,22 @@ class CallQueue(Source):
         "_closed",
         "_first_written",
         "_half",
-        "_held",
-        "_items",
         "_last",
         "_last_details",
         "_last_stages",
         "_merge",
+        "_merged",
         "_on_answered",
-        "_pace",
-        "_queued",
         "_related_task",
         "_space",
         "_token",
         "limit",
         "lossless",
         "policy",
-        "reports",
         "stages",
     )
+
+    _items: list[Report | OutFrame]
 
     def __init__(
         self,
@@ -70,25 +65,29 @@ class CallQueue(Source):
         policy: ProgressPolicy,
         on_answered: Callable[[], None],
     ) -> None:
-        self.outbox = outbox
+        # At most `limit` reports and log_buffer frames. A list: an empty deque holds a quarter of what
+        # all the rest of a call does.
+        super().__init__(outbox, [])
         self._token = token
         self.follow(policy)
         self._on_answered = on_answered
-        # At most `limit` reports and log_buffer frames. A list: an empty deque holds a quarter of what
-        # all the rest of a call does.
-        self._items: list[Report | OutFrame] = []
-        self.reports = 0
         self._answer: OutFrame | None = None
-        self._queued = False
         self._related_task: str | None = None
         self._closed = False
         self._first_written = False
         self._last: float = -math.inf
         self._last_details: tuple[float | None, str | None] = (None, None)
-        self._held: Report | None = None
+        self._merged: Report | None = None
         self.stages: Callable[[], tuple[StageState, ...]] | None = None
         self._last_stages: tuple[StageState, ...] = ()
         self._space: trio.lowlevel.ParkingLot | None = None
+
+    def __repr__(self) -> str:
+        state = "closed, " if self._closed else ""
+        return (
+            f"<CallQueue of token {self._token!r}: {self.reports} reports, {self.frames} other frames, "
+            f"{state}{self._state.value}>"
+        )
 
     def follow(self, policy: ProgressPolicy) -> None:
         """Keep what is pending by `policy`; for a call that has not reported yet."""
@@ -97,8 +96,10 @@ class CallQueue(Source):
         self._half = self.limit // 2
         self._merge = policy.message == "merge"
         self.lossless = isinstance(policy, Lossless)
-        interval = find_interval(policy)
-        self._pace = Pace(interval, Report) if interval else None
+        if isinstance(policy, Lossless) or not policy.min_interval:
+            self._pace = None
+        else:
+            self._pace = Pace(policy.min_interval, Report)
 
     @property
     def is_refilled(self) -> bool:
@@ -116,11 +117,6 @@ class CallQueue(Source):
         return self.reports >= self.limit
 
     @property
-    def pending(self) -> int:
-        """How many reports are pending."""
-        return self.reports
-
-    @property
     def frames(self) -> int:
         """How many frames that are not progress are pending."""
         return len(self._items) - self.reports
@@ -135,23 +131,26 @@ class CallQueue(Source):
         """Whether the call has its answer or was withdrawn: nothing more leaves for it."""
         return self._closed
 
-    def push(self, values: Report) -> bool:
+    def push(self, report: Report) -> bool:
         """Append one report; at a full buffer the oldest but the very first gives way.
 
-        True where so much is pending that the reporter should let the writer run.
+        True if so much is pending that the reporter should let the writer run.
         """
         if self._closed:
-            logger.debug("progress after the end of the call was ignored: %r", values)
+            logger.debug("progress after the end of the call was ignored: %r", report)
             return False
         if self.reports >= self.limit:
             self._drop_oldest()
-        self._items.append(values)
-        self.reports += 1
-        if self.reports == self._half:
-            self.outbox.flush = True
-        if not self._queued:
+        self._items.append(report)
+        self.reports = reports = self.reports + 1
+        if reports > self._half:
+            return True
+        if reports == 1:  # with more reports than this one, the call is queued already
             self._queue()
-        return self.reports >= self._half
+        if reports < self._half:
+            return False
+        self.outbox.flush()
+        return self.reports >= self._half  # it is not, if `min_interval` has just held the report
 
     def replace(self, old: Report, new: Report) -> bool:
         """Put `new` in the place of the newest pending report if that is `old`."""
@@ -173,9 +172,8 @@ class CallQueue(Source):
             logger.debug("a message after the end of the call was ignored")
             return
         self._items.append(frame)
-        self.outbox.flush = True
-        if not self._queued:
-            self._queue()
+        self.outbox.flush()
+        self._queue()
 
     def succeed(self, outbox: Outbox, task_id: str) -> CallQueue:
         """A queue for the same token, of a task that goes on after its call was answered.
@@ -183,69 +181,48 @@ class CallQueue(Source):
         What is pending leaves here, before the answer; what leaves by the new one is
         marked as belonging to the task (MCP tasks 2025-11-25).
         """
-        queued = self._queued
-        frames, _, _ = self.drain(sys.maxsize)  # so that it is known how far the token has come
-        self._items.extend(frames)
-        self._queued = queued
+        frames: list[OutFrame] = []
+        if self._state is HELD:
+            self._clear()  # what is held leaves by the successor
+        else:
+            self._take_frames(frames, sys.maxsize)  # so that it is known how far the token has come
+            self._items.extend(frames)
         successor = CallQueue(outbox, self._token, self.policy, _nothing)
         successor._related_task = task_id
         successor._first_written = self._first_written
         successor._last, successor._last_details = self._last, self._last_details
-        successor._held, self._held = self._held, None
-        successor._pace, self._pace = self._pace, None
-        if self.outbox.unhold(self):
-            successor.resume()
+        successor._merged, self._merged = self._merged, None
         successor.stages, successor._last_stages = self.stages, self._last_stages
+        successor._pace, self._pace = self._pace, None
+        successor.resume()
         return successor
-
-    def move_to(self, outbox: Outbox) -> None:
-        """Leave by `outbox` from now on, with all that is pending."""
-        if self._queued:
-            self.outbox.release(self)
-        is_held = self.outbox.unhold(self)
-        self.outbox = outbox
-        if outbox.take_back(self):
-            self._queued = outbox.flush = True
-        elif self._queued:
-            outbox.flush = True
-            self._queue()
-        if is_held:
-            self.resume()
-
-    def resume(self) -> None:
-        """Let what has waited for its time leave."""
-        if self._pace is not None and self._pace.resume(self._items):
-            self.reports += 1
-            if not self._queued:
-                self._queue()
 
     def finish(self, answer: OutFrame | None) -> None:
         """End the call: `answer`, if any, is the last frame that leaves for it."""
         if self._closed:
             return
-        if self._pace is not None and self.outbox.unhold(self):
+        if self._pace is not None:
             self.resume()
         self._closed = True
-        self._wake()
-        is_last = not (self._queued or self._items) and self._held is None
+        if self._space is not None:
+            self._space.unpark_all()
+        is_last = self._state is IDLE and self._merged is None
         if is_last and (answer is None or self.outbox.write_now(answer)):
             self._note_answered()
             return
         self._answer = answer
-        self.outbox.flush = True
-        if not self._queued:
-            self._queue()
+        self.outbox.flush()
+        self._queue()
 
     def withdraw(self) -> None:
         """Drop all that is pending: the client wants nothing more of this call."""
         if self._closed:
             return
         self._closed = True
-        self._items.clear()
-        self.reports = 0
-        self.outbox.unhold(self)
-        self._wake()
-        if not self._queued:
+        self._clear()
+        if self._space is not None:
+            self._space.unpark_all()
+        if self._state is IDLE:
             self._note_answered()
 
     async def wait_space(self) -> None:
@@ -266,8 +243,22 @@ class CallQueue(Source):
         await self._space.park()
 
     def drain(self, room: int) -> tuple[list[OutFrame], int, bool]:
-        """Take up to `room` reports: the frames, the reports used, whether all is taken."""
+        """Take up to `room` reports: the frames, how many reports were used, whether all is taken."""
         frames: list[OutFrame] = []
+        used = self._take_frames(frames, room)
+        if self._items:
+            return frames, used, False
+        self._note_drained()
+        if self._closed:
+            self._add_updates(frames, self._release_merged())
+            if self._answer is not None:
+                frames.append(self._answer)
+                self._answer = None
+            self._note_answered()
+        return frames, used, True
+
+    def _take_frames(self, frames: list[OutFrame], room: int) -> int:
+        """Move what is pending to `frames`, up to `room` reports; returns how many these were."""
         if self._pace is not None:
             self._keep_newest(self._pace)
         used = 0
@@ -278,23 +269,14 @@ class CallQueue(Source):
             reports = self._take_reports(room - used)
             used += len(reports)
             self._add_updates(frames, self._increase(reports))
-        self._wake()
-        if self._items:
-            return frames, used, False
-        self._queued = False
-        if self._closed:
-            self._add_updates(frames, self._release_held())
-            if self._answer is not None:
-                frames.append(self._answer)
-                self._answer = None
-            self._note_answered()
-        return frames, used, True
+        if self._space is not None:
+            self._space.unpark_all()
+        return used
 
     def _keep_newest(self, pace: Pace) -> None:
-        """Leave what may be sent now; the newest rests until its time, or until the call ends."""
+        """Leave what may be sent now; `pace` holds the newest until its time, or until the call ends."""
+        pace.put_back(self._items)
         self.reports = pace.keep_newest(self._items, has_begun=self._first_written, has_ended=self._closed)
-        if pace.is_held:
-            self.outbox.hold_until(self, pace.due)
 
     def _add_updates(self, frames: list[OutFrame], updates: list[Update]) -> None:
         if updates:
@@ -311,8 +293,11 @@ class CallQueue(Source):
 
     def _take_reports(self, room: int) -> list[Report]:
         items = self._items
-        end = min(len(items), room)
-        if len(items) > self.reports:  # there are frames between them
+        end = len(items)
+        has_frames = end > self.reports
+        if end > room:
+            end = room
+        if has_frames:
             end = next((index for index in range(end) if type(items[index]) is not Report), end)
         taken: list[Report] = items[:end]  # type: ignore[assignment]  # what stands before a frame
         del items[:end]
@@ -331,10 +316,10 @@ class CallQueue(Source):
                 last = progress
                 updates.append((progress, total, message, None))
             elif (total, message) == details:
-                self._held = None
+                self._merged = None
                 continue
             elif self._merge:
-                self._held = report
+                self._merged = report
                 continue
             else:
                 nudged = math.nextafter(last, math.inf)
@@ -343,16 +328,16 @@ class CallQueue(Source):
                 last = nudged
                 updates.append((nudged, total, message, progress))
             details = (total, message)
-            self._held = None
+            self._merged = None
         self._last, self._last_details = last, details
         return updates
 
-    def _release_held(self) -> list[Update]:
+    def _release_merged(self) -> list[Update]:
         """The change of message that "merge" kept back, now that no increase will come."""
-        if self._held is None:
+        if self._merged is None:
             return []
         self._merge = False
-        return self._increase([self._held])
+        return self._increase([self._merged])
 
     def _drop_oldest(self) -> None:
         spare_first = not self._first_written
@@ -367,26 +352,14 @@ class CallQueue(Source):
             return
 
     def discard(self) -> None:
-        """Drop all that is pending, because the wire is gone; who waits for space waits no longer."""
-        self._items.clear()
-        self.reports = 0
-        self._queued = False
-        self._wake()
+        """Drop all that is pending, because the wire is gone, and wake those who wait for space."""
+        self._clear()
+        self._state = MOVES[self._state]["discard"]
+        if self._space is not None:
+            self._space.unpark_all()
         if self._closed:
             self._note_answered()
 
     def _note_answered(self) -> None:
         self._on_answered()
         self._on_answered = _nothing
-
-    def _queue(self) -> None:
-        if self._pace is not None and not self._closed and self._pace.keep(self._items):
-            self.reports = 0
-            return
-        self._queued = True
-        if not self.outbox.enqueue(self):
-            self.discard()
-
-    def _wake(self) -> None:
-        if self._space is not None:
-            self._space.unpark_all()

@@ -8,15 +8,16 @@ the writer, so it cannot grow with the number of reports. Knows no method.
 
 from __future__ import annotations
 
+import abc
 import logging
 import math
 from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
+import attrs
 import trio
 
-from trio_mcp.outgoing.source import Source
 from trio_mcp.outgoing.transport import FrameSink
 from trio_mcp.wire.frames import OutFrame
 
@@ -38,6 +39,54 @@ WRITE_UPDATES: Final = 1024
 """The most progress updates in one write, so that many busy calls cannot make a write unbounded."""
 
 
+class Source(abc.ABC):
+    """What the writer of an outbox empties: whatever may have more pending than one frame."""
+
+    __slots__ = ("outbox",)
+
+    outbox: Outbox
+    """The one that it is queued or held in, or will be."""
+
+    @property
+    @abc.abstractmethod
+    def pending(self) -> int:
+        """How many reports are pending, which may be joined by others before they are written."""
+
+    @property
+    @abc.abstractmethod
+    def is_refilled(self) -> bool:
+        """Whether reports may be added without end, so that a busy source has to let others pass."""
+
+    @abc.abstractmethod
+    def drain(self, room: int) -> tuple[list[OutFrame], int, bool]:
+        """Take up to `room` reports: the frames, how many reports were used, whether all is taken."""
+
+    @abc.abstractmethod
+    def resume(self) -> None:
+        """Queue again what was held until its time."""
+
+    @abc.abstractmethod
+    def discard(self) -> None:
+        """Drop all that is pending, because the wire is gone, and wake those who wait for space."""
+
+
+@attrs.frozen
+class OutboxStatistics:
+    """The state of an outbox at one moment.
+
+    `queued` call queues, task feeds and bare frames wait to be written, `held` ones wait for a
+    time, and `moved_away` have their place here still but leave by another wire.
+    `tasks_waiting_room` readers wait until fewer bare frames are unwritten. `is_broken` is whether
+    the writer has ended.
+    """
+
+    queued: int
+    held: int
+    moved_away: int
+    tasks_waiting_room: int
+    is_broken: bool
+
+
 class Outbox:
     """Everything that waits for one wire, and the writer that empties it.
 
@@ -46,6 +95,7 @@ class Outbox:
     """
 
     __slots__ = (
+        "_at_once",
         "_broken",
         "_direct",
         "_held",
@@ -54,7 +104,6 @@ class Outbox:
         "_send",
         "_waiting",
         "_written",
-        "flush",
         "frame_limit",
         "queued",
     )
@@ -73,7 +122,26 @@ class Outbox:
         self.queued = 0
         """How many call queues and bare frames wait in the channel."""
         self.frame_limit = frame_limit
-        self.flush = False
+        self._at_once = False  # whether the writer is to wait for no more company
+
+    def __repr__(self) -> str:
+        now = self.statistics()
+        state = "broken" if now.is_broken else f"{now.queued} queued, {now.held} held"
+        return f"<Outbox: {state}>"
+
+    def statistics(self) -> OutboxStatistics:
+        """The state now."""
+        return OutboxStatistics(
+            queued=self.queued + len(self._waiting) - len(self._moved),
+            held=len(self._held),
+            moved_away=len(self._moved),
+            tasks_waiting_room=0 if self._written is None else len(self._written),
+            is_broken=self._broken,
+        )
+
+    def flush(self) -> None:
+        """Let the writer write all that is queued without waiting for more."""
+        self._at_once = True
 
     def enqueue(self, item: Source | OutFrame) -> bool:
         """Hand `item` to the writer; False where the wire is gone and it is dropped."""
@@ -87,7 +155,7 @@ class Outbox:
         logger.debug("a message after the end of the connection was dropped")
         return False
 
-    def release(self, source: Source) -> None:
+    def note_moved_away(self, source: Source) -> None:
         """Note that `source`, which waits here, leaves by another wire now."""
         self._moved[source] = None
 
@@ -102,14 +170,14 @@ class Outbox:
         """Let the writer rouse `source` at `until`, by Trio's clock; for what it has just drained."""
         self._held[source] = until
 
-    def unhold(self, source: Source) -> bool:
-        """Let `source` rest no longer; False where it did not."""
-        return self._held.pop(source, None) is not None
+    def unhold(self, source: Source) -> None:
+        """Let the writer not resume `source` any more."""
+        self._held.pop(source, None)
 
     def put(self, frame: OutFrame) -> None:
         """Send one frame that belongs to no call, behind all that is queued, at once."""
         if not self.write_now(frame):
-            self.flush = True
+            self._at_once = True
             self.enqueue(frame)
 
     def write_now(self, frame: OutFrame) -> bool:
@@ -146,7 +214,7 @@ class Outbox:
         direct: Callable[[OutFrame], bool] | None = getattr(sink, "send_now", None)
         try:
             while await self._collect(direct):
-                frames = self._take()
+                frames = self._take_frames()
                 if frames:
                     await sink.send_frames(frames)
                 self._note_written()
@@ -155,7 +223,7 @@ class Outbox:
         finally:
             self._broken = True
             self._note_written()
-            self._claim()
+            self._receive_queued()
             for item in self._waiting:
                 if isinstance(item, Source) and item.outbox is self:
                     item.discard()
@@ -168,11 +236,11 @@ class Outbox:
     async def _collect(self, direct: Callable[[OutFrame], bool] | None) -> bool:
         """Wait for something to write, and for its company as long as that keeps coming."""
         if self._held:
-            self._rouse()
+            self._resume_due()
         if not (self._waiting or self.queued):
             self._direct = direct
             try:
-                self._waiting.append(await (self._next() if self._held else self._receive.receive()))
+                self._waiting.append(await (self._receive_next() if self._held else self._receive.receive()))
                 self.queued -= 1
             except trio.EndOfChannel:
                 return False
@@ -181,8 +249,8 @@ class Outbox:
         started = perf_counter()
         pending = quiet = 0
         while True:
-            self._claim()
-            if self.flush:
+            self._receive_queued()
+            if self._at_once:
                 return True
             before = pending
             pending = sum(item.pending for item in self._waiting if isinstance(item, Source))
@@ -192,28 +260,28 @@ class Outbox:
                 return True
             await trio.lowlevel.checkpoint()
 
-    async def _next(self) -> Source | OutFrame:
+    async def _receive_next(self) -> Source | OutFrame:
         while self._held:
             with trio.CancelScope(deadline=min(self._held.values())):
                 return await self._receive.receive()
-            self._rouse()
+            self._resume_due()
         return await self._receive.receive()
 
-    def _rouse(self) -> None:
+    def _resume_due(self) -> None:
         now = trio.current_time()
         for source in [source for source, until in self._held.items() if until <= now]:
             del self._held[source]
             source.resume()
 
-    def _claim(self) -> None:
+    def _receive_queued(self) -> None:
         for _ in range(self.queued):
             self._waiting.append(self._receive.receive_nowait())
         self.queued = 0
 
-    def _take(self) -> list[OutFrame]:
+    def _take_frames(self) -> list[OutFrame]:
         frames: list[OutFrame] = []
         room = WRITE_UPDATES
-        self.flush = False
+        self._at_once = False
         while self._waiting and room > 0:
             item = self._waiting[0]
             if not isinstance(item, Source):
@@ -232,7 +300,7 @@ class Outbox:
                 # One busy call must not keep the others waiting. What must come behind it, such as
                 # the end of its task, is queued when no more is added, so it stays behind.
                 self._waiting.append(self._waiting.pop(0))
-        self.flush = bool(self._waiting)
+        self._at_once = bool(self._waiting)
         return frames
 
     def _note_written(self) -> None:

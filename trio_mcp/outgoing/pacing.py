@@ -19,37 +19,37 @@ class Pace:
     Reports are the items of type `kind` of a source; everything else leaves at once.
     """
 
-    __slots__ = ("_interval", "_kept", "_kind", "due")
+    __slots__ = ("_held", "_interval", "_kind", "due")
 
     def __init__(self, interval: float, kind: type) -> None:
         self._interval = interval
         self._kind = kind
-        self._kept: Any = None
+        self._held: Any = None
         self.due = -math.inf
         """When the next update may leave."""
 
     @property
-    def is_held(self) -> bool:
+    def is_holding(self) -> bool:
         """Whether a report waits for its time."""
-        return self._kept is not None
+        return self._held is not None
 
     def begin_interval(self) -> None:
         """Let the next update leave an interval from now, because one leaves now."""
         self.due = trio.current_time() + self._interval
 
-    def keep(self, items: MutableSequence[Any]) -> bool:
+    def replace_held(self, items: MutableSequence[Any]) -> bool:
         """Keep the one item in the place of the report that waits; False where it must be queued."""
-        if self._kept is None or len(items) != 1 or type(items[0]) is not self._kind:
+        if self._held is None or len(items) != 1 or type(items[0]) is not self._kind:
             return False
-        self._kept = items.pop()
+        self._held = items.pop()
         return True
 
-    def resume(self, items: MutableSequence[Any]) -> bool:
+    def put_back(self, items: MutableSequence[Any]) -> bool:
         """Put what waits behind the other items, unless one of those is newer; False where nothing is put."""
-        kept, self._kept = self._kept, None
-        if kept is None or any(type(item) is self._kind for item in items):
+        held, self._held = self._held, None
+        if held is None or any(type(item) is self._kind for item in items):
             return False
-        items.append(kept)
+        items.append(held)
         return True
 
     def keep_newest(self, items: MutableSequence[Any], *, has_begun: bool, has_ended: bool) -> int:
@@ -65,9 +65,9 @@ class Pace:
         now = trio.current_time()
         staying = [] if has_begun else [reports[0]]
         if not has_ended and (staying or now < self.due):
-            self._kept = None if staying and staying[0] is newest else newest
+            self._held = None if staying and staying[0] is newest else newest
         else:
-            self._kept = None
+            self._held = None
             if not staying or staying[0] is not newest:
                 staying.append(newest)
         if staying:

@@ -7,17 +7,16 @@ client in one place; how that travels is the call queue's business.
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Callable
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled, current_task
 
 from trio_mcp.outgoing.call_queue import CallQueue
 from trio_mcp.outgoing.report import Report
+from trio_mcp.progress.checks import INT_MAX, INT_MIN, check_message, check_number, check_positive
 from trio_mcp.wire.frames import StageState
 
 if TYPE_CHECKING:
@@ -25,45 +24,6 @@ if TYPE_CHECKING:
 
 YIELD_SECONDS: Final = 0.0001
 """A tight loop of reports yields this often, in seconds of real time."""
-
-MAX_MESSAGE_LENGTH: Final = 16_384
-"""Characters in a progress message; what is longer is output, not progress."""
-
-_INT_MIN: Final = -(2**63)
-_INT_MAX: Final = 2**63 - 1  # larger integers travel as floats: JSON peers cannot hold them anyway
-
-
-def check_number(value: Any, name: str) -> float:
-    """Return `value` as a plain int or float; raises ValueError where it is no finite number."""
-    if type(value) is int and _INT_MIN <= value <= _INT_MAX:  # what most are
-        return value
-    if not isinstance(value, bool):
-        if isinstance(value, float) and math.isfinite(value):
-            return float(value)
-        if not isinstance(value, (float, str, bytes)) and hasattr(type(value), "__index__"):
-            number = operator.index(value)
-            if _INT_MIN <= number <= _INT_MAX:
-                return number
-            try:
-                return float(number)
-            except OverflowError:
-                pass
-    raise ValueError(f"{name} must be a finite int or float, not {value!r}")
-
-
-def check_message(message: Any) -> None:
-    """Raise TypeError or ValueError where `message` is no text that can be sent."""
-    if message is None:
-        return
-    if not isinstance(message, str):
-        raise TypeError(f"message must be a str or None, not {message!r}")
-    if len(message) > MAX_MESSAGE_LENGTH:
-        raise ValueError(f"message must have at most {MAX_MESSAGE_LENGTH} characters, not {len(message)}")
-    if not message.isascii():
-        try:
-            message.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(f"message must be encodable as UTF-8: {error}") from None
 
 
 class ProgressRecord(Protocol):
@@ -129,9 +89,9 @@ class ProgressReporter:
         """Set all three values; see `Context.report_progress`."""
         # The hot path: the usual types are checked in place, what was checked last is not checked
         # again, and nothing is called that need not be.
-        if type(progress) is not int or not _INT_MIN <= progress <= _INT_MAX:
+        if type(progress) is not int or not INT_MIN <= progress <= INT_MAX:
             progress = check_number(progress, "progress")
-        if total is not self._checked_total and (type(total) is not int or not _INT_MIN <= total <= _INT_MAX):
+        if total is not self._checked_total and (type(total) is not int or not INT_MIN <= total <= INT_MAX):
             total = None if total is None else check_number(total, "total")
         if message is not self.message:
             check_message(message)
@@ -162,18 +122,13 @@ class ProgressReporter:
 
     def set_total(self, total: float) -> None:
         """Set the total; see `ProgressHelper.set_total`."""
-        number = check_number(total, "total")
-        if number <= 0:
-            raise ValueError(f"total must be larger than 0, not {total!r}")
-        self._total = number
+        self._total = check_positive(total, "total")
         if self.current is not None or self.message is not None:
             self._touch()
 
     def increment(self, by: float = 1) -> None:
         """Add to the current value; see `ProgressHelper.increment`."""
-        number = check_number(by, "the increment")
-        if number <= 0:
-            raise ValueError(f"the increment must be larger than 0, not {by!r}")
+        number = check_positive(by, "the increment")
         self.current = check_number((self.current or 0) + number, "progress")
         self._touch()
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from trio_mcp.progress.checks import check_number, check_positive, check_stage_name
 from trio_mcp.progress.exact_sum import ExactSum
-from trio_mcp.progress.reporter import check_message, check_number
 
 if TYPE_CHECKING:
     from trio_mcp.progress.stages import Stage
@@ -74,7 +74,9 @@ class Shares:
 
     def plan(self, weights: Mapping[str, float]) -> None:
         """Declare stages; raises ValueError and declares none where one of them cannot be."""
-        checked = {check_name(name): check_weight(weight) for name, weight in weights.items()}
+        checked = {
+            check_stage_name(name): check_positive(weight, "the weight") for name, weight in weights.items()
+        }
         for name in checked:
             if name in self._planned:
                 raise ValueError(f"stage {name!r} is planned already")
@@ -130,19 +132,3 @@ class Shares:
         """Note that `stage` has ended and has nothing more to say."""
         self.open.pop(stage, None)
         self._speakers.pop(stage, None)
-
-
-def check_name(name: str) -> str:
-    """Return `name`; raises TypeError or ValueError where it cannot stand in a message."""
-    if not name:
-        raise ValueError(f"a stage needs a name, not {name!r}")
-    check_message(name)
-    return name
-
-
-def check_weight(weight: float) -> float:
-    """Return `weight` as a plain number; raises ValueError where it is none larger than 0."""
-    number = check_number(weight, "the weight")
-    if number <= 0:
-        raise ValueError(f"the weight must be larger than 0, not {weight!r}")
-    return number

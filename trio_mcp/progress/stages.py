@@ -12,9 +12,16 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
+from trio_mcp.progress.checks import (
+    MAX_MESSAGE_LENGTH,
+    check_message,
+    check_number,
+    check_positive,
+    check_stage_name,
+)
 from trio_mcp.progress.exact_sum import ExactSum
-from trio_mcp.progress.reporter import MAX_MESSAGE_LENGTH, ProgressReporter, check_message, check_number
-from trio_mcp.progress.shares import Share, Shares, check_name, check_weight
+from trio_mcp.progress.reporter import ProgressReporter
+from trio_mcp.progress.shares import Share, Shares
 from trio_mcp.wire.frames import StageState
 
 logger = logging.getLogger("trio_mcp")
@@ -149,16 +156,14 @@ class Stage:
 
     def set_total(self, total: float) -> None:
         """Set the total; see `ProgressHelper.set_total`."""
-        number = check_total(total)
+        number = check_positive(total, "total")
         if self._is_open():
             self._total = number
             self.tell()
 
     def increment(self, by: float = 1) -> None:
         """Add to the current value; see `ProgressHelper.increment`."""
-        number = check_number(by, "the increment")
-        if number <= 0:
-            raise ValueError(f"the increment must be larger than 0, not {by!r}")
+        number = check_positive(by, "the increment")
         check_number((self.current or 0) + number, "progress")
         if self._is_open():
             if self._position is None:
@@ -184,7 +189,7 @@ class Stage:
     async def report(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Set current value and message, and the total where one is given; see `ProgressReporter.report`."""
         progress = check_number(progress, "progress")
-        total = None if total is None else check_total(total)
+        total = None if total is None else check_positive(total, "total")
         check_message(message)
         request = self._root.progress
         await request.make_room()
@@ -305,14 +310,6 @@ class Stage:
         return min(part, share.weight)
 
 
-def check_total(total: float) -> float:
-    """Return `total` as a plain number; raises ValueError where it is none larger than 0."""
-    number = check_number(total, "total")
-    if number <= 0:
-        raise ValueError(f"total must be larger than 0, not {total!r}")
-    return number
-
-
 def plan_stages(reporter: ProgressReporter | Stage, weights: Mapping[str, float]) -> None:
     """Declare stages; raises ValueError for weights that cannot be, RuntimeError after the reporter's end."""
     divided = _divided(reporter)
@@ -330,11 +327,11 @@ def open_stage(
     """Open a stage; raises ValueError where there is no such share, RuntimeError after the reporter's end."""
     parent = _divided(reporter)
     shares = _shares_of(parent)
-    check_name(name)
+    check_stage_name(name)
     if weight is not None:
-        weight = check_weight(weight)
+        weight = check_positive(weight, "the weight")
     if total is not None:
-        total = check_total(total)
+        total = check_positive(total, "total")
     stage = Stage(parent, shares.claim(name, weight), name, total)
     stage.open_in(shares)
     return stage
@@ -343,7 +340,7 @@ def open_stage(
 def open_spinner(reporter: ProgressReporter | Stage, message: str) -> Stage:
     """Open a stage that counts for nothing; raises RuntimeError after the reporter's end."""
     parent = _divided(reporter)
-    stage = Stage(parent, None, check_name(message), None)
+    stage = Stage(parent, None, check_stage_name(message), None)
     stage.open_in(_shares_of(parent))
     return stage
 

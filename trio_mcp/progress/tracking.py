@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import trio
 
-from trio_mcp.progress.reporter import check_number
+from trio_mcp.progress.checks import check_not_negative
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class Tracked(Generic[T]):
             raise TypeError(f"only what can be iterated over can be tracked, not {source!r}")
         self._counter = counter
         self._source = source
-        self._total = operator.length_hint(source) if total is None else check_amount(total, "total")
+        self._total = operator.length_hint(source) if total is None else check_not_negative(total, "total")
         self._message = message
 
     def __iter__(self) -> Iterator[T]:
@@ -90,14 +90,6 @@ class Tracked(Generic[T]):
         """Say what is about to be done."""
         if callable(self._message):
             self._counter.set_message(self._message(item))
-
-
-def check_amount(amount: float, name: str) -> float:
-    """Return `amount` as a plain number; raises ValueError where it is none of at least 0."""
-    number = check_number(amount, name)
-    if number < 0:
-        raise ValueError(f"{name} must be at least 0, not {amount!r}")
-    return number
 
 
 def _in_turn(source: Iterator[T]) -> Callable[[], Awaitable[T]]:
@@ -153,7 +145,7 @@ class CountedStream(trio.abc.ReceiveStream):
     def __init__(self, counter: Counter, stream: trio.abc.ReceiveStream, size: int | None) -> None:
         self._counter = counter
         self._stream = stream
-        if size is not None and check_amount(size, "size"):
+        if size is not None and check_not_negative(size, "size"):
             counter.expect(size)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:

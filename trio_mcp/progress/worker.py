@@ -15,7 +15,7 @@ import attrs
 import msgspec
 
 from trio_mcp.errors import RequestCancelled
-from trio_mcp.progress.reporter import check_message, check_number
+from trio_mcp.progress.checks import check_message, check_number, check_positive
 
 _NOBODY = frozenset({errno.ENOENT, errno.ENXIO, errno.EPIPE})
 
@@ -44,18 +44,18 @@ class WorkerProgress:
         """
         values: dict[str, Any] = {"progress": check_number(progress, "progress")}
         if total is not None:
-            values["total"] = _check_positive(total, "total")
+            values["total"] = check_positive(total, "total")
         if message is not None:
             values["message"] = message
         self._send(values)
 
     def increment(self, by: float = 1) -> None:
         """Add `by`, a finite number larger than 0; several processes may add to one count."""
-        self._send({"increment": _check_positive(by, "the increment")})
+        self._send({"increment": check_positive(by, "the increment")})
 
     def set_total(self, total: float) -> None:
         """Set what the count grows towards, a finite number larger than 0."""
-        self._send({"total": _check_positive(total, "total")})
+        self._send({"total": check_positive(total, "total")})
 
     def set_message(self, message: str | None) -> None:
         """Set the message; None clears it. What does not fit into one write of a pipe is cut off."""
@@ -99,10 +99,3 @@ def _describe(error: OSError) -> Exception:
     if error.errno in _NOBODY:
         return RequestCancelled("the request was cancelled or has ended")
     return error
-
-
-def _check_positive(value: float, name: str) -> float:
-    number = check_number(value, name)
-    if number <= 0:
-        raise ValueError(f"{name} must be larger than 0, not {value!r}")
-    return number

@@ -13,7 +13,8 @@ import msgspec
 import trio
 from msgspec import UNSET, UnsetType
 
-from trio_mcp.progress.reporter import MAX_MESSAGE_LENGTH, ProgressReporter
+from trio_mcp.progress.checks import MAX_MESSAGE_LENGTH
+from trio_mcp.progress.reporter import ProgressReporter
 from trio_mcp.progress.stages import Stage
 
 logger = logging.getLogger("trio_mcp")
@@ -104,13 +105,11 @@ def _check(line: Line) -> Line:
     """Return `line`, or raise ValueError where it says nothing, or what cannot be."""
     if line == Line():
         raise ValueError("none of progress, increment, total and message is in it")
-    if isinstance(line.increment, (int, float)):
-        if line.progress is not UNSET:
-            raise ValueError("progress and increment exclude each other")
-        if line.increment <= 0:
-            raise ValueError("the increment must be larger than 0")
-    if isinstance(line.total, (int, float)) and line.total <= 0:
-        raise ValueError("total must be larger than 0")
+    if line.increment is not UNSET and line.progress is not UNSET:
+        raise ValueError("progress and increment exclude each other")
+    for value, name in ((line.increment, "the increment"), (line.total, "total")):
+        if isinstance(value, (int, float)) and value <= 0:
+            raise ValueError(f"{name} must be larger than 0")
     return line
 
 

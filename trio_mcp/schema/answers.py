@@ -1,7 +1,7 @@
-"""What a client is asked to fill in, and the typed value of its answer.
+"""A form that a client is asked to fill in (MCP elicitation), and the typed value of its answer.
 
-Owns the restriction of forms to flat objects of primitive values (MCP
-elicitation, "Requested Schema"). Knows nothing of who asks.
+Owns the rule that a form is a flat object of primitive values ("Requested Schema"). Refuses to
+know who asks.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import attrs
 
 from trio_mcp.errors import ArgumentError
 from trio_mcp.schema.conversion import convert
-from trio_mcp.schema.description import describe_forms, object_schema
-from trio_mcp.schema.forms import FormRewriter
-from trio_mcp.schema.problems import UnsupportedFormError, find_problem, name_form
+from trio_mcp.schema.description import describe_annotations, object_schema
+from trio_mcp.schema.problems import UnsupportedAnnotationError, find_problem, name_annotation
+from trio_mcp.schema.rewriter import AnnotationRewriter
 
 _PRIMITIVES: Final = frozenset({"string", "number", "integer", "boolean"})
 _PREFIX: Final = "#/$defs/"
@@ -24,37 +24,37 @@ _PREFIX: Final = "#/$defs/"
 
 @attrs.frozen(eq=False)
 class AnswerForm:
-    """A form: `schema` is what the client is sent."""
+    """A form; its `schema` is sent to the client."""
 
     schema: dict[str, Any]
-    _form: Any
+    _annotation: Any
 
     def convert(self, content: Any) -> Any:
-        """The typed value of what a client filled in; raises ArgumentError, naming every path."""
+        """The typed value of a filled-in form; raises ArgumentError, naming the path of the problem."""
         try:
-            return convert(content, self._form)
+            return convert(content, self._annotation)
         except (ValueError, TypeError, RecursionError) as error:
-            problem = find_problem(content, functools.partial(convert, form=self._form), error)
-            raise ArgumentError(f"the client's answer does not fit: {problem.told()}") from None
+            problem = find_problem(content, functools.partial(convert, annotation=self._annotation), error)
+            raise ArgumentError(f"the client's answer does not fit: {problem.describe()}") from None
 
 
 @functools.lru_cache(maxsize=256)  # a program has few forms, and asks for each of them often
 def read_answer_form(annotation: Any) -> AnswerForm:
-    """The form that asks for a value of the class `annotation`; raises TypeError where it cannot be one."""
+    """The form that asks for a value of the class `annotation`; raises TypeError if it cannot be one."""
     try:
-        rewriter = FormRewriter(describing=True)
-        (schema,), definitions = describe_forms([rewriter.rewrite(annotation)], rewriter)
+        rewriter = AnnotationRewriter(describing=True)
+        (schema,), definitions = describe_annotations([rewriter.rewrite(annotation)], rewriter)
         whole = object_schema(schema, definitions)
         if whole is None or "properties" not in whole:
-            raise UnsupportedFormError("a form is a class with fields")
+            raise UnsupportedAnnotationError("a form is a class with fields")
         properties = {
             name: _property(name, value, definitions) for name, value in whole["properties"].items()
         }
-        converter = FormRewriter()
+        converter = AnnotationRewriter()
         form = converter.rewrite(annotation)
         converter.prepare([form])
-    except UnsupportedFormError as error:
-        raise TypeError(f"a client cannot be asked for {name_form(annotation)}: {error}") from None
+    except UnsupportedAnnotationError as error:
+        raise TypeError(f"a client cannot be asked for {name_annotation(annotation)}: {error}") from None
     required = {"required": whole["required"]} if whole.get("required") else {}
     return AnswerForm({"type": "object", "properties": properties, **required}, form)
 
@@ -72,4 +72,6 @@ def _property(name: str, schema: Mapping[str, Any], definitions: Mapping[str, An
         items = _property(name, schema["items"], definitions)
         if items.get("type") == "string" and ("enum" in items or "anyOf" in items):
             return {**schema, "items": items}
-    raise UnsupportedFormError(f"field {name!r} must be text, a number, a bool, an enum or a list of an enum")
+    raise UnsupportedAnnotationError(
+        f"field {name!r} must be text, a number, a bool, an enum or a list of an enum"
+    )

@@ -17,7 +17,7 @@ _OPTIONS = (*_CONSTRAINTS, "tz", "title", "description", "examples", "extra_json
 
 
 def read_metadata(metadata: Iterable[Any], *, describing: bool) -> tuple[dict[str, Any], bool]:
-    """The options in `metadata`, later ones winning, and whether msgspec alone would miss some."""
+    """The options in `metadata`, of which later ones win, and whether msgspec alone would miss some."""
     options: dict[str, Any] = {}
     foreign = False
     for item in metadata:

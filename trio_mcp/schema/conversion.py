@@ -1,8 +1,8 @@
 """Strict conversion between JSON values and Python values, by msgspec.
 
-Owns the hooks for what msgspec has no answer for: paths, subclasses of JSON
-types, and the stand-ins that take the place of an annotation that it refuses.
-Knows nothing of signatures or schemas.
+Owns the hooks for types that msgspec does not know: paths, subclasses of JSON types, and
+stand-ins, which are classes in place of annotations that msgspec refuses. Knows nothing of
+signatures or schemas.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ PATHS: frozenset[type] = frozenset({Path, PurePath, PurePosixPath, PureWindowsPa
 
 
 class _AcceptsEverything(type):
-    # msgspec checks what a hook returns with isinstance; a stand-in yields other types.
+    # msgspec checks with isinstance what a hook returns, and a stand-in is converted to another type.
     def __instancecheck__(cls, instance: object) -> bool:
         return True
 
 
 class StandIn(metaclass=_AcceptsEverything):
-    """A class that msgspec sees in place of an annotation, and asks us to convert to."""
+    """A class in place of an annotation; msgspec calls a hook of ours to convert to it."""
 
     __slots__ = ()
-    # What the rewritten annotation is made of; the schema needs their schemas.
+    # The annotations that the replaced one is made of; its schema is made of theirs.
     parts: ClassVar[tuple[Any, ...]] = ()
 
     @classmethod
-    def structure(cls, value: Any, conversion: Conversion) -> Any:
+    def convert(cls, value: Any, conversion: Conversion) -> Any:
         """The Python value of a JSON value; raises ValueError or TypeError."""
         raise NotImplementedError
 
@@ -44,7 +44,7 @@ class StandIn(metaclass=_AcceptsEverything):
 
 
 class Conversion:
-    """One conversion of a JSON value, which remembers what its stand-ins made of each part.
+    """One conversion of a JSON value; remembers what each stand-in made of each part.
 
     A union tries its members one after the other, and each may hold the same
     union: without a memory, the work would double with every level of nesting.
@@ -56,18 +56,18 @@ class Conversion:
         # The value is kept with its result, so that its id is not given to another.
         self._results: dict[tuple[int, type], tuple[Any, Any]] = {}
 
-    def convert(self, value: Any, form: Any) -> Any:
-        """`value` (from JSON) as `form`, without any coercion; raises ValueError or TypeError."""
-        return msgspec.convert(value, form, strict=True, str_keys=True, dec_hook=self.structure)
+    def convert(self, value: Any, annotation: Any) -> Any:
+        """`value` (from JSON) as `annotation`, without any coercion; raises ValueError or TypeError."""
+        return msgspec.convert(value, annotation, strict=True, str_keys=True, dec_hook=self.convert_part)
 
-    def structure(self, form: type, value: Any) -> Any:
+    def convert_part(self, annotation: type, value: Any) -> Any:
         """msgspec's `dec_hook`, for parts of the value."""
-        if not issubclass(form, StandIn):
-            return _path(form, value)
-        key = (id(value), form)
+        if not issubclass(annotation, StandIn):
+            return _read_path(annotation, value)
+        key = (id(value), annotation)
         if key not in self._results:
             try:
-                result = form.structure(value, self)
+                result = annotation.convert(value, self)
             except msgspec.ValidationError as error:
                 result = _Failure(PartError(error))
             except (ValueError, TypeError) as error:
@@ -86,20 +86,20 @@ class _Failure:
         self.error = error
 
 
-def _path(form: Any, value: Any) -> Any:
+def _read_path(annotation: Any, value: Any) -> Any:
     if not isinstance(value, str):
         raise TypeError(f"expected path, got {json_name(value)}")
-    return form(value)
+    return annotation(value)
 
 
-def convert(value: Any, form: Any) -> Any:
-    """`value` (from JSON) as `form`, without any coercion; raises ValueError or TypeError."""
-    return msgspec.convert(value, form, strict=True, str_keys=True, dec_hook=decode_custom)
+def convert(value: Any, annotation: Any) -> Any:
+    """`value` (from JSON) as `annotation`, without any coercion; raises ValueError or TypeError."""
+    return msgspec.convert(value, annotation, strict=True, str_keys=True, dec_hook=decode_custom)
 
 
-def decode_custom(form: type, value: Any) -> Any:
-    """msgspec's `dec_hook`, where a conversion begins."""
-    return Conversion().structure(form, value)
+def decode_custom(annotation: type, value: Any) -> Any:
+    """msgspec's `dec_hook` for a decoder: each call begins a conversion of its own."""
+    return Conversion().convert_part(annotation, value)
 
 
 class UnencodableError(TypeError):

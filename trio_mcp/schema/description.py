@@ -1,8 +1,7 @@
 """JSON Schemas (2020-12) of rewritten annotations.
 
-Owns the schemas of what msgspec does not know, the shape of `$defs`, and the
-places where msgspec's schema says less, or more, than its decoder does. Knows
-nothing of functions.
+Owns the schemas of types that msgspec does not know, the shape of `$defs`, and the corrections
+where msgspec's schema differs from what its decoder accepts. Knows nothing of functions.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ import msgspec
 
 from trio_mcp.schema.conversion import PATHS, StandIn, to_json_value
 from trio_mcp.schema.flaws import find_flaw
-from trio_mcp.schema.forms import FormRewriter
-from trio_mcp.schema.problems import UnsupportedFormError
+from trio_mcp.schema.problems import UnsupportedAnnotationError
+from trio_mcp.schema.rewriter import AnnotationRewriter
 
 # Marks the place of a stand-in until all schemas are known.
 _MARK = "trio_mcp stand-in"
@@ -45,41 +44,41 @@ class _Decimal(StandIn):
         return {"type": ["string", "number"], "format": "decimal"}
 
 
-# A caller is told what to write. A result is not promised to have a time zone,
-# which the format would demand, and never has a decimal as a number.
-ARGUMENT_FORMS: Mapping[Any, type[StandIn]] = {
+# For arguments only, since a caller must know what to write. A result may lack the time zone that
+# the format demands, and never has a decimal as a number.
+ARGUMENT_STAND_INS: Mapping[Any, type[StandIn]] = {
     datetime.datetime: _DateTime,
     datetime.time: _Time,
     decimal.Decimal: _Decimal,
 }
 
 
-def describe_forms(
-    forms: Sequence[Any], rewriter: FormRewriter
+def describe_annotations(
+    annotations: Sequence[Any], rewriter: AnnotationRewriter
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The schemas of `forms`, which `rewriter` has made, and the `$defs` that they refer to."""
+    """The schemas of `annotations`, as `rewriter` rewrote them, and the `$defs` that they refer to."""
     extras = [part for stand_in in rewriter.stand_ins for part in stand_in.parts]
     try:
         schemas, definitions = msgspec.json.schema_components(
-            (*forms, *extras), schema_hook=_mark, ref_template=_PREFIX + "{name}"
+            (*annotations, *extras), schema_hook=_mark, ref_template=_PREFIX + "{name}"
         )
     except TypeError as error:
-        raise UnsupportedFormError(str(error)) from None
+        raise UnsupportedAnnotationError(str(error)) from None
     except KeyError as error:
         # Before 0.23, msgspec has only one name for both: their module and qualified name.
-        raise UnsupportedFormError(f"two different classes are called {error}") from None
-    described = iter(schemas[len(forms) :])
+        raise UnsupportedAnnotationError(f"two different classes are called {error}") from None
+    described = iter(schemas[len(annotations) :])
     parts = {stand_in: [next(described) for _ in stand_in.parts] for stand_in in rewriter.stand_ins}
     finished = {name: _finish(definition, parts) for name, definition in definitions.items()}
-    return [_finish(schema, parts) for schema in schemas[: len(forms)]], finished
+    return [_finish(schema, parts) for schema in schemas[: len(annotations)]], finished
 
 
-def _mark(form: type) -> dict[str, Any]:
-    return {"type": "string", "format": "path"} if form in PATHS else {_MARK: form}
+def _mark(annotation: type) -> dict[str, Any]:
+    return {"type": "string", "format": "path"} if annotation in PATHS else {_MARK: annotation}
 
 
 def _finish(schema: Any, parts: Mapping[type[StandIn], list[dict[str, Any]]]) -> Any:
-    """A copy of `schema` with stand-ins resolved, which says no more than the decoder enforces."""
+    """A copy of `schema` with stand-ins resolved; it demands no more than the decoder enforces."""
     if isinstance(schema, list | tuple):
         return [_finish(item, parts) for item in schema]
     if not isinstance(schema, dict):
@@ -89,7 +88,7 @@ def _finish(schema: Any, parts: Mapping[type[StandIn], list[dict[str, Any]]]) ->
         rest = {key: value for key, value in schema.items() if key != _MARK}
         return _finish(stand_in.describe(parts.get(stand_in, ())), parts) | rest
     finished = {key: _finish_member(key, value, parts) for key, value in schema.items()}
-    # The decoder of a set takes an array that says something twice.
+    # The decoder of a set accepts an array with duplicates.
     if finished.get("uniqueItems") is True:
         del finished["uniqueItems"]
     return finished

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from trio_mcp.schema.signatures import documented
+from trio_mcp.schema.signatures import documented_objects
 
 _SECTION_NAMES = (
     r"(?:Args|Arguments|Params|Parameters|Keyword Args|Keyword Arguments|Other Parameters|"
@@ -37,7 +37,7 @@ class Docs:
 
 def read_docstring(function: Callable[..., Any]) -> Docs:
     """The docstring of a function, method, partial or callable object; never fails."""
-    text = next(filter(None, map(_docstring, documented(function))), None)
+    text = next(filter(None, map(_docstring, documented_objects(function))), None)
     if text is None:
         return Docs(None, {})
     kept = _without_sections(text.splitlines())
@@ -53,7 +53,7 @@ def _docstring(documented_object: Any) -> str | None:
 
 
 def _read_parameters(text: str) -> dict[str, str]:
-    # Imported here because it takes as long as the rest of a tool's definition, times a hundred.
+    # Imported here because the import takes a hundred times as long as the rest of a definition.
     import docstring_parser
 
     try:
@@ -108,7 +108,7 @@ def _starts_numpy_section(lines: list[str], number: int) -> bool:
 
 
 def _indented_end(lines: list[str], start: int) -> int:
-    """Where the indented lines after `start` end; blank lines belong to what they are followed by."""
+    """The line after the indented lines from `start` on; blank lines belong to the line that follows them."""
     end = start
     for number in range(start, len(lines)):
         if lines[number].strip():

@@ -1,7 +1,7 @@
-"""What Python values can hold and JSON cannot: where in a value it is.
+"""Flaws: what a Python value can hold and JSON cannot.
 
 Owns the search for numbers that are not finite, lone surrogates and values
-without a JSON form. Knows nothing of annotations.
+without a JSON form, and names their path. Knows nothing of annotations.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trio_mcp.wire.codec import UNENCODABLE, encode_value
 
 
 def find_flaw(value: Any) -> Problem | None:
-    """What JSON cannot hold in a value of builtin types, or None.
+    """The first part of a value of builtin types that JSON cannot hold, or None.
 
     Cheap for a value without a flaw: it is encoded once, and searched only if
     the text has a null that may have been a number.
@@ -41,15 +41,15 @@ def encode_json(value: Any) -> msgspec.Raw:
         if b"null" not in text:
             return msgspec.Raw(text)
     except UNENCODABLE:
-        pass  # told below
+        pass  # the search below finds and names it
     flaw = find_flaw(value)
     if flaw is not None:
-        raise ValueError(flaw.told())
+        raise ValueError(flaw.describe())
     return encode_value(value)
 
 
 def find_value(value: Any, wanted: object) -> tuple[Any, ...]:
-    """The steps to the object `wanted` inside `value`; empty if it cannot be told."""
+    """The steps to the object `wanted` inside `value`; empty if it is not found."""
     problem = _find(value, lambda item: "here" if item is wanted else None)
     return problem.steps if problem is not None else ()
 

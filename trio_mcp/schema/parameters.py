@@ -1,6 +1,6 @@
-"""The arguments of a tool: their schema, and their way from JSON into the function.
+"""The parameters of a tool: their schema, and the conversion of arguments from JSON.
 
-Owns the order of checks and the messages of bad arguments. Knows nothing of
+Owns the order of checks and the messages for bad arguments. Knows nothing of
 calls or results.
 """
 
@@ -17,10 +17,15 @@ import msgspec
 
 from trio_mcp.errors import ArgumentError, ToolDefinitionError
 from trio_mcp.schema.conversion import convert, decode_custom, json_name
-from trio_mcp.schema.description import ARGUMENT_FORMS, describe_default, describe_forms, with_definitions
+from trio_mcp.schema.description import (
+    ARGUMENT_STAND_INS,
+    describe_annotations,
+    describe_default,
+    with_definitions,
+)
 from trio_mcp.schema.docstrings import read_docstring
-from trio_mcp.schema.forms import FormRewriter
-from trio_mcp.schema.problems import UnsupportedFormError, find_problem
+from trio_mcp.schema.problems import UnsupportedAnnotationError, find_problem
+from trio_mcp.schema.rewriter import AnnotationRewriter
 from trio_mcp.schema.signatures import Parameter, name_function, read_function_parameters
 
 # A peer must not be able to make an answer much longer than its question.
@@ -37,12 +42,12 @@ class Parameters:
 
     schema: dict[str, Any]
     context_name: str | None
-    _forms: Mapping[str, Any]
+    _annotations: Mapping[str, Any]
     _required: frozenset[str]
     _decoder: msgspec.json.Decoder[Any]
 
     def convert(self, arguments: msgspec.Raw | bytes | None) -> dict[str, Any]:
-        """The keyword arguments, without the context; what is not given is left out.
+        """The keyword arguments, without the context and without those that are not given.
 
         `arguments` is the JSON text of an object, or None for no arguments.
         Raises ArgumentError, which lists every problem.
@@ -58,7 +63,9 @@ class Parameters:
             if len(problems) > len(shown):
                 shown.append(f"and {len(problems) - len(shown)} more")
             raise ArgumentError("; ".join(shown)) from None
-        return {name: value for name in self._forms if (value := getattr(given, name)) is not msgspec.UNSET}
+        return {
+            name: value for name in self._annotations if (value := getattr(given, name)) is not msgspec.UNSET
+        }
 
     def _problems(self, text: msgspec.Raw | bytes) -> Iterator[str]:
         try:
@@ -72,18 +79,18 @@ class Parameters:
         if not isinstance(given, dict):
             yield f"the arguments must be an object, got {json_name(given)}"
             return
-        for name in self._forms:
+        for name in self._annotations:
             if name in self._required and name not in given:
                 yield f"missing required argument {name!r}"
         for name, value in given.items():
-            if name not in self._forms:
+            if name not in self._annotations:
                 yield f"unexpected argument {name!r}"
                 continue
-            converted = functools.partial(convert, form=self._forms[name])
+            converted = functools.partial(convert, annotation=self._annotations[name])
             try:
                 converted(value)
             except (ValueError, TypeError, RecursionError) as error:
-                yield find_problem(value, converted, error).told(name)
+                yield find_problem(value, converted, error).describe(name)
 
 
 def read_parameters(function: Callable[..., Any], context_type: type) -> Parameters:
@@ -97,40 +104,41 @@ def read_parameters(function: Callable[..., Any], context_type: type) -> Paramet
     if len(contexts) > 1:
         raise ToolDefinitionError(f"tool {tool!r} has several context parameters: {', '.join(contexts)}")
     parameters = [p for p in found if p.name not in contexts]
-    rewriter = FormRewriter()
-    forms = {p.name: _form(p, rewriter, tool) for p in parameters}
+    rewriter = AnnotationRewriter()
+    annotations = {p.name: _rewrite_annotation(p, rewriter, tool) for p in parameters}
     required = frozenset(p.name for p in parameters if p.required)
     return Parameters(
-        schema=_schema(parameters, forms, read_docstring(function).parameters, tool),
+        schema=_schema(parameters, annotations, read_docstring(function).parameters, tool),
         context_name=contexts[0] if contexts else None,
-        forms=forms,
+        annotations=annotations,
         required=required,
-        decoder=_decoder(forms, required),
+        decoder=_decoder(annotations, required),
     )
 
 
-def _form(parameter: Parameter, rewriter: FormRewriter, tool: str) -> Any:
+def _rewrite_annotation(parameter: Parameter, rewriter: AnnotationRewriter, tool: str) -> Any:
     try:
-        form = rewriter.rewrite(parameter.annotation)
-        rewriter.prepare([form])
-    except (UnsupportedFormError, RecursionError) as error:
+        annotation = rewriter.rewrite(parameter.annotation)
+        rewriter.prepare([annotation])
+    except (UnsupportedAnnotationError, RecursionError) as error:
         raise ToolDefinitionError(f"tool {tool!r}, parameter {parameter.name!r}: {error}") from error
-    return form
+    return annotation
 
 
-def _decoder(forms: Mapping[str, Any], required: frozenset[str]) -> msgspec.json.Decoder[Any]:
+def _decoder(annotations: Mapping[str, Any], required: frozenset[str]) -> msgspec.json.Decoder[Any]:
     fields = [
-        (name, form) if name in required else (name, form, msgspec.UNSET) for name, form in forms.items()
+        (name, annotation) if name in required else (name, annotation, msgspec.UNSET)
+        for name, annotation in annotations.items()
     ]
     arguments = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
     return msgspec.json.Decoder(arguments, dec_hook=decode_custom)
 
 
-def _describe_default(parameter: Parameter, form: Any) -> dict[str, Any]:
-    """The default as a member of a schema, if a caller may also give it."""
+def _describe_default(parameter: Parameter, annotation: Any) -> dict[str, Any]:
+    """`{"default": ...}`, or nothing if a caller could not pass that value."""
     described = describe_default(parameter.default)
     try:
-        convert(described.get("default"), form)
+        convert(described.get("default"), annotation)
     except (ValueError, TypeError):
         return {}
     return described
@@ -139,11 +147,11 @@ def _describe_default(parameter: Parameter, form: Any) -> dict[str, Any]:
 def _schema(
     parameters: Sequence[Parameter], given: Mapping[str, Any], descriptions: Mapping[str, str], tool: str
 ) -> dict[str, Any]:
-    rewriter = FormRewriter(describing=True, substitutes=ARGUMENT_FORMS)
+    rewriter = AnnotationRewriter(describing=True, substitutes=ARGUMENT_STAND_INS)
     try:
-        forms = [rewriter.rewrite(parameter.annotation) for parameter in parameters]
-        schemas, definitions = describe_forms(forms, rewriter)
-    except UnsupportedFormError as error:
+        annotations = [rewriter.rewrite(parameter.annotation) for parameter in parameters]
+        schemas, definitions = describe_annotations(annotations, rewriter)
+    except UnsupportedAnnotationError as error:
         raise ToolDefinitionError(f"tool {tool!r}: {error}") from error
     properties = {}
     for parameter, schema in zip(parameters, schemas, strict=True):

@@ -27,8 +27,8 @@ _OPENINGS = {
 }
 
 
-class UnsupportedFormError(Exception):
-    """An annotation has no JSON form; becomes a ToolDefinitionError before it leaves this layer."""
+class UnsupportedAnnotationError(Exception):
+    """An annotation has no JSON form; becomes a ToolDefinitionError before it leaves this folder."""
 
 
 class NoAlternativeError(ValueError):
@@ -38,19 +38,19 @@ class NoAlternativeError(ValueError):
 class PartError(ValueError):
     """The failed conversion of a part, from a hook of msgspec.
 
-    msgspec adds the path of the whole to any ValueError but its own, which it
-    takes to have a path already.
+    msgspec adds the path to the part to the message of any ValueError but its own,
+    which it assumes to have a path already.
     """
 
     def __init__(self, error: msgspec.ValidationError) -> None:
-        # Without the path, which would be read as that of the whole.
+        # Without its own path, which would be read as a path from the whole value.
         super().__init__(read_problem(error).message)
         self.error = error
 
 
 @attrs.frozen
 class Problem:
-    """What is wrong (`message`) and the path to it, from the value that was converted.
+    """What is wrong with a value (`message`), and the path to the part that it is about.
 
     A step is the name of a field (str), an index (int), a `Key`, or None for a
     mapping's key that msgspec did not name.
@@ -59,7 +59,7 @@ class Problem:
     steps: tuple[Any, ...]
     message: str
 
-    def told(self, base: str = "") -> str:
+    def describe(self, base: str = "") -> str:
         """One line such as `items[0].count: expected int, got str`; `base` is the path so far."""
         where = (base + "".join(map(_step_text, self.steps))).removeprefix(".")
         return f"{where}: {self.message}" if where else self.message
@@ -81,7 +81,7 @@ def _step_text(step: Any) -> str:
 
 
 def read_problem(error: BaseException) -> Problem:
-    """The problem that a conversion error tells of.
+    """The problem that a conversion error describes.
 
     Follows the causes that msgspec keeps when one of our hooks failed, so that
     the paths of nested conversions join.
@@ -166,17 +166,17 @@ def _replaced(value: Any, steps: Sequence[Any], new: Any) -> Any:
     return [*value[:step], inside, *value[step + 1 :]]
 
 
-def name_form(form: Any) -> str:
+def name_annotation(annotation: Any) -> str:
     """An annotation as its author would write it, without modules: `list[int]`, `Circle | None`."""
-    if form is type(None):
+    if annotation is type(None):
         return "None"
-    origin, args = typing.get_origin(form), typing.get_args(form)
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
-        return name_form(args[0])
+        return name_annotation(args[0])
     if origin in (Union, UnionType):
-        return " | ".join(map(name_form, args))
+        return " | ".join(map(name_annotation, args))
     if isinstance(origin, type) and args and not isinstance(args[0], list):
-        return f"{origin.__name__}[{', '.join(map(name_form, args))}]"
-    if form is ...:
+        return f"{origin.__name__}[{', '.join(map(name_annotation, args))}]"
+    if annotation is ...:
         return "..."
-    return form.__name__ if isinstance(form, type) else _MODULE.sub("", repr(form))
+    return annotation.__name__ if isinstance(annotation, type) else _MODULE.sub("", repr(annotation))

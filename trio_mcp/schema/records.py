@@ -17,15 +17,15 @@ import attrs
 import msgspec
 
 from trio_mcp.schema.conversion import Conversion, StandIn
-from trio_mcp.schema.problems import UnsupportedFormError
+from trio_mcp.schema.problems import UnsupportedAnnotationError
 
 _QUALIFIERS = {Required, NotRequired, Final, getattr(typing, "ReadOnly", Final)}
 _SCALARS = (type(None), bool, int, float, str, enum.Enum)
 
 
 @attrs.frozen
-class Field:
-    """`name` is the constructor's argument, `key` the JSON name."""
+class RecordField:
+    """A field of a record: `name` is the constructor's argument, `key` the JSON name."""
 
     name: str
     key: str
@@ -40,48 +40,48 @@ class Record:
 
     origin: type
     name: str
-    fields: tuple[Field, ...]
+    fields: tuple[RecordField, ...]
     options: dict[str, Any] = attrs.field(factory=dict)
     # msgspec sets attrs fields without running their converters.
     needs_constructor: bool = False
 
     def without_private(self) -> Record:
-        """The record that msgspec writes: it leaves out what begins with an underscore."""
+        """The record without the names that begin with an underscore, which msgspec does not write."""
         return attrs.evolve(self, fields=tuple(f for f in self.fields if not f.key.startswith("_")))
 
 
-def read_record(form: Any) -> Record | None:
+def read_record(annotation: Any) -> Record | None:
     """The record of a class or of a parametrised generic class, or None if it has no fields."""
-    origin = typing.get_origin(form) or form
+    origin = typing.get_origin(annotation) or annotation
     if not isinstance(origin, type):
         return None
-    reader = _reader(origin)
-    return reader(form, origin) if reader is not None else None
+    reader = _find_reader(origin)
+    return reader(annotation, origin) if reader is not None else None
 
 
-def _reader(origin: type) -> Callable[[Any, type], Record] | None:
+def _find_reader(origin: type) -> Callable[[Any, type], Record] | None:
     if typing.is_typeddict(origin):
-        return _typed_dict
+        return _read_typed_dict
     if issubclass(origin, tuple) and hasattr(origin, "_fields"):
-        return _named_tuple
+        return _read_named_tuple
     if issubclass(origin, msgspec.Struct):
-        return _struct
+        return _read_struct
     if attrs.has(origin):
-        return _attrs
-    return _dataclass if dataclasses.is_dataclass(origin) else None
+        return _read_attrs
+    return _read_dataclass if dataclasses.is_dataclass(origin) else None
 
 
-def _record_name(form: Any, origin: type) -> str:
-    args = typing.get_args(form)
+def _record_name(annotation: Any, origin: type) -> str:
+    args = typing.get_args(annotation)
     name = f"{origin.__name__}[{', '.join(getattr(a, '__name__', repr(a)) for a in args)}]"
     return re.sub(r"\W", "_", name) if args else origin.__name__
 
 
-def _struct(form: Any, origin: Any) -> Record:
+def _read_struct(annotation: Any, origin: Any) -> Record:
     config = origin.__struct_config__
-    hints = read_hints(form, origin)
+    found = read_annotations(annotation, origin)
     fields = tuple(
-        Field(f.name, f.encode_name, hints.get(f.name, f.type), f.required, _shown(f.default))
+        RecordField(f.name, f.encode_name, found.get(f.name, f.type), f.required, _shown_default(f.default))
         for f in msgspec.structs.fields(origin)
     )
     options: dict[str, Any] = {
@@ -90,101 +90,105 @@ def _struct(form: Any, origin: Any) -> Record:
     }
     if config.tag is not None:
         options |= {"tag": config.tag, "tag_field": config.tag_field}
-    return Record(origin, _record_name(form, origin), fields, options)
+    return Record(origin, _record_name(annotation, origin), fields, options)
 
 
-def _attrs(form: Any, origin: Any) -> Record:
-    hints = read_hints(form, origin)
+def _read_attrs(annotation: Any, origin: Any) -> Record:
+    found = read_annotations(annotation, origin)
     known = [f for f in attrs.fields(origin) if f.init]
     fields = tuple(
-        Field(
+        RecordField(
             f.alias or f.name,
             f.name,
-            hints.get(f.name, Any),
+            found.get(f.name, Any),
             f.default is attrs.NOTHING,
-            _shown(f.default),
+            _shown_default(f.default),
         )
         for f in known
     )
     constructor = any(f.converter is not None for f in known)
-    return Record(origin, _record_name(form, origin), fields, needs_constructor=constructor)
+    return Record(origin, _record_name(annotation, origin), fields, needs_constructor=constructor)
 
 
-def _dataclass(form: Any, origin: Any) -> Record:
-    hints = read_hints(form, origin)
+def _read_dataclass(annotation: Any, origin: Any) -> Record:
+    found = read_annotations(annotation, origin)
     missing = dataclasses.MISSING
     fields = tuple(
-        Field(
+        RecordField(
             f.name,
             f.name,
-            hints.get(f.name, Any),
+            found.get(f.name, Any),
             f.default is missing and f.default_factory is missing,
-            _shown(f.default),
+            _shown_default(f.default),
         )
         for f in dataclasses.fields(origin)
         if f.init
     )
-    return Record(origin, _record_name(form, origin), fields)
+    return Record(origin, _record_name(annotation, origin), fields)
 
 
-def _named_tuple(form: Any, origin: Any) -> Record:
-    hints = read_hints(form, origin)
+def _read_named_tuple(annotation: Any, origin: Any) -> Record:
+    found = read_annotations(annotation, origin)
     defaults = origin._field_defaults
     fields = tuple(
-        Field(
-            name, name, hints.get(name, Any), name not in defaults, _shown(defaults.get(name, msgspec.UNSET))
+        RecordField(
+            name,
+            name,
+            found.get(name, Any),
+            name not in defaults,
+            _shown_default(defaults.get(name, msgspec.UNSET)),
         )
         for name in origin._fields
     )
-    return Record(origin, _record_name(form, origin), fields, {"array_like": True})
+    return Record(origin, _record_name(annotation, origin), fields, {"array_like": True})
 
 
-def _typed_dict(form: Any, origin: Any) -> Record:
+def _read_typed_dict(annotation: Any, origin: Any) -> Record:
     fields = []
-    for name, hint in read_hints(form, origin).items():
-        annotation, required = hint, name in origin.__required_keys__
-        while typing.get_origin(annotation) in _QUALIFIERS:
+    for name, inner in read_annotations(annotation, origin).items():
+        required = name in origin.__required_keys__
+        while typing.get_origin(inner) in _QUALIFIERS:
             # With string annotations, Python 3.11 itself reads these qualifiers too late.
-            required = {Required: True, NotRequired: False}.get(typing.get_origin(annotation), required)
-            annotation = typing.get_args(annotation)[0]
-        fields.append(Field(name, name, annotation, required))
-    return Record(origin, _record_name(form, origin), tuple(fields))
+            required = {Required: True, NotRequired: False}.get(typing.get_origin(inner), required)
+            inner = typing.get_args(inner)[0]
+        fields.append(RecordField(name, name, inner, required))
+    return Record(origin, _record_name(annotation, origin), tuple(fields))
 
 
-def _shown(default: Any) -> Any:
+def _shown_default(default: Any) -> Any:
     return default if isinstance(default, _SCALARS) else msgspec.UNSET
 
 
-def read_hints(form: Any, origin: Any) -> dict[str, Any]:
-    """The resolved annotations of a class, with the type parameters of `form` filled in."""
+def read_annotations(annotation: Any, origin: Any) -> dict[str, Any]:
+    """The resolved annotations of a class, with the type parameters of `annotation` filled in."""
     try:
-        hints = typing.get_type_hints(origin, include_extras=True)
+        found = typing.get_type_hints(origin, include_extras=True)
     except NameError as error:
-        raise UnsupportedFormError(
+        raise UnsupportedAnnotationError(
             f"an annotation of {origin.__name__} cannot be resolved: {error}"
         ) from error
-    parameters = _type_arguments(form, origin)
-    return {name: fill_parameters(hint, parameters) for name, hint in hints.items()}
+    parameters = _type_arguments(annotation, origin)
+    return {name: fill_type_parameters(inner, parameters) for name, inner in found.items()}
 
 
-def _type_arguments(form: Any, origin: Any) -> dict[Any, Any]:
+def _type_arguments(annotation: Any, origin: Any) -> dict[Any, Any]:
     """What each type parameter stands for, in `origin` and in its generic bases."""
-    arguments = dict(zip(getattr(origin, "__parameters__", ()), typing.get_args(form), strict=False))
+    arguments = dict(zip(getattr(origin, "__parameters__", ()), typing.get_args(annotation), strict=False))
     for base in getattr(origin, "__orig_bases__", ()):
         base_origin = typing.get_origin(base)
         if isinstance(base_origin, type) and base_origin is not typing.Generic:
-            arguments |= _type_arguments(fill_parameters(base, arguments), base_origin)
+            arguments |= _type_arguments(fill_type_parameters(base, arguments), base_origin)
     return arguments
 
 
-def fill_parameters(hint: Any, arguments: dict[Any, Any]) -> Any:
-    """`hint` with its type parameters replaced, where they are known."""
-    if isinstance(hint, TypeVar):
-        return arguments.get(hint, hint)
-    parameters = getattr(hint, "__parameters__", ())
-    if not parameters or isinstance(hint, type):
-        return hint
-    return hint[tuple(arguments.get(p, p) for p in parameters)]
+def fill_type_parameters(annotation: Any, arguments: dict[Any, Any]) -> Any:
+    """`annotation` with its type parameters replaced, as far as they are known."""
+    if isinstance(annotation, TypeVar):
+        return arguments.get(annotation, annotation)
+    parameters = getattr(annotation, "__parameters__", ())
+    if not parameters or isinstance(annotation, type):
+        return annotation
+    return annotation[tuple(arguments.get(p, p) for p in parameters)]
 
 
 class RecordStandIn(StandIn):
@@ -192,11 +196,11 @@ class RecordStandIn(StandIn):
 
     record: ClassVar[Record]
     shadow: ClassVar[type[msgspec.Struct]]
-    # Results are only checked, so that no code of theirs runs twice.
+    # False for results: they are only checked, so that the code of their class does not run again.
     builds: ClassVar[bool] = True
 
     @classmethod
-    def structure(cls, value: Any, conversion: Conversion) -> Any:
+    def convert(cls, value: Any, conversion: Conversion) -> Any:
         shadow = conversion.convert(value, cls.shadow)
         if not cls.builds:
             return shadow
@@ -214,19 +218,19 @@ def stand_in_for_record(record: Record, *, builds: bool) -> type[RecordStandIn]:
     return type(record.name, (RecordStandIn,), {"record": record, "builds": builds})
 
 
-def make_shadow(record: Record, forms: Sequence[Any], *, show_defaults: bool) -> type[msgspec.Struct]:
-    """A Struct with the JSON form of `record`, its fields annotated with `forms`.
+def make_shadow(record: Record, annotations: Sequence[Any], *, show_defaults: bool) -> type[msgspec.Struct]:
+    """A Struct with the JSON form of `record`, its fields annotated with `annotations`.
 
     A field that is left out is UNSET, so that the class's own default applies,
     unless defaults are to be shown in a schema.
     """
     fields: list[Any] = []
-    for number, (field, form) in enumerate(zip(record.fields, forms, strict=True)):
+    for number, (field, annotation) in enumerate(zip(record.fields, annotations, strict=True)):
         options: dict[str, Any] = {"name": field.key}
         if not field.required:
             options["default"] = field.default if show_defaults else msgspec.UNSET
         # JSON names need not be identifiers, so the fields are numbered.
-        fields.append((f"f{number}", form, msgspec.field(**options)))
+        fields.append((f"f{number}", annotation, msgspec.field(**options)))
     array_like = bool(record.options.get("array_like"))
     shadow = msgspec.defstruct(
         record.name,
@@ -242,5 +246,5 @@ def make_shadow(record: Record, forms: Sequence[Any], *, show_defaults: bool) ->
 
 def _own_docstring(origin: type) -> str | None:
     text = origin.__doc__
-    # dataclasses and NamedTuple write their signature where no docstring is.
+    # Without a docstring, dataclass and NamedTuple put the signature there.
     return None if text is None or text.startswith(f"{origin.__name__}(") else text

@@ -1,4 +1,4 @@
-"""The result of a tool: its schema, and its way from Python into JSON.
+"""The result of a tool: its schema, and its conversion from Python to JSON.
 
 Owns which results have a schema, which are wrapped in an object, and the check
 of a value against its annotation. Knows nothing of content blocks, except that
@@ -18,14 +18,14 @@ import attrs
 
 from trio_mcp.errors import ReturnError, ToolDefinitionError
 from trio_mcp.schema.conversion import UnencodableError, convert, to_json_value
-from trio_mcp.schema.description import describe_forms, object_schema, with_definitions
+from trio_mcp.schema.description import describe_annotations, object_schema, with_definitions
 from trio_mcp.schema.flaws import find_flaw, find_value
-from trio_mcp.schema.forms import FormRewriter
-from trio_mcp.schema.problems import Problem, UnsupportedFormError, find_problem
+from trio_mcp.schema.problems import Problem, UnsupportedAnnotationError, find_problem
+from trio_mcp.schema.rewriter import AnnotationRewriter
 from trio_mcp.schema.signatures import name_function, read_return_annotation
 
 _UNIONS = (Union, types.UnionType)
-# What carries no information for a schema, or is text anyway.
+# Annotations that tell a schema nothing, or whose values become text anyway.
 _WITHOUT_SCHEMA = (Any, object, None, type(None), str, typing.Never, typing.NoReturn)
 
 
@@ -34,32 +34,34 @@ class Returns:
     """The result of one tool.
 
     `schema` is the schema of an object, or None. If `wrapped`, that object is
-    `{"result": value}`; `structure` gives the bare value either way.
+    `{"result": value}`; `to_builtins` gives the bare value either way.
     """
 
     schema: dict[str, Any] | None
     wrapped: bool
-    # Any for what is not checked.
-    _form: Any
+    # What values are checked against; Any if they are not checked.
+    _annotation: Any
 
-    def structure(self, value: Any) -> Any:
-        """JSON-ready builtins for a returned value, not wrapped.
+    def to_builtins(self, value: Any) -> Any:
+        """A returned value as builtins that JSON can hold, not wrapped.
 
-        Raises ReturnError, naming the path, for what JSON cannot hold and for a
-        value that does not match its annotation.
+        Raises ReturnError, naming the path, for a value that JSON cannot hold or
+        that does not match its annotation.
         """
-        is_text = type(value) is str  # what most tools return, and sound but for lone surrogates
+        is_text = type(value) is str  # as most tools return; only a lone surrogate can be wrong in it
         built = value if is_text else _build(value)
         flaw = None if is_text and value.isascii() else find_flaw(built)
         if flaw is not None:
-            raise ReturnError(flaw.told("result"))
-        if self._form is Any or (is_text and self._form is str):
+            raise ReturnError(flaw.describe("result"))
+        if self._annotation is Any or (is_text and self._annotation is str):
             return built
         try:
-            convert(built, self._form)
+            convert(built, self._annotation)
         except (ValueError, TypeError, RecursionError) as error:
-            problem = find_problem(built, functools.partial(convert, form=self._form), error)
-            raise ReturnError(f"returned value does not match its annotation: {problem.told()}") from error
+            problem = find_problem(built, functools.partial(convert, annotation=self._annotation), error)
+            raise ReturnError(
+                f"returned value does not match its annotation: {problem.describe()}"
+            ) from error
         return built
 
 
@@ -68,7 +70,7 @@ def _build(value: Any) -> Any:
         return to_json_value(value)
     except UnencodableError as error:
         problem = Problem(find_value(value, error.value), str(error))
-        raise ReturnError(problem.told("result")) from error
+        raise ReturnError(problem.describe("result")) from error
     except RecursionError as error:
         raise ReturnError("result: it contains itself, or is nested too deeply") from error
     except (TypeError, ValueError) as error:
@@ -88,18 +90,18 @@ def read_returns(function: Callable[..., Any], content_types: tuple[type, ...] =
     if any(bare is plain for plain in _WITHOUT_SCHEMA):
         return Returns(None, False, annotation if bare in (str, type(None)) else Any)
     try:
-        rewriter = FormRewriter(outgoing=True)
+        rewriter = AnnotationRewriter(outgoing=True)
         form = rewriter.rewrite(annotation)
         rewriter.prepare([form])
         schema, wrapped = _schema(annotation)
-    except (UnsupportedFormError, RecursionError) as error:
+    except (UnsupportedAnnotationError, RecursionError) as error:
         raise ToolDefinitionError(f"tool {name_function(function)!r}, return annotation: {error}") from error
     return Returns(schema, wrapped, form)
 
 
 def _schema(annotation: Any) -> tuple[dict[str, Any], bool]:
-    rewriter = FormRewriter(outgoing=True, describing=True)
-    (schema,), definitions = describe_forms([rewriter.rewrite(annotation)], rewriter)
+    rewriter = AnnotationRewriter(outgoing=True, describing=True)
+    (schema,), definitions = describe_annotations([rewriter.rewrite(annotation)], rewriter)
     whole = object_schema(schema, definitions)
     if whole is not None:
         return with_definitions(whole, definitions), False

@@ -42,7 +42,7 @@ def name_function(function: Function) -> str:
 
 
 def read_signature(function: Function) -> inspect.Signature:
-    """The signature as written; raises ToolDefinitionError if there is none."""
+    """The signature as written; raises ToolDefinitionError if the function has none."""
     try:
         return inspect.signature(function)
     except (TypeError, ValueError, NameError) as error:
@@ -54,8 +54,8 @@ def read_signature(function: Function) -> inspect.Signature:
 def read_function_parameters(function: Function, extra_names: Mapping[str, Any]) -> list[Parameter]:
     """The parameters that a caller passes by name; raises ToolDefinitionError.
 
-    What a `functools.partial` has bound is not among them. `extra_names` are for
-    annotations whose names exist only while types are checked.
+    Arguments that a `functools.partial` has bound are not among them. `extra_names` resolve
+    annotations whose names exist only under `if TYPE_CHECKING`.
     """
     bound = _bound_names(function)
     resolve = _resolver(function, extra_names)
@@ -96,7 +96,7 @@ def _bound_names(function: Function) -> set[str]:
     return set(function.keywords) if isinstance(function, functools.partial) else set()
 
 
-def documented(function: Function) -> list[Any]:
+def documented_objects(function: Function) -> list[Any]:
     """The objects whose docstring may describe `function`, the nearest first."""
     bare = _unbound(function)
     if inspect.isroutine(bare) or isinstance(bare, type):
@@ -129,7 +129,7 @@ def _resolver(function: Function, extra_names: Mapping[str, Any]) -> Callable[[A
             return _evaluate(holder, global_names, local_names)
         except NameError:
             pass
-        except Exception as error:
+        except Exception as error:  # evaluating an annotation runs the author's code
             raise ToolDefinitionError(f"{where}: {annotation!r} is not an annotation: {error}") from error
         try:
             return _evaluate(holder, global_names, {**extra_names, **local_names})

@@ -1,6 +1,6 @@
-"""Unions that msgspec refuses: the first member, in declared order, that accepts the value.
+"""Unions that msgspec refuses: a value becomes the first member, in declared order, that accepts it.
 
-Owns the cattrs converter, which decides for unions and hands their members to
+Owns the cattrs converter, which tries the members and leaves the conversion of each to
 msgspec, strictly. Knows nothing of schemas except how alternatives are written.
 """
 
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import attrs
 
 from trio_mcp.schema.conversion import Conversion, StandIn
-from trio_mcp.schema.problems import NoAlternativeError, find_problem, name_form
+from trio_mcp.schema.problems import NoAlternativeError, find_problem, name_annotation
 
 if TYPE_CHECKING:
     from cattrs import Converter
 
 
-# A longer list of reasons is left out: in nested unions, it would grow with every level.
+# A longer list of reasons is left out: in nested unions it would grow with every level.
 _LONGEST_REASONS = 400
 
 
@@ -30,7 +30,7 @@ class UnionStandIn(StandIn):
     names: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
-    def structure(cls, value: Any, conversion: Conversion) -> Any:
+    def convert(cls, value: Any, conversion: Conversion) -> Any:
         return union_converter().structure(_Visit(value, conversion), cls)
 
     @classmethod
@@ -38,15 +38,15 @@ class UnionStandIn(StandIn):
         return {"anyOf": list(parts)}
 
 
-def stand_in_for_union(members: Sequence[Any], forms: Sequence[Any]) -> type[UnionStandIn]:
-    """A stand-in for the union of `members`, whose rewritten annotations are `forms`."""
-    names = tuple(map(name_form, members))
-    return type(" | ".join(names), (UnionStandIn,), {"parts": tuple(forms), "names": names})
+def stand_in_for_union(members: Sequence[Any], annotations: Sequence[Any]) -> type[UnionStandIn]:
+    """A stand-in for the union of `members`, whose rewritten annotations are `annotations`."""
+    names = tuple(map(name_annotation, members))
+    return type(" | ".join(names), (UnionStandIn,), {"parts": tuple(annotations), "names": names})
 
 
 @attrs.frozen
 class _Visit:
-    """What cattrs passes on: a value, and the conversion that it is part of."""
+    """A value and the conversion that it is part of; cattrs passes both on as one."""
 
     value: Any
     conversion: Conversion
@@ -59,7 +59,7 @@ def union_converter() -> Converter:
     import cattrs
 
     converter = cattrs.Converter()
-    converter.register_structure_hook_func(lambda form: True, _convert)
+    converter.register_structure_hook_func(lambda annotation: True, _convert)
     # cattrs looks these up before any predicate, and would coerce: int("3").
     for scalar in (str, bytes, int, float, Path):
         converter.register_structure_hook(scalar, _convert)
@@ -67,12 +67,12 @@ def union_converter() -> Converter:
     return converter
 
 
-def _convert(visit: _Visit, form: Any) -> Any:
-    return visit.conversion.convert(visit.value, form)
+def _convert(visit: _Visit, annotation: Any) -> Any:
+    return visit.conversion.convert(visit.value, annotation)
 
 
-def _is_union(form: Any) -> bool:
-    return isinstance(form, type) and issubclass(form, UnionStandIn)
+def _is_union(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, UnionStandIn)
 
 
 def _first_match(visit: _Visit, union: type[UnionStandIn]) -> Any:
@@ -85,8 +85,10 @@ def _first_match(visit: _Visit, union: type[UnionStandIn]) -> Any:
             errors.append(error)
     reasons = []
     for name, member, failure in zip(union.names, union.parts, errors, strict=True):
-        problem = find_problem(visit.value, functools.partial(visit.conversion.convert, form=member), failure)
-        reasons.append(f"{name}: {problem.told()}")
+        problem = find_problem(
+            visit.value, functools.partial(visit.conversion.convert, annotation=member), failure
+        )
+        reasons.append(f"{name}: {problem.describe()}")
     message = f"expected {' or '.join(union.names)}"
     details = "; ".join(reasons)
     raise NoAlternativeError(f"{message} ({details})" if len(details) <= _LONGEST_REASONS else message)

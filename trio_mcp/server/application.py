@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -17,6 +17,7 @@ from trio_mcp.errors import ProtocolError, TaskOverload
 from trio_mcp.outgoing.policy import Conflate, Lossless, ProgressCall, find_interval
 from trio_mcp.server.child_calls import ChildCalls
 from trio_mcp.server.context import Context
+from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.error_results import describe_failure
 from trio_mcp.server.input_rounds import StateSeal
 from trio_mcp.server.task_methods import TaskMethods
@@ -27,9 +28,8 @@ from trio_mcp.tasks.settings import TaskConfig
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.wire.eras import ERAS, Era
 from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS
-from trio_mcp.wire.frames import Request
-from trio_mcp.wire.handshake import decode_params
-from trio_mcp.wire.http import check_parameter_headers
+from trio_mcp.wire.http import check_parameter_headers, read_mirrored_arguments
+from trio_mcp.wire.incoming_request import IncomingRequest
 from trio_mcp.wire.messages import (
     CallToolParams,
     CallToolResult,
@@ -43,26 +43,23 @@ from trio_mcp.wire.messages import (
 )
 from trio_mcp.wire.tasks import EXTENSION
 
-if TYPE_CHECKING:
-    from trio_mcp.server.server import Server
-
 logger = logging.getLogger("trio_mcp")
 
 
 class ServerApplication:
-    """Serves the definition `server`; one for as long as the server runs."""
+    """Serves one definition; one for as long as the server runs."""
 
-    def __init__(self, server: Server, supervisor: Supervisor, lifespan: Any = None) -> None:
-        self._server = server
+    def __init__(self, definition: ServerDefinition, supervisor: Supervisor, lifespan: Any = None) -> None:
+        self._definition = definition
         self._lifespan = lifespan
         self._supervisor = supervisor
         self._seal = StateSeal()
         self._runs: WeakValueDictionary[str, TaskRun] = WeakValueDictionary()
-        self.settings = server.settings
-        self.info = server.info
+        self.settings = definition.settings
+        self.info = definition.info
         # A limiter of its own: tools that block must not starve the application's own threads.
-        self._limiter = trio.CapacityLimiter(server.settings.thread_limit)
-        self._calls = ChildCalls(server.tools, self._limiter, lifespan, server.settings.show_errors)
+        self._limiter = trio.CapacityLimiter(definition.settings.thread_limit)
+        self._calls = ChildCalls(definition.tools, self._limiter, lifespan, definition.settings.show_errors)
         self.immediate: Mapping[str, Callable[[ServerRequest], Result]] = {
             "initialize": self._initialize,
             "server/discover": self._discover,
@@ -72,24 +69,24 @@ class ServerApplication:
         }
         self.handlers: Mapping[str, Callable[[ServerRequest], Awaitable[Result]]] = {
             "tools/call": self._call_tool,
-            **TaskMethods(supervisor, self._runs, server.info).handlers,
+            **TaskMethods(supervisor, self._runs, definition.info).handlers,
         }
 
-    def check_headers(self, headers: Mapping[str, str], frame: Request) -> None:
+    def check_headers(self, headers: Mapping[str, str], request: IncomingRequest) -> None:
         """Compare the headers that repeat arguments of a tool (MCP streamable HTTP, "Custom Headers")."""
-        if frame.method != "tools/call" or not any(tool.headers for tool in self._server.tools.values()):
+        if request.frame.method != "tools/call":
             return
-        params = decode_params(frame, CallToolParams)
-        assert isinstance(params, CallToolParams)
-        tool = self._server.tools.get(params.name)
+        if request.problem is not None:
+            if any(tool.headers for tool in self._definition.tools.values()):
+                raise request.problem
+            return
+        assert isinstance(request.params, CallToolParams)
+        tool = self._definition.tools.get(request.params.name)
         if tool is None or not tool.headers:
             return
-        raw = b"{}" if isinstance(params.arguments, msgspec.UnsetType) else params.arguments
-        try:
-            arguments = msgspec.json.decode(raw)
-        except (msgspec.MsgspecError, RecursionError):
-            return  # told where the arguments are read
-        check_parameter_headers(tool.headers, headers, arguments if isinstance(arguments, dict) else {})
+        arguments = read_mirrored_arguments(tool.headers, request.params.arguments)
+        if arguments is not None:
+            check_parameter_headers(tool.headers, headers, arguments)
 
     def describe_failure(self, request: ServerRequest, failure: BaseException) -> Result:
         """Tell the client of `failure` as far as it is meant to know."""
@@ -102,7 +99,7 @@ class ServerApplication:
 
     def _capabilities(self, era: Era) -> dict[str, Any]:
         capabilities: dict[str, Any] = {"logging": {}, "tools": {}}
-        if any(tool.task is not None for tool in self._server.tools.values()):
+        if any(tool.task is not None for tool in self._definition.tools.values()):
             if era.tasks == "legacy":
                 capabilities["tasks"] = {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}
             elif era.tasks == "extension":
@@ -114,14 +111,14 @@ class ServerApplication:
             protocol_version=request.era.version,
             capabilities=self._capabilities(request.era),
             server_info=self.info,
-            instructions=self._server.instructions,
+            instructions=self._definition.instructions,
         )
 
     def _discover(self, request: ServerRequest) -> Result:
         return DiscoverResult(
             supported_versions=list(ERAS),
             capabilities=self._capabilities(request.era),
-            instructions=self._server.instructions,
+            instructions=self._definition.instructions,
         )
 
     def _list_tools(self, request: ServerRequest) -> Result:
@@ -129,13 +126,13 @@ class ServerApplication:
         if request.params.cursor is not None:
             # Every page is the last one, so no cursor was ever given out.
             raise ProtocolError(INVALID_PARAMS, f"unknown cursor {request.params.cursor!r}")
-        tools = [tool.listing_for(request.era) for tool in self._server.tools.values()]
+        tools = [tool.listing_for(request.era) for tool in self._definition.tools.values()]
         return ListToolsResult(tools=tools)
 
     async def _call_tool(self, request: ServerRequest) -> Result:
         params = request.params
         assert isinstance(params, CallToolParams)
-        tool = self._server.tools.get(params.name)
+        tool = self._definition.tools.get(params.name)
         if tool is None:
             raise ProtocolError(INVALID_PARAMS, f"Unknown tool: {params.name}")
         if tool.progress is not None or self.settings.choose_progress is not None:

@@ -13,11 +13,11 @@ from contextlib import AsyncExitStack
 
 import trio
 
+from trio_mcp.server.definition import HasDefinition
 from trio_mcp.server.running import RunningServer, open_server
-from trio_mcp.server.server import Server
 from trio_mcp.transports.asgi.endpoint import Authenticate, Endpoint, Serving
-from trio_mcp.transports.asgi.reply import Receive, Scope, Send
 from trio_mcp.transports.asgi.settings import HttpSettings
+from trio_mcp.transports.asgi.types import Receive, Scope, Send
 from trio_mcp.wire.origin import Doorkeeper
 
 logger = logging.getLogger("trio_mcp")
@@ -26,7 +26,7 @@ logger = logging.getLogger("trio_mcp")
 class AsgiApp:
     """An ASGI 3 application for one MCP endpoint; made by `asgi_app`."""
 
-    def __init__(self, target: Server | RunningServer, endpoint: Endpoint) -> None:
+    def __init__(self, target: HasDefinition | RunningServer, endpoint: Endpoint) -> None:
         self._target = target
         self._endpoint = endpoint
         if isinstance(target, RunningServer):
@@ -82,7 +82,7 @@ class AsgiApp:
         """Follow the host's lifespan, and run the server in it unless it runs already (ASGI lifespan)."""
         async with AsyncExitStack() as stack:
             await receive()
-            if isinstance(self._target, Server):
+            if not isinstance(self._target, RunningServer):
                 try:
                     self._serve(await stack.enter_async_context(open_server(self._target)))
                 except Exception as error:  # the host is told, and decides what becomes of it
@@ -96,7 +96,7 @@ class AsgiApp:
 
 
 def asgi_app(
-    target: Server | RunningServer,
+    target: HasDefinition | RunningServer,
     *,
     path: str = "/mcp",
     settings: HttpSettings | None = None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import attrs
 import msgspec
@@ -22,13 +22,11 @@ from trio_mcp.server.context import Context
 from trio_mcp.server.error_results import describe_failure
 from trio_mcp.server.progress_helper import ProgressHelper
 from trio_mcp.server.task_run import TaskRun
+from trio_mcp.server.tool import ToolDefinition
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.wire.codec import UNENCODABLE, encode_value
 from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.messages import CallToolParams
-
-if TYPE_CHECKING:
-    from trio_mcp.server.tool import ToolDefinition
 
 logger = logging.getLogger("trio_mcp")
 
@@ -38,11 +36,7 @@ MAX_DEPTH: Final = 32
 
 @attrs.define(eq=False)
 class ChildCalls:
-    """What the handler of one call may call.
-
-    `path` are the tools from that of the request down to the caller, or empty for the request's
-    own handler. `gathered` is what the caller's `gather` function returned, where it is a child.
-    """
+    """What the handler of one call may call: the `ChildCaller` of its Context."""
 
     tools: Mapping[str, ToolDefinition]
     limiter: trio.CapacityLimiter
@@ -59,7 +53,7 @@ class ChildCalls:
         arguments: Mapping[str, Any],
         progress: ProgressHelper | None,
     ) -> msgspec.Raw:
-        """The encoded result, also where it is an error; see `Context.call_tool`."""
+        """The encoded result, also if it is an error; see `Context.call_tool`."""
         try:
             raw = encode_json(dict(arguments))
         except UNENCODABLE as error:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
+import msgspec
 import trio
 
 from trio_mcp.call_result import CallResult, finish_call
@@ -24,10 +25,29 @@ from trio_mcp.validators import require_interval
 from trio_mcp.wire.frames import RequestId
 from trio_mcp.wire.messages import LOGGING_LEVELS, Implementation, LoggingLevel
 
-if TYPE_CHECKING:
-    from trio_mcp.server.child_calls import ChildCalls
-
 T = TypeVar("T")
+
+
+class ChildCaller(Protocol):
+    """How a handler calls other tools of its server, in its own task.
+
+    `path` are the tools from that of the request down to the handler's own; it is empty for the
+    request's own handler. `gathered` is what the handler's `gather` function returned, if another
+    tool called it.
+    """
+
+    path: tuple[str, ...]
+    gathered: Any
+
+    async def call(
+        self,
+        request: ServerRequest,
+        run: TaskRun | None,
+        name: str,
+        arguments: Mapping[str, Any],
+        progress: ProgressHelper | None,
+    ) -> msgspec.Raw:
+        """The encoded result, also if it is an error; see `Context.call_tool`."""
 
 
 class Context:
@@ -49,7 +69,7 @@ class Context:
         request: ServerRequest,
         run: TaskRun | None,
         lifespan: Any,
-        calls: ChildCalls,
+        calls: ChildCaller,
         progress: ProgressHelper | ProgressReporter | None = None,
     ) -> None:
         """`progress` is where a tool reports that another one has called."""

@@ -13,20 +13,20 @@ import trio
 
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.server.asgi import asgi_app
+from trio_mcp.server.definition import HasDefinition
 from trio_mcp.server.running import RunningServer
-from trio_mcp.server.server import Server
 from trio_mcp.transports.asgi.endpoint import Authenticate
 from trio_mcp.transports.asgi.settings import HttpSettings
 
 if TYPE_CHECKING:
-    from trio_mcp.transports.hypercorn.serve import TLS
+    from trio_mcp.transports.hypercorn import TLS
 
 ROOM: Final = 65_536
 """Bytes by which the host reads more of a body than the endpoint."""
 
 
 async def serve_http(
-    target: Server | RunningServer,
+    target: HasDefinition | RunningServer,
     *,
     bind: str | Sequence[str] = "127.0.0.1:8000",
     path: str = "/mcp",
@@ -52,7 +52,7 @@ async def serve_http(
     that cannot be had, and what the server's lifespan raises.
     """
     # Imported here: only who serves over HTTP needs hypercorn.
-    from trio_mcp.transports.hypercorn.serve import serve_asgi
+    from trio_mcp.transports.hypercorn import serve_asgi
 
     settings = settings or HttpSettings()
     app = asgi_app(

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import trio
 
-from trio_mcp.progress.reporter import MAX_MESSAGE_LENGTH, ProgressReporter
+from trio_mcp.progress.checks import MAX_MESSAGE_LENGTH
+from trio_mcp.progress.reporter import ProgressReporter
 from trio_mcp.progress.stages import Stage, open_spinner, open_stage, plan_stages
 from trio_mcp.progress.tracking import CountedStream, Tracked, Wording
 from trio_mcp.progress.worker import WorkerProgress

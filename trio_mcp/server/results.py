@@ -119,13 +119,13 @@ def make_result(value: Any, returns: Returns) -> CallToolResult:
     Raises ReturnError where `value` does not fit the annotation or JSON.
     """
     if type(value) is str and returns.schema is None:
-        return CallToolResult(content=[TextContent(text=returns.structure(value))])
+        return CallToolResult(content=[TextContent(text=returns.to_builtins(value))])
     if isinstance(value, ToolResult):
         structured = msgspec.UNSET
         if value.structured_content is None and returns.schema is not None and not value.is_error:
             raise ReturnError("a ToolResult of a tool with an output schema needs structured_content")
         if value.structured_content is not None:
-            structured = FREE.structure(value.structured_content)
+            structured = FREE.to_builtins(value.structured_content)
             if not isinstance(structured, dict):
                 raise ReturnError(f"structured_content must be a JSON object, not {structured!r}")
         return CallToolResult(
@@ -138,7 +138,7 @@ def make_result(value: Any, returns: Returns) -> CallToolResult:
         return CallToolResult(content=[to_block(value)])
     if returns.schema is None and _holds_content(value):
         return CallToolResult(content=[to_block(item) for item in value])
-    structured = returns.structure(value)
+    structured = returns.to_builtins(value)
     if returns.wrapped:
         return CallToolResult(
             content=[TextContent(text=_as_text(structured))],

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import trio
@@ -17,6 +17,7 @@ from trio_mcp.concurrency.latest_channel import LatestChannel
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.server.application import ServerApplication
+from trio_mcp.server.definition import HasDefinition, ServerDefinition
 from trio_mcp.session.serving import serve_transport
 from trio_mcp.session.settings import ServerSettings
 from trio_mcp.tasks.history import TaskReport
@@ -26,22 +27,24 @@ from trio_mcp.tasks.record import Owner, TaskRecord
 from trio_mcp.tasks.store import TaskPage
 from trio_mcp.tasks.supervisor import Supervisor, open_supervisor
 
-if TYPE_CHECKING:
-    from trio_mcp.server.server import Server
-
 
 class RunningServer:
     """A server that is running; it can serve many connections, which share its tasks."""
 
-    def __init__(self, server: Server, supervisor: Supervisor, nursery: trio.Nursery, lifespan: Any) -> None:
+    def __init__(
+        self, definition: ServerDefinition, supervisor: Supervisor, nursery: trio.Nursery, lifespan: Any
+    ) -> None:
         self._supervisor = supervisor
-        self.application = ServerApplication(server, supervisor, lifespan)
+        self.application = ServerApplication(definition, supervisor, lifespan)
         self.nursery = nursery
         """What lasts longer than the request that brought it, such as a legacy session over HTTP."""
         self._closers: list[Callable[[], None]] = []
         self.is_closing = False
         self.refusals: Counter[str] = Counter()
         """How often a request or connection from the network was refused, by the kind of reason."""
+
+    def __repr__(self) -> str:
+        return f"<RunningServer {self.application.info.name!r} {'closing' if self.is_closing else 'open'}>"
 
     def on_closing(self, close: Callable[[], None]) -> None:
         """Have `close` called, without waiting, when the server begins to end."""
@@ -148,20 +151,21 @@ class _Watcher:
 
 
 @asynccontextmanager
-async def open_server(server: Server) -> AsyncIterator[RunningServer]:
+async def open_server(server: HasDefinition) -> AsyncIterator[RunningServer]:
     """Run a server for as long as the block lasts, without any connection yet; checkpoints.
 
     What it yields is a target of `open_client` and can serve many connections. At
     the end of the block running tasks get `shutdown_grace` seconds, then they are
     cancelled and recorded as such.
     """
-    store = server.task_store or MemoryTaskStore()
+    definition = server.definition
+    store = definition.task_store or MemoryTaskStore()
     async with (
-        server.open_lifespan() as lifespan,
-        open_supervisor(store, server.task_settings) as supervisor,
+        definition.open_lifespan() as lifespan,
+        open_supervisor(store, definition.task_settings) as supervisor,
         open_unwrapping_nursery() as nursery,
     ):
-        running = RunningServer(server, supervisor, nursery, lifespan)
+        running = RunningServer(definition, supervisor, nursery, lifespan)
         try:
             yield running
         finally:

@@ -1,18 +1,18 @@
-"""The definition of a server: its name, its tools, and how to start serving it.
+"""`Server`: the public face of a server's definition, and how a program starts serving it.
 
-Owns the registry of tools. A definition can be served many times, on any
-transport; what runs is a `ServerApplication`.
+Owns the decorators that programs register with, and `run`. What they register is kept in
+a `ServerDefinition`; serving it is the business of `running.py`.
 """
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, TypeVar, overload
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import trio
 
@@ -20,6 +20,8 @@ from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import ToolDefinitionError
 from trio_mcp.outgoing.policy import ProgressPolicy
 from trio_mcp.outgoing.transport import FrameTransport
+from trio_mcp.server.definition import ServerDefinition
+from trio_mcp.server.http import serve_http
 from trio_mcp.server.running import open_server
 from trio_mcp.server.tool import ToolDefinition, define_tool
 from trio_mcp.session.settings import ServerSettings
@@ -30,8 +32,21 @@ from trio_mcp.wire.messages import Implementation, ToolAnnotations
 
 F = TypeVar("F", bound=Callable[..., Any])
 L = TypeVar("L", bound=Callable[..., Any])
+V = TypeVar("V")
 
-Lifespan: TypeAlias = Callable[["Server"], AbstractAsyncContextManager[Any]]
+
+class _Defined(Generic[V]):
+    """An attribute of a server that its definition keeps: read and set there."""
+
+    def __set_name__(self, owner: type[Server], name: str) -> None:
+        self._name = name
+
+    def __get__(self, server: Server, owner: type[Server]) -> V:
+        value: V = getattr(server.definition, self._name)
+        return value
+
+    def __set__(self, server: Server, value: V) -> None:
+        setattr(server.definition, self._name, value)
 
 
 class Server:
@@ -41,8 +56,16 @@ class Server:
     use the server; `version` defaults to that of trio_mcp. `settings` hold every
     cap and policy, `task_settings` those of background tasks; `task_store` keeps their
     records, by default in memory. `default_task` is the `task` of every tool that says
-    nothing of its own.
+    nothing of its own. The arguments but the name are attributes too; name, version and title
+    make up `info`.
     """
+
+    info = _Defined[Implementation]()
+    instructions = _Defined[str | None]()
+    settings = _Defined[ServerSettings]()
+    task_settings = _Defined[TaskSettings]()
+    task_store = _Defined[TaskStore | None]()
+    default_task = _Defined[TaskConfig | bool]()
 
     def __init__(
         self,
@@ -56,14 +79,17 @@ class Server:
         task_store: TaskStore | None = None,
         default_task: TaskConfig | bool = False,
     ) -> None:
-        self.info = Implementation(name=name, version=version or __version__, title=title)
-        self.instructions = instructions
-        self.settings = settings or ServerSettings()
-        self.task_settings = task_settings or TaskSettings()
-        self.task_store = task_store
-        self.default_task = default_task
-        self._tools: dict[str, ToolDefinition] = {}
-        self._open_lifespan: Lifespan | None = None
+        self.definition = ServerDefinition(
+            Implementation(name=name, version=version or __version__, title=title),
+            instructions,
+            settings or ServerSettings(),
+            task_settings or TaskSettings(),
+            task_store,
+            default_task,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Server {self.name!r} tools={len(self.definition.tools)}>"
 
     @property
     def name(self) -> str:
@@ -73,7 +99,7 @@ class Server:
     @property
     def tools(self) -> Mapping[str, ToolDefinition]:
         """The tools by name, in the order of their registration; read-only."""
-        return MappingProxyType(self._tools)
+        return MappingProxyType(self.definition.tools)
 
     def lifespan(self, function: L, /) -> L:
         """Register what lasts as long as the server runs: `@server.lifespan`.
@@ -84,22 +110,18 @@ class Server:
         `ctx.lifespan` in every handler. Raises TypeError for what is neither, and
         ToolDefinitionError where the server has one already.
         """
-        if self._open_lifespan is not None:
+        if self.definition.enter_lifespan is not None:
             raise ToolDefinitionError("the server has a lifespan already")
         if not callable(function):
             raise TypeError(f"a lifespan must be a function, not {function!r}")
         is_generator = inspect.isasyncgenfunction(function)
-        self._open_lifespan = asynccontextmanager(function) if is_generator else function
+        enter = asynccontextmanager(function) if is_generator else function
+        self.definition.enter_lifespan = partial(enter, self)
         return function
 
-    @asynccontextmanager
-    async def open_lifespan(self) -> AsyncIterator[Any]:
+    def open_lifespan(self) -> AbstractAsyncContextManager[Any]:
         """Enter the server's lifespan for as long as the block lasts; yields None where it has none."""
-        if self._open_lifespan is None:
-            yield None
-            return
-        async with self._open_lifespan(self) as value:
-            yield value
+        return self.definition.open_lifespan()
 
     @overload
     def tool(self, function: F, /) -> F: ...
@@ -176,9 +198,7 @@ class Server:
             task=self.default_task if task is None else task,
             progress=progress,
         )
-        if tool.listing.name in self._tools:
-            raise ToolDefinitionError(f"there is already a tool named {tool.listing.name!r}")
-        self._tools[tool.listing.name] = tool
+        self.definition.add_tool(tool)
 
     async def serve(self, transport: FrameTransport) -> None:
         """Serve one connection until the peer closes it, then close it; checkpoints.
@@ -212,9 +232,6 @@ class Server:
 
 
 async def _serve_http(server: Server, **options: Any) -> None:
-    # Imported here: only servers on HTTP need it, and it builds on this module.
-    from trio_mcp.server.http import serve_http
-
     async with open_unwrapping_nursery() as nursery:
         for url in await nursery.start(partial(serve_http, server, **options)):
             print(f"{server.name} serves MCP at {url}", file=sys.stderr)

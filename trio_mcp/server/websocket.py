@@ -11,14 +11,14 @@ from contextlib import nullcontext
 
 import trio
 
+from trio_mcp.server.definition import HasDefinition
 from trio_mcp.server.running import RunningServer, open_server
-from trio_mcp.server.server import Server
 from trio_mcp.validators import require_count, require_seconds
 from trio_mcp.wire.origin import Doorkeeper
 
 
 async def serve_websocket(  # noqa: ASYNC128  # listen starts it
-    server: Server | RunningServer,
+    server: HasDefinition | RunningServer,
     host: str = "127.0.0.1",
     port: int = 0,
     *,
@@ -54,7 +54,7 @@ async def serve_websocket(  # noqa: ASYNC128  # listen starts it
     require_count("max_connections", max_connections)
     require_count("max_connections_per_peer", max_connections_per_peer)
     doorkeeper = Doorkeeper.for_bind(host, allowed_hosts, allowed_origins)
-    opening = open_server(server) if isinstance(server, Server) else nullcontext(server)
+    opening = nullcontext(server) if isinstance(server, RunningServer) else open_server(server)
     async with opening as running:
         service = WebSocketService(
             running.serve,

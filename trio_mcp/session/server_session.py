@@ -39,6 +39,7 @@ from trio_mcp.wire.frames import (
     Response,
 )
 from trio_mcp.wire.handshake import ServerHandshake
+from trio_mcp.wire.incoming_request import IncomingRequest, read_request
 from trio_mcp.wire.messages import META_DEADLINE, CancelledParams, Implementation, InitializeParams, Result
 
 logger = logging.getLogger("trio_mcp")
@@ -58,8 +59,8 @@ class Application(Protocol):
     def handlers(self) -> Mapping[str, Callable[[ServerRequest], Awaitable[Result]]]:
         """Methods that run in a task and a cancel scope of their own."""
 
-    def check_headers(self, headers: Mapping[str, str], frame: Request) -> None:
-        """Raise ProtocolError where headers that repeat the arguments of a call differ from them."""
+    def check_headers(self, headers: Mapping[str, str], request: IncomingRequest) -> None:
+        """Raise ProtocolError if headers that repeat the arguments of a call differ from them."""
 
     def describe_failure(self, request: ServerRequest, failure: BaseException) -> Result:
         """The result that tells a client of `failure`; raises ProtocolError for a JSON-RPC error."""
@@ -98,11 +99,6 @@ class ServerSession:
         """The era that `initialize` settled, or None before it."""
         return self._handshake.era
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a request is being worked on."""
-        return bool(self._requests)
-
     def withdraw(self) -> None:
         """Stop working on all requests: their client wants no answers any more."""
         for request in self._requests.values():
@@ -111,7 +107,7 @@ class ServerSession:
     def accept(self, frame: InFrame, connection: ServerConnection) -> None:
         """Take what the client sent over `connection`; never waits."""
         if isinstance(frame, Request):
-            self._accept_request(frame, connection, None)
+            self.accept_request(read_request(frame), connection)
         elif isinstance(frame, Notification):
             self._accept_notification(frame)
         elif isinstance(frame, Malformed):
@@ -140,7 +136,7 @@ class ServerSession:
         reply = _BatchReply(answers, connection)
         for member in frame.frames:
             if isinstance(member, Request):
-                self._accept_request(member, connection, reply)
+                self.accept_request(read_request(member), connection, reply)
             elif isinstance(member, Malformed):
                 reply.add(self._refusal(member))
             else:
@@ -160,11 +156,13 @@ class ServerSession:
             logger.debug("request %r cancelled by the client: %s", request.id, params.reason)
             request.withdraw()
 
-    def _accept_request(
-        self, frame: Request, connection: ServerConnection, batch: _BatchReply | None
+    def accept_request(
+        self, incoming: IncomingRequest, connection: ServerConnection, batch: _BatchReply | None = None
     ) -> None:
+        """Start to work on a request that came over `connection`, with a `batch` or alone; never waits."""
+        frame = incoming.frame
         try:
-            request = self._admit(frame, connection)
+            request = self._admit(incoming, connection)
             immediate = self._app.immediate.get(frame.method)
             if frame.method == "initialize":
                 assert isinstance(request.params, InitializeParams)
@@ -183,30 +181,32 @@ class ServerSession:
         self._requests[request.id] = request
         self._handlers.start_soon(self._handle, request, batch, name=f"{request.method} {request.id!r}")
 
-    def _admit(self, frame: Request, connection: ServerConnection) -> ServerRequest:
+    def _admit(self, incoming: IncomingRequest, connection: ServerConnection) -> ServerRequest:
+        frame = incoming.frame
         if frame.id in self._requests:
             raise ProtocolError(INVALID_REQUEST, f"request id {frame.id!r} is already in use")
         if self._unwritten >= self._settings.max_requests:
             raise ProtocolError(INTERNAL_ERROR, f"overloaded: {self._unwritten} requests are in flight")
-        classified = self._handshake.classify(frame)
-        token = classified.meta.progress_token
-        call_queue = CallQueue(connection.outbox, token, self._settings.progress, self._answered)
+        era, meta = self._handshake.classify(incoming)
+        call_queue = CallQueue(
+            connection.outbox, meta.progress_token, self._settings.progress, self._answered
+        )
         progress = ProgressReporter(
             call_queue if call_queue.has_token else None, strict_yield=self._settings.strict_yield
         )
         request = ServerRequest(
             frame.id,
             frame.method,
-            classified.era,
-            classified.params,
-            classified.meta,
+            era,
+            incoming.params,
+            meta,
             call_queue,
             progress,
             connection,
-            None if classified.era.modern else self._session_data,
+            None if era.modern else self._session_data,
         )
-        if classified.meta.seconds_left is not None:
-            request.expire_after(classified.meta.seconds_left, self._settings.deadline_margin)
+        if meta.seconds_left is not None:
+            request.expire_after(meta.seconds_left, self._settings.deadline_margin)
         return request
 
     @property

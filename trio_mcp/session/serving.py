@@ -16,7 +16,8 @@ from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.outgoing.transport import DirectTransport, FrameSink, FrameTransport
 from trio_mcp.session.connection import ServerConnection
 from trio_mcp.session.server_session import Application, ServerSession
-from trio_mcp.wire.frames import InFrame, Request
+from trio_mcp.wire.frames import InFrame
+from trio_mcp.wire.incoming_request import IncomingRequest
 
 logger = logging.getLogger("trio_mcp")
 
@@ -82,7 +83,7 @@ async def serve_transport(
 
 async def serve_request(
     application: Application,
-    request: Request,
+    request: IncomingRequest,
     exchange: RequestExchange,
     principal: str | None,
     scopes: set[trio.CancelScope],
@@ -98,7 +99,8 @@ async def serve_request(
     async with trio.open_nursery() as nursery:
         scopes.add(nursery.cancel_scope)
         session = ServerSession(application, connection, nursery)
-        session.accept(request, connection)
+        session.accept_request(request, connection)
+        del request  # a call may take long, and what was read of it is all that is kept
         try:
             # Most calls are answered before it would pay to watch the client.
             for _ in range(ROUNDS_UNWATCHED):

@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias
 
 from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.outgoing.pacing import Pace
-from trio_mcp.outgoing.source import Source
+from trio_mcp.outgoing.slot import MOVES, Slot
 from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.history import Estimate, History, TaskReport, as_reported, as_working
 from trio_mcp.tasks.live_task import LiveTask
@@ -32,7 +32,7 @@ JOINED_CHARACTERS: Final = 65_536
 Render: TypeAlias = Callable[[TaskRecord, Sequence[TaskReport]], OutFrame]
 
 
-class TaskFeed(Source):
+class TaskFeed(Slot):
     """Sends a task's changes to one client, each as the frame that `render` makes of it.
 
     A task has few changes of status, because every question that it asks waits for
@@ -50,16 +50,14 @@ class TaskFeed(Source):
         "_has_begun",
         "_joins",
         "_limit",
-        "_pace",
-        "_pending",
-        "_queued",
         "_render",
         "_replayed",
-        "_reports",
         "_stopped",
         "_task",
         "_unsent",
     )
+
+    _items: deque[TaskRecord | TaskReport]
 
     def __init__(
         self,
@@ -71,26 +69,23 @@ class TaskFeed(Source):
         joins: Joins | None = None,
         min_interval: float = 0,
     ) -> None:
-        self.outbox = outbox
+        super().__init__(outbox, deque(), Pace(min_interval, tuple) if min_interval else None)
         self._limit = limit
         self._clock = clock
         self._base = record  # what the next report leads on from
         self._render = render
         self._joins = joins
-        self._pace = Pace(min_interval, tuple) if min_interval else None
         self._has_begun = False  # whether any progress was told, or is about to be
-        self._pending: deque[TaskRecord | TaskReport] = deque()
         self._replayed = 0  # how many of the pending, at the left, no cap concerns
-        self._reports = 0  # the others, without changes of status
         self._unsent: History | None = None
         self._task: LiveTask | None = None
-        self._queued = False
         self._stopped = False
 
-    @property
-    def pending(self) -> int:
-        """How many reports are pending."""
-        return self._reports
+    def __repr__(self) -> str:
+        return (
+            f"<TaskFeed of task {self._base.id}: {self._replayed + self.reports} reports pending, "
+            f"{'stopped' if self._stopped else self._state.value}>"
+        )
 
     @property
     def is_refilled(self) -> bool:
@@ -102,7 +97,7 @@ class TaskFeed(Source):
         self._has_begun = bool(history) or record.progress is not None
         if history:
             self._base = as_working(record)
-            self._pending.extend(history)
+            self._items.extend(history)
             self._replayed = len(history)
         self.follow(record)
 
@@ -110,59 +105,39 @@ class TaskFeed(Source):
         """Append a change of status; never waits."""
         if self._stopped:
             return
-        if self._pace is not None and self.outbox.unhold(self):
-            self.resume()
-        self._pending.append(record)
-        self.outbox.flush = True
+        self.resume()
+        self._items.append(record)
+        self.outbox.flush()
         self._queue()
 
     def follow_report(self, task: LiveTask, report: TaskReport) -> None:
         """Append a report; never waits."""
         if self._stopped:
             return
-        if self._reports >= self._limit:
+        if self.reports >= self._limit:
             self._drop_oldest()
         self._task = task
-        self._pending.append(report)
-        self._reports += 1
+        self._items.append(report)
+        self.reports += 1
         self._queue()
-
-    def move_to(self, outbox: Outbox) -> None:
-        """Leave by `outbox` from now on, with all that is pending."""
-        if self._queued:
-            self.outbox.release(self)
-        is_held = self.outbox.unhold(self)
-        self.outbox = outbox
-        if outbox.take_back(self):
-            self._queued = True
-        elif self._queued and not outbox.enqueue(self):
-            self.discard()
-        if is_held:
-            self.resume()
-
-    def resume(self) -> None:
-        """Let what has waited for its time leave."""
-        if self._pace is not None and self._pace.resume(self._pending):
-            self._reports += 1
-            self._queue()
 
     def stop(self) -> Sequence[TaskReport]:
         """Send nothing more; returns the reports that were not sent, up to twice the cap."""
         self._stopped = True
-        self._clear()
+        self._set_aside()
         return () if self._unsent is None else self._unsent.reports
 
     def discard(self) -> None:
         """Drop all that is pending, because the wire is gone; `stop` still knows the reports."""
-        self._clear()
-        self._queued = False
+        self._set_aside()
+        self._state = MOVES[self._state]["discard"]
 
     def drain(self, room: int) -> tuple[list[OutFrame], int, bool]:
         """Take up to `room` changes: their frames, how many, whether all is taken."""
         frames: list[OutFrame] = []
         used = 0
         pace = self._pace
-        while self._pending and used < room:
+        while self._items and used < room:
             if pace is not None and not self._keep_newest(pace):
                 break
             record, reports, taken = self._take(room - used)
@@ -175,11 +150,9 @@ class TaskFeed(Source):
                 frames.append(self._render(record, reports))
             except UNENCODABLE as error:  # it must not end the writer, nor anybody else's messages
                 logger.error("a change of task %s cannot be sent", record.id, exc_info=error)
-        if pace is not None and pace.is_held:
-            self.outbox.hold_until(self, pace.due)
-        if self._pending:
+        if self._items:
             return frames, used, False
-        self._queued = False
+        self._note_drained()
         return frames, used, True
 
     def _keep_newest(self, pace: Pace) -> bool:
@@ -187,25 +160,25 @@ class TaskFeed(Source):
         if self._replayed:
             return True
         reports: deque[TaskRecord | TaskReport] = deque()
-        while self._pending and isinstance(self._pending[0], tuple):
-            reports.append(self._pending.popleft())
-        self._reports -= len(reports)
+        while self._items and isinstance(self._items[0], tuple):
+            reports.append(self._items.popleft())
+        self.reports -= len(reports)
         # Before a change of status the last of them leaves, as before the answer of a call.
-        self._reports += pace.keep_newest(reports, has_begun=self._has_begun, has_ended=bool(self._pending))
-        self._pending.extendleft(reversed(reports))
-        return bool(self._pending)
+        self.reports += pace.keep_newest(reports, has_begun=self._has_begun, has_ended=bool(self._items))
+        self._items.extendleft(reversed(reports))
+        return bool(self._items)
 
     def _take(self, room: int) -> tuple[TaskRecord, Sequence[TaskReport], int]:
         """The next state to tell of, the reports that lead to it, and how much was taken for both."""
         reports = self._take_reports(1 if self._joins is None else room)
         taken = len(reports)
-        following = self._pending[0] if self._pending else None
+        following = self._items[0] if self._items else None
         shown = reports if self._joins == "all" else ()
         if isinstance(following, TaskRecord) and (
             # What the client is asked may be no JSON, and must not take the reports with it.
             not reports or (self._joins == "all" and not following.inputs)
         ):
-            self._pending.popleft()
+            self._items.popleft()
             self._base = following
             return following, shown, taken + 1
         newest = reports[-1]
@@ -214,12 +187,12 @@ class TaskFeed(Source):
         if self._task is not None:
             estimate = self._task.estimate(newest)
             # What is open now was open at the newest report, and is not known of any other.
-            stages = None if self._reports else self._task.open_stages
+            stages = None if self.reports else self._task.open_stages
         record = as_reported(self._base, newest, self._clock, estimate, stages)
         return record, shown if taken > 1 else (), taken
 
     def _take_reports(self, most: int) -> list[TaskReport]:
-        pending = self._pending
+        pending = self._items
         reports: list[TaskReport] = []
         characters = 0
         while pending and len(reports) < most and characters < JOINED_CHARACTERS:
@@ -230,39 +203,30 @@ class TaskFeed(Source):
             if self._replayed:
                 self._replayed -= 1
             else:
-                self._reports -= 1
+                self.reports -= 1
             reports.append(report)
             characters += len(report[2] or "")
         return reports
 
-    def _queue(self) -> None:
-        if not self._queued:
-            if self._pace is not None and self._pace.keep(self._pending):
-                self._reports = 0
-                return
-            self._queued = True
-            if not self.outbox.enqueue(self):
-                self.discard()
-
-    def _clear(self) -> None:
+    def _set_aside(self) -> None:
+        """Drop all that is pending, but keep the reports for `stop`."""
         if self._pace is not None:
-            self.outbox.unhold(self)
-            self._pace.resume(self._pending)
-        reports = [change for change in self._pending if isinstance(change, tuple)]
+            self._pace.put_back(self._items)
+        reports = [change for change in self._items if isinstance(change, tuple)]
         if reports:
             known = () if self._unsent is None else self._unsent.reports
             self._unsent = History(2 * self._limit, (*known, *reports))
-        self._pending.clear()
-        self._reports = self._replayed = 0
+        self._clear()
+        self._replayed = 0
 
     def _drop_oldest(self) -> None:
         spare_first = not self._has_begun and self._limit > 1
-        for index, change in enumerate(self._pending):
+        for index, change in enumerate(self._items):
             if index < self._replayed or not isinstance(change, tuple):
                 continue
             if spare_first:
                 spare_first = False
                 continue
-            del self._pending[index]
-            self._reports -= 1
+            del self._items[index]
+            self.reports -= 1
             return

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from trio_mcp.wire.eras import ERAS, LATEST_LEGACY, PARAMS, Era
+from trio_mcp.wire.eras import ERAS, LATEST_LEGACY, Era
 from trio_mcp.wire.errors import (
     INVALID_PARAMS,
     INVALID_REQUEST,
@@ -23,7 +23,8 @@ from trio_mcp.wire.errors import (
     UNSUPPORTED_PROTOCOL_VERSION,
     ProtocolError,
 )
-from trio_mcp.wire.frames import ProgressToken, Request
+from trio_mcp.wire.frames import ProgressToken
+from trio_mcp.wire.incoming_request import IncomingRequest
 from trio_mcp.wire.messages import (
     LOGGING_LEVELS,
     META_CLIENT_CAPABILITIES,
@@ -35,7 +36,6 @@ from trio_mcp.wire.messages import (
     Implementation,
     InitializeParams,
     LoggingLevel,
-    Params,
 )
 
 
@@ -73,14 +73,6 @@ class RequestMeta(msgspec.Struct, frozen=True):
     seconds_left: float | None = None
 
 
-class Classified(msgspec.Struct, frozen=True):
-    """A request that is fit to be handled: its era, its typed parameters, its meta."""
-
-    era: Era
-    params: Params
-    meta: RequestMeta
-
-
 class ServerHandshake:
     """Classifies the requests of one connection and follows its handshake."""
 
@@ -97,26 +89,23 @@ class ServerHandshake:
         """The era that `initialize` settled, or None before it."""
         return self._era
 
-    def classify(self, request: Request) -> Classified:
-        """Tell how `request` is to be served; raises ProtocolError with the answer it deserves."""
-        problem: ProtocolError | None = None
-        params = Params()
-        try:
-            params = decode_params(request, PARAMS.get(request.method, Params))
-            values: Mapping[str, Any] = {} if isinstance(params.meta, UnsetType) else params.meta
-        except ProtocolError as error:
-            problem, values = error, _read_meta(request)  # first it is told whether there is the method
-        if META_PROTOCOL_VERSION in values:
-            era, meta = _read_modern(values)
+    def classify(self, request: IncomingRequest) -> tuple[Era, RequestMeta]:
+        """Tell by which era `request` is to be served, and what it says of itself.
+
+        Raises ProtocolError with the answer that it deserves.
+        """
+        if request.meta_problem is not None:
+            raise request.meta_problem
+        method = request.frame.method
+        if request.names_modern_version:
+            era, meta = _read_modern(request.meta)
         else:
-            era, meta = self._read_legacy(request.method, values)
-        if request.method not in era.requests:
-            raise ProtocolError(
-                METHOD_NOT_FOUND, f"method {request.method!r} does not exist in {era.version}"
-            )
-        if problem is not None:
-            raise problem
-        return Classified(era, params, meta)
+            era, meta = self._read_legacy(method, request.meta)
+        if method not in era.requests:  # said before anything is said of its parameters
+            raise ProtocolError(METHOD_NOT_FOUND, f"method {method!r} does not exist in {era.version}")
+        if request.problem is not None:
+            raise request.problem
+        return era, meta
 
     def initialize(self, params: InitializeParams) -> Era:
         """Settle the era of the session (MCP lifecycle, "Version Negotiation")."""
@@ -150,40 +139,6 @@ class ServerHandshake:
             values,
             _read_seconds_left(values),
         )
-
-
-class _MetaOnly(msgspec.Struct):
-    meta: dict[str, Any] | UnsetType = msgspec.field(name="_meta", default=UNSET)
-
-
-_meta_decoder = msgspec.json.Decoder(_MetaOnly)
-
-
-def decode_params(request: Request, params_type: type[Params]) -> Params:
-    """Decode the parameters of `request`; raises ProtocolError (-32602) that names the path."""
-    raw = b"{}" if request.params is UNSET else request.params
-    try:
-        return msgspec.json.decode(raw, type=params_type)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise ProtocolError(INVALID_PARAMS, f"parameters of {request.method!r}: {error}") from None
-
-
-def _read_meta(request: Request) -> Mapping[str, Any]:
-    if request.params is UNSET:
-        return {}
-    try:
-        meta = _meta_decoder.decode(request.params).meta
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise ProtocolError(INVALID_PARAMS, f"parameters of {request.method!r}: {error}") from None
-    return {} if meta is UNSET else meta
-
-
-def names_modern_version(request: Request) -> bool:
-    """Whether the request's `_meta` names a protocol version, as every modern request does."""
-    try:
-        return META_PROTOCOL_VERSION in _read_meta(request)
-    except ProtocolError:
-        return False
 
 
 def _read_token(values: Mapping[str, Any]) -> ProgressToken | UnsetType:

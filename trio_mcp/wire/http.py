@@ -17,6 +17,7 @@ from msgspec import Struct, field
 
 from trio_mcp.wire.errors import HEADER_MISMATCH, ProtocolError
 from trio_mcp.wire.frames import Request
+from trio_mcp.wire.incoming_request import IncomingRequest
 from trio_mcp.wire.messages import META_PROTOCOL_VERSION
 
 VERSION_HEADER: Final = "mcp-protocol-version"
@@ -71,6 +72,7 @@ class _Mirrored(Struct, rename="camel"):
 
 
 _decoder = msgspec.json.Decoder(_Mirrored)
+_members_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NOTHING: Final = _Mirrored()
 
 
@@ -109,28 +111,26 @@ def standard_headers(request: Request) -> dict[str, str]:
     """The headers that a modern client sends with `request`."""
     mirrored = _read_mirrored(request)
     headers = {METHOD_HEADER: encode_header_value(request.method)}
-    version = None if mirrored.meta is None else mirrored.meta.version
+    version, name = _read_version(mirrored), _read_name(request.method, mirrored)
     if isinstance(version, str):
         headers[VERSION_HEADER] = encode_header_value(version)
-    name = _read_name(request.method, mirrored)
-    if name is not None:
+    if isinstance(name, str):
         headers[NAME_HEADER] = encode_header_value(name)
     return headers
 
 
-def check_headers(headers: Mapping[str, str], request: Request) -> None:
+def check_headers(headers: Mapping[str, str], request: IncomingRequest) -> None:
     """Compare a modern request with its headers, whose names are lower-case.
 
-    Raises ProtocolError (HeaderMismatch) where a header is missing, malformed or
+    Raises ProtocolError (HeaderMismatch) if a header is missing, malformed or
     says something else. What the body lacks is not looked for.
     """
-    mirrored = _read_mirrored(request)
-    version = None if mirrored.meta is None else mirrored.meta.version
+    method = request.frame.method
+    version, name = _find_mirrored(request)
     if isinstance(version, str):
         _check_equal("MCP-Protocol-Version", headers.get(VERSION_HEADER), version)
-    _check_equal("Mcp-Method", headers.get(METHOD_HEADER), request.method)
-    name = _read_name(request.method, mirrored)
-    if name is not None:
+    _check_equal("Mcp-Method", headers.get(METHOD_HEADER), method)
+    if isinstance(name, str):
         header = headers.get(NAME_HEADER)
         _check_equal("Mcp-Name", None if header is None else _decode("Mcp-Name", header), name)
 
@@ -176,6 +176,25 @@ def parameter_headers(paths: Mapping[str, tuple[str, ...]], arguments: Mapping[s
     return headers
 
 
+def read_mirrored_arguments(
+    paths: Mapping[str, tuple[str, ...]], arguments: msgspec.Raw | msgspec.UnsetType
+) -> dict[str, Any] | None:
+    """The arguments that headers mirror, and no others; None if they cannot be decoded.
+
+    That something else was given than an object is for the validation of the arguments to say.
+    """
+    if isinstance(arguments, msgspec.UnsetType):
+        return {}
+    try:
+        members = _members_decoder.decode(arguments)
+        wanted = {path[0] for path in paths.values()} & members.keys()
+        return {name: msgspec.json.decode(members[name]) for name in wanted}
+    except msgspec.ValidationError:
+        return {}
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+
+
 def check_parameter_headers(
     paths: Mapping[str, tuple[str, ...]], headers: Mapping[str, str], arguments: Mapping[str, Any]
 ) -> None:
@@ -203,6 +222,20 @@ def check_parameter_headers(
             _check_equal(label, text, expected)
 
 
+def _find_mirrored(request: IncomingRequest) -> tuple[Any, Any]:
+    """The version and the name in the body of a request; anything may stand there."""
+    member = _NAME_MEMBERS.get(request.frame.method)
+    if request.problem is None:
+        version = request.meta.get(META_PROTOCOL_VERSION)
+        if member is None:
+            return version, None
+        if hasattr(request.params, member):
+            return version, getattr(request.params, member)
+    # Parameters that are flawed, or of a method that this side does not have, are mirrored all the same.
+    mirrored = _read_mirrored(request.frame)
+    return _read_version(mirrored), _read_name(request.frame.method, mirrored)
+
+
 def _read_mirrored(request: Request) -> _Mirrored:
     if isinstance(request.params, msgspec.UnsetType):
         return _NOTHING
@@ -212,10 +245,13 @@ def _read_mirrored(request: Request) -> _Mirrored:
         return _NOTHING  # the validation of the parameters will say it better
 
 
-def _read_name(method: str, mirrored: _Mirrored) -> str | None:
+def _read_version(mirrored: _Mirrored) -> Any:
+    return None if mirrored.meta is None else mirrored.meta.version
+
+
+def _read_name(method: str, mirrored: _Mirrored) -> Any:
     member = _NAME_MEMBERS.get(method)
-    name = None if member is None else getattr(mirrored, member)
-    return name if isinstance(name, str) else None
+    return None if member is None else getattr(mirrored, member)
 
 
 def _decode(label: str, value: str) -> str:

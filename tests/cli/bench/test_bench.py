@@ -21,11 +21,12 @@ from rich.console import Console
 from tests.cli.bench import faulty_server
 from tests.cli.command import SECONDS, lines_shown, read_until, run, start, start_in_terminal
 from trio_mcp import ClientSettings, Context, Lossless, Server, TaskConfig, ToolError, open_client
-from trio_mcp.cli.bench.bars import Gauge, open_gauge
-from trio_mcp.cli.bench.load import FINISH_SECONDS, MAX_ERRORS, OTHER_ERRORS, Load, Run, carry_load
+from trio_mcp.cli.bench.counting_connector import CountingConnector
+from trio_mcp.cli.bench.gauge import Gauge, open_gauge
+from trio_mcp.cli.bench.histogram import DurationHistogram
+from trio_mcp.cli.bench.load import FINISH_SECONDS, MAX_ERRORS, OTHER_ERRORS, Load, LoadRun, run_load
 from trio_mcp.cli.bench.report import LoadReport, Subject, show_milliseconds
-from trio_mcp.cli.bench.spread import Spread
-from trio_mcp.cli.bench.wire_count import CountingConnector, Flow, WireCount
+from trio_mcp.cli.bench.wire_count import ProgressFlow, WireCount
 
 COUNT = faulty_server.COUNT
 FAULTY = [sys.executable, "-m", "tests.cli.bench.faulty_server"]
@@ -268,13 +269,13 @@ async def toil(ctx: Context) -> None:
         await trio.sleep(1)
 
 
-async def carry(tool: str, load: Load, protocol: str = "auto") -> tuple[Run, WireCount]:
+async def carry(tool: str, load: Load, protocol: str = "auto") -> tuple[LoadRun, WireCount]:
     """Carry a load with the server in memory, which needs no time where there is an autojump clock."""
-    wire, carried = WireCount(), Run(load)
+    wire, carried = WireCount(), LoadRun(load)
     settings = ClientSettings(progress=Lossless())
     connector = CountingConnector(server, wire)
     async with open_client(connector, settings=settings, protocol=protocol) as client:
-        await carry_load(client, tool, {}, carried)
+        await run_load(client, tool, {}, carried)
     return carried, wire
 
 
@@ -318,7 +319,7 @@ async def test_the_number_of_different_errors_is_bounded() -> None:
 async def test_lines_come_once_a_second(
     autojump_clock: trio.testing.MockClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    carried = Run(LOAD)
+    carried = LoadRun(LOAD)
     async with open_gauge("title", carried, None, quiet=False):
         await trio.sleep(3.5)
     lines = capsys.readouterr().err.splitlines()
@@ -328,7 +329,7 @@ async def test_lines_come_once_a_second(
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 200])
 def test_bars_are_a_line_each_with_room_at_their_end(width: int) -> None:
-    carried = Run(Load(calls=11, rounds=1, duration=10.0))
+    carried = LoadRun(Load(calls=11, rounds=1, duration=10.0))
     carried.fail("it went wrong")
     for slot, total in zip(carried.slots, (None, 0.0, 12345.0), strict=False):
         slot.update(1000, total, "two\nlines\x1b[2J " + "long " * 100)
@@ -344,32 +345,32 @@ def test_bars_are_a_line_each_with_room_at_their_end(width: int) -> None:
 def test_percentiles_are_right_within_a_hundredth() -> None:
     chance = random.Random(5)
     times = [chance.lognormvariate(-6, 2) for _ in range(20_000)]
-    spread = Spread()
+    histogram = DurationHistogram()
     for seconds in times:
-        spread.add(seconds)
+        histogram.add(seconds)
     exact = statistics.quantiles(times, n=100)
     for percent in (1, 50, 90, 99):
-        assert spread.percentile(percent / 100) == pytest.approx(exact[percent - 1], rel=0.01)
-    assert spread.percentile(1.0) == spread.longest == max(times)
+        assert histogram.percentile(percent / 100) == pytest.approx(exact[percent - 1], rel=0.01)
+    assert histogram.percentile(1.0) == histogram.longest == max(times)
 
 
 def test_a_spread_does_not_grow_without_end() -> None:
-    spread = Spread()
+    histogram = DurationHistogram()
     for exponent in range(-400, 300):
         for tenth in range(10):
-            spread.add((1 + tenth / 10) * 10.0**exponent)
-    assert len(spread._buckets) <= 3200
+            histogram.add((1 + tenth / 10) * 10.0**exponent)
+    assert len(histogram._buckets) <= 3200
 
 
 def test_times_of_no_length_count() -> None:
-    spread = Spread()
-    assert (spread.percentile(0.5), spread.count) == (0.0, 0)
-    spread.add_zeros(90)
+    histogram = DurationHistogram()
+    assert (histogram.percentile(0.5), histogram.count) == (0.0, 0)
+    histogram.add_zeros(90)
     for _ in range(10):
-        spread.add(1.0)
-    assert spread.percentile(0.9) == 0.0
-    assert spread.percentile(0.91) == pytest.approx(1.0, rel=0.01)
-    assert spread.count == 100
+        histogram.add(1.0)
+    assert histogram.percentile(0.9) == 0.0
+    assert histogram.percentile(0.91) == pytest.approx(1.0, rel=0.01)
+    assert histogram.count == 100
 
 
 @pytest.mark.parametrize(
@@ -391,11 +392,11 @@ def test_times_of_no_length_count() -> None:
     ],
 )
 def test_what_a_count_says(values: list[float], total: float | None, missing: tuple[int, int] | None) -> None:
-    together, apart = Flow(), Flow()
-    gaps = Spread()
-    assert together.take([(value, total, None, None) for value in values], 0.0, gaps) == (0, 0)
+    together, apart = ProgressFlow(), ProgressFlow()
+    gaps = DurationHistogram()
+    assert together.add([(value, total, None, None) for value in values], 0.0, gaps) == (0, 0)
     for now, value in enumerate(values):
-        assert apart.take([(value, total, None, None)], float(now), gaps) == (0, 0)
+        assert apart.add([(value, total, None, None)], float(now), gaps) == (0, 0)
     assert together.missing_numbers() == apart.missing_numbers() == missing
 
 
@@ -408,7 +409,7 @@ def test_milliseconds_have_three_digits(seconds: float, shown: str) -> None:
 
 
 def test_it_says_what_limits_the_figures() -> None:
-    carried = Run(LOAD, seconds=2.0, cpu_seconds=1.9, overflowed=2, failed=2, stop="rounds")
+    carried = LoadRun(LOAD, seconds=2.0, cpu_seconds=1.9, overflowed=2, failed=2, stop="rounds")
     text = words(LoadReport(SUBJECT, carried, WireCount()))
     assert "95% of a processor, which may be the limit; too slow for 2 calls, which failed" in text
 

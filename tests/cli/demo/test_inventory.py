@@ -36,7 +36,7 @@ def tree(tmp_path: Path) -> Path:
     return root
 
 
-def take(root: Path) -> Inventory:
+def take_inventory(root: Path) -> Inventory:
     tally = Tally(str(root), lambda: None)
     for path in walk(str(root), tally.skip):
         tally.add(path)
@@ -49,7 +49,7 @@ def test_files_come_in_the_order_of_their_whole_paths(tree: Path) -> None:
 
 
 def test_an_inventory(tree: Path) -> None:
-    found = take(tree)
+    found = take_inventory(tree)
     contents = [FILES[name] for name in sorted(FILES)]
     assert found.sha256 == hashlib.sha256(b"".join(contents)).hexdigest()
     assert found.bytes == sum(map(len, contents))
@@ -90,7 +90,7 @@ def test_the_number_of_kinds_is_bounded(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(inventory, "MAX_KINDS", 2)
     for number in range(5):
         (tmp_path / f"file.{number}").touch()
-    assert [kind.suffix for kind in take(tmp_path).kinds] == ["(others)", ".0", ".1"]
+    assert [kind.suffix for kind in take_inventory(tmp_path).kinds] == ["(others)", ".0", ".1"]
 
 
 def test_names_need_not_be_unicode(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_names_need_not_be_unicode(tmp_path: Path) -> None:
             pass
     except OSError:
         pytest.skip("this file system wants Unicode")
-    assert [kind.suffix for kind in take(tmp_path).kinds] == [".\N{REPLACEMENT CHARACTER}"]
+    assert [kind.suffix for kind in take_inventory(tmp_path).kinds] == [".\N{REPLACEMENT CHARACTER}"]
 
 
 def test_small_kinds_are_merged_in_the_table() -> None:

@@ -16,8 +16,8 @@ import pytest
 from rich.console import Console
 
 from tests.cli.command import SECONDS, lines_shown, read_until, run, start, start_in_terminal
-from trio_mcp.cli.tasks.bars import TaskRow, draw_rows, shorten
-from trio_mcp.cli.tasks.lookup import make_table
+from trio_mcp.cli.tasks.listing import make_table
+from trio_mcp.cli.tasks.rows import TaskRow, draw_rows, shorten
 from trio_mcp.client.task_snapshot import TaskSnapshot
 from trio_mcp.handlers.meter import Meter
 
@@ -251,7 +251,7 @@ def test_bars_of_tasks_are_a_line_each_with_room_at_its_end(width: int) -> None:
     ]
     rows = [TaskRow(snapshot.id, meter=Meter(0.0)) for snapshot in snapshots]
     for row, snapshot in zip(rows, snapshots, strict=True):
-        row.take(snapshot)
+        row.update(snapshot)
     rows[3].end("failed", "宽" * 100)
     console = Console(file=io.StringIO(), width=width, color_system=None)
     with console.capture() as capture:
@@ -278,11 +278,11 @@ def test_bars_of_tasks_show_rate_and_time_left() -> None:
         return capture.get()
 
     row = TaskRow("one", meter=Meter(0.0))
-    row.take(look(40))
+    row.update(look(40))
     assert row.pace(0.0) == ("", "-:-- left"), "nobody knows yet"
-    row.take(look(40, rate=2.0, eta=30.0))
+    row.update(look(40, rate=2.0, eta=30.0))
     assert row.pace(0.0) == ("2/s", "0:30 left"), "the server, which has watched for longer"
-    row.take(look(70, rate=2.0, eta=15.0))
+    row.update(look(70, rate=2.0, eta=15.0))
     assert row.pace(10.0) == ("3/s", "0:10 left"), "what was seen from here"
     assert " left" in draw(100)
     assert " left" not in draw(80)
@@ -293,8 +293,8 @@ def test_bars_of_tasks_show_rate_and_time_left() -> None:
 
 def test_a_look_without_progress_does_not_undo_progress() -> None:
     row = TaskRow("one")
-    row.take(TaskSnapshot(id="one", status="working", current=5, total=9, reported_at=datetime.now(UTC)))
-    row.take(TaskSnapshot(id="one", status="working", status_message="busy"))
+    row.update(TaskSnapshot(id="one", status="working", current=5, total=9, reported_at=datetime.now(UTC)))
+    row.update(TaskSnapshot(id="one", status="working", status_message="busy"))
     assert row.describe() == "one working  55% 5/9 busy"
     row.end("completed", None)
     assert row.describe() == "one completed  55% 5/9"

@@ -7,7 +7,7 @@ others.
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 from cyclopts import Parameter
 
@@ -47,41 +47,47 @@ def check_expected(type_: Any, value: int | None) -> None:
         raise ValueError("It must be 0 or more.")
 
 
+ToolArgument: TypeAlias = Annotated[
+    str | None,
+    Parameter(help="The tool's name; may be left out where there is only one, and it needs no arguments."),
+]
+KeyValueArgument: TypeAlias = Annotated[
+    str, Parameter(name="KEY=VALUE", help='Arguments of the tool, as for "trio-mcp call".')
+]
+CallsOption: TypeAlias = Annotated[
+    int, Parameter(name=["--calls", "-n"], help="How many calls run at once.", validator=check_calls)
+]
+RoundsOption: TypeAlias = Annotated[
+    int | None,
+    Parameter(
+        help=f"How many times each of them is made [default: {DEFAULT_ROUNDS}; with --duration, as many "
+        "as fit].",
+        validator=check_rounds,
+    ),
+]
+DurationOption: TypeAlias = Annotated[
+    float | None,
+    Parameter(
+        help=f"After how many seconds no new call is made [default: {DEFAULT_SECONDS:g}]. Those that "
+        "run may take 5 more.",
+        validator=check_seconds,
+    ),
+]
+ExpectOption: TypeAlias = Annotated[
+    int | None,
+    Parameter(help="How many updates each call must send; other numbers fail.", validator=check_expected),
+]
+
+
 def bench(
     target: TargetArgument,
-    tool: Annotated[
-        str | None,
-        Parameter(
-            help="The tool's name; may be left out where there is only one, and it needs no arguments."
-        ),
-    ] = None,
+    tool: ToolArgument = None,
     /,
-    *arguments: Annotated[
-        str, Parameter(name="KEY=VALUE", help='Arguments of the tool, as for "trio-mcp call".')
-    ],
-    calls: Annotated[
-        int, Parameter(name=["--calls", "-n"], help="How many calls run at once.", validator=check_calls)
-    ] = 10,
-    rounds: Annotated[
-        int | None,
-        Parameter(
-            help=f"How many times each of them is made [default: {DEFAULT_ROUNDS}; with --duration, as many "
-            "as fit].",
-            validator=check_rounds,
-        ),
-    ] = None,
-    duration: Annotated[
-        float | None,
-        Parameter(
-            help=f"After how many seconds no new call is made [default: {DEFAULT_SECONDS:g}]. Those that "
-            "run may take 5 more.",
-            validator=check_seconds,
-        ),
-    ] = None,
-    expect: Annotated[
-        int | None,
-        Parameter(help="How many updates each call must send; other numbers fail.", validator=check_expected),
-    ] = None,
+    *arguments: KeyValueArgument,
+    calls: CallsOption = 10,
+    rounds: RoundsOption = None,
+    duration: DurationOption = None,
+    expect: ExpectOption = None,
     json: Annotated[Switch, Parameter(help="Print JSON; times are in seconds.")] = False,
     protocol: ProtocolOption = "auto",
     quiet: Annotated[Switch, Parameter(help="Show nothing while it runs.")] = False,

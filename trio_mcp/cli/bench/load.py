@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 import attrs
 import trio
 
-from trio_mcp.cli.bench.spread import Spread
+from trio_mcp.cli.bench.histogram import DurationHistogram
 from trio_mcp.client.client import Client
 from trio_mcp.errors import ConnectionLost, MCPError, ProgressOverflow
 from trio_mcp.handlers.meter import Reading
@@ -44,7 +44,7 @@ class Load:
 
 
 @attrs.define(eq=False)
-class Slot:
+class CallSlot:
     """One of the calls that run at once; its `update` is the progress handler."""
 
     delivered: int = 0
@@ -69,11 +69,11 @@ class Slot:
 
 
 @attrs.define(eq=False)
-class Run:
+class LoadRun:
     """A load, while it runs and when it has ended; times in seconds of `time.perf_counter`."""
 
     load: Load
-    slots: list[Slot] = attrs.field(init=False)
+    slots: list[CallSlot] = attrs.field(init=False)
     started: float = attrs.field(factory=time.perf_counter)
     seconds: float = 0.0
     """How long it took; 0 while it runs."""
@@ -87,11 +87,11 @@ class Run:
     overflowed: int = 0
     """How many of those that failed did so because this client was too slow."""
     errors: dict[str, int] = attrs.field(factory=dict)
-    first_updates: Spread = attrs.field(factory=Spread)
-    durations: Spread = attrs.field(factory=Spread)
+    first_updates: DurationHistogram = attrs.field(factory=DurationHistogram)
+    durations: DurationHistogram = attrs.field(factory=DurationHistogram)
 
     def __attrs_post_init__(self) -> None:
-        self.slots = [Slot() for _ in range(self.load.calls)]
+        self.slots = [CallSlot() for _ in range(self.load.calls)]
 
     @property
     def delivered(self) -> int:
@@ -114,7 +114,7 @@ class Run:
         self.errors[reason] = self.errors.get(reason, 0) + 1
 
 
-async def carry_load(client: Client, tool: str, arguments: Mapping[str, Any], run: Run) -> None:
+async def run_load(client: Client, tool: str, arguments: Mapping[str, Any], run: LoadRun) -> None:
     """Call the tool until the load is carried; `run` has the figures, also where this is cancelled.
 
     Checkpoints. Failed calls are counted; nothing is raised for them.
@@ -140,11 +140,11 @@ class _Caller:
     _client: Client
     _tool: str
     _arguments: Mapping[str, Any]
-    _run: Run
+    _run: LoadRun
     _end: float
     _all_calls: trio.CancelScope
 
-    async def keep_calling(self, slot: Slot) -> None:
+    async def keep_calling(self, slot: CallSlot) -> None:
         """Make one call after the other, as the load says."""
         rounds = self._run.load.rounds
         made = 0
@@ -160,7 +160,7 @@ class _Caller:
                     self._all_calls.cancel()
                     return
 
-    async def _call(self, slot: Slot) -> None:
+    async def _call(self, slot: CallSlot) -> None:
         """Make one call and count what became of it; raises ConnectionLost, which is not counted."""
         run = self._run
         slot.begin()

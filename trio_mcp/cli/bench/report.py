@@ -13,8 +13,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from trio_mcp.cli.bench.load import FINISH_SECONDS, Run
-from trio_mcp.cli.bench.spread import Spread
+from trio_mcp.cli.bench.histogram import DurationHistogram
+from trio_mcp.cli.bench.load import FINISH_SECONDS, LoadRun
 from trio_mcp.cli.bench.wire_count import WireCount
 from trio_mcp.handlers.plain_text import one_line
 
@@ -44,7 +44,7 @@ class LoadReport:
     """What is known at the end of a run."""
 
     subject: Subject
-    run: Run
+    run: LoadRun
     wire: WireCount
 
     @property
@@ -96,9 +96,9 @@ class LoadReport:
             "late": {"updates": wire.late if self.subject.sees_late else None, "unknownTokens": wire.stray},
             "client": {"overflowedCalls": run.overflowed, "cpuShare": _cpu_share(run)},
             "latency": {
-                "firstUpdate": _spread_as_object(run.first_updates),
-                "wholeCall": _spread_as_object(run.durations),
-                "betweenUpdates": _spread_as_object(wire.gaps),
+                "firstUpdate": _histogram_as_object(run.first_updates),
+                "wholeCall": _histogram_as_object(run.durations),
+                "betweenUpdates": _histogram_as_object(wire.gaps),
             },
             "faults": self.faults,
         }
@@ -207,10 +207,10 @@ class LoadReport:
             "whole call": self.run.durations,
             "between updates": self.wire.gaps,
         }
-        for name, spread in rows.items():
-            if spread.count:
-                times = [spread.percentile(share) for share in PERCENTILES.values()]
-                table.add_row(name, *map(show_milliseconds, [*times, spread.longest]))
+        for name, histogram in rows.items():
+            if histogram.count:
+                times = [histogram.percentile(share) for share in PERCENTILES.values()]
+                table.add_row(name, *map(show_milliseconds, [*times, histogram.longest]))
         return table
 
 
@@ -223,18 +223,18 @@ def show_milliseconds(seconds: float) -> str:
     return f"{value:,.{digits}f}" if value else "0"
 
 
-def _spread_as_object(spread: Spread) -> dict[str, float] | None:
-    if not spread.count:
+def _histogram_as_object(histogram: DurationHistogram) -> dict[str, float] | None:
+    if not histogram.count:
         return None
-    times = {name: spread.percentile(share) for name, share in PERCENTILES.items()}
-    return {"count": spread.count, **times, "max": spread.longest}
+    times = {name: histogram.percentile(share) for name, share in PERCENTILES.items()}
+    return {"count": histogram.count, **times, "max": histogram.longest}
 
 
-def _rate(count: int, run: Run) -> float:
+def _rate(count: int, run: LoadRun) -> float:
     return count / run.seconds if run.seconds > 0 else 0.0
 
 
-def _cpu_share(run: Run) -> float:
+def _cpu_share(run: LoadRun) -> float:
     return run.cpu_seconds / run.seconds if run.seconds > 0 else 0.0
 
 

@@ -12,10 +12,11 @@ from typing import Final
 import attrs
 
 from trio_mcp.cli.arguments import read_arguments, suggest
-from trio_mcp.cli.bench.bars import open_gauge
-from trio_mcp.cli.bench.load import Load, Run, carry_load
+from trio_mcp.cli.bench.counting_connector import CountingConnector
+from trio_mcp.cli.bench.gauge import open_gauge
+from trio_mcp.cli.bench.load import Load, LoadRun, run_load
 from trio_mcp.cli.bench.report import LoadReport, Subject
-from trio_mcp.cli.bench.wire_count import CountingConnector, WireCount
+from trio_mcp.cli.bench.wire_count import WireCount
 from trio_mcp.cli.output import print_json, print_rich
 from trio_mcp.cli.running import Interrupt
 from trio_mcp.cli.schemas import Schema
@@ -52,24 +53,24 @@ async def run_bench(
     Raises CommandError, and what `open_client` and `Client.list_tools` raise.
     """
     wire = WireCount(options.expect)
-    run = Run(options.load)
+    run = LoadRun(options.load)
     with open_terminal() as terminal:
         console = None if options.quiet else terminal
         async with (
-            relay_stderr(console) as give_back,
+            relay_stderr(console) as restore_stderr,
             open_client(
                 CountingConnector(command, wire),
                 protocol=options.protocol,
                 settings=ClientSettings(progress=Lossless()),
             ) as client,
         ):
-            give_back()
+            restore_stderr()
             tool = choose_tool(await client.list_tools(), name)
             arguments = read_arguments(tool, pairs)
             # Confined, so that what has been measured is still told.
             async with open_gauge(tool.name, run, console, quiet=options.quiet):
                 with options.interrupt.confined():
-                    await carry_load(client, tool.name, arguments, run)
+                    await run_load(client, tool.name, arguments, run)
             report = LoadReport(_describe(client, command, tool), run, wire)
             if options.json:
                 print_json(report.as_object())

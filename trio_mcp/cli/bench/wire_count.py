@@ -6,21 +6,14 @@ because the client drops what comes after an answer and rounds numbers off again
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Final
 
 import attrs
 import msgspec
-import trio
 
-from trio_mcp.cli.bench.spread import Spread
-from trio_mcp.client.pending_call import DELIVERIES_PER_YIELD
-from trio_mcp.client.settings import ClientSettings
-from trio_mcp.client.target import Target, open_target
-from trio_mcp.outgoing.transport import FrameTransport, MirroringTransport
+from trio_mcp.cli.bench.histogram import DurationHistogram
 from trio_mcp.wire.frames import (
     Batch,
     ErrorResponse,
@@ -48,7 +41,7 @@ class _Answer(msgspec.Struct, rename="camel"):
 
 
 @attrs.define(eq=False)
-class Flow:
+class ProgressFlow:
     """The updates of one request, as they have come so far."""
 
     received: int = 0
@@ -63,7 +56,7 @@ class Flow:
     _is_fractional: bool = False
     _went_back: bool = False
 
-    def take(self, updates: Sequence[Update], now: float, gaps: Spread) -> tuple[int, int]:
+    def add(self, updates: Sequence[Update], now: float, gaps: DurationHistogram) -> tuple[int, int]:
         """Take updates that came together; returns how many repeat a value and how many go back."""
         total = updates[-1][1]
         gaps.add_zeros(len(updates) - 1)
@@ -118,7 +111,7 @@ class WireCount:
     expected: int | None = None
     received: int = 0
     calls_with_progress: int = 0
-    gaps: Spread = attrs.field(factory=Spread)
+    gaps: DurationHistogram = attrs.field(factory=DurationHistogram)
     repeated: int = 0
     back: int = 0
     broken_calls: int = 0
@@ -131,7 +124,7 @@ class WireCount:
     missing: int = 0
     surplus: int = 0
     lossy_calls: int = 0
-    _flows: dict[RequestId, Flow] = attrs.field(factory=dict)
+    _flows: dict[RequestId, ProgressFlow] = attrs.field(factory=dict)
     _excused: OrderedDict[RequestId, None] = attrs.field(factory=OrderedDict)
     _newest: int = 0
 
@@ -140,7 +133,7 @@ class WireCount:
         for frame in frames:
             if isinstance(frame, Request):
                 if frame.method == "tools/call":
-                    self._flows[frame.id] = Flow()
+                    self._flows[frame.id] = ProgressFlow()
                 if isinstance(frame.id, int):
                     self._newest = max(
                         self._newest, frame.id
@@ -156,30 +149,30 @@ class WireCount:
         """Look at what came in one go at the time `now`, in seconds."""
         for frame in frames:
             if isinstance(frame, ProgressRun):
-                self._take_progress(frame, now)
+                self._count_progress(frame, now)
             elif isinstance(frame, (Response, ErrorResponse)):
-                self._take_answer(frame)
+                self._judge_answer(frame)
             elif isinstance(frame, Lost):
                 for ident in frame.ids:
                     self._excuse(ident)
             elif isinstance(frame, Batch):
                 self.note_received(frame.frames, now)
 
-    def _take_progress(self, frame: ProgressRun, now: float) -> None:
+    def _count_progress(self, frame: ProgressRun, now: float) -> None:
         flow = self._flows.get(frame.token)
         if flow is None:
-            self._take_unawaited(frame.token, len(frame.updates))
+            self._count_unawaited(frame.token, len(frame.updates))
             return
         self.calls_with_progress += not flow.received
         self.received += len(frame.updates)
-        repeated, back = flow.take(frame.updates, now, self.gaps)
+        repeated, back = flow.add(frame.updates, now, self.gaps)
         if repeated or back:
             self.repeated += repeated
             self.back += back
             self.broken_calls += not flow.is_broken
             flow.is_broken = True
 
-    def _take_unawaited(self, token: ProgressToken, count: int) -> None:
+    def _count_unawaited(self, token: ProgressToken, count: int) -> None:
         if token in self._excused:
             return
         if type(token) is int and 0 < token <= self._newest:
@@ -187,7 +180,7 @@ class WireCount:
         else:
             self.stray += count
 
-    def _take_answer(self, frame: Response | ErrorResponse) -> None:
+    def _judge_answer(self, frame: Response | ErrorResponse) -> None:
         flow = None if isinstance(frame.id, msgspec.UnsetType | None) else self._flows.pop(frame.id, None)
         if flow is None or isinstance(frame, ErrorResponse):
             return
@@ -201,7 +194,7 @@ class WireCount:
         elif not answer.is_error and answer.result_type in (None, "complete"):
             self._judge_losses(flow)
 
-    def _judge_losses(self, flow: Flow) -> None:
+    def _judge_losses(self, flow: ProgressFlow) -> None:
         if self.expected is not None:
             awaited = self.expected
             missing = max(awaited - flow.received, 0)
@@ -221,59 +214,3 @@ class WireCount:
         self._excused[ident] = None
         while len(self._excused) > MAX_EXCUSED:
             self._excused.popitem(last=False)
-
-
-@attrs.frozen
-class CountingConnector:
-    """A connector to `target` that lets `count` see all that passes.
-
-    It changes nothing, but reads no faster than the progress handlers can take: a lossless
-    client would fail calls for which a server is too fast.
-    """
-
-    target: Target
-    count: WireCount
-
-    @asynccontextmanager
-    async def open_transport(self, settings: ClientSettings) -> AsyncIterator[FrameTransport]:
-        """Connect to the target for as long as the block lasts; checkpoints."""
-        async with open_target(self.target, settings) as transport:
-            if isinstance(transport, MirroringTransport):
-                yield _MirroringCountingTransport(
-                    transport,
-                    self.count,
-                    origin=transport.origin,
-                    parameter_headers=transport.parameter_headers,
-                )
-            else:
-                yield _CountingTransport(transport, self.count)
-
-
-@attrs.define(eq=False)
-class _CountingTransport:
-    _inner: FrameTransport
-    _count: WireCount
-    _turns: int = attrs.field(default=0, init=False)
-
-    async def send_frames(self, frames: Sequence[OutFrame]) -> None:
-        self._count.note_sent(frames)
-        await self._inner.send_frames(frames)
-
-    async def receive_frames(self) -> Sequence[InFrame]:
-        for _ in range(self._turns):
-            await trio.lowlevel.checkpoint()
-        before = self._count.received
-        frames = await self._inner.receive_frames()
-        self._count.note_received(frames, time.perf_counter())
-        # In each of these turns every call delivers so many updates.
-        self._turns = (self._count.received - before) // DELIVERIES_PER_YIELD
-        return frames
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-
-@attrs.define(eq=False)
-class _MirroringCountingTransport(_CountingTransport):
-    origin: str = attrs.field(kw_only=True)
-    parameter_headers: dict[str, Mapping[str, tuple[str, ...]]] = attrs.field(kw_only=True)

@@ -17,9 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from trio_mcp.call_result import CallResult
-from trio_mcp.cli.bars import Display, open_display
-from trio_mcp.cli.calling import cancelling
+from trio_mcp.cli.call import cancelling
 from trio_mcp.cli.demo.inventory import Inventory, Kind
+from trio_mcp.cli.display import Display, open_display
 from trio_mcp.cli.output import print_rich
 from trio_mcp.cli.running import Interrupt
 from trio_mcp.cli.status import SUCCEEDED, CommandError
@@ -51,7 +51,7 @@ async def run_demo(directory: str | None, interrupt: Interrupt, *, as_task: bool
             async with open_display("inventory", console) as display:
                 arguments = {"directory": directory, "exclude": exclude}
                 if as_task:
-                    result, origin = await _follow(client, arguments, display, interrupt)
+                    result, origin = await _run_as_task(client, arguments, display, interrupt)
                 else:
                     result, origin = await _call(client, arguments, display), ""
             print_summary(result.data, display.meter.updates, time.monotonic() - started, origin)
@@ -64,7 +64,7 @@ async def _call(client: Client, arguments: Mapping[str, Any], display: Display) 
     )
 
 
-async def _follow(
+async def _run_as_task(
     client: Client, arguments: Mapping[str, Any], display: Display, interrupt: Interrupt
 ) -> tuple[CallResult, str]:
     """Run the task and follow its record, without any progress of the call's own."""

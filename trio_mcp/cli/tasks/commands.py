@@ -14,7 +14,9 @@ from cyclopts import App, Parameter
 from trio_mcp.cli.options import ProtocolOption, QuietSwitch, StructuredSwitch, Switch, TargetArgument
 from trio_mcp.cli.running import run_work
 from trio_mcp.cli.targets import read_target
-from trio_mcp.cli.tasks.lookup import LISTING_PROTOCOL, cancel_task, list_tasks, print_task_result
+from trio_mcp.cli.tasks.cancel import cancel_task
+from trio_mcp.cli.tasks.listing import LISTING_PROTOCOL, list_tasks
+from trio_mcp.cli.tasks.result import print_task_result
 from trio_mcp.cli.tasks.watch import watch_tasks
 
 FAREWELL: Final = "Stopped waiting."

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import trio
 
-from trio_mcp.cli.connecting import open_connection
+from trio_mcp.cli.connection import open_connection
 from trio_mcp.cli.status import SUCCEEDED, TOOL_FAILED, CommandError
-from trio_mcp.cli.tasks.bars import TaskRow, open_rows
-from trio_mcp.cli.tasks.lookup import naming
+from trio_mcp.cli.tasks.not_found import explaining_not_found
+from trio_mcp.cli.tasks.rows import TaskRow, open_rows
 from trio_mcp.client.client import Client
 from trio_mcp.client.server_requests import ElicitRequest
 from trio_mcp.client.task_snapshot import Status, TaskSnapshot
@@ -27,47 +27,49 @@ async def watch_tasks(command: list[str] | str, ids: Sequence[str], *, protocol:
     `Client.watch_task` raise.
     """
     rows = [TaskRow(ident) for ident in dict.fromkeys(ids)]
-    async with open_connection(command, protocol=protocol, elicitation_handler=leave_open) as connection:
+    async with open_connection(
+        command, protocol=protocol, elicitation_handler=leave_unanswered
+    ) as connection:
         for row in rows:
-            with naming(row.id):
-                row.take(await connection.client.fetch_task(row.id))
+            with explaining_not_found(row.id):
+                row.update(await connection.client.fetch_task(row.id))
         async with open_rows(rows, connection.console):
-            await _follow_all(connection.client, rows)
+            await _watch_all(connection.client, rows)
     return SUCCEEDED if all(row.status == "completed" for row in rows) else TOOL_FAILED
 
 
-async def leave_open(request: ElicitRequest) -> None:
+async def leave_unanswered(request: ElicitRequest) -> None:
     """Leave what a task asks to whoever waits for its result. An elicitation handler."""
     await trio.sleep_forever()
 
 
-async def _follow_all(client: Client, rows: Sequence[TaskRow]) -> None:
+async def _watch_all(client: Client, rows: Sequence[TaskRow]) -> None:
     """Follow every task; the first failure to do so ends it, and comes out alone."""
     failure: MCPError | CommandError | None = None
     async with trio.open_nursery() as nursery:
 
-        async def follow(row: TaskRow) -> None:
+        async def watch_row(row: TaskRow) -> None:
             nonlocal failure
             try:
-                await _follow(client, row)
+                await _watch_task(client, row)
             except (MCPError, CommandError) as error:
                 failure = failure or error
                 nursery.cancel_scope.cancel()
 
         for row in rows:
-            nursery.start_soon(follow, row)
+            nursery.start_soon(watch_row, row)
     if failure is not None:
         raise failure
 
 
-async def _follow(client: Client, row: TaskRow) -> None:
-    with naming(row.id):
+async def _watch_task(client: Client, row: TaskRow) -> None:
+    with explaining_not_found(row.id):
         async with client.watch_task(row.id) as snapshots:
             async for task in snapshots:
-                row.take(task)
+                row.update(task)
         # What 2025-11-25 tells of an end has no progress in it, and a look has.
         task = await client.fetch_task(row.id)
-        row.take(task)
+        row.update(task)
         status, words = await _read_end(client, task)
     row.end(status, words)
 

@@ -20,9 +20,10 @@ from trio_mcp.session.serving import serve_request, serve_transport
 from trio_mcp.transports.asgi.admission import Admission
 from trio_mcp.transports.asgi.legacy_session import LegacySession, LegacySessions
 from trio_mcp.transports.asgi.modern_response import ModernResponse
-from trio_mcp.transports.asgi.reply import Receive, Reply, Scope, Send
+from trio_mcp.transports.asgi.reply import Reply
 from trio_mcp.transports.asgi.request import accepts, is_longer, read_headers, read_peer, take_body
 from trio_mcp.transports.asgi.settings import HttpSettings
+from trio_mcp.transports.asgi.types import Receive, Scope, Send
 from trio_mcp.wire.codec import decode_message, encode_messages, make_error
 from trio_mcp.wire.eras import ERAS
 from trio_mcp.wire.errors import (
@@ -41,7 +42,6 @@ from trio_mcp.wire.frames import (
     ProgressRun,
     Request,
 )
-from trio_mcp.wire.handshake import names_modern_version
 from trio_mcp.wire.http import (
     EVENT_ID_HEADER,
     EVENT_STREAM,
@@ -50,6 +50,7 @@ from trio_mcp.wire.http import (
     VERSION_HEADER,
     check_headers,
 )
+from trio_mcp.wire.incoming_request import IncomingRequest, read_request
 from trio_mcp.wire.origin import Doorkeeper
 
 logger = logging.getLogger("trio_mcp")
@@ -207,42 +208,45 @@ class Endpoint:
         if self._serving is not serving:
             await self._refuse_unserved(call.reply)  # the server has ended while the body was on its way
             return None
-        frame = decode_message(body)
+        message: InFrame | IncomingRequest = decode_message(body)
         version = call.headers.get(VERSION_HEADER)
         is_modern = version is not None and version in ERAS and ERAS[version].modern
-        if isinstance(frame, Request) and (
-            names_modern_version(frame) or (is_modern and frame.method != "initialize")
-        ):
-            return await self._answer_modern(frame, call, serving)
-        if isinstance(frame, Malformed) and SESSION_HEADER not in call.headers:
+        if isinstance(message, Request):
+            message = read_request(message)
+            if message.names_modern_version or (is_modern and message.frame.method != "initialize"):
+                return await self._answer_modern(message, call, serving)
+        if isinstance(message, Malformed) and SESSION_HEADER not in call.headers:
             self.refusals["malformed"] += 1
-            await call.reply.refuse(400, frame.code, frame.reason, ident=frame.id)
-        elif is_modern and isinstance(frame, (Notification, ProgressRun)):
+            await call.reply.refuse(400, message.code, message.reason, ident=message.id)
+        elif is_modern and isinstance(message, (Notification, ProgressRun)):
             await call.reply.answer(202)  # this revision has none that means anything over HTTP
         elif version is not None and version not in ERAS:
             await self._refuse_version(call.reply, version)
         else:
-            return await self._answer_legacy(frame, call, serving)
+            return await self._answer_legacy(message, call, serving)
         return None
 
-    async def _answer_modern(self, frame: Request, call: _Call, serving: Serving) -> _Answer | None:
+    async def _answer_modern(self, request: IncomingRequest, call: _Call, serving: Serving) -> _Answer | None:
+        ident = request.frame.id
         try:
-            check_headers(call.headers, frame)
-            serving.application.check_headers(call.headers, frame)
+            check_headers(call.headers, request)
+            serving.application.check_headers(call.headers, request)
         except ProtocolError as error:
             self.refusals["headers"] += 1
-            await call.reply.refuse(400, error.code, error.message, ident=frame.id)
+            await call.reply.refuse(400, error.code, error.message, ident=ident)
             return None
-        exchange = ModernResponse(frame.id, call.receive, call.reply, self.settings)
+        exchange = ModernResponse(ident, call.receive, call.reply, self.settings)
         scopes = self._load.scopes
-        return serve_request(serving.application, frame, exchange, call.principal, scopes)
+        return serve_request(serving.application, request, exchange, call.principal, scopes)
 
-    async def _answer_legacy(self, frame: InFrame, call: _Call, serving: Serving) -> _Answer | None:
+    async def _answer_legacy(
+        self, message: InFrame | IncomingRequest, call: _Call, serving: Serving
+    ) -> _Answer | None:
         if SESSION_HEADER in call.headers:
             session = await self._find_session(call)
             if session is not None:
-                return await self._answer_in_session(session, frame, call)
-        elif isinstance(frame, Request) and frame.method == "initialize":
+                return await self._answer_in_session(session, message, call)
+        elif isinstance(message, IncomingRequest) and message.frame.method == "initialize":
             refusal = self._sessions.refusal(call.peer)
             if refusal is not None:
                 await self._refuse_overload(call.reply, "sessions", refusal)
@@ -250,16 +254,20 @@ class Endpoint:
             session = await self._sessions.open(
                 serving.application, serving.nursery, call.principal, call.peer
             )
-            return session.begin(frame, call.receive, call.reply)
+            return session.begin(message, call.receive, call.reply)
         else:
             reason = "the header Mcp-Session-Id is missing; a session begins with initialize"
             await self._refuse(call.reply, "session", 400, reason)
         return None
 
-    async def _answer_in_session(self, session: LegacySession, frame: InFrame, call: _Call) -> _Answer | None:
-        if _wants_answer(frame) or (isinstance(frame, Batch) and not session.takes_batches):
-            return session.answer(frame, call.receive, call.reply)
-        session.accept(frame)
+    async def _answer_in_session(
+        self, session: LegacySession, message: InFrame | IncomingRequest, call: _Call
+    ) -> _Answer | None:
+        if isinstance(message, (IncomingRequest, Malformed)) or (
+            isinstance(message, Batch) and (_wants_answer(message) or not session.takes_batches)
+        ):
+            return session.answer(message, call.receive, call.reply)
+        session.accept(message)
         await call.reply.answer(202)
         return None
 
@@ -393,6 +401,5 @@ class Endpoint:
         }
 
 
-def _wants_answer(frame: InFrame) -> bool:
-    members = frame.frames if isinstance(frame, Batch) else [frame]
-    return any(isinstance(member, (Request, Malformed)) for member in members)
+def _wants_answer(batch: Batch) -> bool:
+    return any(isinstance(member, (Request, Malformed)) for member in batch.frames)

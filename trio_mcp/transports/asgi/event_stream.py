@@ -13,8 +13,9 @@ import trio
 
 from trio_mcp.session.connection import ServerConnection
 from trio_mcp.transports.asgi.modern_response import watch
-from trio_mcp.transports.asgi.reply import Receive, Reply, legacy_status
+from trio_mcp.transports.asgi.reply import Reply, legacy_status
 from trio_mcp.transports.asgi.settings import HttpSettings
+from trio_mcp.transports.asgi.types import Receive
 from trio_mcp.wire.codec import encode_messages
 from trio_mcp.wire.frames import Batch, ErrorResponse, OutFrame, Response
 from trio_mcp.wire.sse import encode_event

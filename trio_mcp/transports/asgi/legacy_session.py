@@ -15,10 +15,12 @@ from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.session.connection import ServerConnection
 from trio_mcp.session.server_session import Application, ServerSession
 from trio_mcp.transports.asgi.event_stream import EventStream
-from trio_mcp.transports.asgi.reply import Receive, Reply
+from trio_mcp.transports.asgi.reply import Reply
 from trio_mcp.transports.asgi.settings import HttpSettings
+from trio_mcp.transports.asgi.types import Receive
 from trio_mcp.wire.frames import InFrame
 from trio_mcp.wire.http import SESSION_HEADER
+from trio_mcp.wire.incoming_request import IncomingRequest
 
 logger = logging.getLogger("trio_mcp")
 
@@ -105,9 +107,9 @@ class LegacySession:
         """Take a message that wants no answer."""
         self._session.accept(frame, self._home)
 
-    async def begin(self, frame: InFrame, receive: Receive, reply: Reply) -> None:
-        """Take `initialize`, and end the session where it is refused; checkpoints."""
-        stream = self._take(frame)
+    async def begin(self, request: IncomingRequest, receive: Receive, reply: Reply) -> None:
+        """Take `initialize`, and end the session if it is refused; checkpoints."""
+        stream = self._take(request)
         if self.has_begun:
             reply.headers[SESSION_HEADER] = self.id
         try:
@@ -116,20 +118,23 @@ class LegacySession:
             if not self.has_begun:
                 self.end()
 
-    async def answer(self, frame: InFrame, receive: Receive, reply: Reply) -> None:
+    async def answer(self, message: InFrame | IncomingRequest, receive: Receive, reply: Reply) -> None:
         """Take a message and let the response carry what comes of it; checkpoints."""
-        await self._carry_answer(self._take(frame), receive, reply)
+        await self._carry_answer(self._take(message), receive, reply)
 
     async def _carry_answer(self, stream: EventStream, receive: Receive, reply: Reply) -> None:
         await self.carry(stream, receive, reply, None)
         if not stream.can_resume:
             self._streams.pop(stream.name, None)
 
-    def _take(self, frame: InFrame) -> EventStream:
+    def _take(self, message: InFrame | IncomingRequest) -> EventStream:
         self._count += 1
         outbox = Outbox(self._home.outbox.frame_limit)
         branch = self._home.branch(outbox)
-        self._session.accept(frame, branch)
+        if isinstance(message, IncomingRequest):
+            self._session.accept_request(message, branch)
+        else:
+            self._session.accept(message, branch)
         primes = self._session.era is not None and self._session.era.primes
         stream = EventStream(f"s{self._count}", self.settings, branch, is_main=False, primes=primes)
         branch.pause = stream.pause

@@ -10,8 +10,10 @@ from collections.abc import Awaitable, Sequence
 
 import trio
 
-from trio_mcp.transports.asgi.reply import Receive, Reply, modern_status
+from trio_mcp.transports.asgi.reply import Reply, modern_status
+from trio_mcp.transports.asgi.request import wait_disconnect
 from trio_mcp.transports.asgi.settings import HttpSettings
+from trio_mcp.transports.asgi.types import Receive
 from trio_mcp.wire.codec import encode_messages
 from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.frames import ErrorResponse, OutFrame, RequestId, Response
@@ -63,8 +65,7 @@ async def watch(receive: Receive, reply: Reply, settings: HttpSettings, opening:
     """
     while True:
         with trio.move_on_after(settings.keep_alive if reply.has_begun else settings.quiet_timeout):
-            while (await receive())["type"] != "http.disconnect":
-                pass
+            await wait_disconnect(receive)
             return
         if await _keep_alive(receive, reply, opening):
             return
@@ -80,8 +81,7 @@ async def _keep_alive(receive: Receive, reply: Reply, opening: bytes) -> bool:
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(send)
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        await wait_disconnect(receive)
         has_gone = True
         nursery.cancel_scope.cancel()
     return has_gone

@@ -6,20 +6,16 @@ sent. Knows no method.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 import trio
 
+from trio_mcp.transports.asgi.types import Message, Send
 from trio_mcp.wire.errors import METHOD_NOT_FOUND, MISSING_CLIENT_CAPABILITY
 from trio_mcp.wire.frames import ErrorObject, ErrorResponse, OutFrame, Refusal, RequestId
 from trio_mcp.wire.sse import KEEP_ALIVE
-
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Any]]
-Send: TypeAlias = Callable[[Any], Awaitable[None]]
 
 _REFUSED: Final = {METHOD_NOT_FOUND: 404}
 _EVENTS: Final = {

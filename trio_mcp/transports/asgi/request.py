@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from trio_mcp.transports.asgi.reply import Receive, Scope
+from trio_mcp.transports.asgi.types import DISCONNECT, Receive, Scope
 
 
 def read_peer(scope: Scope) -> str:
@@ -53,3 +53,9 @@ async def take_body(receive: Receive, limit: int) -> tuple[bytes | None, bool]:
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts), True
+
+
+async def wait_disconnect(receive: Receive) -> None:
+    """Wait until the client has gone; checkpoints."""
+    while (await receive())["type"] != DISCONNECT:
+        pass

@@ -6,12 +6,13 @@ Knows no ASGI server, no method and no session.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import trio
 
 from trio_mcp.concurrency.exclusive import Exclusive
+from trio_mcp.transports.asgi.types import Receive, Scope, Send
 from trio_mcp.wire.codec import encode_messages
 from trio_mcp.wire.frames import InFrame, OutFrame
 from trio_mcp.wire.websocket import (
@@ -25,10 +26,6 @@ from trio_mcp.wire.websocket import (
 
 MORE: Final = "trio_mcp.more"
 """The ASGI extension of a host that joins messages, and the key of a message that others follow at once."""
-
-Scope: TypeAlias = Mapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class AsgiWebSocketTransport:

@@ -35,9 +35,9 @@ from typing import Any
 import trio
 
 from trio_mcp.concurrency.failures import contain_failure
-from trio_mcp.transports.hypercorn.exchange import DISCONNECT, HttpExchange, Reset, WebSocketExchange
+from trio_mcp.transports.asgi.types import DISCONNECT, ASGIApp, Message, Receive, Scope, Send
+from trio_mcp.transports.hypercorn.exchange import HttpExchange, Reset, WebSocketExchange
 from trio_mcp.transports.hypercorn.guarded_stream import PIECE, GuardedStream, Limits
-from trio_mcp.transports.hypercorn.lifespan import ASGIApp, Message, Receive, Scope, Send
 
 try:
     from h2.exceptions import ProtocolError

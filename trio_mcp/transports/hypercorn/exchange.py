@@ -8,24 +8,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import attrs
 import trio
 
 from trio_mcp.concurrency.failures import contain_failure
+from trio_mcp.transports.asgi.types import DISCONNECT, ASGIApp, Message, Receive, Scope, Send
 from trio_mcp.transports.asgi.websocket import MORE
-from trio_mcp.transports.hypercorn.guarded_stream import PIECE
-from trio_mcp.transports.hypercorn.lifespan import ASGIApp, Message, Receive, Scope, Send
-
-if TYPE_CHECKING:
-    from trio_mcp.transports.hypercorn.connection import HypercornConnection
+from trio_mcp.transports.hypercorn.guarded_stream import PIECE, Limits
 
 # A peer that is still sending a body which nobody wants sees the answer only if the connection
 # stays open until it has sent it; this is how long, in seconds, we go on reading for its sake.
 LINGER: Final = 2.0
-
-DISCONNECT: Final = "http.disconnect"
 
 
 class Reset(IntEnum):
@@ -36,11 +31,40 @@ class Reset(IntEnum):
     CANCEL = 8
 
 
+class ExchangeConnection(Protocol):
+    """What an exchange needs of the connection that it is on.
+
+    `receive` and `send` are what hypercorn handed out for the request; they tell which one is meant.
+    """
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds of the connection."""
+
+    def cork(self) -> None:
+        """Hold back what is sent from now on, until `uncork`."""
+
+    async def uncork(self) -> None:
+        """Send what was held back, in one piece; checkpoints if there is something."""
+
+    def receive_nowait(self, receive: Receive) -> Message:
+        """The next event of a request; raises trio.WouldBlock if there is none yet."""
+
+    def discard(self, receive: Receive) -> None:
+        """Read and drop the events of a request until its end; does not wait."""
+
+    async def let_through(self, send: Send) -> None:
+        """Wait until the flow control of HTTP/2 has let through what was sent for a request; checkpoints."""
+
+    async def reset(self, send: Send, code: Reset) -> None:
+        """End a request without a proper end; checkpoints."""
+
+
 @attrs.define(eq=False)
 class HypercornExchange(ABC):
     """One request, between hypercorn and the application."""
 
-    connection: HypercornConnection
+    connection: ExchangeConnection
     scope: Scope
     _receive: Receive
     _send: Send
@@ -110,7 +134,7 @@ class WebSocketExchange(HypercornExchange):
         await self.connection.uncork()
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        message: Message = await self._receive()
         if message["type"] == "websocket.disconnect":
             self.gone = True
         return message

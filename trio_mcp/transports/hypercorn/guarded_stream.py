@@ -24,7 +24,17 @@ PIECE: Final = 64 * 1024
 
 @attrs.frozen
 class Limits:
-    """The bounds of every connection; times in seconds."""
+    """The bounds of every connection; times in seconds, math.inf for no limit, and sizes in bytes.
+
+    - `read_timeout`: for a TLS handshake and the first request; for a request's head, from its first
+      byte to its last; and from one piece of a body to the next, while the application waits for it.
+      A client that has sent its request owes nothing, and may listen to the response for ever.
+    - `keep_alive_timeout`: how long a connection without a request is kept.
+    - `stall_timeout`: a peer that takes nothing of what is sent for that long is cut.
+    - `max_head_bytes`, `max_body_bytes`: for a request's head; for its body, beyond which it is
+      answered with 413, and for a WebSocket message.
+    - `ping_interval`: between pings on a WebSocket; None for no pings.
+    """
 
     read_timeout: float
     keep_alive_timeout: float

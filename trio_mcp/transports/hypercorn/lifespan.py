@@ -7,18 +7,12 @@ nothing of requests. (ASGI lifespan specification, version 2.0)
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import trio
 
 from trio_mcp.concurrency.failures import split_failure
-
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+from trio_mcp.transports.asgi.types import ASGIApp, Message, Scope
 
 logger = logging.getLogger("trio_mcp")
 

@@ -6,13 +6,9 @@ is served, and of hypercorn only what `transports/hypercorn/connection.py` offer
 
 from __future__ import annotations
 
-import errno
 import os
-import socket
 import ssl
-import stat
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Final
 
 import attrs
@@ -20,9 +16,16 @@ import trio
 
 from trio_mcp.concurrency.failures import contain_failure
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
+from trio_mcp.transports.asgi.types import ASGIApp
 from trio_mcp.transports.hypercorn.connection import HypercornConnection, Worker
 from trio_mcp.transports.hypercorn.guarded_stream import Limits
-from trio_mcp.transports.hypercorn.lifespan import ASGIApp, Lifespan
+from trio_mcp.transports.hypercorn.lifespan import Lifespan
+from trio_mcp.transports.hypercorn.listeners import (
+    close_listeners,
+    name_address,
+    open_listeners,
+    remove_paths,
+)
 
 # What the application's lifespan has for its shutdown, after the last request has ended.
 LIFESPAN_GRACE: Final = 5.0
@@ -75,50 +78,28 @@ async def serve_asgi(  # noqa: ASYNC128  # the service calls it
 ) -> None:
     """Serve an ASGI 3 application over HTTP/1.1, HTTP/2 and WebSocket until cancelled. Checkpoints.
 
-    `addresses = await nursery.start(serve_asgi, app)` returns the URLs, one for each
-    socket, with the real ports, once connections are accepted and the application's
-    lifespan has started. `bind` takes "host:port" (0: any free port), "[::1]:port" and
-    "unix:/path". An ssl.SSLContext as `tls` is used as it is; without "h2" among its
-    ALPN protocols there is no HTTP/2. All times are in seconds, math.inf for no limit:
+    `addresses = await nursery.start(serve_asgi, app)` returns the URLs, one for each socket, with
+    the real ports, once connections are accepted and the application's lifespan has started. `bind`
+    takes "host:port" (0: any free port), "[::1]:port" and "unix:/path". An ssl.SSLContext as `tls` is
+    used as it is; without "h2" among its ALPN protocols there is no HTTP/2. `Limits` says what the
+    other timeouts and the caps bound. Times are in seconds, math.inf for no limit.
 
-    - `shutdown_grace`: what running requests have left once the server is cancelled.
-      Then they are cancelled and their connections closed, whatever the peers do. At
-      the first moment of the shutdown `on_shutdown` is called, synchronously, so that
-      endless responses can end. The lifespan has 5 s more for its own shutdown.
-    - `read_timeout`: for a TLS handshake and the first request; for a request's head,
-      from its first byte to its last; and from one piece of a body to the next, while
-      the application waits for it. A client that has sent its request owes nothing, and
-      may listen to the response for ever.
-    - `keep_alive_timeout`: how long a connection without a request is kept.
-    - `stall_timeout`: a peer that takes nothing of what is sent for that long is cut.
-    - `ping_interval`: between pings on a WebSocket; None for no pings.
-
-    `max_head_bytes` bounds a request's head, `max_body_bytes` a request's body (413
-    beyond it) and a WebSocket message.
+    Once the server is cancelled, `on_shutdown` is called, synchronously, so that endless responses
+    can end. Running requests have `shutdown_grace` seconds left; then they are cancelled and their
+    connections closed, whatever the peers do. The lifespan has 5 s more for its own shutdown.
 
     A request that fails is logged (logger "trio_mcp"; hypercorn's own messages go to
-    "hypercorn.error") and answered with 500, or broken off if its response had begun; nothing
-    else ends. Signals are the caller's business. Raises RuntimeError where the application
-    answers `lifespan.startup.failed`, OSError where a socket cannot be bound, ValueError for a
-    bad `bind`, and what loading the certificate raises.
+    "hypercorn.error") and answered with 500, or broken off if its response had begun; nothing else
+    ends. Signals are the caller's business. Raises RuntimeError if the application answers
+    `lifespan.startup.failed`, OSError if a socket cannot be bound, ValueError for a bad `bind`, and
+    what loading the certificate raises.
     """
     limits = Limits(
-        read_timeout=read_timeout,
-        keep_alive_timeout=keep_alive_timeout,
-        stall_timeout=stall_timeout,
-        max_head_bytes=max_head_bytes,
-        max_body_bytes=max_body_bytes,
-        ping_interval=ping_interval,
+        read_timeout, keep_alive_timeout, stall_timeout, max_head_bytes, max_body_bytes, ping_interval
     )
-    service = _Service(
-        app=app,
-        binds=[bind] if isinstance(bind, str) else list(bind),
-        tls=tls.make_context() if isinstance(tls, TLS) else tls,
-        limits=limits,
-        backlog=backlog,
-        on_shutdown=on_shutdown,
-        shutdown_grace=shutdown_grace,
-    )
+    binds = [bind] if isinstance(bind, str) else list(bind)
+    context = tls.make_context() if isinstance(tls, TLS) else tls
+    service = _Service(app, binds, context, limits, backlog, on_shutdown, shutdown_grace)
     async with open_unwrapping_nursery() as nursery:
         nursery.start_soon(service.watch)
         with service.shield:
@@ -168,11 +149,11 @@ class _Service:
             lifespan = Lifespan(self.app)
             await lifespan.start(nursery)
             try:
-                listeners = await _open_listeners(self.binds, self.backlog)
+                listeners = await open_listeners(self.binds, self.backlog)
                 try:
                     await self._serve(listeners, lifespan, started)
                 finally:
-                    _close_listeners(listeners)
+                    close_listeners(listeners)
             finally:
                 with trio.move_on_after(LIFESPAN_GRACE):
                     await lifespan.stop()  # noqa: ASYNC102  # under the shield, which has its deadline by now
@@ -198,12 +179,13 @@ class _Service:
             async with open_unwrapping_nursery() as timer:
                 async with open_unwrapping_nursery() as nursery:
                     self.accepting = trio.CancelScope()
-                    started([self._address(listener.socket) for listener in listeners])
+                    scheme = "https" if self.tls else "http"
+                    started([name_address(listener, scheme) for listener in listeners])
                     try:
                         with self.accepting:
                             await trio.serve_listeners(handle, listeners, handler_nursery=nursery)
                     finally:
-                        _remove_paths(self.binds)
+                        remove_paths(self.binds)
                     await worker.drain()
                     for connection in list(self.connections):
                         nursery.start_soon(connection.drain)
@@ -219,67 +201,3 @@ class _Service:
     def _end_connections(self) -> None:
         for connection in list(self.connections):
             connection.end()
-
-    def _address(self, listening: trio.socket.SocketType) -> str:
-        name = listening.getsockname()
-        if listening.family == socket.AF_UNIX:
-            return f"unix:{name}"
-        host = f"[{name[0]}]" if listening.family == socket.AF_INET6 else name[0]
-        return f"{'https' if self.tls else 'http'}://{host}:{name[1]}"
-
-
-async def _open_listeners(binds: list[str], backlog: int) -> list[trio.SocketListener]:
-    listeners: list[trio.SocketListener] = []
-    try:
-        for bind in binds:
-            if bind.startswith("unix:"):
-                listeners.append(_listen_unix(bind.removeprefix("unix:"), backlog))
-                continue
-            host, colon, port = bind.rpartition(":")
-            if not (colon and port.isdecimal() and int(port) < 2**16):
-                raise ValueError(f"cannot listen on {bind!r}: want host:port, [ipv6]:port or unix:/path")
-            host = host.removeprefix("[").removesuffix("]")
-            listeners += await trio.open_tcp_listeners(int(port), host=host or None, backlog=backlog)
-    except BaseException:
-        _close_listeners(listeners)
-        raise
-    return listeners
-
-
-def _listen_unix(path: str, backlog: int) -> trio.SocketListener:
-    listening = socket.socket(socket.AF_UNIX)
-    try:
-        _remove_stale(path)
-        listening.bind(path)
-        listening.listen(backlog)
-        return trio.SocketListener(trio.socket.from_stdlib_socket(listening))
-    except BaseException:
-        listening.close()
-        raise
-
-
-def _remove_stale(path: str) -> None:
-    """Remove the socket of a server that is no more. Raises OSError where one still listens."""
-    with suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return  # bind says that it exists
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.setblocking(False)
-            try:
-                probe.connect(path)
-            except ConnectionRefusedError:
-                os.unlink(path)
-            else:
-                raise OSError(errno.EADDRINUSE, "another server listens there", path)
-
-
-def _close_listeners(listeners: list[trio.SocketListener]) -> None:
-    for listener in listeners:
-        listener.socket.close()
-
-
-def _remove_paths(binds: list[str]) -> None:
-    for bind in binds:
-        if bind.startswith("unix:"):
-            with suppress(OSError):
-                os.unlink(bind.removeprefix("unix:"))

@@ -1,0 +1,100 @@
+"""Two versions of trio_mcp beside each other, interleaved in one run.
+
+Each round starts the processes of both versions anew, since two processes of one version can differ by
+some percent for as long as they live. Then each cell is sampled from one version and at once from the
+other; which of them comes first changes with every round. What is compared is the two samples of a round.
+
+Owns how the versions take turns, and the table of their ratios. Knows nothing of what the cells measure.
+"""
+
+import statistics
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from cells.cell import OURS, Cell, Keep, show_round, take_round
+from cells.checkout import THIS, Checkout
+from cells.worker import Worker
+from report.scores import ratio_of, show
+
+Contest = tuple[list[Cell], dict[str, Worker]]
+Collect = Callable[[Checkout, ExitStack], Contest]
+"""Makes the cells of a version; their workers end with the stack."""
+
+HERE, THERE = "this", "other"
+HEAD = ["cell", HERE, THERE, "better is", "ratio, round by round"]
+NOTES = """
+Median (min-max). A ratio compares the two samples of one round: how many times as fast this version is as
+the other, or how many times less of it this one takes; 1.00 or more is good in every cell."""
+
+
+def take_rounds_beside(
+    collect: Collect, other: Checkout, rounds: int, keep: Keep
+) -> tuple[list[Cell], list[Worker]]:
+    """The cells with the samples of both versions, and all workers that took part, which have ended."""
+    versions = {HERE: THIS, THERE: other}
+    for checkout in versions.values():
+        checkout.compile()
+    cells: dict[str, Cell] = {}
+    all_workers: list[Worker] = []
+    for number in range(rounds):
+        show_round(number, rounds)
+        order = [HERE, THERE] if number % 2 == 0 else [THERE, HERE]
+        with ExitStack() as stack:
+            contests = {name: collect(versions[name], stack) for name in order}
+            for name in order:
+                workers = contests[name][1]
+                all_workers += workers.values()
+                for worker in workers.values():
+                    worker.wait_ready()
+            table = pair_cells({name: contests[name][0] for name in order})
+            take_round(table, number, keep)
+        for cell in table:
+            known = cells.setdefault(cell.name, cell)
+            if known is not cell:
+                for name, samples in cell.samples.items():
+                    known.samples.setdefault(name, []).extend(samples)
+    return list(cells.values()), all_workers
+
+
+def pair_cells(cells: dict[str, list[Cell]]) -> list[Cell]:
+    """For each cell that has a ratio one with a sampler for each version, in the order that is given."""
+    first, second = cells
+    paired = []
+    for cell, twin in zip(*cells.values(), strict=True):
+        assert cell.name == twin.name
+        if not cell.is_fact:
+            samplers = {first: cell.samplers[OURS], second: twin.samplers[OURS]}
+            paired.append(Cell(cell.name, samplers, {}, cell.count, cell.unit))
+    return paired
+
+
+def ratios_of(cell: Cell) -> list[float]:
+    """One for each round. A sample is a time or an amount, so less is better for a rate, too."""
+    pairs = zip(cell.samples[THERE], cell.samples[HERE], strict=True)
+    return [ratio_of(theirs, ours) for theirs, ours in pairs]
+
+
+def has_pairs(cell: Cell) -> bool:
+    counts = {len(cell.samples.get(name, ())) for name in (HERE, THERE)}
+    return len(counts) == 1 and counts != {0}
+
+
+def beside_table(cells: list[Cell]) -> list[list[str]]:
+    table = [HEAD]
+    for cell in cells:
+        if has_pairs(cell):
+            ratios = ratios_of(cell)
+            middle, least, most = statistics.median(ratios), min(ratios), max(ratios)
+            here, there = (show(cell, cell.samples[name]) for name in (HERE, THERE))
+            direction = "more" if cell.count else "less"
+            table.append([cell.name, here, there, direction, f"{middle:.3f}x ({least:.2f}-{most:.2f})"])
+    return table
+
+
+def lowest(cells: list[Cell]) -> str:
+    """The cell with the lowest ratio, and those that have none."""
+    medians = {cell.name: statistics.median(ratios_of(cell)) for cell in cells if has_pairs(cell)}
+    missing = [cell.name for cell in cells if not has_pairs(cell)]
+    worst = min(medians, key=lambda name: medians[name])
+    without = f" Without a sample in some round: {'; '.join(missing)}." if missing else ""
+    return f"The lowest of {len(medians)} ratios is {medians[worst]:.3f}x: {worst}.{without}"

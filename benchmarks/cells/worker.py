@@ -1,0 +1,149 @@
+"""A process that is measured: started, asked for measurements, and ended.
+
+Owns the dialogue with it, one line each way, and what a contestant delivered wrongly. Knows nothing of how
+samples become cells. Needs only the standard library.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+from cells.checkout import Command
+
+ANSWER_DEADLINE = 180
+WARM_SECONDS = 0.1
+
+
+class LostWorker(SystemExit):
+    """A worker that has ended; a run goes on without it, and fails in the end."""
+
+
+class Worker:
+    """A client that stays connected, in a process of its own, and measures what it is asked to.
+
+    `warm_up` is a measurement, what and how much, that is made and thrown away before the rounds. A
+    contestant that is known to lose updates is `lossy`: that is told, and is no fault of the benchmark.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Command,
+        *,
+        quiet: bool = False,
+        warm_up: tuple[str, int] | None = None,
+        lossy: bool = False,
+    ) -> None:
+        self.name = name
+        self.faults: list[str] = []
+        self.lost = 0
+        self._lossy = lossy
+        self.last: dict[str, Any] = {}
+        self.seconds = 0.0
+        """Of the last measurement."""
+        self._warm_up = warm_up
+        self._stderr = TemporaryFile() if quiet else None  # noqa: SIM115  # as long as the process
+        self._process = start(command, self._stderr)
+        self.hello: dict[str, Any] = {}
+
+    def wait_ready(self) -> None:
+        self.hello = self._read()
+        if self._warm_up:
+            self.measure(*self._warm_up)
+
+    def measure(self, what: str, n: int) -> float:
+        """Seconds that it took for as many as were delivered; a miscount is kept in `faults`."""
+        assert self._process.stdin
+        try:
+            self._process.stdin.write(f"{what} {n}\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise LostWorker(f"{self.name} has ended") from None
+        sample = self.last = self._read()
+        self.seconds = float(sample["seconds"])
+        if self._lossy and sample["count"] < n:
+            self.lost += n - sample["count"]
+            self.seconds *= n / max(sample["count"], 1)
+        elif sample["count"] != n:
+            self.faults.append(f"{self.name}: {what} {n} delivered {sample['count']}")
+        elif not sample["correct"]:
+            self.faults.append(f"{self.name}: {what} {n} arrived out of order or not whole")
+        return self.seconds
+
+    def measure_warm(self, what: str, n: int, fewest: int = 1) -> float:
+        """As `measure`, behind as much unmeasured work as wakes a process that has waited for its turn.
+
+        That is a tenth of the same, at least `fewest`, and again until `WARM_SECONDS` have passed.
+        """
+        begin = time.perf_counter()
+        while True:
+            self.measure(what, max(n // 10, fewest))
+            if time.perf_counter() - begin >= WARM_SECONDS:
+                return self.measure(what, n)
+
+    def close(self) -> None:
+        stop(self._process)
+        if self._stderr:
+            self._stderr.close()
+
+    def _read(self) -> Any:
+        line = read_line(self._process)
+        if not line:
+            if self._stderr:
+                self._stderr.seek(0)
+                sys.stderr.buffer.write(self._stderr.read())
+            self.faults.append(f"{self.name} gave no answer")
+            raise LostWorker(self.faults[-1])
+        return json.loads(line)
+
+
+def start(command: Command, stderr: IO[bytes] | None = None) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        command.arguments,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        cwd=command.directory,
+        env=command.environment,
+    )
+
+
+def read_line(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout
+    # Killing it ends the read, which has no time limit of its own.
+    watchdog = threading.Timer(ANSWER_DEADLINE, process.kill)
+    watchdog.start()
+    try:
+        return process.stdout.readline()
+    finally:
+        watchdog.cancel()
+
+
+def stop(process: "subprocess.Popen[str]") -> None:
+    with process:
+        assert process.stdin
+        with suppress(BrokenPipeError):  # what was asked of a worker that has ended
+            process.stdin.close()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def report_faults(workers: Iterable[Worker]) -> int:
+    """Print what was lost, and what was delivered wrongly; the exit status."""
+    faults = []
+    for worker in workers:
+        if worker.lost:
+            print(f"{worker.name}: {worker.lost:,} updates never reached their handlers.")
+        faults += worker.faults
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    return 1 if faults else 0

@@ -1,0 +1,79 @@
+"""What of an exception passes on, and what stays where it was caught."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import trio
+
+from trio_mcp.concurrency.failures import contain_failure, leaves, split_failure
+
+PASSING = [KeyboardInterrupt(), GeneratorExit()]
+
+
+async def cancelled() -> trio.Cancelled:
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await trio.lowlevel.checkpoint()
+        except trio.Cancelled as error:
+            caught = error
+            raise
+    return caught
+
+
+@pytest.mark.parametrize("error", PASSING, ids=lambda error: type(error).__name__)
+def test_what_ends_the_process_or_a_generator_passes_on(error):
+    assert split_failure(error) == (error, None)
+
+
+async def test_cancelled_passes_on():
+    error = await cancelled()
+    assert split_failure(error) == (error, None)
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), SystemExit(1), BaseException()])
+def test_everything_else_becomes_the_answer(error):
+    assert split_failure(error) == (None, error)
+
+
+async def test_a_group_is_split_into_both():
+    failure, passing = ValueError("broken"), await cancelled()
+    group = BaseExceptionGroup("both", [failure, BaseExceptionGroup("inner", [passing])])
+    first, second = split_failure(group)
+    assert first is not None
+    assert second is not None
+    assert list(leaves(first)) == [passing]
+    assert list(leaves(second)) == [failure]
+
+
+def test_leaves_are_the_exceptions_inside_groups_in_their_order():
+    one, two, three = ValueError(), KeyError(), OSError()
+    group = ExceptionGroup("outer", [one, ExceptionGroup("inner", [two]), three])
+    assert list(leaves(group)) == [one, two, three]
+    assert list(leaves(one)) == [one]
+
+
+def test_a_contained_failure_is_logged_and_goes_no_further(caplog):
+    error = ValueError("broken")
+    contain_failure(error, "a callback crashed")
+    (record,) = caplog.records
+    assert (record.levelno, record.getMessage()) == (logging.ERROR, "a callback crashed")
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+
+
+async def test_what_passes_on_is_raised_after_the_rest_was_logged(caplog):
+    failure, passing = ValueError("broken"), await cancelled()
+    with pytest.raises(BaseExceptionGroup) as caught:
+        contain_failure(BaseExceptionGroup("both", [failure, passing]), "a callback crashed")
+    assert list(leaves(caught.value)) == [passing]
+    assert [record.getMessage() for record in caplog.records] == ["a callback crashed"]
+
+
+async def test_nothing_is_logged_if_there_is_nothing_but_cancellation(caplog):
+    passing = await cancelled()
+    with pytest.raises(trio.Cancelled):
+        contain_failure(passing, "a callback crashed")
+    assert not caplog.records

@@ -1,0 +1,96 @@
+"""A server and its definition: what a program sets on the one is what the other keeps."""
+
+from __future__ import annotations
+
+import pytest
+
+from trio_mcp import (
+    Implementation,
+    MemoryTaskStore,
+    Server,
+    ServerSettings,
+    TaskConfig,
+    TaskSettings,
+    ToolDefinitionError,
+    open_server,
+)
+from trio_mcp.server.definition import ServerDefinition
+
+
+def test_what_a_server_is_made_of_is_in_its_definition():
+    store, config = MemoryTaskStore(), TaskConfig(mode="optional")
+    settings, task_settings = ServerSettings(max_requests=2), TaskSettings(max_running=3)
+    server = Server(
+        "demo",
+        version="2",
+        title="Demo",
+        instructions="Be quick.",
+        settings=settings,
+        task_settings=task_settings,
+        task_store=store,
+        default_task=config,
+    )
+    definition = server.definition
+    assert definition.info == server.info == Implementation(name="demo", version="2", title="Demo")
+    assert definition.instructions == server.instructions == "Be quick."
+    assert definition.settings is server.settings is settings
+    assert definition.task_settings is server.task_settings is task_settings
+    assert definition.task_store is server.task_store is store
+    assert definition.default_task is server.default_task is config
+    assert server.name == "demo"
+
+
+def test_what_is_set_on_a_server_is_set_in_its_definition():
+    server, other = Server("demo"), Server("other")
+    server.instructions = "Be slow."
+    server.settings = settings = ServerSettings(max_requests=2)
+    assert server.definition.instructions == "Be slow."
+    assert server.definition.settings is settings
+    assert other.instructions is None
+
+
+def test_tools_are_kept_in_the_definition_and_read_only_at_the_server():
+    server = Server("demo")
+    tools = server.tools
+
+    @server.tool
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    assert list(tools) == list(server.definition.tools) == ["add"]
+    with pytest.raises(TypeError):
+        tools["other"] = tools["add"]
+    with pytest.raises(ToolDefinitionError, match="already a tool named 'add'"):
+        server.definition.add_tool(tools["add"])
+
+
+async def test_a_definition_opens_the_lifespan_that_was_registered_at_its_server():
+    server = Server("demo")
+    async with server.open_lifespan() as value:
+        assert value is None
+
+    @server.lifespan
+    async def lifespan(given):
+        yield given
+
+    for opened in (server.open_lifespan(), server.definition.open_lifespan()):
+        async with opened as value:
+            assert value is server
+
+
+async def test_whatever_has_a_definition_can_be_run():
+    class Named:
+        definition = ServerDefinition(
+            Implementation(name="bare", version="1"), None, ServerSettings(), TaskSettings(), None, False
+        )
+
+    async with open_server(Named()) as running:
+        assert running.settings is Named.definition.settings
+
+
+async def test_representations_show_the_name_and_the_state():
+    server = Server("demo")
+    assert repr(server) == "<Server 'demo' tools=0>"
+    async with open_server(server) as running:
+        assert repr(running) == "<RunningServer 'demo' open>"
+    assert repr(running) == "<RunningServer 'demo' closing>"

@@ -1,0 +1,71 @@
+"""How a command meets its server and the person at the terminal.
+
+Owns where progress, log messages, questions and the server's own stderr come
+out. Knows nothing of what is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import attrs
+from rich.console import Console
+
+from trio_mcp.cli.display import Display, SilentDisplay, make_log_handler, open_display
+from trio_mcp.cli.prompter import Prompter, can_prompt
+from trio_mcp.cli.terminal import open_terminal, relay_stderr
+from trio_mcp.client.client import Client, open_client
+from trio_mcp.client.server_requests import ElicitationHandler
+from trio_mcp.wire.messages import LoggingLevel
+
+
+@attrs.frozen
+class CommandConnection:
+    """A connected client; `console` is the terminal where there is one to draw on."""
+
+    client: Client
+    console: Console | None
+    _prompter: Prompter
+    _quiet: bool
+
+    @asynccontextmanager
+    async def open_display(self, title: str) -> AsyncIterator[Display]:
+        """Show the progress of what is named `title`; see `bars.open_display`."""
+        if self._quiet:
+            yield SilentDisplay()
+            return
+        async with open_display(title, self.console) as display:
+            self._prompter.display = display
+            yield display
+
+
+@asynccontextmanager
+async def open_connection(
+    command: list[str] | str,
+    *,
+    protocol: str,
+    log_level: LoggingLevel = "info",
+    quiet: bool = False,
+    elicitation_handler: ElicitationHandler | None = None,
+) -> AsyncIterator[CommandConnection]:
+    """Start the server and connect; checkpoints. Raises what `open_client` raises.
+
+    Forms that the server sends are filled in at the terminal, unless there is an
+    `elicitation_handler`.
+    """
+    with open_terminal() as terminal:
+        console = None if quiet else terminal
+        prompter = Prompter(terminal if can_prompt() else None)
+        async with (
+            relay_stderr(console) as restore_stderr,
+            open_client(
+                command,
+                log_handler=None if quiet else make_log_handler(console),
+                log_level=log_level,
+                elicitation_handler=elicitation_handler or prompter.answer,
+                protocol=protocol,
+            ) as client,
+        ):
+            restore_stderr()
+            yield CommandConnection(client, console, prompter, quiet)

@@ -1,0 +1,28 @@
+"""`trio-mcp tasks cancel`: cancels one task, and prints the state that it is in afterwards.
+
+Owns the words for that state.
+"""
+
+from __future__ import annotations
+
+from trio_mcp.cli.output import print_text
+from trio_mcp.cli.status import SUCCEEDED, TOOL_FAILED
+from trio_mcp.cli.tasks.not_found import explaining_not_found
+from trio_mcp.cli.tasks.rows import show_status
+from trio_mcp.client.client import open_client
+
+
+async def cancel_task(command: list[str] | str, task_id: str, *, protocol: str) -> int:
+    """Cancel a task and say what it is then; checkpoints. Raises as `print_task_result` does."""
+    async with open_client(command, protocol=protocol) as client:
+        with explaining_not_found(task_id):
+            await client.cancel_task(task_id)
+            task = await client.fetch_task(task_id)
+    if task.status == "cancelled":
+        print_text(f"{task_id} is cancelled")
+    elif task.is_final:
+        print_text(f"{task_id} has ended: {task.status}")
+        return TOOL_FAILED
+    else:
+        print_text(f"{task_id} is asked to end, and {show_status(task.status)} still")
+    return SUCCEEDED

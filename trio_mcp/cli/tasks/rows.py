@@ -1,0 +1,195 @@
+"""What a person sees of several background tasks at once: a bar for each, or plain lines.
+
+Owns what is known of each task while it is watched, and its drawing. As with one
+bar, drawing looks at the newest values a few times a second.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import attrs
+import trio
+from rich.console import Console
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from trio_mcp.cli.display import LINE_SECONDS, print_line
+from trio_mcp.client.task_snapshot import Status, TaskSnapshot
+from trio_mcp.concurrency.nursery import open_unwrapping_nursery
+from trio_mcp.handlers.meter import Meter, Reading, show_count, show_rate, show_share, show_time
+from trio_mcp.handlers.plain_text import one_line
+from trio_mcp.handlers.rich_board import MARGIN, NARROW, WIDE, make_live
+from trio_mcp.handlers.text_lines import MESSAGE_CHARACTERS, describe
+
+ID_CHARACTERS: Final = 8
+"""How much of an id stands beside a bar, if that much tells the tasks apart."""
+
+STATUS_STYLES: Final = {
+    "working": "cyan",
+    "input_required": "yellow",
+    "completed": "green",
+    "failed": "red",
+    "cancelled": "yellow",
+}
+
+
+@attrs.define(eq=False)
+class TaskRow:
+    """One task that is watched; `changes` counts what there was to see."""
+
+    id: str
+    status: Status = "working"
+    has_ended: bool = False
+    changes: int = 0
+    meter: Meter = attrs.field(factory=lambda: Meter(time.monotonic()))
+    _status_message: str | None = None
+    _newest_progress: TaskSnapshot | None = None
+
+    def update(self, task: TaskSnapshot) -> None:
+        """Take a look at the task; that it has ended is for `end` to say."""
+        # Some looks tell of no progress where there was some: then the last one counts.
+        if task.has_progress:
+            self.meter.update(0 if task.current is None else task.current, task.total, task.message)
+            self._newest_progress = task
+        if not task.is_final:
+            self.status = task.status
+            self._status_message = task.status_message
+            self.changes += 1
+
+    def end(self, status: Status, words: str | None) -> None:
+        """Note how the task ended, and why."""
+        self.status = status
+        self._status_message = words
+        self.has_ended = True
+        self.changes += 1
+
+    @property
+    def message(self) -> str:
+        """The message of its progress, or what else there is to say, above all of a failure."""
+        reported = None if self.meter.newest is None else self.meter.newest.message
+        said = (
+            self._status_message or reported if self.status == "failed" else reported or self._status_message
+        )
+        return one_line((said or "")[:MESSAGE_CHARACTERS])
+
+    def pace(self, now: float) -> tuple[str, str]:
+        """How fast it is and the time left, in words: as seen from here, else as the server says."""
+        if self.has_ended or self._newest_progress is None:
+            return "", ""
+        rate, left = self.meter.rate(now) or self._newest_progress.rate or 0.0, self.meter.time_left(now)
+        if left == math.inf and self._newest_progress.eta is not None:
+            left = self._newest_progress.eta
+        return show_rate(rate), f"{show_time(left)} left" if self._newest_progress.total is not None else ""
+
+    def describe(self) -> str:
+        """The task as a line of text: `ID working  47% 12/25 message`."""
+        reading = self.meter.newest
+        shown = self.message if reading is None else describe(reading._replace(message=self.message))
+        return f"{one_line(self.id)} {show_status(self.status)} {shown}".rstrip()
+
+
+@asynccontextmanager
+async def open_rows(rows: Sequence[TaskRow], console: Console | None) -> AsyncIterator[None]:
+    """Show `rows` as they change: bars on `console`, or lines where there is no terminal."""
+    if console is not None:
+        await trio.lowlevel.checkpoint()
+        with make_live(console, lambda: draw_rows(rows, console.width)):
+            yield
+        return
+    lines = TaskLines(rows)
+    async with open_unwrapping_nursery() as nursery:
+        nursery.start_soon(lines.print_regularly)
+        try:
+            yield
+        finally:
+            lines.print_newest()
+            nursery.cancel_scope.cancel()
+
+
+def draw_rows(rows: Sequence[TaskRow], width: int) -> Table:
+    """A line of `width` columns for each task: id, message, bar, how far, how fast, how long, status."""
+    now = time.monotonic()
+    table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+    table.width = max(width - MARGIN, NARROW // 2)
+    short = shorten([row.id for row in rows])
+    readings = [row.meter.newest for row in rows]
+    # As wide as they will become, so that the bars keep their places.
+    counts = [show_count(r._replace(progress=r.total or r.progress)) for r in readings if r is not None]
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(no_wrap=True, min_width=8, ratio=1, overflow="ellipsis")
+    if width >= NARROW:
+        table.add_column(min_width=8)
+    if width >= WIDE:
+        table.add_column(no_wrap=True, min_width=4, justify="right")
+    table.add_column(no_wrap=True, min_width=max(map(len, counts), default=0), justify="right")
+    if width >= WIDE:
+        table.add_column(no_wrap=True, justify="right", style="magenta")
+        table.add_column(no_wrap=True, justify="right", style="cyan")
+    table.add_column(no_wrap=True, min_width=len("completed"))
+    for row, name, reading in zip(rows, short, readings, strict=True):
+        cells: list[Text | ProgressBar] = [Text(name), Text(row.message)]
+        if width >= NARROW:
+            cells.append(_draw_bar(row, reading, width // 5))
+        if width >= WIDE:
+            cells.append(Text("" if reading is None else show_share(reading)))
+        cells.append(Text("" if reading is None else show_count(reading)))
+        if width >= WIDE:
+            cells += map(Text, row.pace(now))
+        cells.append(style_status(row.status))
+        table.add_row(*cells)
+    return table
+
+
+def _draw_bar(row: TaskRow, reading: Reading | None, width: int) -> Text | ProgressBar:
+    if reading is not None and reading.share is not None:
+        return ProgressBar(total=1.0, completed=reading.share, width=width)
+    if row.has_ended:
+        return Text(" " * width)
+    return ProgressBar(total=None, width=width)  # moves, and says nothing
+
+
+def shorten(ids: Sequence[str]) -> list[str]:
+    """The beginnings of `ids`, as short as is readable and enough to tell them apart."""
+    names = [one_line(ident) for ident in ids]
+    length = ID_CHARACTERS
+    while len({name[:length] for name in names}) < len(set(names)):
+        length += 1
+    return [name[:length] for name in names]
+
+
+def show_status(status: Status) -> str:
+    """A status in words: `input required`."""
+    return status.replace("_", " ")
+
+
+def style_status(status: Status) -> Text:
+    """A status in words and in its colour."""
+    return Text(show_status(status), style=STATUS_STYLES[status])
+
+
+class TaskLines:
+    """A line now and then for each task: always its first state and its last."""
+
+    def __init__(self, rows: Sequence[TaskRow]) -> None:
+        self._rows = rows
+        self._printed = dict.fromkeys((row.id for row in rows), 0)
+        self.print_newest()
+
+    async def print_regularly(self) -> None:
+        """Print what is new every fifth of a second, until it is cancelled."""
+        while True:
+            await trio.sleep(LINE_SECONDS)
+            self.print_newest()
+
+    def print_newest(self) -> None:
+        """Print the state of each task that has changed since it was printed."""
+        for row in self._rows:
+            if row.changes > self._printed[row.id]:
+                self._printed[row.id] = row.changes
+                print_line(row.describe())

@@ -1,0 +1,165 @@
+"""An agreed connection, and how requests are made over it.
+
+Owns what every request of a client needs: the session, the agreement, the `_meta` that goes with
+each request, and the wait for the answer; and the requests that several helpers make. Refuses to
+know calls of tools, handles and handlers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from trio_mcp.client.call_answer import read_created
+from trio_mcp.client.header_mirroring import take_tools
+from trio_mcp.client.negotiation import Agreement, modern_meta
+from trio_mcp.client.outcome import unwrap
+from trio_mcp.client.pending_call import PendingCall
+from trio_mcp.client.session import ClientSession
+from trio_mcp.client.task_snapshot import TaskNews, TaskSnapshot, read_snapshot, read_task, read_task_page
+from trio_mcp.errors import NotSupportedByEra, ProtocolError, RemoteProtocolError, TaskNotFound
+from trio_mcp.outgoing.transport import MirroringTransport
+from trio_mcp.wire.errors import INVALID_PARAMS
+from trio_mcp.wire.frames import Response
+from trio_mcp.wire.messages import (
+    META_LOG_LEVEL,
+    Implementation,
+    ListParams,
+    ListToolsResult,
+    LoggingLevel,
+    Params,
+    TaskIdParams,
+    Tool,
+)
+
+T = TypeVar("T")
+
+MAX_PAGES: Final = 1000
+"""A list that has more pages than this never ends."""
+
+
+class Link:
+    """One connection after its negotiation; `Client` and its helpers share it.
+
+    `meta` goes with every request, and is empty in the legacy eras. `mirror` is the transport if
+    it mirrors arguments of tools into headers (modern HTTP).
+    """
+
+    def __init__(
+        self,
+        session: ClientSession,
+        agreement: Agreement,
+        client_info: Implementation,
+        log_level: LoggingLevel | None,
+        mirror: MirroringTransport | None = None,
+    ) -> None:
+        self.session = session
+        self.agreement = agreement
+        self.era = agreement.era
+        self.mirror = mirror if agreement.era.modern else None
+        self.meta: dict[str, Any] = {}
+        if agreement.era.modern:
+            self.meta = modern_meta(agreement.era, client_info, session.answering.capabilities)
+            if log_level is not None:
+                self.meta[META_LOG_LEVEL] = log_level
+
+    def __repr__(self) -> str:
+        return f"<Link {self.era.version} over {self.session!r}>"
+
+    async def request(self, method: str, params: Params) -> msgspec.Raw:
+        """Send a request and wait for its result; checkpoints. Raises ConnectionLost and ProtocolError."""
+        if self.meta:
+            params.meta = self.meta
+        call = self.session.begin(method, params)
+        try:
+            return await self.wait_answer(call, method, math.inf, math.inf)
+        finally:
+            self.session.end(call)
+
+    async def wait_answer(self, call: PendingCall, method: str, idle: float, longest: float) -> msgspec.Raw:
+        """Wait for the result of `call`, delivering its progress; checkpoints.
+
+        `idle` is the longest time in seconds without progress, `longest` that in all. Raises
+        CallTimeout, ProgressOverflow, and what the outcome stands for.
+        """
+        call.set_timeouts(idle, longest)
+        if not call.can_be_cut:
+            return unwrap(await call.wait())
+        with call.scope:
+            return unwrap(await call.wait())
+        raise call.explain_end(method)
+
+    async def list_tools(self) -> list[Tool]:
+        """See `Client.list_tools`."""
+        tools = await self._list_pages("tools/list", "tools", _read_tool_page)
+        return tools if self.mirror is None else take_tools(tools, self.mirror)
+
+    async def list_tasks(self) -> list[TaskSnapshot]:
+        """See `Client.list_tasks`."""
+        if self.era.tasks != "legacy":
+            raise NotSupportedByEra(f"protocol {self.era.version} cannot list tasks")
+        return await self._list_pages("tasks/list", "tasks", _read_snapshots)
+
+    async def fetch_task(self, task_id: str) -> TaskNews:
+        """Ask for the state of a task (tasks/get); checkpoints. Raises as `Client.fetch_task`."""
+        return read_task(await self._request_for_task("tasks/get", task_id))
+
+    async def cancel_task(self, task_id: str) -> None:
+        """See `Client.cancel_task`."""
+        try:
+            await self._request_for_task("tasks/cancel", task_id)
+        except TaskNotFound:
+            # 2025-11-25 refuses to cancel what has ended with the same code.
+            await self.fetch_task(task_id)
+
+    def abandon_task(self, task_id: str) -> None:
+        """Ask the server to cancel a task, and do not wait for its answer."""
+        params = TaskIdParams(task_id=task_id)
+        if self.meta:
+            params.meta = self.meta
+        self.session.send_and_forget("tasks/cancel", params)
+
+    def abandon_created(self, answer: Response) -> None:
+        """Abandon the task, if any, that a call has made whose caller has left."""
+        try:
+            snapshot = read_created(answer.result)
+        except RemoteProtocolError:
+            return
+        if snapshot is not None:
+            self.abandon_task(snapshot.id)
+
+    async def _request_for_task(self, method: str, task_id: str) -> msgspec.Raw:
+        try:
+            return await self.request(method, TaskIdParams(task_id=task_id))
+        except ProtocolError as error:
+            if error.code == INVALID_PARAMS:
+                raise TaskNotFound(error.message) from None
+            raise
+
+    async def _list_pages(
+        self, method: str, what: str, read_page: Callable[[msgspec.Raw], tuple[Sequence[T], str | None]]
+    ) -> list[T]:
+        items: list[T] = []
+        cursor: str | None = None
+        for _ in range(MAX_PAGES):
+            page, cursor = read_page(await self.request(method, ListParams(cursor=cursor)))
+            items += page
+            if cursor is None:
+                return items
+        raise RemoteProtocolError(f"the server's list of {what} has more than {MAX_PAGES} pages")
+
+
+def _read_tool_page(raw: msgspec.Raw) -> tuple[Sequence[Tool], str | None]:
+    try:
+        page = msgspec.json.decode(raw, type=ListToolsResult)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise RemoteProtocolError(f"the server sent a malformed list of tools: {error}") from None
+    return page.tools, page.next_cursor
+
+
+def _read_snapshots(raw: msgspec.Raw) -> tuple[Sequence[TaskSnapshot], str | None]:
+    page = read_task_page(raw)
+    return [read_snapshot(task) for task in page.tasks], page.next_cursor

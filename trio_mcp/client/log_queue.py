@@ -1,0 +1,106 @@
+"""The log messages of a server that wait for the client's log handler.
+
+Owns the bounded queue, the one task that empties it, and the boundary at which a failure of the
+handler ends. Refuses to know where the messages come from.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+import attrs
+import msgspec
+import trio
+
+from trio_mcp.concurrency.failures import contain_failure
+from trio_mcp.wire.messages import LoggingLevel, LogParams
+
+logger = logging.getLogger("trio_mcp")
+
+
+@attrs.frozen
+class LogMessage:
+    """What a server says has just happened (MCP logging); `data` is text or any JSON value."""
+
+    level: LoggingLevel
+    data: Any
+    logger: str | None = None
+
+
+LogHandler: TypeAlias = Callable[[LogMessage], Awaitable[None] | None]
+"""Called with each log message, sync or async, one call at a time."""
+
+
+class LogQueue:
+    """Holds at most `limit` messages; if more come before the handler takes them, the oldest are dropped."""
+
+    def __init__(self, handler: LogHandler, limit: int) -> None:
+        self._handler = handler
+        self._messages: deque[LogMessage] = deque(maxlen=limit)
+        self._dropped = 0  # since the handler last caught up
+        self._arrival = trio.lowlevel.ParkingLot()
+        self._closing = False
+        self._scope = trio.CancelScope()
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def put_raw(self, params: msgspec.Raw | msgspec.UnsetType) -> None:
+        """Queue the message that the parameters of notifications/message hold; a malformed one is dropped."""
+        try:
+            self._put(_read_message(params))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            logger.debug("a malformed log message was dropped: %s", error)
+
+    async def run(self) -> None:
+        """Hand the messages to the handler, until the queue is closed and empty; checkpoints."""
+        with self._scope:
+            while self._messages or not self._closing:
+                if self._messages:
+                    await self._handle(self._messages.popleft())
+                else:
+                    self._tell_dropped()
+                    await self._arrival.park()
+
+    def close(self, deadline: float) -> None:
+        """End `run` once the queue is empty, at the latest at `deadline` by Trio's clock."""
+        self._closing = True
+        self._arrival.unpark_all()
+        self._scope.deadline = deadline
+
+    def abandon(self) -> None:
+        """End `run` at once: the handler gets no more messages."""
+        self._closing = True
+        self._scope.cancel()
+
+    def _put(self, message: LogMessage) -> None:
+        if len(self._messages) == self._messages.maxlen:
+            if self._dropped == 0:
+                logger.warning("the log handler is slow: the oldest messages are dropped")
+            self._dropped += 1
+        self._messages.append(message)
+        self._arrival.unpark_all()
+
+    def _tell_dropped(self) -> None:
+        if self._dropped:
+            logger.warning("%d log messages were dropped", self._dropped)
+            self._dropped = 0
+
+    async def _handle(self, message: LogMessage) -> None:
+        try:
+            pending = self._handler(message)
+            if pending is not None and inspect.isawaitable(pending):
+                await pending
+        except BaseException as error:  # noqa: ASYNC103  # a user's code may raise anything; see contain_failure
+            contain_failure(error, "a log handler failed")
+        await trio.lowlevel.checkpoint()
+
+
+def _read_message(params: msgspec.Raw | msgspec.UnsetType) -> LogMessage:
+    raw = b"" if isinstance(params, msgspec.UnsetType) else params
+    read = msgspec.json.decode(raw, type=LogParams)
+    return LogMessage(read.level, msgspec.json.decode(read.data), read.logger)

@@ -1,0 +1,68 @@
+"""Answering what a background task asks its client (`input_required`).
+
+Owns that each question is answered once, by a task of its own, and the boundary at which a failure
+of the handler ends. Refuses to know how the questions arrive.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import trio
+
+from trio_mcp.client.link import Link
+from trio_mcp.concurrency.failures import contain_failure
+from trio_mcp.errors import MCPError
+from trio_mcp.schema.flaws import encode_json
+from trio_mcp.wire.messages import UpdateTaskParams
+
+logger = logging.getLogger("trio_mcp")
+
+
+class TaskQuestions:
+    """The questions of one task that were asked so far."""
+
+    def __init__(self, link: Link, task_id: str) -> None:
+        self._link = link
+        self._task_id = task_id
+        self._scopes: dict[str, trio.CancelScope] = {}  # by the key of the question, also of answered ones
+
+    def answer(self, questions: Mapping[str, Any], nursery: trio.Nursery) -> None:
+        """Start to answer the questions that are new, in `nursery`."""
+        for key, question in questions.items():
+            if key not in self._scopes:
+                scope = self._scopes[key] = trio.CancelScope()
+                nursery.start_soon(self._answer, key, question, scope)
+
+    def cancel(self) -> None:
+        """Cancel whatever is being answered."""
+        for scope in self._scopes.values():
+            scope.cancel()
+
+    async def _answer(self, key: str, question: Any, scope: trio.CancelScope) -> None:
+        with scope:
+            answer = await self._find_answer(question)
+            if answer is not None:
+                await self._send(key, answer)
+
+    async def _find_answer(self, question: Any) -> dict[str, Any] | None:
+        """Ask the client's handler; None if it fails and the protocol has no words for that."""
+        method = question.get("method") if isinstance(question, dict) else None
+        params = question.get("params") if isinstance(question, dict) else None
+        try:
+            answer = await self._link.session.answering.answer(str(method), params)
+            encode_json(answer)  # raises ValueError for what is not JSON
+        except BaseException as error:  # noqa: ASYNC103  # a user's code may raise anything; see contain_failure
+            contain_failure(error, f"the handler of {method} failed")
+        else:
+            return answer
+        return {"action": "cancel"} if method == "elicitation/create" else None
+
+    async def _send(self, key: str, answer: dict[str, Any]) -> None:
+        update = UpdateTaskParams(task_id=self._task_id, input_responses={key: answer})
+        try:
+            await self._link.request("tasks/update", update)
+        except MCPError as error:
+            logger.warning("the answer to question %r of task %s was refused: %s", key, self._task_id, error)

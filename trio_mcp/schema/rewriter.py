@@ -1,0 +1,313 @@
+"""Rewrites annotations into ones that msgspec accepts.
+
+Owns the rules: unions that msgspec refuses, and classes that hold them, become stand-ins;
+constraints of other packages become `msgspec.Meta`; a type without a JSON form is refused by
+name. Knows nothing of functions or values.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import typing
+from collections.abc import Mapping, Sequence
+from types import UnionType
+from typing import Annotated, Any, Final, Literal, NewType, TypeVar, Union
+
+import msgspec
+from msgspec import inspect as msgspec_inspect
+
+from trio_mcp.schema.constraints import read_metadata, split_constraints
+from trio_mcp.schema.conversion import PATHS, StandIn
+from trio_mcp.schema.problems import UnsupportedAnnotationError, name_annotation
+from trio_mcp.schema.records import Record, make_shadow, read_record, stand_in_for_record
+from trio_mcp.schema.unions import UnionStandIn, stand_in_for_union, union_converter
+
+_UNIONS = (Union, UnionType)
+_SETS = (set, frozenset, collections.abc.Set, collections.abc.MutableSet)
+_MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+_CONTAINERS = (
+    list,
+    tuple,
+    collections.abc.Collection,
+    collections.abc.Sequence,
+    collections.abc.MutableSequence,
+    *_SETS,
+    *_MAPPINGS,
+)
+_SYNONYMS: Mapping[Any, Any] = {
+    object: Any,
+    typing.LiteralString: str,
+    typing.Iterable: list,
+    collections.abc.Iterable: list,
+}
+# The types that msgspec can read from, and write to, the name of a JSON member.
+_KEY_TYPES = (
+    msgspec_inspect.AnyType,
+    msgspec_inspect.StrType,
+    msgspec_inspect.IntType,
+    msgspec_inspect.FloatType,
+    msgspec_inspect.EnumType,
+    msgspec_inspect.LiteralType,
+    msgspec_inspect.DateTimeType,
+    msgspec_inspect.DateType,
+    msgspec_inspect.TimeType,
+    msgspec_inspect.TimeDeltaType,
+    msgspec_inspect.UUIDType,
+    msgspec_inspect.DecimalType,
+    msgspec_inspect.BytesType,
+)
+
+
+class AnnotationRewriter:
+    """Rewrites the annotations of one signature; `stand_ins` has all that it has made so far.
+
+    With `describing`, the result is for a schema only: plain strings in
+    `Annotated` become descriptions and `substitutes` are put in. With
+    `outgoing`, conversion only checks and builds no objects.
+    """
+
+    def __init__(
+        self,
+        *,
+        outgoing: bool = False,
+        describing: bool = False,
+        substitutes: Mapping[Any, type[StandIn]] | None = None,
+    ) -> None:
+        self.stand_ins: list[type[StandIn]] = []
+        self._outgoing = outgoing
+        self._describing = describing
+        self._substitutes = substitutes or {}
+        # Each class that was met, and what takes its place: itself or a stand-in.
+        self._records: dict[Any, Any] = {}
+        # The classes that are being tried by `_needs_rewriting`; empty while it is not at work.
+        self._trying: set[Any] = set()
+
+    def rewrite(self, annotation: Any) -> Any:
+        """`annotation` itself if msgspec supports all of it, else its replacement.
+
+        Raises UnsupportedAnnotationError for a type without a JSON form.
+        """
+        origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+        if origin is Annotated:
+            return self._rewrite_annotated(annotation, args[0], annotation.__metadata__)
+        if origin in _UNIONS:
+            return self._rewrite_union(annotation, args)
+        if origin is Literal:
+            return _check(annotation)
+        if origin is Final:
+            return self._rewrite_inner(annotation, args[0])
+        if isinstance(annotation, NewType):
+            return self._rewrite_inner(annotation, annotation.__supertype__)
+        if isinstance(annotation, TypeVar):
+            return self._rewrite_type_variable(annotation)
+        if hasattr(annotation, "__value__"):  # a type alias of Python 3.12
+            value = annotation.__value__
+            return self.rewrite(value[args] if args else value)
+        record = read_record(annotation)
+        if record is not None:
+            return self._rewrite_record(annotation, record)
+        if args or annotation == tuple[()]:
+            return self._rewrite_container(annotation, origin, args)
+        return self._rewrite_leaf(annotation)
+
+    def _rewrite_inner(self, annotation: Any, inner: Any) -> Any:
+        rewritten = self.rewrite(inner)
+        return annotation if rewritten is inner else rewritten
+
+    def _rewrite_leaf(self, annotation: Any) -> Any:
+        try:
+            hash(annotation)
+        except TypeError:
+            raise UnsupportedAnnotationError(f"{annotation!r} is not a type") from None
+        if annotation in self._substitutes:
+            return self._substitutes[annotation]
+        if annotation in _SYNONYMS:
+            return _SYNONYMS[annotation]
+        return annotation if annotation in PATHS else _check(annotation)
+
+    def _rewrite_type_variable(self, annotation: TypeVar) -> Any:
+        if annotation.__constraints__:
+            return self.rewrite(_union_of(annotation.__constraints__))
+        if annotation.__bound__ is None:
+            return annotation
+        return self._rewrite_inner(annotation, annotation.__bound__)
+
+    def _rewrite_container(self, annotation: Any, origin: Any, args: tuple[Any, ...]) -> Any:
+        if origin is collections.abc.Iterable:
+            return list[self.rewrite(args[0])]  # type: ignore[misc]
+        if origin not in _CONTAINERS:
+            raise UnsupportedAnnotationError(f"{name_annotation(annotation)} has no JSON form")
+        if origin in _MAPPINGS:
+            _check_key(args[0])
+            rewritten: tuple[Any, ...] = (args[0], self.rewrite(args[1]))
+        else:
+            rewritten = tuple(arg if arg is ... else self.rewrite(arg) for arg in args)
+        if origin in _SETS and not _is_hashable(args[0]):
+            raise UnsupportedAnnotationError(
+                f"{name_annotation(annotation)} is impossible: {name_annotation(args[0])} is not hashable"
+            )
+        return annotation if _are_same(rewritten, args) else origin[rewritten]
+
+    def _rewrite_union(self, annotation: Any, args: tuple[Any, ...]) -> Any:
+        members = tuple(self.rewrite(arg) for arg in args)
+        try:
+            candidate = annotation if _are_same(members, args) else _union_of(members)
+            msgspec.json.Decoder(candidate)
+        except TypeError:
+            if self._trying:
+                return StandIn
+            stand_in = stand_in_for_union(args, members)
+            self.stand_ins.append(stand_in)
+            return stand_in
+        return candidate
+
+    def _rewrite_annotated(self, annotation: Any, inner: Any, metadata: tuple[Any, ...]) -> Any:
+        options, foreign = read_metadata(metadata, describing=self._describing)
+        target = inner
+        if typing.get_origin(inner) in _UNIONS:
+            target, options = self._distribute_constraints(inner, options)
+        # A time zone constraint says more than a substitute could.
+        rewritten = target if "tz" in options else self.rewrite(target)
+        if not options:
+            return annotation if rewritten is inner else rewritten
+        if rewritten is inner and not foreign:
+            result = annotation
+        else:
+            try:
+                result = Annotated[rewritten, msgspec.Meta(**options)]
+            except (TypeError, ValueError) as error:
+                raise UnsupportedAnnotationError(str(error).replace("`", "")) from None
+        return _check(result) if split_constraints(options)[0] else result
+
+    def _distribute_constraints(self, union: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """The union with its constraints moved to the members that can have them, and the other options."""
+        constraints, rest = split_constraints(options)
+        if not constraints:
+            return union, options
+        members = list(typing.get_args(union))
+        for name, value in constraints.items():
+            able = [n for n, member in enumerate(members) if self._accepts(member, {name: value})]
+            if not able:
+                raise UnsupportedAnnotationError(
+                    f"no member of {name_annotation(union)} can have {name}={value!r}"
+                )
+            for n in able:
+                members[n] = Annotated[members[n], msgspec.Meta(**{name: value})]
+        return _union_of(members), rest
+
+    def _accepts(self, member: Any, constraint: dict[str, Any]) -> bool:
+        try:
+            msgspec_inspect.type_info(Annotated[self.rewrite(member), msgspec.Meta(**constraint)])
+        except (TypeError, ValueError):
+            return False
+        return True
+
+    def _rewrite_record(self, annotation: Any, record: Record) -> Any:
+        if annotation in self._records:
+            return self._records[annotation]
+        if annotation in self._trying:
+            return annotation
+        shown = record.without_private() if self._outgoing else record
+        if not self._needs_rewriting(annotation, record, shown):
+            return annotation
+        if self._trying:
+            return StandIn
+        stand_in = stand_in_for_record(shown, builds=not self._outgoing)
+        self._records[annotation] = stand_in
+        self.stand_ins.append(stand_in)
+        annotations = [self._rewrite_field(shown, field.name, field.annotation) for field in shown.fields]
+        stand_in.shadow = make_shadow(shown, annotations, show_defaults=self._describing)
+        stand_in.parts = (stand_in.shadow,)
+        return stand_in
+
+    def _needs_rewriting(self, annotation: Any, record: Record, shown: Record) -> bool:
+        """Whether a class, or any class that it refers to, needs rewriting.
+
+        The outermost call tries all of them. A class that is met again while it is
+        being tried counts as unchanged, because a class may refer to itself.
+        """
+        first = not self._trying
+        self._trying.add(annotation)
+        try:
+            changed = shown != record or (record.needs_constructor and not self._outgoing)
+            for field in shown.fields:
+                if self._rewrite_field(shown, field.name, field.annotation) is not field.annotation:
+                    changed = True
+            if first and not changed:
+                self._records.update((seen, seen) for seen in self._trying)
+        finally:
+            if first:
+                self._trying.clear()
+        return changed
+
+    def _rewrite_field(self, record: Record, name: str, annotation: Any) -> Any:
+        try:
+            return self.rewrite(annotation)
+        except UnsupportedAnnotationError as error:
+            if self._trying:
+                # The only reason may be that a class around this field is not rewritten yet.
+                return StandIn
+            raise UnsupportedAnnotationError(f"field {name!r} of {record.name}: {error}") from None
+
+    def prepare(self, annotations: Sequence[Any]) -> None:
+        """Let msgspec read all of `annotations` and the stand-ins; raises UnsupportedAnnotationError.
+
+        So what msgspec refuses fails here and not in a call, and the first call builds nothing.
+        """
+        parts = [part for stand_in in self.stand_ins for part in stand_in.parts]
+        for annotation in (*annotations, *parts):
+            try:
+                msgspec.json.Decoder(annotation)
+            except (TypeError, NameError) as error:
+                raise UnsupportedAnnotationError(str(error)) from None
+        if any(issubclass(stand_in, UnionStandIn) for stand_in in self.stand_ins):
+            union_converter()
+
+
+def _union_of(members: Sequence[Any]) -> Any:
+    return Union[tuple(members)]  # noqa: UP007 - the members are known at run time only
+
+
+def _are_same(rewritten: tuple[Any, ...], args: tuple[Any, ...]) -> bool:
+    return all(new is old for new, old in zip(rewritten, args, strict=True))
+
+
+def _check(annotation: Any) -> Any:
+    """`annotation` if msgspec has a JSON form for it; raises UnsupportedAnnotationError otherwise."""
+    try:
+        info = msgspec_inspect.type_info(annotation)
+    except (TypeError, NameError) as error:
+        raise UnsupportedAnnotationError(str(error).replace("`", "")) from None
+    while isinstance(info, msgspec_inspect.Metadata):
+        info = info.type
+    unknown = isinstance(info, msgspec_inspect.CustomType) and not (
+        info.cls in PATHS or issubclass(info.cls, StandIn)
+    )
+    if unknown or isinstance(info, msgspec_inspect.ExtType):
+        raise UnsupportedAnnotationError(f"{name_annotation(annotation)} has no JSON form")
+    return annotation
+
+
+def _check_key(annotation: Any) -> None:
+    try:
+        info = msgspec_inspect.type_info(annotation)
+    except TypeError as error:
+        raise UnsupportedAnnotationError(
+            f"{name_annotation(annotation)} cannot be a key in JSON: {error}"
+        ) from None
+    kinds = info.types if isinstance(info, msgspec_inspect.UnionType) else (info,)
+    kinds = tuple(k.type if isinstance(k, msgspec_inspect.Metadata) else k for k in kinds)
+    if not all(isinstance(kind, _KEY_TYPES) for kind in kinds):
+        raise UnsupportedAnnotationError(f"{name_annotation(annotation)} cannot be a key in JSON")
+
+
+def _is_hashable(annotation: Any) -> bool:
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in _UNIONS or origin is tuple:
+        return all(_is_hashable(arg) for arg in args)
+    if origin is Annotated:
+        return _is_hashable(args[0])
+    cls = origin or annotation
+    if isinstance(cls, type) and issubclass(cls, msgspec.Struct):
+        return bool(cls.__struct_config__.frozen)
+    return getattr(cls, "__hash__", None) is not None

@@ -1,0 +1,74 @@
+"""A request as its receiver reads it: the frame, its typed parameters and its `_meta`, decoded once.
+
+Owns the decoding of parameters and the words in which bad ones are answered. It is made by whoever
+reads the request first, an HTTP endpoint or a session, and handed down from there. Knows neither
+eras nor handshakes: what a `_meta` means is in `handshake`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from trio_mcp.wire.eras import PARAMS
+from trio_mcp.wire.errors import INVALID_PARAMS, ProtocolError
+from trio_mcp.wire.frames import Request
+from trio_mcp.wire.messages import META_PROTOCOL_VERSION, Params
+
+
+class IncomingRequest(msgspec.Struct, frozen=True):
+    """A request and what was decoded of it.
+
+    `params` are of the type that `method` has in `PARAMS`, and `meta` is their `_meta`. If they do
+    not fit that type, `problem` is the answer that the request deserves, `params` are empty, and
+    `meta` is what could be read nevertheless; if not even that can be read, `meta_problem` says why.
+    """
+
+    frame: Request
+    params: Params
+    meta: Mapping[str, Any]
+    problem: ProtocolError | None = None
+    meta_problem: ProtocolError | None = None
+
+    @property
+    def names_modern_version(self) -> bool:
+        """Whether the `_meta` names a protocol version, as that of every modern request does."""
+        return META_PROTOCOL_VERSION in self.meta
+
+
+class _MetaOnly(msgspec.Struct):
+    meta: dict[str, Any] | UnsetType = msgspec.field(name="_meta", default=UNSET)
+
+
+_DECODERS: Final = {method: msgspec.json.Decoder(params) for method, params in PARAMS.items()}
+_other_decoder = msgspec.json.Decoder(Params)  # for methods that no era has
+_meta_decoder = msgspec.json.Decoder(_MetaOnly)
+_NOTHING: Final[Mapping[str, Any]] = {}
+
+
+def read_request(frame: Request) -> IncomingRequest:
+    """Decode the parameters of `frame`; never raises for what a peer sent."""
+    decoder = _DECODERS.get(frame.method, _other_decoder)
+    try:
+        params = decoder.decode(b"{}" if frame.params is UNSET else frame.params)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        return _read_flawed(frame, _describe(frame, error))
+    return IncomingRequest(frame, params, _NOTHING if params.meta is UNSET else params.meta)
+
+
+def _read_flawed(frame: Request, problem: ProtocolError) -> IncomingRequest:
+    """Read the `_meta` alone, which says whether there is such a method at all."""
+    if frame.params is UNSET:
+        return IncomingRequest(frame, Params(), _NOTHING, problem)
+    try:
+        meta = _meta_decoder.decode(frame.params).meta
+    except (msgspec.MsgspecError, RecursionError) as error:
+        return IncomingRequest(frame, Params(), _NOTHING, problem, _describe(frame, error))
+    return IncomingRequest(frame, Params(), _NOTHING if meta is UNSET else meta, problem)
+
+
+def _describe(frame: Request, error: Exception) -> ProtocolError:
+    return ProtocolError(INVALID_PARAMS, f"parameters of {frame.method!r}: {error}")
