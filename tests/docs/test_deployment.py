@@ -1,6 +1,6 @@
-"""Runs hypercorn's command and nginx as docs/deployment.md describes.
+"""Hypercorn's command and nginx work as docs/deployment.md says.
 
-The page's own module and its own nginx configuration are used; only addresses differ.
+The tests run the page's own module and its own nginx configuration; only addresses differ.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def hypercorn_port(tmp_path: Path) -> Iterator[int]:
 
 
 async def resize(url: str, protocol: str, http: httpx2.AsyncClient | None = None) -> list[float]:
-    """Call the page's tool under the page's name; the progress that came."""
+    """Call the page's tool under the page's host name, and return the progress that arrived."""
     updates: list[float] = []
     with trio.fail_after(SECONDS):
         async with open_client(url, headers={"Host": NAME}, protocol=protocol, http_client=http) as client:
@@ -107,7 +107,7 @@ async def connect(path: Path) -> trio.SocketStream:
             try:
                 return await trio.open_unix_socket(path)
             except OSError:
-                await trio.sleep(0.02)  # another process starts, and tells nobody
+                await trio.sleep(0.02)  # nginx gives no sign when it is ready
 
 
 @requires_nginx

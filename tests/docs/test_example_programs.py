@@ -1,6 +1,6 @@
 """Every program in docs/examples ends by itself and prints what its docstring says.
 
-What it prints is the indented block behind "It prints:", which ends the docstring.
+The expected output is the indented block after "It prints:", which ends the docstring.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every picture in docs/pictures equals what its script draws now."""
+"""The pictures in docs/pictures equal what their scripts draw now."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 SECONDS = 60
 """How long a script may take on a busy machine; each takes about one second."""
 RICH = "15"
-"""The major version of rich that drew bars.svg; others put the same words into other columns."""
+"""The major version of rich that drew bars.svg. Other versions put the same words at other columns."""
 
 
 def read_words(picture: Path) -> list[str | None]:
