@@ -126,8 +126,8 @@ FOREIGN_PRIVATES = {
     ("transports/hypercorn/connection.py", "_flush"): "hypercorn's HTTP/2 has no public way to flush",
     ("transports/hypercorn/connection.py", "_close_stream"): "nor to end a stream that the peer has reset",
     ("transports/hypercorn/connection.py", "_window_updated"): "nor to wake who waits for its window",
-    ("transports/websocket/server.py", "_event"): "trio-websocket shows the Host header nowhere else",
-    ("transports/websocket/transport.py", "_recv_channel"): "its queue of messages, to take a burst at once",
+    ("transports/websocket/library.py", "_event"): "trio-websocket shows the Host header nowhere else",
+    ("transports/websocket/library.py", "_recv_channel"): "its queue of messages, to take a burst at once",
     (
         "transports/http/content_coding.py",
         "_Decompress",
@@ -200,8 +200,8 @@ BROAD_HANDLERS = {
     # Other libraries and applications, whose failures end no more than what they serve.
     "transports/http/httpx_client.py:HttpxClient.ask": "the caller's client and auth",
     "transports/http/httpx_client.py:_close": "reads a body to its end to be rid of it",
-    "transports/hypercorn/connection.py:HypercornConnection.run": "hypercorn; a failure ends its connection",
-    "transports/hypercorn/connection.py:HypercornConnection.drain": "hypercorn; a failure ends its connection",
+    "transports/hypercorn/connection.py:HypercornConnection.run": "hypercorn; ends one connection",
+    "transports/hypercorn/connection.py:HypercornConnection.drain": "hypercorn; ends one connection",
     "transports/hypercorn/exchange.py:HypercornExchange.run": "any ASGI application",
     "transports/hypercorn/lifespan.py:Lifespan._live": "any ASGI application",
     "transports/hypercorn/serve.py:_Service._shut_down": "the caller's on_shutdown",
