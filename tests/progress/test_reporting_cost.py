@@ -27,7 +27,7 @@ REPORTING = (
     "ProgressHelper._apply",
     "ProgressReporter.report",
     "ProgressReporter.increment",
-    "ProgressReporter._touch",
+    "ProgressReporter._publish",
 )
 N = 100
 
@@ -105,7 +105,7 @@ def make_server(*loops: Callable[[Context], Awaitable[None]]) -> Server:
 
 
 @pytest.mark.parametrize(
-    ("loop", "looks"), [(count, {("ProgressReporter._touch", "stages_total")}), (report, set())]
+    ("loop", "looks"), [(count, {("ProgressReporter._publish", "stages_total")}), (report, set())]
 )
 async def test_a_call_without_stages_executes_nothing_of_them(wire, loop, looks):
     """On the whole way from the report to the progress handler, on both sides.
@@ -164,4 +164,4 @@ async def test_the_counting_sees_stages_where_they_are_used():
         with executed() as seen:
             await client.call_tool("staged", progress_handler=lambda *update: None)
     assert {"stages", "shares", "exact_sum", "tracking"} <= seen.modules
-    assert seen.looks["ProgressReporter._touch", "stages_total"] > N
+    assert seen.looks["ProgressReporter._publish", "stages_total"] > N

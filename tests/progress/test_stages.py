@@ -39,6 +39,12 @@ turn = trio.lowlevel.checkpoint
 MEMORY = Wire("memory", MODERN)
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch):
+    """No turn is over after 0.1 ms: which changes leave together must not depend on the machine's speed."""
+    monkeypatch.setattr("trio_mcp.progress.reporter.YIELD_SECONDS", 60)
+
+
 async def updates_of(tool: Callable[..., Any], **settings: Any) -> list[Any]:
     """What the client's handler sees of `tool`, in memory."""
     return (await run_tool(MEMORY, tool, **settings))[1]

@@ -1,5 +1,5 @@
-"""Progress as runtime state: what a handler reports, its stages, its rate, its other processes.
+"""Progress as runtime state: the values of a request, its stages, its rate, its worker processes.
 
-Owns the values of one request and every way to change them. Refuses to know tools, sessions and transports.
-Read `reporter.py` first.
+Owns every way to change these values. Refuses to know tools, sessions and transports.
+Read `reporter.py` first, then `stages.py` and `shares.py`.
 """

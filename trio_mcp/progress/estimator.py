@@ -1,6 +1,6 @@
-"""How fast something moves, and for how much longer, from its reports.
+"""The rate of some progress, and the time that is left, from its reports.
 
-Owns the arithmetic and what it keeps of the past. Reads no clock: times are given,
+Owns the arithmetic and a bounded sample of past reports. Reads no clock: its callers give the times,
 in seconds on any one clock, so it works on Trio's, on a cheaper one and in tests.
 """
 
@@ -11,25 +11,25 @@ from itertools import pairwise
 from typing import Final
 
 WINDOW_SECONDS: Final = 30.0
-"""What is older than this counts no longer, as long as there is enough that is newer."""
+"""Older samples no longer count, as long as there are enough newer ones."""
 
 FEWEST: Final = 8
-"""So many samples are kept however old they are, for work that reports once in a minute or an hour."""
+"""How many samples are kept however old they are, for work that reports once in a minute or an hour."""
 
 DENSITY: Final = 16
-"""Into how many gaps the time that the samples span is divided; there are at most about twice as many."""
+"""The samples span at least this many gaps, and at most about twice as many."""
 
 LEAST_SECONDS: Final = 0.05
 """Reports within less than this say nothing about speed: they may have travelled together."""
 
 
 class Estimator:
-    """The rate of some progress and the time that is left, as far as its reports tell.
+    """The rate of some progress and the time that is left, estimated from its reports.
 
-    Feed it with `update`, at any rate: an update costs the same however many there were, and
-    about 40 samples are all that is kept. The rate is a trimmed mean over about half a minute, so a
-    burst, a pause and a first half that came from a cache do not decide it. What is not known
-    is None; nothing is ever infinite or not a number.
+    Feed it with `update`, as often as you like: an update costs the same however many there were, and
+    only about 40 samples are kept. The rate is a trimmed mean over about half a minute, so a
+    burst, a pause and a first half that came from a cache do not decide it. A value that is not
+    known is None; no value is ever infinite or not a number.
     """
 
     __slots__ = (
@@ -47,19 +47,19 @@ class Estimator:
 
     def __init__(self) -> None:
         self.due = -math.inf
-        """From this time on an update is kept; one that comes before changes only what is left."""
+        """An update before this time is not kept as a sample; it changes the progress and the total only."""
         self._samples: list[tuple[float, float]] = []  # time and progress; both increase
-        self._gap = 0.0  # samples are so far apart
+        self._gap = 0.0  # how far apart samples are kept, in seconds
         self._time = self._moved = self._progress = -math.inf
         self._total: float | None = None
         self._rate: float | None = None
-        self._pause = 0.0  # the longest between two samples
-        self._stale = False  # whether there are samples that `_rate` does not know of
+        self._pause = 0.0  # the longest time between two samples
+        self._stale = False  # whether samples were added since `_rate` was computed
 
     def update(self, time: float, progress: float, total: float | None = None) -> None:
-        """Take a report: what was done of `total` at `time`, which is in seconds.
+        """Take in a report: `progress` of `total` at `time`, in seconds.
 
-        The first one is where counting starts. A report that goes back, or is not finite,
+        Counting starts with the first report. A report that goes back, or is not finite,
         leaves the progress as it is; the last total counts.
         """
         try:
@@ -83,16 +83,16 @@ class Estimator:
 
     @property
     def rate(self) -> float | None:
-        """The progress per second as of the last report, larger than 0; None where that is not known."""
+        """The progress per second as of the last report, larger than 0; None if it is not known."""
         return self.rate_at(self._time)
 
     @property
     def eta(self) -> float | None:
-        """The seconds that were left at the last report, 0 at the end; None where that is not known."""
+        """The seconds that were left at the last report, 0 at the end; None if they are not known."""
         return self.eta_at(self._time)
 
     def rate_at(self, now: float) -> float | None:
-        """The progress per second as of `now`: falls while a silence is longer than any pause before."""
+        """The progress per second as of `now`; falls while a silence is longer than any pause before."""
         rate = self._measure()
         if rate is None:
             return None
@@ -104,7 +104,7 @@ class Estimator:
         return slowed if slowed > 0 else None
 
     def eta_at(self, now: float) -> float | None:
-        """The seconds left as of `now`: counts down between two reports, and grows in a silence."""
+        """The seconds left as of `now`; falls between two reports, and grows in a long silence."""
         total = self._total
         if total is None or not self._samples or not math.isfinite(total):
             return None
@@ -122,19 +122,19 @@ class Estimator:
         samples = self._samples
         self._stale = True
         if samples and time == samples[-1][0]:
-            samples[-1] = (time, progress)  # what comes at one moment is one step
+            samples[-1] = (time, progress)  # reports of one moment are one step
             return
         samples.append((time, progress))
         gap = min(time - samples[0][0], WINDOW_SECONDS) / DENSITY
         if gap >= 2 * self._gap:
             self._gap = gap
-            samples[:] = _thin(samples, gap)
+            samples[:] = _keep_apart(samples, gap)
         while len(samples) > FEWEST and samples[-1][0] - samples[1][0] >= WINDOW_SECONDS:
             del samples[0]
         self.due = samples[-1][0] + self._gap
 
     def _measure(self) -> float | None:
-        """The rate over the samples: half of them apart, so that the steps of a staircase even out."""
+        """The mean slope between samples half of all apart: so the steps of a staircase even out."""
         if self._stale:
             self._stale = False
             samples = self._samples
@@ -150,7 +150,7 @@ class Estimator:
         return self._rate
 
 
-def _thin(samples: list[tuple[float, float]], gap: float) -> list[tuple[float, float]]:
+def _keep_apart(samples: list[tuple[float, float]], gap: float) -> list[tuple[float, float]]:
     """The first sample, and each that comes at least `gap` seconds after the last one kept."""
     kept = samples[:1]
     for sample in samples[1:]:
@@ -160,7 +160,7 @@ def _thin(samples: list[tuple[float, float]], gap: float) -> list[tuple[float, f
 
 
 def _trimmed_mean(values: list[float]) -> float | None:
-    """The mean of the middle third; None where it is no positive finite number."""
+    """The mean of the middle third; None unless it is a positive finite number."""
     values.sort()
     cut = len(values) // 3
     middle = values[cut : len(values) - cut]

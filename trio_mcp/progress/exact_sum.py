@@ -1,7 +1,7 @@
-"""A sum of floats that forgets nothing.
+"""A sum of floats without rounding errors.
 
-Owns the arithmetic by which stages add up: however often a number is put in the
-place of another, the sum is that of the numbers that are in it now, rounded once.
+Owns the arithmetic by which stages add up: however often one number replaces another, the sum is that
+of the numbers that are in it now, rounded once. Refuses to know what is added up.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ import math
 from typing import Final
 
 _EXACT_INT: Final = 2**53
-"""Floats below this hold every integer."""
+"""Below this, a float holds every integer exactly."""
 
 
 class ExactSum:
     """A running sum without rounding errors; `value` rounds it once.
 
-    The floats in it are kept as parts that do not overlap, largest last, of which there
-    are a few however many were added (Shewchuk's expansions). As the rounding never
-    falls when the sum rises, neither does `value`.
+    The floats are kept as a few parts that do not overlap, the largest last, however many
+    were added (Shewchuk's expansions). `value` never falls when the exact sum rises.
     """
 
     __slots__ = ("_parts", "_whole")
@@ -30,7 +29,7 @@ class ExactSum:
 
     @property
     def value(self) -> float:
-        """The sum; an int where it is whole and an int can be trusted."""
+        """The sum; an int if it is whole and small enough to be exact as a float."""
         if not self._parts:
             return self._whole
         head = float(self._whole)
@@ -38,7 +37,7 @@ class ExactSum:
         return int(rounded) if rounded.is_integer() and abs(rounded) < _EXACT_INT else rounded
 
     def add(self, number: float) -> None:
-        """Add `number`; what would pass the largest float is left out."""
+        """Add `number`, unless the sum would pass the largest float."""
         if isinstance(number, int):
             self._whole += number
             return
@@ -56,7 +55,7 @@ class ExactSum:
         self._parts = parts
 
     def replace(self, old: float, new: float) -> None:
-        """Put `new` in the place of `old`, which was added before."""
+        """Replace `old`, which was added before, by `new`."""
         if old:
             self.add(-old)
         self.add(new)

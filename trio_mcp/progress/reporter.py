@@ -1,15 +1,27 @@
-"""Progress as runtime state: one request's values, and every way to change them.
+"""The progress of one request: its values, and every way to change them.
 
-Owns validation, the values that a handler reads back, and when a report yields
-to the scheduler. One report changes the local state and what waits for the
-client in one place; how that travels is the call queue's business.
+One report goes this way, without a task, a lock or a wait of its own:
+
+    ctx.report_progress(3, 9, "users")
+      -> ProgressReporter.report       checks the values and keeps them, for the handler to read back
+           -> ProgressRecord.report    the record of the background task, if the call has become one
+           -> CallQueue.push           what waits for the client, if the client asked for progress
+      -> a cancellation point; also a schedule point if the task has run for YIELD_SECONDS,
+         or if so much is pending that the writer should have its turn
+
+The plain methods (`increment`, `set_total`, `set_message`) go through `_publish` instead. They cannot
+yield, so what a task changes between two checkpoints becomes one report.
+
+Owns the values, and when a report yields to the scheduler. Refuses to know how a report travels (the
+call queue decides that) and what a stage is: stages look at the request and set its values
+(`set_from_stages`), so a report without stages costs nothing for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled, current_task
@@ -19,28 +31,33 @@ from trio_mcp.outgoing.report import Report
 from trio_mcp.progress.checks import INT_MAX, INT_MIN, check_message, check_number, check_positive
 from trio_mcp.wire.frames import StageState
 
-if TYPE_CHECKING:
-    from trio_mcp.progress.stages import RequestStages
-
 YIELD_SECONDS: Final = 0.0001
 """A tight loop of reports yields this often, in seconds of real time."""
 
 
 class ProgressRecord(Protocol):
-    """Where the progress of a background task is kept; `stages` tells which are open, once there were any."""
+    """The record of a background task, as far as progress concerns it."""
 
     stages: Callable[[], tuple[StageState, ...]] | None
+    """Describes the open stages; None until the handler has a stage."""
 
     def report(self, current: float | None, total: float | None, message: str | None) -> None:
         """Keep one report; does not wait."""
 
 
-class ProgressReporter:
-    """The progress of one request; lives on the Trio thread.
+class OpenStages(Protocol):
+    """The stages of a request, as far as the reporter concerns them."""
 
-    `call_queue` is where reports leave to a client, or None where nobody asked. `stages` is
-    None until the handler plans or opens one, and costs nothing until then; `stages_total`
-    is what they add up to, and counts where no total was set.
+    def describe(self) -> tuple[StageState, ...]:
+        """The stages that are open now, as the client is told of them."""
+
+
+class ProgressReporter:
+    """The progress of one request. Not thread-safe: it is used on the Trio thread only.
+
+    `current`, `total` and `message` are what the handler reads back. `stages` is None until the
+    handler plans or opens one; `stages_total` is the sum of their weights, and stands for the total
+    while the handler has set none.
     """
 
     __slots__ = (
@@ -58,17 +75,29 @@ class ProgressReporter:
     )
 
     def __init__(self, call_queue: CallQueue | None, *, strict_yield: bool = False) -> None:
-        self._call_queue = call_queue
-        self._strict = strict_yield
         self.current: float | None = None
         self.message: str | None = None
-        self._total: float | msgspec.UnsetType | None = msgspec.UNSET
-        self._checked_total: float | None = None
-        self._newest: Report | None = None
-        self._since = 0.0
-        self._task: ProgressRecord | None = None
+        self._total: float | msgspec.UnsetType | None = msgspec.UNSET  # None if a report has cleared it
+        self._checked_total: float | None = None  # the total of the last report: no need to check it again
+        self.stages: OpenStages | None = None
         self.stages_total: float | None = None
-        self.stages: RequestStages | None = None
+        # Where reports go: to a client, unless it did not ask; to a task, if the call has become one.
+        self._call_queue = call_queue
+        self._task: ProgressRecord | None = None
+        # The task's turn. Trio clears `Task.custom_sleep_data` whenever it reschedules a task. So a task
+        # on which the reporter has left itself there has not yielded since; `_since` is when that was,
+        # and `_newest` is what `_publish` has pushed in this turn.
+        self._strict = strict_yield
+        self._since = 0.0
+        self._newest: Report | None = None
+
+    def __repr__(self) -> str:
+        queue = "silent" if self._call_queue is None else "sending"
+        task = "" if self._task is None else ", recorded in a task"
+        values = f"{self.current!r} of {self.total!r}, {self.message!r}"
+        return f"<ProgressReporter: {values}, {queue}{task}>"
+
+    # What the handler reads back.
 
     @property
     def total(self) -> float | None:
@@ -84,6 +113,13 @@ class ProgressReporter:
     def has_stages(self) -> bool:
         """Whether stages make up a total."""
         return self.stages_total is not None
+
+    @property
+    def has_reported(self) -> bool:
+        """Whether there is anything to send: a total alone is not sent."""
+        return self.current is not None or self.message is not None
+
+    # What the handler reports.
 
     async def report(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Set all three values; see `Context.report_progress`."""
@@ -105,13 +141,11 @@ class ProgressReporter:
         self.message = message
         if self._task is not None:
             self._task.report(current, total, message)
-        # Others are due once the task has run for a while, or when the writer should have its turn.
         is_due = call_queue is not None and call_queue.push(Report(current, total, message))
         task = current_task()
         if self._strict:
             await checkpoint()
-        elif task.custom_sleep_data is not self:
-            # Trio clears the mark whenever it reschedules a task: this one has just yielded.
+        elif task.custom_sleep_data is not self:  # the task has just yielded
             task.custom_sleep_data = self
             self._since = perf_counter()
             await checkpoint_if_cancelled()
@@ -123,91 +157,65 @@ class ProgressReporter:
     def set_total(self, total: float) -> None:
         """Set the total; see `ProgressHelper.set_total`."""
         self._total = check_positive(total, "total")
-        if self.current is not None or self.message is not None:
-            self._touch()
+        if self.has_reported:
+            self._publish()
 
     def increment(self, by: float = 1) -> None:
         """Add to the current value; see `ProgressHelper.increment`."""
         number = check_positive(by, "the increment")
         self.current = check_number((self.current or 0) + number, "progress")
-        self._touch()
+        self._publish()
 
     def reach(self, progress: float) -> None:
-        """Set the current value, unless it is as large already, and leave the others as they are."""
+        """Raise the current value to `progress`, unless it is as large already; change nothing else."""
         number = check_number(progress, "progress")
         if self.current is None or number > self.current:
             self.current = number
-            self._touch()
+            self._publish()
 
     def set_message(self, message: str | None) -> None:
         """Set the message; see `ProgressHelper.set_message`."""
         check_message(message)
         self.message = message
-        self._touch()
+        self._publish()
 
-    def _touch(self) -> None:
-        """Make the present values leave, in one notification with those of the same run of the task."""
+    def _publish(self) -> None:
+        """Report the present values, in the place of the report that the task has made in this turn."""
         total = self.stages_total if isinstance(self._total, msgspec.UnsetType) else self._total
         if self._task is not None:
             self._task.report(self.current, total, self.message)
         call_queue = self._call_queue
         if call_queue is None:
             return
-        values = Report(0 if self.current is None else self.current, total, self.message)
+        report = Report(0 if self.current is None else self.current, total, self.message)
         task = current_task()
-        same_run = task.custom_sleep_data is self
-        if not same_run:
+        is_same_turn = task.custom_sleep_data is self
+        if not is_same_turn:
             task.custom_sleep_data = self
             self._since = perf_counter()
-        if same_run and self._newest is not None and call_queue.replace(self._newest, values):
+        if is_same_turn and self._newest is not None and call_queue.replace(self._newest, report):
             pass
         elif call_queue.lossless and call_queue.full:
-            call_queue.replace_newest(values)
+            call_queue.replace_newest(report)  # because a plain method cannot wait for room
         else:
-            call_queue.push(values)
-        self._newest = values
+            call_queue.push(report)
+        self._newest = report
 
-    def take(self, current: float | None, stages_total: float | None, message: str | None) -> None:
-        """Set what the stages have come to; the total counts where none was set, or it was cleared."""
-        self.current = current
-        self.message = message
-        self.stages_total = stages_total
-        if self._total is None:
-            self._total = msgspec.UNSET
-        self._touch()
-
-    def expect_stages(self, total: float) -> None:
-        """Let `total` be what the stages add up to; sent as what `set_total` sets."""
-        self.stages_total = total or None
-        if not self.has_total and (self.current is not None or self.message is not None):
-            self._touch()
-
-    def begin_stages(self, stages: RequestStages) -> None:
-        """Let the stages tell the call queue, and the task, which of them are open."""
-        self.stages = stages
-        if self._call_queue is not None:
-            self._call_queue.stages = stages.describe
-        if self._task is not None:
-            self._task.stages = stages.describe
-
-    def stand_alone(self) -> None:
-        """Let the last change leave as a notification of its own, not in one with the next."""
+    def end_notification(self) -> None:
+        """Keep the last change apart from the next: they leave as two notifications, not as one."""
         self._newest = None
 
-    async def make_room(self) -> None:
-        """Wait while the buffer of a lossless call is full; otherwise no checkpoint."""
-        if self._call_queue is not None and self._call_queue.lossless and self._call_queue.full:
-            await self._call_queue.wait_space()
+    # How a report waits.
 
     async def take_turn(self) -> None:
-        """A cancellation point, and a schedule point where the task has run for a while; see `report`."""
+        """A cancellation point; a schedule point on the same conditions as `report`."""
         task = current_task()
         if self._strict:
             await checkpoint()
-        elif task.custom_sleep_data is not self:
+        elif task.custom_sleep_data is not self:  # the task has just yielded
             task.custom_sleep_data = self
             self._since = perf_counter()
-            self._newest = None  # of an earlier run of the task
+            self._newest = None  # it was pushed in an earlier turn
             await checkpoint_if_cancelled()
         elif perf_counter() - self._since > YIELD_SECONDS or (
             self._call_queue is not None and self._call_queue.filling
@@ -216,12 +224,51 @@ class ProgressReporter:
         else:
             await checkpoint_if_cancelled()
 
+    async def wait_if_full(self) -> None:
+        """Wait while the buffer of a lossless call is full; otherwise return without a checkpoint."""
+        if self._call_queue is not None and self._call_queue.lossless and self._call_queue.full:
+            await self._call_queue.wait_space()
+
+    async def wait_space(self) -> None:
+        """Wait until a report of a lossless call fits; always checkpoints."""
+        if self._call_queue is not None and self._call_queue.lossless:
+            await self._call_queue.wait_space()
+        else:
+            await checkpoint()
+
+    # What stages change.
+
+    def begin_stages(self, stages: OpenStages) -> None:
+        """Let the call queue and the record ask `stages` which of them are open."""
+        self.stages = stages
+        if self._call_queue is not None:
+            self._call_queue.stages = stages.describe
+        if self._task is not None:
+            self._task.stages = stages.describe
+
+    def expect_stages(self, total: float) -> None:
+        """Note that the weights of the stages add up to `total`; it is sent as `set_total` sends one."""
+        self.stages_total = total or None
+        if not self.has_total and self.has_reported:
+            self._publish()
+
+    def set_from_stages(self, current: float | None, stages_total: float | None, message: str | None) -> None:
+        """Set what the stages add up to; a total that a report has cleared is theirs from now on."""
+        self.current = current
+        self.message = message
+        self.stages_total = stages_total
+        if self._total is None:
+            self._total = msgspec.UNSET
+        self._publish()
+
+    # Where reports go.
+
     def record_in(self, task: ProgressRecord) -> None:
-        """Report to `task` as well from now on, beginning with what was reported so far."""
+        """Report to `task` as well from now on, beginning with the present values."""
         self._task = task
         if self.stages is not None:
             task.stages = self.stages.describe
-        if self.current is not None or self.message is not None:
+        if self.has_reported:
             total = self.stages_total if isinstance(self._total, msgspec.UnsetType) else self._total
             task.report(self.current, total, self.message)
 
@@ -232,10 +279,3 @@ class ProgressReporter:
     def stop_sending(self) -> None:
         """Send nothing more: the request's token has ended, but its handler goes on."""
         self._call_queue = None
-
-    async def wait_space(self) -> None:
-        """Wait until a report fits, for callers that can wait; checkpoints."""
-        if self._call_queue is not None and self._call_queue.lossless:
-            await self._call_queue.wait_space()
-        else:
-            await checkpoint()

@@ -1,22 +1,21 @@
 """How one reporter is divided among its stages.
 
-Owns the weights, which share belongs to which name, how much of the shares is done,
-and whose message is the newest. Knows no request and sends nothing.
+Owns the plan, the weights, how much of each share is done, and whose message is the newest. Refuses to
+know what a stage is, and sends nothing: a stage is only a key here.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Hashable, Mapping
+from typing import Final, Generic, TypeVar
 
 import attrs
 
 from trio_mcp.progress.checks import check_number, check_positive, check_stage_name
 from trio_mcp.progress.exact_sum import ExactSum
 
-if TYPE_CHECKING:
-    from trio_mcp.progress.stages import Stage
+S = TypeVar("S", bound=Hashable)
 
 DEFAULT_WEIGHT: Final = 1
 """A stage without a weight is one step of its parent, as `increment()` is."""
@@ -29,8 +28,8 @@ KEPT_SHARES: Final = 256
 class Share:
     """A part of a reporter: what it counts for there, and how much of that is done.
 
-    `done` never falls: what a stage has shown stays shown when it fails, and who takes the
-    share again goes on from there.
+    `done` never falls. A stage that fails gives its share back with `done` as it is, and the
+    stage that takes the share next goes on from there.
     """
 
     name: str
@@ -39,8 +38,8 @@ class Share:
     taken: bool = False
 
 
-class Shares:
-    """The shares of one reporter.
+class Shares(Generic[S]):
+    """The shares of one reporter, which belong to stages of the type `S`.
 
     `weights` and `done` are the sums over all of them, `open` the open stages in the order
     in which they were opened.
@@ -51,29 +50,32 @@ class Shares:
     def __init__(self) -> None:
         self.weights = ExactSum()
         self.done = ExactSum()
-        self.open: dict[Stage, None] = {}
+        self.open: dict[S, None] = {}
         self._planned: dict[str, Share] = {}
         self._failed: dict[str, Share] = {}  # at most KEPT_SHARES
         self._largest: float = 0
-        # Who has something to say, the newest last; None is the reporter itself.
-        self._speakers: OrderedDict[Stage | None, None] = OrderedDict()
+        # Who has set a message, the newest last; None is the reporter itself.
+        self._speakers: OrderedDict[S | None, None] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<Shares: {self.done.value} of {self.weights.value} done, {len(self.open)} open>"
 
     @property
     def expected(self) -> float:
-        """What the shares will probably add up to, for a stage that has nothing but them to go by.
+        """What the shares will probably add up to, for a stage that has no total of its own.
 
-        Without a plan there is room for one more, as large as the largest: or a stage whose
-        first part is done would be as good as complete.
+        Without a plan this includes one more share, as large as the largest so far: otherwise a
+        stage would count as complete as soon as its first part is done.
         """
         return self.weights.value + (0 if self._planned else self._largest)
 
     @property
-    def newest(self) -> Stage | None:
-        """The stage that spoke last, or None where that was the reporter itself."""
+    def newest_speaker(self) -> S | None:
+        """The stage that spoke last; None if the reporter itself did."""
         return next(reversed(self._speakers), None)
 
     def plan(self, weights: Mapping[str, float]) -> None:
-        """Declare stages; raises ValueError and declares none where one of them cannot be."""
+        """Declare stages; raises ValueError and declares none if one of them cannot be."""
         checked = {
             check_stage_name(name): check_positive(weight, "the weight") for name, weight in weights.items()
         }
@@ -87,7 +89,7 @@ class Shares:
             self.weights.add(weight)
 
     def claim(self, name: str, weight: float | None) -> Share:
-        """The share of the stage `name`; raises ValueError where there is none or it is taken."""
+        """The share of the stage `name`; raises ValueError if there is none or it is taken."""
         share = self._planned.get(name)
         if share is None:
             share = self._claim_unplanned(name, weight)
@@ -114,7 +116,7 @@ class Shares:
         return Share(name, weight)
 
     def give_back(self, share: Share) -> None:
-        """Keep the share of a stage that failed for one of the same name."""
+        """Keep the share of a stage that failed, for the next stage of the same name."""
         share.taken = False
         if share.name in self._planned:
             return
@@ -123,12 +125,12 @@ class Shares:
         if len(self._failed) > KEPT_SHARES:
             del self._failed[next(iter(self._failed))]
 
-    def hear(self, speaker: Stage | None) -> None:
-        """Note that `speaker` is the one whose message counts now."""
+    def note_speaker(self, speaker: S | None) -> None:
+        """Note that the message of `speaker` is the newest."""
         self._speakers[speaker] = None
         self._speakers.move_to_end(speaker)
 
-    def forget(self, stage: Stage) -> None:
-        """Note that `stage` has ended and has nothing more to say."""
+    def forget(self, stage: S) -> None:
+        """Note that `stage` has ended: it is no longer open and its message no longer counts."""
         self.open.pop(stage, None)
         self._speakers.pop(stage, None)

@@ -1,8 +1,14 @@
-"""Stages: reporters that are mapped into their share of another, up to the request's own.
+"""Stages: reporters that count for a share of another, up to the request's own.
 
-Owns what an update of a stage means for everything above it: how far that has come, and
-whose message it shows. What leaves for the client is still one report of the request
-(`ProgressReporter`), so the laws of progress hold for stages as for anything else.
+A stage is divided among stages of its own by the same `Shares` as the request is. A change climbs:
+
+    Stage.increment(...)          the stage's own position moves
+      -> its share of the parent is done that much more, and so on up (`Stage._climb`)
+      -> RequestStages.publish    the request shows the sum, and the message of whoever spoke last
+      -> ProgressReporter         one report of the request, as any other
+
+Owns what a change of a stage means for everything above it. Refuses to know how a report travels: what
+leaves for the client is a report of the request, so the laws of progress hold for stages without more.
 """
 
 from __future__ import annotations
@@ -30,28 +36,32 @@ TOLD_STAGES: Final = 16
 """So many open stages are told to the client, since a notification must stay small."""
 
 TOLD_CHARACTERS: Final = 256
-"""So much of a stage's name and message is told; the message of the whole is not cut so short."""
+"""So much of a stage's name and message is told; the message of the request is not cut so short."""
 
 
 class RequestStages:
     """The root of a request's stages; made when the first is planned or opened.
 
-    The values of the request stay in its `ProgressReporter`, where reports that have
-    nothing to do with stages change them as ever; whenever a stage moves they are looked at.
+    The values of the request stay in its `ProgressReporter`. Reports on the request itself know nothing
+    of stages; `notice` finds out what they have changed, whenever a stage moves.
     """
 
     __slots__ = ("_message", "_position", "_seen", "_seen_message", "progress", "shares")
 
     def __init__(self, progress: ProgressReporter) -> None:
         self.progress = progress
-        self.shares = Shares()
+        self.shares: Shares[Stage] = Shares()
         self._position = ExactSum()
-        self._message: str | None = None
+        self._message: str | None = None  # the request's own, not that of a stage
+        # The values of the request when a stage moved last.
         self._seen: float | None = None
         self._seen_message: str | None = None
 
-    def advance(self, share: Share, done: float) -> None:
-        """Count what is newly done of `share`."""
+    def __repr__(self) -> str:
+        return f"<RequestStages: {self.shares!r}>"
+
+    def count(self, share: Share, done: float) -> None:
+        """Count `done` for `share` instead of what was done of it before."""
         self._position.replace(share.done, done)
 
     def notice(self) -> None:
@@ -62,19 +72,19 @@ class RequestStages:
             self._seen = progress.current
         if progress.message is not self._seen_message:
             self._message = self._seen_message = progress.message
-            self.shares.hear(None)
+            self.shares.note_speaker(None)
 
     def publish(self) -> None:
-        """Set the values of the request to what the stages have come to."""
+        """Set the values of the request to what the stages add up to."""
         progress = self.progress
         current, value = progress.current, self._position.value
         if value and (current is None or value > current):
             current = check_number(value, "progress")
-        self._seen, self._seen_message = current, self._text()
-        progress.take(current, self.shares.weights.value or None, self._seen_message)
+        self._seen, self._seen_message = current, self._find_text()
+        progress.set_from_stages(current, self.shares.weights.value or None, self._seen_message)
 
     def describe(self) -> tuple[StageState, ...]:
-        """The open stages in the order in which they were opened, each before its own; at most 16."""
+        """The first 16 open stages, each before its own, in the order in which they were opened."""
         described: list[StageState] = []
         waiting = list(reversed(self.shares.open))
         while waiting and len(described) < TOLD_STAGES:
@@ -84,19 +94,21 @@ class RequestStages:
                 waiting.extend(reversed(stage.shares.open))
         return tuple(described)
 
-    def _text(self) -> str | None:
+    def _find_text(self) -> str | None:
         """The message of whoever spoke last, with the path to it."""
-        stage = self.shares.newest
+        stage = self.shares.newest_speaker
         if stage is None:
             return self._message
-        while stage.shares is not None and (inner := stage.shares.newest) is not None:
+        while stage.shares is not None and (inner := stage.shares.newest_speaker) is not None:
             stage = inner
         return stage.text
 
 
 class Stage:
-    """A reporter that counts for `share` of `parent`; for nothing where that is None.
+    """A reporter that counts for `share` of `parent`; if that is None it counts for nothing.
 
+    `path` are the names from the outermost stage to this one, and `text` is what the request shows while
+    this stage has spoken last. After `end` every change is ignored.
     Not thread-safe; no method but the async ones checkpoints.
     """
 
@@ -122,10 +134,16 @@ class Stage:
         self._total = total
         self._position: ExactSum | None = None
         self._message: str | None = None
-        self.shares: Shares | None = None
+        self.shares: Shares[Stage] | None = None
         self.has_ended = False
         self.path: tuple[str, ...] = (name,) if isinstance(parent, RequestStages) else (*parent.path, name)
         self.text = self._make_text()
+
+    def __repr__(self) -> str:
+        state = "ended" if self.has_ended else "open"
+        return f"<Stage {': '.join(self.path)!r}: {self.current!r} of {self.total!r}, {state}>"
+
+    # What the handler reads back.
 
     @property
     def current(self) -> float | None:
@@ -134,7 +152,7 @@ class Stage:
 
     @property
     def total(self) -> float | None:
-        """What `current` grows towards: what was set, or what its stages add up to; None where unknown."""
+        """What `current` grows towards: what was set, or what its stages add up to; None if unknown."""
         if self._total is None and self.shares is not None:
             return self.shares.weights.value or None
         return self._total
@@ -154,12 +172,32 @@ class Stage:
         """The message of the stage itself, without the path; None at first."""
         return self._message
 
+    # What the handler reports.
+
+    async def report(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        """Set current value and message, and the total if one is given; see `ProgressReporter.report`."""
+        progress = check_number(progress, "progress")
+        total = None if total is None else check_positive(total, "total")
+        check_message(message)
+        request = self._root.progress
+        await request.wait_if_full()
+        if self._is_open():
+            if self._position is None or progress > self._position.value:
+                self._position = ExactSum(progress)
+            self._total = self._total if total is None else total
+            self._message = message
+            self.text = self._make_text()
+            request.end_notification()
+            self.publish()
+            request.end_notification()
+        await request.take_turn()
+
     def set_total(self, total: float) -> None:
         """Set the total; see `ProgressHelper.set_total`."""
         number = check_positive(total, "total")
         if self._is_open():
             self._total = number
-            self.tell()
+            self.publish()
 
     def increment(self, by: float = 1) -> None:
         """Add to the current value; see `ProgressHelper.increment`."""
@@ -169,14 +207,14 @@ class Stage:
             if self._position is None:
                 self._position = ExactSum()
             self._position.add(number)
-            self.tell()
+            self.publish()
 
     def reach(self, progress: float) -> None:
-        """Set the current value, unless it is as large already, and leave the others as they are."""
+        """Raise the current value to `progress`, unless it is as large already; change nothing else."""
         number = check_number(progress, "progress")
         if self._is_open() and (self._position is None or number > self._position.value):
             self._position = ExactSum(number)
-            self.tell()
+            self.publish()
 
     def set_message(self, message: str | None) -> None:
         """Set the message; see `ProgressHelper.set_message`."""
@@ -184,44 +222,36 @@ class Stage:
         if self._is_open():
             self._message = message
             self.text = self._make_text()
-            self.tell()
+            self.publish()
 
-    async def report(self, progress: float, total: float | None = None, message: str | None = None) -> None:
-        """Set current value and message, and the total where one is given; see `ProgressReporter.report`."""
-        progress = check_number(progress, "progress")
-        total = None if total is None else check_positive(total, "total")
-        check_message(message)
-        request = self._root.progress
-        await request.make_room()
-        if self._is_open():
-            if self._position is None or progress > self._position.value:
-                self._position = ExactSum(progress)
-            self._total = self._total if total is None else total
-            self._message = message
-            self.text = self._make_text()
-            request.stand_alone()
-            self.tell()
-            request.stand_alone()
-        await request.take_turn()
-
-    def stand_alone(self) -> None:
-        """Let the last change leave as a notification of its own, not in one with the next."""
-        self._root.progress.stand_alone()
-
-    async def make_room(self) -> None:
-        """Wait while the buffer of a lossless call is full; otherwise no checkpoint."""
-        await self._root.progress.make_room()
-
-    async def wait_space(self) -> None:
-        """Wait until a report fits, for callers that can wait; checkpoints."""
-        await self._root.progress.wait_space()
+    # How a report waits, and what becomes of it: as for the request.
 
     async def take_turn(self) -> None:
-        """A cancellation point, and a schedule point where the task has run for a while."""
+        """See `ProgressReporter.take_turn`."""
         await self._root.progress.take_turn()
 
+    async def wait_if_full(self) -> None:
+        """See `ProgressReporter.wait_if_full`."""
+        await self._root.progress.wait_if_full()
+
+    async def wait_space(self) -> None:
+        """See `ProgressReporter.wait_space`."""
+        await self._root.progress.wait_space()
+
+    def end_notification(self) -> None:
+        """See `ProgressReporter.end_notification`."""
+        self._root.progress.end_notification()
+
+    # From the first message to the last.
+
+    def open_in(self, shares: Shares[Stage]) -> None:
+        """Begin to speak, as one of the stages among which the parent is divided by `shares`."""
+        self._root.notice()
+        shares.open[self] = None
+        self.publish()
+
     def end(self, *, complete: bool) -> None:
-        """End the stage: all of its share is done, or what is done of it waits for a retry."""
+        """End the stage: if `complete`, all of its share is done; if not, the share waits for a retry."""
         if self.has_ended:
             return
         self._root.notice()
@@ -229,7 +259,7 @@ class Stage:
         assert shares is not None, "the parent has a stage"
         if share is not None:
             if complete:
-                self._advance(share.weight)
+                self._raise_share(share.weight)
             else:
                 shares.give_back(share)
         self.has_ended = True
@@ -237,63 +267,60 @@ class Stage:
         if isinstance(self._parent, RequestStages) or self._parent._climb():
             self._root.publish()
 
-    def describe(self) -> StageState:
-        """The stage as it is told to the client."""
-        path = tuple(name[:TOLD_CHARACTERS] for name in self.path)
-        message = None if self._message is None else self._message[:TOLD_CHARACTERS]
-        return StageState(path, self.current, self.total, message)
-
-    def advance(self, share: Share, done: float) -> None:
-        """Count what is newly done of the `share` of a stage of this one."""
-        if self._position is None:
-            self._position = ExactSum()
-        self._position.replace(share.done, done)
-
-    def open_in(self, shares: Shares) -> None:
-        """Begin to speak, as one of the stages that `shares` belongs to."""
-        self._root.notice()
-        shares.open[self] = None
-        self.tell()
-
     def _is_open(self) -> bool:
         if self.has_ended:
             logger.debug("progress after the end of stage %r was ignored", self.path)
         return not self.has_ended
 
+    # What everything above makes of it.
+
+    def describe(self) -> StageState:
+        """The stage as the client is told of it."""
+        path = tuple(name[:TOLD_CHARACTERS] for name in self.path)
+        message = None if self._message is None else self._message[:TOLD_CHARACTERS]
+        return StageState(path, self.current, self.total, message)
+
+    def publish(self) -> None:
+        """Report the request with this stage's change in it, and with its message as the newest."""
+        self._root.notice()
+        if self.shares is not None:
+            self.shares.note_speaker(None)
+        if self._climb(speaks=True):
+            self._root.publish()
+
+    def count(self, share: Share, done: float) -> None:
+        """Count `done` for the `share` of a stage of this one, instead of what was done of it before."""
+        if self._position is None:
+            self._position = ExactSum()
+        self._position.replace(share.done, done)
+
     def _make_text(self) -> str:
         words = self.path if self._message is None else (*self.path, self._message)
         return ": ".join(words)[:MAX_MESSAGE_LENGTH]
 
-    def tell(self) -> None:
-        """Take a change of this stage up to the request, where its message is the newest now."""
-        self._root.notice()
-        if self.shares is not None:
-            self.shares.hear(None)
-        if self._climb(speaks=True):
-            self._root.publish()
-
     def _climb(self, *, speaks: bool = False) -> bool:
-        """Let everything above count what is done here; False where a stage above has ended."""
+        """Let everything above count what is done here; False if a stage above has ended."""
         stage = self
         while not stage.has_ended:
-            stage._advance(stage._done())
+            stage._raise_share(stage._find_done())
             parent = stage._parent
             if speaks and parent.shares is not None:
-                parent.shares.hear(stage)
+                parent.shares.note_speaker(stage)
             if isinstance(parent, RequestStages):
                 return True
             stage = parent
         return False
 
-    def _advance(self, done: float) -> None:
+    def _raise_share(self, done: float) -> None:
+        """Let the parent count `done` of the share, unless it has counted as much already."""
         share, shares = self._share, self._parent.shares
         if share is not None and shares is not None and done > share.done:
             shares.done.replace(share.done, done)
-            self._parent.advance(share, done)
+            self._parent.count(share, done)
             share.done = done
 
-    def _done(self) -> float:
-        """How much of the share is done, by this stage's own count or by its stages."""
+    def _find_done(self) -> float:
+        """How much of the share is done, by this stage's own total or by its stages."""
         share = self._share
         if share is None or self._position is None:
             return 0
@@ -312,21 +339,21 @@ class Stage:
 
 def plan_stages(reporter: ProgressReporter | Stage, weights: Mapping[str, float]) -> None:
     """Declare stages; raises ValueError for weights that cannot be, RuntimeError after the reporter's end."""
-    divided = _divided(reporter)
-    shares = _shares_of(divided)
+    parent = _find_parent(reporter)
+    shares = _find_shares(parent)
     shares.plan(weights)
-    if isinstance(divided, Stage):
-        divided.tell()
+    if isinstance(parent, Stage):
+        parent.publish()
     else:
-        divided.progress.expect_stages(shares.weights.value)
+        parent.progress.expect_stages(shares.weights.value)
 
 
 def open_stage(
     reporter: ProgressReporter | Stage, name: str, weight: float | None, total: float | None
 ) -> Stage:
-    """Open a stage; raises ValueError where there is no such share, RuntimeError after the reporter's end."""
-    parent = _divided(reporter)
-    shares = _shares_of(parent)
+    """Open a stage; raises ValueError if there is no such share, RuntimeError after the reporter's end."""
+    parent = _find_parent(reporter)
+    shares = _find_shares(parent)
     check_stage_name(name)
     if weight is not None:
         weight = check_positive(weight, "the weight")
@@ -339,25 +366,26 @@ def open_stage(
 
 def open_spinner(reporter: ProgressReporter | Stage, message: str) -> Stage:
     """Open a stage that counts for nothing; raises RuntimeError after the reporter's end."""
-    parent = _divided(reporter)
+    parent = _find_parent(reporter)
     stage = Stage(parent, None, check_stage_name(message), None)
-    stage.open_in(_shares_of(parent))
+    stage.open_in(_find_shares(parent))
     return stage
 
 
-def _divided(reporter: ProgressReporter | Stage) -> RequestStages | Stage:
+def _find_parent(reporter: ProgressReporter | Stage) -> RequestStages | Stage:
+    """The parent of the reporter's next stage: a stage itself, or the root of the request's stages."""
     if isinstance(reporter, ProgressReporter):
-        if reporter.stages is None:
+        stages = reporter.stages
+        if not isinstance(stages, RequestStages):  # this is the first
             stages = RequestStages(reporter)
             reporter.begin_stages(stages)
-            return stages
-        return reporter.stages
+        return stages
     if reporter.has_ended:
         raise RuntimeError(f"stage {': '.join(reporter.path)!r} has ended: it can have no stages any more")
     return reporter
 
 
-def _shares_of(divided: RequestStages | Stage) -> Shares:
-    if divided.shares is None:
-        divided.shares = Shares()
-    return divided.shares
+def _find_shares(parent: RequestStages | Stage) -> Shares[Stage]:
+    if parent.shares is None:
+        parent.shares = Shares()
+    return parent.shares

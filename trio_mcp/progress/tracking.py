@@ -1,7 +1,9 @@
-"""Counting what passes by: the items of a loop, the bytes of a stream.
+"""Counting the items of a loop and the bytes of a stream.
 
-Owns when a thing counts as done, and what total that makes. Owns none of the sources:
-a loop that is left leaves its source as it is.
+Owns when an item counts as done, and what total follows from that. Does not own the sources: a loop that
+is left leaves its source as it is. Refuses to know what counts (a `Counter` does) and from which thread.
+
+The iterators are classes, because an async generator that was left early would keep its source in use.
 """
 
 from __future__ import annotations
@@ -17,20 +19,20 @@ from trio_mcp.progress.checks import check_not_negative
 T = TypeVar("T")
 
 Wording: TypeAlias = str | Callable[[T], str | None] | None
-"""The message of a loop: one for all items, or what a function says of each."""
+"""The message of a loop: a text for all items, or a function that makes one of each item."""
 
 
 class Counter(Protocol):
-    """What is counted on; usable in the thread that the loop runs in."""
+    """A reporter as loops and streams use it, in the thread that the loop runs in."""
 
     def expect(self, more: float) -> None:
-        """Let the total have room for `more` beyond what is counted, where nothing else decides it."""
+        """Raise the total to `more` beyond what is counted, unless something else decides the total."""
 
     def increment(self, by: float) -> None:
-        """Count; does not checkpoint."""
+        """Count `by`; does not checkpoint."""
 
     async def count(self, by: float) -> None:
-        """Count, and wait where a lossless call has to; checkpoints as a report does."""
+        """Count `by`, and wait if a lossless call has to; checkpoints as a report does."""
 
     def set_message(self, message: str | None) -> None:
         """Set the message."""
@@ -39,9 +41,9 @@ class Counter(Protocol):
 class Tracked(Generic[T]):
     """The items of `source`, each counted once the loop has come back for the next.
 
-    An item whose body raised, or left the loop, is not counted. `for` takes any iterable
-    and has no checkpoints; `async for` takes those and async iterables, and each turn is
-    a cancellation point, and a schedule point as a report is.
+    An item whose body raised, or left the loop, is not counted. `for` needs an iterable and
+    does not checkpoint; `async for` takes async iterables as well, and each turn is a
+    cancellation point, and a schedule point as a report is.
     """
 
     __slots__ = ("_counter", "_message", "_source", "_total")
@@ -70,7 +72,7 @@ class Tracked(Generic[T]):
         self._begin()
         if isinstance(self._source, AsyncIterable):
             return _AsyncSteps(aiter(self._source).__anext__, self)
-        return _AsyncSteps(_in_turn(iter(self._source)), self)
+        return _AsyncSteps(_checkpoint_before(iter(self._source)), self)
 
     def _begin(self) -> None:
         if self._total:
@@ -86,23 +88,27 @@ class Tracked(Generic[T]):
         """Count one item, and let others run."""
         await self._counter.count(1)
 
-    def tell(self, item: T) -> None:
-        """Say what is about to be done."""
+    def announce(self, item: T) -> None:
+        """Set the message to that of the next item."""
         if callable(self._message):
             self._counter.set_message(self._message(item))
 
 
-def _in_turn(source: Iterator[T]) -> Callable[[], Awaitable[T]]:
-    async def take() -> T:
+def _checkpoint_before(source: Iterator[T]) -> Callable[[], Awaitable[T]]:
+    """The `anext` of `source`, with a cancellation point before each item."""
+
+    async def advance() -> T:
         await trio.lowlevel.checkpoint_if_cancelled()
         for item in source:
             return item
         raise StopAsyncIteration
 
-    return take
+    return advance
 
 
 class _Steps(Iterator[T]):
+    """One `for` loop over a `Tracked`."""
+
     __slots__ = ("_in_body", "_source", "_tracked")
 
     def __init__(self, source: Iterator[T], tracked: Tracked[T]) -> None:
@@ -115,32 +121,34 @@ class _Steps(Iterator[T]):
             self._in_body = False
             self._tracked.count()
         item = next(self._source)
-        self._tracked.tell(item)
+        self._tracked.announce(item)
         self._in_body = True
         return item
 
 
 class _AsyncSteps(AsyncIterator[T]):
-    __slots__ = ("_in_body", "_take", "_tracked")
+    """One `async for` loop over a `Tracked`."""
 
-    def __init__(self, take: Callable[[], Awaitable[T]], tracked: Tracked[T]) -> None:
-        self._take = take
+    __slots__ = ("_advance", "_in_body", "_tracked")
+
+    def __init__(self, advance: Callable[[], Awaitable[T]], tracked: Tracked[T]) -> None:
+        self._advance = advance
         self._tracked = tracked
         self._in_body = False
 
     async def __anext__(self) -> T:
         if self._in_body:
             self._in_body = False
-            # Before the next item is taken: cancelled here, the loop has none to lose.
+            # Before the next item is asked for: if this is cancelled, no item is lost.
             await self._tracked.count_in_turn()
-        item = await self._take()
-        self._tracked.tell(item)
+        item = await self._advance()
+        self._tracked.announce(item)
         self._in_body = True
         return item
 
 
 class CountedStream(trio.abc.ReceiveStream):
-    """`stream`, with every byte that is received counted; closing it closes `stream`."""
+    """`stream`, with every received byte counted; closing it closes `stream`."""
 
     def __init__(self, counter: Counter, stream: trio.abc.ReceiveStream, size: int | None) -> None:
         self._counter = counter
@@ -149,10 +157,10 @@ class CountedStream(trio.abc.ReceiveStream):
             counter.expect(size)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Receive as the stream does, and count what came."""
+        """Receive as the stream does, and count the bytes."""
         data = await self._stream.receive_some(max_bytes)
         if data:
-            # Without a checkpoint: cancelled here, the bytes would be lost.
+            # Without a checkpoint: if this could be cancelled, the bytes would be lost.
             self._counter.increment(len(data))
         return data
 

@@ -1,7 +1,7 @@
 """The end of a worker pipe that another process holds.
 
-Owns what is written into the pipe, and that a report which nobody takes any more ends the
-work. Needs no Trio where it is used: it blocks its own process only.
+Owns what is written into the pipe, and that a report which nobody reads any more raises
+RequestCancelled. Does not use Trio: it blocks the process that reports, and no other.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _NOBODY = frozenset({errno.ENOENT, errno.ENXIO, errno.EPIPE})
 class WorkerProgress:
     """Reports progress from another process; `ProgressHelper.open_worker_pipe` makes it.
 
-    It can be pickled, so it can be handed to a process of multiprocessing or
-    concurrent.futures. `path` is the pipe in the file system, for a process that is started
-    otherwise: `WorkerProgress(path)` makes one there.
+    It can be pickled, and so handed to a process of multiprocessing or concurrent.futures.
+    `path` is the pipe in the file system: a process that is started in another way makes
+    its own with `WorkerProgress(path)`.
 
     Several processes may report by the same pipe. Each report is a cancellation check: it
-    raises RequestCancelled where the pipe's block has ended. It blocks while the pipe is
-    full. Not for the process and thread that Trio runs in.
+    raises RequestCancelled if the pipe's block has ended. It blocks while the pipe is
+    full. Not to be used in the thread that Trio runs in.
     """
 
     path: str
@@ -50,7 +50,7 @@ class WorkerProgress:
         self._send(values)
 
     def increment(self, by: float = 1) -> None:
-        """Add `by`, a finite number larger than 0; several processes may add to one count."""
+        """Add `by`, a finite number larger than 0; the increments of several processes add up."""
         self._send({"increment": check_positive(by, "the increment")})
 
     def set_total(self, total: float) -> None:
@@ -58,11 +58,11 @@ class WorkerProgress:
         self._send({"total": check_positive(total, "total")})
 
     def set_message(self, message: str | None) -> None:
-        """Set the message; None clears it. What does not fit into one write of a pipe is cut off."""
+        """Set the message; None clears it. A message that does not fit into one write of a pipe is cut."""
         self._send({"message": message})
 
     def check_cancelled(self) -> None:
-        """Raise RequestCancelled where nobody takes reports any more."""
+        """Raise RequestCancelled if nobody reads reports any more."""
         os.close(self._open())
 
     def _send(self, values: dict[str, Any]) -> None:
@@ -86,12 +86,12 @@ class WorkerProgress:
 
 
 def _encode(values: dict[str, Any]) -> bytes:
-    """One line, short enough that the lines of several processes never mix (POSIX, PIPE_BUF)."""
+    """One line, short enough to be written whole: lines of several processes never mix (POSIX, PIPE_BUF)."""
     while True:
         line = msgspec.json.encode(values) + b"\n"
         if len(line) <= select.PIPE_BUF:
             return line
-        message = values["message"]  # nothing else can be so long
+        message = values["message"]  # no other value can be so long
         values = {**values, "message": message[: len(message) * 3 // 4]}
 
 

@@ -1,7 +1,7 @@
 """Progress of another process, as lines of JSON.
 
-Owns the protocol, and that nothing a process writes can do more than be skipped. Knows no
-processes: the lines come from any stream.
+Owns the format of the lines, and that a wrong line is skipped and does no other harm. Refuses to know
+processes: the lines may come from any stream.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from trio_mcp.progress.stages import Stage
 logger = logging.getLogger("trio_mcp")
 
 MAX_LINE_BYTES: Final = 131_072
-"""The longest message with every character escaped, and room for the rest."""
+"""The longest message with every character escaped, and room for the other members."""
 
 SHOWN_BYTES: Final = 100
-"""So much of a line that is skipped is logged."""
+"""How much of a skipped line is logged."""
 
 
 class Line(msgspec.Struct):
-    """One report; what is absent stays as it is. Other members are ignored."""
+    """One report: a value that is absent stays as it is, and other members are ignored."""
 
     progress: int | float | UnsetType = UNSET
     increment: int | float | UnsetType = UNSET
@@ -36,9 +36,9 @@ class Line(msgspec.Struct):
 
 
 class LineReader:
-    """Applies lines to a reporter, each as a report of its own.
+    """Turns each line into a report of its own, on one reporter.
 
-    A line that is no report is skipped: the first is logged as a warning, others as debug.
+    A line that is no report is skipped. The first is logged as a warning, the others as debug.
     """
 
     def __init__(self, reporter: ProgressReporter | Stage) -> None:
@@ -49,33 +49,33 @@ class LineReader:
         self._level = logging.WARNING
 
     async def feed(self, data: bytes | bytearray) -> None:
-        """Take what was read; checkpoints as reports do, and waits where a lossless call has to."""
+        """Report the lines in `data`, which may end in the middle of one; checkpoints as reports do."""
         await trio.lowlevel.checkpoint_if_cancelled()
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             if self._is_skipping:
                 self._is_skipping = False
             else:
-                await self._take(line)
+                await self._report(line)
         if len(self._rest) > MAX_LINE_BYTES:
             if not self._is_skipping:
                 self._skip(self._rest, f"it has more than {MAX_LINE_BYTES} bytes")
             self._rest, self._is_skipping = b"", True
 
     async def finish(self) -> None:
-        """Take a last line that has no end; checkpoints as `feed`."""
+        """Report a last line that has no newline; checkpoints as `feed` does."""
         rest, self._rest = self._rest, b""
         await trio.lowlevel.checkpoint_if_cancelled()
         if not self._is_skipping:
-            await self._take(rest)
+            await self._report(rest)
 
-    async def follow(self, stream: trio.abc.ReceiveStream) -> None:
-        """Take all lines of `stream` until it ends; checkpoints. Raises what the stream raises."""
+    async def read_all(self, stream: trio.abc.ReceiveStream) -> None:
+        """Report all lines of `stream` until it ends; checkpoints. Raises what the stream raises."""
         while data := await stream.receive_some():
             await self.feed(data)
         await self.finish()
 
-    async def _take(self, text: bytes) -> None:
+    async def _report(self, text: bytes) -> None:
         if not text.strip():
             return
         if len(text) > MAX_LINE_BYTES:
@@ -87,13 +87,13 @@ class LineReader:
             self._skip(text, str(error))
             return
         reporter = self._reporter
-        await reporter.make_room()
-        reporter.stand_alone()
+        await reporter.wait_if_full()
+        reporter.end_notification()
         try:
             _apply(line, reporter)
-        except ValueError as error:  # the sum of all increments is no number any more
+        except ValueError as error:  # the sum of all increments is not finite any more
             self._skip(text, str(error))
-        reporter.stand_alone()
+        reporter.end_notification()
         await reporter.take_turn()
 
     def _skip(self, text: bytes, reason: str) -> None:
@@ -102,7 +102,7 @@ class LineReader:
 
 
 def _check(line: Line) -> Line:
-    """Return `line`, or raise ValueError where it says nothing, or what cannot be."""
+    """Return `line`; raises ValueError if it has no value, or one that is not legal."""
     if line == Line():
         raise ValueError("none of progress, increment, total and message is in it")
     if line.increment is not UNSET and line.progress is not UNSET:
@@ -115,7 +115,7 @@ def _check(line: Line) -> Line:
 
 def _apply(line: Line, reporter: ProgressReporter | Stage) -> None:
     if isinstance(line.total, (int, float)):
-        reporter.set_total(line.total)  # first, since what is done is done of it
+        reporter.set_total(line.total)  # first, because the progress is part of this total
     if not isinstance(line.message, UnsetType):
         reporter.set_message(None if line.message is None else line.message[:MAX_MESSAGE_LENGTH])
     if isinstance(line.progress, (int, float)):

@@ -1,7 +1,7 @@
-"""A pipe in the file system that other processes report by, for as long as a block lasts.
+"""A named pipe by which other processes report, for as long as a block lasts.
 
-Owns the pipe and the task that reads it. A named pipe is something that every process can be
-handed: one of multiprocessing, one of a pool that runs already, a shell script.
+Owns the pipe and the task that reads it. A path can be handed to every kind of process: to one of
+multiprocessing, to one of a pool that runs already, to a shell script. Refuses to know what a line means.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from trio_mcp.progress.worker import WorkerProgress
 from trio_mcp.progress.worker_lines import LineReader
 
 READ_BYTES: Final = 65_536
-"""What is read at once: a whole pipe, on most systems."""
+"""The most in one read: all that a pipe holds, on most systems."""
 
 LAST_READS: Final = 16
-"""So often a pipe is read at the end of its block, which is more than it can hold."""
+"""How many reads the end of a block makes at most: together more than a pipe can hold."""
 
 
 @asynccontextmanager
@@ -31,11 +31,11 @@ async def open_worker_pipe(lines: LineReader) -> AsyncIterator[WorkerProgress]:
     if not hasattr(os, "mkfifo"):
         raise RuntimeError("worker pipes need a system with named pipes (POSIX)")
     with _open_fifo() as (path, descriptor):
-        carrier = _Carrier(descriptor, lines)
+        reader = _PipeReader(descriptor, lines)
         async with open_unwrapping_nursery() as nursery:
-            nursery.start_soon(carrier.carry)
+            nursery.start_soon(reader.run)
             yield WorkerProgress(path)
-            carrier.end()
+            reader.end()
 
 
 @contextmanager
@@ -46,19 +46,19 @@ def _open_fifo() -> Iterator[tuple[str, int]]:
         os.mkfifo(path, 0o600)
         reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
-            # While somebody holds it for writing, a pause between two workers is no end.
+            # While this end is open for writing, a pause between two workers is not the end of the pipe.
             writing = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
             try:
                 yield path, reading
             finally:
-                os.unlink(path)  # before it is closed, so that nobody opens what nobody reads
+                os.unlink(path)  # before it is closed, so that no process opens a pipe that nobody reads
                 os.close(writing)
         finally:
             os.close(reading)
 
 
-class _Carrier:
-    """Reads the pipe until it is told that the block has ended, and then what is in it."""
+class _PipeReader:
+    """Reads the pipe until `end` is called, and then what is left in it."""
 
     def __init__(self, descriptor: int, lines: LineReader) -> None:
         self._descriptor = descriptor
@@ -66,8 +66,8 @@ class _Carrier:
         self._waiting = trio.CancelScope()
         self._has_ended = False
 
-    async def carry(self) -> None:
-        """Take what comes; checkpoints."""
+    async def run(self) -> None:
+        """Report each line that comes; checkpoints."""
         while not self._has_ended:
             with trio.CancelScope() as self._waiting:
                 await trio.lowlevel.wait_readable(self._descriptor)
@@ -78,7 +78,7 @@ class _Carrier:
         await self._lines.finish()
 
     def end(self) -> None:
-        """Read what is in the pipe, and no more."""
+        """Let `run` read what is in the pipe now, and then return."""
         self._has_ended = True
         self._waiting.cancel()
 

@@ -170,6 +170,23 @@ async def test_a_slow_reader_leaves_the_sockets_full():
         assert sent > stalled
 
 
+async def test_a_transport_shows_its_state_and_how_much_is_under_way():
+    asked = trio.Event()
+
+    async def handle(call):
+        asked.set()
+        await call.stream()
+        await trio.sleep_forever()
+
+    async with serving(handle) as app, open_http_transport(app.url, max_frame_bytes=1000) as transport:
+        to = f"<HttpTransport to {transport.origin}:"
+        assert repr(transport) == f"{to} open, 0 requests and 0 messages under way>"
+        await transport.send_frames([Request(1, "x", encode_value({"_meta": {}}))])
+        await asked.wait()
+        assert repr(transport) == f"{to} open, 1 requests and 0 messages under way>"
+    assert repr(transport).startswith(f"{to} closed")
+
+
 # Arguments in headers.
 
 

@@ -23,7 +23,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_mcp.transports.http.address import may_have_proxy, parse_address
 from trio_mcp.transports.http.h11_connection import CONNECT_SECONDS, MAX_HEAD_BYTES
-from trio_mcp.transports.http.pool import KEPT_CONNECTIONS, KEPT_SECONDS
+from trio_mcp.transports.http.pool import KEPT_CONNECTIONS, KEPT_SECONDS, ConnectionPoolStatistics
 from trio_mcp.transports.http.response import StreamPosition, UnreachableError
 from trio_mcp.transports.http.server_url import ServerUrl, open_endpoint
 
@@ -629,6 +629,23 @@ async def test_connections_expire(mock_clock: MockClock) -> None:
         assert len(server.peers) == 2
 
 
+async def test_the_pool_counts_what_is_opened_and_reused() -> None:
+    async def script(peer: Peer) -> None:
+        while await peer.read_request():
+            await peer.reply()
+
+    async with raw_server(script) as server, opened(server.url) as endpoint:
+        assert endpoint._direct is not None
+        pool = endpoint._direct.pool
+        assert pool.statistics() == ConnectionPoolStatistics(0, opened=0, reused=0, is_closed=False)
+        for _ in range(3):
+            await post(endpoint)
+        assert pool.statistics() == ConnectionPoolStatistics(1, opened=1, reused=2, is_closed=False)
+        assert repr(pool) == f"<ConnectionPool of {endpoint.origin}: open, 1 idle>"
+    assert pool.statistics() == ConnectionPoolStatistics(0, opened=1, reused=2, is_closed=True)
+    assert repr(pool) == f"<ConnectionPool of {endpoint.origin}: closed, 0 idle>"
+
+
 async def test_only_so_many_connections_are_kept() -> None:
     count = KEPT_CONNECTIONS + 5
     all_there = trio.Event()
@@ -646,7 +663,7 @@ async def test_only_so_many_connections_are_kept() -> None:
                 nursery.start_soon(post, endpoint)
         assert len(server.peers) == count
         assert endpoint._direct is not None
-        assert endpoint._direct.pool.kept == KEPT_CONNECTIONS
+        assert endpoint._direct.pool.statistics().idle == KEPT_CONNECTIONS
         await wait_all_tasks_blocked(0.05)
         assert sum(peer.ended.is_set() for peer in server.peers) == 5
 
@@ -704,7 +721,7 @@ async def test_a_cancellation_at_any_point_leaves_no_connection(rounds: int, kep
                 await go_on.wait()
             nursery.cancel_scope.cancel()
         assert endpoint._direct is not None
-        assert endpoint._direct.pool.kept in ((0, 1) if kept and not rounds else (0,))
+        assert endpoint._direct.pool.statistics().idle in ((0, 1) if kept and not rounds else (0,))
         if rounds:
             with trio.fail_after(2):
                 for peer in server.peers:

@@ -37,9 +37,7 @@ from trio_mcp import (
 )
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.testing import WebSocketConnector, assert_progress
-from trio_mcp.transports.websocket.transport import (
-    open_websocket_transport,
-)
+from trio_mcp.transports.websocket.client import open_websocket_transport
 from trio_mcp.wire.errors import PARSE_ERROR
 from trio_mcp.wire.frames import Malformed, Notification, ProgressRun, Request, Response
 from trio_mcp.wire.websocket import decode_texts

@@ -30,9 +30,7 @@ from trio_mcp import (
     serve_websocket,
 )
 from trio_mcp.testing import assert_progress
-from trio_mcp.transports.websocket.transport import (
-    open_websocket_transport,
-)
+from trio_mcp.transports.websocket.client import open_websocket_transport
 from trio_mcp.wire.frames import Malformed
 
 # The handshake
@@ -219,7 +217,7 @@ async def test_servers_that_speak_no_websocket(answer, words):
 
 
 async def test_a_server_that_never_answers_the_handshake(monkeypatch):
-    monkeypatch.setattr("trio_mcp.transports.websocket.transport.CONNECT_SECONDS", 0.05)
+    monkeypatch.setattr("trio_mcp.transports.websocket.client.CONNECT_SECONDS", 0.05)
 
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:

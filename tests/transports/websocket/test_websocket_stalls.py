@@ -29,10 +29,8 @@ from trio_mcp import (
     ServerSettings,
     serve_websocket,
 )
-from trio_mcp.transports.websocket.transport import (
-    keep_alive,
-    open_websocket_transport,
-)
+from trio_mcp.transports.websocket.client import open_websocket_transport
+from trio_mcp.transports.websocket.keeping import keep_alive
 from trio_mcp.wire.frames import Notification
 
 # Peers that stop

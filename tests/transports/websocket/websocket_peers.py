@@ -20,12 +20,10 @@ from trio_mcp import (
     serve_websocket,
 )
 from trio_mcp.client.settings import ClientSettings
+from trio_mcp.transports.websocket.client import open_websocket_transport
 from trio_mcp.transports.websocket.corking_stream import CorkingStream
-from trio_mcp.transports.websocket.transport import (
-    WebSocketTransport,
-    keep_connection,
-    open_websocket_transport,
-)
+from trio_mcp.transports.websocket.keeping import keep_connection
+from trio_mcp.transports.websocket.transport import WebSocketTransport
 from trio_mcp.wire.frames import ProgressRun
 
 LIMIT = 100_000

@@ -62,7 +62,7 @@ class H11Body:
         connection = self._connection
         if connection is not None and connection.is_complete:
             self._connection = None
-            self._pool.put(connection)
+            self._pool.give_back(connection)
 
     def close(self) -> None:
         """Close the connection, unless the end of the answer has come."""
@@ -70,7 +70,7 @@ class H11Body:
             return
         with suppress(*FAILURES):
             self._connection.take_body()
-        self._pool.put(self._connection)
+        self._pool.give_back(self._connection)
         self._connection = None
 
 
@@ -126,7 +126,7 @@ class H11Client:
         """
         try:
             request = self._writer.write(method, headers, body)
-            connection = self.pool.take() or await self.pool.open()
+            connection = self.pool.reuse() or await self.pool.open()
             try:
                 await connection.send(method, request, sent)
                 head = await connection.receive_head()

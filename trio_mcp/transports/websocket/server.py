@@ -18,15 +18,15 @@ import trio
 
 from trio_mcp.concurrency.failures import contain_failure
 from trio_mcp.transports.websocket.corking_stream import CorkingStream
-from trio_mcp.transports.websocket.transport import (
+from trio_mcp.transports.websocket.keeping import (
     PING_SECONDS,
     QUEUE_MESSAGES,
     READ_BYTES,
-    WebSocketTransport,
     keep_alive,
     keep_connection,
-    trio_websocket,
 )
+from trio_mcp.transports.websocket.library import find_host, trio_websocket
+from trio_mcp.transports.websocket.transport import WebSocketTransport
 from trio_mcp.wire.origin import Doorkeeper
 from trio_mcp.wire.websocket import GOING_AWAY, SUBPROTOCOL
 
@@ -153,9 +153,7 @@ class WebSocketService:
 
     def _refusal(self, request: trio_websocket.WebSocketRequest, peer: str) -> tuple[int, str] | None:
         origins = [value.decode("latin-1") for name, value in request.headers if name == b"origin"]
-        # trio-websocket hands out every header but this one; without it nobody would get in.
-        host = request._event.host
-        reason = self.doorkeeper.refusal(host, ", ".join(origins) if origins else None)
+        reason = self.doorkeeper.refusal(find_host(request), ", ".join(origins) if origins else None)
         if reason is not None:
             return 403, reason
         if self.path is not None and request.path.partition("?")[0] != self.path:

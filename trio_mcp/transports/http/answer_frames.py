@@ -1,0 +1,76 @@
+"""What an HTTP answer means to the session: the frames in it, and which of them answers the request.
+
+Owns what becomes of HTTP errors, of bodies that are no message and of answers with a wrong id. Reads no
+socket but through the response that it is given, and keeps nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from trio_mcp.transports.http.response import HttpResponse
+from trio_mcp.wire.codec import decode_message, encode_value
+from trio_mcp.wire.errors import INTERNAL_ERROR, PARSE_ERROR
+from trio_mcp.wire.frames import (
+    ErrorObject,
+    ErrorResponse,
+    InFrame,
+    Malformed,
+    Request,
+    RequestId,
+    Response,
+)
+from trio_mcp.wire.http import JSON
+
+logger = logging.getLogger("trio_mcp")
+
+
+async def read_answer(request: Request, answer: HttpResponse, url: str, limit: int) -> InFrame:
+    """The one message that answers a request; an HTTP error that holds none becomes one.
+
+    Checkpoints if it waits for the body. Raises UnreachableError if that breaks off.
+    """
+    body = await answer.read_body()
+    if body is None:
+        return Malformed(PARSE_ERROR, f"an answer longer than {limit} bytes", request.id)
+    is_answer = answer.is_success and answer.content_type == JSON and body.strip()
+    frame = decode_message(body)
+    if is_answer and isinstance(frame, Malformed):
+        return Malformed(frame.code, frame.reason, request.id)
+    if isinstance(frame, ErrorResponse):
+        # Whatever its id says: servers that could not tell which request it was make one up.
+        return ErrorResponse(frame.error, request.id)
+    if is_answer:
+        return frame
+    message = f"{url} answered {answer.status} to {request.method}"
+    if answer.is_success:
+        message += f" with a body of type {answer.content_type or 'unknown'}"
+    data = encode_value({"status": answer.code})
+    return ErrorResponse(ErrorObject(INTERNAL_ERROR, message, data), request.id)
+
+
+def claim_frames(
+    frames: list[InFrame], ident: RequestId, *, is_modern: bool, url: str
+) -> tuple[list[InFrame], InFrame | None]:
+    """The frames of one request's stream as the session is to see them, and the answer if it is among them.
+
+    What follows a modern answer is dropped, because nothing may follow it.
+    """
+    claimed: list[InFrame] = []
+    answer: InFrame | None = None
+    for frame in frames:
+        if isinstance(frame, Malformed) and frame.lost:
+            # What could not be kept may have been this request's answer, but no other's.
+            frame = Malformed(frame.code, frame.reason, ident)
+        elif isinstance(frame, ErrorResponse) and not isinstance(frame.id, (int, str)):
+            frame = ErrorResponse(frame.error, ident)
+        elif isinstance(frame, Request) and is_modern:
+            # Nor could it be answered (MCP 2026-07-28 transports, "Receiving Messages").
+            logger.warning("%s asked for %s, as no modern server may", url, frame.method)
+            continue
+        claimed.append(frame)
+        if isinstance(frame, (Response, ErrorResponse, Malformed)) and frame.id == ident:
+            answer = answer or frame
+            if is_modern:
+                break
+    return claimed, answer
