@@ -34,7 +34,11 @@ DELIVERIES_PER_YIELD: Final = 128
 
 
 class PendingCall:
-    """A request that was sent and not answered yet; belongs to one caller."""
+    """A request of one caller, with the updates that its progress handler has not seen yet.
+
+    The reader of the connection puts in updates (`queue_updates`) and the answer (`settle`), and never
+    waits. The caller's own task takes them out (`Link.wait_answer` calls `wait`).
+    """
 
     __slots__ = (
         "__weakref__",

@@ -170,8 +170,8 @@ class ClientSession:
     ) -> PendingCall:
         """Send a request; `end` must be called for it.
 
-        With `may_become_task`, progress that arrives after the answer is kept, even if nobody
-        waits for it; with `accepts_late`, it is delivered as long as somebody waits.
+        With `may_become_task`, the newest progress that arrives after the answer is kept; with
+        `accepts_late`, it is delivered while `wait` runs.
 
         Raises ConnectionLost, and the encoder's errors for parameters that are not JSON.
         """
@@ -271,7 +271,7 @@ class ClientSession:
             with self._reading:
                 if isinstance(self._transport, DirectTransport):
                     await self._transport.deliver_frames(self._accept_all, self._outbox.wait_room)
-                while True:
+                while True:  # after `deliver_frames` this raises EndOfChannel
                     if self._accept_all(await self._transport.receive_frames()):
                         await self._outbox.wait_room()
         except trio.EndOfChannel:

@@ -34,8 +34,8 @@ MAX_ROUNDS: Final = 10
 """How often a server may ask for input before it answers one call."""
 
 
-class Refusal(enum.Enum):
-    """An error of the server that does not end the call."""
+class Retry(enum.Enum):
+    """Why the call goes on after an error of the server."""
 
     DEADLINE_PASSED = "the server has given up at our deadline"
     TASK_ONLY = "the tool runs as a task only"
@@ -138,9 +138,9 @@ class ToolCall:
                 longest -= trio.current_time() - deadline.started
                 if longest <= 0:
                     raise CallTimeout(f"tools/call took longer than {deadline.longest:g} seconds")
-            elif answer is Refusal.DEADLINE_PASSED:
+            elif answer is Retry.DEADLINE_PASSED:
                 await deadline.wait()
-            elif answer is Refusal.TASK_ONLY:
+            elif answer is Retry.TASK_ONLY:
                 self._as_task = True
             else:
                 # This client has not heard yet which parameters are headers (MCP transports).
@@ -149,12 +149,12 @@ class ToolCall:
 
     async def _ask(
         self, handler: Handler | None, deadline: CallDeadline, *, may_list: bool
-    ) -> Answered | TaskStarted | Questions | Refusal:
+    ) -> Answered | TaskStarted | Questions | Retry:
         """Send the call once and wait for the server's answer; checkpoints."""
         link, session = self._link, self._link.session
         wants_progress = handler is not None or self._idle < math.inf
         call = self._begin(handler, deadline, wants_progress=wants_progress)
-        answer: Answered | TaskStarted | Questions | Refusal | None = None
+        answer: Answered | TaskStarted | Questions | Retry | None = None
         try:
             raw = await link.wait_answer(call, "tools/call", self._idle, deadline.longest)
             answer = self._read(raw, call, wants_progress=wants_progress)
@@ -167,6 +167,7 @@ class ToolCall:
                 session.keep(call)
             else:
                 session.end(call, on_late=link.abandon_created)
+                # The server has answered, but the caller has left or the answer cannot be read.
                 if answer is None and isinstance(call.outcome, Response):
                     link.abandon_created(call.outcome)
         return answer
@@ -219,18 +220,16 @@ class ToolCall:
             snapshot, call if keeps_token else None, keeps_token and wants_progress, reported, stages
         )
 
-    def _read_refusal(
-        self, error: ProtocolError, deadline: CallDeadline, *, may_list: bool
-    ) -> Refusal | None:
+    def _read_refusal(self, error: ProtocolError, deadline: CallDeadline, *, may_list: bool) -> Retry | None:
         """Read an error of the server; None if the call ends with it."""
         link = self._link
         if deadline.was_met_by(error):
-            return Refusal.DEADLINE_PASSED
+            return Retry.DEADLINE_PASSED
         if error.code == METHOD_NOT_FOUND and link.era.tasks == "legacy" and not self._as_task:
             # MCP tasks 2025-11-25, "Tool-Level Negotiation".
-            return Refusal.TASK_ONLY
+            return Retry.TASK_ONLY
         if error.code == HEADER_MISMATCH and link.mirror is not None and may_list:
-            return Refusal.LACKS_HEADERS
+            return Retry.LACKS_HEADERS
         return None
 
     async def _answer(self, questions: Questions) -> None:

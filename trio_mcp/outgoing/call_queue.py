@@ -31,7 +31,9 @@ def _nothing() -> None:
 class CallQueue(Slot):
     """What one call has pending, in order: reports, notifications, the answer.
 
-    At most `limit` reports are pending; `reports` counts them.
+    At most `limit` reports are pending; `reports` counts them. `Slot` keeps the items and the place
+    in the outbox: `_queue` asks the writer for a turn, `_note_drained` and `_clear` give it back, and
+    with a `min_interval` its `_pace` holds back the newest report until `resume`.
     Not thread-safe. `push` and `put` never wait; `wait_space` does, for lossless calls.
     `stages` returns the stages that are open now; it is None if the call never had any.
     """

@@ -1,7 +1,8 @@
 """The one way out of a session: everything that waits for the wire, and the single writer.
 
 Owns the order in which calls leave, and the moment at which they are written. The writer's task
-writes, except that `put` does while that task waits for work and the wire takes a frame at once. A
+writes. While it sleeps and nothing is queued, the task that has a single frame to send may write it
+in its place (`write_now`), if the wire takes the frame at once; so there is one writer at a time. A
 memory channel hands the writer every call queue that has something pending, each at most once, so
 the channel cannot grow with the number of reports. Knows no method.
 """
@@ -90,8 +91,9 @@ class OutboxStatistics:
 class Outbox:
     """Everything that waits for one wire, and the writer that empties it.
 
-    `frame_limit` caps the frames other than progress that one call may have
-    pending before its handler waits. Not thread-safe.
+    `frame_limit` is how many frames other than progress one call may have pending before its
+    handler waits, and how many items may be queued before the reader of the wire waits. Not
+    thread-safe.
     """
 
     __slots__ = (
@@ -109,8 +111,8 @@ class Outbox:
     )
 
     def __init__(self, frame_limit: int) -> None:
-        # Unbounded, but never longer than the number of calls in flight: a call queue is in it at most
-        # once, and a bare frame answers a message, of which the reader takes up one at a time.
+        # Unbounded, but never longer than what is in flight: a call queue is in it at most once, and a
+        # bare frame is a request, a notification, or the answer to a message that was read.
         self._send, self._receive = trio.open_memory_channel[Source | OutFrame](math.inf)
         self._waiting: list[Source | OutFrame] = []
         # Sources that leave by another wire, but still have a place here. An empty set takes more memory.
@@ -185,7 +187,7 @@ class Outbox:
         return self._direct is not None and not self.queued and self._direct(frame)
 
     async def wait_room(self) -> None:
-        """Wait while too many bare frames are unwritten; checkpoints.
+        """Wait while more items are queued than `frame_limit`; checkpoints.
 
         The reader calls it, so that nothing is read from a peer that sends and never reads.
         """
@@ -197,7 +199,7 @@ class Outbox:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether too many bare frames are unwritten."""
+        """Whether more items are queued than `frame_limit`."""
         return not self._broken and self.queued > self.frame_limit
 
     def close(self) -> None:
@@ -297,8 +299,9 @@ class Outbox:
             if empty:
                 self._waiting.pop(0)
             elif item.is_refilled:
-                # One busy call must not keep the others waiting. What must come behind it, such as
-                # the end of its task, is queued when no more is added, so it stays behind.
+                # One busy call must not keep the others waiting, so it goes to the end of the queue. A
+                # frame that must follow all of it, such as the end of its task, is queued only after
+                # the call has ended; then the call is not moved any more.
                 self._waiting.append(self._waiting.pop(0))
         self._at_once = bool(self._waiting)
         return frames

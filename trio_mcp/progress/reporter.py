@@ -1,13 +1,13 @@
 """The progress of one request: its values, and every way to change them.
 
-One report goes this way, without a task, a lock or a wait of its own:
+One report goes this way, without a task or a lock (a lossless call first waits for room):
 
     ctx.report_progress(3, 9, "users")
       -> ProgressReporter.report       checks the values and keeps them, for the handler to read back
-           -> ProgressRecord.report    the record of the background task, if the call has become one
+           -> ProgressKeeper.report    the background task, if the call has become one
            -> CallQueue.push           what waits for the client, if the client asked for progress
-      -> a cancellation point; also a schedule point if the task has run for YIELD_SECONDS,
-         or if so much is pending that the writer should have its turn
+      -> a cancellation point; also a schedule point if the task's first report since it last yielded
+         is YIELD_SECONDS old, or if so much is pending that the writer should have its turn
 
 The plain methods (`increment`, `set_total`, `set_message`) go through `_publish` instead. They cannot
 yield, so what a task changes between two checkpoints becomes one report.
@@ -32,11 +32,11 @@ from trio_mcp.progress.checks import INT_MAX, INT_MIN, check_message, check_numb
 from trio_mcp.wire.frames import StageState
 
 YIELD_SECONDS: Final = 0.0001
-"""A tight loop of reports yields this often, in seconds of real time."""
+"""A task yields with the first report that comes so long after its first one, in seconds of real time."""
 
 
-class ProgressRecord(Protocol):
-    """The record of a background task, as far as progress concerns it."""
+class ProgressKeeper(Protocol):
+    """A background task that keeps the progress of its handler: a `LiveTask` of `tasks/`."""
 
     stages: Callable[[], tuple[StageState, ...]] | None
     """Describes the open stages; None until the handler has a stage."""
@@ -83,7 +83,7 @@ class ProgressReporter:
         self.stages_total: float | None = None
         # Where reports go: to a client, unless it did not ask; to a task, if the call has become one.
         self._call_queue = call_queue
-        self._task: ProgressRecord | None = None
+        self._task: ProgressKeeper | None = None
         # The task's turn. Trio clears `Task.custom_sleep_data` whenever it reschedules a task. So a task
         # on which the reporter has left itself there has not yielded since; `_since` is when that was,
         # and `_newest` is what `_publish` has pushed in this turn.
@@ -145,7 +145,7 @@ class ProgressReporter:
         task = current_task()
         if self._strict:
             await checkpoint()
-        elif task.custom_sleep_data is not self:  # the task has just yielded
+        elif task.custom_sleep_data is not self:  # its first report since it last yielded
             task.custom_sleep_data = self
             self._since = perf_counter()
             await checkpoint_if_cancelled()
@@ -180,7 +180,8 @@ class ProgressReporter:
         self._publish()
 
     def _publish(self) -> None:
-        """Report the present values, in the place of the report that the task has made in this turn."""
+        """Report the present values; they replace the report that this method made last, if the task has not
+        yielded since and the report is still the newest that is pending."""
         total = self.stages_total if isinstance(self._total, msgspec.UnsetType) else self._total
         if self._task is not None:
             self._task.report(self.current, total, self.message)
@@ -212,7 +213,7 @@ class ProgressReporter:
         task = current_task()
         if self._strict:
             await checkpoint()
-        elif task.custom_sleep_data is not self:  # the task has just yielded
+        elif task.custom_sleep_data is not self:  # its first report since it last yielded
             task.custom_sleep_data = self
             self._since = perf_counter()
             self._newest = None  # it was pushed in an earlier turn
@@ -263,7 +264,7 @@ class ProgressReporter:
 
     # Where reports go.
 
-    def record_in(self, task: ProgressRecord) -> None:
+    def record_in(self, task: ProgressKeeper) -> None:
         """Report to `task` as well from now on, beginning with the present values."""
         self._task = task
         if self.stages is not None:

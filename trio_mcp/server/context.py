@@ -155,8 +155,8 @@ class Context:
         three values are set, None clears. If `progress` is below the present value, that stays.
         If the client sent no progressToken, nothing is sent.
 
-        Always a cancellation point; a schedule point whenever the task has run for
-        about 100 microseconds (every time under `strict_yield`). Under the lossless
+        Always a cancellation point; a schedule point if the task's first report since it last
+        yielded is about 100 microseconds old (every time under `strict_yield`). Under the lossless
         policy it waits while the buffer is full. Called in another thread, it has
         reported when it returns, and may be awaited or not.
 

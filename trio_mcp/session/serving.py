@@ -1,4 +1,4 @@
-"""Serving one wire: read, write, shut down.
+"""Serving one wire: starts its reader and its writer, and ends them.
 
 Owns the nursery of a session that has one wire, or of a request that has its own wire, and the
 order in which things end in it. Refuses to know methods.

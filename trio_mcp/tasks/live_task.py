@@ -77,7 +77,12 @@ MOVES: Final[Mapping[LiveState, Mapping[LiveEvent, LiveState]]] = {
     EXPIRED: {"need": EXPIRED, "refuse": EXPIRED, "handler done": EXPIRED, "end": GONE},
     GONE: {"need": GONE, "refuse": GONE, "handler done": GONE, "ended": GONE},
 }
-"""From each state and by each event, the next state. A state that was left is never entered again."""
+"""From each state and by each event, the next state. A state that was left is never entered again.
+
+A task made at once goes COMMITTED, ENDING, ENDED; a call answered directly ends in DONE; a promoted one
+goes UNDECIDED or NEEDED, then COMMITTED and on. If the record expires under the handler, the task is EXPIRED,
+then GONE.
+"""
 
 _FOUND: Final = frozenset({COMMITTED, ENDING, ENDED, EXPIRED, GONE})
 _OVER: Final = frozenset({ENDING, ENDED, GONE})

@@ -102,9 +102,9 @@ class Batch(Struct, frozen=True):
 
 
 class Malformed(Struct, frozen=True):
-    """Input that is not a frame: the reason, and the id if it could be read.
+    """Stands in for a message that could not be read: the reason, and the id if that could be read.
 
-    `lost` is True if there was a message which this side could not keep.
+    `lost` is True if the message was too long to keep.
     """
 
     code: int
