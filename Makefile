@@ -6,8 +6,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint types smoke bench bench-full conformance conformance-short check check-all \
-    peers clean
+.PHONY: help demo test test-slow lint ruff-check ruff-format flake8-async types docs docs-check smoke bench \
+    bench-full conformance conformance-short check check-all hooks peers clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -25,7 +25,10 @@ PYTHON ?= $(call find-python,3.11 3.12 3.13 3)
 PYTHON311 ?= $(call find-python,3.11)
 PYTHON312 ?= $(call find-python,3.12)
 PYTHON313 ?= $(call find-python,3.13)
+PYTHON314 ?= $(call find-python,3.14)
 VERSIONS := 3.11 3.12 3.13
+# These are tested, too, if there is an interpreter.
+NEWER_VERSIONS := 3.14
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -53,29 +56,56 @@ help:
 	@echo "make test         the tests, with the peers that they talk to"
 	@echo "make lint         ruff and flake8-async"
 	@echo "make types        mypy, strict"
+	@echo "make hooks        let git run lint and types before each commit (pre-commit, all of it local)"
+	@echo "make docs         draw the pictures of the documentation anew"
+	@echo "make docs-check   run the code in the documentation, follow its links"
 	@echo "make bench        notifications, calls and tasks beside other implementations, in short"
 	@echo "make bench-full   the same in full, with a report and plots"
 	@echo "make conformance  the official conformance suite"
 	@echo "make check        all that CI runs"
-	@echo "make check-all    the same on Python $(VERSIONS), the full benchmark, and the conformance suite"
+	@echo "make check-all    the tests on Python $(VERSIONS) (and $(NEWER_VERSIONS)), and once all the rest: an hour"
 
 demo: $(VENV)/.demo
 	$(BIN)/trio-mcp demo
 
 # The tests marked slow start a server and a command each; `make check-all` runs them too.
-MARKS := -m "not slow"
+MARKS := not slow
 
 test: $(VENV)/.dev $(PEERS_READY)
-	$(BIN)/pytest -n auto --dist worksteal $(MARKS)
+	$(BIN)/pytest -n auto --dist worksteal -m "$(MARKS)"
 
-lint: $(VENV)/.dev
+test-slow:
+	$(MAKE) test MARKS=slow
+
+lint: ruff-check ruff-format flake8-async
+
+ruff-check: $(VENV)/.dev
 	$(BIN)/ruff check $(SOURCES)
+
+ruff-format: $(VENV)/.dev
 	$(BIN)/ruff format --check $(SOURCES)
-	$(BIN)/flake8-async --disable $(ASYNC_OFF) $$(find trio_mcp -name '*.py')
-	$(BIN)/flake8-async --disable $(ASYNC_OFF_TESTS) $$(find $(filter-out trio_mcp,$(SOURCES)) -name '*.py')
+
+# This takes a quarter of a second for a file, so there are two at it. The hook names the files of a commit.
+FILES = $(shell find $(SOURCES) -name '*.py')
+check-async = @printf '%s\n' $(2) | xargs -r -n 20 -P 2 $(BIN)/flake8-async --disable $(1)
+
+flake8-async: $(VENV)/.dev
+	$(call check-async,$(ASYNC_OFF),$(filter trio_mcp/%,$(FILES)))
+	$(call check-async,$(ASYNC_OFF_TESTS),$(filter-out trio_mcp/%,$(FILES)))
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
+
+hooks: $(VENV)/.dev
+	$(BIN)/pre-commit install
+
+# The documentation is Markdown, to be read as it is; only its pictures are made.
+docs: $(VENV)/.dev
+	$(BIN)/python docs/pictures/stages.py
+	$(BIN)/python docs/pictures/bars.py
+
+docs-check: $(VENV)/.dev
+	$(BIN)/pytest -n auto --dist worksteal tests/docs
 
 smoke: $(VENV)/.dev $(BENCH_PEERS_READY)
 	$(BIN)/python benchmarks/run.py --quick
@@ -103,17 +133,25 @@ conformance-short: $(VENV)/.dev $(CONFORMANCE)/.node-ready
 
 check: lint types test smoke conformance-short
 
-check-all: $(VERSIONS:%=check-%)
-	$(MAKE) conformance PYTHON="$(PYTHON311)" VENV=.venv-3.11
-	$(MAKE) bench-full PYTHON="$(PYTHON311)" VENV=.venv-3.11
+# One run shows all that fails: each part runs whatever became of those before. The tests run on every version,
+# the rest on the oldest. All of it takes about an hour on two cores.
+interpreter = $(PYTHON$(subst .,,$(1)))
+on = PYTHON=$(call interpreter,$(1)) VENV=.venv-$(1)
+OLDEST := $(firstword $(VERSIONS))
+MISSING = $(foreach version,$(NEWER_VERSIONS),$(if $(call interpreter,$(version)),,$(version)))
+TESTED = $(VERSIONS) $(filter-out $(MISSING),$(NEWER_VERSIONS))
 
-check-3.%:
-	$(MAKE) check PYTHON="$(PYTHON3$*)" VENV=.venv-3.$* MARKS=
+check-all:
+	@MAKE="$(MAKE)" .ci/run_parts \
+	    $(foreach part,lint types,"$(part): $(part) $(call on,$(OLDEST))") \
+	    $(foreach version,$(TESTED),"tests on Python $(version): test $(call on,$(version))") \
+	    $(foreach version,$(MISSING),"tests on Python $(version), which was not found:") \
+	    $(foreach part,test-slow smoke conformance bench-full,"$(part): $(part) $(call on,$(OLDEST))")
 
 peers: $(PEERS_READY)
 
 clean:
-	rm -rf $(VENV) $(VERSIONS:%=.venv-%) .envs
+	rm -rf $(VENV) $(VERSIONS:%=.venv-%) $(NEWER_VERSIONS:%=.venv-%) .envs
 
 define make-environment
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer was not found: say make PYTHON=..." >&2; exit 1; }

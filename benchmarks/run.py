@@ -1,13 +1,18 @@
-"""The driver of the benchmarks: all cells of all modules, interleaved in one run.
+"""Runs the benchmarks: all cells of all modules, interleaved in one run.
 
-Each round takes one sample of every cell from every contestant, so that whatever the machine does
-meanwhile happens to all of them. Only like work is compared, every update is counted and checked, and
-a measurement is over when the call has returned and every handler has ended.
+Each round takes one sample of every cell from every contestant, so whatever else the machine does affects
+all of them. Only like work is compared, and every update is counted and checked. A measurement ends when
+the call has returned and every handler has ended.
 
-It prints the table of ratios, and with `--lines` writes a JSON object for each sample, behind a first
-one with the facts: machine, versions, options, cells. `report.py` makes tables and plots of them.
+The run prints a table of ratios. With `--lines` it writes a JSON object for each sample, after a first one
+with the facts: machine, versions, options, cells. `write_report.py` makes tables and plots of these lines.
+With `--beside` it compares this version of trio_mcp with the one in another checkout, without the rivals.
 
-This file needs only the standard library; trio_mcp and its rivals run in processes of their own.
+The driver (this file and `cells/`) needs only the standard library. Everything that is measured is a script
+in `contestants/`, started in a process of its own, often by the interpreter of another environment. So
+contestants import only what is installed there and what stands beside them, and `sdk_worker.py`,
+`sdk1_worker.py` and `fastmcp_worker.py` repeat some lines: each is written against another SDK. `--beside`
+finds scripts by name, so a script that is renamed can no longer be compared with an older version.
 """
 
 import argparse
@@ -30,7 +35,7 @@ from cells.selection import Selection
 from cells.worker import Worker, report_faults
 from report.scores import print_table, tables
 
-# Each has make_cells(selection), which starts only the workers that its selected cells need.
+# The modules with cells. Each has make_cells(selection), which starts only the workers that those cells need.
 SHORT = ("notifications", "report_cost", "starts", "tasks")
 FULL = (*SHORT, "limits", "ceiling", "sessions")
 
@@ -38,8 +43,9 @@ LOCAL = ("lines", "beside")
 """Options that name places on this machine."""
 
 NOTES = """
-Median (min-max); `ratio` is that of the medians, `round by round` the median ratio in a round (min-max):
-how many times as fast, or how many times less of it, as the other."""
+Median (min-max) of the rounds. `ratio` compares the medians, and `round by round` is the median (min-max) of
+the ratios within a round. A ratio says how many times as fast trio_mcp is as the other, or how many times
+less it takes."""
 
 
 def describe(
@@ -58,7 +64,7 @@ def describe(
             "python": platform.python_version(),
             "load_before": load,
         },
-        # The official SDK takes part in two.
+        # The official SDK takes part in two versions.
         "versions": {name: " and ".join(sorted(versions[name])) for name in sorted(versions)},
         "protocols": {name: hello["protocol"] for name, hello in hellos.items() if hello.get("protocol")},
         "options": {name: value for name, value in vars(options).items() if name not in LOCAL},
@@ -81,11 +87,13 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--set", choices=["short", "full"], default="short", help="which cells")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only the cells with this in their name")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only the cells whose name contains it")
     parser.add_argument("--rounds", type=int, help="samples of each cell (5)")
     parser.add_argument("--updates", type=int, help="updates in one burst (10,000)")
-    parser.add_argument("--lines", type=Path, metavar="FILE", help="write every sample there, a line each")
-    parser.add_argument("--quick", action="store_true", help="a smoke test: too little to compare by")
+    parser.add_argument(
+        "--lines", type=Path, metavar="FILE", help="write each sample to this file, as a line of JSON"
+    )
+    parser.add_argument("--quick", action="store_true", help="a smoke test, too short to compare anything")
     parser.add_argument(
         "--beside",
         type=Path,
@@ -99,7 +107,7 @@ def parse() -> argparse.Namespace:
 
 
 def collect(options: argparse.Namespace, checkout: Checkout, stack: ExitStack) -> Contest:
-    """The cells, and their workers, which end with the stack."""
+    """Make the cells and start their workers, which the stack stops when it closes."""
     selection = Selection(
         only=options.only,
         updates=options.updates,
@@ -122,7 +130,7 @@ def collect(options: argparse.Namespace, checkout: Checkout, stack: ExitStack) -
 
 
 def open_lines(path: Path | None, stack: ExitStack) -> Keep:
-    """What writes each object that it is given as a line; nothing, if there is no path."""
+    """A function that writes each object to the file as a line; without a path it writes nothing."""
     if path is None:
         return lambda line: None
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +162,9 @@ def run_beside_checkout(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         keep = open_lines(options.lines, stack)
         other = Checkout(options.beside.resolve())
-        cells, workers = take_rounds_beside(partial(collect, options), other, options.rounds, keep)
+        for checkout in (THIS, other):
+            checkout.compile()
+        cells, workers = take_rounds_beside(partial(collect, options), THIS, other, options.rounds, keep)
     print(f"this: {THIS.root}, other: {other.root}")
     print_table(beside_table(cells))
     print(BESIDE_NOTES)

@@ -1,4 +1,4 @@
-"""The transports and eras that every behaviour is shown over."""
+"""The transports and eras over which every behaviour is tested."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from trio_mcp import Client, Server, open_client
 from trio_mcp.testing import HttpConnector, PipeConnector, WebSocketConnector, WireRecorder
 
 TRANSPORTS = ("memory", "stdio", "http", "websocket", "websocket-asgi")
-"""stdio means real pipes with its framing; "websocket" is trio-websocket, the other is hypercorn's."""
+"""stdio means real pipes with the framing of stdio; "websocket" is served by trio-websocket, "websocket-asgi"
+by hypercorn."""
 
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 
 
 @attrs.frozen
 class Wire:
-    """One transport and one era."""
+    """One transport and one era, with which the `wire` fixture runs a test."""
 
     transport: str
     protocol: str
 
     def target(self, server: Any) -> Any:
+        """A target for `open_client` that reaches `server` over this transport."""
         match self.transport:
             case "memory":
                 return server
@@ -39,6 +41,7 @@ class Wire:
         raise AssertionError(self.transport)
 
     def recorder(self, server: Server) -> WireRecorder:
+        """The same target, with a record of all messages."""
         return WireRecorder(self.target(server))
 
     def open_running(self, running: Any, **options: Any) -> AbstractAsyncContextManager[Client]:
@@ -46,6 +49,7 @@ class Wire:
         return open_client(self.target(running), protocol=self.protocol, **options)
 
     def open(self, server: Server | WireRecorder, **options: Any) -> AbstractAsyncContextManager[Client]:
+        """Connect to a server over this transport, in this era."""
         target = server if isinstance(server, WireRecorder) else self.target(server)
         return open_client(target, protocol=self.protocol, **options)
 
@@ -55,4 +59,5 @@ class Wire:
     ids=lambda wire: f"{wire.transport}-{wire.protocol}",
 )
 def wire(request: pytest.FixtureRequest) -> Wire:
+    """Runs the test over every transport in both eras."""
     return request.param

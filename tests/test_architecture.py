@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,19 +19,8 @@ PACKAGE = Path(trio_mcp.__file__).parent
 
 # Imports point down this list only; one layer's own modules may import each other.
 LAYERS = [
-    *(
-        "wire",
-        "errors",
-        "validators",
-        "concurrency",
-        "schema",
-        "call_result",
-        "outgoing",
-        "progress",
-        "session",
-        "transports",
-    ),
-    *("tasks", "handlers", "server", "client", "cli", "testing"),
+    *("wire", "errors", "validators", "concurrency", "schema", "call_result", "outgoing", "progress"),
+    *("session", "transports", "tasks", "handlers", "server", "client", "cli", "testing"),
 ]
 # These never import each other, whatever their order.
 STRANGERS = {
@@ -98,6 +89,187 @@ def test_what_each_layer_may_import(layer, name, tree):
             assert not top or layer == "cli", f"{name} imports {module} for everybody"
 
 
+def test_no_module_imports_itself_by_way_of_others():
+    """Imports inside functions and under TYPE_CHECKING count: who reads one module must not need all."""
+    names = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+    graph = {
+        name: set(imported_modules(ast.parse(path.read_text(encoding="utf-8")), names)) - {name}
+        for name, path in names.items()
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail("a circle of imports: " + " <- ".join(error.args[1]))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules(tree: ast.AST, known: Collection[str]) -> Iterator[str]:
+    """The modules of the package that `tree` imports; of `from package import module`, the module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                if inner in known:
+                    yield inner
+                elif node.module in known:
+                    yield node.module
+
+
+# What is private to other libraries and used all the same: file and attribute, with the reason.
+FOREIGN_PRIVATES = {
+    ("transports/hypercorn/connection.py", "_flush"): "hypercorn's HTTP/2 has no public way to flush",
+    ("transports/hypercorn/connection.py", "_close_stream"): "nor to end a stream that the peer has reset",
+    ("transports/hypercorn/connection.py", "_window_updated"): "nor to wake who waits for its window",
+    ("transports/websocket/library.py", "_event"): "trio-websocket shows the Host header nowhere else",
+    ("transports/websocket/library.py", "_recv_channel"): "its queue of messages, to take a burst at once",
+    (
+        "transports/http/content_coding.py",
+        "_Decompress",
+    ): "the type of zlib.decompressobj(), in an annotation",
+    # The leading underscore of a namedtuple's methods keeps them apart from its fields; they are public.
+    ("cli/display.py", "_replace"): "namedtuple",
+    ("cli/tasks/rows.py", "_replace"): "namedtuple",
+    ("schema/records.py", "_field_defaults"): "namedtuple",
+    ("schema/records.py", "_fields"): "namedtuple",
+}
+
+
+def test_nothing_reaches_into_private_attributes():
+    """A private attribute is used in the module that defines it only."""
+    found = set()
+    for _, name, tree in modules():
+        own = defined_names(tree)
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Attribute) or not is_private(node.attr) or node.attr in own:
+                continue
+            if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
+                continue
+            assert (name, node.attr) in FOREIGN_PRIVATES, f"{name}:{node.lineno}: {ast.unparse(node)}"
+            found.add((name, node.attr))
+    assert found == set(FOREIGN_PRIVATES), "what is not used any more leaves the list"
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def defined_names(tree: ast.AST) -> set[str]:
+    """What a module defines: functions, classes, fields, and attributes that methods set on `self`."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                names.add(node.name)
+            case ast.Attribute(value=ast.Name(id="self" | "cls"), ctx=ast.Store()):
+                names.add(node.attr)
+            case ast.AnnAssign(target=ast.Name()):
+                names.add(node.target.id)
+            case ast.Assign():
+                names.update(target.id for target in node.targets if isinstance(target, ast.Name))
+    return names
+
+
+# Handlers that take every exception and do not raise it again, by function, with the reason. Those whose last
+# statement is a bare `raise` only clean up, and need none.
+BROAD_HANDLERS = {
+    # The three boundaries, at which a failure becomes an answer.
+    "session/server_session.py:ServerSession._handle": "request dispatch",
+    "session/server_session.py:ServerSession._failure_frame": "an exception that cannot even be described",
+    "tasks/supervisor.py:Supervisor._run": "the supervisor of tasks",
+    "tasks/supervisor.py:_described": "an exception that cannot even be described",
+    "server/child_calls.py:ChildCalls.call": "a tool that another tool calls is dispatched there",
+    "client/pending_call.py:PendingCall._deliver": "the consumer of progress, which calls the user's handler",
+    "client/log_queue.py:LogQueue._handle": "the consumer of log messages, which calls the user's handler",
+    "client/server_requests.py:ServerRequests._answer": "calls the user's handler of a question",
+    "client/task_questions.py:TaskQuestions._find_answer": "calls the user's handler of a task's question",
+    # Other code of users, called within a call that goes on.
+    "handlers/rate_limit.py:_Limiter._hand_over_held": "calls the user's progress handler",
+    "handlers/sink.py:open_handler": "closes the user's sink",
+    "handlers/stalls.py:_watch.watch": "calls the user's on_stall; what it raises is raised behind the block",
+    "cli/server_file.py:import_file": "imports the user's file",
+    "schema/signatures.py:_resolver.resolve": "evaluates the user's annotation",
+    "tasks/supervisor.py:Supervisor._put": "calls the user's store; its failure must not end the server",
+    "tasks/supervisor.py:Supervisor._sweep": "calls the user's store; its failure must not end the server",
+    "server/asgi.py:AsgiApp._serve_lifespan": "enters the user's lifespan; the host is told of a failure",
+    # Other libraries and applications, whose failures end no more than what they serve.
+    "transports/http/httpx_client.py:HttpxClient.ask": "the caller's client and auth",
+    "transports/http/httpx_client.py:_close": "reads a body to its end to be rid of it",
+    "transports/hypercorn/connection.py:HypercornConnection.run": "hypercorn; ends one connection",
+    "transports/hypercorn/connection.py:HypercornConnection.drain": "hypercorn; ends one connection",
+    "transports/hypercorn/exchange.py:HypercornExchange.run": "any ASGI application",
+    "transports/hypercorn/lifespan.py:Lifespan._live": "any ASGI application",
+    "transports/hypercorn/serve.py:_Service._shut_down": "the caller's on_shutdown",
+    "transports/websocket/keeping.py:keep_connection": "trio-websocket's reader; a crash ends its connection",
+    "transports/websocket/server.py:WebSocketService._handle": "a crash ends one connection, not the service",
+    # What was caught in one task is raised in the one that waits for it.
+    "client/call_handle.py:CallHandle.run": "raised by CallHandle.result",
+    "session/direct_reader.py:DirectReader.take": "raised by DirectReader.run",
+}
+
+
+def test_broad_handlers_have_a_reason():
+    """Everything is caught at the borders of the runtime, and where foreign code is called; nowhere else."""
+    found = Counter(
+        f"{name}:{function}"
+        for layer, name, tree in modules()
+        if layer != "wire"
+        for function in broad_handlers(tree)
+    )
+    listed = dict.fromkeys(BROAD_HANDLERS, 1)
+    assert dict(found) == listed
+
+
+def broad_handlers(tree: ast.AST, function: str = "") -> Iterator[str]:
+    """The qualified names of the functions with a handler of everything that does not raise it again."""
+    for node in ast.iter_child_nodes(tree):
+        inner = function
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            inner = f"{function}.{node.name}" if function else node.name
+        elif isinstance(node, ast.ExceptHandler) and (node.type is None or names_everything(node.type)):
+            last = node.body[-1]
+            if not (isinstance(last, ast.Raise) and last.exc is None):
+                yield function
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("suppress", "contextlib.suppress"):
+            yield from (function for argument in node.args if names_everything(argument))
+        yield from broad_handlers(node, inner)
+
+
+def names_everything(node: ast.expr) -> bool:
+    members = node.elts if isinstance(node, ast.Tuple) else [node]
+    return any(isinstance(m, ast.Name) and m.id in ("Exception", "BaseException") for m in members)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def f():\n try: g()\n except Exception: h()",
+        "def f():\n try: g()\n except: h()",
+        "def f():\n try: g()\n except (ValueError, BaseException) as e: raise Other from e",
+        "def f():\n with suppress(Exception): g()",
+    ],
+)
+def test_what_counts_as_a_broad_handler(code):
+    assert list(broad_handlers(ast.parse(code))) == ["f"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def f():\n try: g()\n except ValueError: h()",
+        "def f():\n try: g()\n except BaseException:\n  h()\n  raise",
+        "def f():\n with suppress(OSError): g()",
+    ],
+)
+def test_what_does_not(code):
+    assert list(broad_handlers(ast.parse(code))) == []
+
+
 def test_wire_never_awaits():
     for layer, name, tree in modules():
         if layer == "wire":
@@ -113,7 +285,7 @@ def test_import_loads_nothing_that_only_some_need():
 
 
 def test_public_names():
-    """A new public name comes with its reason in docs/design.md."""
+    """A new public name comes with its reason in docs/design."""
     assert sorted(trio_mcp.__all__) == trio_mcp.__all__
     assert all(hasattr(trio_mcp, name) for name in trio_mcp.__all__)
     assert all(hasattr(trio_mcp.testing, name) for name in trio_mcp.testing.__all__)

@@ -1,7 +1,7 @@
-"""What a tool call gives back.
+"""The result of a tool call.
 
-Owns the view of the caller, which is a client or another tool; the wire's is in
-`trio_mcp.wire.messages`.
+Owns the result as the caller sees it, who is a client or another tool. The result as it travels is
+in `trio_mcp.wire.messages`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class CallResult:
     """The result of `call_tool`, of a client or of a Context.
 
     `content` is the list of content blocks, `structured_content` the JSON value
-    that came with it or None. `data` is the value itself: what a tool returned
-    under its own annotation, converted to `result_type` where one was given; the
-    text where there is nothing but one text; otherwise None.
+    that came with them or None. `data` is the value itself: what a tool returned under its
+    own annotation, or else the text of a result that is a single text, or else None. It is
+    converted to `result_type` if one was given.
     """
 
     content: Sequence[ContentBlock]
@@ -42,7 +42,7 @@ class CallResult:
 
 
 def read_result(raw: msgspec.Raw, result_type: Any) -> CallResult:
-    """Decode a tool's result; raises RemoteProtocolError where it is malformed."""
+    """Decode a tool's result; raises RemoteProtocolError if it is malformed."""
     try:
         result = msgspec.json.decode(raw, type=CallToolResult)
     except (msgspec.MsgspecError, RecursionError) as error:

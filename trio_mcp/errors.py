@@ -1,7 +1,7 @@
 """Every exception that a caller of trio_mcp can see.
 
-Those of the protocol are defined in `trio_mcp.wire.errors`, which must not know
-Trio, and stand here again.
+Owns those that need Trio or are no matter of the protocol; those of the protocol are defined in
+`trio_mcp.wire.errors`, which must not know Trio, and are exported again here. All are `MCPError`s.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from trio_mcp.wire.errors import (
 
 __all__ = [
     "ArgumentError",
+    "CallCancelled",
     "CallTimeout",
     "ConnectionLost",
     "CursorError",
@@ -40,23 +41,23 @@ __all__ = [
 
 
 class ToolDefinitionError(MCPError, TypeError):
-    """A function cannot be a tool; the message names the function and the parameter."""
+    """A function cannot be made a tool; the message names the function and the parameter."""
 
 
 class ArgumentError(MCPError):
-    """The arguments of a call do not fit the tool; the message names every path."""
+    """The arguments of a call do not fit the tool; the message names the path of each that does not."""
 
 
 class ReturnError(MCPError):
-    """A tool returned what its annotation or JSON does not allow; the message names the path."""
+    """A tool returned a value that its annotation or JSON does not allow; the message names the path."""
 
 
 class ToolError(MCPError):
-    """A tool failed, in words that are meant for the client.
+    """A tool failed, and its `message` is meant for the client.
 
-    A handler raises it to answer with an error result (`isError`, MCP tools,
-    "Error Handling"); a client raises it for such a result, which is then in
-    `result`.
+    A tool raises it to answer with an error result (`isError`, MCP tools, "Error Handling").
+    At the client `call_tool` raises it for such a result, which is then in `result`; at the
+    server `result` is None.
     """
 
     def __init__(self, message: str, result: Any = None) -> None:
@@ -66,7 +67,7 @@ class ToolError(MCPError):
 
 
 class ConnectionLost(MCPError):
-    """The connection ended before the answer came."""
+    """The connection ended, or the answer was lost, before the answer came."""
 
 
 class CallTimeout(MCPError, trio.TooSlowError):
@@ -74,23 +75,23 @@ class CallTimeout(MCPError, trio.TooSlowError):
 
 
 class CallCancelled(MCPError):
-    """A call was cancelled, or its block left, before there was a result (`Client.start_call`)."""
+    """A call of `Client.start_call` was cancelled, or its block was left, before it had a result."""
 
 
 class ProgressOverflow(MCPError):
-    """A client under the lossless policy got progress faster than its handler took it."""
+    """A client with the `Lossless` policy received progress faster than its handler took it."""
 
 
 class NotSupportedByEra(MCPError):
-    """The protocol revision of this connection has no such thing."""
+    """The protocol revision of this connection does not have what was asked for."""
 
 
 class CursorError(MCPError, ValueError):
-    """A cursor that was not given out to this owner, or is none at all."""
+    """A cursor was not given out to this owner, or is malformed."""
 
 
 class TaskNotFound(MCPError):
-    """There is no such task, it has expired, or it belongs to somebody else: all look the same."""
+    """There is no such task, it has expired, or it belongs to somebody else; a caller cannot tell which."""
 
 
 class TaskOverload(MCPError):
@@ -98,15 +99,15 @@ class TaskOverload(MCPError):
 
 
 class TaskCancelled(MCPError):
-    """The task whose result was asked for was cancelled."""
+    """The task was cancelled, so it has no result."""
 
 
 class TaskFailed(MCPError):
-    """The task whose result was asked for is gone before it gave one."""
+    """The task is gone, and it gave no result."""
 
 
 class RequestCancelled(MCPError):
-    """Somebody whom Trio cannot cancel reports for a request that was cancelled or has ended.
+    """A thread or process that Trio cannot cancel used a request that was cancelled or has ended.
 
-    That is a thread that Trio did not start, or another process.
+    It takes the place of `trio.Cancelled` in a thread that Trio did not start, and in another process.
     """

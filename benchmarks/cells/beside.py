@@ -1,39 +1,40 @@
-"""Two versions of trio_mcp beside each other, interleaved in one run.
+"""Compares two versions of trio_mcp, interleaved in one run.
 
-Each round starts the processes of both versions anew, since two processes of one version can differ by
-some percent for as long as they live. Then each cell is sampled from one version and at once from the
-other; which of them comes first changes with every round. What is compared is the two samples of a round.
+Each round starts the processes of both versions anew, because two processes of one version can differ by a
+few percent for as long as they live. Each cell is then sampled from one version and right afterwards from the
+other; which of them comes first alternates by round. A ratio compares the two samples of one round.
 
 Owns how the versions take turns, and the table of their ratios. Knows nothing of what the cells measure.
+Facts, which have no ratio, are left out, and so are cells that compare a number of trio_mcp with itself.
 """
 
 import statistics
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 
 from cells.cell import OURS, Cell, Keep, show_round, take_round
-from cells.checkout import THIS, Checkout
+from cells.checkout import Checkout
 from cells.worker import Worker
 from report.scores import ratio_of, show
 
 Contest = tuple[list[Cell], dict[str, Worker]]
 Collect = Callable[[Checkout, ExitStack], Contest]
-"""Makes the cells of a version; their workers end with the stack."""
+"""Makes the cells of a version and starts their workers, which the stack stops when it closes."""
 
 HERE, THERE = "this", "other"
 HEAD = ["cell", HERE, THERE, "better is", "ratio, round by round"]
 NOTES = """
-Median (min-max). A ratio compares the two samples of one round: how many times as fast this version is as
-the other, or how many times less of it this one takes; 1.00 or more is good in every cell."""
+Median (min-max) of the rounds. A ratio compares the two samples of one round: how many times as fast this
+version is as the other, or how many times less this version takes. 1.00 or more is good in every cell, also
+where less is better."""
 
 
 def take_rounds_beside(
-    collect: Collect, other: Checkout, rounds: int, keep: Keep
+    collect: Collect, this: Checkout, other: Checkout, rounds: int, keep: Keep
 ) -> tuple[list[Cell], list[Worker]]:
-    """The cells with the samples of both versions, and all workers that took part, which have ended."""
-    versions = {HERE: THIS, THERE: other}
-    for checkout in versions.values():
-        checkout.compile()
+    """The cells with the samples of both versions, and all workers that took part (they have ended)."""
+    versions = {HERE: this, THERE: other}
     cells: dict[str, Cell] = {}
     all_workers: list[Worker] = []
     for number in range(rounds):
@@ -49,15 +50,14 @@ def take_rounds_beside(
             table = pair_cells({name: contests[name][0] for name in order})
             take_round(table, number, keep)
         for cell in table:
-            known = cells.setdefault(cell.name, cell)
-            if known is not cell:
-                for name, samples in cell.samples.items():
-                    known.samples.setdefault(name, []).extend(samples)
+            known = cells.setdefault(cell.name, replace(cell, samples={}))
+            for name, samples in cell.samples.items():
+                known.samples.setdefault(name, []).extend(samples)
     return list(cells.values()), all_workers
 
 
 def pair_cells(cells: dict[str, list[Cell]]) -> list[Cell]:
-    """For each cell that has a ratio one with a sampler for each version, in the order that is given."""
+    """One cell for both versions of each cell that has a ratio; its samplers keep the given order."""
     first, second = cells
     paired = []
     for cell, twin in zip(*cells.values(), strict=True):
@@ -69,7 +69,7 @@ def pair_cells(cells: dict[str, list[Cell]]) -> list[Cell]:
 
 
 def ratios_of(cell: Cell) -> list[float]:
-    """One for each round. A sample is a time or an amount, so less is better for a rate, too."""
+    """A ratio for each round. A sample is a time or an amount, also in cells that show a rate."""
     pairs = zip(cell.samples[THERE], cell.samples[HERE], strict=True)
     return [ratio_of(theirs, ours) for theirs, ours in pairs]
 
@@ -92,9 +92,9 @@ def beside_table(cells: list[Cell]) -> list[list[str]]:
 
 
 def lowest(cells: list[Cell]) -> str:
-    """The cell with the lowest ratio, and those that have none."""
+    """A sentence that names the cell with the lowest ratio, and those that lack a sample."""
     medians = {cell.name: statistics.median(ratios_of(cell)) for cell in cells if has_pairs(cell)}
     missing = [cell.name for cell in cells if not has_pairs(cell)]
     worst = min(medians, key=lambda name: medians[name])
-    without = f" Without a sample in some round: {'; '.join(missing)}." if missing else ""
+    without = f" A sample is missing in: {'; '.join(missing)}." if missing else ""
     return f"The lowest of {len(medians)} ratios is {medians[worst]:.3f}x: {worst}.{without}"

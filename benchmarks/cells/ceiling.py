@@ -1,8 +1,8 @@
-"""Cells that show what is beneath: a burst of ours beside the bare transport that carries it.
+"""Cells that set a burst of ours beside the bare transport that carries it.
 
-The bare transports decode nothing and know no call: they carry the same bytes and compare them with
-what was sent. One message for each write is how a library is used by whoever does not join messages;
-64 in one is what joining alone would bring. Needs only the standard library.
+A bare transport decodes nothing and knows no calls: it carries the same bytes and compares them with what was
+sent. One message in each write is what a library without joining would do; 64 messages in a write show what
+joining alone brings. Needs only the standard library.
 """
 
 from cells.cell import OURS, Cell

@@ -1,7 +1,7 @@
-"""A cell, which is one thing that is measured, and the rounds in which cells are filled.
+"""A cell of the table, which is one thing that is measured, and the rounds that take its samples.
 
-Knows nothing of what is measured, nor of how samples become tables, which is `report/scores.py`'s. Needs
-only the standard library.
+Knows neither what is measured nor how samples become tables (`report/scores.py`). Needs only the standard
+library.
 """
 
 import sys
@@ -15,35 +15,35 @@ from cells.worker import LostWorker
 OURS = "trio_mcp"
 
 Sampler = Callable[[], float | None]
-"""Takes a sample; None where it is not told."""
+"""Takes a sample: seconds or an amount, so less is better. None if the contestant cannot tell."""
 
 Keep = Callable[[dict[str, Any]], None]
-"""Is handed each sample, as an object for JSON."""
+"""Is called with each sample, as an object for JSON."""
 
 
 @dataclass
 class Cell:
-    """One thing that is measured, by us and by each rival."""
+    """One thing that is measured, for trio_mcp and for each rival."""
 
     name: str
-    """What is measured, and behind a comma the transport, where there is one."""
+    """What is measured, and after a comma the transport if there is one."""
     samplers: dict[str, Sampler]
     targets: dict[str, float]
-    """By rival: how many times less than it we mean to take, at least; below 1, how much more at most.
+    """By rival, the ratio that we mean to reach.
 
-    A rival here is a contestant, or the first word of several (the backends of one implementation),
-    of which the best is the one that counts.
+    A rival here is a contestant, or the first word of several names (the backends of one implementation),
+    of which only the best counts.
     """
     count: int = 0
-    """Units of work in one sample, for a rate; 0 where the sample itself is what matters."""
+    """Units of work in one sample, if the table shows a rate; 0 if it shows the sample itself."""
     unit: str = "ms"
-    """What a sample is shown in, where there is no rate: a key of `scores.UNITS`."""
+    """The unit in which the table shows a sample: a key of `scores.UNITS`."""
     is_fact: bool = False
-    """Nobody is ahead in it, so there is no ratio."""
+    """The samples are shown without a ratio, since neither more nor less of it is better."""
     samples: dict[str, list[float]] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
-        """All but what is measured, for the first of the lines."""
+        """All fields but the samples, as an object for JSON."""
         return {
             "name": self.name,
             "targets": self.targets,
@@ -54,7 +54,7 @@ class Cell:
 
 
 def take_rounds(table: Sequence[Cell], rounds: int, keep: Keep = lambda sample: None) -> None:
-    """Take one sample of every cell from every contestant in each round, and hand over each."""
+    """In each round take one sample of every cell from every contestant, and record each."""
     for number in range(rounds):
         show_round(number, rounds)
         take_round(table, number, keep)
@@ -66,9 +66,9 @@ def show_round(number: int, rounds: int) -> None:
 
 
 def take_round(table: Sequence[Cell], number: int, keep: Keep) -> None:
-    """Take one sample of every cell from every contestant, in the order of its samplers.
+    """Take one sample of every cell from every contestant, in the order of the cell's samplers.
 
-    What a sample took is that of all that is done for it, with what does not count.
+    `took` is the time of all work for a sample, the unmeasured part included.
     """
     for cell in table:
         for contestant, take in cell.samplers.items():

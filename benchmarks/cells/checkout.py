@@ -1,7 +1,8 @@
-"""The versions of trio_mcp that are measured: a checkout each, with its package and its contestants.
+"""A checkout holds one version of trio_mcp: its package, and the contestants that use it.
 
-Owns how a script of a checkout is started so that the script, and every process that it starts, imports
-the package of the same checkout. Knows nothing of what is measured. Needs only the standard library.
+Owns how a script of a checkout is started: the script, and every process that it starts in turn, imports the
+package of the same checkout, whatever is installed. Knows nothing of what is measured. Needs only the
+standard library.
 """
 
 import os
@@ -11,20 +12,20 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-# An installed package runs from compiled files, and so does what is measured.
+# An installed package runs from compiled files, so the measured one does too.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 @dataclass(frozen=True)
 class Command:
-    """What starts a process: its arguments, its directory and its environment."""
+    """All that starts a process: its arguments, its directory and its environment."""
 
     arguments: tuple[str | Path, ...]
     directory: Path | None = None
     environment: dict[str, str] = field(default_factory=lambda: ENVIRONMENT)
 
     def run(self) -> str:
-        """Run it to its end; what it printed. Raises CalledProcessError if it failed."""
+        """Run it to its end and return what it printed; raises CalledProcessError if it fails."""
         done = subprocess.run(
             self.arguments,
             cwd=self.directory,
@@ -44,11 +45,11 @@ class Checkout:
 
     @cached_property
     def environment(self) -> dict[str, str]:
-        """PYTHONPATH goes before what is installed, an editable install of another checkout included."""
+        """Its PYTHONPATH precedes what is installed, such as an editable install of another checkout."""
         return {**ENVIRONMENT, "PYTHONPATH": str(self.root)}
 
     def find_script(self, name: str) -> Path:
-        """The contestant's script of this name; a version keeps its scripts in folders of its own choice."""
+        """The script of this name, in whatever folder of `benchmarks/` this version keeps it."""
         found = sorted((self.root / "benchmarks").rglob(name))
         if len(found) != 1:
             raise SystemExit(f"{len(found)} files below {self.root / 'benchmarks'} are named {name}, not one")
@@ -58,11 +59,11 @@ class Checkout:
         return self.run_python(self.find_script(name), *arguments)
 
     def run_python(self, *arguments: str | Path) -> Command:
-        # `python -c` looks into the directory before PYTHONPATH.
+        # `python -c` imports from the working directory before PYTHONPATH.
         return Command((sys.executable, *arguments), self.root, self.environment)
 
     def compile(self) -> None:
-        """Compile all modules and check that the package of this checkout is the one that is imported."""
+        """Compile all modules, and check that the package of this checkout is the one that gets imported."""
         self.run_python("-m", "compileall", "-q", "trio_mcp", "benchmarks").run()
         imported = self.run_python("-c", "import trio_mcp; print(trio_mcp.__file__)").run().strip()
         if not Path(imported).is_relative_to(self.root):

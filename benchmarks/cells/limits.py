@@ -1,8 +1,8 @@
-"""Cells of one side alone: our server before a consumer of bytes, our client before ready bytes.
+"""Cells of one side alone: our server with a consumer of bytes, our client with a server of ready bytes.
 
-End to end the slower side hides the other. Every update is counted and checked here, too; the
-consumers do it when the clock has stopped. Beside our server stands the official SDK's, taken by the
-same consumer. Needs only the standard library.
+With both sides of ours, the slower one hides the other. Every update is counted and checked here too, after
+the clock has stopped. The official SDK's server is measured with the same consumer. Needs only the standard
+library.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ PEER_ARGUMENTS = {"stdio": "asyncio", "http": "http"}
 
 @dataclass(frozen=True)
 class Plan:
-    """A cell of bursts: for each contestant the worker that it is asked of, and what of it is asked."""
+    """A cell of bursts: for each contestant the name of its worker, and the measurement to ask for."""
 
     name: str
     contestants: Mapping[str, tuple[str, str]]
@@ -47,7 +47,7 @@ class Plan:
 def start_plans(
     plans: Sequence[Plan], commands: Mapping[str, Command], selection: Selection
 ) -> tuple[list[Cell], dict[str, Worker]]:
-    """The cells that were chosen, and the workers that these need."""
+    """Make the selected cells and start the workers that they need."""
     chosen = [plan for plan in plans if selection.only in plan.name]
     asked = dict(
         worker

@@ -1,9 +1,8 @@
-"""Cells of progress notifications: their throughput, what they cost, and how old they get.
+"""Cells of progress notifications: throughput, cost and latency.
 
-Beside trio_mcp stand the official SDK on both of its backends, its 1.x line, FastMCP and the TypeScript
-SDK. A burst is over when its call has returned and each of its updates was handled, counted and checked.
-The rivals' bursts are also what our strict ones are compared with, for they have no such setting.
-This file needs only the standard library.
+The rivals are the official SDK on both of its backends, its 1.x line, FastMCP and the TypeScript SDK. A burst
+ends when its call has returned and each of its updates was handled, counted and checked. The rivals have no
+strict setting, so our strict bursts are compared with their ordinary ones. Needs only the standard library.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +21,7 @@ LEGACY = ("mcp-legacy asyncio", "mcp-legacy trio")
 OTHERS = ("mcp1", "fastmcp")
 
 NOISY = (*OTHERS, "typescript")
-"""They complain of how they are ended, or of many calls at once."""
+"""These write complaints to standard error when they are stopped, or about many calls at once."""
 
 CONTESTANTS = {
     "stdio": (OURS, *SDKS, *OTHERS, "typescript"),
@@ -37,7 +36,7 @@ SHORT = {
 QUICK = {**SHORT, "HTTP": CONTESTANTS["HTTP"]}
 
 WARM_UP = {OURS: ("burst", 300), "typescript": ("burst", 5000), BARE: ("paced-1000", 100)}
-"""By contestant; ours is also that of all others. What compiles as it runs gets time to do so."""
+"""By contestant; the others get the same as ours. TypeScript gets more, for its code compiles as it runs."""
 
 
 NO_TARGETS: Mapping[str, float] = {}
@@ -45,7 +44,7 @@ NO_TARGETS: Mapping[str, float] = {}
 
 @dataclass(frozen=True)
 class Value:
-    """Something else that a sample tells, as a cell of its own."""
+    """A further value of each sample, which gets a cell of its own."""
 
     name: str
     key: str
@@ -53,12 +52,12 @@ class Value:
     targets: Mapping[str, float] = field(default_factory=dict)
     is_fact: bool = False
     per: float = 1
-    """What it is divided by."""
+    """The value is divided by this."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One measurement, the cell of its rate, and cells of what else it tells."""
+    """A measurement: the cell of its rate, and the cells of its further values."""
 
     name: str
     transport: str
@@ -68,11 +67,11 @@ class Plan:
     values: Sequence[Value] = ()
     has_rate: bool = True
     strict: Mapping[str, float] | None = None
-    """The targets for our strict server, if it is taken of that, too."""
+    """The targets of our strict server, if that is measured too."""
     only: Sequence[str] = ()
-    """The contestants; all that have the transport, if empty."""
+    """The contestants; if empty, all that have the transport."""
     beside: Sequence[str] = ()
-    """Further ones."""
+    """Further contestants."""
 
     def is_chosen(self, text: str) -> bool:
         return any(
@@ -141,7 +140,7 @@ def make_plans(selection: Selection) -> Iterable[Plan]:
         yield fan("memory", 100, updates)
         yield fan("HTTP", 100, 10 * updates, {"mcp": 30}, only=(OURS, "mcp asyncio", "typescript"))
         yield fan("HTTP", 500, 5 * updates, {"mcp": 12}, FAILED, only=(OURS, "mcp asyncio"))
-    # That our writer waits for company must not be seen: at most a tenth, which is noise here.
+    # Our writer waits a moment for further messages. That may cost at most a tenth, which is noise here.
     for transport, least in {"stdio": 5, "HTTP": 1.8}.items():
         yield Plan("echo", transport, "echo", echoes, {"mcp": least, AT_ONCE: 0.9}, beside=(AT_ONCE,))
     yield Plan("echo", "memory", "echo", echoes, {"mcp": 4})
@@ -161,22 +160,22 @@ def key_of(contestant: str, transport: str) -> str:
     return f"{contestant} {transport}"
 
 
-def take(worker: Worker, plan: Plan) -> float:
-    """One sample."""
+def sample(worker: Worker, plan: Plan) -> float:
+    """Seconds of one measurement."""
     kind, _, number = plan.what.partition("-")
     fewest = int(number) if kind == "fan" else 1
     return worker.measure_warm(plan.what, plan.n, fewest)
 
 
-def tell(worker: Worker, value: Value) -> float | None:
-    """What the last sample told; where there is no /proc, some things are not told."""
-    told = worker.last.get(value.key)
-    return None if told is None else float(told) / value.per
+def read_value(worker: Worker, value: Value) -> float | None:
+    """A value of the last sample; None if it has none, as some need /proc."""
+    found = worker.last.get(value.key)
+    return None if found is None else float(found) / value.per
 
 
-def take_and_tell(worker: Worker, plan: Plan, value: Value) -> float | None:
-    take(worker, plan)
-    return tell(worker, value)
+def sample_value(worker: Worker, plan: Plan, value: Value) -> float | None:
+    sample(worker, plan)
+    return read_value(worker, value)
 
 
 def cells_of(plan: Plan, workers: Mapping[str, Worker], contestants: Sequence[str]) -> list[Cell]:
@@ -184,12 +183,12 @@ def cells_of(plan: Plan, workers: Mapping[str, Worker], contestants: Sequence[st
     cells: list[Cell] = []
     samplers: dict[str, Sampler]
     if plan.has_rate:
-        samplers = {name: partial(take, worker, plan) for name, worker in mine.items()}
+        samplers = {name: partial(sample, worker, plan) for name, worker in mine.items()}
         cells.append(Cell(f"{plan.name}, {plan.transport}", samplers, dict(plan.targets), plan.n))
     for value in plan.values:
-        samplers = {name: partial(tell, worker, value) for name, worker in mine.items()}
+        samplers = {name: partial(read_value, worker, value) for name, worker in mine.items()}
         if not cells:
-            samplers = {name: partial(take_and_tell, worker, plan, value) for name, worker in mine.items()}
+            samplers = {name: partial(sample_value, worker, plan, value) for name, worker in mine.items()}
         title = f"{value.name}, {plan.transport}"
         cells.append(Cell(title, samplers, dict(value.targets), 0, value.unit, value.is_fact))
     if plan.strict is not None:
@@ -198,13 +197,13 @@ def cells_of(plan: Plan, workers: Mapping[str, Worker], contestants: Sequence[st
 
 
 def strict_cell(plan: Plan, ours: Worker, all_workers: Mapping[str, Worker]) -> Cell:
-    """Ours anew, beside what the rivals have just taken: they have no such setting."""
+    """A new sample of ours, and the samples that the rivals have just given for the ordinary burst."""
 
     def again(worker: Worker) -> float:
         return worker.seconds
 
     samplers: dict[str, Sampler] = {name: partial(again, worker) for name, worker in all_workers.items()}
-    samplers[OURS] = partial(take, ours, plan)
+    samplers[OURS] = partial(sample, ours, plan)
     return Cell(f"strict {plan.name}, {plan.transport}", samplers, dict(plan.strict or {}), plan.n)
 
 

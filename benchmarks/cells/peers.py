@@ -1,6 +1,7 @@
-"""Where the other implementations are, and how their sides of the benchmark are started.
+"""Where the other implementations are installed, and the commands that start each contestant.
 
-`make peers` makes an environment for each in `.envs`; `TRIO_MCP_PEER_NAME` names another place.
+`make peers` makes an environment for each in `.envs`; a variable such as `TRIO_MCP_PEER_MCP2` names another
+directory, or an interpreter.
 """
 
 import os
@@ -13,7 +14,7 @@ from cells.cell import OURS
 from cells.checkout import THIS, Checkout, Command
 
 BARE = "write at once"
-"""No implementation: bare sends of the same bytes on our stack."""
+"""Not an implementation: it sends the same bytes with nothing but trio and hypercorn."""
 
 ENVIRONMENTS = {
     "mcp": "mcp2",
@@ -22,7 +23,7 @@ ENVIRONMENTS = {
     "fastmcp": "fastmcp4",
     "typescript": "ts2",
 }
-"""By the first word of a contestant's name."""
+"""The environment of a contestant, by the first word of its name."""
 
 
 def find_environment(name: str) -> Path:
@@ -31,14 +32,14 @@ def find_environment(name: str) -> Path:
 
 
 def find_python(rival: str) -> Path:
-    """The interpreter of a rival's environment; a variable may name it instead of its directory."""
+    """The interpreter of a rival's environment, which the variable may name instead of the directory."""
     path = find_environment(ENVIRONMENTS[rival])
     return path if path.is_file() else path / "bin" / "python"
 
 
 @cache
 def is_here(rival: str) -> bool:
-    """Whether it can be started; what cannot is left out, with a message."""
+    """Whether the rival can be started; if not, say once that it is left out."""
     if rival not in ENVIRONMENTS:
         return True
     if rival == "typescript":
@@ -47,17 +48,17 @@ def is_here(rival: str) -> bool:
     else:
         found = find_python(rival).exists()
     if not found:
-        print(f"{rival} is left out, for its environment is not there (`make peers`)", file=sys.stderr)
+        print(f"{rival} is left out: its environment is missing (`make peers`)", file=sys.stderr)
     return found
 
 
 def run_script(python: str | Path, script: str, *arguments: str | Path) -> Command:
-    """Start a script of a rival, or a bare one, with an interpreter of its own."""
+    """A script that needs no trio_mcp, run by the given interpreter."""
     return Command((python, THIS.find_script(script), *arguments))
 
 
 def worker_command(contestant: str, transport: str, checkout: Checkout = THIS) -> Command:
-    """The client of a contestant, which starts its server; `checkout` is where ours comes from."""
+    """The command of a contestant's client, which starts its server; ours comes from `checkout`."""
     if contestant == BARE:
         return run_script(sys.executable, "bare_worker.py", transport)
     rival, _, backend = contestant.partition(" ")
@@ -74,7 +75,7 @@ def worker_command(contestant: str, transport: str, checkout: Checkout = THIS) -
 
 
 def server_command(contestant: str, checkout: Checkout = THIS) -> Command:
-    """The server of a contestant over stdio."""
+    """The command of a contestant's server over stdio; ours comes from `checkout`."""
     rival, _, backend = contestant.partition(" ")
     if rival == OURS:
         return checkout.run_script("trio_mcp_server.py")

@@ -1,14 +1,12 @@
-"""Cells of what it costs a handler to report, whether or not somebody listens: processor time of one.
+"""Cells of what one report costs a tool, in processor time, with a progress token and without.
 
-Each is a tight loop in the handler of a call in memory, where one process does all the work. With a
-token the time of the whole call counts, until its last update was handled, on both sides and
-whoever does it when: so it makes no difference what a report waits for. Updates without a checkpoint
-between them are joined, which is what `increment()` is for; awaited reports all arrive.
+Each is a tight loop in a tool that is called in memory, where one process does all the work. With a token
+the processor time of the whole call counts, on both sides, until the last update was handled, so it makes
+no difference which side does its work first. Updates without a checkpoint between them are joined, which is
+what `increment()` is for; awaited reports all arrive.
 
-Without a token the loop alone counts. The rivals' reports then do nothing; ours keep the values, and are a
-cancellation point.
-
-This file needs only the standard library.
+Without a token only the loop counts. The rivals' reports then do nothing; ours keep their values and are
+cancellation points. Needs only the standard library.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,17 +28,17 @@ QUIET = ("mcp1", "fastmcp")
 
 @dataclass(frozen=True)
 class Plan:
-    """One kind of report: the loop that makes it, and those that it is compared with."""
+    """One kind of report: its loop, and the loops that it is compared with."""
 
     name: str
     what: str
     beside: Mapping[str, str] = field(default_factory=dict)
-    """Other loops of ours, by what stands for them."""
+    """Other loops of ours, by their names in the table."""
     has_rivals: bool = False
     is_short: bool = True
     targets: Mapping[str, float] = field(default_factory=dict)
     share: float = 1
-    """Of the steps, for what takes longer."""
+    """A share of the steps, for loops that take longer."""
 
 
 PLANS = (
@@ -51,7 +49,7 @@ PLANS = (
     Plan("an item of track()", "heard-items"),
     Plan("report_progress(), no token", "unheard-reports", has_rivals=True, share=0.1),
     Plan("report_progress()", "heard-reports", has_rivals=True, share=0.1),
-    # Stages that are open elsewhere are nothing to the request itself.
+    # An open stage must not slow down increments of the request itself.
     Plan(
         "increment() beside a stage",
         "heard-beside_stage",
@@ -65,18 +63,18 @@ PLANS = (
 )
 
 
-def take(worker: Worker, what: str, n: int) -> float:
-    """Seconds of one step."""
+def sample(worker: Worker, what: str, n: int) -> float:
+    """Processor seconds of one step."""
     return worker.measure_warm(what, n) / n
 
 
 def make_cell(plan: Plan, workers: Mapping[str, Worker], rivals: Sequence[str], n: int) -> Cell:
     steps = max(int(n * plan.share), 1)
-    samplers: dict[str, Sampler] = {OURS: partial(take, workers[OURS], plan.what, steps)}
+    samplers: dict[str, Sampler] = {OURS: partial(sample, workers[OURS], plan.what, steps)}
     for name, what in plan.beside.items():
-        samplers[name] = partial(take, workers[OURS], what, steps)
+        samplers[name] = partial(sample, workers[OURS], what, steps)
     for name in rivals if plan.has_rivals else ():
-        samplers[name] = partial(take, workers[name], plan.what, steps)
+        samplers[name] = partial(sample, workers[name], plan.what, steps)
     return Cell(title_of(plan), samplers, dict(plan.targets), unit="ns")
 
 

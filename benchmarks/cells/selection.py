@@ -1,4 +1,4 @@
-"""Which cells a run is to have, of what size, and who takes part in them."""
+"""Which cells a run has, how large they are, and who takes part in them."""
 
 from dataclasses import dataclass
 
@@ -9,18 +9,19 @@ from cells.peers import is_here
 
 @dataclass(frozen=True)
 class Selection:
-    """What `make_cells` of each module with cells is asked for."""
+    """The argument of each module's `make_cells`."""
 
     only: str = ""
-    """A text that the names of the cells contain."""
+    """A text that the name of each selected cell contains."""
     updates: int = 10_000
-    """In one burst."""
+    """The number of updates in one burst."""
     is_full: bool = False
     is_quick: bool = False
-    """A smoke test: every kind of worker once, and little work."""
+    """For a smoke test: every kind of worker, with little work."""
     checkout: Checkout = THIS
-    """The version that takes part as trio_mcp."""
+    """The version of trio_mcp that takes part."""
     has_rivals: bool = True
 
     def admits(self, contestant: str) -> bool:
+        """Whether the contestant takes part: always ours, and a rival if it is wanted and installed."""
         return contestant == OURS or (self.has_rivals and is_here(contestant.split()[0]))

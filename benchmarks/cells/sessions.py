@@ -1,8 +1,8 @@
-"""Cells of many clients at once: how a server fares with them, and what each costs it in memory.
+"""Cells of many clients at once: the throughput of one server, and its memory for each client.
 
-The throughput is that of the server: one load process holds a raw connection for each session, and
-every session takes calls of the same length. The memory is what the server's process grows by for
-each, less what a bare connection on the same stack costs. Needs only the standard library.
+One process holds a raw connection for each session, so the throughput is the server's, and all sessions make
+calls of the same length. The memory is what the server's process grows by for each session or call, less
+what a bare connection on the same stack costs. Needs only the standard library.
 """
 
 from functools import partial
@@ -15,16 +15,16 @@ from cells.worker import Worker
 SESSIONS = (1, 10, 100, 500)
 FEW, MANY = 10, 500
 UPDATES = 1000
-"""In one call."""
+"""The number of updates in one call."""
 
 CALLS = 100
-"""At least so many in a sample, and one by each session."""
+"""The least number of calls in a sample; each session makes at least one."""
 
 KEPT = 0.7
-"""Of the throughput at 10 sessions, so much is to be left at 500."""
+"""The share of the throughput with 10 sessions that must be left with 500."""
 
 LIMITS = {"session": 40_000, "call": 20_000}
-"""Bytes."""
+"""The most bytes that one may take."""
 
 MEMORY = {
     "session-http": "an idle session, HTTP",
@@ -36,7 +36,7 @@ MEMORY = {
 
 
 def seconds_for(worker: Worker, sessions: int, updates: int) -> float:
-    """Seconds that `CALLS` calls take, when so many sessions are calling."""
+    """Seconds that `CALLS` calls take while so many sessions make calls."""
     calls = max(CALLS, sessions)
     seconds = worker.measure(f"{sessions}x{updates}", calls * updates)
     return seconds * CALLS / calls
@@ -54,7 +54,7 @@ def constant(value: float) -> Sampler:
 def throughput_cells(
     worker: Worker, name: str, sessions: tuple[int, ...], updates: int, selection: Selection
 ) -> list[Cell]:
-    """A cell for each number of sessions, and one that sets the most beside few."""
+    """A cell for each number of sessions, and one that compares many sessions with few."""
     latest: dict[int, float] = {}
 
     def sample(count: int) -> float:

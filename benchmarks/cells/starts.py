@@ -1,4 +1,4 @@
-"""Cells of what it costs to begin: the import, and a stdio server until its first answer.
+"""Cells of the start: the import of the package, and a stdio server's time to its first answer.
 
 Needs only the standard library.
 """
@@ -47,11 +47,11 @@ def first_answer(command: Command) -> float:
 
 
 Python = Callable[..., Command]
-"""Makes a command of an interpreter's arguments."""
+"""Makes the command that runs an interpreter with these arguments."""
 
 
 def import_process(python: Python, module: str) -> float:
-    """Seconds that a process takes which does nothing but import the module."""
+    """Seconds of a process that only imports the module."""
     command = python("-c", f"import {module}")
     begin = time.perf_counter()
     command.run()
@@ -59,7 +59,7 @@ def import_process(python: Python, module: str) -> float:
 
 
 def import_inside(python: Python, module: str) -> float:
-    """Seconds that the import takes, by the clock of the fresh process that runs it."""
+    """Seconds of the import alone, as the importing process measures it."""
     code = f"import time; begin = time.perf_counter(); import {module}; print(time.perf_counter() - begin)"
     return float(python("-c", code).run())
 

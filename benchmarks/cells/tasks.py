@@ -1,10 +1,9 @@
 """Cells of background tasks, many at once through one client, beside FastMCP with its tasks extra.
 
 Only like work is compared: a task is created, reports twenty updates in a tight loop, and its result is
-awaited and checked. FastMCP's tasks run in its own memory backend, which needs no service; over
-the wire they carry no progress, so the cells with a progress handler are ours alone.
-
-This file needs only the standard library; trio_mcp and FastMCP run in processes of their own.
+awaited and checked. FastMCP's tasks run in its memory backend, which needs no service. They carry no progress
+over the wire, so only trio_mcp takes part in the cells with a progress handler. Needs only the standard
+library.
 """
 
 from functools import partial
@@ -32,8 +31,8 @@ def command_of(contestant: str, transport: str, protocol: str, checkout: Checkou
     return run_script(find_python(RIVAL), "fastmcp_task_worker.py", transport)
 
 
-class Table:
-    """The cells so far, and the workers that they need."""
+class TaskCells:
+    """Collects the selected cells, and starts the workers that they need."""
 
     def __init__(self, tasks: int, selection: Selection) -> None:
         self.cells: list[Cell] = []
@@ -43,7 +42,7 @@ class Table:
         self._checkout = selection.checkout
 
     def add_runs(self, what: str, name: str, transport: str, protocol: str, *contestants: str) -> None:
-        """The rate, and in a cell of its own the CPU time of the runs that made it."""
+        """Add a cell of the rate, and one of the CPU time in the same runs."""
         place = transport if protocol == PROTOCOLS[0] else f"{transport} {protocol}"
         titles = f"{name}, {place}", f"{name}, CPU of one, {place}"
         if not any(self._only in title for title in titles):
@@ -65,7 +64,7 @@ class Table:
     def _start(self, contestant: str, transport: str, protocol: str) -> Worker:
         key = key_of(contestant, transport, protocol)
         if key not in self.workers:
-            # FastMCP's backend says on stderr whenever it drops one of its own messages.
+            # FastMCP's backend writes to standard error whenever it drops one of its own messages.
             quiet = contestant == RIVAL
             command = command_of(contestant, transport, protocol, self._checkout)
             self.workers[key] = Worker(key, command, quiet=quiet, warm_up=WARM_UP)
@@ -82,15 +81,15 @@ class Table:
 def make_cells(selection: Selection) -> tuple[list[Cell], dict[str, Worker]]:
     is_full = selection.is_full and not selection.is_quick
     tasks = 1000 if is_full else 50
-    table = Table(tasks, selection)
+    task_cells = TaskCells(tasks, selection)
     both = (OURS, RIVAL) if selection.admits(RIVAL) else (OURS,)
     name = f"{tasks:,} tasks of 20"
     for transport in TRANSPORTS if is_full else TRANSPORTS[:1]:
-        table.add_runs("results", name, transport, PROTOCOLS[0], *both)
+        task_cells.add_runs("results", name, transport, PROTOCOLS[0], *both)
     if is_full:
         for transport in TRANSPORTS:
             for protocol in PROTOCOLS:
-                table.add_runs("followed", f"{name} followed", transport, protocol, OURS)
+                task_cells.add_runs("followed", f"{name} followed", transport, protocol, OURS)
         for protocol in PROTOCOLS:
-            table.add_record(protocol)
-    return table.cells, table.workers
+            task_cells.add_record(protocol)
+    return task_cells.cells, task_cells.workers

@@ -1,7 +1,7 @@
-"""A process that is measured: started, asked for measurements, and ended.
+"""A worker: a client in a process of its own that takes measurements when it is asked to.
 
-Owns the dialogue with it, one line each way, and what a contestant delivered wrongly. Knows nothing of how
-samples become cells. Needs only the standard library.
+Owns the worker's process, the exchange of a line for a line with it, and the list of what it delivered
+wrongly. Knows nothing of cells. Needs only the standard library.
 """
 
 import json
@@ -21,14 +21,15 @@ WARM_SECONDS = 0.1
 
 
 class LostWorker(SystemExit):
-    """A worker that has ended; a run goes on without it, and fails in the end."""
+    """A worker has ended. The run goes on without it and fails at the end."""
 
 
 class Worker:
-    """A client that stays connected, in a process of its own, and measures what it is asked to.
+    """A client that stays connected, in a process of its own, and takes the measurements it is asked for.
 
-    `warm_up` is a measurement, what and how much, that is made and thrown away before the rounds. A
-    contestant that is known to lose updates is `lossy`: that is told, and is no fault of the benchmark.
+    `warm_up` names a measurement and its size; it is taken once before the rounds and thrown away. A `lossy`
+    contestant is known to lose updates: how many is printed, and the run does not fail. If `quiet`, the
+    standard error of the process is shown only if the process fails.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Worker:
         self._lossy = lossy
         self.last: dict[str, Any] = {}
         self.seconds = 0.0
-        """Of the last measurement."""
+        """The time of the last measurement."""
         self._warm_up = warm_up
         self._stderr = TemporaryFile() if quiet else None  # noqa: SIM115  # as long as the process
         self._process = start(command, self._stderr)
@@ -58,7 +59,10 @@ class Worker:
             self.measure(*self._warm_up)
 
     def measure(self, what: str, n: int) -> float:
-        """Seconds that it took for as many as were delivered; a miscount is kept in `faults`."""
+        """Take a measurement of size `n` and return its seconds; a wrong count is added to `faults`.
+
+        If a lossy contestant delivers less than `n`, the seconds are scaled up to `n`.
+        """
         assert self._process.stdin
         try:
             self._process.stdin.write(f"{what} {n}\n")
@@ -77,9 +81,9 @@ class Worker:
         return self.seconds
 
     def measure_warm(self, what: str, n: int, fewest: int = 1) -> float:
-        """As `measure`, behind as much unmeasured work as wakes a process that has waited for its turn.
+        """Like `measure`, after unmeasured work that warms a process that has waited for its turn.
 
-        That is a tenth of the same, at least `fewest`, and again until `WARM_SECONDS` have passed.
+        The unmeasured work is a tenth of the same, at least `fewest`, repeated for `WARM_SECONDS`.
         """
         begin = time.perf_counter()
         while True:
@@ -117,7 +121,7 @@ def start(command: Command, stderr: IO[bytes] | None = None) -> "subprocess.Pope
 
 def read_line(process: "subprocess.Popen[str]") -> str:
     assert process.stdout
-    # Killing it ends the read, which has no time limit of its own.
+    # The read has no time limit of its own, and ends if the process is killed.
     watchdog = threading.Timer(ANSWER_DEADLINE, process.kill)
     watchdog.start()
     try:
@@ -129,7 +133,7 @@ def read_line(process: "subprocess.Popen[str]") -> str:
 def stop(process: "subprocess.Popen[str]") -> None:
     with process:
         assert process.stdin
-        with suppress(BrokenPipeError):  # what was asked of a worker that has ended
+        with suppress(BrokenPipeError):  # the process has ended and left a request unread
             process.stdin.close()
         try:
             process.wait(10)
@@ -138,7 +142,7 @@ def stop(process: "subprocess.Popen[str]") -> None:
 
 
 def report_faults(workers: Iterable[Worker]) -> int:
-    """Print what was lost, and what was delivered wrongly; the exit status."""
+    """Print what was lost and what was delivered wrongly, and return the exit status."""
     faults = []
     for worker in workers:
         if worker.lost:

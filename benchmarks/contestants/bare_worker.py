@@ -1,6 +1,6 @@
 """The client of `bare_server.py`, kept connected: `python bare_worker.py stdio|http`.
 
-It takes `paced-RATE N` as `trio_mcp_worker.py` does, and answers in the same way.
+It understands `paced-RATE N`, and answers as `trio_mcp_worker.py` does.
 """
 
 import json
@@ -26,7 +26,7 @@ Ask = Callable[[int, float, Receive], Awaitable[None]]
 
 
 class Splitter:
-    """Hands over whole messages of the chunks that it is given."""
+    """Splits chunks into whole messages, and passes each on."""
 
     def __init__(self, end: bytes, receive: Receive) -> None:
         self.count = 0

@@ -1,8 +1,8 @@
 """The sending ends of bare transports: `python ceiling_server.py pipe|sse|websocket|hypercorn`.
 
-Owns what the libraries beneath trio_mcp do with the messages of a burst when nothing else is done.
-Over a network it prints its address, and serves until its standard input ends, each line of which
-asks how much memory it holds; over the pipe each line (`messages-per-write n`) asks for one burst.
+Owns the sending of ready messages with nothing but the libraries beneath trio_mcp. Over a network it prints
+its address and serves until its standard input ends; each line of that asks how much memory it holds. Over
+the pipe each line (`messages-per-write n`) asks for one burst.
 """
 
 import sys
@@ -19,7 +19,7 @@ from sessions_footprint import answer_questions
 
 READ_BYTES = 65_536
 QUEUE_MESSAGES = 256
-"""As trio_mcp has both: with trio-websocket's own, a page and one message, it would be slower."""
+"""Both as in trio_mcp. With its defaults, a page and one message, trio-websocket would be slower."""
 
 
 Receive = Callable[[], Awaitable[Any]]
@@ -44,7 +44,7 @@ def texts(n: int) -> list[str]:
 async def write_pipe() -> None:
     stdin, stdout = trio.lowlevel.FdStream(0), trio.lowlevel.FdStream(1)
     async with stdin, stdout:
-        while request := await stdin.receive_some():  # a burst is asked for when the last has arrived
+        while request := await stdin.receive_some():  # the next burst is requested after the last has arrived
             size, n = map(int, request.split())
             for data in lines(n, size):
                 await stdout.send_all(data)
@@ -83,7 +83,7 @@ async def app(scope: Any, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         for data in events(n, size):
             await send({"type": "http.response.body", "body": data, "more_body": True})
-        if not n:  # a stream that has nothing to say, to see what it costs to keep
+        if not n:  # a silent stream, whose memory is measured
             await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})
             while (await receive())["type"] != "http.disconnect":
                 pass
@@ -96,7 +96,7 @@ async def serve_hypercorn(started: Callable[[str], None]) -> None:
     config = hypercorn.Config()
     config.bind = ["127.0.0.1:0"]
     config.errorlog = None
-    config.keep_alive_timeout = 600  # other cells are measured between two of its own
+    config.keep_alive_timeout = 600  # longer than the other cells take in a round
     async with trio.open_nursery() as nursery:
         binds = await nursery.start(hypercorn.trio.serve, app, config)
         started(binds[0])

@@ -1,8 +1,8 @@
 """The receiving ends of bare transports: `python ceiling_worker.py KIND`.
 
-KIND is memory, codec, pipe, sse, websocket or hypercorn. Takes and answers what `trio_mcp_worker.py`
-does: `burst N` is a message for each write, event or frame, `grouped N` so many in one that it pays
-no more to join them. Every update is counted and compared with what was sent.
+KIND is memory, codec, pipe, sse, websocket or hypercorn. It answers as `trio_mcp_worker.py` does: `burst N`
+sends one message in each write, event or frame, `grouped N` sends so many that joining more gains nothing.
+Every update is counted and compared with what was sent.
 """
 
 import json
@@ -27,7 +27,7 @@ from tally import MESSAGE, Tally
 SERVER = Path(__file__).with_name("ceiling_server.py")
 SIZES = {"burst": 1, "grouped": 64}
 BUFFER = 256
-"""What a call of trio_mcp may have pending."""
+"""The number of reports that a call of trio_mcp may have pending."""
 
 Measure = Callable[[str, int], Awaitable[dict[str, Any]]]
 

@@ -1,4 +1,4 @@
-"""The server of the task benchmark, made with FastMCP, its tasks kept in memory."""
+"""The server of the task benchmark, made with FastMCP, which keeps its tasks in memory."""
 
 import time
 

@@ -1,6 +1,6 @@
 """FastMCP's client of the task benchmark: `python fastmcp_task_worker.py stdio|memory`.
 
-It takes `results N` as `trio_mcp_task_worker.py` does, and answers in the same way.
+It understands `results N`, and answers as `trio_mcp_task_worker.py` does.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """FastMCP's client, kept connected: `python fastmcp_worker.py stdio|memory|http`.
 
-`measurements.py` says what it measures.
+`measurements.py` lists its measurements.
 """
 
 import sys

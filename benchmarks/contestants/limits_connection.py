@@ -1,7 +1,7 @@
-"""Raw connections that ask a server for bursts and take them at the least cost: bytes, and no JSON.
+"""Raw connections that ask a server for bursts and receive them at the least cost, without decoding JSON.
 
-Owns as much of HTTP/1.1 and of WebSocket as that takes. A burst has arrived when its answer has; the
-bytes are handed over as they came, to be checked when the clock has stopped.
+Owns as much of HTTP/1.1 and of WebSocket as that needs. A burst has arrived when its answer has. The bytes
+are returned as they came, and are checked after the clock has stopped.
 """
 
 import base64
@@ -17,7 +17,7 @@ from limits_messages import LAST_CHUNK, VERSION, call, masked_frame
 
 READ_BYTES = 65_536
 TAIL = 1024
-"""An answer is shorter than that."""
+"""Every answer is shorter than this."""
 
 HEADERS = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
 MODERN = {"mcp-protocol-version": VERSION, "mcp-method": "tools/call", "mcp-name": "burst"}
@@ -29,20 +29,20 @@ def head(method: str, path: str, fields: Mapping[str, str]) -> bytes:
 
 
 class Consumer(Protocol):
-    """Something that can ask for a burst."""
+    """A connection that can ask for a burst."""
 
     async def prepare(self) -> None:
-        """Be connected; a server hangs up when it has not been asked anything for long."""
+        """Connect again if necessary; a server closes a connection that is idle for long."""
 
     async def burst(self, n: int) -> bytes:
-        """All that came for a burst of `n` updates, its answer included."""
+        """All bytes of a burst of `n` updates, its answer included."""
 
     async def aclose(self) -> None:
         """Disconnect."""
 
 
 class _Pieces:
-    """What has arrived so far; the end is looked for where it can be, in the last bytes."""
+    """The bytes received so far; an end is searched for only in the last of them."""
 
     def __init__(self, data: bytes = b"") -> None:
         self._pieces = [data]
@@ -65,7 +65,7 @@ class _Pieces:
 
 
 class HttpConsumer:
-    """One connection, kept alive."""
+    """One HTTP connection that is kept alive."""
 
     def __init__(self, stream: trio.SocketStream, url: str) -> None:
         self._stream = stream
@@ -86,7 +86,7 @@ class HttpConsumer:
     async def request(
         self, method: str, body: bytes, headers: dict[str, str], path: str = ""
     ) -> tuple[bytes, bytes]:
-        """The head of the response and its body, still in chunks where it came so."""
+        """The head of the response, and its body, still chunked if it came chunked."""
         await self.send(method, body, headers, path)
         pieces = _Pieces()
         while not pieces.has(b"\r\n\r\n"):
@@ -104,12 +104,12 @@ class HttpConsumer:
         return start, rest
 
     async def send(self, method: str, body: bytes, headers: dict[str, str], path: str = "") -> None:
-        """Send a request and do not wait for its response."""
+        """Send a request without waiting for its response."""
         fields = {"host": self._host, "content-length": str(len(body)), **headers}
         await self._stream.send_all(head(method, path or self._path, fields) + body)
 
     async def receive_until(self, end: bytes) -> None:
-        """Take what comes until `end` is in it."""
+        """Receive until `end` has come."""
         pieces = _Pieces()
         while not pieces.has(end):
             pieces.add(await self._stream.receive_some(READ_BYTES))
@@ -136,7 +136,7 @@ class MessageConsumer:
         return await self.ask(call(n, self._ident), b'"result"')
 
     async def ask(self, message: bytes, end: bytes) -> bytes:
-        """Send a message, and take what comes until `end` is in it."""
+        """Send a message, and return all that comes up to `end`."""
         await self.tell(message)
         pieces = _Pieces()
         while not pieces.has(end):
@@ -152,7 +152,7 @@ class MessageConsumer:
 
 
 class WebSocketConsumer(MessageConsumer):
-    """A WebSocket; it answers no pings, so a server drops one that has waited for its turn."""
+    """A WebSocket that answers no pings, so a server drops it while it waits for its turn."""
 
     def __init__(self, stream: trio.SocketStream, url: str) -> None:
         super().__init__(stream, stream, masked_frame)
@@ -189,7 +189,7 @@ async def open_websocket(url: str) -> trio.SocketStream:
     }
     await stream.send_all(head("GET", parts.path or "/", upgrade))
     pieces = _Pieces()
-    while not pieces.has(b"\r\n\r\n"):  # a ping may be behind it already
+    while not pieces.has(b"\r\n\r\n"):  # a ping may follow at once
         pieces.add(await stream.receive_some(READ_BYTES))
     if not pieces.join().startswith(b"HTTP/1.1 101"):
         raise ConnectionError(f"{url} refused a WebSocket: {pieces.join()!r}")

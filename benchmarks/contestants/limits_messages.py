@@ -1,4 +1,4 @@
-"""The messages of a burst as bytes, made beforehand: what bare transports carry and what ours must match.
+"""The messages of a burst as ready bytes, which bare transports carry and trio_mcp's must match.
 
 Owns how a notification, its event and its frame look on the wire. Needs only the standard library.
 """
@@ -74,7 +74,7 @@ def event(message: bytes) -> bytes:
 
 
 def chunk(data: bytes) -> bytes:
-    """A piece of a body whose length is not known beforehand (RFC 9112, 7.1)."""
+    """A chunk of a body of unknown length (RFC 9112, 7.1)."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
@@ -92,7 +92,7 @@ def frame(message: bytes) -> bytes:
 
 
 def masked_frame(message: bytes) -> bytes:
-    """The same as a client sends it; a mask of zeros changes nothing."""
+    """The same frame as a client sends it; a mask of zeros leaves the message as it is."""
     unmasked = frame(message)
     head = unmasked[: len(unmasked) - len(message)]
     return bytes((head[0], head[1] | 0x80)) + head[2:] + bytes(4) + message

@@ -1,8 +1,8 @@
 """A server that has its bursts ready as bytes: `python limits_prerendered.py stdio|http|websocket`.
 
-What a client can take shows beside it, for it costs next to nothing. It answers server/discover and
-tools/call with `n` updates under the token that was asked for, or for `pid` with its number. Over a
-network it prints its URL, and serves until its standard input ends.
+It costs next to nothing, so it shows how fast a client is. It answers server/discover, and tools/call with
+`n` updates under the token of the request, or for the tool `pid` with its process id. Over a network it
+prints its URL, and serves until its standard input ends.
 """
 
 import base64
@@ -20,10 +20,10 @@ from limits_messages import LAST_CHUNK, chunk, discovered, done, event, frame, i
 
 READ_BYTES = 65_536
 MARK = 9 * 10**8
-"""Stands for the token in what is ready; the numbers of a burst are all smaller."""
+"""Stands for the token in ready messages; all numbers of a burst are smaller."""
 
 GROUP = 256
-"""Messages in one write and one chunk: about what trio_mcp's server joins."""
+"""The number of messages in one write or chunk: about as many as trio_mcp's server joins."""
 
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 WHOLE = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
@@ -42,7 +42,7 @@ def wrap_line(message: bytes) -> bytes:
 
 @lru_cache(64)
 def rendered(n: int, wrap: Callable[[bytes], bytes], digits: int) -> list[bytes]:
-    """The writes of a burst with a token of so many digits: a frame's head has its length."""
+    """The writes of a burst whose token has so many digits, on which the length in a frame's head depends."""
     token = str(MARK)[:1] + "0" * (digits - 1)
     marked = str(MARK).encode()
     messages = []
@@ -59,7 +59,7 @@ def burst(n: int, token: int, wrap: Callable[[bytes], bytes]) -> list[bytes]:
 
 
 def answers(message: bytes, wrap: Callable[[bytes], bytes]) -> list[bytes]:
-    """All that is to be written for a message."""
+    """All writes that answer a message."""
     request = json.loads(message)
     if "id" not in request:
         return []
@@ -130,14 +130,14 @@ async def serve_websocket(stream: trio.SocketStream, head: bytes) -> None:
             if opcode == 8:
                 await stream.send_all(b"\x88\x02\x03\xe8")
                 return
-            if opcode == 9:  # a client that hears nothing for long gives up
+            if opcode == 9:  # a client without an answer to its pings gives up
                 await stream.send_all(bytes((0x8A, len(payload))) + payload)
             for piece in answers(payload, frame) if opcode == 1 else ():
                 await stream.send_all(piece)
 
 
 def take_frame(data: bytes) -> tuple[int, bytes, bytes] | None:
-    """The first masked frame in `data` and what comes behind it; None where it is not whole."""
+    """The first masked frame in `data` and the bytes after it; None if the frame is not complete."""
     if len(data) < 6:
         return None
     length, at = data[1] & 0x7F, 2

@@ -1,8 +1,8 @@
 """The benchmark's server on a network: `python limits_server.py http|websocket`.
 
-Over HTTP it is trio_mcp on hypercorn, which takes WebSockets too; `websocket` is the server that
-stands alone. It prints its URL, and serves until its standard input ends. Each line of that asks how
-much memory this process holds, and how many calls of `park` wait.
+`http` is trio_mcp on hypercorn, which accepts WebSockets too; `websocket` is trio_mcp's own WebSocket server.
+It prints its URL, and serves until its standard input ends. Each line of that asks how much memory this
+process holds, and how many calls of `park` wait.
 """
 
 import sys
@@ -17,7 +17,7 @@ from trio_mcp_server import make_server
 from trio_mcp import Context, HttpSettings, serve_http, serve_websocket
 
 MOST = 4096
-"""Connections and sessions, all from one address; more than any cell opens."""
+"""The limit of connections and of sessions, which all come from one address; no cell opens as many."""
 
 
 @attrs.define

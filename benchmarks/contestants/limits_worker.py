@@ -1,9 +1,8 @@
-"""One side of trio_mcp beside a side that costs next to nothing: `python limits_worker.py KIND`.
+"""One side of trio_mcp with another side that costs next to nothing: `python limits_worker.py KIND`.
 
-`consumer-TRANSPORT [COMMAND...]` takes the bytes of our server, or of the one that COMMAND starts,
-without decoding them; `client-TRANSPORT` is our client before a server of ready bytes; and
-`websocket` and `hypercorn` are both sides of ours over the two kinds of WebSocket. Takes and
-answers what `trio_mcp_worker.py` does.
+`consumer-TRANSPORT [COMMAND...]` receives the bytes of our server, or of the server that COMMAND starts,
+without decoding them. `client-TRANSPORT` is our client with a server of ready bytes. `websocket` and
+`hypercorn` are both sides of ours over the two kinds of WebSocket. It answers as `trio_mcp_worker.py` does.
 """
 
 import json

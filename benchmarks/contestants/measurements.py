@@ -1,9 +1,9 @@
-"""The measurements that every Python client takes, whichever library its contestant is made with.
+"""The measurements that every Python client takes, whichever library its contestant uses.
 
 Each line of stdin asks for one (`burst N`, `fan-CALLS N`, `echo N`, `slow N`, `paced-RATE N`,
-`heard-TOOL N` or `unheard-TOOL N`), each line of stdout is its sample as JSON. So rounds alternate
-between clients that stay connected, and none pays for a start each time. Needs only the standard
-library: trio and anyio name what is used alike, and the worker hands over its own.
+`heard-TOOL N` or `unheard-TOOL N`), and each line of stdout is its sample as JSON. Clients stay connected
+between the rounds, so no sample pays for a start. Needs only the standard library: a worker passes in trio
+or anyio, which have the same names for all that is used here.
 """
 
 import json
@@ -33,17 +33,17 @@ class Contestant:
     """A connected client, and the library that it runs on."""
 
     call: Call
-    """Calls a tool and returns the text of its result."""
+    """Calls a tool, with a progress handler or None, and returns the text of the result."""
     library: Any
     """trio or anyio."""
     open_group: Callable[[], AbstractAsyncContextManager[Any]]
     """The library's nursery or task group."""
     server: int = 0
-    """The process of the server; 0 where that is this one."""
+    """The process id of the server; 0 if it runs in this process."""
 
 
 class Tallies:
-    """The tallies of calls that are made at once, and the wait for those that come late."""
+    """The tallies of calls that run at once, and the wait for updates that arrive after the results."""
 
     def __init__(self, contestant: Contestant) -> None:
         self._library = contestant.library
@@ -59,7 +59,7 @@ class Tallies:
             self._complete.set()
 
     async def sample(self, start: float) -> Sample:
-        """Wait until each update was handled; to be asked when the calls have returned."""
+        """Wait until each update was handled, and return the sample; called when all calls have returned."""
         returned_at = time.perf_counter()
         expected = sum(tally.expected for tally in self._tallies)
         late = expected - sum(tally.count for tally in self._tallies)
@@ -75,7 +75,7 @@ class Tallies:
 
 
 async def burst(contestant: Contestant, n: int) -> Sample:
-    """One call that reports n updates, and what they cost the server."""
+    """One call that reports n updates, with the CPU time and the memory of the server."""
     tallies = Tallies(contestant)
     tally = tallies.add(Tally(n, tallies.on_complete))
     gauge = Gauge(contestant.server)
@@ -86,7 +86,7 @@ async def burst(contestant: Contestant, n: int) -> Sample:
 
 
 async def fan(contestant: Contestant, n: int, calls: str) -> Sample:
-    """So many calls at once that report n updates in all."""
+    """Many calls at once that report n updates in total."""
     failures: list[str] = []
     tallies = Tallies(contestant)
 
@@ -107,7 +107,7 @@ async def fan(contestant: Contestant, n: int, calls: str) -> Sample:
 
 
 async def echo(contestant: Contestant, n: int) -> Sample:
-    """n calls without progress, one after the other."""
+    """n calls without progress, one after another."""
     texts = [f"text {i}" for i in range(n)]
     gauge = Gauge(contestant.server)
     start = time.perf_counter()
@@ -123,7 +123,7 @@ async def echo(contestant: Contestant, n: int) -> Sample:
 
 
 async def slow(contestant: Contestant, n: int) -> Sample:
-    """A burst whose handler takes its time, and what that costs this process."""
+    """A burst with a slow handler, with the CPU time and the memory of this process."""
     tallies = Tallies(contestant)
     tally = tallies.add(SlowTally(n, tallies.on_complete, contestant.library.sleep))
     gauge = Gauge(os.getpid())
@@ -134,7 +134,7 @@ async def slow(contestant: Contestant, n: int) -> Sample:
 
 
 async def paced(contestant: Contestant, n: int, rate: str) -> Sample:
-    """One call that reports n updates at so many a second; how old they are when they are handled."""
+    """One call that reports n updates at `rate` a second, with their age when they are handled."""
     tallies = Tallies(contestant)
     tally = tallies.add(Stopwatch(n, tallies.on_complete))
     start = time.perf_counter()
@@ -143,7 +143,7 @@ async def paced(contestant: Contestant, n: int, rate: str) -> Sample:
 
 
 async def heard(contestant: Contestant, n: int, tool: str) -> Sample:
-    """The processor time of a call whose tool takes n steps, until all is handled, in one process."""
+    """The processor time of a call in memory whose tool takes n steps, until all updates were handled."""
     tallies = Tallies(contestant)
     tally = tallies.add(Ascent(n, tallies.on_complete))
     start = time.perf_counter()
@@ -157,7 +157,7 @@ async def heard(contestant: Contestant, n: int, tool: str) -> Sample:
 
 
 async def unheard(contestant: Contestant, n: int, tool: str) -> Sample:
-    """The processor time of a loop of n steps alone, as its tool tells it, where nobody listens."""
+    """The processor time of a loop of n steps without a progress token, as its tool returns it."""
     seconds, reached = (await contestant.call(tool, {"n": n}, None)).split()
     return {"seconds": float(seconds), "count": float(reached), "correct": True, "late": 0}
 
@@ -174,7 +174,7 @@ MEASUREMENTS: dict[str, Callable[..., Awaitable[Sample]]] = {
 
 
 async def serve_measurements(contestant: Contestant, packages: list[str], protocol: str) -> None:
-    """Say what runs here, and then measure what is asked for, until standard input ends."""
+    """Print what runs here, then take the measurements that are asked for, until standard input ends."""
     server = int(await contestant.call("pid", {}, None))
     contestant.server = 0 if server == os.getpid() else server
     hello = {"versions": {name: version(name) for name in packages}, "protocol": protocol}
@@ -187,7 +187,7 @@ async def serve_measurements(contestant: Contestant, packages: list[str], protoc
 
 
 def start_server(*command: str) -> str:
-    """Start a server over HTTP, which ends with this process, and return the URL that it says."""
+    """Start a server over HTTP, which ends with this process, and return the URL that it prints."""
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     return server.stdout.readline().strip()

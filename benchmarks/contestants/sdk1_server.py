@@ -1,6 +1,6 @@
 """The benchmark's server, made with the official SDK's 1.x line: `python sdk1_server.py [http]`.
 
-`trio_mcp_server.py` is its twin.
+`trio_mcp_server.py` has the same tools.
 """
 
 import os
@@ -23,13 +23,13 @@ def make_server() -> FastMCP:
 
     @server.tool()
     async def paced(n: int, rate: float, ctx: Context) -> str:
-        """Report n updates, so many a second, each with the time."""
+        """Report n updates at `rate` a second, each with the time."""
         await report_paced(ctx.report_progress, anyio.sleep, n, rate)
         return "done"
 
     @server.tool()
     async def reports(n: int, ctx: Context) -> str:
-        """Report n updates in a tight loop, and return what that took."""
+        """Report n updates in a tight loop, and return its processor time."""
         return await time_reports(ctx.report_progress, n)
 
     @server.tool()

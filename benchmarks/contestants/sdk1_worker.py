@@ -1,6 +1,6 @@
 """The client of the official SDK's 1.x line, kept connected: `python sdk1_worker.py stdio|memory|http`.
 
-`measurements.py` says what it measures.
+`measurements.py` lists its measurements.
 """
 
 import sys

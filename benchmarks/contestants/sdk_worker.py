@@ -1,7 +1,7 @@
 """The official SDK's client, kept connected: `python sdk_worker.py stdio|memory|legacy|http asyncio|trio`.
 
-`measurements.py` says what it measures. In memory its calls are dispatched without any framing, unless
-legacy is asked for, which has messages on memory streams.
+`measurements.py` lists its measurements. Over memory it dispatches calls without any
+framing; `legacy` sends messages over memory streams instead.
 """
 
 import sys

@@ -1,6 +1,7 @@
-"""How much memory this process holds, asked through its standard input.
+"""Answers how much memory this process holds, when a line of its standard input asks.
 
-Owns the measure: what the process shares with no other, after a collection, as the kernel counts it.
+Owns the measure: the memory that the process shares with no other, as the kernel counts it after a collection
+of garbage.
 """
 
 import gc
@@ -21,6 +22,6 @@ def footprint() -> int:
 
 
 async def answer_questions(count: Callable[[], int]) -> None:
-    """Answer each line of stdin with the bytes held and with what `count` says, until it ends."""
+    """Answer each line of stdin with the bytes held and with `count()`, until stdin ends."""
     while await trio.to_thread.run_sync(sys.stdin.readline):
         print(json.dumps({"bytes": footprint(), "count": count()}), flush=True)

@@ -1,9 +1,9 @@
 """Many clients of one server at once, each on a connection of its own: `python sessions_load.py TRANSPORT`.
 
-TRANSPORT is http, websocket (the server that stands alone) or hypercorn (its WebSocket). All clients
-are raw connections in this one process, so that the server is what is measured. `SESSIONSxUPDATES N`
-takes N updates in calls of so many, the same number of calls by each session; they are connected
-before the clock starts, and what they got is checked when it has stopped.
+TRANSPORT is http, websocket (trio_mcp's own server) or hypercorn (its WebSocket). All clients are raw
+connections in this one process, so the server is what is measured. `SESSIONSxUPDATES N` receives N updates in
+calls of UPDATES each; every session makes the same number of calls. The sessions connect before the clock
+starts, and what they received is checked after it has stopped.
 """
 
 import json
@@ -29,7 +29,7 @@ async def open_consumers(transport: str, url: str, count: int) -> AsyncIterator[
         for _ in range(count):
             consumer = await CONNECTORS[transport](url)
             stack.push_async_callback(consumer.aclose)
-            await consumer.burst(1)  # a server accepts, and answers a first call, at a cost of its own
+            await consumer.burst(1)  # to accept a connection and answer its first call has a cost of its own
             consumers.append(consumer)
         yield consumers
 

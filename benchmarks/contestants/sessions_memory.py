@@ -1,9 +1,9 @@
-"""What sessions and calls cost a server in memory: `python sessions_memory.py`.
+"""The memory that sessions and calls take in a server: `python sessions_memory.py`.
 
-Each line of stdin (`KIND N`) starts fresh servers, opens N of the kind on ours, and as many bare
-connections on the same stack without MCP, and answers with the bytes of one of each; `bytes` is the
-difference, `connection` what was subtracted. A kind of session is a legacy client that has shaken
-hands and is silent; a kind of call has reported once and waits.
+Each line of stdin (`KIND N`) starts fresh servers, opens N sessions or calls on ours, and as many bare
+connections on the same stack without MCP. `connection` of the answer is the bytes of one bare connection, and
+`bytes` those of one session or call, less that. A session is a legacy client that has shaken hands and is
+silent. A call has reported once and waits.
 """
 
 import json
@@ -27,13 +27,13 @@ from limits_messages import INITIALIZE, INITIALIZED, LEGACY_VERSION, call
 from limits_worker import SERVERS, ours
 
 WARM_UP = 50
-"""So many are there before the first look, so that what a server makes once is not counted."""
+"""The number that is opened before the first question, so what a server makes only once is not counted."""
 
 Opener = Callable[[str, int], Awaitable[list[Any]]]
 
 
 class Server:
-    """A server process that tells how much it holds."""
+    """A server process that answers how much memory it holds."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdin
@@ -63,7 +63,7 @@ async def open_http_sessions(url: str, n: int) -> list[Any]:
 
 
 async def open_http_session(url: str) -> HttpConsumer:
-    """A session whose client listens for what belongs to no request, as clients do."""
+    """A session with an open GET stream, as clients have."""
     consumer = await connect_http(url)
     head, _ = await consumer.request("POST", INITIALIZE, HEADERS)
     name = b"mcp-session-id: "
@@ -105,7 +105,7 @@ async def open_bare_websockets(url: str, n: int) -> list[Any]:
 
 
 async def open_websocket_calls(url: str, n: int) -> list[Any]:
-    """All over one connection."""
+    """All calls over one connection."""
     consumer: MessageConsumer = await connect_websocket(url)
     for ident in range(n):
         await consumer.ask(call(1, ident, "park"), b'"notifications/progress"')
@@ -126,7 +126,7 @@ KINDS: dict[str, tuple[list[str], Opener, tuple[list[str], Opener] | None]] = {
 
 
 async def cost(command: list[str], opener: Opener, n: int) -> tuple[float, int]:
-    """The bytes of one, and how many calls waited."""
+    """The bytes of one session or call, and how many calls waited."""
     with running(command) as server:
         kept = await opener(server.url, WARM_UP)
         before = server.ask()

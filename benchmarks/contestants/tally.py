@@ -1,4 +1,7 @@
-"""What all Python contestants share: the work of a tool, and the handlers that count it."""
+"""What all Python contestants share: the work of a tool, and the handlers that count its updates.
+
+Needs only the standard library, since it runs in the environments of other SDKs.
+"""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -17,7 +20,7 @@ async def report_burst(report: Report, n: int) -> None:
 
 
 async def report_paced(report: Report, sleep: Sleep, n: int, rate: float) -> None:
-    """Report n updates, so many a second, each with the time as its message."""
+    """Report n updates at `rate` a second, each with the time as its message."""
     start = time.monotonic()
     for i in range(n):
         early = start + i / rate - time.monotonic()
@@ -27,7 +30,7 @@ async def report_paced(report: Report, sleep: Sleep, n: int, rate: float) -> Non
 
 
 async def time_reports(report: Callable[[float, float], Awaitable[None]], n: int) -> str:
-    """Report n updates in a tight loop; the processor time that it took, and how many there were."""
+    """Report n updates in a tight loop; return the processor time of the loop, and n."""
     begin = time.process_time()
     for i in range(n):
         await report(i + 1, n)
@@ -35,7 +38,7 @@ async def time_reports(report: Callable[[float, float], Awaitable[None]], n: int
 
 
 class Tally:
-    """Counts the updates of one burst, and checks that each is whole and in its place."""
+    """Counts the updates of one burst, and checks that each is whole and in order."""
 
     def __init__(self, expected: int, on_complete: Callable[[], None]) -> None:
         self.expected = expected
@@ -57,7 +60,7 @@ class Tally:
 
 
 class Ascent(Tally):
-    """Sees n steps through to the last, of which an update may bring several."""
+    """Waits for the last of n steps; one update may cover several steps."""
 
     def __init__(self, expected: int, on_complete: Callable[[], None]) -> None:
         super().__init__(expected, on_complete)
@@ -77,7 +80,7 @@ class Ascent(Tally):
 
 
 class SlowTally(Tally):
-    """Takes its time over every second update, and sees in which order the handlers end."""
+    """Sleeps on every second update, and counts the handlers that end out of order."""
 
     SECONDS = 0.002
 
@@ -98,7 +101,7 @@ class SlowTally(Tally):
 
 
 class Stopwatch(Tally):
-    """Keeps how old each update is when its handler begins, in seconds."""
+    """Collects the age of each update when its handler begins, in seconds."""
 
     def __init__(self, expected: int, on_complete: Callable[[], None]) -> None:
         super().__init__(expected, on_complete)

@@ -1,7 +1,7 @@
-"""Tools of trio_mcp's server that report in a tight loop, each in another way, and tell what it took.
+"""Tools of trio_mcp's server that report in a tight loop, each in another way.
 
-Each returns the processor time of its loop and how far it came. The tool `reports` is the one that the
-others' servers have, too.
+Each returns the processor time of its loop and the progress it has reached. The servers of the rivals have
+only the tool `reports`.
 """
 
 from collections.abc import Awaitable, Callable
@@ -32,7 +32,7 @@ async def increments(n: int, ctx: Context) -> str:
 
 
 async def stage(n: int, ctx: Context) -> str:
-    """Count to n on a stage, which is all of the request."""
+    """Count to n on a stage that makes up the whole request."""
     progress = ctx.progress()
     progress.set_total(n)
     async with progress.stage("one", weight=n, total=n) as one:
@@ -40,7 +40,7 @@ async def stage(n: int, ctx: Context) -> str:
 
 
 async def stages(n: int, ctx: Context) -> str:
-    """Count to n on a stage of a stage of a stage, which is all of the request."""
+    """Count to n on a stage within a stage within a stage that makes up the whole request."""
     progress = ctx.progress()
     progress.set_total(n)
     async with (
@@ -61,7 +61,7 @@ async def items(n: int, ctx: Context) -> str:
 
 
 class Count:
-    """What a loop would have in the place of a helper: the floor of what counting costs."""
+    """Counts without a progress helper, to show the least that counting costs."""
 
     def __init__(self) -> None:
         self.current = 0
@@ -77,7 +77,7 @@ async def attribute(n: int, ctx: Context) -> str:
 
 
 async def beside_stage(n: int, ctx: Context) -> str:
-    """Count to n on the request while a stage is open that counts for nothing."""
+    """Count to n on the request while a stage without a share is open."""
     with ctx.progress().spinner("waiting"):
         return time_increments(ctx.progress(), n)
 
@@ -95,7 +95,7 @@ LOOPS: tuple[Loop, ...] = (reports, increments, stage, stages, items, attribute,
 
 
 def add_loops(server: Server) -> None:
-    """Give the server a tool for each loop, and those that run elsewhere than in the request's task."""
+    """Add a tool for each loop, and two that do not run in the task of the request."""
     for loop in LOOPS:
         server.tool(loop)
 
@@ -106,5 +106,5 @@ def add_loops(server: Server) -> None:
 
     @server.tool(task=TaskConfig(mode="required"))
     async def in_task(n: int, ctx: Context) -> str:
-        """Count to n in a background task, whose record keeps rate and time left."""
+        """Count to n in a background task, whose record also estimates rate and time left."""
         return time_increments(ctx.progress(), n)

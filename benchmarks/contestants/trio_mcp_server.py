@@ -1,8 +1,8 @@
 """The benchmark's server, made with trio_mcp: `python trio_mcp_server.py [http] [strict] [at-once]`.
 
-`sdk_server.py` is its twin. Over HTTP it prints the URL of its endpoint, and serves until its
-standard input ends. When strict, each report is a schedule point; at once, its writer never waits
-for company, to see what waiting costs.
+`sdk_server.py` has the same tools. Over HTTP it prints the URL of its endpoint, and serves until its
+standard input ends. If strict, each report is a schedule point. If at-once, the writer never waits for
+further messages, which shows what waiting costs.
 """
 
 import os
@@ -18,7 +18,7 @@ from trio_mcp.outgoing import outbox
 
 
 def make_server(*, strict: bool = False) -> Server:
-    # Lossless, because its rivals are: every update of the burst has to arrive.
+    # Lossless, because the rivals have no other policy: every update of the burst has to arrive.
     settings = ServerSettings(progress=Lossless(), strict_yield=strict)
     server = Server("benchmark", version="1.0", settings=settings)
 
@@ -30,7 +30,7 @@ def make_server(*, strict: bool = False) -> Server:
 
     @server.tool
     async def paced(n: int, rate: float, ctx: Context) -> str:
-        """Report n updates, so many a second, each with the time."""
+        """Report n updates at `rate` a second, each with the time."""
         await report_paced(ctx.report_progress, trio.sleep, n, rate)
         return "done"
 

@@ -1,4 +1,4 @@
-"""The server of the task benchmark, made with trio_mcp. `fastmcp_task_server.py` is its twin."""
+"""The server of the task benchmark, made with trio_mcp. `fastmcp_task_server.py` has the same tools."""
 
 import time
 

@@ -1,7 +1,7 @@
 """trio_mcp's client of the task benchmark: `python trio_mcp_task_worker.py stdio|memory PROTOCOL`.
 
-Each line of stdin asks for one measurement (`results N`, `followed N` or `records N`), each line
-of stdout is its sample as JSON.
+Each line of stdin asks for one measurement (`results N`, `followed N` or `records N`), and each line of
+stdout is its sample as JSON.
 """
 
 import gc
@@ -46,7 +46,7 @@ async def results(client: Client, n: int) -> dict[str, Any]:
 
 
 async def followed(client: Client, n: int) -> dict[str, Any]:
-    """The same with a progress handler each: updates only ever grow, and the last comes before the result."""
+    """The same with a progress handler for each: progress grows, and the last update precedes the result."""
     count = updates = 0
     correct = True
 
@@ -77,7 +77,7 @@ async def timed(
 
 
 async def records(client: Client, n: int) -> dict[str, Any]:
-    """What stays behind of n tasks when their results were taken; in memory, where a client adds nothing."""
+    """The bytes that remain of a task when its result was taken; over memory, where a client adds none."""
     await results(client, WARM_UPS)
     gc.collect()
     tracemalloc.start()

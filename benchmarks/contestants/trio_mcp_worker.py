@@ -1,6 +1,6 @@
 """trio_mcp's client, kept connected: `python trio_mcp_worker.py stdio|memory|http [strict]`.
 
-`measurements.py` says what it measures.
+`measurements.py` lists its measurements.
 """
 
 import sys

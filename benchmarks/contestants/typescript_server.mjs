@@ -1,6 +1,6 @@
 // The benchmark's server, made with the TypeScript SDK: `node typescript_server.mjs ENVIRONMENT [http]`.
 //
-// `trio_mcp_server.py` is its twin. ENVIRONMENT/node_modules holds the SDK. Over HTTP it prints the URL of
+// `trio_mcp_server.py` has the same tools. ENVIRONMENT/node_modules holds the SDK. Over HTTP it prints the URL of
 // its endpoint, and serves until its standard input ends.
 
 import { createServer } from "node:http";

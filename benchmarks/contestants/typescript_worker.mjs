@@ -1,7 +1,7 @@
 // The TypeScript SDK's client, kept connected: `node typescript_worker.mjs ENVIRONMENT stdio|http`.
 //
-// It takes what the Python workers take (`measurements.py`), and answers in the same way: one line of
-// stdin for one measurement, one line of stdout for its sample.
+// It understands what the Python workers do (`measurements.py`): each line of stdin asks for one
+// measurement, each line of stdout is its sample.
 
 import { spawn } from "node:child_process";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
@@ -16,13 +16,13 @@ const { Client, StreamableHTTPClientTransport } = require("@modelcontextprotocol
 const SERVER = fileURLToPath(new URL("typescript_server.mjs", import.meta.url));
 
 const MESSAGE = "working";
-// This client forgets a call's handler with its answer, so what was not delivered then never will be.
+// This client drops a call's handler with its answer, so an update that was not handled by then never is.
 const LATE_DEADLINE = 500;
 const SLOW_MILLISECONDS = 2;
 
 const now = () => performance.now() / 1000;
 
-// The twin of gauge.py.
+// The same as gauge.py.
 class Gauge {
   constructor(pid) {
     this.proc = `/proc/${pid}`;
@@ -54,7 +54,7 @@ class Gauge {
   }
 }
 
-// The twin of the tallies in tally.py.
+// The same as the tallies in tally.py.
 class Tally {
   constructor(expected) {
     this.expected = expected;
@@ -187,7 +187,7 @@ async function makeTransport() {
     const { StdioClientTransport } = require("@modelcontextprotocol/client/stdio");
     return new StdioClientTransport({ command: process.execPath, args: [SERVER, environment] });
   }
-  // It ends when this process does, which holds its standard input.
+  // The server ends with this process, which holds its standard input.
   const child = spawn(process.execPath, [SERVER, environment, "http"], { stdio: ["pipe", "pipe", "inherit"] });
   const { value: url } = await createInterface({ input: child.stdout })[Symbol.asyncIterator]().next();
   return new StreamableHTTPClientTransport(new URL(url));

@@ -1,4 +1,4 @@
-"""How the Python rivals are served over HTTP: by uvicorn on asyncio, as their users run them."""
+"""Serves the Python rivals over HTTP with uvicorn on asyncio, as their users do."""
 
 import socket
 import sys
@@ -11,7 +11,7 @@ import uvicorn
 
 async def serve_app(app: Any) -> None:
     """Print the URL of the endpoint, and serve until standard input ends."""
-    # With the protocol named, as uvicorn's own sockets have it: asyncio sets TCP_NODELAY on no others.
+    # The protocol is named, as in uvicorn's own sockets: asyncio sets TCP_NODELAY only then.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
     listening.listen(2048)

@@ -1,6 +1,6 @@
-"""The page of a report: a run's facts, its targets, its plots and its tables, as Markdown.
+"""The page of a report, in Markdown: the facts of a run, its targets, its plots and its tables.
 
-Knows nothing of processes, nor how a plot is drawn.
+Knows neither processes nor how a plot is drawn.
 """
 
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ def markdown(table: list[list[str]]) -> list[str]:
 
 
 def sentence_of_targets(cells: Iterable[Cell]) -> str:
-    """How many targets are met, and which are not."""
+    """A sentence that says how many targets are met, and which are not."""
     verdicts = [
         (row[0], row[2], row[-1])
         for table in tables(cells)

@@ -1,7 +1,7 @@
 """The plots of a report: bars by transport and peer, cost, latency, slow handlers, reports, many sessions.
 
-Each function draws one figure of the cells that are there, or none where its cells are not. Needs
-matplotlib, the extra `bench`.
+Each function draws one figure from the cells of a run, or returns None if the run lacks the cells it needs.
+Needs matplotlib, which the extra `bench` installs.
 """
 
 import re
@@ -325,7 +325,7 @@ FIGURES: dict[str, Callable[[Cells], Figure | None]] = {
 
 
 def draw_all(cells: Sequence[Cell], out: Path, kind: str) -> list[str]:
-    """Write what can be drawn into the directory; the names of the files."""
+    """Write all figures that can be drawn into the directory, and return the names of the files."""
     known = {cell.name: cell for cell in cells}
     written = []
     for name, draw in FIGURES.items():

@@ -1,7 +1,7 @@
-"""From samples to tables: medians, ranges, ratios, and which targets are met.
+"""Turns samples into tables: medians, ranges, ratios, and the targets that are met.
 
-Shared by the run, which prints them, and the report, which reads the lines of a run. Knows nothing
-of processes.
+The run prints these tables, and the report makes them again from the lines of a run. Knows nothing of
+processes.
 """
 
 import json
@@ -15,17 +15,17 @@ from cells.cell import OURS, Cell
 HEAD = ["cell", OURS, "beside", "", "ratio", "round by round", "target", ""]
 FACTS_HEAD = ["cell", "contestant", ""]
 
-# By unit: how many of it are in one second, or in one of what a sample is, and the digits that matter.
+# By unit: the factor from a sample (in seconds or bytes) to it, and the number of digits to show.
 UNITS = {"ms": (1000, 1), "us": (1_000_000, 0), "ns": (1e9, 0), "bytes": (1, 0), "MB": (1e-6, 1), "": (1, 0)}
 
 
 def belongs(contestant: str, rival: str) -> bool:
-    """Whether a target beside `rival` is one beside the contestant."""
+    """Whether a target for `rival` also is one for the contestant."""
     return contestant == rival or contestant.startswith(f"{rival} ")
 
 
 def find_target(cell: Cell, contestant: str) -> float | None:
-    """What we mean to reach beside it; None too where another backend of the same rival is better."""
+    """The target beside this contestant; None if it has none, or another backend of the rival is better."""
     for rival, target in cell.targets.items():
         if belongs(contestant, rival):
             backends = [name for name in cell.samples if belongs(name, rival)]
@@ -51,7 +51,7 @@ def show(cell: Cell, samples: Sequence[float]) -> str:
 
 
 def rows(cell: Cell) -> list[list[str]]:
-    """One row for each rival; where there is none, one for us."""
+    """A row for each rival, or a single one if there are no rivals."""
     ours = cell.samples[OURS]
     rivals = [contestant for contestant in cell.samples if contestant != OURS]
     if not rivals:
@@ -81,7 +81,7 @@ def fact_rows(cell: Cell) -> list[list[str]]:
 
 
 def tables(cells: Iterable[Cell]) -> list[list[list[str]]]:
-    """The ratios, and what has none; each with its head, and left out where it has no rows."""
+    """The table of ratios and the table of facts, each with its head; one without rows is left out."""
     taken = [cell for cell in cells if cell.samples]
     ratios = [row for cell in taken if not cell.is_fact and OURS in cell.samples for row in rows(cell)]
     facts = [row for cell in taken if cell.is_fact for row in fact_rows(cell)]

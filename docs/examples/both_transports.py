@@ -1,8 +1,8 @@
 """HTTP and WebSocket at once, with one set of background tasks.
 
 The client on HTTP starts a task, the client on WebSocket watches it to its end: both
-transports serve the same running server. Whoever has the id of a task may see it in
-protocol 2026-07-28, on whatever connection. It prints:
+transports serve the same running server. In protocol 2026-07-28 a client that has the id of
+a task may see the task, on any connection. It prints:
 
     made over http: working
     watched over ws: completed 3/3
@@ -24,7 +24,7 @@ async def encode(ctx: Context, films: int) -> str:
     """Encode films, one after the other."""
     await is_watched.wait()
     for done in range(1, films + 1):
-        await trio.sleep(0.01)  # stands for the work
+        await trio.sleep(0.01)  # the real work goes here
         await ctx.report_progress(done, films)
     return f"{films} films encoded"
 

@@ -1,7 +1,7 @@
-"""Trio as a guest of asyncio: an MCP server and a client in a program that has a loop already.
+"""Trio as a guest of asyncio: an MCP server and a client in a program that runs asyncio.
 
-The same call works for any loop that can run a function soon from another thread, such as
-that of a GUI toolkit: see `trio.lowlevel.start_guest_run`. It prints:
+The same call works for any event loop that can run a function soon from another thread, such
+as that of a GUI toolkit: see `trio.lowlevel.start_guest_run`. It prints:
 
     asyncio: the guest serves
     trio: 3 photos resized
@@ -24,13 +24,13 @@ server = Server("photos")
 async def resize(ctx: Context, photos: int) -> str:
     """Resize photos, one after the other."""
     for done in range(1, photos + 1):
-        await trio.sleep(0.02)  # stands for the work
+        await trio.sleep(0.02)  # the real work goes here
         await ctx.report_progress(done, photos)
     return f"{photos} photos resized"
 
 
 async def guest(say_serving) -> None:
-    """What runs on Trio."""
+    """Run the server and a client, on Trio."""
     async with trio.open_nursery() as nursery:
         (url,) = await nursery.start(partial(serve_http, server, bind="127.0.0.1:0"))
         say_serving()
@@ -62,7 +62,7 @@ async def main() -> None:
     outcome = await ended
     await ticking
     print("asyncio: its own task went on" if ticks > 3 else f"asyncio: only {ticks} ticks")
-    outcome.unwrap()  # raises what the guest raised
+    outcome.unwrap()  # raises the guest's exception
     print("asyncio: the guest has ended")
 
 

@@ -1,8 +1,8 @@
 """A Quart-Trio application with its own routes, and the MCP endpoint beside them.
 
 Quart-Trio is an ASGI application like the MCP endpoint. `Site` sends each request to
-the one or the other by its path, and the server runs in the lifespan of Quart-Trio. On a
-server of your own: `hypercorn -k trio quart_trio_app:site`. It prints:
+one of them by its path, and the MCP server runs in the lifespan of Quart-Trio. To serve it
+with hypercorn's command: `hypercorn -k trio quart_trio_app:site`. It prints:
 
     GET /: 0 visits before this one
     resize: 2 photos resized, 1 visits
@@ -25,7 +25,7 @@ visits = 0
 
 @server.tool
 async def resize(ctx: Context, photos: int) -> str:
-    """Resize photos; the tool knows what the pages know."""
+    """Resize photos; the tool shares its state with the pages."""
     for done in range(1, photos + 1):
         await ctx.report_progress(done, photos)
     return f"{photos} photos resized, {visits} visits"
@@ -39,7 +39,7 @@ async def index() -> str:
 
 
 class Site:
-    """Gives the MCP endpoint its path, and Quart-Trio all others and the lifespan."""
+    """Sends /mcp to the MCP endpoint, and all other paths and the lifespan to Quart-Trio."""
 
     mcp: AsgiApp
 

@@ -1,8 +1,8 @@
 """Starlette on Trio, with the MCP server in its lifespan and the endpoint below a mount.
 
-Starlette runs no lifespan of what is mounted, so the application opens the server in its
-own. Mounted at /tools, the endpoint is /tools/mcp, for HTTP and for WebSocket. On a server of
-your own: `hypercorn -k trio starlette_app:app`. It prints:
+Starlette does not run the lifespan of a mounted application, so this one opens the MCP server
+in its own. The mount is /tools, so the endpoint is /tools/mcp, for HTTP and for WebSocket. To
+serve it with hypercorn's command: `hypercorn -k trio starlette_app:app`. It prints:
 
     GET /: a page
     resize over http: 2 photos resized

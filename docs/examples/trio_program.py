@@ -1,6 +1,6 @@
 """A server inside a Trio program that has its own nursery and its own work.
 
-The thermometer belongs to the program; the server only looks at it. Both run in one
+The thermometer belongs to the program; the server only reads it. Both run in one
 nursery, and cancelling the nursery ends both. It prints:
 
     [10, 11, 12]
@@ -15,7 +15,7 @@ from trio_mcp import Context, Server, open_client, serve_http
 
 
 class Thermometer:
-    """Measures; this is what the program is about."""
+    """Measures. This is the work of the program itself."""
 
     def __init__(self) -> None:
         self.readings: list[int] = []

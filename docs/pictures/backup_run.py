@@ -1,7 +1,7 @@
 """The run that the pictures show: a tool with four stages at once, and what its client saw of it.
 
-A real client calls a real server in memory, on a clock that jumps over every sleep. So the run takes no
-time, and each run is the same.
+A real client calls a real server in memory, on a clock that skips every sleep. So the run takes no time,
+and each run is the same.
 """
 
 import attrs
@@ -17,7 +17,7 @@ server = Server("photos")
 
 @attrs.frozen
 class Moment:
-    """The newest update that the client had at a time, in seconds from the start of the call."""
+    """The newest update of the client at a time, in seconds from the start of the call."""
 
     time: float
     update: Progress
@@ -46,7 +46,7 @@ async def resize(progress: ProgressHelper) -> None:
 
 
 async def upload(progress: ProgressHelper) -> None:
-    """Upload; the first time the line breaks, and it starts over."""
+    """Upload. The first attempt fails, and the upload starts over."""
     await trio.sleep(1.3)
     try:
         async with progress.stage("upload", total=10) as stage:
@@ -88,5 +88,5 @@ async def record_moments() -> list[Moment]:
 
 
 def run() -> list[Moment]:
-    """What the client saw, in order: an update for each time at which something changed."""
+    """Return the updates of the client, in order: one for each time at which something changed."""
     return trio.run(record_moments, clock=trio.testing.MockClock(autojump_threshold=0))

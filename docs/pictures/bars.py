@@ -1,7 +1,7 @@
-"""Draws bars.svg, which moves: what `trio-mcp call` and `RichProgress` show of the run of backup_run.py.
+"""Draws bars.svg, which moves: the bars that `trio-mcp call` and `RichProgress` show for backup_run.py.
 
-`python docs/pictures/bars.py [DIRECTORY]`. The lines are those of the bars' own code, asked for at chosen
-times of the run; here they are only made into SVG. Where pictures do not move, one frame stands still.
+`python docs/pictures/bars.py [DIRECTORY]`. The code of the bars draws the lines, at chosen times of the
+run; this script only converts them to SVG. If pictures do not move, one frame is shown.
 """
 
 import io
@@ -24,14 +24,14 @@ FRAME_SECONDS = 0.5
 END_SECONDS = 3.0
 """How long the last frame stays before the picture begins anew."""
 STILL_SECONDS = 3.0
-"""The time of the run at which the frame is taken that stands still."""
+"""The time of the run whose frame is shown if pictures do not move."""
 
 COMMAND = "$ trio-mcp call photos.py back_up"
 RESULT = "backed up"
 
 CELL, LINE, MARGIN = 7.8, 20, 18
 BAR = {"━": (0.0, 1.0), "╸": (0.0, 0.5), "╺": (0.5, 1.0)}
-"""What bars are made of, and the part of its cell that each fills: fonts leave gaps between them."""
+"""The characters of bars, and the part of its cell that each fills; fonts leave gaps between them."""
 
 STYLE = """
   .card { fill: #16191f; stroke: #363c46 } line { stroke-width: 3 } .bold { font-weight: bold }
@@ -43,8 +43,8 @@ Lines = Sequence[Sequence[Segment]]
 
 
 def take_frame(moments: Sequence[Moment], time: float) -> Lines:
-    """What the terminal shows at `time`, below the command."""
-    # All that a console would find out by itself is said, or the picture would not be the same everywhere.
+    """Return the lines that the terminal shows at `time`, below the command."""
+    # A console detects its properties; here they are given, so that the picture is the same everywhere.
     console = Console(
         file=io.StringIO(), width=COLUMNS, color_system="truecolor", no_color=False, legacy_windows=False
     )
@@ -59,7 +59,7 @@ def take_frame(moments: Sequence[Moment], time: float) -> Lines:
 
 
 def draw_line(segments: Iterable[Segment], row: int) -> Iterator[str]:
-    """The elements of a line of the terminal."""
+    """Yield the SVG elements of a line of the terminal."""
     column = 0
     y = MARGIN + LINE * row
     for segment in segments:
@@ -80,7 +80,7 @@ def draw_line(segments: Iterable[Segment], row: int) -> Iterator[str]:
 
 
 def draw(moments: Sequence[Moment]) -> str:
-    """The picture as SVG: its frames one above the other, of which one is seen at a time."""
+    """Return the picture as SVG: its frames one above the other, of which one is visible at a time."""
     end = moments[-1].time
     times = [*(FRAME_SECONDS * i for i in range(int(end / FRAME_SECONDS) + 1)), end]
     length = end + END_SECONDS
@@ -99,7 +99,7 @@ def draw(moments: Sequence[Moment]) -> str:
     for time in times:
         kind = "frame still" if time == STILL_SECONDS else "frame"
         name = "stay" if time == end else "turn"
-        # It began before the picture was seen, so that each frame has its turn in the first round too.
+        # The negative delay starts the animation in the past, so the first round shows each frame too.
         lines.append(
             f'<g class="{kind}" style="animation-name: {name}; animation-duration: {length:.2f}s; '
             f'animation-delay: {time - length:.2f}s">'

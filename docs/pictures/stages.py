@@ -1,6 +1,6 @@
-"""Draws stages.svg: which stages are open in the run of backup_run.py, how far they are, and what they make.
+"""Draws stages.svg: the stages that are open in the run of backup_run.py, and their sum.
 
-`python docs/pictures/stages.py [DIRECTORY]`. Everything is drawn from what the client saw, and the areas
+`python docs/pictures/stages.py [DIRECTORY]`. Everything is drawn from the client's updates, and the areas
 below the curve are checked against its numbers.
 """
 
@@ -44,18 +44,18 @@ STYLE = """
 
 @attrs.define
 class Span:
-    """A stage from the moment it was opened to the one from which on it was gone."""
+    """A stage from the time at which it was opened to the time at which it was gone."""
 
     path: tuple[str, ...]
     start: float
     end: float = math.inf
     steps: list[tuple[float, float]] = attrs.field(factory=list)
-    """The times at which it moved, and the share of it that was done then."""
+    """The times at which it moved, and the share that was done then."""
     is_complete: bool = False
 
 
 def read_spans(moments: Sequence[Moment]) -> list[Span]:
-    """The stages of the run, in the order in which they were opened."""
+    """Return the stages of the run, in the order in which they were opened."""
     spans: list[Span] = []
     now_open: dict[tuple[str, ...], Span] = {}
     for moment in moments:
@@ -67,7 +67,7 @@ def read_spans(moments: Sequence[Moment]) -> list[Span]:
                 now_open[path] = Span(path, moment.time)
                 spans.append(now_open[path])
             now_open[path].steps.append((moment.time, (stage.progress or 0) / (stage.total or 1)))
-    # A stage that was opened again had failed; all others were complete with their end.
+    # A stage that was opened again had failed; all others were complete when they ended.
     for span in {span.path: span for span in spans}.values():
         span.steps.append((span.end, 1.0))
         span.is_complete = True
@@ -75,13 +75,13 @@ def read_spans(moments: Sequence[Moment]) -> list[Span]:
 
 
 def done_by(spans: Iterable[Span], name: str, time: float) -> float:
-    """What a stage of the plan had done of the whole at `time`: a retry counts from the old mark on."""
+    """Return how much of the whole a stage had done at `time`; a retry counts from the old mark on."""
     shares = (share for span in spans if span.path == (name,) for at, share in span.steps if at <= time)
     return PLAN[name] * max(shares, default=0.0)
 
 
 class Picture:
-    """Where seconds and shares are in the picture, and the elements so far."""
+    """The coordinates of seconds and shares, and the elements so far."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -109,14 +109,14 @@ class Picture:
         self.elements.append(f'<path d="M{places}" class="{kind}"/>')
 
     def stair(self, points: Points, top: float, height: float) -> list[tuple[float, float]]:
-        """The corners of a line that stays at each share until the next; shares from 0 to 1."""
+        """Return the corners of a line that stays at each share until the next; shares are 0 to 1."""
         places = [(self.x(time), top + height * (1 - share)) for time, share in points]
         corners = [place for (x, y), (later, _) in pairwise(places) for place in ((x, y), (later, y))]
         return [*corners, places[-1]]
 
 
 def draw_curve(picture: Picture, moments: Sequence[Moment], spans: Sequence[Span]) -> None:
-    """The total, and below it what each stage has done of it."""
+    """Draw the total, and below it the share of each stage."""
     height = CURVE_BOTTOM - CURVE_TOP
     for share in (0, 50, 100):
         y = CURVE_BOTTOM - height * share / 100
@@ -139,7 +139,7 @@ def draw_curve(picture: Picture, moments: Sequence[Moment], spans: Sequence[Span
 
 
 def draw_lanes(picture: Picture, spans: Sequence[Span]) -> int:
-    """A lane for each stage, filled as far as it was; returns where they end."""
+    """Draw a lane for each stage, filled as far as the stage was; return their lower end."""
     tops: dict[tuple[str, ...], int] = {}
     y = LANES_TOP - GAP
     opened = dict.fromkeys(span.path for span in spans)
@@ -163,7 +163,7 @@ def draw_lanes(picture: Picture, spans: Sequence[Span]) -> int:
 
 
 def draw_break(picture: Picture, span: Span, retry: Span, bottom: int) -> None:
-    """Mark where a stage failed, and where its retry passes the mark."""
+    """Mark the time at which a stage failed, and the time at which its retry passes the mark."""
     mark = span.steps[-1][1]
     passed = next(time for time, share in retry.steps if share > mark)
     for time, words in (
@@ -176,7 +176,7 @@ def draw_break(picture: Picture, span: Span, retry: Span, bottom: int) -> None:
 
 
 def draw(moments: Sequence[Moment]) -> str:
-    """The picture as SVG."""
+    """Return the picture as SVG."""
     spans = read_spans(moments)
     picture = Picture(moments[-1].time)
     picture.text(20, 28, "The progress of the call", "strong")

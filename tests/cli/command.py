@@ -1,4 +1,4 @@
-"""Running `trio-mcp` as a process, as a person or a script does."""
+"""Runs `trio-mcp` as a process, as a person or a script does."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ from pathlib import Path
 import attrs
 
 SECONDS = 60.0
-"""Longest time for anything: long for a slow machine, and an end for a test that hangs."""
+"""The longest time for anything: enough for a slow machine, and the end of a test that hangs."""
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def environment(columns: int) -> dict[str, str]:
+    """The environment of a process with a terminal of this width."""
     kept = {key: value for key, value in os.environ.items() if key not in {"FORCE_COLOR", "NO_COLOR"}}
     return kept | {"COLUMNS": str(columns), "TERM": "xterm-256color", "PYTHONUNBUFFERED": "1"}
 
 
 def command(*arguments: str | Path) -> list[str]:
+    """The command line of `trio-mcp` with these arguments."""
     return [sys.executable, "-m", "trio_mcp.cli", *map(str, arguments)]
 
 
@@ -56,7 +58,7 @@ def start(*arguments: str | Path, stdin: int = subprocess.DEVNULL) -> subprocess
 
 
 def read_until(fd: int, text: str) -> str:
-    """Read until `text` has come; raises AssertionError where it does not."""
+    """Read until `text` has come; raises AssertionError if it does not come."""
     seen = b""
     deadline = time.monotonic() + SECONDS
     while text.encode() not in seen:
@@ -67,7 +69,7 @@ def read_until(fd: int, text: str) -> str:
 
 
 def read_all(fd: int) -> str:
-    """Read to the end."""
+    """Read until the end of the stream."""
     deadline = time.monotonic() + SECONDS
     chunks = []
     while chunk := _read(fd, deadline):
@@ -86,7 +88,7 @@ def _read(fd: int, deadline: float) -> bytes:
 
 @attrs.define
 class Terminal:
-    """A process whose stderr is a terminal; `screen` reads what is written there."""
+    """A process whose stderr is a terminal; `screen` is the other end of that terminal."""
 
     process: subprocess.Popen[bytes]
     screen: int
@@ -96,7 +98,7 @@ class Terminal:
         os.write(self.screen, text.encode())
 
     def finish(self) -> tuple[str, str, int]:
-        """What is still written to the terminal, all of stdout, and the exit status."""
+        """Wait for the end; returns the rest of the terminal's output, all of stdout, and the exit status."""
         assert self.process.stdout is not None
         try:
             shown = read_all(self.screen)

@@ -1,4 +1,4 @@
-"""A file with a server, for the commands to start."""
+"""A file with a server, which the commands under test start."""
 
 from __future__ import annotations
 
@@ -97,6 +97,7 @@ async def leave() -> None:
 
 @pytest.fixture
 def server_file(tmp_path: Path) -> Path:
+    """The path of a file with the server above."""
     path = tmp_path / "calculator.py"
     path.write_text(SERVER)
     return path

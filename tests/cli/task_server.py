@@ -1,8 +1,8 @@
-"""A server with tasks in a store that are there when a command connects, as with a durable store.
+"""A server whose store has tasks already when a command connects, like a durable store.
 
 Run as a program it serves over stdio, with the tasks that its arguments name,
-`ID=TOOL` or `ID=TOOL:FILE`. Some of them run in this process and wait for FILE, a
-named pipe; `stored` ones are records that other processes made.
+`ID=TOOL` or `ID=TOOL:FILE`. They run in this process, and wait for FILE, a named pipe.
+`ID=stored-STATUS` is only a record, as if another process had made it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from trio_mcp.transports.stdio import open_stdio_transport
 
 
 class SharedStore(MemoryTaskStore):
-    """A store in which everybody may list everything."""
+    """A store in which everybody may list all tasks."""
 
     async def list_page(self, owner: Owner, cursor: str | None, limit: int, now: datetime) -> TaskPage:
         return await super().list_page(BEARER, cursor, limit, now)
@@ -46,7 +46,7 @@ server = Server(
     "keeper",
     version="1",
     task_store=SharedStore(),
-    # Where only its end cancels a task, the server is killed before that.
+    # So that the end of the server cancels no task: it is killed before the grace is over.
     task_settings=TaskSettings(poll_interval=0.05, shutdown_grace=3600),
 )
 
@@ -138,7 +138,7 @@ async def main(arguments: list[str]) -> None:
     named = [argument.split("=", 1) for argument in arguments]
     live = [(ident, what) for ident, what in named if not what.startswith("stored")]
     server.task_settings = attrs.evolve(server.task_settings, shutdown_grace=0)
-    # Otherwise nobody could know them beforehand.
+    # Chosen here, because the tests must know them beforehand.
     supervisor.new_task_id = iter([ident for ident, _ in live]).__next__  # type: ignore[assignment]
     assert server.task_store is not None
     for ident, what in named:

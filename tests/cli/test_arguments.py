@@ -1,4 +1,4 @@
-"""key=value: what becomes of a text under the schema of its parameter."""
+"""key=value: the value that a text becomes, by the schema of its parameter."""
 
 from __future__ import annotations
 
@@ -66,18 +66,18 @@ TEXT, NUMBER, INTEGER = {"type": "string"}, {"type": "number"}, {"type": "intege
         ({"anyOf": [array(INTEGER), {"type": "null"}]}, ["x=null"], None),
     ],
 )
-def test_values_follow_the_schema(schema: Any, pairs: list[str], value: Any) -> None:
+def test_a_text_becomes_a_value_of_the_type_in_the_schema(schema: Any, pairs: list[str], value: Any) -> None:
     arguments = read_arguments(tool(x=schema), pairs)
     assert arguments == {"x": value}
     assert type(arguments["x"]) is type(value)
 
 
-def test_json_gives_all_and_pairs_add() -> None:
+def test_pairs_are_added_to_the_json_arguments() -> None:
     described = tool(x=TEXT, y=INTEGER)
     assert read_arguments(described, ["y=2"], '{"x": "a"}') == {"x": "a", "y": 2}
 
 
-def test_an_open_schema_takes_unknown_names() -> None:
+def test_an_open_schema_accepts_unknown_names() -> None:
     assert read_arguments(tool(closed=False, x=TEXT), ["z=1"]) == {"z": 1}
 
 
@@ -95,13 +95,15 @@ def test_an_open_schema_takes_unknown_names() -> None:
         (["name=a"], '{"name": "b"}', "'name' is given both in --json and as name="),
     ],
 )
-def test_what_cannot_be_passed_is_said(pairs: list[str], json_text: str | None, message: str) -> None:
+def test_arguments_that_cannot_be_passed_are_named(
+    pairs: list[str], json_text: str | None, message: str
+) -> None:
     with pytest.raises(CommandError) as caught:
         read_arguments(tool(("size",), name=TEXT, size=INTEGER), pairs, json_text)
     assert message in str(caught.value)
 
 
-def test_suggestions() -> None:
+def test_close_matches_are_suggested_or_all_names() -> None:
     assert suggest("ad", ["add", "ask"]) == "did you mean 'add'?"
     assert suggest("xyz", ["add", "ask"]) == "it has 'add', 'ask'"
     assert suggest("xyz", []) == "it has none"
@@ -129,12 +131,12 @@ def test_suggestions() -> None:
         ({"$ref": "#/$defs/List"}, "[]" * 9),
     ],
 )
-def test_types_in_words(schema: Any, words: str) -> None:
+def test_a_schema_is_described_in_a_few_words(schema: Any, words: str) -> None:
     root = {"$defs": {"Point": {"type": "object", "title": "Point"}, "List": array({"$ref": "#/$defs/List"})}}
     assert Schema.of(schema, root).describe().removeprefix("…") == words
 
 
 @pytest.mark.parametrize("schema", [{"properties": 5, "required": "x"}, {"required": [1, []]}, {"anyOf": []}])
-def test_an_odd_schema_does_no_harm(schema: Any) -> None:
+def test_an_invalid_schema_raises_nothing(schema: Any) -> None:
     odd = Tool(name="tool", input_schema=schema)
     assert read_arguments(odd, ["x=1"]) == {"x": 1}

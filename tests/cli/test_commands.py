@@ -75,7 +75,7 @@ def test_progress_is_printed_as_lines(server_file: Path) -> None:
     assert done.stdout == "done\n"
 
 
-def test_log_messages_stand_beside_the_progress(server_file: Path) -> None:
+def test_log_messages_are_printed_between_the_progress(server_file: Path) -> None:
     done = run("call", server_file, "tell")
     assert '[info] {"key": "value"}\n[warning] tool: look out\n' in done.stderr
     assert "too small" not in done.stderr
@@ -87,7 +87,7 @@ def test_quiet_shows_only_what_the_server_itself_writes(server_file: Path) -> No
     assert "step" not in run("call", server_file, "work", "count=3", "--quiet").stderr
 
 
-def test_a_tool_that_fails(server_file: Path) -> None:
+def test_a_tool_that_fails_is_status_1(server_file: Path) -> None:
     done = run("call", server_file, "fail")
     assert (done.returncode, done.stdout) == (1, "")
     assert "it went wrong\nin two lines\n" in done.stderr
@@ -194,7 +194,7 @@ def test_demo_counts_hashes_and_shows_progress(tmp_path: Path) -> None:
     assert done.stderr.splitlines()[-1] == "100% 2/2 b/c.py"
 
 
-def test_demo_can_follow_a_background_task(tmp_path: Path) -> None:
+def test_demo_can_run_as_a_background_task(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"1\n2\n")
     done = run("demo", tmp_path, "--task")
     assert done.returncode == 0, done.stderr
@@ -218,7 +218,7 @@ def test_a_terminal_shows_a_bar_on_one_line(server_file: Path, columns: int, tot
     assert "\x1b[?25h" in shown, "the cursor is back"
 
 
-def test_what_a_server_writes_stands_above_the_bar(server_file: Path) -> None:
+def test_stderr_of_the_server_is_printed_above_the_bar(server_file: Path) -> None:
     shown, printed, status = start_in_terminal("call", server_file, "chat", columns=80).finish()
     assert (printed, status) == ("done\n", 0)
     lines = lines_shown(shown)

@@ -1,4 +1,4 @@
-"""The bar and the lines: what they show, how often, and in how much room."""
+"""The bar and the lines: their content, how often they are drawn, and their width."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_without_a_total_there_is_a_count_and_the_time_so_far() -> None:
 
 
 def test_the_rate_of_slow_work_is_not_forgotten_between_two_updates() -> None:
-    """A step a minute, drawn ten times a second: the time left counts down, and grows when nothing comes."""
+    """One step a minute, drawn ten times a second: the time left counts down, and grows if no step comes."""
     meter = Meter(0.0)
     for step in range(4):
         meter.update(step, 10)
@@ -119,7 +119,7 @@ def test_the_newest_update_counts() -> None:
         (show_time(math.inf), "-:--"),
     ],
 )
-def test_numbers_in_words(shown: str, text: str) -> None:
+def test_numbers_are_shown_in_few_characters(shown: str, text: str) -> None:
     assert shown == text
 
 
@@ -154,7 +154,7 @@ async def test_a_line_that_was_held_back_comes_while_nothing_happens(
     assert capsys.readouterr().err == "", "no line comes twice"
 
 
-async def test_no_update_is_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_without_updates_no_line_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     async with open_display("title", None):
         pass
     assert capsys.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""Ctrl-C: the tool is really cancelled, and the command leaves in order."""
+"""Ctrl-C: the tool is cancelled at the server, and the command cleans up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.cli.command import SECONDS, read_until, start, start_in_terminal
 
 
-def test_the_first_cancels_the_tool(server_file: Path, tmp_path: Path) -> None:
+def test_the_first_ctrl_c_cancels_the_tool(server_file: Path, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     with start("call", server_file, "hang", f"marker={marker}") as process:
         assert process.stderr is not None
@@ -24,14 +24,14 @@ def test_the_first_cancels_the_tool(server_file: Path, tmp_path: Path) -> None:
     assert marker.read_text() == "cleaned up"
 
 
-def test_the_second_does_not_wait_for_the_server(server_file: Path, tmp_path: Path) -> None:
+def test_the_second_ctrl_c_does_not_wait_for_the_server(server_file: Path, tmp_path: Path) -> None:
     with start("call", server_file, "hang", f"marker={tmp_path / 'marker'}", "stubborn=true") as process:
         assert process.stderr is not None
         read_until(process.stderr.fileno(), "hanging")
         process.send_signal(signal.SIGINT)
         read_until(process.stderr.fileno(), "Ctrl-C again does not wait")
         process.send_signal(signal.SIGINT)
-        # The server holds stderr too: that it comes to its end shows that the server is gone.
+        # The server holds stderr open, too: that stderr ends shows that the server is gone.
         _, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 130
     assert errors.decode().splitlines()[-1] == "Cancelled."

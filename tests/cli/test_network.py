@@ -1,4 +1,4 @@
-"""`trio-mcp run --http --ws`: a server on real sockets, and the addresses it cannot have."""
+"""`trio-mcp run --http --ws`: a server on real sockets, and addresses where it cannot listen."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def run_without(modules: list[str], *arguments: str | Path) -> subprocess.Comple
 
 
 IMPORTED = "printed while it is imported\n"
-"""What the file itself prints, which stdout must not have."""
+"""What the file itself prints; it must not be on stdout."""
 
 
 @pytest.fixture
 def taken() -> Iterator[str]:
-    """An address where somebody else listens."""
+    """An address that is in use."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_both_at_once_until_ctrl_c(server_file: Path) -> None:
+def test_http_and_websocket_are_served_together_until_ctrl_c(server_file: Path) -> None:
     with start("run", server_file, "--http", ":0", "--ws", ":0") as process:
         assert process.stderr is not None
         try:
@@ -95,7 +95,7 @@ def test_an_address_in_use_is_named(server_file: Path, taken: str, option: str) 
 
 
 @pytest.mark.parametrize("address", ["8000", ":99999", ":", "localhost:http", ":-1"])
-def test_what_is_no_address(server_file: Path, address: str) -> None:
+def test_an_invalid_address_is_refused(server_file: Path, address: str) -> None:
     done = run("run", server_file, f"--http={address}")
     assert done.returncode == 2
     assert done.stderr == f"{IMPORTED}trio-mcp: {address!r} is no address: say :PORT or HOST:PORT\n"
@@ -104,7 +104,7 @@ def test_what_is_no_address(server_file: Path, address: str) -> None:
 @pytest.mark.parametrize(
     "url", ["http:///mcp", "ws://", "http://[::1/mcp", "http://h:99999/mcp", "http://a b/"]
 )
-def test_what_is_no_url(url: str) -> None:
+def test_an_invalid_url_is_refused(url: str) -> None:
     done = run("list", url)
     assert done.returncode == 2
     assert done.stderr.startswith(f"trio-mcp: {url!r} is no URL")
@@ -112,7 +112,7 @@ def test_what_is_no_url(url: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "HTTP", "ws"])
-def test_nobody_listens(scheme: str) -> None:
+def test_an_address_where_nobody_listens_is_one_line_and_status_2(scheme: str) -> None:
     with socket.socket() as bound:  # bound and not listening: connections are refused
         bound.bind(("127.0.0.1", 0))
         port = bound.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Forms: what may be typed into a field, and the whole of it at a terminal."""
+"""Forms: the answers that a field accepts, and a whole form at a terminal."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def schema(node: Any) -> Schema:
         ({"type": "string", "minLength": 2}, "ab", "ab"),
     ],
 )
-def test_what_is_typed_becomes_a_value(node: Any, text: str, value: Any) -> None:
+def test_a_typed_answer_becomes_a_value(node: Any, text: str, value: Any) -> None:
     read = read_answer(text, schema(node))
     assert read == value
     assert type(read) is type(value)
@@ -66,7 +66,7 @@ def test_what_is_typed_becomes_a_value(node: Any, text: str, value: Any) -> None
         ({"type": "array", "items": SIZES, "minItems": 2}, "s", "It must be at least 2 choices."),
     ],
 )
-def test_what_does_not_fit_is_said(node: Any, text: str, words: str) -> None:
+def test_an_answer_that_does_not_fit_is_explained(node: Any, text: str, words: str) -> None:
     with pytest.raises(ValueError, match="^" + words.replace(".", r"\.")):
         read_answer(text, schema(node))
 
@@ -94,7 +94,7 @@ def test_a_prompt_says_what_may_be_typed(node: Any, required: bool, prompt: str)
 
 
 def read_prompt(screen: int, label: str) -> str:
-    """Read until the cursor stands behind a prompt that has `label`."""
+    """Read until the cursor is behind a prompt with `label`."""
     seen = read_until(screen, label)
     while not CONTROL.sub("", seen).endswith(": "):
         seen += read_until(screen, ": ")

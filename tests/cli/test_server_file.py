@@ -1,4 +1,4 @@
-"""FILE[:NAME]: which server a file has, and what is said where it is not clear."""
+"""FILE[:NAME]: the server of a file, and the messages if it is not clear which."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write(tmp_path: Path, text: str, name: str = "served.py") -> Path:
     return path
 
 
-def test_a_place_is_a_file_and_perhaps_a_name(tmp_path: Path) -> None:
+def test_a_name_may_follow_the_file(tmp_path: Path) -> None:
     assert read_place("a/b.py") == Place(Path("a/b.py"))
     assert read_place("a/b.py:app") == Place(Path("a/b.py"), "app")
     assert str(read_place("a/b.py:app")) == "a/b.py:app"
@@ -46,7 +46,7 @@ def test_two_names_of_one_server_are_one(tmp_path: Path) -> None:
     assert load_server(Place(write(tmp_path, ONE + "alias = server\n"))).name == "one"
 
 
-def test_a_name_chooses(tmp_path: Path) -> None:
+def test_a_name_chooses_the_server(tmp_path: Path) -> None:
     assert load_server(Place(write(tmp_path, TWO), "other")).name == "two"
 
 
@@ -60,7 +60,9 @@ def test_a_name_chooses(tmp_path: Path) -> None:
         ("x = 1\n", "y", "the file has no Server at module level"),
     ],
 )
-def test_what_is_unclear_is_said(tmp_path: Path, text: str, name: str | None, message: str) -> None:
+def test_an_unclear_choice_of_server_is_explained(
+    tmp_path: Path, text: str, name: str | None, message: str
+) -> None:
     path = write(tmp_path, text)
     with pytest.raises(CommandError) as caught:
         load_server(Place(path, name))
@@ -68,7 +70,7 @@ def test_what_is_unclear_is_said(tmp_path: Path, text: str, name: str | None, me
     assert caught.value.status == FAILED
 
 
-def test_no_file(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="there is no file"):
         load_server(Place(tmp_path / "none.py"))
 

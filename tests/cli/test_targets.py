@@ -34,7 +34,7 @@ def test_a_text_with_a_space_is_a_command_line() -> None:
         (" ", "the target is empty"),
     ],
 )
-def test_anything_else_is_a_slip(text: str, message: str) -> None:
+def test_any_other_target_is_refused(text: str, message: str) -> None:
     with pytest.raises(CommandError) as caught:
         read_target(text)
     assert message in str(caught.value)
@@ -51,6 +51,6 @@ def test_without_two_dashes_nothing_moves() -> None:
     assert move_command(["list", "server.py"]) == ["list", "server.py"]
 
 
-def test_two_dashes_at_the_end_lack_a_command() -> None:
+def test_two_dashes_need_a_command_after_them() -> None:
     with pytest.raises(CommandError, match="after -- there must be a command"):
         move_command(["list", "--"])

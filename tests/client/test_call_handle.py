@@ -1,4 +1,4 @@
-"""Calls that go on beside their block, and handlers that are told of stages and of the end."""
+"""Calls that run concurrently with a block, and handlers that get stages and the end of a call."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MEMORY = Wire("memory", MODERN)
 
 
 def make_server(**settings: Any) -> tuple[Server, trio.Event]:
-    """A server with tools that count, fail and hang, and the event that tells of a hanging one's end."""
+    """A server with tools that count, fail and hang, and the event that is set when a hanging one ends."""
     server = Server("calls", version="1", settings=ServerSettings(**settings))
     ended = trio.Event()
 
@@ -62,7 +62,7 @@ def make_server(**settings: Any) -> tuple[Server, trio.Event]:
         progress.plan({"a": 1, "b": 3})
         async with progress.stage("a", total=2) as stage:
             await stage.report_progress(1, message="half")
-            await trio.sleep(1)  # stages are told as of the last update of each write
+            await trio.sleep(1)  # stages are sent as of the last update of each write
         async with progress.stage("b") as b, b.stage("inner", total=5) as inner:
             await inner.report_progress(2)
             await trio.sleep(1)
@@ -70,8 +70,8 @@ def make_server(**settings: Any) -> tuple[Server, trio.Event]:
     return server, ended
 
 
-async def test_a_call_beside_its_block(wire):
-    """Updates come in order while the block does other things, and end before the result."""
+async def test_a_call_runs_concurrently_with_its_block(wire):
+    """Updates arrive in order while the block does other things, and end before the result."""
     server, _ = make_server()
     async with wire.open(server) as client, client.start_call("count", {"n": 100}) as call:
         assert [tool.name for tool in await client.list_tools()] == ["count", "fail", "hang", "staged"]
@@ -82,7 +82,7 @@ async def test_a_call_beside_its_block(wire):
 
 
 async def test_the_result_does_not_wait_for_a_reader(wire):
-    """Barrier: what was not read until the result waits in the channel, its ends first of all."""
+    """Updates that were not read before the result stay in the channel, above all the first and the last."""
     server, _ = make_server()
     settings = ClientSettings(progress=Conflate(buffer=8))
     async with (
@@ -101,7 +101,7 @@ async def test_the_result_does_not_wait_for_a_reader(wire):
 
 @pytest.mark.parametrize("buffer", [2, 3, 4, 256])
 @pytest.mark.parametrize("reads_first", [True, False])
-async def test_a_channel_that_overflows_keeps_its_ends(buffer, reads_first):
+async def test_a_channel_that_overflows_keeps_the_first_and_the_last_update(buffer, reads_first):
     server, _ = make_server(progress=Lossless())
     seen: list[float] = []
     settings = ClientSettings(progress=Conflate(buffer=buffer))
@@ -143,8 +143,8 @@ async def test_lossless_updates_that_nobody_reads_fail_the_call(wire):
             assert len([update async for update in call.updates]) == 900
 
 
-async def test_an_overflow_ends_a_handler_that_is_stuck(wire):
-    """Lossless: the call fails, however long its handler would have taken."""
+async def test_an_overflow_cancels_a_handler_that_is_stuck(wire):
+    """Under the lossless policy the call fails at once, although its handler is still running."""
     server, ended = make_server(progress=Lossless())
     is_stuck = trio.Event()
 
@@ -168,7 +168,7 @@ async def test_an_overflow_ends_a_handler_that_is_stuck(wire):
         await ended.wait()
 
 
-async def test_cancelling_a_call(wire):
+async def test_a_cancelled_call_is_cancelled_at_the_server(wire):
     server, ended = make_server()
     async with wire.open(server) as client, client.start_call("hang") as call:
         assert await call.updates.receive() == Progress(1)
@@ -176,7 +176,7 @@ async def test_cancelling_a_call(wire):
         with pytest.raises(CallCancelled, match="'hang' was cancelled"):
             await call.result()
         assert [update async for update in call.updates] == []
-        await ended.wait()  # the server was told
+        await ended.wait()  # the server was notified
         call.cancel()
         assert (await client.call_tool("count", {"n": 1})).data == 1
 
@@ -192,7 +192,7 @@ async def test_a_call_that_is_cancelled_at_once(wire):
     assert recorder.sent_messages("tools/call") == []
 
 
-async def test_cancelling_what_has_ended_changes_nothing(wire):
+async def test_cancelling_a_call_that_has_ended_changes_nothing(wire):
     server, _ = make_server()
     async with wire.open(server) as client, client.start_call("count", {"n": 1}) as call:
         await call.result()
@@ -210,7 +210,7 @@ async def test_leaving_the_block_cancels_the_call(wire):
             await call.result()
 
 
-async def test_an_exception_of_the_block_comes_out_alone(wire):
+async def test_an_exception_of_the_block_is_not_wrapped_in_a_group(wire):
     server, ended = make_server()
     async with wire.open(server) as client:
         with pytest.raises(ZeroDivisionError):  # noqa: PT012  # the block is what is tested
@@ -220,7 +220,7 @@ async def test_an_exception_of_the_block_comes_out_alone(wire):
         await ended.wait()
 
 
-async def test_errors_come_with_the_result(wire):
+async def test_errors_of_the_call_are_raised_by_its_result(wire):
     server, _ = make_server()
     async with wire.open(server) as client:
         async with client.start_call("fail") as call:
@@ -234,7 +234,7 @@ async def test_errors_come_with_the_result(wire):
                 raise AssertionError("never reached")
 
 
-async def test_timeouts_of_a_call_beside_its_block(wire, autojump_clock):
+async def test_timeouts_end_a_call_that_runs_beside_its_block(wire, autojump_clock):
     server, ended = make_server()
     async with wire.open(server) as client, client.start_call("hang", idle_timeout=1) as call:
         with pytest.raises(CallTimeout, match="no progress for 1 seconds"):
@@ -242,7 +242,7 @@ async def test_timeouts_of_a_call_beside_its_block(wire, autojump_clock):
         await ended.wait()
 
 
-async def test_several_calls_at_once(wire):
+async def test_several_calls_at_once_have_updates_of_their_own(wire):
     server, _ = make_server()
     async with (
         wire.open(server) as client,
@@ -254,7 +254,7 @@ async def test_several_calls_at_once(wire):
             assert (await call.result()).data == n
 
 
-async def test_a_reader_may_close_its_end(wire):
+async def test_a_reader_may_close_its_end_before_the_call_has_ended(wire):
     server, _ = make_server()
     async with wire.open(server) as client, client.start_call("count", {"n": 1000}) as call:
         async with call.updates:
@@ -262,7 +262,7 @@ async def test_a_reader_may_close_its_end(wire):
         assert (await call.result()).data == 1000
 
 
-async def test_a_receiver_is_told_of_stages(wire, autojump_clock):
+async def test_a_receiver_gets_the_open_stages(wire, autojump_clock):
     server, _ = make_server()
     seen: list[Progress] = []
     async with wire.open(server) as client:
@@ -276,8 +276,8 @@ async def test_a_receiver_is_told_of_stages(wire, autojump_clock):
         assert ("b", "inner") not in paths or paths.index(("b",)) < paths.index(("b", "inner"))
 
 
-async def test_stages_stay_open_while_something_else_is_told(wire, autojump_clock):
-    """They travel only where they have changed; a receiver has them with every update."""
+async def test_stages_stay_open_while_something_else_is_reported(wire, autojump_clock):
+    """Stages are sent only when they change; a receiver gets them with every update."""
     server = Server("stages", version="1")
 
     @server.tool
@@ -311,7 +311,7 @@ async def test_stages_and_plain_handlers_see_the_same_numbers(wire, autojump_clo
 
 
 class Journal(ProgressSink):
-    """Notes when its calls begin and end."""
+    """Records when its calls begin and end."""
 
     def __init__(self, *, fails: bool = False) -> None:
         self.notes: list[Any] = []
@@ -337,7 +337,7 @@ class Journal(ProgressSink):
                 raise ZeroDivisionError
 
 
-async def test_a_sink_is_closed_behind_the_last_update(wire):
+async def test_a_sink_is_closed_after_the_last_update(wire):
     server, _ = make_server()
     journal = Journal()
     async with wire.open(server, progress_handler=journal) as client:
@@ -396,7 +396,7 @@ async def test_a_sink_is_opened_for_each_wait_of_a_task(transport, protocol):
     assert journal.notes == [], "the channel took its place"
 
 
-async def test_what_takes_no_progress_is_refused():
+async def test_an_object_that_is_no_progress_handler_is_refused():
     server, _ = make_server()
     async with MEMORY.open(server) as client:
         with pytest.raises(TypeError, match="callable or a ProgressSink"):
@@ -405,7 +405,7 @@ async def test_what_takes_no_progress_is_refused():
         detailed(3)
 
 
-async def test_an_update_tells_rate_and_time_left(autojump_clock):
+async def test_an_update_has_rate_and_time_left(autojump_clock):
     server = Server("steady", version="1")
 
     @server.tool

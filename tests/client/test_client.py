@@ -98,7 +98,7 @@ async def test_silence_means_legacy(autojump_clock):
 
 
 async def test_a_slow_modern_server_is_still_modern(autojump_clock):
-    """The answer to the probe counts, also when it comes after the fall-back has begun."""
+    """The answer to the probe counts, even if it arrives after the fall-back has begun."""
     pending: list[Any] = []
 
     def answer_both(request: Any) -> Any:
@@ -137,7 +137,7 @@ async def test_a_modern_error_is_not_legacy():
     assert "initialize" not in server.asked
 
 
-async def test_an_unsupported_version_that_names_a_legacy_one():
+async def test_a_modern_error_that_names_a_legacy_version_leads_to_the_legacy_handshake():
     data = {"supported": ["2025-06-18"], "requested": MODERN}
     agreed = {**INITIALIZED, "protocolVersion": "2025-06-18"}
     server = FakeServer({"server/discover": error(-32022, data), "initialize": result(agreed)})
@@ -145,14 +145,14 @@ async def test_an_unsupported_version_that_names_a_legacy_one():
         assert client.protocol_version == "2025-06-18"
 
 
-async def test_a_server_that_closes_during_the_probe():
+async def test_a_server_that_closes_during_the_probe_is_a_lost_connection():
     server = FakeServer({"server/discover": lambda request: "close"})
     with pytest.raises(ConnectionLost):
         async with open_client(server):
             raise AssertionError("never reached")
 
 
-async def test_a_version_that_is_not_served():
+async def test_a_version_that_the_server_does_not_serve_is_an_error():
     server = FakeServer({"initialize": result({**INITIALIZED, "protocolVersion": "2099-01-01"})})
     with pytest.raises(RemoteProtocolError, match="2099-01-01"):
         async with open_client(server):
@@ -166,7 +166,7 @@ async def test_a_pinned_protocol(protocol):
         assert (await client.call_tool("echo", {"text": "x"})).text == "x"
 
 
-async def test_arguments_that_make_no_sense():
+async def test_arguments_that_make_no_sense_are_refused():
     for options, words in (
         ({"protocol": "1.0"}, "2026-07-28"),
         ({"log_level": "loud"}, "emergency"),
@@ -219,7 +219,7 @@ class Point:
     y: int
 
 
-async def test_what_the_server_says_of_itself(wire):
+async def test_the_server_s_description_of_itself(wire):
     async with wire.open(make_server()) as client:
         assert client.protocol_version == wire.protocol
         assert client.server_info == Implementation(name="real", version="1")
@@ -310,8 +310,8 @@ async def test_an_answered_call_sends_no_cancellation(wire):
         [b"this is no JSON"],
     ],
 )
-async def test_what_a_server_should_not_send_is_dropped(answers):
-    """Late or unknown tokens, unknown answers and noise change nothing."""
+async def test_messages_that_a_server_should_not_send_are_dropped(answers):
+    """Late or unknown tokens, unknown answers and malformed lines change nothing."""
     seen: list[Any] = []
 
     def call(request: Any) -> Any:
@@ -368,7 +368,7 @@ async def test_pages_of_tools():
         assert [tool.name for tool in await client.list_tools()] == ["a", "b", "c"]
 
 
-async def test_endless_pages_end():
+async def test_an_endless_list_of_pages_is_an_error():
     page = result({"tools": [], "nextCursor": "again"})
     server = FakeServer({"server/discover": result(DISCOVERED), "tools/list": page})
     async with open_client(server) as client:
@@ -397,7 +397,7 @@ async def test_a_server_s_requests_are_answered():
     assert answers["r"]["error"]["code"] == -32601
 
 
-async def test_no_exception_is_wrapped_in_a_group(wire):
+async def test_no_exception_of_the_block_is_wrapped_in_a_group(wire):
     for kind in (KeyError, MCPError, trio.TooSlowError):
         with pytest.raises(kind):
             async with wire.open(make_server()):

@@ -1,4 +1,4 @@
-"""What the live objects of a client show of their state."""
+"""The state of a client's live objects: `repr` and `statistics()`."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def test_statistics_count_log_messages_that_wait_for_their_handler():
         release.set()
 
 
-async def test_what_a_client_and_its_session_show_of_themselves():
+async def test_client_and_session_show_their_state():
     server, _, _ = make_server()
     async with open_client(server, protocol=MODERN) as client:
         session = session_of(client)
@@ -124,12 +124,12 @@ async def test_what_a_client_and_its_session_show_of_themselves():
     assert repr(session) == "<ClientSession lost: the client was closed, 0 calls pending>"
 
 
-async def test_what_handles_show_of_themselves():
+async def test_handles_show_their_state():
     server, reached, release = make_server()
     async with open_server(server) as running, open_client(running, protocol=MODERN) as client:
         async with client.start_call("wait") as call:
             await reached.wait()
-            assert repr(call) == "<CallHandle of tool 'wait': under way>"
+            assert repr(call) == "<CallHandle of tool 'wait': running>"
             call.cancel()
             assert repr(call) == "<CallHandle of tool 'wait': failed>"
             with pytest.raises(CallCancelled):
@@ -144,10 +144,10 @@ async def test_what_handles_show_of_themselves():
         assert repr(direct) == "<TaskHandle of tool 'log': answered at once>"
 
 
-async def test_what_waits_for_the_server_shows_how_far_it_is():
+async def test_pending_calls_and_followed_tasks_show_their_state():
     call = PendingCall(7, lambda *update: None, Conflate())
     assert repr(call) == "<PendingCall 7: waiting, 0 updates queued>"
-    call.take_updates([(1, None, None, None)])
+    call.queue_updates([(1, None, None, None)])
     call.settle(ConnectionLost("gone"))
     assert repr(call) == "<PendingCall 7: ConnectionLost, 1 updates queued>"
     following = TaskFollowing(None, "t", lambda news: None)  # type: ignore[arg-type]  # it asks nothing here

@@ -1,4 +1,4 @@
-"""The one place where what became of a request becomes a result or an exception."""
+"""The one function that turns the outcome of a request into a result or an exception."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trio_mcp.client.outcome import unwrap
 from trio_mcp.wire.frames import ErrorObject, ErrorResponse, Response
 
 
-def test_a_response_is_its_result():
+def test_a_response_gives_its_result():
     assert bytes(unwrap(Response(1, msgspec.Raw(b'{"a":1}')))) == b'{"a":1}'
 
 
@@ -21,7 +21,7 @@ def test_an_error_response_is_raised_with_its_data():
         assert (caught.value.code, caught.value.message, caught.value.data) == (-32603, "no", data)
 
 
-def test_what_took_the_place_of_an_answer_is_raised_itself():
+def test_an_error_in_place_of_an_answer_is_raised_as_it_is():
     lost = ConnectionLost("gone")
     with pytest.raises(ConnectionLost) as caught:
         unwrap(lost)

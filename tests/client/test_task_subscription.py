@@ -1,4 +1,4 @@
-"""The states of a client's subscription to a task, and what a server's acknowledgement says."""
+"""The states of a client's subscription to a task, and the reading of a server's acknowledgement."""
 
 from __future__ import annotations
 

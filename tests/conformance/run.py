@@ -64,7 +64,7 @@ Baseline = dict[str, dict[str, dict[str, str]]]
 
 @dataclass
 class Outcome:
-    """What became of the scenarios of one side at one revision: their problems, empty where passed."""
+    """The problems of each scenario of one side at one revision; empty if it passed."""
 
     side: str
     version: str
@@ -92,7 +92,7 @@ class Suite:
         self._target = target
 
     def run_all(self, side: str, version: str) -> Outcome:
-        """Run all that a revision asks of a side, and what is not scored."""
+        """Run all scenarios that a revision has for a side, also those that are not scored."""
         with TemporaryDirectory() as results:
             output = self._run(side, "--requirements", version, results=results)
             _, found, summary = output.rpartition("SUMMARY ===")
@@ -145,7 +145,7 @@ def read_results(directory: Path, side: str) -> dict[str, list[str]]:
 
 
 def read_problems(checks: list[dict[str, Any]]) -> list[str]:
-    """Why a scenario is not passed: a check that fails, warns or is skipped, or that nothing was checked."""
+    """Why a scenario did not pass: a check failed, warned or was skipped, or nothing was checked."""
     problems = [
         f"{check['status']} {check['id']}: {check.get('errorMessage') or check['description']}"
         for check in checks
@@ -158,7 +158,7 @@ def read_problems(checks: list[dict[str, Any]]) -> list[str]:
 
 @contextmanager
 def served() -> Iterator[str]:
-    """Serve tests/conformance/server.py while the block lasts; yields its URL."""
+    """Serve tests/conformance/server.py during the block; yields its URL."""
     command = [sys.executable, str(HERE / "server.py")]
     with (
         TemporaryDirectory() as directory,
@@ -177,7 +177,7 @@ def served() -> Iterator[str]:
 
 
 def judge(outcome: Outcome, baseline: dict[str, str], *, all_ran: bool) -> tuple[list[str], set[str]]:
-    """What is wrong, and which scenarios of the baseline are passed by now."""
+    """What is wrong, and which scenarios of the baseline pass by now."""
     wrong = []
     for scenario, problems in outcome.problems.items():
         if problems and scenario not in baseline:

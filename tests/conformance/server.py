@@ -106,6 +106,7 @@ def make_server() -> Server:
     add_reporting_tools(server)
     add_asking_tools(server)
     add_task_tools(server)
+    add_asking_task_tools(server)
     return server
 
 
@@ -258,6 +259,8 @@ def add_task_tools(server: Server) -> None:
         """End with an error of the protocol."""
         raise ProtocolError(-32603, "This job ends with a protocol error")
 
+
+def add_asking_task_tools(server: Server) -> None:
     @server.tool(task=TASK)
     async def confirm_delete(filename: str, ctx: Context) -> str:
         """Ask before a file is deleted."""

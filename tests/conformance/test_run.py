@@ -1,4 +1,4 @@
-"""What the runner of the conformance suite takes for passed, and what it holds against the baseline."""
+"""The runner of the conformance suite: when a scenario has passed, and the comparison with the baseline."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def test_a_scenario_that_checked_nothing_is_not_passed():
     assert read_problems([check("INFO")]) == ["nothing was checked"]
 
 
-def test_what_a_revision_does_not_have_need_not_be_checked():
+def test_features_that_a_revision_lacks_need_not_be_checked():
     assert read_problems([SUCCESS, check("SKIPPED", "ClientMcpMethodHeader_initialize")]) == []
 
 

@@ -1,6 +1,6 @@
-"""What docs/deployment.md says of hypercorn's command and of nginx is done here for real.
+"""Hypercorn's command and nginx work as docs/deployment.md says.
 
-The page's own module and its own nginx configuration are used; only addresses differ.
+The tests run the page's own module and its own nginx configuration; only addresses differ.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from trio_mcp import open_client
 BLOCKS = read_blocks(ROOT / "docs" / "deployment.md")
 NAME = "mcp.example.com"
 SECONDS = 30
-"""What a process may take to start on a busy machine."""
+"""How long a process may take to start on a busy machine."""
 
 requires_nginx = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 
@@ -58,7 +58,7 @@ def hypercorn_port(tmp_path: Path) -> Iterator[int]:
 
 
 async def resize(url: str, protocol: str, http: httpx2.AsyncClient | None = None) -> list[float]:
-    """Call the page's tool under the page's name; the progress that came."""
+    """Call the page's tool under the page's host name, and return the progress that arrived."""
     updates: list[float] = []
     with trio.fail_after(SECONDS):
         async with open_client(url, headers={"Host": NAME}, protocol=protocol, http_client=http) as client:
@@ -107,12 +107,12 @@ async def connect(path: Path) -> trio.SocketStream:
             try:
                 return await trio.open_unix_socket(path)
             except OSError:
-                await trio.sleep(0.02)  # another process starts, and tells nobody
+                await trio.sleep(0.02)  # nginx gives no sign when it is ready
 
 
 @requires_nginx
 @pytest.mark.parametrize("protocol", ["2026-07-28", "2025-11-25"])
-async def test_streams_pass_nginx(nginx_path, protocol):
+async def test_event_streams_pass_nginx(nginx_path, protocol):
     await (await connect(nginx_path)).aclose()
     transport = httpx2.AsyncHTTPTransport(uds=str(nginx_path))
     async with httpx2.AsyncClient(transport=transport) as http:

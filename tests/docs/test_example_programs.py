@@ -1,6 +1,6 @@
 """Every program in docs/examples ends by itself and prints what its docstring says.
 
-What it prints is the indented block behind "It prints:", which ends the docstring.
+The expected output is the indented block after "It prints:", which ends the docstring.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import pytest
 
 PROGRAMS = sorted((Path(__file__).parents[2] / "docs" / "examples").glob("*.py"))
 SECONDS = 60
-"""What a program may take on a busy machine; each takes about one."""
+"""How long a program may take on a busy machine; each takes about one second."""
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
-def test_program(program: Path, tmp_path: Path) -> None:
+def test_a_program_prints_what_its_docstring_says(program: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", program],
         cwd=tmp_path,

@@ -1,16 +1,16 @@
 """Every example in README.md and docs/ is run, and prints what the page says it prints.
 
-What a fenced block means is decided by its language and its first line:
+The language and the first line of a fenced block decide its meaning:
 
 - ```python is a complete program. It runs as `python -W error`, in an empty
   directory of its own, with an empty stdin, and must exit with status 0.
 - A block of any language whose first line is a comment with a file name, such as
   `# server.py`, is that file. Later blocks of the page find it in their directory.
   A Python file runs too: `test_*.py` under pytest, any other as a program.
-- ```text right behind a python block is what the program prints to stdout.
-- ```console holds commands, each behind a `$ `, and what they print to stdout and
-  stderr. `...` on a line of its own stands for any lines, in both.
-- ```sh is for a person to read; of it only the make targets are checked.
+- ```text as the next block after a python block is what the program prints to stdout.
+- ```console holds commands, each after a `$ `, and what they print to stdout and stderr.
+  `...` on a line of its own stands for any lines, in both.
+- ```sh is for a person to read; only its make targets are checked.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from trio_mcp import (
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SECONDS = 60
-"""What a program may take on a busy machine; none sleeps for more than a fraction of a second."""
+"""How long a program may take on a busy machine; none sleeps for more than a fraction of a second."""
 
 FENCE = re.compile(r"^```(\w*)[ \t]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"# ([\w./-]+\.\w+)")
@@ -69,11 +69,11 @@ class Block:
 
     @property
     def output(self) -> str | None:
-        """What the page says that the program prints, or None."""
+        """The output of the program that the page shows, or None."""
         return self.after.text if self.after is not None and self.after.language == "text" else None
 
     def write_files(self, directory: Path) -> None:
-        """Write the files that stand above this block, and the block's own."""
+        """Write the files of the blocks above this one, and its own."""
         for block in (*self.before, self):
             if block.file_name is not None:
                 (directory / block.file_name).write_text(block.text)
@@ -91,7 +91,7 @@ def read_blocks(page: Path) -> list[Block]:
     return blocks
 
 
-# On a busy machine a reporter yields where on an idle one it does not, and then more updates leave.
+# A reporter yields more often on a busy machine than on an idle one, and then sends more updates.
 UNHURRIED = "from trio_mcp.progress import reporter\nreporter.YIELD_SECONDS = 60\n"
 
 BLOCKS = [block for page in PAGES for block in read_blocks(page)]
@@ -102,7 +102,7 @@ def blocks_in(language: str) -> list[Block]:
 
 
 @pytest.mark.parametrize("block", blocks_in("python"), ids=str)
-def test_python(block: Block, tmp_path: Path) -> None:
+def test_a_python_block_prints_what_the_page_says(block: Block, tmp_path: Path) -> None:
     block.write_files(tmp_path)
     name = block.file_name
     if name is None:
@@ -121,7 +121,7 @@ def test_python(block: Block, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", blocks_in("console"), ids=str)
-def test_console(block: Block, tmp_path: Path) -> None:
+def test_a_console_block_prints_what_the_page_says(block: Block, tmp_path: Path) -> None:
     block.write_files(tmp_path)
     for command, output in read_commands(block.text):
         done = run(["sh", "-c", command], tmp_path, subprocess.STDOUT)
@@ -189,7 +189,7 @@ def run(
 
 
 def read_commands(text: str) -> Iterator[tuple[str, str]]:
-    """Each command of a console block, and what it prints."""
+    """Yield each command of a console block, and its output."""
     first, *rest = re.split(r"^\$ ", text, flags=re.MULTILINE)
     assert not first, "a console block begins with a command"
     for part in rest:
@@ -198,12 +198,12 @@ def read_commands(text: str) -> Iterator[tuple[str, str]]:
 
 
 def check_output(printed: str, expected: str) -> None:
-    """Compare line by line, without blanks at the ends; `...` stands for any lines."""
+    """Compare line by line, without trailing blanks; `...` stands for any lines."""
     lines, wanted = (strip_lines(text) for text in (printed, expected))
     if "..." not in wanted:
         assert lines == wanted
         return
-    # A line of fnmatch's own alphabet would match too much, so that all but `...` is escaped.
+    # Lines may contain fnmatch's wildcards, so everything but `...` is escaped.
     pattern = "\n".join("*" if line == "..." else re.sub(r"([*?[])", r"[\1]", line) for line in wanted)
     assert fnmatch.fnmatchcase("\n".join(lines), pattern), f"{printed}\nis not\n{expected}"
 

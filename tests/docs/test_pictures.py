@@ -1,4 +1,4 @@
-"""The pictures in docs/pictures are what their scripts draw now."""
+"""The pictures in docs/pictures equal what their scripts draw now."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 SECONDS = 60
-"""What a script may take on a busy machine; each takes about one."""
+"""How long a script may take on a busy machine; each takes about one second."""
 RICH = "15"
-"""The major version of rich that drew bars.svg. Others set the same words at other columns."""
+"""The major version of rich that drew bars.svg. Other versions put the same words at other columns."""
 
 
 def read_words(picture: Path) -> list[str | None]:

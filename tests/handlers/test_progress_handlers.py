@@ -1,4 +1,4 @@
-"""The ready-made progress handlers: what they show, how often, and that they never lose the ends."""
+"""The ready-made progress handlers: what they show, how often, and that the first and last update count."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MEMORY = Wire("memory", MODERN)
 
 
 def make_server() -> Server:
-    """A server with tools of which every report is a write of its own."""
+    """A server with tools whose every report is written by itself."""
     server = Server("handlers", version="1")
 
     @server.tool
@@ -60,7 +60,7 @@ def make_server() -> Server:
 
     @server.tool
     async def build(ctx: Context) -> None:
-        """Four stages of uneven speed at once, one of which has stages of its own."""
+        """Open four stages of different speeds at once; one of them has stages of its own."""
         progress = ctx.progress()
         progress.plan({"validate": 10, "export": 20, "upload": 30, "index": 40})
 
@@ -94,14 +94,14 @@ def make_server() -> Server:
 
 
 def plain_console(width: int = 100) -> Console:
-    """A terminal, as rich sees it, that keeps what is written to it."""
+    """A terminal, as rich sees it, that keeps the text that is written to it."""
     return Console(
         file=io.StringIO(), width=width, force_terminal=True, color_system=None, _environ={"TERM": "xterm"}
     )
 
 
 def shown(bars: RichProgress, width: int = 100) -> list[str]:
-    """The lines that the bars are at the moment."""
+    """The lines of the bars at the moment."""
     console = plain_console(width)
     with console.capture() as capture:
         console.print(bars)
@@ -111,7 +111,7 @@ def shown(bars: RichProgress, width: int = 100) -> list[str]:
 async def frames_of(
     wire: Wire, tool: str, look: Callable[[RichProgress], Any] = shown, console: Console | None = None
 ) -> list[Any]:
-    """What a call of `tool` looks like, every 50 milliseconds."""
+    """The bars of a call of `tool`, every 50 milliseconds."""
     bars = RichProgress(console or plain_console())
     frames: list[Any] = []
     async with wire.open(make_server(), progress_handler=bars) as client, trio.open_nursery() as nursery:
@@ -128,7 +128,7 @@ async def frames_of(
 
 
 async def test_four_parallel_stages_are_five_bars(wire, autojump_clock):
-    """One total that never goes back, and below it a bar for each stage, with its own numbers."""
+    """One total that never falls, and below it a bar for each stage, with its own numbers."""
     console = plain_console()
     frames = await frames_of(wire, "build", console=console)
     full = [frame for frame in frames if len(frame) == 5]
@@ -178,7 +178,7 @@ async def test_several_calls_have_a_bar_each(autojump_clock):
     assert "quiet" not in printed.splitlines()[-1], "a call that never reported leaves no line"
 
 
-async def test_a_call_that_is_given_up_leaves_its_own_line_only(autojump_clock):
+async def test_a_cancelled_call_leaves_only_its_own_line(autojump_clock):
     console = Console(file=io.StringIO(), width=80)
     async with MEMORY.open(make_server(), progress_handler=RichProgress(console)) as client:
         with trio.move_on_after(2):
@@ -188,13 +188,13 @@ async def test_a_call_that_is_given_up_leaves_its_own_line_only(autojump_clock):
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 100, 200])
-async def test_bars_are_lines_at_any_width(autojump_clock, width):
+async def test_bars_fit_on_lines_of_any_width(autojump_clock, width):
     for frame in await frames_of(MEMORY, "nest", lambda bars: shown(bars, width), plain_console(width)):
         assert len(frame) <= 4
         assert max(map(len, frame)) <= max(width, 30)
 
 
-async def test_where_there_is_no_terminal_the_last_line_is_printed(autojump_clock):
+async def test_without_a_terminal_only_the_last_line_is_printed(autojump_clock):
     console = Console(file=io.StringIO(), width=80)
     async with MEMORY.open(make_server(), progress_handler=RichProgress(console)) as client:
         await client.call_tool("count", {"n": 3})
@@ -257,7 +257,7 @@ async def test_a_log_has_a_line_now_and_then(wire, autojump_clock, caplog):
     assert len(set(lines)) == len(lines), "no line comes twice"
 
 
-async def test_a_log_by_percent(wire, autojump_clock, caplog):
+async def test_a_log_by_percent_has_a_line_for_each_step(wire, autojump_clock, caplog):
     lines = await lines_of(wire, caplog, "count", {"n": 1000, "pause": 0.001}, LogProgress(percent=25))
     assert [line.split()[2] for line in lines] == [
         "1/1,000",
@@ -302,7 +302,7 @@ def test_a_log_without_a_sensible_pace_is_refused(options):
 
 
 class Bar:
-    """As much of tqdm as there is to know of it."""
+    """The attributes of tqdm that the handler uses."""
 
     def __init__(self) -> None:
         self.n: float = 0
@@ -327,7 +327,7 @@ async def test_a_tqdm_bar_ends_with_the_last_update(wire):
     assert bar.drawn == [(50, 50, "step 50")]
 
 
-async def test_json_lines(wire, autojump_clock):
+async def test_json_lines_hold_every_update(wire, autojump_clock):
     file = io.StringIO()
     async with wire.open(make_server(), progress_handler=JsonLinesProgress(file)) as client:
         await client.call_tool("count", {"n": 2})
@@ -363,8 +363,8 @@ async def test_a_limited_handler_keeps_first_and_last(wire, autojump_clock):
     assert all(gap > 0.0999 for gap in gaps[:-1]), "only the end is not waited for"
 
 
-async def test_what_was_held_back_comes_when_it_is_due(autojump_clock):
-    """A handler that shows a state must not show an old one while nothing happens."""
+async def test_an_update_that_was_held_back_is_handed_over_when_it_is_due(autojump_clock):
+    """A handler that shows a state must not show an old one while no updates arrive."""
     seen: list[tuple[float, float]] = []
     start = trio.current_time()
     limited = rate_limited(lambda value, *rest: seen.append((trio.current_time() - start, value)), 2)
@@ -381,7 +381,7 @@ async def test_a_limited_async_handler_never_runs_twice_at_once(wire, autojump_c
         nonlocal running, most
         running += 1
         most = max(most, running)
-        # After a quick one the next is held back, and handed over while the call goes on receiving.
+        # After a quick update the next is held back, and handed over while the call receives others.
         await trio.sleep(0.01 if progress == 1 else 0.35)
         seen.append(progress)
         running -= 1
@@ -406,8 +406,8 @@ async def test_a_limited_handler_gets_the_last_before_an_error(autojump_clock):
 
 
 @pytest.mark.parametrize("stuck_from", [0, 1, 5])
-async def test_a_stuck_limited_handler_is_no_match_for_a_timeout(autojump_clock, stuck_from):
-    """Stuck in the call's own task or in that of what was held back."""
+async def test_a_timeout_ends_a_call_whose_limited_handler_is_stuck(autojump_clock, stuck_from):
+    """The handler is stuck in the call's own task, or in the task that hands over held updates."""
 
     async def stick(progress: float, total: float | None, message: str | None) -> None:
         if progress > stuck_from:
@@ -431,7 +431,7 @@ async def test_a_limited_handler_that_raises_does_not_disturb_the_call(wire, aut
     assert "a progress handler failed" in caplog.text
 
 
-async def test_limits_nest_around_any_handler(autojump_clock):
+async def test_a_limit_may_wrap_any_handler_also_a_limited_one(autojump_clock):
     seen: list[Progress] = []
     limited = rate_limited(rate_limited(detailed(seen.append), 10), 5)
     async with MEMORY.open(make_server(), progress_handler=limited) as client:
@@ -441,7 +441,7 @@ async def test_limits_nest_around_any_handler(autojump_clock):
 
 
 @pytest.mark.parametrize("rate", [0, -1, float("inf"), float("nan")])
-def test_a_limit_that_is_none_is_refused(rate):
+def test_a_rate_that_makes_no_sense_is_refused(rate):
     with pytest.raises(ValueError, match="larger than 0"):
         rate_limited(print, rate)
     with pytest.raises(TypeError):

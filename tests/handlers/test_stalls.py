@@ -1,4 +1,4 @@
-"""Stalls: what notices that nothing is reported any more, at the client and in the server."""
+"""Stalls: noticing that nothing is reported any more, at the client and in the server."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def make_server(config: TaskConfig | None = None) -> Server:
 
     @server.tool(task=config)
     async def work(ctx: Context, pauses: list[float]) -> str:
-        """Reports after each of the pauses."""
+        """Report after each of the pauses."""
         for number, pause in enumerate(pauses):
             await trio.sleep(pause)
             await ctx.report_progress(number, len(pauses))
@@ -51,19 +51,19 @@ def make_server(config: TaskConfig | None = None) -> Server:
 
 @attrs.define
 class Stalls:
-    """What was told, and when."""
+    """Records the stalls that were noticed, and when."""
 
     started: float = attrs.field(factory=trio.current_time)
     times: list[float] = attrs.field(factory=list)
 
-    def note(self, *told: Any) -> None:
+    def note(self, *noticed: Any) -> None:
         self.times.append(round(trio.current_time() - self.started, 1))
 
 
 # At the client
 
 
-async def test_each_silence_is_told_once_and_when_it_has_lasted(wire, autojump_clock):
+async def test_each_silence_is_noticed_once_when_it_has_lasted_long_enough(wire, autojump_clock):
     async with wire.open(make_server()) as client:
         seen: list[float] = []
         stalls = Stalls()
@@ -87,7 +87,7 @@ async def test_a_task_that_is_waited_for_is_watched_the_same_way(protocol, autoj
         assert stalls.times == [9]
 
 
-async def test_a_call_is_given_up_by_its_scope(autojump_clock):
+async def test_a_stall_may_cancel_the_scope_of_its_call(autojump_clock):
     async with open_client(make_server()) as client:
         with trio.CancelScope() as scope:
             async with watch_stalls(after=5, on_stall=lambda seconds: scope.cancel()) as handler:
@@ -96,7 +96,7 @@ async def test_a_call_is_given_up_by_its_scope(autojump_clock):
         assert trio.current_time() == pytest.approx(6)
 
 
-async def test_what_the_function_raises_ends_the_block_alone(autojump_clock):
+async def test_an_exception_of_the_stall_handler_ends_the_block_unwrapped(autojump_clock):
     class StalledError(Exception):
         pass
 
@@ -112,7 +112,7 @@ async def test_what_the_function_raises_ends_the_block_alone(autojump_clock):
 
 
 async def test_a_sink_is_watched_as_a_sink(wire, autojump_clock):
-    """It is opened, told and closed as ever, before the call returns; each silence is told once."""
+    """It is opened, updated and closed as without the watch; each silence is noticed once."""
     journal, stalls = Journal(), Stalls()
     async with wire.open(make_server()) as client:
         async with watch_stalls(journal, after=5, on_stall=stalls.note) as watched:
@@ -124,7 +124,7 @@ async def test_a_sink_is_watched_as_a_sink(wire, autojump_clock):
 
 
 @pytest.mark.parametrize("protocol", [MODERN, LEGACY])
-async def test_a_watched_sink_is_told_of_the_stages_of_a_call_and_of_a_task(protocol, autojump_clock):
+async def test_a_watched_sink_gets_the_stages_of_a_call_and_of_a_task(protocol, autojump_clock):
     server = Server("stalls", version="1")
 
     @server.tool(task=True)
@@ -151,7 +151,7 @@ async def test_a_watched_sink_is_told_of_the_stages_of_a_call_and_of_a_task(prot
             assert seen[-1] == Progress(2, 2)
 
 
-async def test_bars_are_watched(autojump_clock):
+async def test_bars_can_be_watched(autojump_clock):
     bars = RichProgress(plain_console())
     lines: list[list[str]] = []
     async with (
@@ -166,7 +166,7 @@ async def test_bars_are_watched(autojump_clock):
 
 
 @pytest.mark.parametrize("fails_too", [False, True])
-async def test_what_the_function_raises_closes_the_sink_and_comes_out_alone(
+async def test_an_exception_of_the_stall_handler_closes_the_sink_and_comes_out_unwrapped(
     fails_too, autojump_clock, caplog
 ):
     class StalledError(Exception):
@@ -185,8 +185,8 @@ async def test_what_the_function_raises_closes_the_sink_and_comes_out_alone(
     assert ("a progress sink failed at the end of a call" in caplog.text) is fails_too
 
 
-async def test_a_slow_sink_is_no_stall(autojump_clock):
-    """Neither while it opens, nor while it takes an update, nor while it closes."""
+async def test_a_slow_sink_is_not_a_stall(autojump_clock):
+    """Time passes without a stall while it opens, while it handles an update, and while it closes."""
 
     class Slow(ProgressSink):
         @asynccontextmanager
@@ -210,8 +210,8 @@ async def test_a_slow_sink_is_no_stall(autojump_clock):
     assert len(stalls.times) == 1
 
 
-async def test_a_sink_that_does_not_open_is_watched_no_more_than_before(autojump_clock):
-    """Its failure is that of the call, and leaves nothing at work."""
+async def test_a_sink_that_fails_to_open_is_the_failure_of_the_call(autojump_clock):
+    """Its failure is the failure of the call, and no task goes on."""
 
     class Broken(ProgressSink):
         @asynccontextmanager
@@ -230,13 +230,13 @@ async def test_a_sink_that_does_not_open_is_watched_no_more_than_before(autojump
     assert stalls.times == [5]
 
 
-async def test_what_the_block_raises_comes_out_alone():
+async def test_an_exception_of_the_block_comes_out_unwrapped():
     with pytest.raises(KeyError):
         async with watch_stalls(after=5, on_stall=lambda seconds: None):
             raise KeyError
 
 
-async def test_a_slow_handler_is_no_stall(autojump_clock):
+async def test_a_slow_handler_is_not_a_stall(autojump_clock):
     stalls = Stalls()
 
     async def show(*update: Any) -> None:
@@ -250,7 +250,7 @@ async def test_a_slow_handler_is_no_stall(autojump_clock):
     assert stalls.times == []
 
 
-async def test_an_idle_timeout_ends_what_a_stall_has_announced(autojump_clock):
+async def test_an_idle_timeout_ends_the_call_after_a_stall_was_noticed(autojump_clock):
     async with open_client(make_server()) as client:
         stalls = Stalls()
         with pytest.raises(CallTimeout, match="no progress for 20 seconds"):
@@ -263,7 +263,7 @@ async def test_an_idle_timeout_ends_what_a_stall_has_announced(autojump_clock):
 
 
 @pytest.mark.parametrize("after", [0, -1, math.nan, True, "5"])
-async def test_what_is_no_time_is_refused(after):
+async def test_a_time_that_makes_no_sense_is_refused(after):
     with pytest.raises(ValueError, match="larger than 0"):
         async with watch_stalls(after=after, on_stall=print):
             raise AssertionError
@@ -271,7 +271,7 @@ async def test_what_is_no_time_is_refused(after):
         TaskConfig(stall_after=after)
 
 
-async def test_what_cannot_be_called_is_refused():
+async def test_a_stall_handler_that_cannot_be_called_is_refused():
     with pytest.raises(TypeError, match="on_stall must be callable"):
         async with watch_stalls(after=5, on_stall="log"):  # type: ignore[arg-type]
             raise AssertionError
@@ -307,16 +307,16 @@ async def test_a_stalled_task_is_cancelled(wire, autojump_clock):
 
 
 @pytest.mark.parametrize("is_async", [True, False])
-async def test_a_function_is_told_of_a_stalled_task(is_async, autojump_clock):
-    told: list[tuple[TaskRecord, float]] = []
+async def test_a_function_is_called_for_a_stalled_task(is_async, autojump_clock):
+    noticed: list[tuple[TaskRecord, float]] = []
 
     async def note_soon(record: TaskRecord, seconds: float) -> None:
         await trio.sleep(1)
         note(record, seconds)
 
     def note(record: TaskRecord, seconds: float) -> None:
-        told.append((record, seconds))
-        if len(told) == 2:
+        noticed.append((record, seconds))
+        if len(noticed) == 2:
             raise ToolError(f"enough of {record.tool}")
 
     config = TaskConfig(stall_after=5, on_stall=note_soon if is_async else note)
@@ -324,8 +324,8 @@ async def test_a_function_is_told_of_a_stalled_task(is_async, autojump_clock):
         task = await client.call_tool("work", {"pauses": [1, 60, 1, 60]}, task=True)
         with pytest.raises(ToolError, match=r"^enough of work$"):
             await task.result()
-    assert [(record.id, seconds) for record, seconds in told] == [(task.id, 5)] * 2
-    assert [record.progress.current for record, _ in told if record.progress] == [0, 2]
+    assert [(record.id, seconds) for record, seconds in noticed] == [(task.id, 5)] * 2
+    assert [record.progress.current for record, _ in noticed if record.progress] == [0, 2]
 
 
 @pytest.mark.parametrize("protocol", [MODERN, LEGACY])

@@ -1,4 +1,4 @@
-"""The environments of other implementations, and HTTP servers that run for as long as the tests do."""
+"""The environments of other implementations, and HTTP servers that run as long as the tests."""
 
 import os
 import select
@@ -18,7 +18,7 @@ END_SECONDS = 10
 
 @pytest.fixture(scope="session")
 def environment() -> Callable[[str], Path]:
-    """Finds the directory of an environment by its name, or by TRIO_MCP_PEER_NAME."""
+    """Finds the directory of an environment: that in the variable TRIO_MCP_PEER_<NAME>, or .envs/<name>."""
 
     def find(name: str) -> Path:
         variable = f"TRIO_MCP_PEER_{name.upper()}"
@@ -32,7 +32,7 @@ def environment() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def serve() -> Iterator[Callable[..., str]]:
-    """Starts the server of a command unless it runs already, and gives the URL that it says first."""
+    """Starts the server of a command, once, and returns the URL on its first line of output."""
     urls: dict[Sequence[Any], str] = {}
     with ExitStack() as servers:
 
@@ -46,7 +46,7 @@ def serve() -> Iterator[Callable[..., str]]:
 
 @contextmanager
 def serving(command: Sequence[Any]) -> Iterator[str]:
-    """Run a server; it ends when its standard input does, by itself and without a complaint."""
+    """Run a server during the block; it must end by itself and without errors when its stdin ends."""
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True

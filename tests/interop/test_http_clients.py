@@ -1,7 +1,7 @@
 """The clients of other implementations against our HTTP server, over Streamable HTTP and WebSocket.
 
-The tools are those of `our_server.py`, and what each client saw is told in the same words by the
-scripts in `tests/peers`: see there what each SDK does with progress.
+The tools are those of `our_server.py`. The scripts in `tests/peers` print what each client saw, all in
+the same JSON; their docstrings say what each SDK does with progress.
 """
 
 import json

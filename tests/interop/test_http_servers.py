@@ -104,7 +104,7 @@ async def test_our_client_resumes_a_stream_that_the_server_closed(open_peer: Cal
 
 
 @pytest.mark.parametrize("protocol", [LEGACY, MODERN])
-async def test_our_client_says_at_once_that_the_server_was_killed(
+async def test_our_client_reports_at_once_that_the_server_was_killed(
     environment: Callable[[str], Path], protocol: str
 ) -> None:
     command = [environment("mcp2") / "bin" / "python", PEERS / "sdk_http_server.py"]

@@ -1,4 +1,4 @@
-"""trio_mcp and the official SDK over stdio, each as server and as client, in both protocol eras."""
+"""trio_mcp and the official Python SDK over stdio, each as server and as client, in both eras."""
 
 import json
 import subprocess
@@ -67,7 +67,7 @@ def test_sdk_client_sees_every_update_in_order_before_the_result(sdk_report: dic
         assert loop["callbacks"] == UPDATES
         assert loop["callbacks_at_return"] == len(UPDATES)
     else:
-        # On Trio the SDK's own callbacks run in no order (see WireLog); yet each runs once.
+        # On Trio the SDK's callbacks run in no particular order (see WireLog), but each runs once.
         assert sorted(loop["callbacks"]) == UPDATES
 
 
@@ -87,7 +87,7 @@ def test_sdk_client_gets_our_logs(sdk_report: dict[str, Any]) -> None:
     assert sdk_report["log"] == {"text": "logged", "is_error": False, "logs": [["info", "a log line"]]}
 
 
-def test_sdk_client_pings_our_server_where_the_era_has_ping(sdk_report: dict[str, Any]) -> None:
+def test_sdk_client_pings_our_server_if_the_era_has_ping(sdk_report: dict[str, Any]) -> None:
     assert (sdk_report["ping"] is not None) == (sdk_report["mode"] == "legacy")
 
 

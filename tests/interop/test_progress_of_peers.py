@@ -1,6 +1,6 @@
-"""What docs/guarantees.md says of the peers: what they do not guarantee.
+"""The table in docs/guarantees.md of what other implementations do not guarantee.
 
-Where a peer has learnt better, these fail, and the table there is to be changed.
+If an implementation has improved, its test fails here, and the table must be changed.
 """
 
 import json
@@ -45,7 +45,7 @@ def test_a_python_peer_starts_a_task_for_each_update(
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
-def test_the_typescript_sdk_waits_for_no_promise(
+def test_the_typescript_sdk_does_not_await_progress_handlers(
     environment: Callable[[str], Path], serve: Callable[..., str]
 ) -> None:
     url = serve(sys.executable, PEERS / "our_http_server.py")
@@ -55,7 +55,7 @@ def test_the_typescript_sdk_waits_for_no_promise(
 @pytest.mark.parametrize(
     ("peer", "server"), [("mcp2", "sdk_http_server.py"), ("fastmcp4", "fastmcp_http_server.py")]
 )
-async def test_a_python_peer_sends_progress_that_goes_back(
+async def test_a_python_peer_sends_progress_that_decreases(
     peer: str, server: str, environment: Callable[[str], Path], serve: Callable[..., str]
 ) -> None:
     recorder = WireRecorder(serve(environment(peer) / "bin" / "python", PEERS / server))
@@ -66,7 +66,7 @@ async def test_a_python_peer_sends_progress_that_goes_back(
     assert [message["params"]["progress"] for message in sent] == [60, 10, 60, 60]
 
 
-def test_a_fastmcp_task_tells_its_message_only(environment: Callable[[str], Path]) -> None:
+def test_a_fastmcp_task_shows_only_its_message(environment: Callable[[str], Path]) -> None:
     seen = see(environment("fastmcp4") / "bin" / "python", PEERS / "fastmcp_task_progress.py")
     assert seen["result"] == "worked"
     assert seen["stored"] == [1, 2, "working"]

@@ -1,9 +1,9 @@
 """Background tasks of 2025-11-25 with the official TypeScript SDK over stdio, each as client and as server.
 
 The SDK's client forgets a call's progress handler as soon as it reads the response, and handles
-notifications a moment after they were read. What is read together with the response of a plain
-call is therefore lost inside the SDK, so there the transport's record tells what arrived. For a
-task it keeps the handler, and nothing is lost.
+notifications a moment after they were read. Updates that are read together with the response of a
+plain call are therefore lost inside the SDK, so these tests look at the transport's record of what
+arrived. For a task the SDK keeps the handler, and nothing is lost.
 """
 
 import json
@@ -63,7 +63,7 @@ def assert_streamed(seen: dict[str, Any], last: str) -> None:
     assert seen["task"]["status"] == "working"  # a task starts so, however fast it is (SPEC 44)
 
 
-def test_it_negotiates_and_sees_what_we_can_do(report: dict[str, Any]) -> None:
+def test_it_negotiates_and_sees_our_capabilities(report: dict[str, Any]) -> None:
     assert report["protocolVersion"] == "2025-11-25"
     assert report["serverVersion"]["name"] == "our-task-server"
     tasks = {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}
@@ -96,7 +96,7 @@ def test_all_progress_of_a_task_arrives_in_order_by_the_calls_token(report: dict
     assert final == "completed"
 
 
-def test_a_finished_task_can_be_got_and_its_result_too(report: dict[str, Any]) -> None:
+def test_a_finished_task_and_its_result_can_be_fetched(report: dict[str, Any]) -> None:
     """SPEC 45 and 46."""
     task = report["task"]
     task_id = task["task"]["taskId"]
@@ -113,7 +113,7 @@ def test_the_progress_of_a_plain_call_is_on_the_wire_before_its_result(report: d
     assert direct["text"] == "looped 200"
     assert direct["wire"] == UPDATES
     assert direct["wireBeforeResult"]
-    # What the SDK lets through is the beginning. It complains of each of the rest, and of nothing else.
+    # The SDK delivers the first of them. It reports an error for each of the rest, and for nothing else.
     handled = len(direct["callbacks"])
     assert direct["callbacks"] == UPDATES[:handled]
     lost = [complaint for complaint in report["complaints"] if "unknown token" in complaint]
@@ -130,7 +130,7 @@ def test_tasks_at_once_do_not_mix(report: dict[str, Any]) -> None:
 
 
 def test_a_tool_error_fails_the_task(report: dict[str, Any]) -> None:
-    """SPEC 48; the result is there all the same."""
+    """SPEC 48; the result can be fetched all the same."""
     failed = report["failed"]
     assert_streamed(failed, "error")
     assert failed["statuses"][-1] == "failed"

@@ -299,7 +299,7 @@ async def test_the_message_policy_of_a_tool(wire):
     assert [params["message"] for params in sent] == ["one", "three"]
 
 
-def test_a_policy_must_be_one():
+def test_another_value_than_a_policy_is_refused():
     server = Server("flow")
     with pytest.raises(ToolDefinitionError, match="tool 'tool': progress must be a policy, not 'lossless'"):
         server.add_tool(lambda: None, name="tool", progress="lossless")  # type: ignore[arg-type]
@@ -384,6 +384,6 @@ def test_an_interval_must_be_one(interval):
         Conflate(min_interval=interval)
 
 
-def test_a_client_has_no_interval():
+def test_a_client_refuses_an_interval():
     with pytest.raises(ValueError, match="min_interval is for servers"):
         ClientSettings(progress=Conflate(min_interval=1))

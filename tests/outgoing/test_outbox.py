@@ -258,7 +258,7 @@ async def test_lossless_waits_for_space(nursery):
     outbox.close()
 
 
-async def test_who_waits_is_released_when_the_call_ends(nursery):
+async def test_a_reporter_that_waits_for_space_goes_on_when_the_call_ends(nursery):
     call_queue = make_call_queue(Outbox(10), Lossless(buffer=4))
     for i in range(4):
         call_queue.push(Report(i, None, None))
@@ -267,7 +267,7 @@ async def test_who_waits_is_released_when_the_call_ends(nursery):
     call_queue.withdraw()
 
 
-async def test_what_belongs_behind_a_call_stays_behind_it(nursery):
+async def test_a_frame_behind_the_end_of_a_call_stays_behind_all_its_updates(nursery):
     """A call that fills more than one write keeps its place once it has ended."""
     outbox, transport = Outbox(10), Recorder(gate=trio.Event())
     nursery.start_soon(outbox.write, transport)
@@ -319,7 +319,7 @@ async def test_a_lone_frame_is_written_in_place_while_the_writer_waits_for_work(
         outbox.close()
 
 
-async def test_nothing_overtakes_what_waits():
+async def test_no_frame_overtakes_a_pending_report():
     outbox, wire = Outbox(10), DirectRecorder()
     lone = Notification("notifications/lone")
     async with trio.open_nursery() as nursery:
@@ -351,7 +351,7 @@ async def test_a_held_message_leaves_before_the_answer_that_is_written_in_place(
     assert [type(frame) for write in wire.writes for frame in write] == [ProgressRun, ProgressRun, Response]
 
 
-async def test_what_the_wire_does_not_take_at_once_is_left_to_the_writer():
+async def test_a_frame_that_the_wire_does_not_take_at_once_is_queued():
     outbox, wire = Outbox(10), DirectRecorder(open=False)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(outbox.write, wire)
@@ -372,7 +372,7 @@ async def test_before_the_writer_runs_everything_waits_for_it():
     assert wire.writes == [[ANSWER]]
 
 
-async def test_behind_the_end_nothing_is_written_in_place_either():
+async def test_after_close_nothing_is_written_in_place():
     outbox, wire = Outbox(10), DirectRecorder()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(outbox.write, wire)

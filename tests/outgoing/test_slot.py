@@ -67,7 +67,7 @@ async def withdraw(call_queue: CallQueue) -> None:
 
 
 async def discard(call_queue: CallQueue) -> None:
-    call_queue.move_to(Outbox(10))  # where no writer comes upon it
+    call_queue.move_to(Outbox(10))  # it has no writer
     call_queue.discard()
 
 

@@ -1,7 +1,7 @@
 """A Streamable HTTP server made with FastMCP, for our client to call.
 
 It prints the URL of its endpoint, and serves until its standard input ends. It has the tools of
-`our_server.py` that need nothing of the other implementations, and one whose progress goes back.
+`our_server.py` that need nothing of the other implementations, and one whose progress decreases.
 """
 
 import logging

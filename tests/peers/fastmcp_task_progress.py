@@ -1,7 +1,7 @@
-"""What becomes of the progress of a FastMCP task: `python fastmcp_task_progress.py`.
+"""Shows what a FastMCP task does with its progress: `python fastmcp_task_progress.py`.
 
-A task reports 1.7 of 2.5. It prints what FastMCP has stored of it, what a look at the task tells, and what
-the client's progress handler was told until the result was there, as one JSON object.
+A task reports 1.7 of 2.5. The program prints one JSON object: what FastMCP has stored of that, what
+tasks/get returns, and the updates that the client's progress handler got before the result.
 """
 
 import asyncio

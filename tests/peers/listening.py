@@ -1,4 +1,4 @@
-"""How the HTTP servers of other implementations are run: on uvicorn, until standard input ends."""
+"""Runs the HTTP servers of other implementations on uvicorn, until standard input ends."""
 
 import socket
 import sys
@@ -13,7 +13,7 @@ async def serve(app: Any, path: str) -> None:
     listening = socket.create_server(("127.0.0.1", 0), backlog=128)
     config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
-    # Whoever connects from now on waits in the backlog until the server has started.
+    # Clients that connect from now on wait in the backlog until the server has started.
     print(f"http://127.0.0.1:{listening.getsockname()[1]}{path}", flush=True)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.serve, [listening])

@@ -1,6 +1,6 @@
 """A stdio server made with trio_mcp whose tools run as background tasks.
 
-For the clients of other implementations to call. Nothing here waits for a clock; what waits, waits for
+For the clients of other implementations to call. No tool waits for a clock: a tool that waits, waits for
 its client.
 """
 
@@ -21,15 +21,21 @@ class Name:
 
 
 def make_server() -> Server:
-    # Lossless, so that a client can count what was sent; short pages, so that it has to turn them.
+    # Lossless, so that a client can count what was sent; short pages, so that it must ask for the next.
     server = Server(
         "our-task-server",
         version="1.0",
         settings=ServerSettings(progress=Lossless()),
         task_settings=TaskSettings(page_size=5),
     )
-    gate_open, hang_ended = trio.Event(), trio.Event()
+    add_counting_tools(server)
+    add_gate_tools(server)
+    add_hanging_tools(server)
+    add_other_tools(server)
+    return server
 
+
+def add_counting_tools(server: Server) -> None:
     @server.tool(task=TASK)
     async def loop(n: int, ctx: Context) -> str:
         """Report n progress updates in a tight loop."""
@@ -45,6 +51,10 @@ def make_server() -> Server:
             await trio.lowlevel.checkpoint()
         return base
 
+
+def add_gate_tools(server: Server) -> None:
+    gate_open = trio.Event()
+
     @server.tool(task=TASK)
     async def gate(ctx: Context) -> str:
         """Wait for a call of open_gate()."""
@@ -57,6 +67,10 @@ def make_server() -> Server:
     async def open_gate() -> None:
         """Let gate() go on."""
         gate_open.set()
+
+
+def add_hanging_tools(server: Server) -> None:
+    hang_ended = trio.Event()
 
     @server.tool(task=TASK)
     async def hang(marker: str, ctx: Context) -> None:
@@ -74,6 +88,8 @@ def make_server() -> Server:
         await hang_ended.wait()
         return "ended"
 
+
+def add_other_tools(server: Server) -> None:
     @server.tool(task=TASK)
     async def fail() -> None:
         """Fail, and say so."""
@@ -95,8 +111,6 @@ def make_server() -> Server:
     async def forbidden() -> str:
         """Never run as a task."""
         return "no task"
-
-    return server
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the Python peers do with slow handlers: `python overlapping_handlers.py PEER TARGET...`.
+"""Shows what the Python clients do with slow handlers: `python overlapping_handlers.py PEER TARGET...`.
 
 PEER is mcp or fastmcp, TARGET the command of a stdio server with the tools of `our_server.py`. Each handler
 waits until the call has returned, and then for the end of the handler of the next update. It prints how
@@ -31,7 +31,7 @@ def connect(peer: str, command: str, args: list[str]) -> tuple[Any, str]:
 async def main(peer: str, command: str, *args: str) -> None:
     returned = anyio.Event()
     ends = [anyio.Event() for _ in range(UPDATES + 1)]
-    ends[UPDATES].set()  # nothing comes behind the last
+    ends[UPDATES].set()  # no update comes after the last
     begun, ended = 0, []
 
     async def on_progress(progress: float, total: float | None, message: str | None) -> None:

@@ -42,7 +42,7 @@ class WireLog:
 
     async def __anext__(self) -> Any:
         item = await anext(self._stream)
-        # What is no message comes as an exception.
+        # A line that is no message arrives as an exception.
         self._messages.append(item if isinstance(item, Exception) else item.message.root)
         return item
 
@@ -80,7 +80,7 @@ async def call_loop(session: ClientSession, messages: list[Any]) -> dict[str, An
 
     result = await session.call_tool("loop", {"n": UPDATES}, progress_callback=on_progress)
     at_return = len(callbacks)
-    # A round trip: an update sent after the result is on record by the end of it.
+    # After a round trip, an update that was sent behind the result is on record.
     await session.call_tool("echo", {"text": "after"})
     seen = messages[start:]
     cut = next(i for i, message in enumerate(seen) if isinstance(message, JSONRPCResponse | JSONRPCError))
@@ -106,7 +106,7 @@ async def call_and_cancel(session: ClientSession, messages: list[Any]) -> dict[s
             scope.cancel()
 
         await session.call_tool("slow", {"seconds": 3600, "key": key}, progress_callback=on_progress)
-    # This SDK says nothing to the server when a caller gives up; its users have to. A call's token is its id.
+    # This SDK does not tell the server that a caller has given up; its users must. A call's token is its id.
     token = next(message for message in reversed(messages) if is_progress(message)).params["progressToken"]
     params = CancelledNotificationParams(requestId=token, reason="no longer wanted")
     await session.send_notification(ClientNotification(CancelledNotification(params=params)))
@@ -157,6 +157,6 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    # The WebSocket client is deprecated, and still what people of this line use.
+    # The WebSocket client is deprecated, but users of this line have no other.
     warnings.simplefilter("ignore", DeprecationWarning)
     anyio.run(main, sys.argv[2], backend=sys.argv[1])

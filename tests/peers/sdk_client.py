@@ -38,7 +38,7 @@ class WireLog:
 
     async def __anext__(self) -> Any:
         item = await anext(self._stream)
-        # A line that is no message comes as an exception.
+        # A line that is no message arrives as an exception.
         self._messages.append(item if isinstance(item, Exception) else item.message)
         return item
 
@@ -90,7 +90,7 @@ async def call_loop(client: Client, messages: list[Any]) -> dict[str, Any]:
     callbacks: list[list[Any]] = []
     complete = anyio.Event()
 
-    # It has no checkpoint, so that a callback once begun is over before the next.
+    # It has no checkpoint, so a callback that has begun is over before the next.
     async def on_progress(progress: float, total: float | None, message: str | None) -> None:
         callbacks.append([progress, total, message])
         if len(callbacks) == UPDATES:
@@ -100,7 +100,7 @@ async def call_loop(client: Client, messages: list[Any]) -> dict[str, Any]:
     at_return = len(callbacks)
     with anyio.move_on_after(10):
         await complete.wait()
-    # A round trip: an update sent after the result is on record by the end of it.
+    # After a round trip, an update that was sent behind the result is on record.
     await client.call_tool("echo", {"text": "after"})
     return {
         **outcome(result),
@@ -126,7 +126,7 @@ async def call_and_cancel(client: Client) -> dict[str, Any]:
 
 
 async def call_log(client: Client, mode: str, logs: list[list[Any]], logged: anyio.Event) -> dict[str, Any]:
-    # From 2026-07-28 on each request carries the level, which Client(log_level=...) sees to.
+    # From 2026-07-28 on each request carries the level; Client(log_level=...) adds it.
     if mode == "legacy" and client.server_capabilities.logging:
         await client.set_logging_level("info")
     result = await client.call_tool("log", {"text": "a log line"})
@@ -168,6 +168,6 @@ async def main(mode: str, target: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    # ping and logging are deprecated from 2026-07-28 on, and still part of the wire.
+    # ping and logging are deprecated from 2026-07-28 on, but still part of the protocol.
     warnings.simplefilter("ignore", MCPDeprecationWarning)
     anyio.run(main, sys.argv[1], sys.argv[3:], backend=sys.argv[2])

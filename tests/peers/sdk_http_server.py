@@ -2,7 +2,7 @@
 
 It prints the URL of its endpoint, and serves until its standard input ends. It has the tools of
 `sdk_server.py`, one that closes its stream in the middle, so that the client has to resume it, and one
-whose progress goes back.
+whose progress decreases.
 With json it answers legacy requests with JSON instead of event streams.
 """
 

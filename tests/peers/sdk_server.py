@@ -54,7 +54,7 @@ def make_server() -> MCPServer:
     @server.tool()
     async def log(text: str, ctx: Context) -> str:
         """Log the text at level info."""
-        # Logging is deprecated from 2026-07-28 on, and still part of the wire.
+        # Logging is deprecated from 2026-07-28 on, but still part of the protocol.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", MCPDeprecationWarning)
             await ctx.info(text)

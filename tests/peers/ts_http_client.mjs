@@ -2,7 +2,7 @@
 //
 // It runs one scenario against the Streamable HTTP server at URL (`our_http_server.py`) and prints what
 // it saw as one JSON object. ENVIRONMENT/node_modules holds one of the two SDKs: `@modelcontextprotocol/sdk`,
-// which knows legacy eras only, or `@modelcontextprotocol/client`, where MODE is legacy or auto.
+// which knows legacy eras only, or `@modelcontextprotocol/client`, for which MODE is legacy or auto.
 
 import { randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
@@ -16,9 +16,9 @@ const isFirst = existsSync(join(environment, "node_modules", "@modelcontextproto
 const UPDATES = 200;
 const DEADLINE = 25_000;
 
-// What the transport took from the server, in order, before the SDK made anything of it.
+// The messages that the transport received, in order, before the SDK handled them.
 const wire = [];
-// What the SDK complained of.
+// The errors that the SDK reported.
 const complaints = [];
 const logs = [];
 let sawLog;
@@ -68,7 +68,7 @@ async function callLoop() {
   const callbacks = [];
   const result = await call("loop", { n: UPDATES }, { onprogress: (progress) => callbacks.push(update(progress)) });
   const atReturn = callbacks.length;
-  // A round trip: an update sent after the result is on record by the end of it.
+  // After a round trip, an update that was sent behind the result is on record.
   await call("echo", { text: "after" });
   const seen = wire.slice(start);
   const cut = seen.findIndex((message) => "result" in message || "error" in message);

@@ -1,0 +1,1 @@
+"""Type hints, JSON Schema and the conversion of values."""

@@ -1,4 +1,4 @@
-"""What a client can be asked to fill in."""
+"""The forms that a client can be asked to fill in."""
 
 from typing import Annotated, Literal
 
@@ -29,6 +29,6 @@ def test_choices_may_have_titles():
     }
 
 
-def test_a_list_that_offers_no_choice_is_refused():
+def test_a_list_without_choices_is_refused():
     with pytest.raises(TypeError, match="'names' must be"):
         read_answer_form(Names)

@@ -1,4 +1,4 @@
-"""Docstrings: what is the description, and what is about a parameter."""
+"""Docstrings: the description of a tool, and those of its parameters."""
 
 import functools
 
@@ -72,19 +72,19 @@ REST = """Add numbers.
     """
 
 
-def test_google():
+def test_google_sections_are_read():
     docs = documented(GOOGLE)
     assert docs.description == "Add numbers.\n\nMore: about it.\n\nExample:\n    add(1, 2)"
     assert docs.parameters == {"a": "The first.", "b": "The second, on two lines. And more."}
 
 
-def test_numpy():
+def test_numpy_sections_are_read():
     docs = documented(NUMPY)
     assert docs.description == "Add numbers.\n\nMore: about it.\n\nExample\n-------\nadd(1, 2)"
     assert docs.parameters == {"a": "The first.", "c": "The first.", "b": "The second, on two lines."}
 
 
-def test_rest():
+def test_rest_fields_are_read():
     docs = documented(REST)
     assert docs.description == "Add numbers.\n\nMore: about it."
     assert docs.parameters == {"a": "The first.", "b": "The second, on two lines."}
@@ -103,7 +103,7 @@ def test_rest():
         ("\n    Args:\n        a: Only this.\n    ", None),
     ],
 )
-def test_plain_descriptions(text, description):
+def test_a_docstring_without_sections_is_the_description(text, description):
     assert documented(text).description == description
 
 
@@ -152,5 +152,5 @@ def wrapped():
         (wrapped(), "The original."),
     ],
 )
-def test_where_a_docstring_is_found(function, description):
+def test_the_nearest_docstring_is_found(function, description):
     assert read_docstring(function).description == description

@@ -1,4 +1,4 @@
-"""From JSON arguments to keyword arguments: what is taken, what is refused, and in which words."""
+"""The conversion of JSON arguments to keyword arguments: accepted values, refusals, and their messages."""
 
 import dataclasses
 import datetime
@@ -132,7 +132,7 @@ UTC = datetime.UTC
     ],
     ids=lambda value: repr(value)[:50],
 )
-def test_conversion(annotation, text, expected):
+def test_arguments_are_converted_to_their_annotations(annotation, text, expected):
     converted = convert(annotation, text)
     assert converted == expected
     assert type(converted) is type(expected)
@@ -190,7 +190,7 @@ def test_conversion(annotation, text, expected):
     ],
     ids=lambda value: repr(value)[:50],
 )
-def test_refusal_names_the_path(annotation, text, message):
+def test_a_refused_argument_is_named_by_its_path(annotation, text, message):
     assert refusal(annotation, text) == message
 
 
@@ -229,21 +229,21 @@ def test_a_long_list_of_problems_is_cut():
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_arguments_that_are_none(arguments, message):
+def test_arguments_that_are_not_a_json_object_are_refused(arguments, message):
     def tool(n: int, other: Any = None): ...
 
     with pytest.raises(ArgumentError, match=message):
         read_parameters(tool, Context).convert(arguments)
 
 
-def test_raw_arguments():
+def test_arguments_may_be_raw_json():
     def tool(n: int): ...
 
     raw = msgspec.json.decode(b'{"n": 1}', type=msgspec.Raw)
     assert read_parameters(tool, Context).convert(raw) == {"n": 1}
 
 
-def test_what_is_not_given_is_left_to_the_default():
+def test_arguments_that_are_not_given_are_left_to_the_default():
     def tool(a: int, b: int | None = 5, *, c: list[int] = [], d: object = object()): ...  # noqa: B006
 
     parameters = read_parameters(tool, Context)
@@ -281,7 +281,7 @@ def test_defaults_that_a_caller_could_not_give_are_not_shown():
     assert "default" not in properties["b"]
 
 
-def test_no_parameters():
+def test_a_function_without_parameters_takes_no_arguments():
     def tool(): ...
 
     parameters = read_parameters(tool, Context)
@@ -347,7 +347,7 @@ def test_two_contexts_are_refused():
         read_parameters(tool, Context)
 
 
-def test_context_or_data_is_no_context():
+def test_a_union_of_context_and_data_is_refused():
     def tool(a: Context | int): ...
 
     with pytest.raises(ToolDefinitionError, match="parameter 'a': Context has no JSON form"):

@@ -1,4 +1,4 @@
-"""From returned values to JSON: schemas, wrapping, and values that are not what was promised."""
+"""The conversion of returned values to JSON: schemas, wrapping, and values that do not match."""
 
 import collections
 import dataclasses
@@ -135,13 +135,13 @@ CIRCLE, GROUP, NODE = ({"$ref": f"#/$defs/{name}"} for name in ("Circle", "Group
         "list[Picture]",
     ],
 )
-def test_no_schema(annotation):
+def test_results_without_a_schema(annotation):
     returns = returns_of(annotation)
     assert returns.schema is None
     assert not returns.wrapped
 
 
-def test_no_annotation_no_schema():
+def test_a_result_without_an_annotation_has_no_schema():
     assert unannotated().schema is None
 
 
@@ -156,7 +156,7 @@ def test_no_annotation_no_schema():
         (Node, {"value": INTEGER, "next": {"anyOf": [NODE, {"type": "null"}], "default": None}}),
     ],
 )
-def test_objects_are_used_as_they_are(annotation, properties):
+def test_objects_are_not_wrapped(annotation, properties):
     returns = returns_of(annotation)
     assert not returns.wrapped
     assert returns.schema["title"] == annotation.__name__
@@ -175,7 +175,7 @@ def test_objects_are_used_as_they_are(annotation, properties):
         ),
     ],
 )
-def test_mappings_are_used_as_they_are(annotation, schema):
+def test_mappings_are_not_wrapped(annotation, schema):
     returns = returns_of(annotation)
     assert not returns.wrapped
     assert returns.schema == schema
@@ -215,7 +215,7 @@ def test_other_types_are_wrapped(annotation, schema):
         ("Missing", "'Missing' cannot be resolved"),
     ],
 )
-def test_what_cannot_be_described_is_refused(annotation, reason):
+def test_a_result_without_a_json_form_is_refused(annotation, reason):
     if reason is None:
         assert returns_of(annotation).schema is None
         return
@@ -259,7 +259,7 @@ A, B = pathlib.Path("a"), pathlib.Path("b")
     ],
     ids=lambda value: repr(value)[:50],
 )
-def test_structure(annotation, value, expected):
+def test_a_result_becomes_builtins(annotation, value, expected):
     returns = returns_of(annotation)
     structured = returns.to_builtins(value)
     assert structured == expected
@@ -314,7 +314,7 @@ def test_null_is_not_mistaken_for_a_bad_number():
     assert unannotated().to_builtins(value) == value
 
 
-def test_endless_results_are_refused():
+def test_results_that_contain_themselves_are_refused():
     endless: list[Any] = []
     endless.append(endless)
     with pytest.raises(ReturnError, match="contains itself"):

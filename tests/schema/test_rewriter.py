@@ -1,4 +1,4 @@
-"""What has no JSON form, and the words that say so."""
+"""Annotations without a JSON form, and the messages that refuse them."""
 
 import collections.abc
 import dataclasses
@@ -77,7 +77,7 @@ class Holder:
         (enum.Enum("Odd", {"A": object()}), "Enum"),
     ],
 )
-def test_what_has_no_json_form_is_refused(annotation, reason):
+def test_annotations_without_a_json_form_are_refused(annotation, reason):
     with pytest.raises(ToolDefinitionError) as caught:
         parameters_for(annotation)
     assert str(caught.value).startswith("tool 'tool', parameter 'value': ")

@@ -1,4 +1,4 @@
-"""What annotations look like as JSON Schema, and that the schema never refuses what conversion takes."""
+"""The JSON Schema of annotations; a schema never refuses a value that conversion accepts."""
 
 import collections.abc
 import dataclasses
@@ -209,11 +209,11 @@ SCHEMAS: list[tuple[Any, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("annotation", "expected"), SCHEMAS, ids=lambda value: repr(value)[:60])
-def test_schema_of_an_annotation(annotation, expected):
+def test_an_annotation_has_this_schema(annotation, expected):
     assert schema_for(annotation) == expected
 
 
-def test_classes_stand_in_defs_under_their_names():
+def test_classes_are_in_defs_under_their_names():
     schema = parameters_for(list[Point | None]).schema
     assert schema["$defs"] == {
         "Point": {
@@ -226,7 +226,7 @@ def test_classes_stand_in_defs_under_their_names():
     }
 
 
-def test_rewritten_classes_look_as_msgspec_writes_them():
+def test_rewritten_classes_have_the_schema_that_msgspec_writes():
     definition = parameters_for(Drawing).schema["$defs"]["Drawing"]
     assert definition == {
         "title": "Drawing",
@@ -242,7 +242,7 @@ def test_rewritten_classes_look_as_msgspec_writes_them():
     }
 
 
-def test_generic_class_with_a_refused_union():
+def test_a_generic_class_may_hold_a_refused_union():
     schema = parameters_for(Box[Circle | Square]).schema
     Draft202012Validator.check_schema(schema)
     (definition,) = (d for name, d in schema["$defs"].items() if name.startswith("Box"))
@@ -278,7 +278,7 @@ def test_equal_names_of_rewritten_classes_stay_apart():
     assert len([name for name in schema["$defs"] if name.endswith("Same")]) == 2
 
 
-def test_two_classes_with_one_full_name_are_not_taken_for_one():
+def test_two_classes_with_one_full_name_are_kept_apart_or_refused():
     def make(field_type: type) -> type:
         return dataclasses.make_dataclass("Same", [("value", field_type)])
 

@@ -81,7 +81,7 @@ POINT = {"$ref": "#/$defs/Point"}
         (functools.partial(Adder().method, 1), "b"),
     ],
 )
-def test_every_kind_of_function(function, names):
+def test_every_kind_of_function_has_its_parameters(function, names):
     expected = {"a": INTEGER, "b": POINT, "c": {"type": "string", "default": "x"}}
     assert properties_of(function) == {name: expected[name] for name in names}
     assert read_returns(function).schema is not None
@@ -161,7 +161,7 @@ def test_parameters_without_a_name_are_refused(function, message):
         read_parameters(function, Context)
 
 
-def test_annotations_that_are_no_python_are_refused():
+def test_annotations_that_are_not_python_are_refused():
     def tool(a): ...
 
     tool.__annotations__ = {"a": "int ["}
@@ -171,12 +171,12 @@ def test_annotations_that_are_no_python_are_refused():
         read_parameters(tool, Context)
 
 
-def test_what_has_no_signature_is_refused():
+def test_a_function_without_a_signature_is_refused():
     with pytest.raises(ToolDefinitionError, match="'type' has no usable signature"):
         read_parameters(type, Context)
 
 
-def test_parameters_named_like_methods_of_structs():
+def test_parameters_may_be_named_like_methods_of_structs():
     def tool(self_: int, cls: int, type: int, name: int, encode: int) -> None: ...  # noqa: A002
 
     parameters: Parameters = read_parameters(tool, Context)

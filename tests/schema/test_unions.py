@@ -1,4 +1,4 @@
-"""Unions that msgspec refuses: strict members, declared order, and no way to make them slow."""
+"""Unions that msgspec refuses: members are strict, the declared order counts, and time is linear."""
 
 import dataclasses
 import datetime
@@ -116,7 +116,7 @@ def test_the_first_member_in_declared_order_wins(annotation, text, expected):
 
 
 def test_unknown_fields_do_not_disqualify_a_class():
-    # As in a class that stands alone, so that order alone decides.
+    # As in a class that is no member of a union, so that the order alone decides.
     assert convert(Circle | Square, b'{"radius": 1, "side": 2}') == Circle(1.0)
     assert convert(Square | Circle, b'{"radius": 1, "side": 2}') == Square(2.0)
 

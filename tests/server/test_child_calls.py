@@ -240,7 +240,7 @@ async def test_a_child_can_be_cancelled_alone():
     assert updates[-1][:2] == (75, 100), "what the child had done stays; what it had not is missing"
 
 
-async def test_errors_come_out_as_a_client_has_them(wire, caplog):
+async def test_a_childs_errors_are_those_that_a_client_would_get(wire, caplog):
     server = Server("children")
 
     @server.tool
@@ -350,7 +350,7 @@ async def test_a_crash_while_being_cancelled_is_logged(caplog):
     assert "tool 'child' failed while being cancelled" in caplog.text
 
 
-async def test_results_are_copies():
+async def test_a_childs_result_is_a_copy():
     """As over a wire, no two tools share mutable objects."""
     server = Server("children")
     kept: list[list[int]] = []
@@ -370,7 +370,7 @@ async def test_results_are_copies():
         assert (await client.call_tool("parent")).data == [1, 2]
 
 
-async def test_recursion_has_an_end(wire):
+async def test_calls_deeper_than_the_limit_fail(wire):
     server = Server("children")
     deepest = 0
 
@@ -387,7 +387,7 @@ async def test_recursion_has_an_end(wire):
     assert deepest == MAX_DEPTH
 
 
-async def test_a_context_of_its_own(wire):
+async def test_a_child_has_a_context_of_its_own(wire):
     """State and values of the child are its own; the request and the session are the caller's."""
     server = Server("children")
 
@@ -452,7 +452,7 @@ async def test_sync_tools_call_each_other_on_one_thread_of_the_limit(wire):
 
 
 @pytest.mark.parametrize("protocol", [MODERN, LEGACY])
-async def test_a_child_of_a_background_task(protocol, autojump_clock):
+async def test_a_child_of_a_background_task_is_a_part_of_it(protocol, autojump_clock):
     """It runs as a part of the task, whatever its own `task` says."""
     server = Server("children", default_task=TaskConfig(mode="required"))
     server.add_tool(copy)
@@ -481,7 +481,7 @@ async def test_a_child_of_a_background_task(protocol, autojump_clock):
     assert updates[-1] == (10, 10, None)
 
 
-async def test_a_child_gathers_first():
+async def test_a_child_gathers_its_input_first():
     """What its `gather` returned is the child's, and so is the state in between."""
     server = Server("children")
 
@@ -503,7 +503,7 @@ async def test_a_child_gathers_first():
         assert (await client.call_tool("parent")).data == ["gathered", {"gathered": True}, "Hello"]
 
 
-async def test_odd_progress_of_another_server_is_no_failure(caplog):
+async def test_progress_of_another_server_that_cannot_be_shown_is_left_out(caplog):
     """What a stage cannot show of a foreign report is left out; the rest counts."""
 
     async def tool(ctx: Context) -> None:

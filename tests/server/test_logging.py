@@ -1,4 +1,4 @@
-"""Logging: what just happened, apart from progress."""
+"""Logging, the state of a session, and what a handler can read of its request."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_the_log_handler_gets_what_it_asked_for(wire):
     assert updates == [(1, 2, "half")], "logs are no progress, and progress is no log"
 
 
-async def test_levels(wire):
+async def test_a_client_gets_logs_of_its_level_and_above(wire):
     for level, count in (("debug", 5), ("info", 4), ("error", 2), ("emergency", 1)):
         logs: list[LogMessage] = []
         async with wire.open(make_server(), log_handler=logs.append, log_level=level) as client:
@@ -87,7 +87,7 @@ async def test_logs_keep_their_place_among_the_progress(wire):
     assert methods == [LOG, "notifications/progress", LOG, LOG, LOG]
 
 
-async def test_from_a_thread(wire):
+async def test_a_thread_can_log(wire):
     logs: list[LogMessage] = []
     async with wire.open(make_server(), log_handler=logs.append) as client:
         await client.call_tool("in_thread")
@@ -118,7 +118,7 @@ async def test_a_slow_log_handler_loses_the_oldest_and_says_so(wire, autojump_cl
     assert "the log handler is slow" in caplog.text
 
 
-async def test_a_raising_log_handler_disturbs_nothing(wire, caplog):
+async def test_a_log_handler_that_raises_is_logged_and_ends_nothing(wire, caplog):
     def handler(message: LogMessage) -> None:
         raise RuntimeError("in the handler")
 
@@ -128,7 +128,7 @@ async def test_a_raising_log_handler_disturbs_nothing(wire, caplog):
     assert "a log handler failed" in caplog.text
 
 
-async def test_what_cannot_be_logged(wire):
+async def test_unknown_levels_and_values_that_are_no_json_are_refused(wire):
     async with wire.open(make_server(), log_handler=lambda message: None) as client:
         level, data, surrogate = (await client.call_tool("refused")).data
     assert "emergency" in level
@@ -150,7 +150,7 @@ async def test_the_client_may_end_right_after_the_call(wire):
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_session_state(transport):
+async def test_session_state_lasts_as_long_as_the_session(transport):
     from tests.conftest import LEGACY, Wire
     from trio_mcp import NotSupportedByEra
 
@@ -175,7 +175,7 @@ async def test_session_state(transport):
         assert (await client.call_tool("stateless")).data == MODERN
 
 
-async def test_what_a_handler_knows_of_its_request(wire):
+async def test_a_handler_can_read_what_its_request_says(wire):
     server = Server("context", version="1")
 
     @server.tool

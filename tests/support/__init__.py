@@ -1,0 +1,1 @@
+"""Peers, hosts and workers that the tests of several folders use."""

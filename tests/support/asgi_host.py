@@ -1,4 +1,4 @@
-"""An ASGI host without a network, for what a real HTTP client would never do."""
+"""An ASGI host without a network, for requests that a real HTTP client would never make."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMED = {"tools/call": "name", "tasks/get": "taskId", "tasks/cancel": "taskId"}
 
 
 class Exchange:
-    """One request on its way; `status`, `headers` and `body` are what has come so far."""
+    """One request while it runs; `status`, `headers` and `body` hold what the application has sent so far."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -34,27 +34,31 @@ class Exchange:
         self.reading = trio.Event()
         self.reading.set()
         self.scope = trio.CancelScope()
-        self.broken: OSError | None = None  # what `send` raises, for a client that is gone
+        self.broken: OSError | None = None  # raised by `send`, if the client has gone
         self.to_app, self._from_client = trio.open_memory_channel[dict[str, Any]](10)
 
     @property
     def json(self) -> Any:
+        """The body, decoded."""
         return msgspec.json.decode(self.body)
 
     @property
     def messages(self) -> list[Any]:
-        """The JSON-RPC messages of the event stream so far."""
+        """The JSON-RPC messages that the event stream has brought so far."""
         frames = EventDecoder(1 << 24).feed(self.body)
         return [msgspec.json.decode(data) for data in encode_messages(frames)]
 
     @property
     def event_ids(self) -> list[str]:
+        """The ids of the events that have come so far."""
         return [line[4:].decode() for line in self.body.split(b"\n") if line.startswith(b"id: ")]
 
     async def receive(self) -> dict[str, Any]:
+        """The application's `receive`."""
         return await self._from_client.receive()
 
     async def send(self, message: Mapping[str, Any]) -> None:
+        """The application's `send`; checks the order of its messages, and waits unless `reading` is set."""
         await self.reading.wait()
         if self.broken is not None:
             raise self.broken
@@ -71,22 +75,25 @@ class Exchange:
         await trio.lowlevel.checkpoint()
 
     def disconnect(self) -> None:
+        """Tell the application that the client has gone."""
         self.to_app.send_nowait({"type": "http.disconnect"})
 
     async def wait_messages(self, count: int) -> list[Any]:
+        """Wait until `count` messages have come, and return all that have come."""
         with trio.fail_after(60):
             while len(self.messages) < count:
                 await self.arrival.park()
         return self.messages
 
     async def wait_body(self, part: bytes) -> None:
+        """Wait until `part` is in the body."""
         with trio.fail_after(60):
             while part not in self.body:
                 await self.arrival.park()
 
 
 class Host:
-    """Sends requests to an application."""
+    """Sends requests to an application, from `peer` to `address`; `scope` is added to their ASGI scopes."""
 
     def __init__(self, app: AsgiApp, nursery: trio.Nursery) -> None:
         self._app = app
@@ -103,7 +110,7 @@ class Host:
         *,
         path: str = "/mcp",
     ) -> Exchange:
-        """Begin a request; with `body` None the body is the caller's business."""
+        """Begin a request; with `body` None the caller sends the body by `to_app`."""
         exchange = Exchange()
         given = {"host": "localhost:8000", **(headers or {})}
         scope = {
@@ -129,12 +136,14 @@ class Host:
         return exchange
 
     async def request(self, method: str, *args: Any, **options: Any) -> Exchange:
+        """Make a request and wait until the application has returned; see `start`."""
         exchange = self.start(method, *args, **options)
         with trio.fail_after(600):
             await exchange.ended.wait()
         return exchange
 
     def post(self, message: Any, headers: Mapping[str, str] | None = None, **options: Any) -> Exchange:
+        """Begin to POST a message, with the headers that every client sends."""
         body = message if isinstance(message, bytes) else msgspec.json.encode(message)
         usual = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
         return self.start("POST", {**usual, **(headers or {})}, body, **options)
@@ -154,6 +163,7 @@ class Host:
         return self.modern("tools/call", {"name": name, "arguments": arguments}, meta=meta)
 
     async def initialize(self, version: str = "2025-11-25") -> LegacyClient:
+        """Begin a legacy session with the handshake of `version`."""
         params = {
             "protocolVersion": version,
             "capabilities": {"elicitation": {}},
@@ -169,27 +179,31 @@ class Host:
 
 
 class LegacyClient:
-    """A session."""
+    """A legacy session: each request carries its id."""
 
     def __init__(self, host: Host, session_id: str) -> None:
         self._host = host
         self.session_id = session_id
 
     def post(self, message: Any, **headers: str) -> Exchange:
+        """Begin to POST a message within the session."""
         return self._host.post(message, {"mcp-session-id": self.session_id, **headers})
 
     def call(self, name: str, ident: int = 1, token: Any = None, **arguments: Any) -> Exchange:
+        """Begin a tools/call within the session."""
         meta = {} if token is None else {"progressToken": token}
         params = {"name": name, "arguments": arguments, "_meta": meta}
         return self.post({"jsonrpc": "2.0", "id": ident, "method": "tools/call", "params": params})
 
     def get(self, last_event_id: str | None = None) -> Exchange:
+        """Open the main stream, or resume the stream of the event `last_event_id`."""
         headers = {"accept": "text/event-stream", "mcp-session-id": self.session_id}
         if last_event_id is not None:
             headers["last-event-id"] = last_event_id
         return self._host.start("GET", headers)
 
     async def delete(self) -> Exchange:
+        """End the session."""
         return await self._host.request("DELETE", {"mcp-session-id": self.session_id})
 
 
@@ -202,7 +216,7 @@ async def finish(exchange: Exchange) -> Exchange:
 
 @asynccontextmanager
 async def open_host(app: AsgiApp, *, lifespan: bool = True) -> AsyncIterator[Host]:
-    """Run an application for as long as the block lasts, in its lifespan."""
+    """Run an application during the block, within its lifespan."""
     to_app, from_host = trio.open_memory_channel[dict[str, Any]](2)
     from_app: list[str] = []
     changed = trio.lowlevel.ParkingLot()

@@ -1,4 +1,4 @@
-"""A peer that speaks raw bytes to a server, for what no client would send."""
+"""A peer that sends raw bytes to a server, for messages that no client would send."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from trio_mcp import ClientSettings, HttpSettings, Server, serve_http
 from trio_mcp.client.target import open_target
 from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.testing import HttpConnector, PipeConnector, WebSocketConnector
+from trio_mcp.transports.newline_stream import StreamTransport
 from trio_mcp.transports.websocket.transport import WebSocketTransport
 from trio_mcp.wire.codec import decode_lines, decode_message, encode_messages
 from trio_mcp.wire.frames import Request
@@ -30,7 +31,7 @@ MODERN_META = {
 
 
 class RawPeer:
-    """Sends bytes, reads JSON."""
+    """Sends bytes over any transport, and reads JSON messages."""
 
     def __init__(self, transport: FrameTransport) -> None:
         self._transport = transport
@@ -46,9 +47,9 @@ class RawPeer:
             await self.send_bytes(b"".join(line + b"\n" for line in lines))
 
     async def send_bytes(self, data: bytes) -> None:
-        stream = getattr(self._transport, "_send", None)
-        if isinstance(stream, trio.abc.SendStream):
-            await stream.send_all(data)
+        """Send bytes as they are over a stream; in memory, as the frames that they decode to."""
+        if isinstance(self._transport, StreamTransport):
+            await self._transport._send.send_all(data)
         else:
             await self._transport.send_frames(decode_lines(data))
 
@@ -66,7 +67,7 @@ class RawPeer:
         return await self.receive()
 
     async def initialize(self, version: str, capabilities: dict[str, Any] | None = None) -> Any:
-        """Shake hands the legacy way."""
+        """Do the handshake of a legacy revision; returns the answer to `initialize`."""
         params = {
             "protocolVersion": version,
             "capabilities": capabilities or {},
@@ -80,7 +81,7 @@ class RawPeer:
 def call(
     ident: Any, name: str, *, token: Any = None, modern: bool = True, **arguments: Any
 ) -> dict[str, Any]:
-    """A tools/call request."""
+    """The message of a tools/call request."""
     meta: dict[str, Any] = dict(MODERN_META) if modern else {}
     if token is not None:
         meta["progressToken"] = token
@@ -89,7 +90,7 @@ def call(
 
 
 def _text_or_bytes(data: bytes) -> str | bytes:
-    """What a WebSocket can carry: text, or else a binary message."""
+    """`data` as a WebSocket message: text if it is UTF-8, else binary."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -97,7 +98,7 @@ def _text_or_bytes(data: bytes) -> str | bytes:
 
 
 class RawHttpPeer(RawPeer):
-    """Sends each message as a POST, with the headers that fit it, and collects what is answered."""
+    """Sends each message as a POST with the headers that belong to it, and collects the answers."""
 
     def __init__(self, url: str, http: httpx2.AsyncClient, nursery: trio.Nursery) -> None:
         self._url = url

@@ -1,4 +1,4 @@
-"""What the worker processes of the tests run; they import no more than this."""
+"""Functions that run in the worker processes of tests; a worker imports only this module."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def count(worker: WorkerProgress, steps: int) -> int:
 
 
 def add(worker: WorkerProgress, steps: int) -> None:
-    """Add to a count that others add to as well."""
+    """Add to a count to which other workers add as well."""
     for _ in range(steps):
         worker.increment()
 
 
 def report_until_cancelled(worker: WorkerProgress) -> str:
-    """Go on until a report says that nobody wants it; a minute at the most."""
+    """Report until cancellation is raised, for at most a minute."""
     ended = time.monotonic() + 60
     step = 0
     while time.monotonic() < ended:

@@ -1,6 +1,6 @@
-"""What every TaskStore keeps to: one suite that each store runs through.
+"""The contract of every TaskStore: one suite that each store has to pass.
 
-A test module subclasses `TaskStoreSuite` and says in `open_store` how its store is opened. No test
+A test module subclasses `TaskStoreSuite` and opens its store in `open_store`. No test
 needs a clock: times are passed in.
 """
 
@@ -44,7 +44,7 @@ STUCK = 10  # seconds, after which a test that waits for the store has failed
 
 
 class OpenStore(Protocol):
-    """Opens an empty store, with its default caps where none are given."""
+    """Opens an empty store, with its default caps if none are given."""
 
     def __call__(
         self, *, max_records: int = ..., max_record_bytes: int = ...

@@ -149,7 +149,7 @@ async def test_replay_while_the_task_runs():
 
 
 @pytest.mark.parametrize("wish", [None, False, 1, "true"])
-async def test_who_does_not_ask_gets_none_and_leaves_it(wish):
+async def test_a_follower_that_does_not_ask_leaves_the_history_to_others(wish):
     async with open_server(make_counting().server) as running, open_listener(running) as listener:
         task_id = await listener.start(before=3)
         await running.await_task(task_id)
@@ -177,7 +177,7 @@ async def test_a_second_follower_gets_the_state_now():
         counting.go_on.set()
 
 
-async def test_when_the_taker_leaves_the_reports_wait_again():
+async def test_reports_that_were_not_sent_to_a_follower_wait_for_the_next():
     counting = make_counting()
     async with open_server(counting.server) as running, open_listener(running) as listener:
         task_id = await listener.start(before=2, after=2, wait=True)
@@ -193,7 +193,7 @@ async def test_when_the_taker_leaves_the_reports_wait_again():
 
 @pytest.mark.parametrize("buffer", [1, 2, 4])
 async def test_past_the_cap_the_first_and_the_newest_stay(buffer):
-    """The state now follows, so the last report is told even where the cap is one."""
+    """The state now follows, so the last report is sent even if the cap is one."""
     async with (
         open_server(make_counting(feed_buffer=buffer).server) as running,
         open_listener(running) as listener,
@@ -387,7 +387,7 @@ async def test_a_burst_within_one_tick(wire: Wire, autojump_clock):
     assert seen == reports
 
 
-async def test_a_task_of_the_other_era_has_none():
+async def test_a_legacy_task_has_no_history():
     """Its progress goes by the token, to the client that made it."""
     async with open_server(make_counting().server) as running:
         known = running.authenticated("somebody")

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tests.conftest import MODERN
-from tests.tasks.test_background import Name
+from tests.tasks.task_server import Name
 from tests.tasks.test_history import (
     HISTORY,
     META,
@@ -76,7 +76,7 @@ def _progress(task: Any) -> list[Any]:
     return [progress["current"], progress["total"], progress["message"]]
 
 
-async def test_who_wants_the_newest_only_gets_no_others_and_leaves_the_history():
+async def test_a_client_that_wants_the_newest_only_leaves_the_history_to_others():
     counting = make_counting()
     async with open_server(counting.server) as running, open_listener(running) as listener:
         task_id = await listener.start(before=3)
@@ -91,7 +91,7 @@ async def test_who_wants_the_newest_only_gets_no_others_and_leaves_the_history()
         assert await listener.told() == [*working(1, 2, 3, total=3), end]
 
 
-async def test_who_watches_sees_the_last_report_before_the_end(autojump_clock):
+async def test_a_watcher_sees_the_last_report_before_the_end(autojump_clock):
     """Where nothing but states is told, a report keeps one of its own."""
     counting = make_counting()
     async with open_client(counting.server, protocol=MODERN) as client:
@@ -136,7 +136,7 @@ async def test_long_messages_are_divided():
     assert max(joined) <= JOINED_CHARACTERS + MAX_MESSAGE_LENGTH
 
 
-async def test_a_question_takes_no_reports_with_it():
+async def test_a_question_that_cannot_be_sent_loses_no_reports():
     """What a task asks stands alone, in case that it cannot be sent; the reports before it leave anyway."""
     server = Server("asking", version="1")
 
@@ -167,7 +167,9 @@ async def _stick(peer: Any) -> None:
 
 @pytest.mark.parametrize("ends_first", [True, False])
 @pytest.mark.parametrize("joins", [None, "all"])
-async def test_what_was_taken_and_not_sent_waits_for_the_next(joins: str | None, ends_first: bool):
+async def test_reports_that_were_taken_but_not_sent_wait_for_the_next_follower(
+    joins: str | None, ends_first: bool
+):
     """A client that leaves between the taking of a history and its delivery loses none of it."""
     counting = make_counting()
     async with open_server(counting.server) as running, open_raw_peer(running) as peer:
@@ -194,7 +196,7 @@ async def test_what_was_taken_and_not_sent_waits_for_the_next(joins: str | None,
         ]
 
 
-async def test_what_was_not_sent_before_the_wire_broke_waits_too():
+async def test_reports_that_were_not_sent_before_the_wire_broke_wait_too():
     counting = make_counting()
     async with open_server(counting.server) as running:
         async with open_raw_peer(running) as peer:
@@ -222,7 +224,7 @@ def currents(taken: list[TaskNews]) -> list[Any]:
     return [(news.snapshot.current, [report[1] for report in news.reports]) for news in taken]
 
 
-async def test_a_look_overtakes_reports_that_are_joined():
+async def test_a_poll_overtakes_reports_that_are_joined():
     """What a look has told does not come again by the stream that it has overtaken."""
     taken: list[TaskNews] = []
     following = TaskFollowing(None, "t", taken.append)  # type: ignore[arg-type]  # it asks nothing here

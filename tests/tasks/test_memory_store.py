@@ -63,7 +63,7 @@ def test_defaults() -> None:
     [{"tool": "other"}, {"owner": BOB}, {"created_at": NOW - SECOND}],
     ids=lambda change: "+".join(change),
 )
-async def test_what_a_task_is_never_changes(change: dict[str, Any]) -> None:
+async def test_tool_owner_and_creation_never_change(change: dict[str, Any]) -> None:
     store, record = MemoryTaskStore(), make_record()
     await store.create(record)
     with pytest.raises(LocalProtocolError, match=f"{next(iter(change))} of task {record.id}"):
@@ -88,7 +88,7 @@ async def test_a_record_may_have_exactly_the_size_of_the_cap(change: dict[str, A
             await MemoryTaskStore(max_record_bytes=size - 1).create(record)
 
 
-async def test_what_create_forgot_is_told_by_delete_expired() -> None:
+async def test_delete_expired_returns_the_ids_that_create_forgot() -> None:
     store = MemoryTaskStore(max_records=2)
     first, second = make_record(ttl=10), make_record(ttl=20)
     await store.create(first)
@@ -98,7 +98,7 @@ async def test_what_create_forgot_is_told_by_delete_expired() -> None:
     assert list(await store.delete_expired(NOW + 20 * SECOND)) == []
 
 
-async def test_what_is_kept_is_bounded() -> None:
+async def test_the_heap_and_the_forgotten_ids_are_bounded() -> None:
     """A store that nobody asks what has expired, and whose tasks change their ttl all the time."""
     store = MemoryTaskStore(max_records=5)
     for i in range(100):
@@ -218,7 +218,7 @@ def test_anything_else_is_a_cursor_error(cursor: str) -> None:
         Cursors(b"key").place(ALICE, cursor)
 
 
-async def test_costs_what_expires() -> None:
+async def test_delete_expired_costs_what_expires_and_not_what_is_kept() -> None:
     """Ten of many expire: the rest of the order of expiry is left as it is."""
     store = MemoryTaskStore()
     for i in range(1000):

@@ -67,7 +67,7 @@ def test_the_table_is_the_one_of_the_specification() -> None:
     assert set(MOVES) == set(TaskStatus)
 
 
-def test_from_what_is_not_final_every_status_can_be_reached() -> None:
+def test_every_status_can_be_reached_from_one_that_is_not_final() -> None:
     """Stores rely on it: they may never see a version between two, so a final status is all they check."""
     for source, target in itertools.product(TaskStatus, repeat=2):
         assert source.is_final or source is target or target in MOVES[source]
@@ -101,7 +101,7 @@ def test_a_change_makes_the_next_version() -> None:
     changed = record.changed(LATER, status_message="after")
     assert changed == attrs.evolve(record, version=8, last_updated_at=LATER, status_message="after")
     assert record.status_message == "before"
-    assert record.changed(LATER).version == 8, "also where nothing else is new"
+    assert record.changed(LATER).version == 8, "even if nothing else is new"
 
 
 def test_a_record_cannot_be_assigned_to() -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import MODERN, TRANSPORTS, Wire
 from tests.support.raw_peer import RawPeer
-from tests.tasks.test_background import Name
+from tests.tasks.task_server import Name
 from tests.tasks.test_history import HISTORY, META, Listener, open_listener, open_raw_peer
 from tests.tasks.test_joined import PROGRESS, REPORTS
 from trio_mcp import (
@@ -256,7 +256,7 @@ async def test_each_follower_is_paced_by_itself(autojump_clock):
     assert second[:4] == [(0.5, 2), (1.5, 5), (2.5, 8), (3.5, 10)]
 
 
-async def test_what_is_replayed_leaves_at_once_and_counts_as_the_first(autojump_clock):
+async def test_the_history_leaves_at_once_and_counts_as_the_first(autojump_clock):
     async with open_subscriber(with_steps(paced(1))) as (subscriber, task_id):
         await trio.sleep(1.2)
         await subscriber.listen(task_id, history=True)
@@ -269,7 +269,7 @@ async def test_what_is_replayed_leaves_at_once_and_counts_as_the_first(autojump_
     ]
 
 
-async def test_the_stages_come_with_what_waited(autojump_clock):
+async def test_the_stages_come_with_the_report_that_was_held(autojump_clock):
     server = paced(1)
 
     @server.tool(task=AT_ONCE)
@@ -291,7 +291,7 @@ async def test_the_stages_come_with_what_waited(autojump_clock):
 
 
 @pytest.mark.parametrize("end", ["leave", "break"])
-async def test_what_waited_when_its_follower_left_is_for_the_next(end, autojump_clock):
+async def test_a_report_that_was_held_when_its_follower_left_is_for_the_next(end, autojump_clock):
     server = paced(5)
     go_on = trio.Event()
 

@@ -157,8 +157,8 @@ async def test_a_promoted_call_keeps_what_its_token_told(wire, autojump_clock):
     assert seen[-1].stages == ()
 
 
-def test_a_call_that_is_taken_over_hands_over_what_is_open():
-    """Also where its own updates were delivered before."""
+def test_a_call_that_takes_over_knows_the_open_stages():
+    """Even if its own updates were delivered before."""
     stages = (StageState(("a",)),)
     old, new = (PendingCall(ident, Receiver(lambda update: None), Conflate()) for ident in (1, 2))
     old.newest = (1, None, None, None)
@@ -170,7 +170,7 @@ def test_a_call_that_is_taken_over_hands_over_what_is_open():
 # On the wire
 
 
-async def test_what_is_told_to_a_subscriber(autojump_clock):
+async def test_a_subscriber_gets_the_open_stages(autojump_clock):
     """The stages of the newest report in each notification; an empty list once none is open any more."""
     async with (
         open_server(make_server(TaskConfig(promote_after=0))) as running,
@@ -195,7 +195,7 @@ async def test_what_is_told_to_a_subscriber(autojump_clock):
 
 
 @pytest.mark.parametrize("protocol", [MODERN, LEGACY])
-async def test_a_look_shows_what_is_open(protocol, autojump_clock):
+async def test_a_poll_shows_the_open_stages(protocol, autojump_clock):
     async with open_client(make_server(), protocol=protocol) as client:
         task = await client.call_tool("build", task=True)
         await trio.sleep(1)
@@ -212,7 +212,7 @@ async def test_a_list_of_tasks_is_short(autojump_clock):
     assert (task.message, task.stages) == ("export: tables", None)
 
 
-async def test_without_stages_nothing_is_told(wire, autojump_clock):
+async def test_without_stages_none_are_sent(wire, autojump_clock):
     server = make_server()
     recorder = wire.recorder(server)
     async with wire.open(recorder) as client:
@@ -275,7 +275,7 @@ async def test_a_snapshot_without_news_of_stages_leaves_them_open_until_the_end(
 # In the server
 
 
-async def test_the_record_shows_what_is_open(autojump_clock):
+async def test_the_record_shows_the_open_stages(autojump_clock):
     async with open_server(make_server()) as running, open_client(running, protocol=MODERN) as client:
         task = await client.call_tool("build", task=True)
         seen: list[Any] = []
@@ -287,7 +287,7 @@ async def test_the_record_shows_what_is_open(autojump_clock):
     assert seen[-1] == ()
 
 
-async def test_a_report_looks_at_no_stages(monkeypatch, autojump_clock):
+async def test_a_report_does_not_ask_for_the_open_stages(monkeypatch, autojump_clock):
     """However often is reported, only what is sent has looked."""
     looks = 0
     describe = RequestStages.describe

@@ -1,4 +1,4 @@
-"""From `key=value` on the command line to the arguments of a tool.
+"""Turns `key=value` on the command line into the arguments of a tool.
 
 Owns how a text becomes a value of the type that the tool's schema wants.
 """
@@ -19,9 +19,9 @@ from trio_mcp.wire.messages import Tool
 def read_arguments(tool: Tool, pairs: Sequence[str], json_text: str | None = None) -> dict[str, Any]:
     """The arguments for `tool`: the members of `json_text`, a JSON object, and `pairs`.
 
-    A text parameter takes a value as it stands, any other one as JSON or, where it
-    is none, as text. A key given several times makes a list. Raises CommandError for what the tool
-    does not take and for what it needs and is not given.
+    The value of a text parameter is taken literally; any other value is read as JSON, or
+    is text if it is not JSON. A key given several times makes a list. Raises CommandError
+    for an argument that the tool does not have, and for one that it needs but is not given.
     """
     schema = Schema.of(tool.input_schema, tool.input_schema)
     arguments = {} if json_text is None else _read_object(json_text)
@@ -35,7 +35,7 @@ def read_arguments(tool: Tool, pairs: Sequence[str], json_text: str | None = Non
 
 
 def read_value(key: str, texts: Sequence[str], schema: Schema) -> Any:
-    """Make one value of all that was given for `key`."""
+    """The value of `key`, from all the texts that were given for it."""
     parameter = schema.properties.get(key, Schema({}, schema.root))
     if "array" not in parameter.types:
         if len(texts) > 1 and parameter.types:
@@ -50,7 +50,7 @@ def read_value(key: str, texts: Sequence[str], schema: Schema) -> Any:
 
 
 def suggest(name: str, known: Sequence[str]) -> str:
-    """Words that help to find what was meant by `name`."""
+    """A hint at what may have been meant by `name`: close matches among `known`, or all of it."""
     close = get_close_matches(name, known, n=3)
     if close:
         return f"did you mean {' or '.join(map(repr, close))}?"
@@ -65,7 +65,7 @@ def _convert(text: str, parameter: Schema) -> Any:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
         return text
-    # Where text is allowed as well, only what the schema names is more than text.
+    # If text is allowed as well, only a value of another type that the schema names is not text.
     fits = type_of(value) in types or (type_of(value) == "integer" and "number" in types)
     return text if "string" in types and (isinstance(value, str) or not fits) else value
 

@@ -1,6 +1,7 @@
-"""`trio-mcp call`: one call of a tool, with its progress on stderr and its result on stdout.
+"""`trio-mcp call`: calls a tool, with its progress on stderr and its result on stdout.
 
-Owns how a result is printed.
+Owns how a result is printed, and that Ctrl-C cancels a task at the server. Refuses to know how
+progress is drawn.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from trio_mcp.wire.content import (
 from trio_mcp.wire.messages import LoggingLevel, Tool
 
 CANCEL_SECONDS: Final = 1.0
-"""How long a server may take to answer that it has cancelled a task."""
+"""How long the command waits for the server's answer when it cancels a task."""
 
 
 @attrs.frozen(kw_only=True)
@@ -114,17 +115,17 @@ async def _call_as_task(
 
 @asynccontextmanager
 async def cancelling(task: TaskHandle, interrupt: Interrupt) -> AsyncIterator[None]:
-    """Cancel the task where the block does not end well, also by Ctrl-C; checkpoints only then."""
+    """Cancel the task if the block raises or Ctrl-C ends it; checkpoints only then."""
     ended = False
     try:
-        # Confined, so that the server can answer before the connection is closed: what it reads just
-        # before its end, it may never come to.
+        # Confined, so that the server can answer before the connection is closed: it may not get round
+        # to a request that arrives just before its end.
         with interrupt.confined():
             yield
             ended = True
     finally:
         if not ended:
-            # Shielded for the same reason; the deadline is for a server that does not answer.
+            # Shielded for the same reason; the deadline is for a server that never answers.
             with trio.move_on_after(CANCEL_SECONDS, shield=True), suppress(MCPError):
                 await task.cancel()
     if not ended:
@@ -134,7 +135,7 @@ async def cancelling(task: TaskHandle, interrupt: Interrupt) -> AsyncIterator[No
 def print_result(what: str, result: CallResult, *, structured: bool) -> int:
     """Print the result of `what` to stdout, an error to stderr, and return the exit status.
 
-    Raises CommandError where structured content is wanted and there is none.
+    Raises CommandError if structured content is wanted and there is none.
     """
     if result.is_error:
         print_note(result.text or f"{what} failed")

@@ -1,7 +1,7 @@
 """The commands of `trio-mcp` and their options.
 
-Owns what stands on the command line and in --help. What the commands do is in
-the modules they call.
+Owns the command line and the texts of --help. Each command calls a module of its own
+for what it does.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ KeyValueArgument: TypeAlias = Annotated[
     str,
     Parameter(
         name="KEY=VALUE",
-        help="An argument of the tool. VALUE is JSON, or text where it is none or the tool wants text; "
-        "a KEY given several times makes a list.",
+        help="An argument of the tool. VALUE is read as JSON, or as text if it is not JSON or the tool wants "
+        "text; a KEY given several times makes a list.",
     ),
 ]
 TtlOption: TypeAlias = Annotated[
@@ -70,7 +70,7 @@ app.command(bench, usage=BENCH_USAGE)
 
 @app.command(usage="Usage: trio-mcp run FILE[:NAME] [--http ADDRESS] [--ws ADDRESS]")
 def run(
-    file: Annotated[str, Parameter(help="The file; with :NAME where it has more than one Server.")],
+    file: Annotated[str, Parameter(help="The file; with :NAME if it has more than one Server.")],
     /,
     *,
     http: Annotated[
@@ -84,8 +84,8 @@ def run(
 ) -> int:
     """Serve the Server of a Python file over stdin and stdout, or over the network.
 
-    The file is imported: it needs a Server at module level, and what it has under
-    its own "main" block does not run.
+    The file is imported: it needs a Server at module level, and its own "main" block
+    does not run.
 
     Examples: trio-mcp run server.py, trio-mcp run server.py --http :8000 --ws :8001
     """
@@ -131,14 +131,14 @@ def call(
     idle_timeout: IdleTimeoutOption = None,
     max_timeout: MaxTimeoutOption = None,
     protocol: ProtocolOption = "auto",
-    log_level: Annotated[LoggingLevel, Parameter(help="Least level of log messages to show.")] = "info",
+    log_level: Annotated[LoggingLevel, Parameter(help="Lowest level of log messages to show.")] = "info",
     quiet: QuietSwitch = False,
     task: Annotated[Switch, Parameter(help="Run the tool as a background task, and wait for it.")] = False,
     ttl: TtlOption = None,
 ) -> int:
     """Call a tool: its progress goes to stderr, its result to stdout.
 
-    Forms that the server sends are filled in at the terminal; without one they are declined.
+    Forms that the server sends are filled in at the terminal; without a terminal they are declined.
     Ctrl-C cancels the tool and waits for the server to end, a second one does not wait.
     Exit status: 0 success, 1 the tool failed, 2 anything else failed, 124 timeout,
     130 cancelled.
@@ -164,11 +164,11 @@ def call(
 @app.command
 def demo(
     directory: Annotated[
-        str | None, Parameter(help="Where to count [default: Python's standard library].")
+        str | None, Parameter(help="Directory to count [default: Python's standard library].")
     ] = None,
     /,
     *,
-    task: Annotated[Switch, Parameter(help="Run it as a background task, and follow its record.")] = False,
+    task: Annotated[Switch, Parameter(help="Run it as a background task, and watch that task.")] = False,
 ) -> int:
     """See progress arrive: a server process counts and hashes the files of a directory tree."""
     interrupt = Interrupt()

@@ -1,7 +1,7 @@
-"""How a command meets its server and the person at the terminal.
+"""A connection to the server of a command, wired to the terminal.
 
-Owns where progress, log messages, questions and the server's own stderr come
-out. Knows nothing of what is called.
+Owns which of the terminal's outputs progress, log messages, questions and the server's own
+stderr go to. Knows nothing of what is called.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from trio_mcp.wire.messages import LoggingLevel
 
 @attrs.frozen
 class CommandConnection:
-    """A connected client; `console` is the terminal where there is one to draw on."""
+    """A connected client; `console` is the terminal to draw on, or None."""
 
     client: Client
     console: Console | None
@@ -31,7 +31,7 @@ class CommandConnection:
 
     @asynccontextmanager
     async def open_display(self, title: str) -> AsyncIterator[Display]:
-        """Show the progress of what is named `title`; see `bars.open_display`."""
+        """Show the progress of one call, named `title`; see `display.open_display`."""
         if self._quiet:
             yield SilentDisplay()
             return

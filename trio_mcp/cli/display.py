@@ -1,6 +1,6 @@
-"""What a person sees on stderr while a tool runs: a live bar, or plain lines.
+"""Shows one call on stderr while it runs: as a live bar, as plain lines, or not at all.
 
-Owns the drawing. The newest values are in a `Meter`; drawing looks at them a
+Owns the drawing. Updates only set the newest values in a `Meter`; drawing reads them a
 few times a second, however often they change.
 """
 
@@ -40,25 +40,25 @@ _LEVEL_STYLES: Final = {
 
 
 class Display(Protocol):
-    """Where the progress and the log messages of one call are shown."""
+    """Shows the progress of one call, and notes about it."""
 
     meter: Meter
 
     def update(self, progress: float, total: float | None = None, message: str | None = None) -> None:
-        """Show an update, as a progress handler; cheap at any rate."""
+        """Show an update, as a progress handler; cheap however often it is called."""
 
     def receive(self, update: Progress) -> None:
         """Show an update and the stages that are open, as a receiver."""
 
     def note(self, text: str) -> None:
-        """Show a line that stays, but is of little interest."""
+        """Print a line of minor interest, which stays."""
 
     def paused(self) -> AbstractContextManager[None]:
-        """While the block lasts, draw nothing: somebody is asked something."""
+        """Draw nothing during the block, in which the person is asked something."""
 
 
 def make_log_handler(console: Console | None) -> LogHandler:
-    """A log handler that prints each message above the bar, or on stderr where there is no terminal."""
+    """A log handler that prints each message above the bar, or as a line on stderr without a console."""
 
     def show(message: LogMessage) -> None:
         text = printable(_log_text(message))
@@ -73,7 +73,7 @@ def make_log_handler(console: Console | None) -> LogHandler:
 
 @asynccontextmanager
 async def open_display(title: str, console: Console | None) -> AsyncIterator[Display]:
-    """Show the progress of a call named `title`: a bar on `console`, or lines where there is no terminal."""
+    """Show the progress of a call named `title`: a bar on `console`, or lines without a console."""
     if console is not None:
         await trio.lowlevel.checkpoint()
         with BarDisplay(title, console) as bar:
@@ -90,7 +90,7 @@ async def open_display(title: str, console: Console | None) -> AsyncIterator[Dis
 
 
 class BarDisplay:
-    """One line at the bottom of the terminal."""
+    """A bar in one line at the bottom of the terminal; several lines if the call has stages."""
 
     def __init__(self, title: str, console: Console) -> None:
         self._row = CallRow(title)
@@ -105,15 +105,15 @@ class BarDisplay:
 
     def __exit__(self, *exc_info: object) -> None:
         self._row.has_ended, self._row.stages = True, ()
-        self._live.transient = self.meter.newest is None  # a bar that never moved says nothing
+        self._live.transient = self.meter.newest is None  # a bar that never moved does not stay
         self._live.stop()
 
     def update(self, progress: float, total: float | None = None, message: str | None = None) -> None:
-        """Take an update, as a progress handler; the next drawing shows it."""
+        """Store an update, as a progress handler; the next drawing shows it."""
         self.meter.update(progress, total, message)
 
     def receive(self, update: Progress) -> None:
-        """Take an update and the stages that are open; see `update`."""
+        """Store an update and the stages that are open; see `update`."""
         self._row.receive(update)
 
     def note(self, text: str) -> None:
@@ -122,7 +122,7 @@ class BarDisplay:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Take the bar away while the block lasts."""
+        """Remove the bar during the block."""
         self._live.transient = True
         self._live.stop()
         try:
@@ -134,14 +134,14 @@ class BarDisplay:
 
     def _draw(self) -> Table:
         now, row, width = time.monotonic(), self._row, self._console.width
-        if row.had_stages:  # not only while some are open, so that the columns keep their places
+        if row.had_stages:  # also when all are closed, so that the columns keep their places
             return draw_calls([row], now, width)
         self.meter.sample(now)
         return draw_line(self.meter, now, row.title, self._spinner, width, ended=row.has_ended)
 
 
 def draw_line(meter: Meter, now: float, title: str, spinner: Spinner, width: int, *, ended: bool) -> Table:
-    """One line of `width` columns: message, bar or spinner, how far, how fast, how long."""
+    """One line of `width` columns: message, bar or spinner, count, rate, time."""
     reading = meter.newest or Reading(0)
     message = one_line((reading.message or title)[:MESSAGE_CHARACTERS])
     line = Table.grid(padding=(0, 2, 0, 0), expand=True)
@@ -163,7 +163,7 @@ def draw_line(meter: Meter, now: float, title: str, spinner: Spinner, width: int
         add(ProgressBar(total=1.0, completed=reading.share, width=max(width // 4, 8)), 8)
         add(show_share(reading), 4, "bold")
     if meter.newest is not None and (reading.share is None or width >= WIDE):
-        # As wide as it will become, so that the bar keeps its place.
+        # As wide as the count at the end, so that the bar keeps its place.
         full = show_count(reading._replace(progress=reading.total or reading.progress))
         add(show_count(reading), max(len(full), 5))
     if meter.newest is not None and width >= NARROW:
@@ -183,20 +183,20 @@ def _spin(spinner: Spinner, now: float) -> Text:
 
 
 class LineDisplay:
-    """A line now and then, for logs and pipes: always the first update and the last."""
+    """Prints a line at most every fifth of a second, for logs and pipes; always the first and last update."""
 
     def __init__(self) -> None:
         self.meter = Meter(time.monotonic())
         self._printed = 0
 
     def update(self, progress: float, total: float | None = None, message: str | None = None) -> None:
-        """Take an update, as a progress handler."""
+        """Store an update, as a progress handler; the first is printed at once."""
         self.meter.update(progress, total, message)
         if self.meter.updates == 1:
             self.print_newest()
 
     def receive(self, update: Progress) -> None:
-        """Take an update; its message says what stage moves."""
+        """Store an update; its message names the stage that moved."""
         self.update(update.progress, update.total, update.message)
 
     def note(self, text: str) -> None:
@@ -204,38 +204,38 @@ class LineDisplay:
         print_line(printable(text))
 
     def paused(self) -> AbstractContextManager[None]:
-        """Change nothing: lines are in nobody's way."""
+        """Change nothing: lines disturb no question."""
         return nullcontext()
 
     async def print_regularly(self) -> None:
-        """Print what is new every fifth of a second, until it is cancelled."""
+        """Print the newest update every fifth of a second, until cancelled."""
         while True:
             await trio.sleep(LINE_SECONDS)
             self.print_newest()
 
     def print_newest(self) -> None:
-        """Print the newest update unless it has been printed."""
+        """Print the newest update, unless it has been printed already."""
         if self.meter.newest is not None and self.meter.updates > self._printed:
             self._printed = self.meter.updates
             print_line(describe(self.meter.newest))
 
 
 class SilentDisplay:
-    """Shows nothing."""
+    """Shows nothing; its meter still counts updates."""
 
     def __init__(self) -> None:
         self.meter = Meter(time.monotonic())
 
     def update(self, progress: float, total: float | None = None, message: str | None = None) -> None:
-        """Take an update, as a progress handler."""
+        """Count an update, as a progress handler."""
         self.meter.update(progress, total, message)
 
     def receive(self, update: Progress) -> None:
-        """Take an update."""
+        """Count an update."""
         self.update(update.progress, update.total, update.message)
 
     def note(self, text: str) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     def paused(self) -> AbstractContextManager[None]:
         """Change nothing."""
@@ -248,6 +248,6 @@ def _log_text(message: LogMessage) -> str:
 
 
 def print_line(line: str) -> None:
-    """Print a line to stderr."""
-    with suppress(BrokenPipeError):  # that nobody reads stderr any more must not end the tool
+    """Print a line on stderr."""
+    with suppress(BrokenPipeError):  # the tool goes on if nobody reads stderr any more
         print(line, file=sys.stderr, flush=True)

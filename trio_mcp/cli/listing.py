@@ -1,4 +1,4 @@
-"""`trio-mcp list`: what a server offers, as a table or as JSON.
+"""`trio-mcp list`: the tools of a server, as a table or as JSON.
 
 Owns the layout of both.
 """
@@ -31,7 +31,7 @@ async def list_tools(command: list[str] | str, *, protocol: str, as_json: bool) 
 
 
 def as_object(client: Client, tools: list[Tool]) -> dict[str, Any]:
-    """The whole of what the server says of itself, as JSON; tools as they stand on the wire."""
+    """The server's description of itself as JSON; tools as they came over the wire."""
     return {
         "server": client.server_info,
         "protocolVersion": client.protocol_version,

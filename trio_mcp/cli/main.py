@@ -1,6 +1,6 @@
-"""The entry point of `trio-mcp`: starts the commands, or says what they need.
+"""The entry point of `trio-mcp`: runs a command, or says which package it needs.
 
-Owns nothing else, so that it can be imported where the extra `cli` is missing.
+Imports nothing at its top that needs the extra `cli`, so that it can say so.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ EXTRA: Final = frozenset({"cyclopts", "rich"})
 def main() -> None:
     """Run the command line of this process; does not return."""
     try:
-        # Imported here: these modules need what may be missing.
+        # Imported here, because it needs packages of the extra, which may be missing.
         from trio_mcp.cli.commands import run_command
 
         status = run_command(sys.argv[1:])

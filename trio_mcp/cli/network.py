@@ -1,6 +1,6 @@
 """Serving a file over the network: `trio-mcp run --http ... --ws ...`.
 
-Owns the reading of addresses and what is said when the server is reached, or cannot be.
+Owns the reading of addresses, and the notes that say where the server listens.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def read_address(text: str) -> Address:
-    """Read HOST:PORT; without a host it is this machine only. Raises CommandError."""
+    """Read HOST:PORT; without a host it is the loopback address. Raises CommandError."""
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
         raise CommandError(f"{text!r} is no address: say :PORT or HOST:PORT")
@@ -35,7 +35,7 @@ def read_address(text: str) -> Address:
 async def serve_network(server: Server, http: Address | None, ws: Address | None) -> int:
     """Serve over HTTP and WebSocket, with one set of background tasks, until cancelled; checkpoints.
 
-    Raises CommandError where an address cannot be listened at.
+    Raises CommandError if it cannot listen at an address.
     """
     async with open_server(server) as running, open_unwrapping_nursery() as nursery:
         urls: list[str] = []

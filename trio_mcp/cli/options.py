@@ -1,6 +1,6 @@
 """The options and arguments that several commands of `trio-mcp` have.
 
-Owns their words in --help and their validation.
+Owns their texts in --help and their validation.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from trio_mcp.client.negotiation import find_era
 
 
 def check_seconds(type_: Any, value: float | None) -> None:
-    """Raise ValueError for what is no length of time."""
+    """Raise ValueError unless `value` is a number of seconds."""
     if value is not None and not value > 0:
         raise ValueError("It must be a number of seconds larger than 0.")
 
@@ -37,7 +37,7 @@ ProtocolOption: TypeAlias = Annotated[
 ]
 Switch: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
 StructuredSwitch: TypeAlias = Annotated[
-    Switch, Parameter(help="Print the structured content as JSON, also where there is text.")
+    Switch, Parameter(help="Print the structured content as JSON, also if there is text.")
 ]
 QuietSwitch: TypeAlias = Annotated[Switch, Parameter(help="Show no progress and no log messages.")]
 IdleTimeoutOption: TypeAlias = Annotated[

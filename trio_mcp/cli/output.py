@@ -1,6 +1,6 @@
-"""How `trio-mcp` writes: data to stdout, everything else to stderr.
+"""Output of `trio-mcp`: data goes to stdout, everything else to stderr.
 
-Owns both consoles' settings.
+Owns the settings of both, and what happens if nobody reads them.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from trio_mcp.handlers.plain_text import printable
 
 
 def make_console(file: IO[str]) -> Console:
-    """A console without guesses: no markup, no emoji, no highlighting of what others wrote."""
+    """A console that prints text as it is: no markup, no emoji, no highlighting."""
     return Console(file=file, markup=False, emoji=False, highlight=False)
 
 
 def prepare_streams() -> None:
-    """Make stdout and stderr fit to write to, however this process was started.
+    """Make stdout and stderr writable, however this process was started.
 
-    A closed one swallows what is written, and a character that one cannot encode is
-    escaped: neither ends the command.
+    If one is closed, what is written to it is dropped; a character that one cannot encode
+    is escaped. Neither ends the command.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -38,27 +38,27 @@ def prepare_streams() -> None:
 
 
 def print_text(text: str) -> None:
-    """Print to stdout at once, as it is; raises BrokenPipeError where nobody reads it."""
+    """Print to stdout and flush it; raises BrokenPipeError if nobody reads it."""
     print(text, flush=True)
 
 
 def print_json(value: Any) -> None:
-    """Print `value`, which JSON can hold, indented."""
+    """Print `value` as indented JSON; JSON must be able to hold it."""
     print_text(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False))
 
 
 def print_rich(*renderables: RenderableType) -> None:
-    """Print tables and the like to stdout; raises BrokenPipeError where nobody reads them."""
+    """Print tables and texts to stdout; raises BrokenPipeError if nobody reads them."""
     print(_render(sys.stdout, *renderables), end="", flush=True)
 
 
 def print_error(message: str) -> None:
-    """Say on stderr, in one line, why the command failed."""
+    """Print on stderr, in one line, why the command failed."""
     _print_stderr(Text.assemble(("trio-mcp: ", "bold red"), " ".join(printable(message).split())))
 
 
 def print_note(message: str) -> None:
-    """Say something on stderr that a script does not need."""
+    """Print a note for a person on stderr; scripts do not need it."""
     _print_stderr(Text(printable(message)))
 
 
@@ -68,7 +68,7 @@ def _print_stderr(text: Text) -> None:
 
 
 def _render(file: IO[str], *renderables: RenderableType, soft_wrap: bool = False) -> str:
-    # Not printed by the console itself: it would end the process where the pipe is broken.
+    # The console does not print it itself, because it ends the process if the pipe is broken.
     console = make_console(file)
     with console.capture() as capture:
         for renderable in renderables:
@@ -77,7 +77,7 @@ def _render(file: IO[str], *renderables: RenderableType, soft_wrap: bool = False
 
 
 def give_up_stdout() -> None:
-    """Send what is still buffered for a broken stdout nowhere, so that the interpreter's exit is quiet."""
+    """Drop the output still buffered for a broken stdout; else the interpreter complains when it exits."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

@@ -1,7 +1,7 @@
-"""Filling in a form that a server sends (MCP elicitation), at the terminal.
+"""Asks the person at the terminal to fill in a form of the server (MCP elicitation).
 
-Owns the prompts and the reading of what is typed. A form is flat: its fields are
-text, numbers, yes or no, and choices.
+Owns the prompts and the reading of answers. A form is flat: its fields are
+texts, numbers, yes or no, and choices.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from trio_mcp.handlers.plain_text import one_line, printable
 STDIN: Final = 0
 
 LINE_BYTES: Final = 64 * 1024
-"""More than a terminal lets anyone type on one line."""
+"""Longer than a line that can be typed at a terminal."""
 
 YES_OR_NO: Final = {"y": True, "yes": True, "true": True, "n": False, "no": False, "false": False}
 
@@ -41,11 +41,11 @@ _BOUNDS: Final[Mapping[str, tuple[str, Callable[[Any, Any], bool], str]]] = {
     "minItems": ("at least", operator.ge, " choices"),
     "maxItems": ("at most", operator.le, " choices"),
 }
-"""What a schema may demand of a value or of its length, in words and as a test."""
+"""The bounds that a schema may set on a value or its length: in words, as a test, and their unit."""
 
 
 class DeclinedError(Exception):
-    """The person does not fill in the form."""
+    """The person declines to fill in the form."""
 
 
 @attrs.frozen
@@ -58,7 +58,7 @@ class FormField:
 
     @property
     def prompt(self) -> Text:
-        """What stands before the cursor: `  Region (1 eu, 2 us) [eu]: `."""
+        """The text before the cursor: `  Region (1 eu, 2 us) [eu]: `."""
         title = self.schema.node.get("title")
         label = one_line(title) if isinstance(title, str) and title else one_line(self.name)
         kind = _describe(self.schema) + ("" if self.required or self.has_default else ", optional")
@@ -68,19 +68,19 @@ class FormField:
 
     @property
     def has_default(self) -> bool:
-        """Whether there is a value for an empty answer."""
+        """Whether an empty answer has a value."""
         return "default" in self.schema.node
 
     @property
     def default(self) -> Any:
-        """The value for an empty answer, or None where there is none."""
+        """The value of an empty answer, or None if it has none."""
         return self.schema.node.get("default")
 
 
 class Prompter:
-    """Answers a server's questions: asks on `console`, or declines where that is None.
+    """Answers a server's questions: asks on `console`, or declines if that is None.
 
-    `display` is what must not be drawn meanwhile.
+    `display` is paused while it asks.
     """
 
     def __init__(self, console: Console | None) -> None:
@@ -89,7 +89,7 @@ class Prompter:
         self._turn = trio.Lock()
 
     async def answer(self, request: ElicitRequest) -> Mapping[str, Any] | None:
-        """The values of the form, or None where it is declined; checkpoints. An elicitation handler."""
+        """The values of the form, or None if it is declined; an elicitation handler. Checkpoints."""
         if self._console is None:
             await trio.lowlevel.checkpoint()
             self.display.note(f"declined, without a terminal to ask on: {one_line(request.message)}")
@@ -104,7 +104,7 @@ class Prompter:
 
 
 def can_prompt() -> bool:
-    """Whether somebody sits at a terminal who can type."""
+    """Whether stdin is a terminal at which somebody can type."""
     return sys.platform != "win32" and sys.stdin is not None and sys.stdin.isatty()
 
 
@@ -113,7 +113,7 @@ async def fill_in(request: ElicitRequest, console: Console) -> Mapping[str, Any]
     form = Schema.of(request.schema, request.schema)
     fields = [FormField(name, schema, name in form.required) for name, schema in form.properties.items()]
     console.print(Text.assemble(("The server asks: ", "cyan"), printable(request.message)), soft_wrap=True)
-    console.print(Text("Ctrl-D declines, and so does an empty answer where one is needed.", style="dim"))
+    console.print(Text("Ctrl-D declines, and so does an empty answer if one is needed.", style="dim"))
     values: dict[str, Any] = {}
     for field in fields:
         await _fill_in_field(field, values, console)
@@ -152,14 +152,14 @@ async def _read_line(console: Console) -> str:
             chunk = os.read(STDIN, LINE_BYTES)
     finally:
         if not chunk.endswith(b"\n"):
-            console.print()  # the cursor still stands behind the question
+            console.print()  # the cursor is still behind the question
     if not chunk:
         raise DeclinedError
     return chunk.decode(errors="replace").strip()
 
 
 def read_answer(text: str, schema: Schema) -> Any:
-    """The value that was typed for a field; raises ValueError, in words for a person."""
+    """The value typed for a field; raises ValueError with a message for the person."""
     if "array" in schema.types:
         value: Any = [_read_one(part.strip(), schema.items) for part in text.split(",") if part.strip()]
     else:
@@ -192,7 +192,7 @@ def _read_one(text: str, schema: Schema) -> Any:
 
 
 def _choose(text: str, constants: list[tuple[Any, str]]) -> Any:
-    """A choice by its name, its value or its number; names count before numbers."""
+    """The choice with this name, value or number; a name wins over a number."""
     for value, name in constants:
         if text in (name, value):
             return value
@@ -214,7 +214,7 @@ def _list_choices(constants: list[tuple[Any, str]]) -> str:
 
 
 def _show(value: Any, schema: Schema) -> str:
-    """A default as it would be typed."""
+    """A default value as a person would type it."""
     if isinstance(value, bool):
         return "y" if value else "n"
     if isinstance(value, list):

@@ -1,6 +1,6 @@
-"""How a command runs: on Trio, with Ctrl-C, and with an exit status for every end.
+"""Runs a command on Trio, handles Ctrl-C, and turns every end into an exit status.
 
-Owns signals and the map from exceptions to statuses. Knows nothing of what the
+Owns SIGINT and the map from exceptions to statuses. Refuses to know what the
 command does.
 """
 
@@ -19,23 +19,23 @@ from trio_mcp.cli.status import FAILED, INTERRUPTED, PIPE_BROKEN, TIMED_OUT, TOO
 from trio_mcp.errors import CallTimeout, MCPError, TaskCancelled, TaskFailed
 
 Work: TypeAlias = Callable[[], Awaitable[int]]
-"""What a command does; it returns the exit status."""
+"""The work of a command; it returns the exit status."""
 
 
 @attrs.define
 class Interrupt:
-    """What the first Ctrl-C cancels: all of a command, or the block that it confines it to."""
+    """What the first Ctrl-C cancels: the whole command, or the block that is confined."""
 
     whole: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _block: trio.CancelScope | None = None
 
     def cancel(self) -> None:
-        """Ctrl-C has come."""
+        """Handle the first Ctrl-C."""
         (self._block or self.whole).cancel()
 
     @contextmanager
     def confined(self) -> Iterator[None]:
-        """While the block lasts, Ctrl-C cancels only the block; then what has to be done before can be."""
+        """During the block Ctrl-C cancels only the block, so that its caller can clean up before the end."""
         with trio.CancelScope() as self._block:
             try:
                 yield
@@ -43,20 +43,20 @@ class Interrupt:
                 self._block = None
 
     async def pass_on(self) -> None:
-        """Cancel the rest of the command; checkpoints, and so does not return."""
+        """Cancel the rest of the command, and checkpoint: this never returns."""
         self.whole.cancel()
         await trio.lowlevel.checkpoint()
 
 
 PATIENCE_SECONDS: Final = 1.0
-"""After so many seconds of leaving in order, say how to end at once."""
+"""How long the first Ctrl-C may take before a note says that a second one does not wait."""
 
 
 def run_work(work: Work, *, interrupt: Interrupt | None = None, farewell: str = "Cancelled.") -> int:
-    """Run `work` on Trio and return its exit status, or that of how it failed.
+    """Run `work` on Trio and return its exit status, or the status for how it failed.
 
-    The first Ctrl-C cancels what `interrupt` says, by default all of it, so that it
-    leaves in order; the second ends it at once. `farewell` is what is then said.
+    The first Ctrl-C cancels what `interrupt` says, by default all of the work, so that it
+    cleans up; the second ends it at once. `farewell` is printed in either case.
     """
     status = INTERRUPTED
     try:
@@ -88,8 +88,8 @@ async def _watch_interrupt(interrupt: Interrupt) -> None:
         if patience.cancelled_caught:
             print_note("Waiting for the server to end; Ctrl-C again does not wait.")
             await anext(signals)
-    # As this function is protected, Trio raises KeyboardInterrupt in the main task, which waits for
-    # the server and then kills it, and not in whatever task happens to run.
+    # Because this function is protected, Trio raises KeyboardInterrupt not in the task that happens to
+    # run but in the main task, which waits for the server and then kills it.
     signal.raise_signal(signal.SIGINT)
 
 
@@ -108,7 +108,10 @@ async def _run_reporting(work: Work) -> int:
     except BrokenPipeError:
         give_up_stdout()
         return PIPE_BROKEN
-    except (MCPError, ImportError) as error:  # an import fails for want of an extra, which the message names
+    except (
+        MCPError,
+        ImportError,
+    ) as error:  # an import fails if an extra is missing, which the message names
         print_error(str(error))
     except OSError as error:
         print_error(error.strerror or str(error))

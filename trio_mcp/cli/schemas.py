@@ -1,7 +1,7 @@
-"""What the JSON Schema of a parameter says, as far as a command line needs it.
+"""The JSON Schema of a parameter, as far as a command line needs it.
 
-Owns references, unions and the words for types. Schemas come from any server,
-so that nothing here relies on their being valid.
+Owns the following of references and unions, and the words for types. A schema comes from any
+server, so nothing here relies on its being valid.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Schema:
 
     @classmethod
     def of(cls, node: Any, root: Mapping[str, Any]) -> Schema:
-        """The schema `node` with its references followed; `true` and nonsense allow anything."""
+        """The schema that `node` is or refers to; `true` and anything invalid allow every value."""
         for _ in range(MAX_DEPTH):
             if not isinstance(node, Mapping):
                 return cls({}, root)
@@ -71,13 +71,13 @@ class Schema:
 
     @property
     def types(self) -> frozenset[str]:
-        """The JSON types that are allowed, such as "string"; empty where any may be."""
+        """The JSON types that are allowed, such as "string"; empty if all are."""
         found = [choice._own_types() for choice in self._choices()]
         return frozenset().union(*found) if all(found) else frozenset()
 
     @property
     def constants(self) -> list[tuple[Any, str]]:
-        """The only values that are allowed, each with its name; empty where others are as well."""
+        """The values that are allowed, each with its name; empty if the schema does not list them all."""
         found: list[tuple[Any, str]] = []
         for choice in self._choices():
             values = choice._constants()
@@ -93,7 +93,7 @@ class Schema:
         return found
 
     def describe(self, depth: int = 0) -> str:
-        """Say in a few characters what is allowed: `integer`, `string[]`, `number | null`."""
+        """The allowed types in a few characters: `integer`, `string[]`, `number | null`."""
         if depth > MAX_DEPTH:
             return "…"
         words: dict[str, None] = {}  # a set in order
@@ -157,7 +157,7 @@ def _is_list(value: Any) -> TypeGuard[list[Any]]:
 
 def type_of(value: Any) -> str:
     """The JSON type of a decoded value."""
-    # bool stands before int, which it is a kind of.
+    # bool comes before int, because it is a subclass of it.
     names = {
         bool: "boolean",
         int: "integer",

@@ -1,6 +1,6 @@
-"""Finding a `Server` in a Python file, as `FILE[:NAME]` says.
+"""Finds the `Server` in a Python file, given as `FILE[:NAME]`.
 
-Owns the import of a file by its path. Knows nothing of how it is served.
+Owns the import of a file by its path. Refuses to know how the server is served.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Place:
 
 
 def read_place(text: str) -> Place:
-    """Read `FILE[:NAME]`; a file whose own name has such an ending is taken as it stands."""
+    """Read `FILE[:NAME]`; if a file with the whole of that name exists, it is the file."""
     head, colon, name = text.rpartition(":")
     if colon and name.isidentifier() and not Path(text).exists():
         return Place(Path(head), name)
@@ -41,8 +41,8 @@ def read_place(text: str) -> Place:
 def load_server(place: Place) -> Server:
     """Import the file and return its server.
 
-    Raises CommandError where there is no such file or it does not say which server,
-    and where the import fails, which has then shown its traceback on stderr.
+    Raises CommandError if there is no such file, if it is not clear which server is meant,
+    and if the import fails; its traceback is then printed on stderr.
     """
     if not place.path.is_file():
         raise CommandError(f"there is no file {str(place.path)!r}")
@@ -51,20 +51,20 @@ def load_server(place: Place) -> Server:
 
 def import_file(path: Path) -> ModuleType:
     """Run the file as a module that is not `__main__`, with its own directory on the path."""
-    # A module of that name may be in use by now, for this is not a fresh interpreter.
+    # A module of that name may be imported already: this is not a fresh interpreter.
     name = path.stem if path.stem not in sys.modules else "trio_mcp_served_file"
     path = path.absolute()
     loader = SourceFileLoader(name, str(path))
     spec = spec_from_file_location(name, path, loader=loader)
     assert spec is not None, "a spec is found wherever a loader is given"
     module = module_from_spec(spec)
-    sys.modules[name] = module  # where annotations are looked up
+    sys.modules[name] = module  # annotations are looked up there
     sys.path.insert(0, str(path.parent))
     try:
-        # What the file prints must not meet the messages on stdout.
+        # What the file prints must not mix with the messages on stdout.
         with redirect_stdout(sys.stderr):
             loader.exec_module(module)
-    except Exception as error:
+    except Exception as error:  # the user's file may raise anything
         traceback.print_exception(type(error), error, _own_frames(error.__traceback__, path))
         raise CommandError(f"{str(path)!r} could not be imported", TOOL_FAILED) from error
     return module
@@ -98,7 +98,7 @@ def _places(found: dict[str, Server], file: str) -> list[str]:
 
 
 def _own_frames(frames: TracebackType | None, path: Path) -> TracebackType | None:
-    """Leave out how the import came to the file."""
+    """Leave out the frames of the import itself, above those of the file."""
     own = frames
     while own is not None and own.tb_frame.f_code.co_filename != str(path):
         own = own.tb_next

@@ -1,6 +1,6 @@
 """The exit statuses of `trio-mcp`, and the error that carries one.
 
-Owns the numbers; knows nothing of what leads to them.
+Owns the numbers. `running.py` decides which exception leads to which.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ TOOL_FAILED: Final = 1
 """The tool answered with an error, or a server's file could not be imported."""
 FAILED: Final = 2
 """The command could not do its work: bad arguments, no such tool, connection lost."""
-TIMED_OUT: Final = 124  # as timeout(1) has it
-INTERRUPTED: Final = 130  # as shells have it: 128 + SIGINT
-PIPE_BROKEN: Final = 141  # likewise: 128 + SIGPIPE
+TIMED_OUT: Final = 124  # as timeout(1) exits
+INTERRUPTED: Final = 130  # as in shells: 128 + SIGINT
+PIPE_BROKEN: Final = 141  # as in shells: 128 + SIGPIPE
 
 
 class CommandError(Exception):
-    """What ends a command with one line on stderr and an exit status."""
+    """Ends a command with one line on stderr and an exit status."""
 
     def __init__(self, message: str, status: int = FAILED) -> None:
         super().__init__(message)

@@ -1,6 +1,6 @@
-"""What the TARGET of a command is: a Python file, a command line or a URL.
+"""The TARGET of a command: a Python file, a command line or a URL.
 
-Owns that choice, and how a file becomes a command that serves it.
+Owns how to tell them apart, and the command that serves a file.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ URL_SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
 
 
 def read_target(text: str) -> list[str] | str:
-    """The command that starts the server `text` names, or the URL of one that runs.
+    """The command that starts the server named by `text`, or the URL of a server that runs.
 
     A .py file is served by `trio-mcp run`; a text with a space in it is a command
-    line. Raises CommandError for anything else, for it is most likely a slip.
+    line. Raises CommandError for anything else, which is most likely a mistake.
     """
     scheme, separator, _ = text.partition("://")
     if separator and scheme.lower() in URL_SCHEMES:
@@ -49,13 +49,13 @@ def _check_url(text: str) -> str:
 
 
 def move_command(arguments: Sequence[str], words: int = 1) -> list[str]:
-    """Make what follows `--` the TARGET, which stands first after the `words` of the command's name."""
+    """Move the command after `--` to where TARGET stands: behind the `words` words of the command's name."""
     if "--" not in arguments:
         return list(arguments)
     split = arguments.index("--")
     if split + 1 == len(arguments):
         raise CommandError("after -- there must be a command that starts a server")
-    # The space makes it a command line where it is a single word, too.
+    # The space makes a single word a command line, too.
     target = f"{shlex.join(arguments[split + 1 :])} "
     return [*arguments[:words], target, *arguments[words:split]]
 

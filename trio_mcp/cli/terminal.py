@@ -1,7 +1,7 @@
-"""The terminal on stderr: whether there is one, and who else writes to it.
+"""The terminal on stderr: whether there is one, and what servers write to it.
 
-Owns descriptor 2 while a server starts, so that what servers write there is
-printed above the bar and not into it.
+Owns descriptor 2 while a server starts, so that the server's stderr is
+printed above the progress bar and not into it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 STDERR: Final = 2
 
 DRAIN_SECONDS: Final = 0.5
-"""How many seconds whatever a server has left behind may go on holding its stderr."""
+"""How many seconds processes that a server has started may keep its stderr open after its end."""
 
 LINE_BYTES: Final = 64 * 1024
-"""A line that is longer is printed in parts, so that what we hold has an end."""
+"""A longer line is printed in parts, so that the buffer is bounded."""
 
 
 @contextmanager
 def open_terminal() -> Iterator[Console | None]:
-    """The terminal that stderr is, as a console; None where it is none that can show a bar."""
+    """A console on stderr, or None if stderr is not a terminal that can show a bar."""
     if not (sys.stderr.isatty() and make_console(sys.stderr).is_interactive):
         yield None
         return
@@ -41,18 +41,18 @@ def open_terminal() -> Iterator[Console | None]:
 
 @asynccontextmanager
 async def relay_stderr(console: Console | None) -> AsyncIterator[Callable[[], None]]:
-    """Print on `console`, line by line, what processes that start now write to stderr; checkpoints.
+    """Print on `console`, line by line, what processes started in the block write to stderr; checkpoints.
 
-    Without a console they write there themselves. Yields a function that gives our own
-    stderr back, to be called when they have started. On exit waits for those processes
-    to close theirs, for at most `DRAIN_SECONDS` seconds.
+    Without a console they write to stderr themselves. Yields a function that restores our own
+    stderr, to be called when they have started. On exit waits until those processes have
+    closed theirs, for at most `DRAIN_SECONDS`.
     """
     if console is None:
         await trio.lowlevel.checkpoint()
         yield lambda: None
         return
-    # Shielded because a server that is told to stop may write while it does, and would die of a
-    # broken pipe; the deadline is set on exit.
+    # Shielded because a server may write while it stops, and a broken pipe would kill it; the
+    # deadline is set on exit.
     patience = trio.CancelScope(shield=True)
     with _redirected_stderr() as (reading, restore_stderr):
         async with open_unwrapping_nursery() as nursery:
@@ -66,7 +66,7 @@ async def relay_stderr(console: Console | None) -> AsyncIterator[Callable[[], No
 
 @contextmanager
 def _redirected_stderr() -> Iterator[tuple[int, Callable[[], None]]]:
-    """Let descriptor 2 lead into a pipe until it is given back."""
+    """Redirect descriptor 2 into a pipe; yields the end to read, and a function that restores it."""
     saved = os.dup(STDERR)
 
     def restore_stderr() -> None:
@@ -99,5 +99,5 @@ async def _print_lines(fd: int, console: Console, scope: trio.CancelScope) -> No
 
 
 def _print_line(line: bytes, console: Console) -> None:
-    """Print a line with its colours; whatever would move the cursor is left out."""
+    """Print a line with its colours, without control sequences that move the cursor."""
     console.print(Text.from_ansi(line.decode(errors="replace")), soft_wrap=True)

@@ -1,6 +1,6 @@
-"""What a server can answer to a tools/call: the result, a background task, or questions.
+"""The three answers that a server can give to tools/call: a result, a background task, or questions.
 
-Owns the reading of such an answer. What is done about it is decided in `tool_call.py`.
+Owns the reading of such an answer. `tool_call.py` decides what to do next.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trio_mcp.wire.frames import StageState
 
 @attrs.frozen
 class Answered:
-    """The server answered the call at once; `raw` is the result of the tool as it came."""
+    """The server answered the call at once; `raw` is the tool's result, still encoded."""
 
     raw: msgspec.Raw
 
@@ -28,9 +28,9 @@ class Answered:
 class TaskStarted:
     """The server made a task of the call, or the task was found by its id.
 
-    `token_call` is the request whose progress token the task goes on to use (2025-11-25), and
-    `has_token` says that progress was asked for by it. `reported` is the last progress that the
-    handler has seen of the call (current, total, message), and `stages` are those that were open then.
+    `token_call` is the request whose progress token the task continues to use (2025-11-25), and
+    `has_token` says whether that request asked for progress. `reported` is the last progress of the
+    call that the handler has seen (current, total, message); `stages` are the stages that were open then.
     """
 
     snapshot: TaskSnapshot
@@ -41,14 +41,14 @@ class TaskStarted:
 
 
 class Question(msgspec.Struct):
-    """One thing that a server asks before it answers a call."""
+    """One question of a server, for example an elicitation, which must be answered before the call is."""
 
     method: str
     params: dict[str, Any] = {}
 
 
 class Questions(msgspec.Struct, rename="camel"):
-    """An answer that asks (MCP multi round-trip requests)."""
+    """An answer that asks for input (MCP multi round-trip requests)."""
 
     result_type: str | None = None
     input_requests: dict[str, Question] | None = None
@@ -77,7 +77,7 @@ def read_created(raw: msgspec.Raw) -> TaskSnapshot | None:
 
 
 def read_questions(raw: msgspec.Raw) -> Questions | None:
-    """Return what a server asks instead of answering, or None.
+    """Return the questions that a server asks instead of answering, or None if it answered.
 
     Raises RemoteProtocolError for malformed questions.
     """

@@ -1,7 +1,7 @@
-"""A call that goes on beside the block that started it.
+"""A call that runs concurrently with the block that started it.
 
-Owns the channel of its updates, which is bounded as the queue of any call is, and its
-end: the result, a cancellation, or the end of the block.
+Owns the bounded channel of its updates, and its end: the result, a cancellation, or the end of the
+block. Refuses to know how a call is made.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from trio_mcp.outgoing.policy import DEFAULT_BUFFER, LOSSLESS_CLIENT_BUFFER, Los
 
 
 class UpdateChannel:
-    """The updates of one call on their way to whoever reads `receive`; `put` never waits."""
+    """The updates of one call; `receive` is the reader's end, and `put` never waits."""
 
     def __init__(self, policy: ProgressPolicy) -> None:
         self._is_lossless = isinstance(policy, Lossless)
         self.limit = policy.buffer or (LOSSLESS_CLIENT_BUFFER if self._is_lossless else DEFAULT_BUFFER)
         self._send, self.receive = trio.open_memory_channel[Progress](self.limit)
-        # An end of our own: the reader may close its end whenever it likes.
+        # A clone, because the reader may close its own end at any time.
         self._replace = self.receive.clone()
-        self._left = 0  # so many were put, and left for the reader
+        self._left = 0  # how many were put and not dropped again
 
     def put(self, update: Progress) -> bool:
-        """Put `update` behind the others; False where the policy keeps all and there is no room."""
+        """Append `update`; return False if the policy drops nothing and there is no room."""
         if self._send.statistics().current_buffer_used == self.limit:
             if self._is_lossless:
                 return False
@@ -44,18 +44,18 @@ class UpdateChannel:
         return True
 
     def close(self) -> None:
-        """End the channel behind its last update."""
+        """End the channel after its last update."""
         self._send.close()
         self._replace.close()
 
     def _make_room(self) -> None:
-        """Drop the oldest, but never the very first of the call."""
+        """Drop the oldest update, but never the very first of the call."""
         if self._left > self.limit:  # the reader has taken the first
             self._replace.receive_nowait()
             self._left -= 1
             return
-        # Nobody has read yet. The first can only be spared by taking all out: so half of them go at
-        # once, and this costs an update next to nothing.
+        # Nobody has read yet. The first can only be kept by receiving everything, so half of the others
+        # are dropped at once: then this happens rarely, and its cost per update is small.
         first, *rest = [self._replace.receive_nowait() for _ in range(self.limit)]
         kept = [first, *rest[len(rest) - len(rest) // 2 :]]
         for update in kept:
@@ -64,13 +64,13 @@ class UpdateChannel:
 
 
 class CallHandle:
-    """A call under way; made by `Client.start_call`, and belongs to its block.
+    """A running call; made by `Client.start_call`, and bound to its block.
 
-    `updates` is the progress of the call, in order; it ends behind the last update. What is
-    not read waits there, up to as many updates as the client's policy keeps for a slow
-    handler: under `Conflate` older ones then give way to newer ones, but neither the first
-    of the call nor the last; under `Lossless` the call fails with ProgressOverflow. It
-    never holds up the call.
+    `updates` is a channel with the progress of the call, in order; it ends after the last update.
+    Updates that are not read wait there, up to the number that the client's policy keeps for a
+    slow handler. If more arrive, `Conflate` drops older ones, but neither the first of the call
+    nor the last; under `Lossless` the call fails with ProgressOverflow. A slow reader never
+    delays the call.
     """
 
     def __init__(self, tool: str, policy: ProgressPolicy) -> None:
@@ -83,15 +83,15 @@ class CallHandle:
         self._error: BaseException | None = None
 
     def __repr__(self) -> str:
-        state = "under way" if not self._ended.is_set() else "failed" if self._error else "done"
+        state = "running" if not self._ended.is_set() else "failed" if self._error else "done"
         return f"<CallHandle of tool {self._tool!r}: {state}>"
 
     async def result(self) -> CallResult:
         """Wait for the result; checkpoints.
 
-        By then every update of the call has been put into `updates`, where it can be read
-        before the result or after it, or not at all. Raises what `Client.call_tool` raises,
-        and CallCancelled where the call was cancelled or its block has ended.
+        By then every update of the call is in `updates`, and can be read before the result or
+        after it, or not at all. Raises what `Client.call_tool` raises, and CallCancelled if the
+        call was cancelled or its block has ended.
         """
         await self._ended.wait()
         if self._error is not None:
@@ -100,7 +100,7 @@ class CallHandle:
         return self._result
 
     def cancel(self) -> None:
-        """Give the call up, and tell the server so; nothing happens where it has ended."""
+        """Cancel the call, also at the server; does nothing if it has ended."""
         self._fail(CallCancelled(f"the call of tool {self._tool!r} was cancelled"))
 
     def put(self, update: Progress) -> None:
@@ -110,7 +110,7 @@ class CallHandle:
             self._fail(ProgressOverflow(f"more than {limit} updates wait in the channel of this call"))
 
     async def run(self, call: ToolCall) -> None:
-        """Run the call to its end, and keep what comes of it; checkpoints."""
+        """Run the call to its end, and keep the result or the error; checkpoints."""
         try:
             with self._scope:
                 if not self._ended.is_set():

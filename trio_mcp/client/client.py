@@ -1,6 +1,7 @@
-"""The client: calls with progress, over whatever connects to a server.
+"""The public face of a client: `open_client` and the verbs of `Client`.
 
-Owns the public verbs and their timeouts.
+Owns the order in which a connection is opened and closed, and the signatures. The work is done by
+helpers, which share a `Link`; nothing here knows a frame.
 """
 
 from __future__ import annotations
@@ -63,23 +64,23 @@ class Client:
 
     @property
     def server_info(self) -> Implementation | None:
-        """Name and version as the server gives them, for display; None where it does not."""
+        """Name and version of the server, for display; None if it does not give them."""
         return self._link.agreement.server_info
 
     @property
     def server_capabilities(self) -> Mapping[str, Any]:
-        """What the server can do (MCP capabilities)."""
+        """The capabilities that the server declares (MCP lifecycle)."""
         return self._link.agreement.capabilities
 
     @property
     def instructions(self) -> str | None:
-        """How a model is to use the server, or None."""
+        """The server's instructions for a model, or None."""
         return self._link.agreement.instructions
 
     async def ping(self) -> None:
-        """Go once to the server and back; checkpoints.
+        """Make one round trip to the server; checkpoints.
 
-        The modern wire has no ping, so there it asks for server/discover. Raises
+        The modern protocol has no ping, so server/discover is requested there. Raises
         ConnectionLost and ProtocolError.
         """
         await self._link.request("server/discover" if self._link.era.modern else "ping", Params())
@@ -137,21 +138,21 @@ class Client:
     ) -> CallResult | TaskHandle:
         """Call a tool and wait for its result (MCP tools, "Calling Tools"); checkpoints.
 
-        `progress_handler(progress, total, message)`, sync or async, or a `ProgressSink`,
-        takes the place of the client's own for this call. It has finished with every update that will
-        ever be delivered for this call when the result is returned, and never runs
-        twice at once. If it raises, that is logged and the call goes on.
+        `progress_handler(progress, total, message)`, sync or async, or a `ProgressSink`, replaces
+        the client's own for this call. When the result is returned, the handler has finished with
+        every update that will ever be delivered for this call. It never runs twice at once. If it
+        raises, the exception is logged and the call continues.
 
-        Leaving the call by cancellation, for example by `trio.fail_after`, cancels the
-        server's handler. `idle_timeout` is the longest time in seconds without progress,
-        `max_timeout` the longest time in all, by default ten times the idle one.
+        Cancelling the call, for example by `trio.fail_after`, cancels the server's handler.
+        `idle_timeout` is the longest time in seconds without progress, `max_timeout` the longest
+        time in all, by default ten times the idle one.
 
-        `result_type` is what the result's `data` is converted to.
+        `result_type` is the type to which the result's `data` is converted.
 
         With `task=True` the tool is asked to run as a background task, kept for `ttl`
-        seconds, and a `TaskHandle` is returned as soon as there is one; the result is
-        then waited for with its `result()`. Without it, a task that the server makes is
-        waited for here, and cancelled where this call is.
+        seconds, and a `TaskHandle` is returned as soon as there is one; its `result()` then
+        waits for the result. Without it, a task that the server makes unasked is waited for here,
+        and cancelled if this call is.
 
         Raises ToolError for a result that is an error, unless `raise_on_error` is
         False; ProtocolError for a JSON-RPC error; CallTimeout; ProgressOverflow under the
@@ -180,14 +181,14 @@ class Client:
         raise_on_error: bool = True,
         result_type: Any = None,
     ) -> AsyncIterator[CallHandle]:
-        """Call a tool beside the block: its progress is read from a channel (MCP tools, "Calling Tools").
+        """Call a tool concurrently with the block; its progress is read from a channel.
 
-        Yields a `CallHandle` with `updates`, `result()` and `cancel()`; the arguments are those of
-        `call_tool`, and the client's own progress handler gets nothing. Leaving the block
-        cancels a call that has not ended. An exception that the block raises comes out as
-        itself. Entering does not wait, leaving checkpoints.
+        Yields a `CallHandle` with `updates`, `result()` and `cancel()` (MCP tools, "Calling Tools").
+        The arguments are those of `call_tool`; the client's own progress handler is not called. Leaving
+        the block cancels a call that has not ended. An exception that the block raises is not
+        wrapped in a group. Entering does not wait, leaving checkpoints.
 
-        Raises ValueError for arguments that are not JSON; everything else is raised by `result()`.
+        Raises ValueError for arguments that are not JSON; every other error is raised by `result()`.
         """
         async with open_call(
             self._link,
@@ -201,13 +202,16 @@ class Client:
             yield handle
 
     async def fetch_task(self, task_id: str) -> TaskSnapshot:
-        """Look at a task (tasks/get); checkpoints. Raises TaskNotFound, ConnectionLost, ProtocolError."""
+        """Ask for the state of a task (tasks/get); checkpoints.
+
+        Raises TaskNotFound, ConnectionLost, ProtocolError.
+        """
         return (await self._link.fetch_task(task_id)).snapshot
 
     async def await_task(self, task: TaskHandle | str, **options: Any) -> CallResult:
-        """Wait for the result of a task, given by handle or id; see `TaskHandle.result`.
+        """Wait for the result of a task, given by its handle or id; see `TaskHandle.result`.
 
-        `options` are its keyword arguments and `progress_handler`.
+        `options` are the keyword arguments of that method, and `progress_handler`.
         """
         if isinstance(task, TaskHandle):
             task.use_handler(options.pop("progress_handler", None))
@@ -219,7 +223,7 @@ class Client:
     async def cancel_task(self, task: TaskHandle | str) -> None:
         """Ask the server to cancel a task (tasks/cancel); checkpoints.
 
-        A task that has ended stays as it is. Raises TaskNotFound, ConnectionLost, ProtocolError.
+        A task that has ended does not change. Raises TaskNotFound, ConnectionLost, ProtocolError.
         """
         task_id = task.id if isinstance(task, TaskHandle) else task
         if task_id is None:
@@ -228,9 +232,9 @@ class Client:
         await self._link.cancel_task(task_id)
 
     async def list_tasks(self) -> list[TaskSnapshot]:
-        """All tasks of this client, newest first (tasks/list, 2025-11-25 only); checkpoints.
+        """List all tasks of this client, newest first (tasks/list, 2025-11-25 only); checkpoints.
 
-        Raises NotSupportedByEra elsewhere, ConnectionLost and ProtocolError.
+        Raises NotSupportedByEra in other protocol revisions, ConnectionLost and ProtocolError.
         """
         return await self._link.list_tasks()
 
@@ -238,10 +242,10 @@ class Client:
     async def watch_task(
         self, task: TaskHandle | str
     ) -> AsyncIterator[trio.MemoryReceiveChannel[TaskSnapshot]]:
-        """A channel of a task's snapshots: the state now, and what changes until it has ended.
+        """Open a channel of a task's snapshots: the present state, and each change until it has ended.
 
-        A reader that is slow skips snapshots but never the last one; the channel ends
-        early where the task or the connection is gone before. Checkpoints. Raises TaskNotFound.
+        A slow reader misses snapshots, but never the last one. The channel ends early if the task
+        expires or the connection is lost. Checkpoints. Raises TaskNotFound.
         """
         task_id = task.id if isinstance(task, TaskHandle) else task
         if task_id is None:
@@ -271,22 +275,22 @@ async def open_client(
 
     `target` is a `Server` (served in memory), the URL of a server (http, https, ws or
     wss), the path of a .py file, or a command and its arguments as a list (both run as
-    a subprocess and spoken to over stdio).
-    `progress_handler` is used by every call that brings none of its own;
+    a subprocess that is served over stdio).
+    `progress_handler` is used by every call that has none of its own;
     `log_handler` receives a `LogMessage` for each message of at least `log_level`.
     `elicitation_handler` fills in the forms and `sampling_handler` answers for a model
-    where the server asks for it; a client that has none says so.
-    `protocol` is "auto" (modern first, legacy by fall-back) or pins a revision.
-    `headers` go with every request to a URL. `auth` is what httpx2 takes for it, and
+    if the server asks; a client without them declares that it cannot.
+    `protocol` is "auto" (modern first, legacy as the fall-back) or one revision.
+    `headers` are sent with every request to a URL. `auth` is an `auth` of httpx2, and
     `http_client` an `httpx2.AsyncClient` to use and leave open; both for HTTP only.
-    `ssl_context` is what https:// and wss:// trust, in place of the usual certificates.
+    `ssl_context` says which certificates https:// and wss:// trust.
 
-    Raises ImportError where the extra for a URL is not installed, ValueError or TypeError
+    Raises ImportError if the extra for a URL is not installed, ValueError or TypeError
     for arguments that make no sense, FileNotFoundError
     and PermissionError for a command that cannot be started, ConnectionLost,
     CallTimeout for a handshake without an answer, and ProtocolError or
-    RemoteProtocolError where no protocol revision is left to agree on. An exception
-    that the block raises comes out as itself.
+    RemoteProtocolError if there is no common protocol revision. An exception
+    that the block raises is not wrapped in a group.
     """
     pinned = find_era(protocol)
     if log_level not in LOGGING_LEVELS:

@@ -1,7 +1,7 @@
 """The parameters that a modern HTTP client mirrors into headers (MCP 2026-07-28, `x-mcp-header`).
 
-Owns which listed tools can be called over HTTP. The headers themselves are the
-transport's.
+Owns which listed tools can be called over HTTP. Refuses to know how the headers are sent: that is
+the transport's work.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from trio_mcp.wire.messages import Tool
 logger = logging.getLogger("trio_mcp")
 
 
-def take_tools(tools: list[Tool], transport: MirroringTransport) -> list[Tool]:
-    """The tools whose annotations are valid; `transport` mirrors their parameters from now on."""
+def mirror_tools(tools: list[Tool], transport: MirroringTransport) -> list[Tool]:
+    """Let `transport` mirror the parameters of `tools` from now on; return those with valid annotations."""
     valid: list[Tool] = []
     paths = {}
     for tool in tools:

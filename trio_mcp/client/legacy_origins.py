@@ -1,8 +1,8 @@
 """Which servers behind a URL turned out to be legacy, for as long as the process runs.
 
-Owns the one memory that connections share (MCP versioning, "Backward Compatibility":
-the era of an origin may be cached). It is only a hint: whoever uses it probes where
-it fails.
+Owns the one cache that connections share (MCP versioning, "Backward Compatibility":
+the era of an origin may be cached). An entry is only a hint: if it turns out wrong, the
+client probes the server again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Final
 
 MAX_ORIGINS: Final = 256
-"""The origins that are remembered; the one that was used longest ago is forgotten first."""
+"""How many origins are remembered; the one that was added longest ago is forgotten first."""
 
 
 class LegacyOrigins:
@@ -41,4 +41,4 @@ class LegacyOrigins:
 
 
 LEGACY_ORIGINS: Final = LegacyOrigins()
-"""Of this process: a second client of a legacy server need not probe again."""
+"""The cache of this process: a second client of a legacy server need not probe again."""

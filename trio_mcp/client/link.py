@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from trio_mcp.client.call_answer import read_created
-from trio_mcp.client.header_mirroring import take_tools
+from trio_mcp.client.header_mirroring import mirror_tools
 from trio_mcp.client.negotiation import Agreement, modern_meta
 from trio_mcp.client.outcome import unwrap
 from trio_mcp.client.pending_call import PendingCall
@@ -82,8 +82,8 @@ class Link:
     async def wait_answer(self, call: PendingCall, method: str, idle: float, longest: float) -> msgspec.Raw:
         """Wait for the result of `call`, delivering its progress; checkpoints.
 
-        `idle` is the longest time in seconds without progress, `longest` that in all. Raises
-        CallTimeout, ProgressOverflow, and what the outcome stands for.
+        `idle` is the longest time in seconds without progress, `longest` the longest time in all.
+        Raises CallTimeout, ProgressOverflow, and what `unwrap` raises for the outcome.
         """
         call.set_timeouts(idle, longest)
         if not call.can_be_cut:
@@ -95,7 +95,7 @@ class Link:
     async def list_tools(self) -> list[Tool]:
         """See `Client.list_tools`."""
         tools = await self._list_pages("tools/list", "tools", _read_tool_page)
-        return tools if self.mirror is None else take_tools(tools, self.mirror)
+        return tools if self.mirror is None else mirror_tools(tools, self.mirror)
 
     async def list_tasks(self) -> list[TaskSnapshot]:
         """See `Client.list_tasks`."""
@@ -112,7 +112,7 @@ class Link:
         try:
             await self._request_for_task("tasks/cancel", task_id)
         except TaskNotFound:
-            # 2025-11-25 refuses to cancel what has ended with the same code.
+            # 2025-11-25 has the same code for a task that has ended, so ask whether there is one.
             await self.fetch_task(task_id)
 
     def abandon_task(self, task_id: str) -> None:

@@ -24,7 +24,7 @@ logger = logging.getLogger("trio_mcp")
 
 @attrs.frozen
 class LogMessage:
-    """What a server says has just happened (MCP logging); `data` is text or any JSON value."""
+    """One log message of a server (MCP logging); `data` is text or any JSON value."""
 
     level: LoggingLevel
     data: Any
@@ -32,11 +32,11 @@ class LogMessage:
 
 
 LogHandler: TypeAlias = Callable[[LogMessage], Awaitable[None] | None]
-"""Called with each log message, sync or async, one call at a time."""
+"""Called with each log message; sync or async, never twice at once."""
 
 
 class LogQueue:
-    """Holds at most `limit` messages; if more come before the handler takes them, the oldest are dropped."""
+    """Holds at most `limit` messages; if more arrive while the handler is busy, the oldest are dropped."""
 
     def __init__(self, handler: LogHandler, limit: int) -> None:
         self._handler = handler

@@ -1,8 +1,8 @@
-"""How a client learns which era a server speaks (MCP versioning, "Backward Compatibility").
+"""How a client finds out which protocol era a server speaks (MCP versioning, "Backward Compatibility").
 
-Owns the probe with server/discover, the legacy handshake and the choice between
-them. Silence means legacy, so after a while both are tried; the first good
-answer counts.
+Owns the probe with server/discover, the legacy handshake and the choice between them. A server that
+does not answer the probe may be legacy, so after a while both are tried, and the first good answer
+counts. Knows no other method.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _MODERN_ERRORS: Final = frozenset({HEADER_MISMATCH, MISSING_CLIENT_CAPABILITY, U
 
 @attrs.frozen
 class Agreement:
-    """What both sides agreed on, and what the server says of itself."""
+    """The agreed protocol era, and the server's description of itself."""
 
     era: Era
     server_info: Implementation | None
@@ -53,7 +53,7 @@ class Agreement:
 
 
 def modern_meta(era: Era, client_info: Implementation, capabilities: Mapping[str, Any]) -> dict[str, Any]:
-    """The `_meta` that every modern request carries (MCP base protocol, "Per-request protocol fields")."""
+    """Return the `_meta` of every modern request (MCP base protocol, "Per-request protocol fields")."""
     return {
         META_PROTOCOL_VERSION: era.version,
         META_CLIENT_INFO: client_info,
@@ -62,7 +62,7 @@ def modern_meta(era: Era, client_info: Implementation, capabilities: Mapping[str
 
 
 def find_era(protocol: str) -> Era | None:
-    """The era that `protocol` pins, or None for "auto"; raises ValueError for an unknown one."""
+    """Return the era of the revision `protocol`, or None for "auto"; raises ValueError for an unknown one."""
     if protocol == "auto":
         return None
     era = ERAS.get(protocol)
@@ -74,10 +74,10 @@ def find_era(protocol: str) -> Era | None:
 async def negotiate(
     session: ClientSession, client_info: Implementation, pinned: Era | None, origin: str | None = None
 ) -> Agreement:
-    """Agree on an era; checkpoints. What is found out of `origin` is remembered.
+    """Agree on an era; checkpoints. The era of `origin` is remembered for the process.
 
     Raises CallTimeout after `handshake_timeout` seconds, ConnectionLost, and
-    ProtocolError or RemoteProtocolError where no era is left to agree on.
+    ProtocolError or RemoteProtocolError if there is no common era.
     """
     with trio.move_on_after(session.settings.handshake_timeout):
         if pinned is None:
@@ -97,7 +97,7 @@ async def _negotiate_origin(
         try:
             return await _initialize(session, client_info, LATEST_LEGACY)
         except (ProtocolError, RemoteProtocolError):
-            LEGACY_ORIGINS.discard(origin)  # it has changed, or is no server at all
+            LEGACY_ORIGINS.discard(origin)  # the server has changed, or there is none
     agreement = await _probe(session, client_info)
     if not agreement.era.modern:
         LEGACY_ORIGINS.add(origin)
@@ -129,7 +129,7 @@ async def _probe(session: ClientSession, client_info: Implementation) -> Agreeme
 async def _initialize_unless(
     session: ClientSession, client_info: Implementation, answered: trio.Event
 ) -> Agreement | None:
-    """Shake hands the legacy way, unless the probe is answered after all."""
+    """Do the legacy handshake; return None if the probe is answered first."""
     agreement: Agreement | None = None
     async with open_unwrapping_nursery() as nursery:
 
@@ -141,7 +141,7 @@ async def _initialize_unless(
         try:
             agreement = await _initialize(session, client_info, LATEST_LEGACY)
         except ProtocolError:
-            await answered.wait()  # no legacy server; a modern one that is slow to start
+            await answered.wait()  # not a legacy server; a modern one that is slow to start
         nursery.cancel_scope.cancel()
     return agreement
 
@@ -157,7 +157,7 @@ async def _settle(session: ClientSession, client_info: Implementation, outcome: 
         try:
             supported = _decode(raw, DiscoverResult).supported_versions
         except RemoteProtocolError:
-            # Some legacy servers answer whatever they are asked.
+            # Some legacy servers answer every method with a result.
             return await _initialize(session, client_info, LATEST_LEGACY)
     era = next((era for version, era in ERAS.items() if version in supported), None)
     if era is None:

@@ -1,6 +1,6 @@
-"""What becomes of a request: its result, the error that the server answered, or why there is no answer.
+"""The outcome of a request: a result, an error that the server answered, or why there is no answer.
 
-Owns the one place where an outcome becomes a result or an exception. Knows no method.
+Owns the one function that turns an outcome into a result or an exception. Knows no method.
 """
 
 from __future__ import annotations

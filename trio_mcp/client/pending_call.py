@@ -1,8 +1,8 @@
-"""One request that a client waits for, and the progress that comes before its answer.
+"""One request that a client waits for, and the progress that arrives before its answer.
 
-Owns the bounded queue between the reader, which never waits, and the caller's
-own task, which drains it through the progress handler: so the answer is handed
-over only when the handler has finished with every update before it.
+Owns the bounded queue between the reader, which never waits, and the caller's own task, which
+empties the queue through the progress handler. So the caller gets the answer only when the handler
+has finished with every earlier update. Knows no method and no transport.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ from trio_mcp.wire.frames import ErrorResponse, RequestId, StageState, Update
 logger = logging.getLogger("trio_mcp")
 
 DELIVERIES_PER_YIELD: Final = 128
-"""How many updates a sync handler takes before other tasks get their turn."""
+"""How many updates a sync handler gets before other tasks may run."""
 
 
 class PendingCall:
-    """A request in flight, seen from the client; belongs to one caller."""
+    """A request that was sent and not answered yet; belongs to one caller."""
 
     __slots__ = (
         "__weakref__",
+        "_accepts_late",
         "_arrival",
         "_estimator",
         "_handler",
@@ -49,7 +50,6 @@ class PendingCall:
         "_queue",
         "_scope",
         "_stages",
-        "_takes_late",
         "_took_first",
         "floor",
         "id",
@@ -65,15 +65,15 @@ class PendingCall:
         policy: ProgressPolicy,
         *,
         outlives_answer: bool = False,
-        takes_late: bool = False,
+        accepts_late: bool = False,
     ) -> None:
         self.id = ident
         self.outcome: Outcome | None = None
         self.on_settled: Callable[[], None] | None = None
         self.newest: Update | None = None
-        self.floor: float | None = None  # what an earlier request of the same call has delivered
+        self.floor: float | None = None  # the progress that an earlier request of the same call has delivered
         self._scope: trio.CancelScope | None = None
-        # A receiver takes one record, and is told of the stages that are open; a plain handler is not.
+        # A receiver gets one record with the open stages; a plain handler gets three values (None here).
         self._stages: tuple[StageState, ...] | None = None
         self._estimator: Estimator | None = None
         self._handler: Callable[..., Awaitable[None] | None] | None = None
@@ -82,12 +82,12 @@ class PendingCall:
         elif handler is not None:
             assert not isinstance(handler, ProgressSink), "a sink was opened for the wait"
             self._handler = handler
-        self._takes_late = outlives_answer or takes_late
-        # While nobody waits for a task, its progress is only kept, and the newest counts.
+        self._accepts_late = outlives_answer or accepts_late
+        # While nobody waits for a task, only its newest progress matters, so nothing can overflow.
         self._lossless = isinstance(policy, Lossless) and not outlives_answer
         default = LOSSLESS_CLIENT_BUFFER if self._lossless else DEFAULT_BUFFER
         self._limit = policy.buffer or default
-        # At most `_limit` updates, see `take_updates`; for a receiver each has the stages behind it.
+        # At most `_limit` updates, see `queue_updates`; for a receiver each ends with the open stages.
         self._queue: deque[Any] = deque()
         self._took_first = False
         self._arrival = Wakeup()
@@ -100,12 +100,12 @@ class PendingCall:
 
     @property
     def can_be_cut(self) -> bool:
-        """Whether `wait` may have to end before its answer, so that it must run within `scope`."""
+        """Whether `wait` may have to end before the answer; then it must run within `scope`."""
         return self._scope is not None or (self._lossless and self._handler is not None)
 
     @property
     def scope(self) -> trio.CancelScope:
-        """What a wait runs within that may end before its answer; made when first asked for."""
+        """The cancel scope of a wait that may end before the answer; made when it is first used."""
         if self._scope is None:
             self._scope = trio.CancelScope()
         return self._scope
@@ -119,19 +119,19 @@ class PendingCall:
         self.scope.deadline = min(now + idle, self._latest)
 
     def explain_end(self, what: str) -> MCPError:
-        """The error to raise where `scope` has ended the wait for `what`: a timeout, unless it overflowed."""
+        """Return the error to raise if `scope` has ended the wait for `what`: a timeout or an overflow."""
         if isinstance(self.outcome, MCPError):
             return self.outcome
         if trio.current_time() >= self._latest:
             return CallTimeout(f"{what} took longer than {self._longest:g} seconds")
         return CallTimeout(f"{what} made no progress for {self._idle:g} seconds")
 
-    def take_updates(self, updates: list[Update], stages: tuple[StageState, ...] | None = None) -> None:
-        """Queue what the reader read; never waits. What comes after the answer is dropped.
+    def queue_updates(self, updates: list[Update], stages: tuple[StageState, ...] | None = None) -> None:
+        """Queue updates for the handler; never waits. Updates after the answer are dropped.
 
-        `stages` are those that are open as of the last update, where they have changed.
+        `stages` are the stages that are open since the last update, or None if they have not changed.
         """
-        if self.outcome is not None and not self._takes_late:
+        if self.outcome is not None and not self._accepts_late:
             logger.debug("progress after the answer to request %r was dropped", self.id)
             return
         if self._idle is not math.inf:
@@ -153,29 +153,29 @@ class PendingCall:
 
     @property
     def stages(self) -> tuple[StageState, ...] | None:
-        """The stages that are open as of the newest update; None for a handler that is not told of them."""
+        """The stages that are open as of the newest update; None for a plain handler."""
         return self._stages
 
     def note_stages(self, stages: tuple[StageState, ...] | None) -> None:
-        """Note what stages are open, unless that is None: the next update is handed over with them."""
+        """Note which stages are open, for the next update; None changes nothing."""
         if self._stages is not None and stages is not None:
             self._stages = stages
 
     def hand_over(self, other: PendingCall) -> None:
         """Move what is queued here to `other`; what was delivered here counts as delivered there."""
         if self._queue:
-            other.take_updates([update[:4] for update in self._queue], self._stages)
+            other.queue_updates([update[:4] for update in self._queue], self._stages)
             self._queue.clear()
         elif self.newest is not None:
             other.newest = self.newest
             other.note_stages(self._stages)
 
     def settle(self, outcome: Outcome) -> None:
-        """Note the answer; it is handed over behind the updates that are queued."""
+        """Note the outcome; `wait` returns it after the queued updates. Only the first one counts."""
         if self.outcome is None:
             self.outcome = outcome
             if self._scope is not None:
-                # The handler may take its time over what came, unless the server has just run out of ours.
+                # The handler may take as long as it likes, unless our own deadline has ended the call.
                 is_late = isinstance(outcome, ErrorResponse) and outcome.error.code == DEADLINE_PASSED
                 self._scope.deadline = self._latest if is_late else math.inf
             self._arrival.unpark()
@@ -183,7 +183,7 @@ class PendingCall:
                 self.on_settled()
 
     async def wait(self) -> Outcome:
-        """Deliver progress until the answer is there, then return it; checkpoints."""
+        """Deliver progress until there is an outcome, then return it; checkpoints."""
         if self._queue or self.outcome is not None:  # otherwise it parks, which is a checkpoint
             await trio.lowlevel.checkpoint()
         while True:  # noqa: ASYNC913  # each turn delivers, parks or returns
@@ -195,9 +195,9 @@ class PendingCall:
                 await self._arrival.park()
 
     async def wait_progress(self, progress: float) -> None:
-        """Wait until an update with at least `progress` was taken; checkpoints.
+        """Wait until an update with at least `progress` has arrived; checkpoints.
 
-        For calls that take what comes after their answer.
+        For calls that accept updates after their answer.
         """
         await trio.lowlevel.checkpoint()
         while self.newest is None or _own_value(self.newest) < progress:
@@ -206,7 +206,7 @@ class PendingCall:
     def _with_stages(
         self, updates: list[Update], stages: tuple[StageState, ...] | None
     ) -> list[tuple[Any, ...]]:
-        """The updates, each with the stages that were open then."""
+        """Return the updates, each with the stages that were open at that time."""
         queued = [(*update, self._stages) for update in updates]
         if stages is not None:
             self._stages = stages
@@ -246,13 +246,13 @@ class PendingCall:
                     pending = handler(Progress(value, total, message, stages, self._estimator))
                 if pending is not None and (type(pending) is CoroutineType or inspect.isawaitable(pending)):
                     await pending
-            except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
+            except BaseException as error:  # noqa: ASYNC103  # a user's code may raise anything
                 contain_failure(error, "a progress handler failed; the call goes on")
         if queue:
             await trio.lowlevel.checkpoint()
 
 
 def _own_value(update: Update) -> float:
-    """The reporter's own number."""
+    """Return the reporter's own number; the one on the wire may be larger, because it must increase."""
     progress, _, _, exact = update
     return progress if exact is None else exact

@@ -1,6 +1,7 @@
-"""Answering a server that asks: the client's handlers for elicitation and sampling.
+"""Answering the requests of a server: elicitation, sampling and ping.
 
-Owns the words of an answer and the border at which a handler's failure becomes one.
+Owns the form of each answer, one task for each request, and the boundary at which a handler's failure
+becomes an error response. Refuses to know calls and tasks.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from trio_mcp.wire.frames import ErrorObject, ErrorResponse, OutFrame, Request, 
 from trio_mcp.wire.messages import EmptyResult
 
 MAX_REQUESTS: Final = 64
-"""How many requests of a server may be worked on at once: each may be in front of a person."""
+"""How many requests of a server may be answered at once: each may be shown to a person."""
 
 
 @attrs.frozen
 class ElicitRequest:
-    """What a server wants a person to fill in: `schema` is a flat JSON Schema object."""
+    """A form that a server wants a person to fill in; `schema` is a flat JSON Schema object."""
 
     message: str
     schema: Mapping[str, Any]
@@ -35,7 +36,7 @@ class ElicitRequest:
 
 @attrs.frozen
 class ElicitAnswer:
-    """What became of it; `content` are the values of an accepted form."""
+    """The answer to an `ElicitRequest`; `content` are the values of an accepted form."""
 
     action: Literal["accept", "decline", "cancel"]
     content: Mapping[str, Any] | None = None
@@ -43,7 +44,7 @@ class ElicitAnswer:
 
 @attrs.frozen
 class SampleRequest:
-    """What a server wants a model to answer; `params` is all of it as it came (MCP sampling)."""
+    """Messages that a server wants a model to answer; `params` are all parameters (MCP sampling)."""
 
     messages: list[Any]
     max_tokens: int
@@ -53,7 +54,7 @@ class SampleRequest:
 
 @attrs.frozen
 class SampleAnswer:
-    """What the model answered, as text, and which model it was."""
+    """The text that a model answered, and the name of the model."""
 
     text: str
     model: str
@@ -79,7 +80,7 @@ class Answering:
 
     @property
     def capabilities(self) -> dict[str, Any]:
-        """What the client declares because of them."""
+        """The capabilities that the client declares because it has these handlers."""
         declared: dict[str, Any] = {}
         if self.elicitation is not None:
             declared["elicitation"] = {}
@@ -88,7 +89,7 @@ class Answering:
         return declared
 
     async def answer(self, method: str, params: Any) -> dict[str, Any]:
-        """The result of a server's request; checkpoints as the handler does.
+        """Return the result of a server's request; checkpoints if the handler does.
 
         Raises ProtocolError for a method that has no handler and for bad parameters.
         """
@@ -130,7 +131,7 @@ class ServerRequests:
         elif frame.id in self._scopes:
             self._refuse(frame, INVALID_REQUEST, f"request id {frame.id!r} is already in use")
         elif self._nursery is not None and len(self._scopes) < MAX_REQUESTS:
-            # Here, not in the task, so that a cancellation that follows at once finds it.
+            # Registered here, not in the task, so that a cancellation that follows at once finds it.
             scope = self._scopes[frame.id] = trio.CancelScope()
             self._nursery.start_soon(self._answer, frame, scope)
         else:
@@ -212,7 +213,7 @@ def _decode(raw: msgspec.Raw) -> Any:
 
 
 def _related(params: Any, result: dict[str, Any]) -> dict[str, Any]:
-    """The result, marked as belonging to the task that the question belongs to (2025-11-25)."""
+    """Return the result, marked with the task that the question belongs to (2025-11-25)."""
     meta = params.get("_meta") if isinstance(params, Mapping) else None
     related = meta.get(META_RELATED_TASK) if isinstance(meta, Mapping) else None
     return result if related is None else {**result, "_meta": {META_RELATED_TASK: related}}

@@ -1,7 +1,7 @@
-"""A client's side of one connection: requests out, answers, progress and logs in.
+"""A client's side of one connection: it sends requests, and receives answers, progress and notifications.
 
-Owns the reader, the table of calls in flight, and the queue of log messages.
-Knows no method but those that a server may send.
+Owns the reader, the writer's outbox, and the tables of who waits for what. Knows no method but
+those that a server may send.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from trio_mcp.wire.messages import (
 logger = logging.getLogger("trio_mcp")
 
 MAX_LATE: Final = 1024
-"""How many cancelled requests are remembered, in case their results are on the way."""
+"""How many cancelled requests are remembered, in case their results arrive after all."""
 
 
 class _AddressedMeta(msgspec.Struct):
@@ -58,7 +58,7 @@ class _AddressedMeta(msgspec.Struct):
 
 
 class _Addressed(msgspec.Struct, rename="camel"):
-    """The members of a notification that say whom it is for."""
+    """The members of a notification that say for which request, task or subscription it is."""
 
     request_id: int | str | None = None
     task_id: str | None = None
@@ -67,12 +67,12 @@ class _Addressed(msgspec.Struct, rename="camel"):
 
 @attrs.frozen
 class ClientSessionStatistics:
-    """How much a session holds at one moment; all are counts but the last.
+    """The number of objects that a session holds at one moment.
 
-    `pending_calls` wait for their answers, `kept_calls` were answered by a task and still receive
-    progress, `late_answers` were cancelled and may cross the cancellation. `server_requests` are being
-    answered. `subscriptions` includes the tasks that are listened for. `queued_frames` wait for the wire,
-    `queued_logs` for the log handler.
+    `pending_calls` wait for an answer. `kept_calls` have become tasks whose progress is still received.
+    `late_answers` are cancelled calls whose result may still arrive. `server_requests` are being answered.
+    `subscriptions` include the tasks of 2025-11-25 whose notifications are received. `queued_frames` wait
+    for the wire, `queued_logs` for the log handler.
     """
 
     pending_calls: int
@@ -86,7 +86,7 @@ class ClientSessionStatistics:
 
 
 class ClientSession:
-    """Runs one connection; its three tasks live in the nursery of `open_client`."""
+    """Runs one connection; its tasks run in the nursery of `open_client`."""
 
     def __init__(
         self,
@@ -103,13 +103,13 @@ class ClientSession:
         self._logs = None if log_handler is None else LogQueue(log_handler, settings.log_buffer)
         self._subscriptions: dict[RequestId, Callable[[Notification], None]] = {}
         self._task_listeners: dict[str, list[Callable[[msgspec.Raw], None]]] = {}
-        self._ids = itertools.count(1)  # also the progress tokens
+        self._ids = itertools.count(1)  # an id is also the progress token of its request
         self._calls: dict[ProgressToken, PendingCall] = {}
-        # Calls that have become tasks: whoever holds the task's handle keeps them.
+        # Calls that have become tasks. They are kept alive by the task's handle.
         self._kept: WeakValueDictionary[ProgressToken, PendingCall] = WeakValueDictionary()
         self._late: OrderedDict[RequestId, Callable[[Response], None]] = OrderedDict()
         self._lost: ConnectionLost | None = None
-        self._writing = trio.CancelScope(shield=True)  # shielded so that cancellations still leave
+        self._writing = trio.CancelScope(shield=True)  # shielded: notifications of cancellation must leave
         self._reading = trio.CancelScope()
 
     def __repr__(self) -> str:
@@ -131,7 +131,7 @@ class ClientSession:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the connection has ended, so that every request fails."""
+        """Whether the connection has ended; then every request fails."""
         return self._lost is not None
 
     def start(self, nursery: trio.Nursery) -> None:
@@ -143,7 +143,7 @@ class ClientSession:
             nursery.start_soon(self._logs.run)
 
     def finish(self, *, abandon_logs: bool) -> None:
-        """End the three tasks: what is queued still leaves, for at most `drain_timeout` seconds.
+        """End the tasks of the session; queued frames are still written, within `drain_timeout` seconds.
 
         With `abandon_logs` the log handler gets no more messages.
         """
@@ -166,14 +166,14 @@ class ClientSession:
         *,
         wants_progress: bool = False,
         may_become_task: bool = False,
-        takes_late: bool = False,
+        accepts_late: bool = False,
     ) -> PendingCall:
         """Send a request; `end` must be called for it.
 
-        With `may_become_task`, progress that comes after the answer is kept as well, also
-        while nobody waits; with `takes_late`, while somebody does.
+        With `may_become_task`, progress that arrives after the answer is kept, even if nobody
+        waits for it; with `accepts_late`, it is delivered as long as somebody waits.
 
-        Raises ConnectionLost, and what the encoder raises for parameters that JSON cannot hold.
+        Raises ConnectionLost, and the encoder's errors for parameters that are not JSON.
         """
         if self._lost is not None:
             raise ConnectionLost(str(self._lost))
@@ -182,7 +182,7 @@ class ClientSession:
             handler,
             self.settings.progress,
             outlives_answer=may_become_task,
-            takes_late=takes_late,
+            accepts_late=accepts_late,
         )
         if wants_progress:
             meta = {} if isinstance(params.meta, msgspec.UnsetType) else params.meta
@@ -199,9 +199,9 @@ class ClientSession:
         cancellable: bool = True,
         on_late: Callable[[Response], None] | None = None,
     ) -> None:
-        """Forget a request; where its answer has not come, tell the server to stop.
+        """Forget a request; if it was not answered, notify the server that it is cancelled.
 
-        `on_late` gets a result that crosses the cancellation.
+        `on_late` gets a result that the server sent before it received the cancellation.
         """
         self._calls.pop(call.id, None)
         self._kept.pop(call.id, None)
@@ -215,7 +215,7 @@ class ClientSession:
                     self._late.popitem(last=False)
 
     def send_and_forget(self, method: str, params: Params) -> None:
-        """Send a request whose answer is of no interest."""
+        """Send a request and ignore its answer."""
         self._outbox.put(Request(next(self._ids), method, encode_value(params)))
 
     def redirect(self, token_call: PendingCall, call: PendingCall) -> None:
@@ -230,13 +230,13 @@ class ClientSession:
             self.keep(token_call)
 
     def keep(self, call: PendingCall) -> None:
-        """Take progress for an answered call as long as somebody holds `call`."""
+        """Accept progress for an answered call, for as long as somebody holds a reference to `call`."""
         self._calls.pop(call.id, None)
         self._kept[call.id] = call
 
     @contextmanager
     def subscribed(self, ident: RequestId, receive: Callable[[Notification], None]) -> Iterator[None]:
-        """While the block lasts, `receive` gets what comes for a subscription (MCP subscriptions)."""
+        """While the block lasts, `receive` gets the notifications of a subscription (MCP subscriptions)."""
         self._subscriptions[ident] = receive
         try:
             yield
@@ -290,7 +290,7 @@ class ClientSession:
     def _accept_all(self, frames: Sequence[InFrame]) -> bool:
         for frame in frames:
             self._accept(frame)
-        # A server that asks and never reads is not read from.
+        # Stop reading from a server that sends requests and does not read the answers.
         return self._outbox.is_crowded
 
     def _accept(self, frame: InFrame) -> None:
@@ -299,7 +299,7 @@ class ClientSession:
             if call is None or type(frame.token) is not int:
                 logger.debug("progress with the unknown token %r was dropped", frame.token)
             else:
-                call.take_updates(frame.updates, frame.stages)
+                call.queue_updates(frame.updates, frame.stages)
         elif isinstance(frame, (Response, ErrorResponse)):
             self._accept_answer(frame)
         elif isinstance(frame, Notification):
@@ -332,7 +332,7 @@ class ClientSession:
         error = RemoteProtocolError(f"the server sent what is no message: {frame.reason}")
         logger.warning("%s", error)
         if frame.lost:
-            # It may have been the answer to any of them, and none may wait forever.
+            # It may have been the answer to any of the calls, and none may wait forever.
             for call in self._calls.values():
                 call.settle(error)
         elif not isinstance(frame.id, msgspec.UnsetType) and frame.id in self._calls:
@@ -346,7 +346,7 @@ class ClientSession:
             logger.debug("notification %r was not asked for", frame.method)
 
     def _dispatch(self, frame: Notification) -> bool:
-        """Hand a notification to whoever waits for it; False if nobody does."""
+        """Pass a notification to those who wait for it; return False if nobody does."""
         if isinstance(frame.params, msgspec.UnsetType):
             return False
         try:

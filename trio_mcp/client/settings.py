@@ -1,6 +1,6 @@
-"""The settings of a client: every cap and time has a name here.
+"""The settings of a client: every limit and time has a name here.
 
-Owns defaults and their reasons.
+Owns the defaults and their reasons. Refuses to know who uses them.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ def _check_policy(instance: Any, attribute: attrs.Attribute[Any], value: Progres
 
 @attrs.frozen(kw_only=True)
 class ClientSettings:
-    """How a client runs. Sizes in bytes, times in seconds.
+    """How a client runs. Sizes are in bytes, times in seconds.
 
     `progress` is the policy for updates that wait for a progress handler. `log_buffer`
     is the number of log messages that may wait for the log handler before the oldest
-    are dropped, `max_frame_bytes` the largest message that is read. `probe_timeout` is
-    how long a silent server is waited for before the legacy handshake is tried as well
-    (it may just be starting), `handshake_timeout` bounds both. `drain_timeout` bounds
-    the last writes and log messages at the end. `shutdown_grace` is what a server
-    process gets to exit by itself, and again after SIGTERM.
+    are dropped, `max_frame_bytes` the size of the largest message that is read. A server
+    that does not answer within `probe_timeout` may be starting, or legacy: then the legacy
+    handshake is tried as well. `handshake_timeout` bounds both together. `drain_timeout` bounds
+    the last writes and log messages at the end. `shutdown_grace` is how long a server
+    process has to exit by itself, and again after SIGTERM.
     """
 
     progress: ProgressPolicy = attrs.field(factory=Conflate, validator=_check_policy)

@@ -1,6 +1,6 @@
-"""What a client can connect to, and the transport for it.
+"""The targets of a client: servers in this process, URLs, files, commands and connectors.
 
-Owns the reading of `open_client`'s first argument.
+Owns the reading of `open_client`'s first argument. Refuses to know what travels over a transport.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WEBSOCKET: Final = ("ws://", "wss://")
 
 @runtime_checkable
 class Servable(Protocol):
-    """What can be served in memory, such as a `Server`."""
+    """A server that can be served in memory, such as a `Server`."""
 
     async def serve(self, transport: FrameTransport) -> None:
         """Serve one connection until the peer closes it."""
@@ -49,9 +49,9 @@ Target: TypeAlias = Servable | Connector | str | os.PathLike[str] | Sequence[str
 
 @attrs.frozen(kw_only=True)
 class UrlOptions:
-    """What only a target with a URL can use; `auth` and `http_client` are those of httpx2.
+    """Options for targets with a URL; `auth` and `http_client` are those of httpx2.
 
-    `ssl_context` says which certificates are trusted, in place of the usual ones.
+    `ssl_context` says which certificates are trusted, instead of the usual ones.
     """
 
     headers: Mapping[str, str] | None = None
@@ -60,7 +60,7 @@ class UrlOptions:
     ssl_context: ssl.SSLContext | None = None
 
     def refuse(self, target: object, *names: str) -> None:
-        """Raise TypeError where one of the options `names` is set."""
+        """Raise TypeError if one of the options `names` is set."""
         for name in names:
             if getattr(self, name) is not None:
                 raise TypeError(f"{name}= makes no sense for the target {target!r}")
@@ -72,7 +72,7 @@ _NO_OPTIONS: Final = UrlOptions()
 def open_target(
     target: Target, settings: ClientSettings, options: UrlOptions = _NO_OPTIONS
 ) -> AbstractAsyncContextManager[FrameTransport]:
-    """Connect to `target`; raises TypeError, ValueError or FileNotFoundError for what is no target."""
+    """Connect to `target`; raises TypeError, ValueError or FileNotFoundError if it is not a target."""
     if isinstance(target, str) and target.startswith(_HTTP):
         # Imported here, as the others below: only clients of a URL need it.
         from trio_mcp.transports.http.transport import open_http_transport
@@ -109,7 +109,7 @@ def open_target(
 
 
 def read_command(target: str | os.PathLike[str] | Sequence[str]) -> list[str]:
-    """The command that starts `target` as a stdio server."""
+    """Return the command that starts `target` as a stdio server."""
     if isinstance(target, (str, os.PathLike)):
         path = os.fspath(target)
         if not path.endswith(".py"):
@@ -128,10 +128,10 @@ async def open_served(
 ) -> AsyncIterator[FrameTransport]:
     """Serve `theirs` for as long as the block lasts, then close `ours` and wait for the server."""
     async with open_unwrapping_nursery() as nursery:
-        nursery.start_soon(server.serve, theirs)  # noqa: ASYNC113  # there is nothing to wait for: what we send waits
+        nursery.start_soon(server.serve, theirs)  # noqa: ASYNC113  # no need to wait: frames that are sent before it runs are queued
         try:
             yield ours
         finally:
-            # Shielded: closing cannot block, and the server ends by it.
+            # Shielded, because closing cannot block, and it ends the server.
             with trio.CancelScope(shield=True):
                 await ours.aclose()

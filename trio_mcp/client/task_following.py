@@ -64,9 +64,9 @@ def pace(snapshot: TaskSnapshot | None) -> float:
 
 
 class TaskFollowing:
-    """Follows one task until it has ended; `receive` gets all news that advance it.
+    """Follows one task until it has ended; `receive` gets all news that are newer than the last.
 
-    With `wants_history`, those begin with the reports so far that no client has received,
+    With `wants_history`, the first news contain the earlier reports that no client has received,
     if the server keeps them.
     """
 
@@ -101,8 +101,8 @@ class TaskFollowing:
     async def run(self, nursery: trio.Nursery) -> None:
         """Follow until the task has ended; checkpoints.
 
-        The task's questions are answered in `nursery`, for as long as this runs. Raises what
-        `fetch_task` raises, unless another poll may bring what one has not.
+        The task's questions are answered in `nursery`, for as long as this runs. Raises the errors
+        of `Link.fetch_task`, unless the same poll may succeed later.
         """
         try:
             with self._listening():
@@ -129,7 +129,7 @@ class TaskFollowing:
                     return
 
     async def _wait_change(self, delay: float) -> bool:
-        """Wait until there is something to do, and return whether that is to poll; checkpoints."""
+        """Wait for a change or for the time of the next poll; return whether to poll. Checkpoints."""
         interval = pace(None if self._last is None else self._last.snapshot)
         if self._subscription.sends_changes:
             deadline = self._heard + SAFETY_FACTOR * interval
@@ -145,7 +145,7 @@ class TaskFollowing:
         return scope.cancelled_caught and not was_heard
 
     async def _poll(self) -> None:
-        """Ask for the task, again and again if that fails in a way that may pass (`RETRY_SECONDS`)."""
+        """Ask for the state of the task; repeat that after a failure that may pass (`RETRY_SECONDS`)."""
         for delay in (*RETRY_SECONDS, None):
             try:
                 news = await self._link.fetch_task(self._id)
@@ -161,7 +161,7 @@ class TaskFollowing:
                 return
 
     def _may_pass(self, error: MCPError) -> bool:
-        """Whether what made a poll fail says nothing of the task, and the connection goes on."""
+        """Whether the failure of a poll says nothing about the task, and the connection goes on."""
         if isinstance(error, ConnectionLost):  # over HTTP a single answer can be lost
             return not self._link.session.is_lost
         data = error.data if isinstance(error, ProtocolError) else None
@@ -190,7 +190,7 @@ class TaskFollowing:
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
-        """Receive what the server sends of the task while the block lasts, if it does that."""
+        """While the block lasts, receive the notifications that the server sends about the task, if any."""
         session = self._link.session
         if not self._link.era.modern:
             with session.listening_for_task(self._id, self._accept_raw):
@@ -219,7 +219,7 @@ class TaskFollowing:
             self._accept_raw(frame.params)
 
     def _note_end(self) -> None:
-        """The subscription has ended, by an error or with the connection."""
+        """Note that the subscription has ended, by an error or with the connection."""
         self._note(SubscriptionEvent.STREAM_ENDED)
         self._changed.unpark_all()
 
@@ -234,7 +234,7 @@ class TaskFollowing:
 
 
 def _keep_stages(news: TaskNews, old: TaskSnapshot) -> TaskNews:
-    """`news` with the stages of `old` if they say nothing of stages; but none outlives its task."""
+    """Return `news` with the stages of `old` if they say nothing about stages; an ended task has none."""
     new = news.snapshot
     if new.stages is not None or old.stages is None:
         return news
@@ -251,8 +251,8 @@ def _advances(old: TaskSnapshot, new: TaskSnapshot) -> bool:
         return new != old
     if new.last_updated_at != old.last_updated_at:
         return new.last_updated_at > old.last_updated_at
-    # The protocol's times are coarse: within one tick the time of the report decides, which is finer
-    # where the server is ours, and then that nothing goes back.
+    # The protocol's times are coarse. Within one tick the time of the report decides, which a trio_mcp
+    # server sends with a finer resolution; without it, the progress must not go back.
     if old.reported_at is not None and new.reported_at is not None and new.reported_at != old.reported_at:
         return new.reported_at > old.reported_at
     if old.current is not None and (new.current is None or new.current < old.current):
@@ -264,7 +264,7 @@ def _advances(old: TaskSnapshot, new: TaskSnapshot) -> bool:
 async def watch(link: Link, task_id: str) -> AsyncIterator[trio.MemoryReceiveChannel[TaskSnapshot]]:
     """See `Client.watch_task`."""
     channel = LatestChannel[TaskSnapshot]()
-    await link.fetch_task(task_id)  # what is unknown is told here, and not in the middle
+    await link.fetch_task(task_id)  # raises TaskNotFound here, and not in the middle of the block
     async with channel.receive as receive, open_unwrapping_nursery() as nursery:
 
         def offer(news: TaskNews) -> None:

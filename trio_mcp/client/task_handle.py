@@ -1,7 +1,7 @@
-"""A background task in the hands of a client's user.
+"""The public handle of a background task.
 
-Owns the public face of a task, also of one that was never made because the server answered at
-once. Waiting for the result is the matter of `task_waiting.py`.
+Owns what a user can do with a task, and the same methods for a call that was answered at once, so
+that no task was made. Refuses to know how a result is waited for: see `task_waiting.py`.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class TaskHandle:
     ) -> CallResult:
         """Wait for the result; checkpoints.
 
-        The progress handler has finished with every update that will be delivered for
-        this task when it is returned. Leaving it does not cancel the task. Raises what
+        When the result is returned, the progress handler has finished with every update that will
+        be delivered for this task. Cancelling the wait does not cancel the task. Raises what
         `Client.call_tool` raises, TaskCancelled, TaskNotFound, and TaskFailed if the
         task ended without a result.
         """
@@ -86,7 +86,7 @@ class TaskHandle:
 
     @asynccontextmanager
     async def updates(self) -> AsyncIterator[trio.MemoryReceiveChannel[TaskSnapshot]]:
-        """A channel of the task's snapshots until it has ended; see `Client.watch_task`."""
+        """Open a channel of the task's snapshots until it has ended; see `Client.watch_task`."""
         if self._waiter is None:
             send, receive = trio.open_memory_channel[TaskSnapshot](0)
             send.close()
@@ -97,7 +97,7 @@ class TaskHandle:
             yield receive
 
     def use_handler(self, handler: Any) -> None:
-        """Take another progress handler, unless `handler` is None."""
+        """Use another progress handler from now on, unless `handler` is None."""
         self._handler = as_handler(handler) or self._handler
 
     def abandon(self) -> None:
@@ -106,6 +106,6 @@ class TaskHandle:
             self._waiter.abandon()
 
     def forget(self) -> None:
-        """Stop keeping progress for a task whose result nobody will ask for."""
+        """Stop to keep the progress of a task whose result nobody will ask for."""
         if self._waiter is not None:
             self._waiter.forget()

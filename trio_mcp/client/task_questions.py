@@ -1,4 +1,4 @@
-"""Answering what a background task asks its client (`input_required`).
+"""Answering the questions of a background task (status `input_required`).
 
 Owns that each question is answered once, by a task of its own, and the boundary at which a failure
 of the handler ends. Refuses to know how the questions arrive.
@@ -22,7 +22,7 @@ logger = logging.getLogger("trio_mcp")
 
 
 class TaskQuestions:
-    """The questions of one task that were asked so far."""
+    """The questions that one task has asked so far."""
 
     def __init__(self, link: Link, task_id: str) -> None:
         self._link = link
@@ -30,14 +30,14 @@ class TaskQuestions:
         self._scopes: dict[str, trio.CancelScope] = {}  # by the key of the question, also of answered ones
 
     def answer(self, questions: Mapping[str, Any], nursery: trio.Nursery) -> None:
-        """Start to answer the questions that are new, in `nursery`."""
+        """Start a task in `nursery` for each question that is new."""
         for key, question in questions.items():
             if key not in self._scopes:
                 scope = self._scopes[key] = trio.CancelScope()
                 nursery.start_soon(self._answer, key, question, scope)
 
     def cancel(self) -> None:
-        """Cancel whatever is being answered."""
+        """Cancel the answering of all questions."""
         for scope in self._scopes.values():
             scope.cancel()
 
@@ -48,7 +48,7 @@ class TaskQuestions:
                 await self._send(key, answer)
 
     async def _find_answer(self, question: Any) -> dict[str, Any] | None:
-        """Ask the client's handler; None if it fails and the protocol has no words for that."""
+        """Ask the client's handler; return None if it fails and the protocol has no answer for that."""
         method = question.get("method") if isinstance(question, dict) else None
         params = question.get("params") if isinstance(question, dict) else None
         try:

@@ -1,6 +1,6 @@
-"""What a client knows of a background task at one moment.
+"""The state of a background task at one moment, as a client reads it.
 
-Owns the reading of tasks from the wire of either era.
+Owns the reading of tasks from the wire of either era. Refuses to know how they were asked for.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Status: TypeAlias = Literal["working", "input_required", "completed", "failed", 
 FINAL: Final = frozenset({"completed", "failed", "cancelled"})
 MILLISECONDS: Final = 1000
 MAX_MILLISECONDS: Final = 10**15
-"""Some thirty thousand years; what a server says beyond that is taken for nothing."""
+"""Some thirty thousand years; longer times of a server are ignored."""
 
 
 SnapshotReport: TypeAlias = tuple[int, int | float | None, int | float | None, str | None]
@@ -35,14 +35,14 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 @attrs.frozen(kw_only=True)
 class TaskSnapshot:
-    """One look at a task. `ttl` and `poll_interval` are in seconds, times are aware.
+    """The state of a task at one moment. `ttl` and `poll_interval` are in seconds, times are aware.
 
-    `current`, `total`, `message` and `reported_at` are those of its last report, as
-    far as the server tells; `status_message` is what it has to say to a person. `rate` is the progress
-    per second and `eta` the seconds that were left at that report, where a trio_mcp server knows them;
-    `stages` are the stages that were open then, as in `Progress`, None where none were told of.
-    What a failure is called depends on the era: a tool error is "failed" in
-    2025-11-25 and "completed" in the extension.
+    `current`, `total`, `message` and `reported_at` belong to the last report, as
+    far as the server sends them; `status_message` is a text for people. `rate` is the progress
+    per second and `eta` the seconds that were left at that report, if a trio_mcp server knows them;
+    `stages` are the stages that were open then, as in `Progress`, or None if the server says nothing
+    about stages. A result with a tool error has the status "failed" in 2025-11-25 and "completed"
+    in the tasks extension.
     """
 
     id: str
@@ -70,15 +70,15 @@ class TaskSnapshot:
 
     @property
     def has_progress(self) -> bool:
-        """Whether the task has reported, and the server tells what."""
+        """Whether the task has reported, and the server sends the report."""
         return self.reported_at is not None
 
 
 @attrs.frozen
 class TaskNews:
-    """What one message says of a task: the snapshot, and what only the client itself has use for.
+    """What one message says about a task: the public snapshot, and what only the client itself uses.
 
-    `reports` are those that led to the snapshot and have not come before, if the server sends them.
+    `reports` are the reports since the previous message, if the server sends them.
     """
 
     snapshot: TaskSnapshot
@@ -86,12 +86,12 @@ class TaskNews:
 
     @property
     def result(self) -> msgspec.Raw | None:
-        """The result of the tool, once there is one."""
+        """The encoded result of the tool, or None."""
         return self.snapshot._result
 
     @property
     def error(self) -> ErrorObject | None:
-        """The error that the task has ended with."""
+        """The error with which the task has ended, or None."""
         return self.snapshot._error
 
     @property
@@ -100,7 +100,7 @@ class TaskNews:
         return self.snapshot._questions
 
     def without_reports_before(self, old: TaskSnapshot) -> TaskNews:
-        """These news without the reports that `old`, the result of a poll that overtook them, included."""
+        """Return the news without the reports that `old`, the result of a poll, has included already."""
         if not self.reports or old.reported_at is None:
             return self
         at = (old.reported_at - _EPOCH) // _MICROSECOND
@@ -185,7 +185,7 @@ class _WithProgress(msgspec.Struct):
 
 
 def read_last_progress(raw: msgspec.Raw) -> Update | None:
-    """The last progress of a task, where its result tells it; None for what is malformed."""
+    """Return the last progress of a task, if its result contains it; None if that is malformed."""
     try:
         meta = msgspec.json.decode(raw, type=_WithProgress).meta
     except (msgspec.MsgspecError, RecursionError):
@@ -204,7 +204,7 @@ class TaskPage(msgspec.Struct, rename="camel"):
 
 
 def read_task_page(raw: msgspec.Raw) -> TaskPage:
-    """Read a page of tasks; raises RemoteProtocolError where it is malformed."""
+    """Read a page of tasks; raises RemoteProtocolError if it is malformed."""
     try:
         return msgspec.json.decode(raw, type=TaskPage)
     except (msgspec.MsgspecError, RecursionError) as error:
@@ -219,5 +219,5 @@ def _seconds(legacy: float | None, modern: float | None) -> float | None:
 
 
 def _aware(moment: datetime | None) -> datetime | None:
-    """Times without a zone are in UTC, so that all can be compared."""
+    """Give a time without a zone the zone UTC, so that all times can be compared."""
     return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment

@@ -1,7 +1,8 @@
 """Waiting for the result of a background task.
 
-Owns that progress goes through the same handler and the same bounded queue as that of a call, and is
-delivered before the result. Refuses to know what the caller makes of the result.
+Owns the two ways of waiting (snapshots in the modern era, tasks/result in 2025-11-25). In both,
+progress passes through a `PendingCall` as that of a call does, so it is delivered before the result.
+Refuses to decode the result.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ LATE_SECONDS: Final = 1.0
 
 
 class TaskWaiter:
-    """Waits for one task, as often as it is asked to; knows what its handler has seen already."""
+    """Waits for one task, once or several times; knows which progress its handler has seen already."""
 
     def __init__(self, link: Link, started: TaskStarted) -> None:
         self.task_id = started.snapshot.id
@@ -55,13 +56,13 @@ class TaskWaiter:
         self.forget()
 
     def forget(self) -> None:
-        """Stop keeping progress for a task whose result nobody will ask for."""
+        """Stop to keep the progress of a task whose result nobody will ask for."""
         if self._token_call is not None:
             self._link.session.end(self._token_call, cancellable=False)
             self._token_call = None
 
     async def _wait_following(self, handler: Handler | None, idle: float, longest: float) -> msgspec.Raw:
-        """The extension: progress and the end come as snapshots."""
+        """Wait as the tasks extension does: progress and the end arrive as snapshots."""
         waiter = PendingCall(self.task_id, handler, self._link.session.settings.progress)
         waiter.note_stages(self._stages)
         waiter.set_timeouts(idle, longest)
@@ -82,13 +83,13 @@ class TaskWaiter:
             return _read_final(final)
         if waiter.scope.cancelled_caught:
             raise waiter.explain_end(f"task {self.task_id}")
-        return unwrap(outcome)  # raises what has ended the following
+        return unwrap(outcome)  # raises the error that has ended the following
 
     async def _wait_for_answer(self, handler: Handler | None, idle: float, longest: float) -> msgspec.Raw:
-        """2025-11-25: tasks/result blocks until the end, and progress comes by the call's own token.
+        """Wait as 2025-11-25 does: tasks/result is answered at the end, and progress has the call's token.
 
-        Without one, because another connection made the task or nobody wanted progress
-        then, it comes as snapshots.
+        If there is no token, because another connection made the task or the call asked for no
+        progress, it arrives as snapshots.
         """
         session, token_call = self._link.session, self._token_call
         wants_progress = handler is not None or idle < math.inf
@@ -98,7 +99,7 @@ class TaskWaiter:
             TaskIdParams(task_id=self.task_id),
             handler,
             may_become_task=follows,
-            takes_late=token_call is not None,
+            accepts_late=token_call is not None,
         )
         try:
             if token_call is not None:
@@ -126,7 +127,7 @@ class TaskWaiter:
         return await self._read_answer(outcome)
 
     async def _read_answer(self, outcome: Outcome) -> msgspec.Raw:
-        """What tasks/result was answered; an error of it may stand for a cancellation."""
+        """Read the answer to tasks/result; an error may mean that the task was cancelled."""
         self._has_ended = isinstance(outcome, (Response, ErrorResponse))
         self.forget()
         if isinstance(outcome, ErrorResponse):
@@ -136,7 +137,7 @@ class TaskWaiter:
         return unwrap(outcome)
 
     def _deliver(self, waiter: PendingCall, news: TaskNews) -> None:
-        """Deliver the progress of a task through `waiter`, unless it was delivered already."""
+        """Queue the progress of a task in `waiter`, unless it was delivered already."""
         snapshot = news.snapshot
         reports = [report[1:] for report in news.reports]
         if snapshot.has_progress:
@@ -148,7 +149,7 @@ class TaskWaiter:
                 self._reported = values
                 updates.append((*values, None))
         if updates:
-            waiter.take_updates(updates, snapshot.stages)
+            waiter.queue_updates(updates, snapshot.stages)
         else:
             waiter.note_stages(snapshot.stages)
         self._stages = waiter.stages
@@ -157,7 +158,7 @@ class TaskWaiter:
     async def _following(
         self, waiter: PendingCall, receive: Callable[[TaskNews], None], *, wants_history: bool
     ) -> AsyncIterator[None]:
-        """While the block lasts, `receive` gets the task's news; what ends them early settles `waiter`."""
+        """While the block lasts, `receive` gets the task's news; an error of following settles `waiter`."""
         following = TaskFollowing(self._link, self.task_id, receive, wants_history=wants_history)
         async with open_unwrapping_nursery() as nursery:
 
@@ -173,13 +174,13 @@ class TaskWaiter:
 
 
 async def _catch_up(call: PendingCall, last: Update | None) -> None:
-    """Deliver what the task reported and comes by another stream than its result (over HTTP)."""
+    """Deliver the last progress, which over HTTP may arrive by another stream than the result, and later."""
     if last is None:
         return
     with trio.move_on_after(LATE_SECONDS):
         await call.wait_progress(last[0])
     if call.newest is None or call.newest[0] < last[0]:
-        call.take_updates([last])
+        call.queue_updates([last])
     await call.wait()
 
 

@@ -1,7 +1,7 @@
-"""The times of a call: the timeouts that may be asked for, and the deadline that its server is told.
+"""The times of a call: its timeouts, and the deadline that is sent to its server.
 
-Owns their validation and defaults, and what becomes of the answer that a server
-gives when the deadline has passed.
+Owns their validation and defaults, and what happens if the server ends the call because of the
+deadline. Refuses to know requests.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from trio_mcp.wire.errors import DEADLINE_PASSED
 from trio_mcp.wire.messages import META_DEADLINE
 
 MAX_TIMEOUT_FACTOR: Final = 10
-"""Without a `max_timeout`, a call may take this many times its `idle_timeout`."""
+"""A call without a `max_timeout` may take this many times its `idle_timeout`."""
 
 
 def read_timeouts(idle: float | None, longest: float | None) -> tuple[float, float]:
-    """Both timeouts in seconds, infinite where there is none; raises ValueError for what is no time."""
+    """Return both timeouts in seconds, infinity for none; raises ValueError for what is not a time."""
     if idle is None and longest is None:
         return math.inf, math.inf
     for name, value in (("idle_timeout", idle), ("max_timeout", longest)):
@@ -36,10 +36,10 @@ def read_timeouts(idle: float | None, longest: float | None) -> tuple[float, flo
 
 @attrs.frozen
 class CallDeadline:
-    """When a call is given up at the latest, on Trio's clock; infinity for never.
+    """The latest time at which a call is cancelled, on Trio's clock; infinity for never.
 
     That is when the caller's scopes end, or `longest` seconds after it has `started`. An idle
-    timeout is none, because progress moves it.
+    timeout is not part of it, because progress moves it.
     """
 
     started: float
@@ -48,7 +48,7 @@ class CallDeadline:
 
     @classmethod
     def find(cls, longest: float) -> CallDeadline:
-        """That of a call that begins now."""
+        """Return the deadline of a call that begins now."""
         effective = trio.current_effective_deadline()
         if effective == longest == math.inf:
             return _NEVER
@@ -56,11 +56,11 @@ class CallDeadline:
         return cls(now, longest, min(effective, now + longest))
 
     def add_to(self, meta: dict[str, Any]) -> dict[str, Any]:
-        """`meta` with what tells the server of it: the seconds left, for it has another clock."""
+        """Return `meta` with the seconds that are left, since the server has another clock."""
         if self is _NEVER:
             return meta
         left = self.moment - self.started
-        # Where nothing is left, the call ends before it could be answered.
+        # If nothing is left, the call ends before it could be answered.
         return {**meta, META_DEADLINE: left} if 0 < left < math.inf else meta
 
     def was_met_by(self, error: ProtocolError) -> bool:
@@ -71,9 +71,9 @@ class CallDeadline:
     async def wait(self) -> NoReturn:
         """Wait for the deadline, after the server has given up; checkpoints.
 
-        Where it is that of the caller's own scope, this ends as the scope says, as if nobody had
-        answered. Raises CallTimeout where it is not: after `longest` seconds, or where the scope's
-        was moved meanwhile, which the server cannot know.
+        If the caller's own scope has this deadline, it cancels this wait, as if the server had not
+        answered. Otherwise raises CallTimeout: after `longest` seconds, or because the scope's
+        deadline was moved meanwhile, which the server cannot know.
         """
         await trio.sleep_until(self.moment)
         if self.moment == self.started + self.longest:

@@ -1,8 +1,8 @@
-"""One call of a tool, in as many requests as it takes until there is an answer or a task.
+"""One call of a tool: requests are sent until the server answers, or makes a task.
 
-Owns the loop over those requests: the rounds in which a server asks (MCP multi round-trip
-requests), the change to a task for a tool that runs as one only, the headers that were missing, and
-that nothing is left of a call whose caller has left. Refuses to know how a task is waited for.
+Owns the loop over those requests: rounds in which the server asks for input (MCP multi round-trip
+requests), a second request for a tool that runs only as a task, another one with headers that were
+missing, and the cancellation of a task whose caller has left. Refuses to know how a task is waited for.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MAX_ROUNDS: Final = 10
 
 
 class Refusal(enum.Enum):
-    """A server's error after which the call is not over."""
+    """An error of the server that does not end the call."""
 
     DEADLINE_PASSED = "the server has given up at our deadline"
     TASK_ONLY = "the tool runs as a task only"
@@ -44,6 +44,21 @@ class Refusal(enum.Enum):
 
 class ToolCall:
     """A call that is to be made once; raises ValueError for bad timeouts and arguments that are not JSON."""
+
+    __slots__ = (
+        "_as_task",
+        "_floor",
+        "_handler",
+        "_idle",
+        "_idle_timeout",
+        "_link",
+        "_longest",
+        "_params",
+        "_raise_on_error",
+        "_result_type",
+        "_ttl",
+        "name",
+    )
 
     def __init__(
         self,
@@ -80,7 +95,7 @@ class ToolCall:
             return await self._run(handler)
 
     async def start_task(self, ttl: float | None) -> TaskHandle:
-        """Call as a background task; checkpoints. See `Client.call_tool`."""
+        """Call as a background task, and do not wait for it; checkpoints. See `Client.call_tool`."""
         self._as_task, self._ttl = True, ttl
         async with open_handler(self._handler, self.name) as handler:
             start = await self._start(handler)
@@ -135,7 +150,7 @@ class ToolCall:
     async def _ask(
         self, handler: Handler | None, deadline: CallDeadline, *, may_list: bool
     ) -> Answered | TaskStarted | Questions | Refusal:
-        """Send the call once, and wait for what the server answers; checkpoints."""
+        """Send the call once and wait for the server's answer; checkpoints."""
         link, session = self._link, self._link.session
         wants_progress = handler is not None or self._idle < math.inf
         call = self._begin(handler, deadline, wants_progress=wants_progress)
@@ -185,7 +200,7 @@ class ToolCall:
     def _read(
         self, raw: Raw, call: PendingCall, *, wants_progress: bool
     ) -> Answered | TaskStarted | Questions:
-        """Read what the server has answered; raises RemoteProtocolError for a malformed task or question."""
+        """Read the server's answer; raises RemoteProtocolError for a malformed task or question."""
         snapshot = read_created(raw)
         if snapshot is None:
             questions = read_questions(raw)
@@ -194,7 +209,7 @@ class ToolCall:
             if call.newest is not None:
                 self._floor = call.newest[0]
             return questions
-        # The progress of a legacy task comes by the token of the call that made it.
+        # The progress of a legacy task has the token of the call that made it.
         keeps_token = not self._link.era.modern
         reported, stages = None, None
         if call.newest is not None:
@@ -219,7 +234,7 @@ class ToolCall:
         return None
 
     async def _answer(self, questions: Questions) -> None:
-        """Put into the next request what the server has asked for; checkpoints as the handlers do."""
+        """Put the answers to the server's questions into the next request; checkpoints if a handler does."""
         answering = self._link.session.answering
         self._params.input_responses = {
             key: await answering.answer(asked.method, asked.params)

@@ -1,5 +1,5 @@
-"""What a client hands its progress to: callables, handlers with a session, bars, lines.
+"""Progress handlers of a client: plain callables, handlers that are opened for a call, bars, lines.
 
-Owns how progress is shown and thinned out. Refuses to know connections, calls and tasks.
-Read `sink.py` first.
+Owns how progress is shown, and how the rate of updates is limited. Refuses to know connections,
+calls and tasks. Read `sink.py` first.
 """

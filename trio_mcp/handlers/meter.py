@@ -1,7 +1,7 @@
-"""The newest progress of one call, and how fast it moves.
+"""The newest progress of one call, how fast it moves, and the text for its numbers.
 
-Owns what is kept of it and the words for numbers; the arithmetic is the estimator's. Knows
-nothing of terminals.
+Owns the newest update and the format of numbers; `Estimator` does the arithmetic. Knows nothing of
+terminals.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Reading(NamedTuple):
 
     @property
     def share(self) -> float | None:
-        """How much is done, from 0 to 1; None where there is no total."""
+        """The part that is done, from 0 to 1; None without a total."""
         if self.total is None or self.total <= 0:
             return None
         return min(max(self.progress / self.total, 0.0), 1.0)
@@ -31,9 +31,9 @@ class Reading(NamedTuple):
 
 @attrs.define
 class Meter:
-    """Takes every update, keeps the newest, and is asked a few times a second.
+    """Keeps the newest update; those who draw it ask a few times a second.
 
-    Times are seconds on any one clock.
+    Times are seconds; all must come from the same clock.
     """
 
     started: float
@@ -44,7 +44,7 @@ class Meter:
     _sampled: int = 0
 
     def update(self, progress: float, total: float | None = None, message: str | None = None) -> None:
-        """Take an update, as a progress handler; at 100,000 a second this must cost next to nothing."""
+        """Note an update, as a progress handler; there may be 100,000 a second, so this must be cheap."""
         if self._newest is None:
             self._base = progress
         self._newest = (progress, total, message)
@@ -56,55 +56,55 @@ class Meter:
         return None if self._newest is None else Reading(*self._newest)
 
     def sample(self, now: float) -> None:
-        """Note the present state, for `rate` and `time_left`."""
+        """Give the newest update to the estimator, for `rate` and `time_left`."""
         if self._newest is not None and self.updates > self._sampled:
             self._sampled = self.updates
             progress, total, _ = self._newest
             self._estimator.update(now, progress, total)
 
     def rate(self, now: float) -> float:
-        """How much progress there was per second of late; 0 where that is not known."""
+        """The recent progress per second; 0 if it is not known."""
         self.sample(now)
         return self._estimator.rate_at(now) or 0.0
 
     def average(self, now: float) -> float:
-        """How much progress there was per second since the start."""
+        """The progress per second since the start."""
         return 0.0 if self._newest is None else _divide(self._newest[0] - self._base, now - self.started)
 
     def time_left(self, now: float) -> float:
-        """For how many more seconds this goes on at the present rate; infinity where that is not known."""
+        """The seconds that are left at the present rate; infinity if they are not known."""
         self.sample(now)
         left = self._estimator.eta_at(now)
         return math.inf if left is None else left
 
 
 def show_number(value: float) -> str:
-    """12,345 or 0.25 or 1.2e+20."""
+    """Format a number: 12,345 or 0.25 or 1.2e+20."""
     if abs(value) >= 1e15:
         return f"{value:.2g}"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
 
 
 def show_count(reading: Reading) -> str:
-    """12/345, or 12 where there is no total."""
+    """Format the progress: 12/345, or 12 without a total."""
     count = show_number(reading.progress)
     return count if reading.total is None else f"{count}/{show_number(reading.total)}"
 
 
 def show_share(reading: Reading) -> str:
-    """47%, or nothing where there is no total; 100% means all of it."""
+    """Format the share: 47%, or nothing without a total; rounded down, so 100% means done."""
     return "" if reading.share is None else f"{math.floor(reading.share * 100)}%"
 
 
 def show_rate(rate: float) -> str:
-    """1,234/s, or nothing where it is not known."""
+    """Format a rate: 1,234/s, or nothing if it is not known."""
     if rate <= 0:
         return ""
     return f"{show_number(round(rate))}/s" if rate >= 10 else f"{rate:.2g}/s"
 
 
 def show_time(seconds: float) -> str:
-    """0:07, 12:34 or 1:02:03; -:-- where it is not known."""
+    """Format a time: 0:07, 12:34 or 1:02:03; -:-- if it is not known."""
     if not math.isfinite(seconds):
         return "-:--"
     minutes, second = divmod(round(seconds), 60)

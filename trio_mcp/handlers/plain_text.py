@@ -1,13 +1,13 @@
-"""Text that a server sent, made fit to be shown to a person.
+"""Making text of a server safe to be shown to a person.
 
-Owns what must not reach a terminal or a log. Knows nothing of how it is shown.
+Owns which characters must not reach a terminal or a log. Knows nothing of how the text is shown.
 """
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """Replace what could move the cursor or change the terminal, except newlines and tabs."""
+    """Replace characters that could move the cursor or change the terminal, except newlines and tabs."""
     if text.isprintable():
         return text
     return "".join(

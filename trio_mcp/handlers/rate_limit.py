@@ -1,7 +1,8 @@
-"""Fewer updates for a handler that is dear: at most so many a second, and never without the ends.
+"""Limiting the rate of updates for an expensive handler, without losing the first or the last.
 
-Owns when an update is due. The first of a call is handed over at once, one that was
-held back as soon as its time comes, and the last before the call returns.
+Owns when an update is due. The first update of a call is handed over at once, one that was held
+back at the time when it is due, and the last before the call returns. Refuses to know what the
+handler does.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from trio_mcp.validators import is_number, require_positive
 
 
 def rate_limited(handler: ProgressHandler | ProgressSink, per_second: float) -> ProgressSink:
-    """Hand over to `handler` at most `per_second` updates of each call a second.
+    """Make a handler that passes at most `per_second` updates of each call a second to `handler`.
 
-    The first of a call comes at once. Of those that come too early the newest is kept,
-    and handed over when its time has come, or when the call ends: so the last one is
-    never lost. Where the call is cancelled or runs into a timeout, nobody waits for it.
-    Raises ValueError for a rate that is none, TypeError for what is no progress handler.
+    The first update of a call is passed on at once. Of those that arrive too early the newest is
+    kept, and passed on when it is due or when the call ends, so the last one is never lost. If the
+    call is cancelled or ends by a timeout, an update that is kept is dropped. Raises ValueError for
+    a rate that is not positive, TypeError for one that is not a number or for no progress handler.
     """
     if not is_number(per_second):
         raise TypeError(f"per_second must be a number, not {per_second!r}")
@@ -47,16 +48,16 @@ class _RateLimited(ProgressSink):
 
 @asynccontextmanager
 async def open_limiter(receive: ProgressReceiver, interval: float) -> AsyncIterator[ProgressReceiver]:
-    """A receiver that hands over to `receive` once in `interval` seconds; checkpoints."""
+    """Open a receiver that calls `receive` at most once in `interval` seconds; checkpoints."""
     limiter = _Limiter(receive, interval)
     async with open_unwrapping_nursery() as nursery:
         nursery.start_soon(limiter.hand_over_late)
         try:
             yield limiter.receive
         except (trio.Cancelled, CallTimeout):
-            raise  # whoever waited has gone
+            raise  # nobody waits for the call any more
         except BaseException:
-            # An error is an answer too, which the last update comes before. A cancellation replaces it.
+            # Cleans up and raises again: an error is an answer too, and the last update comes before it.
             await limiter.finish()  # noqa: ASYNC120
             raise
         else:
@@ -65,18 +66,18 @@ async def open_limiter(receive: ProgressReceiver, interval: float) -> AsyncItera
 
 
 class _Limiter:
-    """The updates of one call: the newest that was not due is held."""
+    """Limits the updates of one call; the newest one that was not due is held."""
 
     def __init__(self, receive: ProgressReceiver, interval: float) -> None:
         self._receive = receive
         self._interval = interval
         self._due = -math.inf
         self._held: Progress | None = None
-        self._is_busy = False  # while the receiver awaits, since it never runs twice at once
+        self._is_busy = False  # whether an async receiver is running; it never runs twice at once
         self._changed = trio.lowlevel.ParkingLot()
 
     def receive(self, update: Progress) -> Awaitable[None] | None:
-        """Hand over what is due, or hold it."""
+        """Hand over an update if it is due, else hold it."""
         if not self._is_busy and trio.current_time() >= self._due:
             return self._hand_over(update)
         self._held = update
@@ -84,16 +85,16 @@ class _Limiter:
         return None
 
     async def hand_over_late(self) -> None:
-        """Hand over what was held when it is due, until this is cancelled."""
+        """Hand over each held update when it is due; runs until cancelled."""
         while True:
             while self._held is None or self._is_busy:
                 await self._changed.park()
             await trio.sleep_until(self._due)
-            if trio.current_time() >= self._due:  # nothing has come through meanwhile
+            if trio.current_time() >= self._due:  # no other update was handed over meanwhile
                 await self._hand_over_held()
 
     async def finish(self) -> None:
-        """Hand over what is held, due or not."""
+        """Hand over the held update, even if it is not due."""
         while self._is_busy:
             await self._changed.park()
         await self._hand_over_held()
@@ -105,7 +106,7 @@ class _Limiter:
             pending = self._hand_over(self._held)
             if pending is not None:
                 await pending
-        except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
+        except BaseException as error:  # noqa: ASYNC103  # a user's code may raise anything
             contain_failure(error, "a progress handler failed; the call goes on")
 
     def _hand_over(self, update: Progress) -> Awaitable[None] | None:

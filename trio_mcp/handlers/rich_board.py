@@ -1,7 +1,7 @@
 """The progress of calls as bars in a terminal: one for each call, and one for each open stage.
 
-Owns the drawing, which looks at the newest values a few times a second, however often
-they change. Needs rich, so it is imported where somebody wants to see bars.
+Owns the drawing, which reads the newest values a few times a second, however often they change.
+Needs rich, so it is imported only when bars are shown. Refuses to know where updates come from.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from trio_mcp.wire.frames import StageState
 
 REFRESHES_PER_SECOND: Final = 10
 WIDE: Final = 100
-"""From this many columns on, there is room for a count beside the percentage."""
+"""From this many columns on, a line has all its parts."""
 NARROW: Final = 60
-"""Up to this many columns, there is none for the rate."""
+"""Below this many columns, a line has only the most important parts."""
 MARGIN: Final = 3
 """Columns left free at the right: the terminal echoes ^C there, and must not wrap."""
 
 
 def make_live(console: Console, draw: Callable[[], RenderableType], *, redirect_stdout: bool = False) -> Live:
-    """What `draw` returns, at the bottom of the terminal; drawn by a thread of rich's."""
+    """Make a display of what `draw` returns, at the bottom of the terminal; a thread of rich draws it."""
     return Live(
         console=console,
         get_renderable=draw,
@@ -49,7 +49,7 @@ def make_live(console: Console, draw: Callable[[], RenderableType], *, redirect_
 
 @attrs.define(eq=False)
 class CallRow:
-    """One call that is shown: its newest update, and the stages that are open."""
+    """One call on the board: its newest update, and the open stages."""
 
     title: str
     meter: Meter = attrs.field(factory=lambda: Meter(time.monotonic()))
@@ -58,7 +58,7 @@ class CallRow:
     has_ended: bool = False
 
     def receive(self, update: Progress) -> None:
-        """Take an update, as a receiver; the next drawing shows it."""
+        """Note an update, as a receiver of progress; the next drawing shows it."""
         self.meter.update(update.progress, update.total, update.message)
         self.stages = update.stages
         if update.stages:
@@ -66,9 +66,9 @@ class CallRow:
 
 
 class Board:
-    """The calls that are shown on one console, as long as there are any.
+    """The calls that are shown on one console.
 
-    A call that has ended leaves its last line above the others.
+    The last line of a call that has ended stays, above the bars of the others.
     """
 
     def __init__(self, console: Console | None) -> None:
@@ -78,19 +78,19 @@ class Board:
         self._live: Live | None = None
 
     def hold(self) -> None:
-        """Show what there is to show, until as many have let go."""
+        """Show the bars until `let_go` was called as often as this."""
         self._holders += 1
         if self._live is None:
-            # What is printed to the same terminal goes above the bars; what goes elsewhere is left alone.
+            # Text printed to the same terminal appears above the bars; other output is left alone.
             live = make_live(
                 self.console, self.draw, redirect_stdout=sys.stdout is not None and sys.stdout.isatty()
             )
-            live.transient = True  # what is to stay is printed above it
+            live.transient = True  # the lines that stay are printed above it
             live.start()
             self._live = live
 
     def let_go(self) -> None:
-        """Take the bars away, with the last who holds them."""
+        """Undo one `hold`; the last one removes the bars."""
         self._holders -= 1
         if self._holders == 0 and self._live is not None:
             live, self._live = self._live, None
@@ -104,7 +104,7 @@ class Board:
         return row
 
     def close_row(self, row: CallRow) -> None:
-        """Let the last line of a call stand where it is; one that never reported leaves none."""
+        """Print the last line of a call above the bars, unless it never reported, and remove its bar."""
         row.has_ended = True
         row.stages = ()
         del self._rows[row]
@@ -113,12 +113,12 @@ class Board:
         self.let_go()
 
     def draw(self) -> Table:
-        """The bars as they are now."""
+        """Draw the bars as they are now."""
         return draw_calls(list(self._rows), time.monotonic(), self.console.width)
 
 
 def draw_calls(rows: Iterable[CallRow], now: float, width: int) -> Table:
-    """Lines of `width` columns: for each call its own bar, and below it those of its stages."""
+    """Draw lines of `width` columns: for each call its own bar, and below it those of its stages."""
     table = Table.grid(padding=(0, 2, 0, 0), expand=True)
     table.width = max(width - MARGIN, NARROW // 2)
     table.add_column(no_wrap=True, min_width=8, ratio=1, overflow="ellipsis")
@@ -144,13 +144,13 @@ def draw_calls(rows: Iterable[CallRow], now: float, width: int) -> Table:
 
 
 def _draw_bar(label: str, reading: Reading | None, width: int, *, moves: bool) -> list[RenderableType]:
-    """The cells that calls and stages have in common; without a reading nothing was counted yet."""
+    """Draw the cells that calls and stages have in common; without a reading, nothing was counted yet."""
     length = max(width // 4, 8)
     bar: RenderableType = ""
     if reading is not None and reading.share is not None:
         bar = ProgressBar(total=1.0, completed=reading.share, width=length)
     elif moves:
-        bar = ProgressBar(total=None, width=length)  # moves, and says nothing
+        bar = ProgressBar(total=None, width=length)  # moves, and shows no share
     cells: list[RenderableType] = [Text(label), bar, "" if reading is None else show_share(reading)]
     if width >= NARROW:
         cells.append("" if reading is None else show_count(reading))
@@ -158,7 +158,7 @@ def _draw_bar(label: str, reading: Reading | None, width: int, *, moves: bool) -
 
 
 def _label(row: CallRow, reading: Reading) -> str:
-    # While stages are open their lines say what the message of the whole would.
+    # While stages are open, their own lines show what the message of the call would repeat.
     message = "" if row.stages else one_line((reading.message or "")[:MESSAGE_CHARACTERS])
     title = one_line(row.title)
     return f"{title}: {message}" if message else title

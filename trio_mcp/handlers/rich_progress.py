@@ -1,7 +1,7 @@
 """`RichProgress`, the handler that shows bars.
 
-Owns when calls come onto the board and leave it. What they look like is the board's
-matter, which needs rich, so it is imported when somebody makes a `RichProgress`.
+Owns when a call is added to the board and removed from it. Refuses to know how bars look: that is
+the board's, which needs rich and so is imported only when a `RichProgress` is made.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from trio_mcp.handlers.sink import ProgressReceiver, ProgressSink
 class RichProgress(ProgressSink):
     """Shows calls as bars in a terminal: one for the whole of each call, and one for each of its open stages.
 
-    Stages of stages are indented below theirs. One object may show many calls at once; the
-    line of a call stays when it ends. `console` is a `rich.console.Console`, by default one on
-    stderr; where that is no terminal, only the last line of each call is printed. The bars are
-    there while a call is under way, and for the whole of a `with` block around several.
-    Printed by any console, the object shows the bars as they are.
+    Stages of a stage are indented below it. One object may show many calls at once; the
+    last line of a call stays when it ends. `console` is a `rich.console.Console`, by default one on
+    stderr; if that is not a terminal, only the last line of each call is printed. The bars are
+    shown while a call is running, and for the whole of a `with` block around several calls.
+    A console that prints the object prints the bars as they are.
 
-    Raises ImportError where rich is not installed.
+    Raises ImportError if rich is not installed.
     """
 
     def __init__(self, console: Any = None) -> None:

@@ -1,7 +1,7 @@
-"""What takes the progress of calls in all its detail: records, stages, and the end of each call.
+"""The kinds of progress handlers: plain callables, and sinks that get records, stages and the end of a call.
 
-Owns the record that is handed over and when a sink is opened and closed. How updates
-wait for it is the matter of `PendingCall`, as for plain handlers.
+Owns the record of an update, and when a sink is opened and closed. Refuses to know how updates wait
+for their handler: that is the matter of the client's `PendingCall`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from trio_mcp.progress.estimator import Estimator
 from trio_mcp.wire.frames import StageState
 
 ProgressHandler: TypeAlias = Callable[[float, float | None, str | None], Awaitable[None] | None]
-"""Called as `handler(progress, total, message)`, sync or async, one call at a time."""
+"""Called as `handler(progress, total, message)`; sync or async, never twice at once."""
 
 
 @attrs.frozen
 class Progress:
     """One update of the progress of a call.
 
-    `progress`, `total` and `message` are what a plain handler gets. `stages` are the
+    `progress`, `total` and `message` are the values that a plain handler gets. `stages` are the
     stages that were open then, at most 16, in the order in which they were opened, each
-    before its own; empty where there are none, and where the server is of another make.
+    before its own stages; empty if there are none, or if the server does not use trio_mcp.
     """
 
     progress: float
@@ -38,52 +38,52 @@ class Progress:
 
     @property
     def rate(self) -> float | None:
-        """The progress per second as of the newest update that has come, or None where it is not known."""
+        """The progress per second as of the newest update that has arrived, or None if it is not known."""
         return None if self._estimator is None else self._estimator.rate
 
     @property
     def eta(self) -> float | None:
-        """The seconds that are left as of then; None without a total or a rate."""
+        """The seconds that are left as of that update; None without a total or a rate."""
         return None if self._estimator is None else self._estimator.eta
 
     @property
     def share(self) -> float | None:
-        """How much is done, from 0 to 1; None where there is no total."""
+        """The part that is done, from 0 to 1; None without a total."""
         if self.total is None or self.total <= 0:
             return None
         return min(max(self.progress / self.total, 0.0), 1.0)
 
 
 ProgressReceiver: TypeAlias = Callable[[Progress], Awaitable[None] | None]
-"""Called with each update of one call, sync or async, one call at a time."""
+"""Called with each update of one call; sync or async, never twice at once."""
 
 
 class ProgressSink(ABC):
-    """Takes the progress of calls in all its detail; goes wherever a progress handler goes.
+    """A progress handler that is opened for each call, and gets its updates as `Progress` records.
 
-    One sink may serve several calls at once.
+    It is accepted wherever a progress handler is. One sink may serve several calls at once.
     """
 
     @abstractmethod
     def open_call(self, tool: str) -> AbstractAsyncContextManager[ProgressReceiver]:
-        """Begin with a call of `tool`: an async context manager that gives the receiver of its updates.
+        """Return an async context manager for a call of `tool`; it yields the receiver of the updates.
 
         It is left when the receiver has finished with the last update, and before the
-        call returns or raises; what the call raises goes through it. What it raises
-        itself then is logged. Where a task's result is waited for more than
-        once, each wait opens it.
+        call returns or raises; an exception of the call passes through it. What it raises
+        itself then is logged. If a task's result is waited for more than once, each wait
+        opens it.
         """
 
 
 @attrs.frozen
 class Receiver:
-    """The receiver of one call: how a `PendingCall` tells it from a plain handler."""
+    """The receiver of one call; this type distinguishes it from a plain handler."""
 
     receive: ProgressReceiver
 
 
 Handler: TypeAlias = ProgressHandler | ProgressSink | Receiver
-"""Whatever takes progress; a sink must be opened before it does."""
+"""Every kind of progress handler; a sink must be opened before it gets updates."""
 
 
 class _Detailed(ProgressSink):
@@ -96,9 +96,9 @@ class _Detailed(ProgressSink):
 
 
 def detailed(receive: ProgressReceiver) -> ProgressSink:
-    """Make a progress handler of `receive(progress)`, sync or async, which gets a `Progress` with its stages.
+    """Make a progress handler of `receive(progress)`, sync or async, which gets `Progress` records.
 
-    Raises TypeError for what cannot be called.
+    Raises TypeError if `receive` cannot be called.
     """
     if not callable(receive):
         raise TypeError(f"a receiver of progress must be callable, not {receive!r}")
@@ -106,14 +106,14 @@ def detailed(receive: ProgressReceiver) -> ProgressSink:
 
 
 def as_handler(value: Any) -> ProgressHandler | ProgressSink | None:
-    """Return `value` if it can take progress, or None; raises TypeError otherwise."""
+    """Return `value` if it is a progress handler or None; raises TypeError otherwise."""
     if value is None or callable(value) or isinstance(value, ProgressSink):
         return value  # type: ignore[no-any-return]  # callable is all that can be checked
     raise TypeError(f"a progress handler must be callable or a ProgressSink, not {value!r}")
 
 
 def as_sink(handler: ProgressHandler | ProgressSink) -> ProgressSink:
-    """Return a sink that hands over to `handler`; raises TypeError for what is no progress handler."""
+    """Return a sink that passes updates to `handler`; raises TypeError if that is not a progress handler."""
     checked = as_handler(handler)
     if isinstance(checked, ProgressSink):
         return checked
@@ -124,9 +124,9 @@ def as_sink(handler: ProgressHandler | ProgressSink) -> ProgressSink:
 
 @asynccontextmanager
 async def open_handler(handler: Handler | None, tool: str) -> AsyncIterator[Handler | None]:
-    """Open `handler` for one wait, where it is a sink; what the sink raises at the end is logged.
+    """Open `handler` for one wait, if it is a sink; an exception of the sink at the end is logged.
 
-    Checkpoints where the sink does.
+    Checkpoints if the sink does.
     """
     if not isinstance(handler, ProgressSink):
         yield handler
@@ -138,10 +138,10 @@ async def open_handler(handler: Handler | None, tool: str) -> AsyncIterator[Hand
             is_open = True
             try:
                 yield Receiver(receive)
-            except BaseException as error:
+            except BaseException as error:  # noted, to tell it from the sink's own, and raised again
                 raised = error
                 raise
-    except BaseException as error:  # noqa: ASYNC103  # contain_failure raises what must pass on
+    except BaseException as error:  # noqa: ASYNC103  # a user's sink may raise anything
         if not is_open:
             raise
         if error is not raised:

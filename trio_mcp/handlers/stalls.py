@@ -1,6 +1,6 @@
-"""Being told that a call, or a task that is waited for, has stopped reporting.
+"""Noticing that a call, or a task that is waited for, has stopped reporting.
 
-Owns the progress handler that notices. Ends nothing by itself: for that there are
+Owns the progress handler that notices it. Refuses to end anything by itself: for that there are
 `idle_timeout` and the caller's scopes.
 """
 
@@ -20,7 +20,7 @@ from trio_mcp.handlers.sink import ProgressHandler, ProgressReceiver, ProgressSi
 from trio_mcp.validators import require_seconds
 
 StallHandler: TypeAlias = Callable[[float], Awaitable[None] | None]
-"""Called as `on_stall(seconds)`, sync or async: for so long there was no progress."""
+"""Called as `on_stall(seconds)`, sync or async, if there was no progress for that long."""
 
 
 @overload
@@ -34,16 +34,17 @@ def watch_stalls(
 def watch_stalls(
     handler: ProgressHandler | ProgressSink | None = None, *, after: float, on_stall: StallHandler
 ) -> AbstractAsyncContextManager[Any]:
-    """A progress handler for one call, that notices when nothing comes; entering checkpoints.
+    """Open a progress handler for one call that notices when no updates arrive; entering checkpoints.
 
-    Whenever no update has come for `after` seconds, from the beginning of the block on,
-    `on_stall(after)` is called, sync or async: once for each silence. Give what the block gets to
-    a call or a task as its `progress_handler`, and leave the block with it; it hands every update to
-    `handler`, and the time which that takes is no silence. For a `ProgressSink` the block gets another one,
-    which opens and closes it with the call.
+    If no update has arrived for `after` seconds, beginning with the start of the block,
+    `on_stall(after)` is called, sync or async, once for each silence. Pass the handler that the block
+    yields to a call or a task as its `progress_handler`, and leave the block when that has ended. It
+    passes every update to `handler`; time that `handler` takes is not a silence. For a `ProgressSink`
+    the block yields a sink, which opens and closes the given one with the call.
 
-    What `on_stall` raises ends the block and comes out of it, alone: so it can give up the call.
-    Raises TypeError for what cannot be called, ValueError unless `after` is larger than 0.
+    An exception of `on_stall` ends the block and is raised by it, not wrapped in a group: so
+    `on_stall` can end the call. Raises TypeError if `on_stall` cannot be called, ValueError unless
+    `after` is larger than 0.
     """
     checked = as_handler(handler)
     if not callable(on_stall):
@@ -63,20 +64,24 @@ async def _watch(
         nonlocal raised
         try:
             await watch_silence(signs.find_last, after, lambda: on_stall(after))
-        except Exception as error:
+        except Exception as error:  # of the user's `on_stall`; raised again when the block has ended
             raised = error
             nursery.cancel_scope.cancel()
 
     async with open_unwrapping_nursery() as nursery:
         nursery.start_soon(watch)
-        yield _Watched(handler, signs) if isinstance(handler, ProgressSink) else partial(signs.take, handler)
+        yield (
+            _Watched(handler, signs)
+            if isinstance(handler, ProgressSink)
+            else partial(signs.hand_over, handler)
+        )
         nursery.cancel_scope.cancel()
     if raised is not None:
         raise raised
 
 
 class _SignsOfLife:
-    """When the last update came; while the handler is at work, that is now."""
+    """The time of the last update; while the handler is running, that is now."""
 
     def __init__(self) -> None:
         self._last = trio.current_time()
@@ -87,18 +92,18 @@ class _SignsOfLife:
         return trio.current_time() if self._at_work else self._last
 
     def begin_work(self) -> None:
-        """Note that the handler begins to work; each needs an `end_work`."""
+        """Note that the handler starts to run; `end_work` must follow."""
         self._at_work += 1
 
     def end_work(self) -> None:
-        """Note that it has done what it began."""
+        """Note that the handler has finished."""
         self._at_work -= 1
         self._last = trio.current_time()
 
-    def take(
+    def hand_over(
         self, handler: Callable[..., Awaitable[None] | None] | None, *update: Any
     ) -> Awaitable[None] | None:
-        """Hand an update over to `handler`."""
+        """Pass an update to `handler`, and note the time."""
         self._last = trio.current_time()
         pending = None if handler is None else handler(*update)
         return self._finish(pending) if inspect.isawaitable(pending) else None
@@ -112,7 +117,7 @@ class _SignsOfLife:
 
 
 class _Watched(ProgressSink):
-    """Hands over to a sink; that opens and closes as ever, however long it takes."""
+    """Passes updates to a sink; the time in which that opens and closes is not a silence."""
 
     def __init__(self, sink: ProgressSink, signs: _SignsOfLife) -> None:
         self._sink = sink
@@ -126,7 +131,7 @@ class _Watched(ProgressSink):
             async with self._sink.open_call(tool) as receive:
                 signs.end_work()
                 try:
-                    yield partial(signs.take, receive)
+                    yield partial(signs.hand_over, receive)
                 finally:
                     signs.begin_work()
         finally:

@@ -1,6 +1,7 @@
 """Progress as lines of text: for logs, and for other programs.
 
-Owns the words of a line. Lines for a log are few; those for a program are all there are.
+Owns the text of a line, and when a log gets one: now and then, while a program gets every update.
+Refuses to know what reads the lines.
 """
 
 from __future__ import annotations
@@ -22,39 +23,39 @@ from trio_mcp.handlers.sink import Progress, ProgressReceiver, ProgressSink
 from trio_mcp.validators import require_positive
 
 MESSAGE_CHARACTERS: Final = 500
-"""More of a message than any terminal shows on one line."""
+"""How much of a message is shown: more than fits on one line of any terminal."""
 
 LINE_SECONDS: Final = 1.0
-"""How far the lines of a log are apart, unless it is told otherwise."""
+"""The time between two lines of a log, by default."""
 
 
 ROUNDING: Final = 1e-9
-"""What a share may lack of the step that it stands for."""
+"""How much a share may be below the step that it has reached, because of rounding."""
 
 
 class TextFile(Protocol):
-    """What lines are written to."""
+    """The file that lines are written to."""
 
     def write(self, text: str, /) -> object:
-        """Take some text."""
+        """Write some text."""
 
     def flush(self) -> object:
-        """Let others see it."""
+        """Make the text visible to readers."""
 
 
 def describe(reading: Reading) -> str:
-    """One update as a line of text: ` 47% 12/25 message`."""
+    """Format an update as a line of text: ` 47% 12/25 message`."""
     share = f"{show_share(reading):>4} " if reading.share is not None else ""
     message = one_line((reading.message or "")[:MESSAGE_CHARACTERS])
     return f"{share}{show_count(reading)} {message}".rstrip()
 
 
 class LogProgress(ProgressSink):
-    """Writes the progress of calls to a logger: a line now and then, always the first update and the last.
+    """Writes the progress of calls to a logger: the first update, the last, and a line now and then.
 
-    `logger` is "trio_mcp.progress" by default, `level` that of the lines. `every` is the number of
-    seconds between two lines, by default 1. With `percent` in its place there is a line
-    whenever that much more of the total is done; without a total, one a second.
+    `logger` is "trio_mcp.progress" by default, `level` the level of the lines. `every` is the number
+    of seconds between two lines, by default 1. With `percent` instead, there is a line
+    whenever that much more of the total is done; without a total, one line a second.
     """
 
     def __init__(
@@ -94,12 +95,12 @@ class _Lines:
         self._logger = logger
         self._level = level
         self._tool = tool
-        self._next = 0.0  # the share at which the next line is due, where lines come by percent
+        self._next = 0.0  # the share at which the next line is due, if lines are written by percent
         self._newest: Progress | None = None
         self._written: Progress | None = None
 
     def receive(self, write_timed: ProgressReceiver, step: float | None, update: Progress) -> None:
-        """Write `update` if it is due: by its share where `step` is given and it has one, else by time."""
+        """Write `update` if it is due: by its share if it has one and `step` is given, else by time."""
         self._newest = update
         if step is None or update.share is None:
             write_timed(update)
@@ -114,7 +115,7 @@ class _Lines:
         self._logger.log(self._level, "%s: %s", self._tool, describe(reading))
 
     def finish(self) -> None:
-        """Write the last update unless it was written, however the call has ended."""
+        """Write the last update, unless it was written; also if the call has failed."""
         if self._newest is not None and self._newest is not self._written:
             self.write(self._newest)
 
@@ -122,9 +123,9 @@ class _Lines:
 class JsonLinesProgress(ProgressSink):
     """Writes each update to a text file as a line of JSON, for other programs to read.
 
-    A line has "call" (a number that tells the calls of this object apart), "tool",
-    "progress", and "total", "message" and "stages" where there are any. It is
-    flushed, in the Trio thread, so the file should be one that takes it at once.
+    A line has "call" (a number that distinguishes the calls of this object), "tool",
+    "progress", and "total", "message" and "stages" if there are any. Each line is
+    written and flushed in the Trio thread, so the file should not block.
     """
 
     def __init__(self, file: TextFile) -> None:

@@ -1,6 +1,6 @@
-"""Progress on a tqdm bar, or on whatever has its interface.
+"""Progress on a tqdm bar, or on an object with the same interface.
 
-Owns what of an update goes where. Knows tqdm by its attributes only, and imports nothing.
+Owns which part of an update is shown where. Knows only some attributes of tqdm, and does not import it.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from trio_mcp.handlers.sink import Progress, ProgressReceiver, ProgressSink
 
 
 class TqdmBar(Protocol):
-    """What is used of a bar: `tqdm.tqdm` and its relatives have it all."""
+    """The attributes of a bar that are used; `tqdm.tqdm` and its variants have them."""
 
     n: Any
     total: Any
 
     def set_description(self, desc: str, refresh: bool) -> object:
-        """Show `desc` before the bar, now or with the next update."""
+        """Show `desc` before the bar, at once or with the next update."""
 
     def update(self, n: float) -> object:
-        """Add `n` to what is done."""
+        """Add `n` to the progress."""
 
     def refresh(self) -> object:
         """Draw the bar now."""
 
 
 class TqdmProgress(ProgressSink):
-    """Shows the progress of one call on a bar of yours, which stays yours to close.
+    """Shows the progress of one call on a bar that you made and close.
 
-    The total is the bar's where the call has none. How often the bar is drawn is the
-    bar's own affair; the last update is drawn in any case.
+    If the call has no total, the bar keeps its own. The bar decides how often it is drawn; the
+    last update is always drawn.
     """
 
     def __init__(self, bar: TqdmBar) -> None:
@@ -44,11 +44,11 @@ class TqdmProgress(ProgressSink):
     async def open_call(self, tool: str) -> AsyncIterator[ProgressReceiver]:
         """See `ProgressSink.open_call`."""
         try:
-            yield self._take
+            yield self._show
         finally:
             self._bar.refresh()
 
-    def _take(self, update: Progress) -> None:
+    def _show(self, update: Progress) -> None:
         bar = self._bar
         if update.total is not None and update.total != bar.total:
             bar.total = update.total

@@ -1,5 +1,5 @@
-"""What waits for a wire, and the single writer that empties it.
+"""Everything that waits for a wire, and the single writer that sends it.
 
-Owns order, caps and pace of what leaves. Refuses to know methods, handlers and how bytes travel.
+Owns the order, the caps and the pace of sending. Refuses to know methods, handlers and bytes.
 Read `call_queue.py` first, then `slot.py` and `outbox.py`.
 """

@@ -1,6 +1,6 @@
-"""What one call has pending for the wire: reports, notifications, its answer.
+"""Everything that one call has to send: its reports, its notifications and its answer.
 
-Owns their order, the cap on what may wait, and the rule that progress strictly
+Owns their order, the cap on pending reports, and the rule that progress strictly
 increases per token (MCP progress, "MUST increase"). Knows nothing of transports.
 """
 
@@ -25,15 +25,15 @@ logger = logging.getLogger("trio_mcp")
 
 
 def _nothing() -> None:
-    """In the place of a callback that was called."""
+    """Replaces a callback that was called."""
 
 
 class CallQueue(Slot):
     """What one call has pending, in order: reports, notifications, the answer.
 
-    `reports` of at most `limit` are pending.
+    At most `limit` reports are pending; `reports` counts them.
     Not thread-safe. `push` and `put` never wait; `wait_space` does, for lossless calls.
-    `stages` tells what stages are open now, where there ever were some.
+    `stages` returns the stages that are open now; it is None if the call never had any.
     """
 
     __slots__ = (
@@ -65,11 +65,11 @@ class CallQueue(Slot):
         policy: ProgressPolicy,
         on_answered: Callable[[], None],
     ) -> None:
-        # At most `limit` reports and log_buffer frames. A list: an empty deque holds a quarter of what
-        # all the rest of a call does.
+        # At most `limit` reports and log_buffer frames. It is a list because an empty deque takes a
+        # quarter of the memory of all the rest of a call.
         super().__init__(outbox, [])
         self._token = token
-        self.follow(policy)
+        self.apply_policy(policy)
         self._on_answered = on_answered
         self._answer: OutFrame | None = None
         self._related_task: str | None = None
@@ -89,8 +89,8 @@ class CallQueue(Slot):
             f"{state}{self._state.value}>"
         )
 
-    def follow(self, policy: ProgressPolicy) -> None:
-        """Keep what is pending by `policy`; for a call that has not reported yet."""
+    def apply_policy(self, policy: ProgressPolicy) -> None:
+        """Treat pending reports by `policy`; only for a call that has not reported yet."""
         self.policy = policy
         self.limit = policy.buffer or DEFAULT_BUFFER
         self._half = self.limit // 2
@@ -103,12 +103,12 @@ class CallQueue(Slot):
 
     @property
     def is_refilled(self) -> bool:
-        """Whether the call is still going on."""
+        """Whether more may be added, because the call is still going on."""
         return not self._closed
 
     @property
     def filling(self) -> bool:
-        """Whether so much is pending that the reporter should let the writer run."""
+        """Whether so many reports are pending that the reporter should let the writer run."""
         return self.reports >= self._half
 
     @property
@@ -128,13 +128,13 @@ class CallQueue(Slot):
 
     @property
     def closed(self) -> bool:
-        """Whether the call has its answer or was withdrawn: nothing more leaves for it."""
+        """Whether nothing more can be added, because the call was answered or withdrawn."""
         return self._closed
 
     def push(self, report: Report) -> bool:
-        """Append one report; at a full buffer the oldest but the very first gives way.
+        """Append one report; if the buffer is full, the oldest but the very first is dropped.
 
-        True if so much is pending that the reporter should let the writer run.
+        True if so many reports are pending that the reporter should let the writer run.
         """
         if self._closed:
             logger.debug("progress after the end of the call was ignored: %r", report)
@@ -153,21 +153,21 @@ class CallQueue(Slot):
         return self.reports >= self._half  # it is not, if `min_interval` has just held the report
 
     def replace(self, old: Report, new: Report) -> bool:
-        """Put `new` in the place of the newest pending report if that is `old`."""
+        """Replace `old` by `new`; False if `old` is not the newest item that is pending."""
         if self._items and self._items[-1] is old:
             self._items[-1] = new
             return True
         return False
 
     def replace_newest(self, new: Report) -> None:
-        """Merge `new` into the newest pending report; the buffer must be full."""
+        """Replace the newest pending report by `new`; the buffer must be full."""
         for index in range(len(self._items) - 1, -1, -1):
             if type(self._items[index]) is Report:
                 self._items[index] = new
                 return
 
     def put(self, frame: OutFrame) -> None:
-        """Append a frame behind everything pending of this call; it is written at once."""
+        """Append a frame behind everything that this call has pending; the writer does not collect more."""
         if self._closed:
             logger.debug("a message after the end of the call was ignored")
             return
@@ -176,16 +176,16 @@ class CallQueue(Slot):
         self._queue()
 
     def succeed(self, outbox: Outbox, task_id: str) -> CallQueue:
-        """A queue for the same token, of a task that goes on after its call was answered.
+        """Return a queue for the same token, of the task that goes on after this call is answered.
 
-        What is pending leaves here, before the answer; what leaves by the new one is
+        What is pending leaves by this queue, before the answer. What leaves by the new one is
         marked as belonging to the task (MCP tasks 2025-11-25).
         """
         frames: list[OutFrame] = []
         if self._state is HELD:
             self._clear()  # what is held leaves by the successor
         else:
-            self._take_frames(frames, sys.maxsize)  # so that it is known how far the token has come
+            self._take_frames(frames, sys.maxsize)  # the successor goes on from the last value sent
             self._items.extend(frames)
         successor = CallQueue(outbox, self._token, self.policy, _nothing)
         successor._related_task = task_id
@@ -198,7 +198,7 @@ class CallQueue(Slot):
         return successor
 
     def finish(self, answer: OutFrame | None) -> None:
-        """End the call: `answer`, if any, is the last frame that leaves for it."""
+        """End the call: `answer`, if there is one, is its last frame."""
         if self._closed:
             return
         if self._pace is not None:
@@ -215,7 +215,7 @@ class CallQueue(Slot):
         self._queue()
 
     def withdraw(self) -> None:
-        """Drop all that is pending: the client wants nothing more of this call."""
+        """Drop all that is pending, because the client wants nothing more of this call."""
         if self._closed:
             return
         self._closed = True
@@ -243,7 +243,7 @@ class CallQueue(Slot):
         await self._space.park()
 
     def drain(self, room: int) -> tuple[list[OutFrame], int, bool]:
-        """Take up to `room` reports: the frames, how many reports were used, whether all is taken."""
+        """Remove up to `room` reports; returns the frames, the reports used, and whether nothing is left."""
         frames: list[OutFrame] = []
         used = self._take_frames(frames, room)
         if self._items:
@@ -274,7 +274,7 @@ class CallQueue(Slot):
         return used
 
     def _keep_newest(self, pace: Pace) -> None:
-        """Leave what may be sent now; `pace` holds the newest until its time, or until the call ends."""
+        """Leave only the reports that may be sent now; `pace` may hold the newest until its time."""
         pace.put_back(self._items)
         self.reports = pace.keep_newest(self._items, has_begun=self._first_written, has_ended=self._closed)
 
@@ -284,7 +284,7 @@ class CallQueue(Slot):
             frames.append(ProgressRun(self._token, updates, self._related_task, stages))  # type: ignore[arg-type]  # no reports without a token
 
     def _changed_stages(self) -> tuple[StageState, ...] | None:
-        """The stages that are open now; None where they are as they were, or other updates are to come."""
+        """The stages that are open now; None if they did not change, or more updates follow."""
         if self.reports or self.stages is None:
             return None
         stages, last = self.stages(), self._last_stages
@@ -299,7 +299,7 @@ class CallQueue(Slot):
             end = room
         if has_frames:
             end = next((index for index in range(end) if type(items[index]) is not Report), end)
-        taken: list[Report] = items[:end]  # type: ignore[assignment]  # what stands before a frame
+        taken: list[Report] = items[:end]  # type: ignore[assignment]  # reports alone, before the first frame
         del items[:end]
         self.reports -= end
         self._first_written = True
@@ -333,7 +333,7 @@ class CallQueue(Slot):
         return updates
 
     def _release_merged(self) -> list[Update]:
-        """The change of message that "merge" kept back, now that no increase will come."""
+        """The update for the change of message that "merge" kept for an increase that will not come."""
         if self._merged is None:
             return []
         self._merge = False

@@ -1,9 +1,9 @@
-"""The one way out of a session: what waits for the wire, and the single writer.
+"""The one way out of a session: everything that waits for the wire, and the single writer.
 
-Owns the order in which calls leave, and when the writer writes: its task, or, where that
-waits for work and the wire takes a frame without waiting, `put` in its place. A memory
-channel carries the call queues that have something pending, each at most once, to
-the writer, so it cannot grow with the number of reports. Knows no method.
+Owns the order in which calls leave, and the moment at which they are written. The writer's task
+writes, except that `put` does while that task waits for work and the wire takes a frame at once. A
+memory channel hands the writer every call queue that has something pending, each at most once, so
+the channel cannot grow with the number of reports. Knows no method.
 """
 
 from __future__ import annotations
@@ -24,42 +24,43 @@ from trio_mcp.wire.frames import OutFrame
 logger = logging.getLogger("trio_mcp")
 
 COLLECT_SECONDS: Final = 0.001
-"""The longest that a lone update waits for company, in seconds of real time."""
+"""The longest time for which the writer collects more before it writes, in real seconds."""
 
 QUIET_ROUNDS: Final = 2
-"""The writer writes after so many scheduling rounds that added nothing.
+"""The writer writes after so many scheduling rounds in which nothing was added.
 
-One may look so although a handler reports in each, because the order within a round is random.
+One round is not enough: Trio shuffles the tasks of a round, so that a handler which reports in every
+round may seem to have missed one.
 """
 
 LONE_QUIET_ROUNDS: Final = 1
-"""The same where a single report waits, which most often stays alone."""
+"""The same if only one report is pending, which most often stays alone."""
 
 WRITE_UPDATES: Final = 1024
-"""The most progress updates in one write, so that many busy calls cannot make a write unbounded."""
+"""The most progress updates in one write, so that many busy calls cannot make it arbitrarily large."""
 
 
 class Source(abc.ABC):
-    """What the writer of an outbox empties: whatever may have more pending than one frame."""
+    """What the writer of an outbox empties: anything that may have more than one frame pending."""
 
     __slots__ = ("outbox",)
 
     outbox: Outbox
-    """The one that it is queued or held in, or will be."""
+    """The outbox by which everything pending leaves."""
 
     @property
     @abc.abstractmethod
     def pending(self) -> int:
-        """How many reports are pending, which may be joined by others before they are written."""
+        """How many reports are pending; the writer waits for more as long as the number grows."""
 
     @property
     @abc.abstractmethod
     def is_refilled(self) -> bool:
-        """Whether reports may be added without end, so that a busy source has to let others pass."""
+        """Whether more may be added at any time, so that a busy source has to let others pass."""
 
     @abc.abstractmethod
     def drain(self, room: int) -> tuple[list[OutFrame], int, bool]:
-        """Take up to `room` reports: the frames, how many reports were used, whether all is taken."""
+        """Remove up to `room` reports; returns the frames, the reports used, and whether nothing is left."""
 
     @abc.abstractmethod
     def resume(self) -> None:
@@ -74,10 +75,9 @@ class Source(abc.ABC):
 class OutboxStatistics:
     """The state of an outbox at one moment.
 
-    `queued` call queues, task feeds and bare frames wait to be written, `held` ones wait for a
-    time, and `moved_away` have their place here still but leave by another wire.
-    `tasks_waiting_room` readers wait until fewer bare frames are unwritten. `is_broken` is whether
-    the writer has ended.
+    `queued` call queues, task feeds and bare frames wait to be written, and `held` ones wait for a
+    time. `moved_away` ones still have a place in the queue, but leave by another wire.
+    `tasks_waiting_room` tasks are in `wait_room`. `is_broken` says that the writer has ended.
     """
 
     queued: int
@@ -109,20 +109,20 @@ class Outbox:
     )
 
     def __init__(self, frame_limit: int) -> None:
-        # Unbounded, yet never longer than the calls in flight: a call queue is in it at most once,
-        # and a bare frame answers a message that the reader took up one at a time.
+        # Unbounded, but never longer than the number of calls in flight: a call queue is in it at most
+        # once, and a bare frame answers a message, of which the reader takes up one at a time.
         self._send, self._receive = trio.open_memory_channel[Source | OutFrame](math.inf)
         self._waiting: list[Source | OutFrame] = []
-        # What left by another wire, and has its place here still. No set: an empty one takes more.
+        # Sources that leave by another wire, but still have a place here. An empty set takes more memory.
         self._moved: dict[Source, None] = {}
-        self._held: dict[Source, float] = {}  # what is not to leave before a time, by Trio's clock
+        self._held: dict[Source, float] = {}  # when the writer resumes each, by Trio's clock
         self._broken = False
-        self._direct: Callable[[OutFrame], bool] | None = None  # set while the writer waits for work
-        self._written: trio.lowlevel.ParkingLot | None = None  # made by the first that waits
+        self._direct: Callable[[OutFrame], bool] | None = None  # `send_now`, while the writer waits for work
+        self._written: trio.lowlevel.ParkingLot | None = None  # made by the first task that waits
         self.queued = 0
         """How many call queues and bare frames wait in the channel."""
         self.frame_limit = frame_limit
-        self._at_once = False  # whether the writer is to wait for no more company
+        self._at_once = False  # whether the writer writes without collecting more
 
     def __repr__(self) -> str:
         now = self.statistics()
@@ -144,7 +144,7 @@ class Outbox:
         self._at_once = True
 
     def enqueue(self, item: Source | OutFrame) -> bool:
-        """Hand `item` to the writer; False where the wire is gone and it is dropped."""
+        """Hand `item` to the writer; False if the wire is gone, so that the item was dropped."""
         if not self._broken:
             try:
                 self._send.send_nowait(item)
@@ -156,18 +156,18 @@ class Outbox:
         return False
 
     def note_moved_away(self, source: Source) -> None:
-        """Note that `source`, which waits here, leaves by another wire now."""
+        """Note that `source`, which is queued here, leaves by another wire now."""
         self._moved[source] = None
 
     def take_back(self, source: Source) -> bool:
-        """Whether `source`, which comes back, still has its place here, so that it needs no other."""
+        """Give `source`, which comes back, the place that it left; False if it has none here."""
         if source not in self._moved:
             return False
         del self._moved[source]
         return True
 
     def hold_until(self, source: Source, until: float) -> None:
-        """Let the writer rouse `source` at `until`, by Trio's clock; for what it has just drained."""
+        """Let the writer resume `source`, which it has just drained, at `until` on Trio's clock."""
         self._held[source] = until
 
     def unhold(self, source: Source) -> None:
@@ -175,19 +175,19 @@ class Outbox:
         self._held.pop(source, None)
 
     def put(self, frame: OutFrame) -> None:
-        """Send one frame that belongs to no call, behind all that is queued, at once."""
+        """Send a frame that belongs to no call, behind all that is queued, without collecting more."""
         if not self.write_now(frame):
             self._at_once = True
             self.enqueue(frame)
 
     def write_now(self, frame: OutFrame) -> bool:
-        """Write in place where nothing waits and the wire takes it; False where it has to be queued."""
+        """Write `frame` now, if nothing is queued and the wire takes it; False if it has to be queued."""
         return self._direct is not None and not self.queued and self._direct(frame)
 
     async def wait_room(self) -> None:
         """Wait while too many bare frames are unwritten; checkpoints.
 
-        The reader calls it, so that a peer that floods and never reads is not read from.
+        The reader calls it, so that nothing is read from a peer that sends and never reads.
         """
         await trio.lowlevel.checkpoint()
         while self.is_crowded:
@@ -201,16 +201,16 @@ class Outbox:
         return not self._broken and self.queued > self.frame_limit
 
     def close(self) -> None:
-        """Let the writer return once it has written all that is queued."""
+        """Let the writer return when it has written all that is queued."""
         self._direct = None
         self._send.close()
 
     async def write(self, sink: FrameSink) -> None:
-        """Write until `close` was called and all is written; checkpoints.
+        """Write until `close` was called and everything is written; checkpoints.
 
         Raises what `sink.send_frames` raises; from then on everything is dropped.
         """
-        # A `DirectSink` has it. Asking a Protocol by isinstance would take longer than a short answer does.
+        # A `DirectSink` has it. An isinstance check of a Protocol takes longer than a short answer.
         direct: Callable[[OutFrame], bool] | None = getattr(sink, "send_now", None)
         try:
             while await self._collect(direct):
@@ -219,7 +219,7 @@ class Outbox:
                     await sink.send_frames(frames)
                 self._note_written()
                 if self._waiting or self.queued:
-                    await trio.lowlevel.checkpoint()  # the sink need not have waited
+                    await trio.lowlevel.checkpoint()  # the sink may not have waited
         finally:
             self._broken = True
             self._note_written()
@@ -234,7 +234,7 @@ class Outbox:
             self._held.clear()
 
     async def _collect(self, direct: Callable[[OutFrame], bool] | None) -> bool:
-        """Wait for something to write, and for its company as long as that keeps coming."""
+        """Wait for something to write, and for more as long as more keeps coming; False at the end."""
         if self._held:
             self._resume_due()
         if not (self._waiting or self.queued):

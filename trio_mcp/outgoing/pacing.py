@@ -1,7 +1,7 @@
 """The least time between two notifications of one call, or of one task.
 
-Owns what is kept back meanwhile, which is never more than one report, and whether the time
-has come. Sets no timer: the outbox's writer looks at the clock.
+Owns the report that is held meanwhile, never more than one, and decides whether its time has come.
+Sets no timer: the outbox's writer does.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import trio
 
 
 class Pace:
-    """Keeps the updates of one call `interval` seconds of Trio's clock apart.
+    """Keeps the notifications of one call `interval` seconds of Trio's clock apart.
 
-    Reports are the items of type `kind` of a source; everything else leaves at once.
+    The items of type `kind` are reports; everything else leaves at once.
     """
 
     __slots__ = ("_held", "_interval", "_kind", "due")
@@ -26,26 +26,26 @@ class Pace:
         self._kind = kind
         self._held: Any = None
         self.due = -math.inf
-        """When the next update may leave."""
+        """When the next notification may leave."""
 
     @property
     def is_holding(self) -> bool:
-        """Whether a report waits for its time."""
+        """Whether a report is held until its time."""
         return self._held is not None
 
     def begin_interval(self) -> None:
-        """Let the next update leave an interval from now, because one leaves now."""
+        """Let the next notification leave an interval from now, because one leaves now."""
         self.due = trio.current_time() + self._interval
 
     def replace_held(self, items: MutableSequence[Any]) -> bool:
-        """Keep the one item in the place of the report that waits; False where it must be queued."""
+        """Hold the only item instead of the report that is held; False if the items must be queued."""
         if self._held is None or len(items) != 1 or type(items[0]) is not self._kind:
             return False
         self._held = items.pop()
         return True
 
     def put_back(self, items: MutableSequence[Any]) -> bool:
-        """Put what waits behind the other items, unless one of those is newer; False where nothing is put."""
+        """Append the report that is held, and hold none; False without one, or if `items` has a newer one."""
         held, self._held = self._held, None
         if held is None or any(type(item) is self._kind for item in items):
             return False
@@ -55,8 +55,8 @@ class Pace:
     def keep_newest(self, items: MutableSequence[Any], *, has_begun: bool, has_ended: bool) -> int:
         """Take out of `items` the reports that may not leave now, and return how many stay.
 
-        The first of the call stays, and at its end the last. In between the newest stays
-        where its time has come, and otherwise waits for it; what is older is dropped.
+        The first report of the call stays, and at its end the last. In between the newest stays if its
+        time has come, and is held until then if not. Older ones are dropped.
         """
         reports = [item for item in items if type(item) is self._kind]
         if not reports:

@@ -1,7 +1,7 @@
-"""How pending progress is kept while the reader is slower than the handler.
+"""What becomes of pending progress while the reader is slower than the handler.
 
 Owns the policies and their caps. A policy never changes what a handler sees of
-its own progress, only what travels.
+its own progress, only what is sent.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from trio_mcp.validators import check_interval
 from trio_mcp.wire.messages import Implementation
 
 DEFAULT_BUFFER: Final = 256
-"""Pending updates per call: a tight loop fills about half of it between two yields."""
+"""Pending updates per call: a tight loop fills about half of that between two yields."""
 
 LOSSLESS_CLIENT_BUFFER: Final = 16_384
 """A client under `Lossless` cannot hold its reader back, so it takes several full server batches."""
@@ -32,9 +32,9 @@ class Conflate:
     wait for the next increase or the end of the call.
 
     `min_interval` is the least time between two notifications of a call, in seconds of
-    Trio's clock; 0 sets none. The first leaves at once. Of what comes within the interval the
-    newest leaves at its end, or before the answer where that comes first; of a background task,
-    before a change of its status, which does not wait. For servers: on a client it has to be 0.
+    Trio's clock; 0 sets none. The first leaves at once. Of the reports within an interval the
+    newest leaves at its end, or before the answer if that comes first, or before a change of status
+    of a background task, which does not wait. For servers: on a client it has to be 0.
     """
 
     buffer: int = attrs.field(
@@ -53,8 +53,8 @@ class Lossless:
     `buffer` is the number of pending updates per call (at least 2); by default
     256 on a server and 16,384 on a client. A client never makes its reader wait:
     there an overflow fails that one call with `ProgressOverflow`. The plain
-    methods of the `ctx.progress()` helper cannot wait: on the Trio thread, at a
-    full buffer, they are merged into the newest pending update.
+    methods of the `ctx.progress()` helper cannot wait: on the Trio thread, if the
+    buffer is full, their values are merged into the newest pending update.
     """
 
     buffer: int | None = attrs.field(
@@ -70,7 +70,7 @@ ProgressPolicy: TypeAlias = Conflate | Lossless
 
 
 def find_interval(policy: ProgressPolicy) -> float:
-    """The least time between two notifications of a call, in seconds; 0 where none is set."""
+    """The least time between two notifications of a call, in seconds; 0 if none is set."""
     return policy.min_interval if isinstance(policy, Conflate) else 0
 
 
@@ -78,8 +78,8 @@ def find_interval(policy: ProgressPolicy) -> float:
 class ProgressCall:
     """A call whose policy is to be chosen; see `ServerSettings.choose_progress`.
 
-    `policy` is that of the tool, or else of the server. `client_info` is what the client says it
-    is, `principal` who it is, where somebody has authenticated it. `session_state` is that of
+    `policy` is that of the tool, or else of the server. `client_info` is what the client says of
+    itself, and `principal` its name if it was authenticated. `session_state` is that of
     its session, None in eras without sessions.
     """
 

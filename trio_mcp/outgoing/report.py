@@ -1,4 +1,4 @@
-"""What one report of a handler says. Knows neither what it changes nor how it travels."""
+"""The values of one report of a handler. Knows neither what they change nor how they are sent."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from msgspec import Struct
 class Report(Struct, frozen=True, gc=False):
     """One report as the handler made it.
 
-    No tuple: a burst of many calls has so many of them that the collector, which looks at every
-    tuple, took a third of a server's time. Numbers and text need it not.
+    It is not a tuple, because the garbage collector visits every tuple: in bursts of many calls that
+    took a third of a server's time. Numbers and text cannot form a cycle.
     """
 
     progress: float

@@ -54,7 +54,7 @@ MOVES: Final[Mapping[SlotState, Mapping[SlotEvent, SlotState]]] = {
         "discard": IDLE,
     },
 }
-"""From each state, where an event leads. Only what was queued is drained, or held."""
+"""From each state and by each event, the next state. Only a slot that was queued is drained, or held."""
 
 
 class Slot(Source):

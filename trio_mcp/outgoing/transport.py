@@ -1,4 +1,4 @@
-"""What the runtime asks of a transport, and the refusals it may answer with.
+"""What sessions ask of a transport, and the exceptions that it may raise.
 
 A transport moves frames between two peers in order. It knows no method, no
 session and no era.
@@ -13,18 +13,18 @@ from trio_mcp.wire.frames import InFrame, OutFrame
 
 
 class FrameSink(Protocol):
-    """Where a writer writes."""
+    """The part of a transport that the writer of an outbox writes to."""
 
     async def send_frames(self, frames: Sequence[OutFrame]) -> None:
-        """Write `frames` in order; checkpoints where it has to wait. Raises as a transport's does."""
+        """Write `frames` in order; checkpoints if it has to wait. Raises what `FrameTransport` raises."""
 
 
 @runtime_checkable
 class DirectSink(Protocol):
-    """A sink that takes small frames without waiting."""
+    """A sink that can take a small frame without waiting."""
 
     def send_now(self, frame: OutFrame) -> bool:
-        """Write `frame`, whole, or return False and write nothing; never raises.
+        """Write all of `frame`, or write nothing and return False; never raises.
 
         Must not be called while `send_frames` is running.
         """
@@ -38,7 +38,7 @@ class FrameTransport(FrameSink, Protocol):
     """
 
     async def send_frames(self, frames: Sequence[OutFrame]) -> None:
-        """Write `frames` in order, in one write where the wire allows it; checkpoints where it has to wait.
+        """Write `frames` in order, in one write if the wire allows it; checkpoints if it has to wait.
 
         Raises `trio.BrokenResourceError` when the peer is gone and
         `trio.ClosedResourceError` after `aclose`.
@@ -47,17 +47,17 @@ class FrameTransport(FrameSink, Protocol):
     async def receive_frames(self) -> Sequence[InFrame]:
         """Return the next frames, in order; checkpoints.
 
-        What could not be read comes as a `Malformed` frame in its place. Raises
+        A message that cannot be read becomes a `Malformed` frame in its place. Raises
         `trio.EndOfChannel` when the peer closed its end, `trio.BrokenResourceError`
         when the connection broke, and `trio.ClosedResourceError` after `aclose`.
         """
 
     async def aclose(self) -> None:
-        """Close both directions, also when cancelled or failing; checkpoints."""
+        """Close both directions, even if it is cancelled or fails; checkpoints."""
 
 
 Accept: TypeAlias = Callable[[Sequence[InFrame]], bool]
-"""Takes frames without waiting; True where it wants no more before it has room."""
+"""Takes frames without waiting; True if it wants no more until it has room."""
 
 WaitRoom: TypeAlias = Callable[[], Awaitable[None]]
 """Waits until there is room again; checkpoints."""
@@ -65,13 +65,13 @@ WaitRoom: TypeAlias = Callable[[], Awaitable[None]]
 
 @runtime_checkable
 class DirectTransport(Protocol):
-    """A transport whose peer lives in this process, and can be spared the way through a reader."""
+    """A transport whose peer is in this process, so that frames need no task that reads them."""
 
     async def deliver_frames(self, accept: Accept, wait_room: WaitRoom) -> None:
-        """Let `accept` take what comes until the peer has closed its end; checkpoints.
+        """Give every frame to `accept` until the peer has closed its end; checkpoints.
 
-        It runs in the peer's task, which then waits for room; what it raises is raised
-        here. Raises as `receive_frames` does.
+        `accept` runs in the peer's task, which then waits for room. What it raises is raised
+        here. Raises what `receive_frames` raises.
         """
 
 
@@ -79,8 +79,8 @@ class DirectTransport(Protocol):
 class MirroringTransport(Protocol):
     """A transport to an origin, which mirrors arguments of tools into headers (MCP 2026-07-28 HTTP).
 
-    `parameter_headers` is kept by whoever lists the tools: tool name to header name
-    to property path.
+    `parameter_headers` leads from the name of a tool and the name of a header to the path of a
+    property. Whoever lists the tools keeps it up to date.
     """
 
     origin: str

@@ -1,5 +1,5 @@
-"""A server's definition, and what runs it: tools, Context, results, tasks, ways to serve.
+"""A server: its definition, what handlers are given, the answers to MCP's methods, ways to serve.
 
-Owns MCP's methods and what handlers are given. Refuses to know the client package.
-Read `server.py` first, then `application.py` and `context.py`.
+Refuses to know the client package, and how frames travel. Read `definition.py` first, then
+`application.py` (the table of methods), `tool_methods.py` and `context.py`.
 """

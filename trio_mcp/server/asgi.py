@@ -1,7 +1,7 @@
 """A server as an ASGI application.
 
-Owns what the application serves and for how long: a server that it runs itself
-within the host's lifespan, or one that is running already.
+Owns which server the application serves and for how long: one that it runs itself within the
+host's lifespan, or one that is running already. Knows nothing of HTTP; the endpoint does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import trio
 
 from trio_mcp.server.definition import HasDefinition
 from trio_mcp.server.running import RunningServer, open_server
-from trio_mcp.transports.asgi.endpoint import Authenticate, Endpoint, Serving
+from trio_mcp.transports.asgi.call import Serving
+from trio_mcp.transports.asgi.endpoint import Authenticate, Endpoint
 from trio_mcp.transports.asgi.settings import HttpSettings
 from trio_mcp.transports.asgi.types import Receive, Scope, Send
 from trio_mcp.wire.origin import Doorkeeper
@@ -38,23 +39,22 @@ class AsgiApp:
         return self._endpoint.refusals
 
     def shut_down(self) -> None:
-        """Take no more requests, and let those that are answered now end; does not wait.
+        """Refuse new requests, and end open event streams; does not wait.
 
-        For hosts that wait for open responses before they end the lifespan: event streams
-        would hold them up.
+        It is for hosts that wait for open responses before they end the lifespan: an event
+        stream would hold them up.
         """
         self._endpoint.shut_down()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope; checkpoints.
 
-        Raises RuntimeError for a type of scope that there is not, and in a host that does not
-        run on Trio.
+        Raises RuntimeError for an unknown type of scope, and in a host that does not run on Trio.
         """
         if not trio.lowlevel.in_trio_run():
             raise RuntimeError("this needs an ASGI host that runs on Trio, such as hypercorn -k trio")
         if scope["type"] == "lifespan":
-            await self._follow_lifespan(receive, send)
+            await self._serve_lifespan(receive, send)
         elif scope["type"] not in ("http", "websocket"):
             raise RuntimeError(f"there is no ASGI scope of type {scope['type']!r} here")
         elif not self._is_for_us(scope):
@@ -65,7 +65,7 @@ class AsgiApp:
             await self._endpoint.serve_websocket(scope, receive, send)
 
     def _is_for_us(self, scope: Scope) -> bool:
-        """Whether the path is ours: as it is, below a mount, or the mount itself."""
+        """Whether the path is the endpoint's: in full, below a mount, or the mount itself."""
         root, path = scope.get("root_path", ""), scope["path"]
         rest = path.removeprefix(root) if root else path
         ours = self._endpoint.path
@@ -78,14 +78,14 @@ class AsgiApp:
             self._endpoint.start(Serving(running.application, running.nursery, running.refusals))
             running.on_closing(self._endpoint.shut_down)
 
-    async def _follow_lifespan(self, receive: Receive, send: Send) -> None:
-        """Follow the host's lifespan, and run the server in it unless it runs already (ASGI lifespan)."""
+    async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
+        """Answer the host's lifespan events; a server that is not running yet runs between them (ASGI)."""
         async with AsyncExitStack() as stack:
             await receive()
             if not isinstance(self._target, RunningServer):
                 try:
                     self._serve(await stack.enter_async_context(open_server(self._target)))
-                except Exception as error:  # the host is told, and decides what becomes of it
+                except Exception as error:  # foreign code, of which the host is told: the lifespan, the store
                     logger.exception("the server could not start")
                     await send({"type": "lifespan.startup.failed", "message": repr(error)})
                     return
@@ -107,23 +107,24 @@ def asgi_app(
 ) -> AsgiApp:
     """Make an ASGI application of a server: Streamable HTTP of every revision, and WebSocket.
 
-    It needs a host that runs on Trio, such as hypercorn's trio worker. A `Server` runs as
-    long as the host's lifespan; a `RunningServer` is served as it is, for hosts that run no
-    lifespan of a mounted application. Without either, requests get 503.
+    The host must run on Trio, such as hypercorn's trio worker. A `Server` runs as long as the
+    host's lifespan; a `RunningServer` is served as it is, for hosts that run no lifespan of a
+    mounted application. While no server runs, requests get 503.
 
-    `path` is the endpoint; mounted below a path, the mount itself is one too.
-    `allowed_hosts` and `allowed_origins` are the values of Host ("example.com",
-    "example.com:8000", "localhost:*"; "*" for all) and Origin that are let in; by default, on
-    a loopback address only loopback ones are, against DNS rebinding, and elsewhere all
-    (MCP streamable HTTP, "Security"). What is refused is counted in `RunningServer.refusals`.
-    Browsers of `cors_origins` ("*" for all) may call it. `authenticate(scope)` gives the
-    principal of a request, by what a middleware has found out; it must not wait.
+    `path` is the endpoint; if the application is mounted below a path, the mount itself is one
+    too. `allowed_hosts` and `allowed_origins` are the values of Host ("example.com",
+    "example.com:8000", "localhost:*"; "*" for all) and Origin that are accepted. By default, a
+    connection to a loopback address may name loopback hosts only, against DNS rebinding, and one
+    to another address any host (MCP streamable HTTP, "Security"). Refusals are counted in
+    `RunningServer.refusals`. Pages of `cors_origins` ("*" for all) may call it from a browser.
+    `authenticate(scope)` returns the principal of a request, for example what a middleware has
+    put into the scope; it must not wait.
 
-    Raises ValueError for a path that does not begin with "/" and for a bad list.
+    Raises ValueError for a path that does not begin with "/" and for a malformed list.
     """
     if not path.startswith("/"):
         raise ValueError(f'path must begin with "/", not {path!r}')
-    Doorkeeper.for_bind("", allowed_hosts, allowed_origins)  # says at once what is wrong with them
+    Doorkeeper.for_bind("", allowed_hosts, allowed_origins)  # raises now, not with the first request
     endpoint = Endpoint(
         path.rstrip("/") or "/",
         settings or HttpSettings(),

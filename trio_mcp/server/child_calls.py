@@ -1,7 +1,8 @@
 """Tools that a handler calls in its own process.
 
-Owns how such a call is like one of a client: its arguments and its result are JSON, and its
-failure stays with it. It runs in its caller's task, so it ends when that is cancelled.
+Owns what such a call has in common with one of a client: its arguments and its result are JSON,
+and its failure becomes its result. It runs in its caller's task, and is cancelled with it. Knows
+nothing of sessions, and of progress only which helper the child reports to.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from trio_mcp.wire.messages import CallToolParams
 logger = logging.getLogger("trio_mcp")
 
 MAX_DEPTH: Final = 32
-"""Calls within calls: far more than a design needs, and far less than Python's stack holds."""
+"""Calls within calls: more than a design needs, and less than Python's stack holds."""
 
 
 @attrs.define(eq=False)
@@ -62,13 +63,13 @@ class ChildCalls:
         if tool is None:
             raise ProtocolError(INVALID_PARAMS, f"Unknown tool: {name}")
         calls = self._descend(request, name)
-        # Where nothing was given to report to, the child still reads back its own values.
+        # A child without a helper to report to still reads back its own values.
         child = Context(request, run, self.lifespan, calls, progress or ProgressReporter(None))
         try:
             if tool.task is not None and tool.task.gather is not None:
                 calls.gathered = await tool.task.gather(child, tool.parameters.convert(raw))
             return _encode(await tool.call(child, raw, calls.limiter))
-        except BaseException as error:  # noqa: ASYNC103  # raised again below
+        except BaseException as error:  # noqa: ASYNC103  # a failure boundary: Cancelled is raised again below
             passing, failure = split_failure(error)
         if passing is None and failure is not None:
             return _encode(describe_failure(name, failure, show_errors=self.show_errors))
@@ -78,6 +79,7 @@ class ChildCalls:
         raise passing
 
     def _descend(self, request: ServerRequest, name: str) -> ChildCalls:
+        """The calls that the child may make; raises ToolError beyond MAX_DEPTH."""
         path = self.path
         if not path:
             assert isinstance(request.params, CallToolParams)

@@ -1,7 +1,8 @@
-"""Asking the client: elicitation and sampling, in every way that there is.
+"""Asking the client: elicitation and sampling, in every era.
 
-Owns the choice between a request to the client (legacy) and a question on the
-task's record, and that a question is answered once.
+Owns the choice between a request to the client (legacy), a question on the task's record, and a
+round of gathering (`input_rounds.py`). Of several answers to one question, the first counts.
+Which connections a request goes to is decided in `legacy_task_wires.py`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import trio
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import ConnectionLost, NotSupportedByEra, ProtocolError, RemoteProtocolError
 from trio_mcp.schema.answers import read_answer_form
-from trio_mcp.server.task_run import TaskRun
+from trio_mcp.server.legacy_task_wires import LegacyTaskWires
+from trio_mcp.server.task_run import RunState, TaskRun
 from trio_mcp.session.connection import ServerConnection
 from trio_mcp.session.request import ServerRequest
+from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.record import InputRequest
 from trio_mcp.tasks.rendering import related_meta
 from trio_mcp.wire.content import AudioContent, ImageContent, TextContent
@@ -35,14 +38,14 @@ SampledContent: TypeAlias = TextContent | ImageContent | AudioContent
 
 @attrs.frozen
 class Elicited(Generic[T]):
-    """What became of a question: accepted with a value in `data`, declined, or cancelled."""
+    """The answer to an elicitation: accepted with a value in `data`, declined, or cancelled."""
 
     action: Literal["accept", "decline", "cancel"]
     data: T | None = None
 
     @property
     def accepted(self) -> bool:
-        """Whether there is a value."""
+        """Whether the user filled in the form."""
         return self.action == "accept"
 
 
@@ -64,7 +67,7 @@ class Sampled(msgspec.Struct, rename="camel", kw_only=True):
 
     @property
     def text(self) -> str:
-        """The text of the answer; empty where it is no text."""
+        """The text of the answer; empty if it is no text."""
         return self.content.text if isinstance(self.content, TextContent) else ""
 
 
@@ -124,10 +127,10 @@ async def _ask(
             f"the client has no {capability}",
             {"requiredCapabilities": {capability: {}}},
         )
-    if run is not None and run.gathering is not None:
+    if run is not None and run.round is not None:
         await trio.lowlevel.checkpoint()
-        return run.gathering.answer(key, method, params)
-    if run is not None and not run.is_gathering and (request.task is not None or await run.promote()):
+        return run.round.answer(key, method, params)
+    if run is not None and run.state is not RunState.GATHERING and await _is_task(request, run):
         return await _ask_in_task(request, run, method, params)
     if request.era.modern:
         raise NotSupportedByEra(
@@ -137,24 +140,31 @@ async def _ask(
     return await request.connection.ask(method, params)
 
 
+async def _is_task(request: ServerRequest, run: TaskRun) -> bool:
+    """Whether the call is a task, or has become one just now because it needs to ask."""
+    return request.task is not None or await run.promote()
+
+
 async def _ask_in_task(request: ServerRequest, run: TaskRun, method: str, params: dict[str, Any]) -> Any:
     """Put a question on the task's record and wait for the first answer, whoever gives it."""
     live = run.live
     key = live.put_question(InputRequest(method, params))
     try:
         await run.supervisor.update(live)
-        if request.era.modern:
+        if run.wires is None:
             return await live.wait_answer(key)
-        return await _relay(run, key, method, {**params, "_meta": related_meta(live.id)})
+        return await _relay(live, run.wires, key, method, {**params, "_meta": related_meta(live.id)})
     finally:
         live.drop_question(key)
-        # Shielded for one put: a client that looks now must not see a question that is over.
+        # Shielded for one put, so that no client that polls now sees a question that is over.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
             await run.supervisor.update(live)
 
 
-async def _relay(run: TaskRun, key: str, method: str, params: dict[str, Any]) -> Any:
-    """Send the question to every connection that may answer it, also to those still to come."""
+async def _relay(
+    live: LiveTask, wires: LegacyTaskWires, key: str, method: str, params: dict[str, Any]
+) -> Any:
+    """Send the question to every connection that may answer, also to those that come later."""
     async with open_unwrapping_nursery() as nursery:
 
         async def relay(connection: ServerConnection) -> None:
@@ -164,12 +174,12 @@ async def _relay(run: TaskRun, key: str, method: str, params: dict[str, Any]) ->
                 return
             except ProtocolError as error:
                 answer = error
-            run.live.answer(key, answer)
+            live.answer(key, answer)
 
         def send(connection: ServerConnection) -> None:
             nursery.start_soon(relay, connection)
 
-        with run.relaying(send):
-            answer = await run.live.wait_answer(key)
+        with wires.relaying(send):
+            answer = await live.wait_answer(key)
             nursery.cancel_scope.cancel()
     return answer

@@ -1,7 +1,8 @@
-"""What a handler is given: progress, logging, and what there is to know of its request.
+"""What a handler is given: progress, logging, questions to the client, facts of its request.
 
-Owns the public face of a request. Everything here works from the handler's own
-task, from tasks that it starts, and from worker threads.
+Owns the public face of a request. Progress, logs and `check_cancelled` work from the handler's
+own task, from tasks that it starts, and from worker threads. How a tool calls another one is
+behind the protocol `ChildCaller`.
 """
 
 from __future__ import annotations
@@ -72,17 +73,23 @@ class Context:
         calls: ChildCaller,
         progress: ProgressHelper | ProgressReporter | None = None,
     ) -> None:
-        """`progress` is where a tool reports that another one has called."""
+        """`progress` is what the tool reports to if another tool called it; None for the request's own."""
         self._request = request
         self._lifespan = lifespan
         self._run = run
         self._calls = calls
         self._bridge = ThreadBridge(request)
-        if not isinstance(progress, ProgressHelper):
-            progress = ProgressHelper(progress or request.progress, self._bridge)
-        self._helper = progress
-        self._progress = progress._reporter
+        if isinstance(progress, ProgressHelper):
+            self._helper = progress
+            self._progress = progress.reporter
+        else:
+            self._progress = progress or request.progress
+            self._helper = ProgressHelper(self._progress, self._bridge)
         self._state = {} if calls.path else request.state
+
+    def __repr__(self) -> str:
+        run = "" if self._run is None else f" {self._run!r}"
+        return f"<Context of {self._request.method} {self._request.id!r}{run}>"
 
     @property
     def request_id(self) -> RequestId:
@@ -96,7 +103,7 @@ class Context:
 
     @property
     def client_info(self) -> Implementation | None:
-        """What the client says it is; for display only. None where it did not say."""
+        """The name and version that the client gives, for display only; None if it gives none."""
         return self._request.meta.client_info
 
     @property
@@ -106,15 +113,16 @@ class Context:
 
     @property
     def request_meta(self) -> Mapping[str, Any]:
-        """The request's `_meta` as it came."""
+        """The request's `_meta`, as the client sent it."""
         return self._request.meta.values
 
     @property
     def deadline(self) -> float:
         """When this call is cancelled because its time is over, on Trio's clock; `math.inf` for never.
 
-        That is shortly before the client gives up, where the client says when it will; for a
-        background task, when its own `timeout` ends. `trio.current_time()` tells what is left.
+        That is shortly before the client gives up, if the client says when it will; for a
+        background task, when its own `timeout` ends. The seconds left are
+        `ctx.deadline - trio.current_time()`.
         """
         own = math.inf if self._run is None else self._run.deadline
         return min(self._request.deadline, own)
@@ -144,16 +152,16 @@ class Context:
         """Say how far along the work is; `await` it.
 
         `progress` and `total` are finite numbers in one unit of your choice; all
-        three values are set, None clears. A value below the present one keeps the
-        present one. Where the client sent no progressToken nothing is sent.
+        three values are set, None clears. If `progress` is below the present value, that stays.
+        If the client sent no progressToken, nothing is sent.
 
         Always a cancellation point; a schedule point whenever the task has run for
         about 100 microseconds (every time under `strict_yield`). Under the lossless
         policy it waits while the buffer is full. Called in another thread, it has
-        done its work when it returns, and may be awaited or not.
+        reported when it returns, and may be awaited or not.
 
-        Raises ValueError where a number is not finite or a message cannot be sent,
-        TypeError where the message is no text (MCP progress).
+        Raises ValueError if a number is not finite or a message cannot be sent,
+        TypeError if the message is no text (MCP progress).
         """
         if self._bridge.outside:
             self._bridge.run(self._progress.report, progress, total, message)
@@ -161,7 +169,7 @@ class Context:
         return self._progress.report(progress, total, message)
 
     def progress(self) -> ProgressHelper:
-        """The helper that keeps this request's progress; the same one at every call."""
+        """The helper that keeps this request's progress; each call returns the same one."""
         return self._helper
 
     async def call_tool(
@@ -176,25 +184,25 @@ class Context:
         """Call another tool of this server, in this process; checkpoints.
 
         The tool gets a Context of its own, which reports to `progress`: usually a stage, whose
-        share of the whole it then moves, with messages that show the stage's path. Without it
-        nothing of its progress is shown. Everything else is as a client's call has it: the
-        arguments and the result are converted and checked, `result_type` is what `data` is
-        converted to. It runs in the caller's task, so it is cancelled with it, and as a part of
-        this request, whatever its `task` says. In a worker thread, use
+        share of the whole it then moves, with messages that show the stage's path. Without it,
+        the tool's progress is not shown. Everything else is as in a client's call: the arguments
+        and the result are converted and checked, and `data` is converted to `result_type`. The
+        tool runs in the caller's task, so it is cancelled with it, and as a part of this request,
+        whatever its `task` says. In a worker thread, use
         `trio.from_thread.run(partial(ctx.call_tool, ...))`.
 
         Raises ToolError for a result that is an error, unless `raise_on_error` is False, and
-        where calls nest more than 32 deep; ProtocolError for an unknown tool; ValueError for
+        if calls nest more than 32 deep; ProtocolError for an unknown tool; ValueError for
         arguments that are not JSON; RemoteProtocolError for a result that is no `result_type`.
         """
         raw = await self._calls.call(self._request, self._run, name, arguments or {}, progress)
         return finish_call(f"tool {name!r}", raw, result_type, raise_on_error=raise_on_error)
 
     def check_cancelled(self) -> None:
-        """In a worker thread, raise `trio.Cancelled` where the call was cancelled.
+        """In a worker thread, raise `trio.Cancelled` if the call was cancelled.
 
-        A thread that Trio did not start gets `RequestCancelled`. Raises RuntimeError
-        on the Trio thread, where `await trio.lowlevel.checkpoint()` does the same.
+        A thread that Trio did not start gets `RequestCancelled`. Raises RuntimeError on the
+        Trio thread; there, `await trio.lowlevel.checkpoint()` does the same.
         """
         if not self._bridge.outside:
             raise RuntimeError(
@@ -204,16 +212,16 @@ class Context:
 
     @property
     def lifespan(self) -> Any:
-        """What the server's lifespan yielded (`Server.lifespan`); None where it has none."""
+        """What the server's lifespan yielded (`Server.lifespan`); None if it has none."""
         return self._lifespan
 
     async def close_stream(self, retry: float = 1.0) -> None:
         """Close the HTTP response of this call, and ask the client to come back after `retry` seconds.
 
-        The call goes on, and what it reports meanwhile is delivered then (MCP transports
-        2025-11-25, "Resumability and Redelivery"). Nothing happens where the client could not
-        come back: on other transports and in other revisions. Checkpoints. Raises ValueError for
-        a time that is none.
+        The call goes on, and what it reports meanwhile is delivered when the client has come
+        back (MCP transports 2025-11-25, "Resumability and Redelivery"). Nothing happens on other
+        transports and in other revisions, in which a client cannot come back. Checkpoints. Raises
+        ValueError unless `retry` is a finite number of seconds of at least 0.
         """
         require_interval("retry", retry)
         if self._request.connection.pause is not None:
@@ -222,7 +230,7 @@ class Context:
 
     @property
     def task_id(self) -> str | None:
-        """The id of the background task that this call runs as, or None where it is answered directly."""
+        """The id of the background task that this call runs as, or None if it is answered directly."""
         return None if self._run is None or self._request.task is None else self._run.live.id
 
     @property
@@ -238,7 +246,7 @@ class Context:
         `schema_type` is a class whose fields are text, numbers, bools or enums; an
         accepted answer is an instance of it. In a background task the status is
         `input_required` meanwhile, and the first answer counts. `key` names the question
-        on the modern wire where a `gather` function asks it. Raises ProtocolError where the client
+        on the modern wire if a `gather` function asks it. Raises ProtocolError if the client
         cannot be asked or answers with an error, NotSupportedByEra for a modern call
         that is no task, ArgumentError for an answer that does not fit, TypeError for a
         class that makes no form, and ConnectionLost.
@@ -269,13 +277,13 @@ class Context:
         return await sample(self._request, self._run, messages, given, key)
 
     def log(self, level: LoggingLevel, data: Any, *, logger: str | None = None) -> Awaitable[None]:
-        """Tell the client what just happened (MCP logging); `await` it.
+        """Send the client a log message (MCP logging); `await` it.
 
         `level` is one of debug, info, notice, warning, error, critical, alert,
-        emergency; `data` is text or any JSON value. Not sent where the client did not
+        emergency; `data` is text or any JSON value. Nothing is sent if the client did not
         ask for that level. Checkpoints; waits while `log_buffer` messages of this call
-        are unwritten. Called in another thread, it has done its work when it returns.
-        Raises ValueError for an unknown level and, where it is sent, for data that JSON cannot hold.
+        are unwritten. Called in another thread, it has queued the message when it returns.
+        Raises ValueError for an unknown level and, if it is sent, for data that JSON cannot hold.
         """
         if level not in LOGGING_LEVELS:
             raise ValueError(f"level must be one of {', '.join(LOGGING_LEVELS)}, not {level!r}")

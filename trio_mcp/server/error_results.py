@@ -1,6 +1,6 @@
-"""What a client is told of a tool's failure.
+"""The error results of tools that failed.
 
-Owns those words, and what stays in the server's own log.
+Owns which exceptions a client reads, and which stay in the server's log (`show_errors`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ logger = logging.getLogger("trio_mcp")
 def describe_failure(tool: str, failure: BaseException, *, show_errors: bool) -> CallToolResult:
     """The error result that a client sees (MCP tools, "Error Handling").
 
-    Raises `failure` itself where it is a ProtocolError: then the call has no result.
+    Raises `failure` itself if it is a ProtocolError: then the call has no result.
     """
     if isinstance(failure, ProtocolError):
         raise failure
@@ -34,6 +34,6 @@ def describe_failure(tool: str, failure: BaseException, *, show_errors: bool) ->
 
 
 def _error_result(text: str) -> CallToolResult:
-    # A message with a lone surrogate could not be sent; what it says still can.
+    # A lone surrogate cannot be encoded, and the rest of the message should still arrive.
     text = text.encode(errors="backslashreplace").decode()
     return CallToolResult(content=[TextContent(text=text)], is_error=True)

@@ -1,6 +1,6 @@
-"""Serving over HTTP on hypercorn, in the caller's nursery.
+"""Serving over HTTP on hypercorn.
 
-Owns how an application and its listeners begin and end together.
+Owns how an ASGI application and its listeners begin and end together. Knows nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trio_mcp.transports.hypercorn import TLS
 
 ROOM: Final = 65_536
-"""Bytes by which the host reads more of a body than the endpoint."""
+"""In bytes: hypercorn accepts so much more of a body than the endpoint, whose refusal is clearer."""
 
 
 async def serve_http(
@@ -42,16 +42,16 @@ async def serve_http(
     """Serve Streamable HTTP and WebSocket until cancelled; checkpoints.
 
     `bind` is an address or several: "127.0.0.1:8000", "[::1]:0", "unix:/run/mcp.sock"; port 0
-    takes a free one. `urls = await nursery.start(serve_http, server)` gives the URLs of the
-    endpoint, once connections are accepted. `tls` makes it HTTPS, with HTTP/2. The rest is as
-    for `asgi_app`.
+    is any free one. `urls = await nursery.start(serve_http, server)` returns the URLs of the
+    endpoint once connections are accepted. `tls` makes it HTTPS, with HTTP/2. The other options
+    are those of `asgi_app`.
 
-    Cancelled, it takes no more requests, ends event streams as the protocol says, gives
-    requests `shutdown_grace` seconds to end, and cuts what is left, such as a client that
-    does not read. Raises ModuleNotFoundError without the extra `http`, OSError for an address
-    that cannot be had, and what the server's lifespan raises.
+    When cancelled, it refuses new requests, ends event streams as the protocol says, gives
+    requests `shutdown_grace` seconds to end, and then closes all connections. Raises
+    ModuleNotFoundError without the extra `http`, OSError if it cannot listen on an address, and
+    what the server's lifespan raises.
     """
-    # Imported here: only who serves over HTTP needs hypercorn.
+    # Imported here: only servers on HTTP need hypercorn.
     from trio_mcp.transports.hypercorn import serve_asgi
 
     settings = settings or HttpSettings()
@@ -72,7 +72,6 @@ async def serve_http(
             tls=tls,
             shutdown_grace=shutdown_grace,
             on_shutdown=app.shut_down,
-            # More than the endpoint reads, for it answers more clearly.
             max_body_bytes=settings.max_body_bytes + ROOM,
         )
         task_status.started([f"{origin}{path}" for origin in await nursery.start(serve)])

@@ -1,8 +1,8 @@
-"""Input that a tool gathers before its task exists.
+"""The rounds in which a tool gathers input before its task exists.
 
-Owns the multi round trip of the modern era (MCP patterns, "Multi Round-Trip
-Requests"): the gathering function runs anew in each round, and finds the answers
-of all rounds before. In the legacy eras it simply asks.
+Owns the multi round trip of the modern era (MCP patterns, "Multi Round-Trip Requests"): the
+`gather` function runs anew in each round, and finds the answers of the rounds before. Knows
+nothing of the legacy eras, in which `gather` asks by requests to the client.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from trio_mcp.wire.messages import CallToolParams, InputRequiredResult
 
 
 class InputNeededError(MCPError):
-    """Ends a round: the client has to be asked first. Must not be caught by the gathering function."""
+    """Ends a round, because the client has to answer first; a `gather` function must not catch it."""
 
     def __init__(self, key: str, request: Mapping[str, Any]) -> None:
         super().__init__(f"the client has to answer {key!r} first; let this exception pass")
@@ -32,7 +32,7 @@ class InputNeededError(MCPError):
 
 
 class StateSeal:
-    """Seals what a client carries from round to round, so that it cannot be altered."""
+    """Signs the answers that a client carries from round to round, so that it cannot alter them."""
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
@@ -43,7 +43,7 @@ class StateSeal:
         return base64.urlsafe_b64encode(self._sign(params, body) + body).decode()
 
     def open(self, params: CallToolParams) -> dict[str, Any]:
-        """The answers of the rounds before; raises ProtocolError for a state that was altered."""
+        """The answers of the rounds before; raises ProtocolError for a state that is not of this call."""
         if isinstance(params.request_state, msgspec.UnsetType):
             return {}
         try:
@@ -63,7 +63,7 @@ class StateSeal:
 
 
 class Gathering:
-    """The answers of one call so far; one for each round."""
+    """One round: the answers of the call so far, and what it asks next."""
 
     def __init__(self, params: CallToolParams, seal: StateSeal) -> None:
         self._params = params
@@ -75,7 +75,7 @@ class Gathering:
         self._asked = 0
 
     def answer(self, key: str | None, method: str, params: Mapping[str, Any]) -> Any:
-        """The client's answer; raises InputNeededError where there is none yet."""
+        """The client's answer; raises InputNeededError if there is none yet."""
         self._asked += 1
         name = f"gather-{self._asked}" if key is None else key
         if name not in self._answers:

@@ -1,7 +1,7 @@
 """What a handler reports its progress with: the helper of a request, and those of its stages.
 
-Owns the public face of progress and its way through the thread bridge. What a report
-means is the runtime's business.
+Owns the public face of progress, and that each method works from any thread. What a report
+means is decided in `trio_mcp.progress`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,14 @@ class ProgressHelper:
         self._reporter = reporter
         self._bridge = bridge
 
+    def __repr__(self) -> str:
+        return f"<ProgressHelper current={self.current} total={self.total} message={self.message!r}>"
+
+    @property
+    def reporter(self) -> ProgressReporter | Stage:
+        """What the helper reports to, on the Trio thread; a Context that is given the helper shares it."""
+        return self._reporter
+
     @property
     def current(self) -> float | None:
         """How far along the work is; None until the first increment or report."""
@@ -52,7 +60,8 @@ class ProgressHelper:
     def total(self) -> float | None:
         """What `current` grows towards: what was set, or what the stages add up to.
 
-        Until then 1 for a request, None for a stage; None where a report cleared it.
+        Until then it is 1 for a request, None for a stage. A report without a total makes it
+        None.
         """
         return self._reporter.total
 
@@ -82,7 +91,7 @@ class ProgressHelper:
         """Set the message; before the first increment this sends progress 0. None clears it.
 
         Does not checkpoint. Raises TypeError unless `message` is a str or None, and
-        ValueError where it cannot be encoded or has more than 16,384 characters.
+        ValueError if it cannot be encoded or has more than 16,384 characters.
         """
         self._apply(self._reporter.set_message, message)
 
@@ -91,7 +100,7 @@ class ProgressHelper:
     ) -> Awaitable[None]:
         """Say how far along the work is; `await` it. As `Context.report_progress`.
 
-        On a stage a total of None leaves the total as it is, for the share depends on it.
+        On a stage, a total of None leaves the total as it is, because the share depends on it.
         """
         if self._bridge.outside:
             self._bridge.run(self._reporter.report, progress, total, message)
@@ -101,11 +110,11 @@ class ProgressHelper:
     def __call__(
         self, progress: float, total: float | None = None, message: str | None = None
     ) -> Awaitable[None]:
-        """Take over what another call reports: a helper is a progress handler for `Client.call_tool`.
+        """Report what another call reports: a helper is a progress handler for `Client.call_tool`.
 
-        As `report_progress`, but what cannot be shown is left out, since another server has
-        said it: a number that is not finite, a total that is not larger than 0, and what a
-        message has beyond 16,384 characters.
+        It works as `report_progress`, but since another server made the values, it leaves out
+        what that would refuse: a number that is not finite, a total that is not larger than 0,
+        and the characters of a message beyond 16,384.
         """
         if not math.isfinite(progress):
             progress = self.current or 0
@@ -118,7 +127,7 @@ class ProgressHelper:
     def plan(self, weights: Mapping[str, float]) -> None:
         """Declare stages before they open: the weight of each by its name.
 
-        Where no total was set, the total is the sum of all weights. Another plan adds to it.
+        If no total was set, the total is the sum of all weights. Another plan adds to it.
         Does not checkpoint. Raises ValueError for a weight that is not a
         finite number larger than 0 and for a name that is planned already, RuntimeError after
         the end of the stage.
@@ -128,17 +137,17 @@ class ProgressHelper:
     def stage(self, name: str, weight: float | None = None, total: float | None = None) -> StageScope:
         """A part of the work, for `async with`, that has a helper of its own.
 
-        `weight` is what the stage counts for here: in the unit of the total where one was
-        set, otherwise the total is the sum of the weights. It is taken from the plan, if the
-        stage is in one, and else 1. `total` is what the stage's own `current` grows towards;
+        `weight` is how much of the total the stage makes up, in the unit of the total. If no
+        total was set, the total is the sum of the weights. The default is the weight in the
+        plan, or 1 if the stage is in none. `total` is what the stage's own `current` grows towards;
         without one it counts only when it ends, or by its own stages.
 
         A stage whose block ends normally is complete. One that fails or is cancelled leaves
-        `current` where it had come to, and the next of the same name and weight goes on
-        from there. The message shows the name, and that of the stages above.
+        `current` as it is, and the next of the same name and weight goes on from there. The
+        message shows the name, and those of the stages above.
 
         Entering and leaving are cancellation points, and schedule points as a report is. In a
-        worker thread use `with`. Entering raises ValueError where a plan has no such stage and
+        worker thread use `with`. Entering raises ValueError if a plan has no such stage and
         no weight was given, or the planned stage is open or complete, and for numbers that
         `set_total` refuses; RuntimeError after the end of the stage that it is a part of.
         """
@@ -147,10 +156,10 @@ class ProgressHelper:
         )
 
     def spinner(self, message: str) -> StageScope:
-        """Something that takes its time, for `with`: shows `message` and counts for nothing.
+        """Show `message` while a block runs, without counting anything; for `with` or `async with`.
 
-        The block gets a helper whose message stands behind that one. Does not checkpoint;
-        `async with` does, as for `stage`. Raises what `set_message` raises.
+        The block gets a helper whose message is shown behind that one. `with` does not
+        checkpoint; `async with` does, as for `stage`. Raises what `set_message` raises.
         """
         return StageScope(self._reporter, self._bridge, partial(open_spinner, self._reporter, message))
 
@@ -162,25 +171,25 @@ class ProgressHelper:
     ) -> Tracked[T]:
         """The items of `source`, for `for` or `async for`; each counts 1 once its body is done.
 
-        `total` is how many there are, by default the length of `source` where it has one; the
-        total here grows to hold them, unless stages decide it. `message` is a text, or a
+        `total` is how many there are, by default the length of `source` if it has one. The
+        total here grows to hold them, unless stages make it up. `message` is a text, or a
         function that makes one of each item. An item whose body raised or left the loop is not
         counted, and the source is left as it is.
 
         `for` does not checkpoint. `async for` takes any source, and each turn is a cancellation
-        point, and a schedule point as a report is. Raises TypeError for what is no iterable,
+        point, and a schedule point as a report is. Raises TypeError if `source` is no iterable,
         ValueError unless `total` is None or a finite number of at least 0.
         """
-        return Tracked(_Counter(self), source, total, message)
+        return Tracked(_Counter(self._reporter, self._apply), source, total, message)
 
     def wrap_stream(self, stream: trio.abc.ReceiveStream, size: int | None = None) -> CountedStream:
         """`stream`, with every byte that is received from it counted.
 
-        `size` is how many bytes will come, where it is known. Receiving and closing do what
-        they do on `stream`, and checkpoint as they do there. Raises ValueError unless `size` is
+        `size` is how many bytes will come, if that is known. Receiving and closing do what they
+        do on `stream`, and checkpoint as they do there. Raises ValueError unless `size` is
         None or a finite number of at least 0.
         """
-        return CountedStream(_Counter(self), stream, size)
+        return CountedStream(_Counter(self._reporter, self._apply), stream, size)
 
     async def follow_lines(self, stream: trio.abc.ReceiveStream) -> None:
         """Report what another process writes to `stream`, until that ends; checkpoints.
@@ -188,8 +197,8 @@ class ProgressHelper:
         Each line is a JSON object with at least one of "progress" (how far it has come),
         "increment" (so much more), "total" and "message"; what a line does not name stays as
         it is. A line that is no such object, or has more than 131,072 bytes, is skipped and
-        logged. Where the call is lossless, a full buffer makes the process wait in the end.
-        The stream is left open. Raises what the stream raises.
+        logged. If the call is lossless, nothing is read while its buffer is full, and so the
+        process waits. The stream is left open. Raises what the stream raises.
         """
         await LineReader(self._reporter).read_all(stream)
 
@@ -197,35 +206,18 @@ class ProgressHelper:
         """A way for other processes to report here, for `async with`.
 
         The block gets a `WorkerProgress`, which can be handed to processes of multiprocessing and
-        concurrent.futures. Its `path` is a named pipe for any other: what is written to it are
-        lines as `follow_lines` takes them, of at most 4,096 bytes where several processes write.
+        concurrent.futures. Its `path` is a named pipe for any other process, which writes lines
+        as `follow_lines` reads them, of at most 4,096 bytes if several processes write.
 
-        A normal end of the block takes what is in the pipe still. After the block, cancelled or
+        At a normal end of the block, what is still in the pipe is reported. After the block, cancelled or
         not, a report raises RequestCancelled in its process. Entering does not checkpoint,
-        leaving does. Raises RuntimeError on systems without named pipes, OSError where none
+        leaving does. Raises RuntimeError on systems without named pipes, OSError if none
         can be made.
         """
-        # Imported here: it needs what takes longer to import than all that is needed elsewhere.
+        # Imported here: few need it, and it imports modules that are slow to import.
         from trio_mcp.progress.worker_pipe import open_worker_pipe
 
         return open_worker_pipe(LineReader(self._reporter))
-
-    def _expect(self, more: float) -> None:
-        self._apply(self._grow_total, more)
-
-    def _grow_total(self, more: float) -> None:
-        reporter = self._reporter
-        needed = (reporter.current or 0) + more
-        if reporter.has_total:
-            if reporter.total is not None and needed > reporter.total:
-                reporter.set_total(needed)
-        elif not reporter.has_stages:
-            reporter.set_total(needed)
-
-    async def _count(self, by: float) -> None:
-        await self._reporter.wait_if_full()
-        self._reporter.increment(by)
-        await self._reporter.take_turn()
 
     def _apply(self, change: Callable[[Any], None], value: Any) -> None:
         if not self._bridge.outside:
@@ -240,15 +232,38 @@ class ProgressHelper:
 
 
 class _Counter:
-    """A helper as loops and streams count on it."""
+    """What loops and streams count with; `apply` makes one change of `reporter`, from any thread."""
 
-    __slots__ = ("count", "expect", "increment", "set_message")
+    __slots__ = ("_apply", "_reporter")
 
-    def __init__(self, helper: ProgressHelper) -> None:
-        self.expect = helper._expect
-        self.increment = helper.increment
-        self.count = helper._count
-        self.set_message = helper.set_message
+    def __init__(
+        self, reporter: ProgressReporter | Stage, apply: Callable[[Callable[[Any], None], Any], None]
+    ) -> None:
+        self._reporter = reporter
+        self._apply = apply
+
+    def expect(self, more: float) -> None:
+        self._apply(self._grow_total, more)
+
+    def increment(self, by: float) -> None:
+        self._apply(self._reporter.increment, by)
+
+    async def count(self, by: float) -> None:
+        await self._reporter.wait_if_full()
+        self._reporter.increment(by)
+        await self._reporter.take_turn()
+
+    def set_message(self, message: str | None) -> None:
+        self._apply(self._reporter.set_message, message)
+
+    def _grow_total(self, more: float) -> None:
+        reporter = self._reporter
+        needed = (reporter.current or 0) + more
+        if reporter.has_total:
+            if reporter.total is not None and needed > reporter.total:
+                reporter.set_total(needed)
+        elif not reporter.has_stages:
+            reporter.set_total(needed)
 
 
 class StageScope:
@@ -302,7 +317,7 @@ class StageScope:
         if not self._bridge.outside:
             self._end(complete=kind is None)
             return
-        # Whether or not the call is cancelled, so that no message lingers.
+        # Also if the call is cancelled, so that the message of the stage goes.
         self._bridge.run_soon(partial(self._end, complete=kind is None))
         if kind is None:
             self._bridge.run(self._reporter.wait_space)

@@ -1,7 +1,7 @@
 """What a tool may return beyond plain values, and how values become content.
 
-Owns ToolResult, Image and Audio, and the choice between content blocks and
-structured content (MCP tools, "Tool Result").
+Owns ToolResult, Image and Audio, and the choice between content blocks and structured content
+(MCP tools, "Tool Result"). How a value becomes JSON is decided in `trio_mcp.schema`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from trio_mcp.wire.content import (
 from trio_mcp.wire.messages import META_WRAPPED, CallToolResult
 
 FREE: Final = Returns(None, False, Any)
-"""Any JSON value, for results that say themselves what they are."""
+"""Any JSON value, for a ToolResult, which has no schema."""
 
 BLOCKS: Final = (TextContent, ImageContent, AudioContent, ResourceLink, EmbeddedResource)
 
@@ -57,7 +57,7 @@ class Image:
     format: str = attrs.field(default=attrs.Factory(_read_format, takes_self=True))
 
     def to_content(self) -> ImageContent:
-        """Read and encode it; blocks on the file. Raises OSError where it cannot be read."""
+        """Read and encode it; blocks on the file. Raises OSError if it cannot be read."""
         data = base64.b64encode(_read_bytes(self.source)).decode()
         return ImageContent(data=data, mime_type=_mime_type("image", self.format or "png"))
 
@@ -70,14 +70,14 @@ class Audio:
     format: str = attrs.field(default=attrs.Factory(_read_format, takes_self=True))
 
     def to_content(self) -> AudioContent:
-        """Read and encode it; blocks on the file. Raises OSError where it cannot be read."""
+        """Read and encode it; blocks on the file. Raises OSError if it cannot be read."""
         data = base64.b64encode(_read_bytes(self.source)).decode()
         return AudioContent(data=data, mime_type=_mime_type("audio", self.format or "wav"))
 
 
 @attrs.frozen(kw_only=True)
 class ToolResult:
-    """A complete result, for tools that want to say all of it themselves.
+    """A complete result, for tools that make the content themselves.
 
     `content` takes text, content blocks, Image and Audio; `structured_content` a
     JSON object. `is_error` marks a failure that the client should see.
@@ -116,7 +116,7 @@ def reads_files(value: Any) -> bool:
 def make_result(value: Any, returns: Returns) -> CallToolResult:
     """Build the result of a tool that returned `value`.
 
-    Raises ReturnError where `value` does not fit the annotation or JSON.
+    Raises ReturnError if `value` does not fit the annotation or JSON.
     """
     if type(value) is str and returns.schema is None:
         return CallToolResult(content=[TextContent(text=returns.to_builtins(value))])

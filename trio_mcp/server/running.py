@@ -1,6 +1,6 @@
-"""A server that runs: its supervised nursery, its connections, its verbs in this process.
+"""A server that is running: its tasks, its connections, and how this process asks for tasks.
 
-Owns what outlives a single connection. Made by `open_server`.
+Owns what outlives a single connection. `open_server` makes it. Knows no transport.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class RunningServer:
         self._supervisor = supervisor
         self.application = ServerApplication(definition, supervisor, lifespan)
         self.nursery = nursery
-        """What lasts longer than the request that brought it, such as a legacy session over HTTP."""
+        """For what outlives the request that began it, such as a legacy session over HTTP."""
         self._closers: list[Callable[[], None]] = []
         self.is_closing = False
         self.refusals: Counter[str] = Counter()
@@ -51,30 +51,30 @@ class RunningServer:
         self._closers.append(close)
 
     def begin_closing(self) -> None:
-        """Take no more connections; those that are open end by themselves. Does not wait."""
+        """Begin the end: call what `on_closing` registered, which refuses new connections. Does not wait."""
         self.is_closing = True
         for close in self._closers:
             close()
 
     @property
     def settings(self) -> ServerSettings:
-        """The settings of the server, which hold for each of its connections."""
+        """The settings of the server, for each of its connections."""
         return self.application.settings
 
     async def serve(self, transport: FrameTransport, *, principal: str | None = None) -> None:
         """Serve one connection until the peer closes it, then close it; checkpoints.
 
-        `principal` is who the peer is, where the caller has authenticated it: then its
-        tasks belong to that principal, on whatever connection it asks for them.
+        `principal` is who the peer is, if the caller has authenticated it. Its tasks then belong
+        to that principal, whatever connection it asks for them on.
         """
         await serve_transport(self.application, transport, principal)
 
     def authenticated(self, principal: str) -> AuthenticatedServer:
-        """This server as a target of `open_client`, for a client known to be `principal`."""
+        """This server as a target of `open_client`, for a client that is authenticated as `principal`."""
         return AuthenticatedServer(self, principal)
 
     async def fetch_task(self, task_id: str) -> TaskRecord:
-        """The record of a task, whoever owns it. Checkpoints. Raises TaskNotFound."""
+        """Return the record of a task, whoever owns it. Checkpoints. Raises TaskNotFound."""
         return await self._supervisor.fetch(task_id, None)
 
     async def await_task(self, task_id: str) -> TaskRecord:
@@ -86,15 +86,15 @@ class RunningServer:
         return await self._supervisor.cancel(task_id, None)
 
     async def list_page(self, principal: str, cursor: str | None = None) -> TaskPage:
-        """Up to `page_size` tasks of an authenticated principal, newest first. Checkpoints.
+        """Return up to `page_size` tasks of an authenticated principal, newest first. Checkpoints.
 
         `cursor` is the `next_cursor` of the page before, None for the first. Raises
-        CursorError for one that was not given out to this principal.
+        CursorError for one that this principal did not get.
         """
         return await self._supervisor.list_page(Owner("principal", principal), cursor)
 
     async def list_tasks(self, principal: str) -> list[TaskRecord]:
-        """All tasks of an authenticated principal, newest first. Checkpoints."""
+        """Return all tasks of an authenticated principal, newest first. Checkpoints."""
         page = await self.list_page(principal)
         records = list(page.records)
         while page.next_cursor is not None:
@@ -104,9 +104,9 @@ class RunningServer:
 
     @asynccontextmanager
     async def watch_task(self, task_id: str) -> AsyncIterator[trio.MemoryReceiveChannel[TaskRecord]]:
-        """A channel of a task's record: now, and after each change until it has ended.
+        """Open a channel of a task's record: as it is now, and after each change until the task has ended.
 
-        A reader that is slow skips records but never the newest. Checkpoints. Raises TaskNotFound.
+        A slow reader skips records but never the newest. Checkpoints. Raises TaskNotFound.
         """
         record = await self._supervisor.fetch(task_id, None)
         watcher = _Watcher()
@@ -136,7 +136,7 @@ class AuthenticatedServer:
 
 
 class _Watcher:
-    """Keeps the newest record for one reader."""
+    """Follows a task for one reader, and keeps the newest record for it."""
 
     def __init__(self) -> None:
         self.channel = LatestChannel[TaskRecord]()
@@ -154,9 +154,9 @@ class _Watcher:
 async def open_server(server: HasDefinition) -> AsyncIterator[RunningServer]:
     """Run a server for as long as the block lasts, without any connection yet; checkpoints.
 
-    What it yields is a target of `open_client` and can serve many connections. At
-    the end of the block running tasks get `shutdown_grace` seconds, then they are
-    cancelled and recorded as such.
+    The block gets a RunningServer, which is a target of `open_client` and can serve many
+    connections. When the block ends, running tasks get `shutdown_grace` seconds; then they are
+    cancelled, and so are their records.
     """
     definition = server.definition
     store = definition.task_store or MemoryTaskStore()

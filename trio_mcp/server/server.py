@@ -55,9 +55,9 @@ class Server:
     `name` and `version` are shown to clients, `instructions` tell a model how to
     use the server; `version` defaults to that of trio_mcp. `settings` hold every
     cap and policy, `task_settings` those of background tasks; `task_store` keeps their
-    records, by default in memory. `default_task` is the `task` of every tool that says
-    nothing of its own. The arguments but the name are attributes too; name, version and title
-    make up `info`.
+    records, by default in memory. `default_task` is the `task` of every tool that gives none of
+    its own. What can be given here can be read and set later, as an attribute of the same name;
+    name, version and title make up `info`.
     """
 
     info = _Defined[Implementation]()
@@ -102,13 +102,13 @@ class Server:
         return MappingProxyType(self.definition.tools)
 
     def lifespan(self, function: L, /) -> L:
-        """Register what lasts as long as the server runs: `@server.lifespan`.
+        """Register a context that lasts as long as the server runs: `@server.lifespan`.
 
         `function(server)` is an async context manager, or an async generator that yields
         once, like one under `asynccontextmanager`. It is entered before the first
         connection and left after the last background task; what it yields is
-        `ctx.lifespan` in every handler. Raises TypeError for what is neither, and
-        ToolDefinitionError where the server has one already.
+        `ctx.lifespan` in every handler. Raises TypeError if it is no function, and
+        ToolDefinitionError if the server has a lifespan already.
         """
         if self.definition.enter_lifespan is not None:
             raise ToolDefinitionError("the server has a lifespan already")
@@ -120,7 +120,7 @@ class Server:
         return function
 
     def open_lifespan(self) -> AbstractAsyncContextManager[Any]:
-        """Enter the server's lifespan for as long as the block lasts; yields None where it has none."""
+        """Enter the server's lifespan for as long as the block lasts; yields None if it has none."""
         return self.definition.open_lifespan()
 
     @overload
@@ -185,8 +185,8 @@ class Server:
         parameter annotated with `Context` receives the context. A sync function
         runs in a worker thread. `task` is True or a TaskConfig for a tool that may run
         on in the background after its request was answered, False for one that may not;
-        None leaves it to the server's `default_task`. `progress` is the policy for this tool's
-        pending progress in place of the server's. Raises ToolDefinitionError where the signature
+        None stands for the server's `default_task`. `progress` is the policy for this tool's
+        pending progress, in place of the server's. Raises ToolDefinitionError if the signature
         cannot be described in JSON or the name is taken.
         """
         tool = define_tool(
@@ -203,9 +203,9 @@ class Server:
     async def serve(self, transport: FrameTransport) -> None:
         """Serve one connection until the peer closes it, then close it; checkpoints.
 
-        Cancelling it cancels the handlers, writes what is queued for at most
+        When it is cancelled, it cancels the handlers, writes what is queued for at most
         `drain_timeout` seconds and closes the transport. Background tasks that are still
-        running then get `shutdown_grace` seconds.
+        running when the peer closes get `shutdown_grace` seconds.
         """
         async with open_server(self) as running:
             await running.serve(transport)
@@ -225,7 +225,7 @@ class Server:
                 trio.run(partial(serve_stdio, self, **options))
             else:
                 trio.run(partial(_serve_http, self, **options))
-        except* KeyboardInterrupt:  # in a group, where it came into a nursery
+        except* KeyboardInterrupt:  # in a group if it was raised within a nursery
             interrupted = True
         if interrupted:
             raise SystemExit(130)
@@ -240,11 +240,11 @@ async def _serve_http(server: Server, **options: Any) -> None:
 async def serve_stdio(server: Server) -> None:
     """Serve over this process's stdin and stdout until the client closes them (MCP stdio).
 
-    Meanwhile fd 1 leads to stderr and fd 0 is empty, so that neither a stray print
-    nor a child process can disturb the messages. Checkpoints. Raises RuntimeError
+    Meanwhile fd 1 is stderr and fd 0 is empty, so that neither a stray print nor a child
+    process can disturb the messages. Checkpoints. Raises RuntimeError
     on platforms without POSIX streams.
     """
-    # Imported here: only servers on stdio need it, and it is not there on Windows.
+    # Imported here: only servers on stdio need it, and Windows does not have it.
     from trio_mcp.transports.stdio import open_stdio_transport
 
     async with open_stdio_transport(max_frame_bytes=server.settings.max_frame_bytes) as transport:

@@ -1,19 +1,19 @@
 """The methods by which clients follow and steer background tasks, in both eras.
 
-Owns tasks/* and subscriptions/listen. What a task is and who may see it is the
-supervisor's business.
+Owns tasks/* and subscriptions/listen. What a task is, and who may see it, the supervisor knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import attrs
 import trio
 
 from trio_mcp.errors import CursorError, ProtocolError, TaskNotFound
-from trio_mcp.server.task_run import TaskRun, declares_tasks, find_owner, missing_extension
+from trio_mcp.server.task_choice import declares_tasks, find_owner, missing_extension
+from trio_mcp.server.task_run import TaskRun
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.tasks.history import TaskReport
 from trio_mcp.tasks.live_task import LiveTask
@@ -58,20 +58,8 @@ class TaskMethods:
         self._supervisor = supervisor
         self._runs = runs
 
-    @property
-    def handlers(self) -> Mapping[str, Callable[[ServerRequest], Awaitable[Result]]]:
-        """The methods by their names."""
-        return {
-            "tasks/get": self._get,
-            "tasks/result": self._result,
-            "tasks/list": self._list,
-            "tasks/cancel": self._cancel,
-            "tasks/update": self._update,
-            "subscriptions/listen": self._listen,
-        }
-
     async def _fetch(self, request: ServerRequest) -> TaskRecord:
-        """The task that a request names; an unknown, expired or foreign one is the same error."""
+        """The task that a request names; raises the same error for an unknown, expired or foreign one."""
         if request.era.modern and not declares_tasks(request):
             raise missing_extension()
         assert isinstance(request.params, TaskIdParams)
@@ -80,21 +68,23 @@ class TaskMethods:
         except TaskNotFound:
             raise _not_found() from None
 
-    async def _get(self, request: ServerRequest) -> Result:
+    async def get(self, request: ServerRequest) -> Result:
+        """Answer tasks/get."""
         record = await self._fetch(request)
         return extension_task(record) if request.era.modern else legacy_result(record)
 
-    async def _result(self, request: ServerRequest) -> Result:
+    async def wait_result(self, request: ServerRequest) -> Result:
+        """Answer tasks/result, once the task has ended (MCP tasks 2025-11-25)."""
         record = await self._fetch(request)
         run = self._runs.get(record.id)
-        if run is None:
+        if run is None or run.wires is None:
             record = await self._wait_ended(request, record)
         else:
-            with run.reachable_through(request.connection):
+            with run.wires.reachable_through(request.connection):
                 record = await self._wait_ended(request, record)
         assert record.outcome is not None, "the task has ended"
         result = outcome_result(record.outcome)
-        # The progress too: what went by another stream may come later than this answer.
+        # With the progress: a report that left by another stream may come later than this answer.
         reported = {} if record.progress is None else progress_meta(record.progress)
         result.meta = {**(result.meta or {}), **reported, **related_meta(record.id)}
         return result
@@ -105,7 +95,8 @@ class TaskMethods:
         except TaskNotFound:
             raise _not_found() from None
 
-    async def _list(self, request: ServerRequest) -> Result:
+    async def list_page(self, request: ServerRequest) -> Result:
+        """Answer tasks/list (MCP tasks 2025-11-25)."""
         assert isinstance(request.params, ListParams)
         try:
             page = await self._supervisor.list_page(find_owner(request), request.params.cursor)
@@ -115,8 +106,9 @@ class TaskMethods:
             tasks=[legacy_task(record) for record in page.records], next_cursor=page.next_cursor
         )
 
-    async def _cancel(self, request: ServerRequest) -> Result:
-        # Shielded because a client that leaves right behind its wish still has it.
+    async def cancel(self, request: ServerRequest) -> Result:
+        """Answer tasks/cancel."""
+        # Shielded, so that the task is cancelled although the client leaves right after asking.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
             record = await self._fetch(request)
             if not request.era.modern and record.is_final:
@@ -124,61 +116,65 @@ class TaskMethods:
             record = await self._supervisor.cancel(record.id, None)
         return EmptyResult() if request.era.modern else legacy_result(record)
 
-    async def _update(self, request: ServerRequest) -> Result:
+    async def update(self, request: ServerRequest) -> Result:
+        """Answer tasks/update, which brings answers to the task's questions."""
         record = await self._fetch(request)
         assert isinstance(request.params, UpdateTaskParams)
         live = self._supervisor.find(record.id)
         if live is not None:
             for key, answer in request.params.input_responses.items():
-                live.answer(key, answer)  # one that nobody waits for is ignored (SEP-2663)
+                live.answer(key, answer)  # an answer that nobody waits for is ignored (SEP-2663)
         return EmptyResult()
 
-    async def _listen(self, request: ServerRequest) -> Result:
-        """Send what the client asked for until it cancels, or the server ends (MCP subscriptions)."""
+    async def listen(self, request: ServerRequest) -> Result:
+        """Answer subscriptions/listen: send changes until the client cancels or the server ends.
+
+        What is sent, and how it ends, is in MCP subscriptions 2026-07-28.
+        """
         assert isinstance(request.params, ListenParams)
         wanted = request.params.notifications.task_ids or []
         if wanted and not declares_tasks(request):
             raise missing_extension()
-        found = [await self._seen(request, task_id) for task_id in dict.fromkeys(wanted)]
-        seen = [one for one in found if one is not None]
+        found = [await self._find(request, task_id) for task_id in dict.fromkeys(wanted)]
+        visible = [one for one in found if one is not None]
         meta = {META_SUBSCRIPTION_ID: request.id}
         replays = request.meta.values.get(META_HISTORY) is True
         joins = _read_joins(request)
-        honoured = {"taskIds": [record.id for record, _ in seen]} if wanted else {}
+        honoured = {"taskIds": [record.id for record, _ in visible]} if wanted else {}
         granted = {**({META_HISTORY: True} if replays else {}), **({META_REPORTS: joins} if joins else {})}
         acknowledgement = {"_meta": {**meta, **granted}, "notifications": honoured}
         request.call_queue.put(Notification(ACKNOWLEDGED, encode_value(acknowledgement)))
-        followed: list[_Followed] = []
+        subscribed: list[_Subscribed] = []
         try:
-            for record, live in seen:
-                followed.append(self._follow(request, record, live, joins, replays=replays))
+            for record, live in visible:
+                subscribed.append(self._subscribe(request, record, live, joins, replays=replays))
             await trio.sleep_forever()
         except trio.Cancelled:
             if not request.withdrawn:
                 self._end_subscription(request, meta)
             raise
         finally:
-            for one in followed:
+            for one in subscribed:
                 one.stop()
         raise AssertionError("never reached")
 
     def _end_subscription(self, request: ServerRequest, meta: dict[str, Any]) -> None:
-        """Say that the subscription ends with the server (MCP subscriptions, "Graceful Closure")."""
+        """Tell the client that the server ends (MCP subscriptions, "Graceful Closure")."""
         ended = CancelledParams(request_id=request.id, reason="the server is shutting down")
         request.call_queue.put(Notification("notifications/cancelled", encode_value(ended)))
         result = EmptyResult(meta=dict(meta))
         request.era.stamp(result, self._info)
         request.call_queue.finish(Response(request.id, encode_value(result)))
 
-    async def _seen(self, request: ServerRequest, task_id: str) -> tuple[TaskRecord, LiveTask | None] | None:
-        """The record, and the task where it runs here, which knows of an end that comes meanwhile."""
+    async def _find(self, request: ServerRequest, task_id: str) -> tuple[TaskRecord, LiveTask | None] | None:
+        """The record of a task, and the live task if it runs here; None if the client may not see it."""
         try:
             record = await self._supervisor.fetch(task_id, find_owner(request))
         except TaskNotFound:
             return None
         return record, self._supervisor.find(task_id)
 
-    def _follow(
+    def _subscribe(
         self,
         request: ServerRequest,
         record: TaskRecord,
@@ -186,16 +182,16 @@ class TaskMethods:
         joins: Joins | None,
         *,
         replays: bool,
-    ) -> _Followed:
-        """Send what was reported so far, where that is wanted, then the state now, then each change."""
+    ) -> _Subscribed:
+        """Send the history of the task if `replays`, then its state now, then each change."""
         record = record if live is None else live.record
         feed = self._make_feed(request, record, joins, 0 if live is None else live.min_interval)
         history = self._supervisor.take_history(record.id) if replays else None
-        # All in one turn, so nothing falls between.
+        # Without a checkpoint in between, so that no change is missed.
         feed.begin(record, history or ())
         if live is not None:
             live.add_follower(feed)
-        return _Followed(self._supervisor, feed, record, live, history is not None)
+        return _Subscribed(self._supervisor, feed, record, live, history is not None)
 
     def _make_feed(
         self, request: ServerRequest, record: TaskRecord, joins: Joins | None, min_interval: float
@@ -219,8 +215,8 @@ class TaskMethods:
 
 
 @attrs.frozen
-class _Followed:
-    """A task that a subscription follows."""
+class _Subscribed:
+    """One task of a subscription."""
 
     supervisor: Supervisor
     feed: TaskFeed
@@ -229,7 +225,7 @@ class _Followed:
     took_history: bool
 
     def stop(self) -> None:
-        """Follow no more; what was not sent, and is reported from now on, is for whoever comes next."""
+        """End it; reports that were not sent, and later ones, are kept for the next subscriber."""
         unsent = self.feed.stop()
         if self.live is not None:
             self.live.remove_follower(self.feed)

@@ -1,6 +1,6 @@
 """One tool: a function, how it is listed, and how it is called.
 
-Owns the choice between running in place and in a worker thread.
+Owns the choice between running in place and in a worker thread. Knows nothing of requests.
 """
 
 from __future__ import annotations
@@ -54,9 +54,8 @@ class ToolDefinition:
     ) -> CallToolResult:
         """Convert the arguments, run the function, convert what it returns.
 
-        `context` is for a function that takes one.
-        A sync function runs in a worker thread, which is abandoned where the call
-        is cancelled. Raises ArgumentError, ReturnError and what the function raises.
+        `context` is for a function that takes one. A sync function runs in a worker thread, which
+        is abandoned if the call is cancelled. Raises ArgumentError, ReturnError and what the function raises.
         """
         kwargs = self.parameters.convert(arguments)
         if self.parameters.context_name is not None:
@@ -84,7 +83,7 @@ def define_tool(
     task: TaskConfig | bool | None,
     progress: ProgressPolicy | None = None,
 ) -> ToolDefinition:
-    """Make a tool of `function`; raises ToolDefinitionError where that cannot be."""
+    """Make a tool of `function`; raises ToolDefinitionError if it cannot be one."""
     inner = _unwrap(function)
     if name is None:
         name = getattr(function, "__name__", None) or getattr(inner, "__name__", None) or type(inner).__name__

@@ -1,4 +1,4 @@
-"""Serving over WebSocket on a listening socket of our own.
+"""Serving over WebSocket on a listening socket, without an ASGI host.
 
 Owns `serve_websocket` and its defaults. Knows nothing of how frames travel.
 """
@@ -33,21 +33,21 @@ async def serve_websocket(  # noqa: ASYNC128  # listen starts it
 ) -> None:
     """Serve `server` over WebSocket until cancelled; checkpoints.
 
-    `addresses = await nursery.start(serve_websocket, server)` gives the URLs to
-    connect to; port 0 is any free one. With `ssl_context` they are wss://. With `path`
-    nothing else is served (404). Bound to a loopback address, only loopback names are
-    taken as Host and Origin; `allowed_hosts` and `allowed_origins` replace these lists
-    ("name", "name:port", "name:*"; "*" alone allows all), the rest gets 403. Beyond
-    `max_connections`, or `max_connections_per_peer` from one address, the handshake is refused
-    with 503. Refusals are counted in `RunningServer.refusals`. A connection is pinged after
-    `ping_interval` seconds of silence and dropped after twice as many. A disconnect
-    cancels the handlers of that connection. Cancelled, it closes with code 1001 and is
-    done within the server's `drain_timeout`, twice over, however stalled a client is.
+    `addresses = await nursery.start(serve_websocket, server)` returns the URLs to connect to;
+    port 0 is any free one. With `ssl_context` they are wss://. With `path`, every other path
+    gets 404. A server on a loopback address accepts loopback names only as Host and Origin;
+    `allowed_hosts` and `allowed_origins` replace these lists ("name", "name:port", "name:*"; "*"
+    alone allows all), everything else gets 403. Beyond `max_connections`, or
+    `max_connections_per_peer` from one address, the handshake gets 503. Refusals are counted in
+    `RunningServer.refusals`. A connection is pinged after `ping_interval` seconds of silence and
+    dropped after twice as many. A disconnect cancels the handlers of that connection. When
+    cancelled, it closes with code 1001, and returns within twice the server's `drain_timeout`,
+    also if clients do not read.
 
-    Raises OSError where it cannot listen, ValueError for a bad list or number, and
+    Raises OSError if it cannot listen, ValueError for a malformed list or number, and
     ModuleNotFoundError without the extra `websocket`.
     """
-    # Imported here: trio-websocket is an extra, which `import trio_mcp` must not need.
+    # Imported here: trio-websocket is an extra, and `import trio_mcp` works without it.
     from trio_mcp.transports.websocket.server import WebSocketService
 
     require_seconds("ping_interval", ping_interval)

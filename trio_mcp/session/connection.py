@@ -1,7 +1,7 @@
-"""A server's wires to one client: what leaves by which, and what is asked of the client.
+"""A server's wires to one client, and the requests that the server sends by them.
 
-Owns the choice of the outbox and the table of requests that this server has sent. Knows no
-method; who may be asked for what is the caller's business.
+Owns which outbox a message leaves by, and the table of the server's own open requests. Refuses to
+know methods: whether a client may be asked for something is decided by the caller.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trio_mcp.wire.frames import ErrorResponse, Notification, Request, RequestId
 
 
 class _Client:
-    """What all wires to one client have in common."""
+    """The state that all wires to one client share."""
 
     __slots__ = ("asked", "is_lost", "principal", "questions", "session_id")
 
@@ -36,9 +36,9 @@ class _Client:
 class ServerConnection:
     """A wire to one client, as long as it is connected.
 
-    `outbox` is what leaves by this wire. Where it ends with the first answer, as an HTTP
-    response does, `on_answered` is called then; what goes on after it leaves by `home`,
-    which is the connection itself where there is only one wire.
+    `outbox` holds what leaves by this wire. If the wire ends with the first answer, as an HTTP
+    response does, `on_answered` is called at that answer, and later messages leave by `home`.
+    If the client has only one wire, `home` is the connection itself.
     """
 
     __slots__ = ("_client", "_on_answered", "home", "is_heard", "on_heard", "outbox", "pause")
@@ -56,46 +56,51 @@ class ServerConnection:
         self._on_answered = on_answered
         self._client: _Client = _Client(principal) if home is None else home._client
         self.is_heard = True
-        """Whether somebody is at the other end of the wire now."""
+        """Whether the client reads this wire now."""
         self.on_heard: Callable[[], None] | None = None
-        """Called when that changes."""
+        """Called when `is_heard` changes."""
         self.pause: Callable[[float], None] | None = None
-        """Closes the wire for so many seconds, after which the client comes back, where it can."""
+        """Closes the wire and asks the client to come back after so many seconds; None if it cannot."""
+
+    def __repr__(self) -> str:
+        kind = "home" if self.home is self else "branch"
+        client = "lost" if self._client.is_lost else "heard" if self.is_heard else "not heard"
+        open_questions = len(self._client.asked)
+        return f"<ServerConnection {kind}, client {client}, {open_questions} open questions>"
 
     def branch(self, outbox: Outbox) -> ServerConnection:
-        """Another wire to the same client, which ends with the first answer."""
+        """Make another wire to the same client, which ends with the first answer."""
         return ServerConnection(outbox, self.principal, on_answered=outbox.close, home=self.home)
 
     @property
     def principal(self) -> str | None:
-        """Who the transport says the client is, or None where nobody authenticates."""
+        """The client's name as the transport authenticated it, or None."""
         return self._client.principal
 
     @property
     def session_id(self) -> str:
-        """Cannot be guessed and never repeats; visible ASCII."""
+        """An id of the client's session that cannot be guessed and never repeats; visible ASCII."""
         client = self._client
         if client.session_id is None:
             client.session_id = secrets.token_urlsafe(24)
         return client.session_id
 
     def note_heard(self, is_heard: bool) -> None:
-        """Note whether somebody is at the other end of the wire now."""
+        """Note whether the client reads this wire now."""
         self.is_heard = is_heard
         if self.on_heard is not None:
             self.on_heard()
 
     def note_answered(self) -> None:
-        """Let the wire end behind what is queued, if it ends with an answer."""
+        """Let the wire end after what is queued, if it ends with an answer."""
         if self._on_answered is not None:
             self._on_answered()
 
     async def ask(self, method: str, params: Mapping[str, Any]) -> Any:
         """Send the client a request and wait for its result; checkpoints.
 
-        Leaving it by cancellation tells the client so. Raises ConnectionLost,
-        ProtocolError with what the client answered, and ValueError for parameters
-        that are not JSON.
+        If the wait is cancelled, the client is told. Raises ConnectionLost, ProtocolError with
+        the error that the client answered, and ValueError for parameters that are not JSON.
         """
         self._client.questions += 1
         ident = f"server-{self._client.questions}"
@@ -116,7 +121,7 @@ class ServerConnection:
         return _read_answer(asked.answer)
 
     def accept_answer(self, frame: Response | ErrorResponse) -> bool:
-        """Hand an answer to whoever asked; False where nobody did."""
+        """Hand an answer to the `ask` that waits for it; False if none does."""
         ident = frame.id
         if ident is None or isinstance(ident, msgspec.UnsetType):
             return False
@@ -128,7 +133,7 @@ class ServerConnection:
         return True
 
     def lose(self) -> None:
-        """Note that the client is gone: who waits for it waits no longer."""
+        """Note that the client is gone, and end every `ask` that waits for it."""
         self._client.is_lost = True
         for asked in self._client.asked.values():
             asked.answered.set()

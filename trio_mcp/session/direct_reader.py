@@ -1,6 +1,7 @@
-"""A session that takes frames in the task of whoever has them, past any channel.
+"""A reader of frames that is called by the task that has them, without a channel in between.
 
-Owns in whose context and at whose expense that happens. Knows nothing of where frames come from.
+Owns the context in which the reader runs, and where its exceptions are raised. Refuses to know
+where frames come from.
 """
 
 from __future__ import annotations
@@ -17,25 +18,26 @@ from trio_mcp.wire.frames import InFrame
 
 @attrs.define(eq=False)
 class DirectReader:
-    """Who takes frames as they come; made in the reader's own task, which `run` then is.
+    """Calls `accept` with frames, in the task that has them.
 
-    `has_room` is False while it takes frames, and where it wants no more before `wait_room`.
+    It is made in the reader's own task, which then awaits `run`. `has_room` is False while `accept`
+    runs, and if the reader wants no more frames before `wait_room`.
     """
 
     accept: Accept
     _wait_room: WaitRoom
     has_room: bool = True
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    # What the reader starts belongs to it, not to whoever happens to send.
+    # What the reader starts runs in its own context, not in that of the task that sends.
     _context: Context = attrs.field(factory=copy_context)
     _failure: BaseException | None = None
 
     def take(self, frames: Sequence[InFrame]) -> None:
-        """Let the reader have `frames`; never waits. What the reader raises ends its own task."""
-        self.has_room = False  # nor has it while it takes these, if that makes somebody send more
+        """Hand `frames` to the reader; never waits. An exception of the reader ends its own task."""
+        self.has_room = False  # what `accept` does may make the peer send more at once
         try:
             self.has_room = not self._context.run(self.accept, frames)
-        except BaseException as error:  # noqa: ASYNC103  # it is the reader's, and raised there
+        except BaseException as error:  # noqa: ASYNC103  # the reader's own; `run` raises it again
             self._failure = error
             self._scope.cancel()
 
@@ -45,7 +47,7 @@ class DirectReader:
         self.has_room = True
 
     async def run(self, wait_end: Callable[[], Awaitable[object]]) -> None:
-        """Be there until `wait_end` is over; raises what the reader has raised."""
+        """Wait until `wait_end` is over; raises what the reader has raised. Checkpoints."""
         with self._scope:
             await wait_end()
         if self._failure is not None:

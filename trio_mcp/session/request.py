@@ -1,7 +1,7 @@
 """One request that a server is working on.
 
-Owns its scope, its progress, its log threshold and its state. Knows the session
-only as far as a handler may ask for it.
+Owns its scope, its progress, its log threshold and its state. Refuses to know the session,
+except for the data that a handler may ask for.
 """
 
 from __future__ import annotations
@@ -24,23 +24,22 @@ from trio_mcp.wire.handshake import RequestMeta
 from trio_mcp.wire.messages import LOGGING_LEVELS, LoggingLevel, LogParams, Params
 
 DEFAULT_LOG_LEVEL: LoggingLevel = "info"
-"""What a legacy client receives until it sets a level (MCP logging lets the server decide)."""
-
+"""The level of a legacy client that has not set one (MCP logging lets the server decide)."""
 
 MARGIN_SHARE: Final = 0.1
-"""What of the time that a client gives is kept for the answer, where the margin would be more than that."""
+"""The share of a client's deadline that is kept for the answer, if `deadline_margin` would be more."""
 
 
 @attrs.define
 class SessionData:
-    """What a legacy session keeps between its requests."""
+    """The data that a legacy session keeps between its requests."""
 
     log_level: LoggingLevel = DEFAULT_LOG_LEVEL
     state: dict[str, Any] = attrs.field(factory=dict)
 
 
 class RunningTask(Protocol):
-    """What a request knows of the background task that it has become."""
+    """The background task that a request has become."""
 
     @property
     def is_final(self) -> bool:
@@ -48,16 +47,16 @@ class RunningTask(Protocol):
 
     @property
     def related_meta(self) -> dict[str, Any] | None:
-        """What its messages carry in `_meta`, or None."""
+        """The `_meta` of its messages, or None."""
 
 
 @attrs.define(eq=False)
 class ServerRequest:
     """A request in flight; `session` is None in eras that have no sessions.
 
-    `task` is the background task that the request has become, if it has. Where its
-    progress token outlives the answer, `call_queue` is then the task's. `deadline` is when its
-    handler is cancelled because the client will give up, on Trio's clock; infinity for never.
+    `task` is the background task that the request has become, or None. If its progress token is
+    valid beyond the answer, `call_queue` is that of the task from then on. `deadline` is the time
+    on Trio's clock at which the handler is cancelled because the client gives up; infinity for never.
     """
 
     id: RequestId
@@ -77,12 +76,12 @@ class ServerRequest:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing that its handler says is of use any more."""
+        """Whether the messages of its handler go nowhere any more."""
         return self.call_queue.closed if self.task is None else self.task.is_final
 
     @property
     def log_level(self) -> LoggingLevel | None:
-        """The least level that the client wants to see, or None where it wants no logs."""
+        """The lowest level that the client wants to see, or None if it wants no logs."""
         return self.meta.log_level if self.session is None else self.session.log_level
 
     def wants_log(self, level: LoggingLevel) -> bool:
@@ -91,7 +90,10 @@ class ServerRequest:
         return threshold is not None and LOGGING_LEVELS.index(level) >= LOGGING_LEVELS.index(threshold)
 
     def put_log(self, level: LoggingLevel, data: Any, logger: str | None) -> None:
-        """Queue a log message behind what is pending of this request (MCP logging)."""
+        """Queue a log message behind the pending messages of this request (MCP logging).
+
+        Raises ValueError for data that is not JSON.
+        """
         related = None if self.task is None else self.task.related_meta
         meta = UNSET if related is None else related
         try:
@@ -106,7 +108,7 @@ class ServerRequest:
         self.scope.deadline = self.deadline
 
     def lift_deadline(self) -> None:
-        """Let the handler run on, because nobody waits for it any more: it is a background task."""
+        """Let the handler run on beyond the deadline, because it has become a background task."""
         self.deadline = self.scope.deadline = math.inf
 
     def withdraw(self) -> None:

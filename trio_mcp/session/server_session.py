@@ -1,8 +1,8 @@
-"""A server's side of one client: dispatch, handlers, answers.
+"""The server's side of one client: dispatch, handlers, answers.
 
-Owns the requests in flight and the border at which a handler's failure becomes
-an answer. Knows no method but the handshake's and cancellation; what the others
-do is the application's business, and where messages come from is its caller's.
+Owns the requests in flight, and the failure boundary at which a handler's exception becomes an
+answer. Refuses to know methods, except the handshake and cancellation: the application has the
+others. Refuses to know where messages come from: the caller hands them in.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
+import attrs
 import msgspec
 import trio
 
@@ -38,7 +39,7 @@ from trio_mcp.wire.frames import (
     RequestId,
     Response,
 )
-from trio_mcp.wire.handshake import ServerHandshake
+from trio_mcp.wire.handshake import Handshake, ServerHandshake
 from trio_mcp.wire.incoming_request import IncomingRequest, read_request
 from trio_mcp.wire.messages import META_DEADLINE, CancelledParams, Implementation, InitializeParams, Result
 
@@ -46,14 +47,14 @@ logger = logging.getLogger("trio_mcp")
 
 
 class Application(Protocol):
-    """What a session serves: the methods, and what a handler's failure looks like."""
+    """What a session serves: the methods, and the results of failures."""
 
     settings: ServerSettings
     info: Implementation
 
     @property
     def immediate(self) -> Mapping[str, Callable[[ServerRequest], Result]]:
-        """Methods that never wait; they are answered by the reader itself, in order."""
+        """Methods that never wait; the task that reads answers them itself, in order."""
 
     @property
     def handlers(self) -> Mapping[str, Callable[[ServerRequest], Awaitable[Result]]]:
@@ -63,13 +64,27 @@ class Application(Protocol):
         """Raise ProtocolError if headers that repeat the arguments of a call differ from them."""
 
     def describe_failure(self, request: ServerRequest, failure: BaseException) -> Result:
-        """The result that tells a client of `failure`; raises ProtocolError for a JSON-RPC error."""
+        """The error result for `failure`; raises ProtocolError to answer with a JSON-RPC error."""
+
+
+@attrs.frozen
+class SessionStatistics:
+    """A session at one moment.
+
+    `era` is the revision that `initialize` settled, or None. `running` is the number of requests whose
+    handler runs, `unwritten` the number of those whose answer has not left yet, the running included.
+    """
+
+    era: str | None
+    handshake: Handshake
+    running: int
+    unwritten: int
 
 
 class ServerSession:
     """Everything between a server and one client, over one wire or several.
 
-    `connection` is the client's wire, or of several the one for what belongs to no
+    `connection` is the client's wire; if it has several, the one for messages that belong to no
     request. Handlers run in `nursery`, which ends with the session.
     """
 
@@ -92,7 +107,24 @@ class ServerSession:
         self._data: SessionData | None = None
         self.connection = connection
         self._requests: dict[RequestId, ServerRequest] = {}
-        self._unwritten = 0  # calls whose answer has not left yet: what `max_requests` caps
+        self._unwritten = 0  # requests whose answer has not left yet; `max_requests` is their cap
+
+    def __repr__(self) -> str:
+        now = self.statistics()
+        era = now.era or "no era"
+        return (
+            f"<ServerSession {era}, {now.handshake.value}, {now.running} running, {now.unwritten} unwritten>"
+        )
+
+    def statistics(self) -> SessionStatistics:
+        """How much the session has to do now."""
+        era = self._handshake.era
+        return SessionStatistics(
+            era=None if era is None else era.version,
+            handshake=self._handshake.state,
+            running=len(self._requests),
+            unwritten=self._unwritten,
+        )
 
     @property
     def era(self) -> Era | None:
@@ -105,7 +137,7 @@ class ServerSession:
             request.withdraw()
 
     def accept(self, frame: InFrame, connection: ServerConnection) -> None:
-        """Take what the client sent over `connection`; never waits."""
+        """Process a message that the client sent over `connection`; never waits."""
         if isinstance(frame, Request):
             self.accept_request(read_request(frame), connection)
         elif isinstance(frame, Notification):
@@ -219,17 +251,17 @@ class ServerSession:
         self._unwritten -= 1
 
     async def _handle(self, request: ServerRequest, batch: _BatchReply | None) -> None:
-        """Run one handler; the border outside its scope turns every failure into its answer."""
+        """Run one handler; the failure boundary outside its scope turns every exception into the answer."""
         passing: BaseException | None = None
         answer: OutFrame | None = None
-        call_queue = request.call_queue  # the answer's, also where a task has got another
+        call_queue = request.call_queue  # the answer leaves by this one, also if a task has another by then
         try:
             with request.scope:
                 result = await self._app.handlers[request.method](request)
                 answer = self._result_frame(request, result)
             if request.scope.cancelled_caught and not request.withdrawn:
                 answer = ErrorResponse(make_error(deadline_passed()), request.id)
-        except BaseException as error:  # noqa: ASYNC103  # raised again below
+        except BaseException as error:  # noqa: ASYNC103  # the boundary; Cancelled is raised again below
             passing, failure = split_failure(error)
             if failure is not None:
                 answer = self._failure_frame(request, failure)
@@ -255,14 +287,14 @@ class ServerSession:
             return self._result_frame(request, self._app.describe_failure(request, failure))
         except ProtocolError as error:
             return ErrorResponse(make_error(error), request.id)
-        except Exception:  # an exception that cannot even be described ends no session
+        except Exception:  # foreign exceptions may fail to be described, which must not end the session
             logger.exception("the failure of request %r cannot be described", request.id)
             failed = ProtocolError(INTERNAL_ERROR, f"{request.method!r} failed")
             return ErrorResponse(make_error(failed), request.id)
 
 
 def deadline_passed() -> ProtocolError:
-    """What a client is told that gave a deadline, in time to read it."""
+    """The error answer for a request whose client set a deadline that has passed."""
     return ProtocolError(DEADLINE_PASSED, "the deadline of the request has passed", {META_DEADLINE: True})
 
 
@@ -291,7 +323,7 @@ def _payload(params: msgspec.Raw | msgspec.UnsetType) -> msgspec.Raw | bytes:
 def _finish(
     request: ServerRequest, call_queue: CallQueue, answer: OutFrame | None, batch: _BatchReply | None
 ) -> None:
-    """Send the answer behind all that `call_queue` has pending, or with its batch."""
+    """Send the answer behind the pending messages of `call_queue`, or together with its batch."""
     call_queue.finish(answer if batch is None else None)
     if batch is None:
         request.connection.note_answered()

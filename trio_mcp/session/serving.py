@@ -1,7 +1,7 @@
 """Serving one wire: read, write, shut down.
 
-Owns the nursery of a session that has one wire, or of a request that has a wire of
-its own, and the order in which it ends. Knows no method.
+Owns the nursery of a session that has one wire, or of a request that has its own wire, and the
+order in which things end in it. Refuses to know methods.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ logger = logging.getLogger("trio_mcp")
 _GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 ROUNDS_UNWATCHED: Final = 4
-"""For so many scheduling rounds a request is answered before its client is watched."""
+"""How many scheduling rounds a request runs before a task watches for its client's disconnect."""
 
 
 class RequestExchange(FrameSink, Protocol):
-    """One request and its response, as a transport that ends with the answer."""
+    """One request and its response: a transport that ends with the answer."""
 
     @property
     def has_ended(self) -> bool:
-        """Whether the response is whole."""
+        """Whether the response is complete."""
 
     def wait_gone(self) -> Awaitable[None]:
         """Wait until the client has gone; checkpoints."""
 
     async def aclose(self) -> None:
-        """End the response, also where there was no answer; checkpoints."""
+        """End the response, also if there was no answer; checkpoints."""
 
 
 async def serve_transport(
@@ -46,8 +46,8 @@ async def serve_transport(
 ) -> None:
     """Serve until the peer closes its end or the connection breaks; then close. Checkpoints.
 
-    Shutdown: stop reading, cancel the handlers, write what is queued for at most
-    `drain_timeout` seconds, close. So it is when the caller cancels, too.
+    At the end, and also if the caller cancels, it stops reading, cancels the handlers, writes what
+    is queued for at most `drain_timeout` seconds, and closes.
     """
     drain_timeout = application.settings.drain_timeout
     outbox = Outbox(application.settings.log_buffer)
@@ -90,8 +90,8 @@ async def serve_request(
 ) -> None:
     """Serve one request until its answer is written or its client has gone; checkpoints.
 
-    Meanwhile the scope that ends it is in `scopes`. When that or the caller's is cancelled, the
-    handler is cancelled, and what it answers is written for at most `drain_timeout` seconds.
+    Meanwhile the scope of its nursery is in `scopes`. If that or the caller's is cancelled, the
+    handler is cancelled, and its answer is written for at most `drain_timeout` seconds.
     """
     service = _RequestService(application, exchange)
     outbox = service.outbox
@@ -100,7 +100,7 @@ async def serve_request(
         scopes.add(nursery.cancel_scope)
         session = ServerSession(application, connection, nursery)
         session.accept_request(request, connection)
-        del request  # a call may take long, and what was read of it is all that is kept
+        del request  # a call may take long: only its decoded parameters are kept
         try:
             # Most calls are answered before it would pay to watch the client.
             for _ in range(ROUNDS_UNWATCHED):
@@ -127,9 +127,9 @@ async def serve_request(
 
 
 class _RequestService:
-    """When the writer of one request has to be done.
+    """The deadline of the writer of one request.
 
-    The deadline is set as soon as there is an answer that nobody may be waiting for.
+    It is set once there is an answer and the client may be gone.
     """
 
     __slots__ = ("_exchange", "_is_leaving", "drain_timeout", "is_answered", "outbox", "writing")
@@ -140,7 +140,7 @@ class _RequestService:
         self.drain_timeout = application.settings.drain_timeout
         self.is_answered = False
         self.outbox = Outbox(application.settings.log_buffer)
-        # Shielded for the same reason as in `serve_transport`.
+        # Shielded so that the answer leaves, as in `serve_transport`.
         self.writing = trio.CancelScope(shield=True)
 
     def note_answered(self) -> None:
@@ -157,7 +157,7 @@ class _RequestService:
             self.writing.deadline = trio.current_time() + self.drain_timeout
 
     async def watch(self, session: ServerSession) -> None:
-        """Withdraw the request when its client has gone; checkpoints."""
+        """Wait until the client has gone, and withdraw its request; checkpoints."""
         try:
             await self._exchange.wait_gone()
             session.withdraw()
@@ -166,7 +166,7 @@ class _RequestService:
 
 
 async def _close(wire: FrameTransport | RequestExchange, drain_timeout: float) -> None:
-    """Close the wire, although the session is being cancelled; checkpoints."""
+    """Close the wire even if the session is being cancelled; checkpoints."""
     with trio.CancelScope(shield=True, deadline=trio.current_time() + drain_timeout):
         await wire.aclose()
 

@@ -1,6 +1,6 @@
-"""The settings of a server's runtime: every cap has a name here.
+"""The settings of a server: every cap and every time has a name here.
 
-Owns defaults and their reasons.
+Owns the defaults and their reasons.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from trio_mcp.outgoing.policy import Conflate, ProgressCall, ProgressPolicy
 from trio_mcp.validators import check_count, check_not_negative, check_positive
 
 DEFAULT_FRAME_BYTES: Final = 64 * 1024 * 1024
-"""One message: room for a large file as base64, and an end to what a peer can make us hold."""
+"""The cap of one message: room for a large file as base64, and a bound on what a peer can make us hold."""
 
 DEFAULT_DRAIN_SECONDS: Final = 2.0
 """How long the end of a session waits for a peer that reads slowly."""
@@ -25,15 +25,15 @@ class ServerSettings:
     """How a server runs. Sizes in bytes, times in seconds.
 
     `progress` is the policy for pending progress. `choose_progress(call)` may return another
-    one for each tool call, for example by its client: it is asked before the tool starts,
-    and fails the call where it raises. `strict_yield` makes every
+    one for each tool call, for example by its client: it is called before the tool starts,
+    and the call fails if it raises. `strict_yield` makes every
     report a schedule point. `max_requests` is the number of requests that one
     connection may have in flight, `log_buffer` the number of log messages a call
     may have pending before its handler waits, `max_frame_bytes` the largest
     message that is read. `thread_limit` is the number of sync tools that run at
     once. `drain_timeout` bounds the last writes of a session. `deadline_margin` is how
     long before the deadline of its client a handler is cancelled, at most; a tenth of the
-    time where that is less. `show_errors` lets clients see what an unexpected exception said.
+    time if that is less. `show_errors` lets clients see what an unexpected exception said.
     """
 
     progress: ProgressPolicy = attrs.field(factory=Conflate)
@@ -45,6 +45,6 @@ class ServerSettings:
     max_frame_bytes: int = attrs.field(default=DEFAULT_FRAME_BYTES, validator=check_count)
     thread_limit: int = attrs.field(default=40, validator=check_count)
     drain_timeout: float = attrs.field(default=DEFAULT_DRAIN_SECONDS, validator=check_positive)
-    # For what the handler still does when it is cancelled, and for the way of the answer.
+    # For the cleanup of the cancelled handler, and for the answer to arrive.
     deadline_margin: float = attrs.field(default=0.25, validator=check_not_negative)
     show_errors: bool = False

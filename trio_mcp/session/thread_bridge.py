@@ -1,7 +1,7 @@
 """The way back to the Trio thread, for handlers that work in other threads.
 
-Owns the check whether the caller is outside, and that passing through is a
-cancellation check.
+Owns the check whether a caller is in another thread, and the cancellation check of each call.
+Refuses to know what is run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Done:
-    """An awaitable whose work is done already; awaiting it does not checkpoint."""
+    """An awaitable that is done already; awaiting it does not checkpoint."""
 
     def __await__(self) -> Generator[Any, None, None]:
         return
@@ -42,16 +42,16 @@ class ThreadBridge:
 
     @property
     def outside(self) -> bool:
-        """Whether the caller is in another thread than the bridge's Trio run."""
+        """Whether the caller is in another thread than the bridge."""
         return get_ident() != self._thread
 
     def check_cancelled(self) -> None:
-        """Raise where the request is cancelled: trio.Cancelled, or RequestCancelled in a foreign thread."""
+        """Raise if the request is cancelled: trio.Cancelled, or RequestCancelled in a foreign thread."""
         if self._is_foreign() and self._request.is_over:
             raise RequestCancelled("the request was cancelled or has ended")
 
     def run(self, async_fn: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """Run `async_fn(*args)` on the Trio thread and wait for it; a cancellation check."""
+        """Run `async_fn(*args)` on the Trio thread and wait for it; raises like `check_cancelled`."""
         if not self._is_foreign():
             return trio.from_thread.run(async_fn, *args)
         if self._request.is_over:
@@ -64,14 +64,14 @@ class ThreadBridge:
     def run_soon(self, sync_fn: Callable[[], None]) -> None:
         """Run `sync_fn()` on the Trio thread, and do not wait for it; it must not raise.
 
-        No cancellation check, for what has to be done in any case.
+        It makes no cancellation check, because it is for work that must be done in any case.
         """
         with suppress(trio.RunFinishedError):
             self._token.run_sync_soon(sync_fn)
 
     @staticmethod
     def _is_foreign() -> bool:
-        """Whether Trio did not start this thread; raises trio.Cancelled where its task is cancelled."""
+        """Whether Trio did not start this thread; raises trio.Cancelled if its task is cancelled."""
         try:
             trio.from_thread.check_cancelled()
         except RuntimeError:

@@ -16,7 +16,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class TaskClock:
-    """Gives times in UTC, counted by Trio's clock from the moment it was made."""
+    """Gives times in UTC, counted by Trio's clock from the moment at which it was made."""
 
     def __init__(self) -> None:
         self._wall = datetime.now(UTC)
@@ -39,5 +39,5 @@ class TaskClock:
         return round((seconds - self._start) * 1_000_000)
 
     def seconds_until(self, moment: datetime) -> float:
-        """How long it is until `moment`, in seconds; negative where it is past."""
+        """The seconds until `moment`; negative if it is past."""
         return (moment - self.now()).total_seconds()

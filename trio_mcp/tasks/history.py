@@ -1,6 +1,6 @@
-"""The reports of tasks that no client has taken yet, for a follower that comes late.
+"""The reports of tasks that no follower has taken yet, kept for one that comes late.
 
-Owns the caps: per task while it runs, and in all for the tasks that have ended.
+Owns the caps: one for each task that runs, and one for all tasks that have ended.
 Knows no wire and no follower.
 """
 
@@ -17,7 +17,7 @@ from trio_mcp.tasks.record import TaskProgress, TaskRecord, TaskStatus
 from trio_mcp.wire.frames import StageState
 
 TaskReport: TypeAlias = tuple[float | None, float | None, str | None, float]
-"""Current, total and message, and what Trio's clock showed."""
+"""Current, total and message, and the time on Trio's clock."""
 
 Estimate: TypeAlias = tuple[float | None, float | None]
 """The progress per second, and the seconds that are left."""
@@ -35,7 +35,7 @@ class History:
             self.add(report)
 
     def add(self, report: TaskReport) -> None:
-        """Keep a report; where there is no room, the oldest but the first gives way."""
+        """Keep a report; if there is no room, the oldest but the first is dropped."""
         if self._first is None:
             self._first = report
         else:
@@ -43,20 +43,25 @@ class History:
 
     @property
     def reports(self) -> tuple[TaskReport, ...]:
-        """What is kept, in order."""
+        """The reports that are kept, in order."""
         return () if self._first is None else (self._first, *self._rest)
 
 
 class EndedHistories:
-    """The histories of tasks that have ended; past `limit` reports in all, that of the oldest end goes."""
+    """The histories of ended tasks; past `limit` reports in all, that of the earliest end is dropped."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._kept: dict[str, tuple[TaskReport, ...]] = {}  # in the order in which the tasks ended
         self._count = 0
 
+    @property
+    def count(self) -> int:
+        """How many reports are kept in all."""
+        return self._count
+
     def keep(self, task_id: str, reports: tuple[TaskReport, ...]) -> None:
-        """Keep the reports of a task that has ended, behind those of it that are kept already."""
+        """Keep the reports of a task that has ended, behind those that are kept of it already."""
         reports = (*self.take(task_id), *reports)
         if reports:
             self._kept[task_id] = reports
@@ -65,7 +70,7 @@ class EndedHistories:
             self.take(next(iter(self._kept)))
 
     def take(self, task_id: str) -> tuple[TaskReport, ...]:
-        """Hand over what is kept of a task, and keep it no longer."""
+        """Return the reports of a task, and keep them no longer."""
         reports = self._kept.pop(task_id, ())
         self._count -= len(reports)
         return reports
@@ -78,7 +83,7 @@ def as_reported(
     estimate: Estimate = (None, None),
     stages: tuple[StageState, ...] | None = None,
 ) -> TaskRecord:
-    """`record` as it was after a report of its task; of the same version, for it is only shown."""
+    """`record` as it was after `report`, with the same version, because it is only shown."""
     current, total, message, seconds = report
     moment = clock.at(seconds)
     progress = TaskProgress(current, total, message, moment, *estimate, stages)

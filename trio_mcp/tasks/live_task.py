@@ -1,13 +1,15 @@
-"""A task that runs in this process: its live record and who is told of it.
+"""A task that runs in this process: its record, its state, its followers and its questions.
 
 Owns the values that change with every report, and the questions that the task
-has put to its client. Every change is on the record before anyone is told.
+has put to its client. Every change is on the record before a follower is told of it.
+Knows no store, no nursery and no wire.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import attrs
 import trio
@@ -16,28 +18,89 @@ from trio_mcp.progress.estimator import Estimator
 from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.history import Estimate, History, TaskReport
 from trio_mcp.tasks.record import InputRequest, Outcome, TaskProgress, TaskRecord, TaskStatus
+from trio_mcp.wire.errors import LocalProtocolError
 from trio_mcp.wire.frames import StageState
 
 
+class LiveState(enum.Enum):
+    """How far the life of a task has come, which clients do not see."""
+
+    UNDECIDED = "undecided"
+    """The call is answered directly if its handler is done soon."""
+
+    NEEDED = "needed"
+    """The handler needs a task, for which there is no record yet."""
+
+    REFUSED = "refused"
+    """There will be no record; the call waits for its handler."""
+
+    DONE = "done"
+    """The handler was done before there was a record."""
+
+    COMMITTED = "committed"
+    """The record is stored: the task can be found."""
+
+    ENDING = "ending"
+    """The end is being stored; nothing else changes the record any more."""
+
+    ENDED = "ended"
+    """The end is stored, and the followers know of it."""
+
+    EXPIRED = "expired"
+    """The record was forgotten before the handler was done, which is being cancelled."""
+
+    GONE = "gone"
+    """The record was forgotten, and the end of the task is being told, or was."""
+
+    __hash__ = object.__hash__  # a report asks for the state, and members are singletons
+
+
+LiveEvent: TypeAlias = Literal["need", "refuse", "handler done", "commit", "end", "ended", "expire"]
+
+UNDECIDED, NEEDED, REFUSED, DONE, COMMITTED, ENDING, ENDED, EXPIRED, GONE = LiveState
+
+MOVES: Final[Mapping[LiveState, Mapping[LiveEvent, LiveState]]] = {
+    UNDECIDED: {"need": NEEDED, "refuse": REFUSED, "handler done": DONE, "commit": COMMITTED},
+    NEEDED: {"need": NEEDED, "refuse": REFUSED, "handler done": DONE, "commit": COMMITTED},
+    REFUSED: {"need": REFUSED, "refuse": REFUSED, "handler done": DONE},
+    # A handler may be faster than the store of its record.
+    DONE: {"need": DONE, "refuse": DONE, "commit": COMMITTED},
+    COMMITTED: {
+        "need": COMMITTED,
+        "refuse": COMMITTED,
+        "handler done": COMMITTED,
+        "end": ENDING,
+        "expire": EXPIRED,
+    },
+    ENDING: {"need": ENDING, "refuse": ENDING, "handler done": ENDING, "ended": ENDED, "expire": GONE},
+    ENDED: {"need": ENDED, "refuse": ENDED, "handler done": ENDED, "expire": ENDED},
+    EXPIRED: {"need": EXPIRED, "refuse": EXPIRED, "handler done": EXPIRED, "end": GONE},
+    GONE: {"need": GONE, "refuse": GONE, "handler done": GONE, "ended": GONE},
+}
+"""From each state and by each event, the next state. A state that was left is never entered again."""
+
+_FOUND: Final = frozenset({COMMITTED, ENDING, ENDED, EXPIRED, GONE})
+_OVER: Final = frozenset({ENDING, ENDED, GONE})
+
+
 class Follower(Protocol):
-    """Is told of every change of a task, at once and in order; must not wait."""
+    """Notified of every change of a task, at once and in order; must not wait."""
 
     def follow(self, record: TaskRecord) -> None:
-        """Take note of `record`, in which more than the progress may be new."""
+        """Take note of `record`, in which more than the progress may have changed."""
 
     def follow_report(self, task: LiveTask, report: TaskReport) -> None:
-        """Take note of a report, which is on the record of `task`; to make that costs more than a report."""
+        """Take note of a report of `task`, whose record includes it; to make that record costs more."""
 
 
 class LiveTask:
-    """One running task. `record` is its state now; `ended` is set once it is final and stored.
+    """One running task. `record` is what clients see of it now, `state` how far its life has come.
 
-    `decided` is set as soon as waiting for a direct answer is over: the handler is
-    done, or it needs a task. `committed` is set once the task can be found.
-    `history_limit` is how many reports `keep_history` keeps, 0 for none. `active_at` is when the task
-    last did something that can be seen from outside, on Trio's clock. `stages` tells which stages of the
-    handler are open, once there were any; a report does not look at it. `min_interval` is that of the
-    policy of the call, for those who follow the task over a wire.
+    `outcome` is set once the handler is done. `history_limit` is how many reports `keep_history`
+    keeps, 0 for none. `active_at` is when the task last did something that can be seen from outside,
+    on Trio's clock. `stages` returns the stages of the handler that are open; it is None until there
+    was one, and a report does not call it. `min_interval` is that of the policy of the call, for
+    clients that follow the task.
     """
 
     def __init__(self, record: TaskRecord, clock: TaskClock, history_limit: int = 0) -> None:
@@ -53,17 +116,83 @@ class LiveTask:
         self._questions: dict[str, _Question] = {}
         self._asked = 0
         self.active_at = trio.current_time()
-        self.is_ending = False
         self.scope = trio.CancelScope()
-        self.ended = trio.Event()
+        self._state = UNDECIDED
+        self._state_changed = trio.lowlevel.ParkingLot()
         self.outcome: Outcome | None = None
-        self.handler_done = trio.Event()
-        self.decided = trio.Event()
-        self.committed = trio.Event()
-        self.committed_or_refused = trio.Event()
         self.related_meta: dict[str, Any] | None = None
         self.stages: Callable[[], tuple[StageState, ...]] | None = None
         self.min_interval: float = 0
+
+    def __repr__(self) -> str:
+        status = self._record.status.value
+        return f"<LiveTask {self.id} of {self._record.tool!r}: {self._state.value}, {status}>"
+
+    @property
+    def state(self) -> LiveState:
+        """How far the life of the task has come."""
+        return self._state
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether the record was stored, even if it has expired since."""
+        return self._state in _FOUND
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether reports and questions change nothing any more."""
+        return self._state in _OVER
+
+    async def wait_left(self, *states: LiveState) -> None:
+        """Wait until the task is in none of `states`; checkpoints."""
+        if self._state not in states:
+            await trio.lowlevel.checkpoint()
+        while self._state in states:
+            await self._state_changed.park()
+
+    async def wait_ended(self) -> None:
+        """Wait until a task that was committed has ended or expired; checkpoints."""
+        await self.wait_left(COMMITTED, ENDING)
+
+    def need_task(self) -> None:
+        """Note that the handler cannot go on in a call that is answered directly."""
+        self._enter("need")
+
+    def refuse(self) -> None:
+        """Note that the call cannot become a task any more; one that has become a task stays one."""
+        self._enter("refuse")
+
+    def note_done(self, outcome: Outcome) -> None:
+        """Note that the handler is done."""
+        self.outcome = outcome
+        self._enter("handler done")
+
+    def note_committed(self) -> None:
+        """Note that the record is stored, and keep the reports from now on."""
+        self.keep_history()
+        self._enter("commit")
+
+    def begin_end(self) -> None:
+        """Take no more reports and questions, because the end is about to be stored."""
+        self._enter("end")
+
+    def note_ended(self) -> None:
+        """Wake those who wait for the end."""
+        self._enter("ended")
+
+    def expire(self) -> None:
+        """Cancel the handler, if it runs, because the record was forgotten."""
+        self.scope.cancel()
+        self._enter("expire")
+
+    def _enter(self, event: LiveEvent) -> None:
+        legal = MOVES[self._state]
+        if event not in legal:
+            raise LocalProtocolError(
+                f"task {self.id} is {self._state.value}: {event!r} is not among {', '.join(map(repr, legal))}"
+            )
+        self._state = legal[event]
+        self._state_changed.unpark_all()
 
     @property
     def id(self) -> str:
@@ -82,7 +211,7 @@ class LiveTask:
             current, total, message, seconds = self._report
             moment = self._clock.at(seconds)
             estimate = self.estimate(self._report)
-            # A report costs no record; all since the last look are one change with as many versions.
+            # A report makes no record; all since the last record are one change, of as many versions.
             self._record = attrs.evolve(
                 self._record,
                 last_updated_at=moment,
@@ -94,19 +223,19 @@ class LiveTask:
 
     @property
     def open_stages(self) -> tuple[StageState, ...] | None:
-        """The stages that are open now; None where there never were any."""
+        """The stages that are open now; None if there never were any."""
         if self.stages is None:
             return None
         return () if self._record.is_final else self.stages()
 
     def report(self, current: float | None, total: float | None, message: str | None) -> None:
         """Keep one report of the handler; a final task keeps none."""
-        if self.is_ending:
+        if self._state is not COMMITTED and self.is_ending:  # the first is cheaper, and most often enough
             return
         self.active_at = now = trio.current_time()
         self._report = report = (current, total, message, now)
         self._reports += 1
-        if now >= self._estimator.due and current is not None:  # few reports are, and the rest cost nothing
+        if now >= self._estimator.due and current is not None:  # few reports are due; the others cost nothing
             self._estimator.update(now, current, total)
         if self._history is not None:
             self._history.add(report)
@@ -114,28 +243,28 @@ class LiveTask:
             follower.follow_report(self, report)
 
     def estimate(self, report: TaskReport) -> Estimate:
-        """The rate and the time left as of a report, with what is known by now."""
+        """The rate and the time left after a report, by everything that is known now."""
         current, total, _, seconds = report
         if current is not None:
             self._estimator.update(seconds, current, total)
         return self._estimator.rate, self._estimator.eta
 
     def note_activity(self) -> None:
-        """Note that the task does something, though it does not report."""
+        """Note that the task did something other than report."""
         self.active_at = trio.current_time()
 
     def move(self, status: TaskStatus, **changes: Any) -> TaskRecord:
-        """Change the status; raises LocalProtocolError where the table has no such move."""
+        """Change the status; raises LocalProtocolError if the table has no such move."""
         self._record = self.record.moved(status, self._clock.now(), **changes)
         return self._record
 
     def settle(self, record: TaskRecord) -> None:
-        """Take the final record; later reports change nothing."""
+        """Set the final record; later reports change nothing."""
         self._report = None
         self._record = record
 
     def tell(self) -> None:
-        """Tell the followers of the state now."""
+        """Notify the followers of the record now."""
         for follower in list(self._followers):
             follower.follow(self.record)
 
@@ -145,21 +274,21 @@ class LiveTask:
             self._history = History(self._history_limit, reports)
 
     def take_history(self) -> tuple[TaskReport, ...] | None:
-        """The reports since `keep_history`, and keep no more; None where none are kept."""
+        """Return the reports since `keep_history`, and keep no more; None if none were kept."""
         history, self._history = self._history, None
         return None if history is None else history.reports
 
     def add_follower(self, follower: Follower) -> None:
-        """Tell `follower` of every change from now on."""
+        """Notify `follower` of every change from now on."""
         self._followers.append(follower)
 
     def remove_follower(self, follower: Follower) -> None:
-        """Tell `follower` no more."""
+        """Notify `follower` no more."""
         if follower in self._followers:
             self._followers.remove(follower)
 
     def put_question(self, request: InputRequest) -> str:
-        """Note what the client is asked; returns the key, which is never used again."""
+        """Note what the client is asked; returns the key of the question, which is never used again."""
         self._asked += 1
         key = f"input-{self._asked}"
         self._questions[key] = _Question(request)
@@ -167,7 +296,7 @@ class LiveTask:
         return key
 
     def answer(self, key: str, value: Any) -> bool:
-        """Take an answer; False where nothing is asked under `key`, or it is answered already."""
+        """Note an answer; False if `key` is not that of a question without an answer."""
         question = self._questions.get(key)
         if question is None or question.answered.is_set():
             return False
@@ -188,7 +317,7 @@ class LiveTask:
 
     @property
     def inputs(self) -> Mapping[str, InputRequest]:
-        """What is asked and not answered yet."""
+        """The questions that are not answered yet."""
         return {k: q.request for k, q in self._questions.items() if not q.answered.is_set()}
 
     def _update_inputs(self) -> None:

@@ -16,7 +16,7 @@ import struct
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 
@@ -24,6 +24,7 @@ import attrs
 import msgspec
 import trio
 
+from trio_mcp.concurrency.latest_channel import LatestChannel
 from trio_mcp.errors import CursorError, TaskOverload
 from trio_mcp.tasks.record import Owner, TaskRecord
 from trio_mcp.tasks.store import TaskPage
@@ -71,16 +72,16 @@ class MemoryTaskStore:
         self._entries: dict[str, _Entry] = {}  # at most max_records
         self._owned: dict[Owner, list[tuple[datetime, int, str]]] = {}  # oldest first, never an empty list
         self._expiries: list[tuple[datetime, str]] = []  # a heap; one that a change of ttl made wrong stays
-        # What `create` forgot to make room, for `delete_expired` to tell. Nobody who waits for more than
-        # a full store's worth of these ever asks.
+        # The ids that `create` forgot to make room, which `delete_expired` returns. Whoever lets a full
+        # store's worth of them pass never calls it.
         self._forgotten: deque[str] = deque(maxlen=max_records)
         self._cursors = Cursors(secrets.token_bytes(32))
 
     async def create(self, record: TaskRecord) -> None:
         """Keep a new record; when this returns, `get` finds it. Checkpoints.
 
-        A full store first forgets what has expired when `record` was created, and nothing
-        else. Raises TaskOverload where a cap is reached, ValueError for an id that exists.
+        A full store first forgets what had expired when `record` was created, and nothing
+        else. Raises TaskOverload if a cap is reached, ValueError if the id exists.
         """
         await trio.lowlevel.checkpoint()
         if record.id in self._entries:
@@ -103,7 +104,7 @@ class MemoryTaskStore:
         self._entries[record.id] = _Entry(record, (record.created_at, number))
 
     async def get(self, task_id: str, now: datetime) -> TaskRecord | None:
-        """The record, or None where there is none or it has expired by `now`. Checkpoints."""
+        """The record, or None if there is none or it has expired by `now`. Checkpoints."""
         await trio.lowlevel.checkpoint()
         entry = self._entries.get(task_id)
         return None if entry is None or _has_expired(entry.record, now) else entry.record
@@ -111,14 +112,14 @@ class MemoryTaskStore:
     async def put(self, record: TaskRecord) -> None:
         """Keep `record` in place of its older version, and show it to the subscribers. Checkpoints.
 
-        Changes nothing where the record kept is as new or final, or there is none. Raises
-        TaskOverload where `record` is larger than `max_record_bytes`, LocalProtocolError
-        where it is the record of another tool, owner or moment.
+        Changes nothing if the record kept is as new or final, or there is none. Raises
+        TaskOverload if `record` is larger than `max_record_bytes`, LocalProtocolError
+        if its tool, its owner or its time of creation is another.
         """
         await trio.lowlevel.checkpoint()
         entry = self._entries.get(record.id)
-        # Versions between the two may never have been put, and from a status that is not final the
-        # table leads to every other: so that a final record stays is all there is to check of a move.
+        # Versions between the two may never have been put, and a status that is not final may move to
+        # every other. The only move that can be wrong is one of a final record.
         if entry is None or entry.record.is_final or record.version <= entry.record.version:
             return
         for name in ("tool", "owner", "created_at"):
@@ -129,14 +130,14 @@ class MemoryTaskStore:
         entry.record = record
         if moved:
             self._note_expiry(record)
-        for subscription in entry.subscriptions:
-            subscription.offer(record)
+        for changes in entry.subscriptions:
+            changes.offer(record)
 
     async def list_page(self, owner: Owner, cursor: str | None, limit: int, now: datetime) -> TaskPage:
         """Up to `limit` tasks that `owner` owns, newest first, but none expired by `now`. Checkpoints.
 
-        A cursor marks a place between two tasks, so that tasks which come and go between two
-        pages make no other task appear twice or never. Raises CursorError for a cursor that
+        A cursor marks a place between two tasks. Tasks that are created or forgotten between two
+        pages therefore make no other task appear twice or never. Raises CursorError for a cursor that
         this store did not give to this owner, ValueError for a limit smaller than 1.
         """
         await trio.lowlevel.checkpoint()
@@ -170,22 +171,23 @@ class MemoryTaskStore:
     async def subscribe(self, task_id: str) -> AsyncIterator[trio.MemoryReceiveChannel[TaskRecord]]:
         """A channel of the record's changes from now on; entering checkpoints.
 
-        It holds one version: a newer one takes the place of one that was not read yet. It
-        ends, behind that version, when the record is forgotten, and at once where there is none.
+        It holds one version: a newer one replaces one that was not read yet. It
+        ends, behind that version, when the record is forgotten, and at once if there is none.
         """
         await trio.lowlevel.checkpoint()
-        subscription = _Subscription()
+        changes = LatestChannel[TaskRecord]()
         entry = self._entries.get(task_id)
         if entry is None:
-            subscription.end()
+            changes.close()
         else:
-            entry.subscriptions.add(subscription)
+            entry.subscriptions.add(changes)
         try:
-            yield subscription.changes
+            yield changes.receive
         finally:
             if entry is not None:
-                entry.subscriptions.discard(subscription)
-            subscription.close()
+                entry.subscriptions.discard(changes)
+            changes.close()
+            changes.receive.close()
 
     def _check_size(self, record: TaskRecord) -> None:
         size = _size(record)
@@ -197,7 +199,7 @@ class MemoryTaskStore:
     def _note_expiry(self, record: TaskRecord) -> None:
         if record.expires_at is None:
             return
-        if len(self._expiries) >= 2 * self.max_records:  # at least half are wrong, so this is rare
+        if len(self._expiries) >= 2 * self.max_records:  # at least half are out of date, so this is rare
             kept = [(entry.record.expires_at, entry.record.id) for entry in self._entries.values()]
             self._expiries = [(when, task_id) for when, task_id in kept if when is not None]
             heapq.heapify(self._expiries)
@@ -220,14 +222,14 @@ class MemoryTaskStore:
         del places[bisect_left(places, entry.place, key=_place)]
         if not places:
             del self._owned[record.owner]
-        for subscription in entry.subscriptions:
-            subscription.end()
+        for changes in entry.subscriptions:
+            changes.close()
 
 
 class Cursors:
-    """Makes cursors and knows its own again: the place, and a code over place and owner.
+    """Makes cursors and checks them: each is a place, and a code over the place and the owner.
 
-    Keeps none of them. Only who has `key` can make one that passes.
+    Keeps none of them. A cursor that passes can only be made with `key`.
     """
 
     __slots__ = ("_key",)
@@ -239,7 +241,7 @@ class Cursors:
         self._key = key
 
     def cursor(self, owner: Owner, place: Place) -> str:
-        """The cursor that lets `owner` go on behind `place`."""
+        """The cursor with which `owner` reads on behind `place`."""
         created_at, number = place
         packed = self._PLACE.pack((created_at - self._EPOCH) // timedelta(microseconds=1), number)
         return base64.urlsafe_b64encode(packed + self._code(owner, packed)).decode()
@@ -251,7 +253,7 @@ class Cursors:
         except ValueError:
             raw = b""
         packed, code = raw[: self._PLACE.size], raw[self._PLACE.size :]
-        # Decoding passes over what is no base64, so many a text means the same bytes: take only ours.
+        # Decoding ignores characters that are not base64, so other texts mean the same bytes. Accept ours.
         if base64.urlsafe_b64encode(raw).decode() != cursor or not hmac.compare_digest(
             code, self._code(owner, packed)
         ):
@@ -260,33 +262,9 @@ class Cursors:
         return self._EPOCH + timedelta(microseconds=microseconds), number
 
     def _code(self, owner: Owner, packed: bytes) -> bytes:
-        # `packed` comes first, for its length is fixed and a name's is not.
+        # `packed` comes first because its length is fixed and that of a name is not.
         named = f"{owner.kind}:{owner.name}".encode(errors="surrogatepass")
         return hmac.digest(self._key, packed + named, hashlib.sha256)
-
-
-class _Subscription:
-    """A channel that holds the newest version only."""
-
-    __slots__ = ("_drain", "_send", "changes")
-
-    def __init__(self) -> None:
-        self._send, self.changes = trio.open_memory_channel[TaskRecord](1)
-        # A receiving end of our own, which stays open when the reader closes its one early.
-        self._drain = self.changes.clone()
-
-    def offer(self, record: TaskRecord) -> None:
-        with suppress(trio.WouldBlock):
-            self._drain.receive_nowait()
-        self._send.send_nowait(record)
-
-    def end(self) -> None:
-        self._send.close()
-
-    def close(self) -> None:
-        self._send.close()
-        self._drain.close()
-        self.changes.close()
 
 
 @attrs.define(eq=False)
@@ -295,7 +273,7 @@ class _Entry:
 
     record: TaskRecord
     place: Place
-    subscriptions: set[_Subscription] = attrs.field(factory=set)
+    subscriptions: set[LatestChannel[TaskRecord]] = attrs.field(factory=set)
 
 
 def _created_at(place: tuple[datetime, int, str]) -> datetime:
@@ -311,7 +289,7 @@ def _has_expired(record: TaskRecord, now: datetime) -> bool:
 
 
 def _size(record: TaskRecord) -> int:
-    """The bytes of what a handler made of `record`, without encoding anything large."""
+    """The bytes of the values in `record` that come from the handler; nothing large is encoded."""
     size = _text_size(record.status_message)
     if record.progress is not None:
         size += _text_size(record.progress.message)
@@ -326,12 +304,12 @@ def _size(record: TaskRecord) -> int:
     if record.inputs:
         size += len(
             msgspec.json.encode(record.inputs, enc_hook=dict)
-        )  # dict, for a Mapping of any other kind
+        )  # dict, if it is a Mapping of another kind
     return size
 
 
 def _text_size(text: str | None) -> int:
     if text is None:
         return 0
-    # An ASCII text knows that it is, and needs no copy to be measured.
+    # A str knows whether it is ASCII, and then needs no copy to be measured.
     return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))

@@ -1,4 +1,4 @@
-"""What is known of one background task, and how its status may move.
+"""The record of one background task, and how its status may move.
 
 Owns the record, the transition table and the era-neutral outcome. Knows no
 wire, no store and no nursery.
@@ -20,7 +20,7 @@ from trio_mcp.wire.frames import ErrorObject, StageState
 
 
 class TaskStatus(enum.StrEnum):
-    """Where a task stands, in the words of the wire (MCP tasks, "Task Status")."""
+    """The status of a task, in the words of the wire (MCP tasks, "Task Status")."""
 
     WORKING = "working"
     INPUT_REQUIRED = "input_required"
@@ -49,13 +49,13 @@ OwnerKind: TypeAlias = Literal["principal", "session", "bearer"]
 
 @attrs.frozen
 class Owner:
-    """Who may see a task: an authenticated principal, a legacy session, or whoever knows its id."""
+    """Who may see a task: an authenticated principal, a legacy session, or anyone who knows its id."""
 
     kind: OwnerKind
     name: str = ""
 
     def admits(self, other: Owner) -> bool:
-        """Whether `other`, who asks, may see what this owner owns."""
+        """Whether `other`, who asks, may see the tasks of this owner."""
         return self.kind == "bearer" or self == other
 
 
@@ -64,11 +64,11 @@ BEARER: Final = Owner("bearer")
 
 @attrs.frozen
 class TaskProgress:
-    """How far a task has come: the values of its last report, and when that was (UTC).
+    """How far a task has come: the values of its last report, and the time of that report (UTC).
 
-    `rate` is the progress per second and `eta` the seconds that were left then, as far as the
-    reports tell; both None where that is not known, and for a task that has ended. `stages` are
-    those that were open then, at most 16, each before its own; None for a task that never had any.
+    `rate` is the progress per second and `eta` the seconds that were left then, as estimated from
+    the reports; both are None if that is unknown, or the task has ended. `stages` are the stages
+    that were open then, at most 16, parents first; None for a task that never had any.
     """
 
     current: float | None
@@ -80,13 +80,13 @@ class TaskProgress:
     stages: tuple[StageState, ...] | None = None
 
     def ended(self) -> TaskProgress:
-        """The same for a task that has ended: nothing is under way any more."""
+        """The same for a task that has ended: without an estimate, and with no stage open."""
         return attrs.evolve(self, rate=None, eta=None, stages=None if self.stages is None else ())
 
 
 @attrs.frozen
 class Outcome:
-    """How a task ended, before any era puts it in its own words.
+    """How a task ended, before it is rendered for an era.
 
     `result` is the encoded result of a "result" or a "tool_error", `error` the
     JSON-RPC error of a "protocol_error"; a "cancelled" task has neither.
@@ -144,7 +144,7 @@ class TaskRecord:
             return None  # later than any date there is
 
     def moved(self, status: TaskStatus, now: datetime, **changes: Any) -> TaskRecord:
-        """The record after a move to `status`; raises LocalProtocolError where the table has no such move."""
+        """The record after a move to `status`; raises LocalProtocolError if the table has no such move."""
         stays = status is self.status and not self.is_final
         if not stays and status not in MOVES[self.status]:
             legal = ", ".join(sorted(MOVES[self.status])) or "nothing: it has ended"
@@ -162,7 +162,7 @@ class TaskRecord:
     def reported(
         self, now: datetime, current: float | None, total: float | None, message: str | None
     ) -> TaskRecord:
-        """The record after a report; `current` never goes back."""
+        """The record after a report; `current` never decreases."""
         before = None if self.progress is None else self.progress.current
         if before is not None and (current is None or current < before):
             current = before

@@ -1,7 +1,7 @@
-"""Task records in the words of each era.
+"""Task records as each era sends them.
 
-Owns the mapping from the era-neutral record and outcome to what 2025-11-25 and
-the tasks extension send, including the progress that both carry in `_meta`.
+Owns the mapping from the era-neutral record and outcome to the messages of 2025-11-25 and of
+the tasks extension, including the progress that both carry in `_meta`. Knows no store and no client.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def progress_meta(progress: TaskProgress) -> dict[str, Any]:
 
 
 def _rounded(estimate: float | None) -> float | None:
-    """An estimate to as many digits as it may be good for, so that messages stay short."""
+    """An estimate with the digits that may be right, so that messages stay short."""
     return None if estimate is None else float(f"{estimate:.4g}")
 
 
@@ -60,7 +60,7 @@ def timestamp(moment: datetime, precision: str = "milliseconds") -> str:
 
 
 def status_message(record: TaskRecord) -> str | None:
-    """What to tell a person: the record's own words, else its progress, as in "Fetched data (1/3)"."""
+    """The text for a person: the record's own message, else its progress, as in "Fetched data (1/3)"."""
     if record.status_message is not None or record.progress is None:
         return record.status_message
     progress = record.progress
@@ -73,7 +73,7 @@ def status_message(record: TaskRecord) -> str | None:
 
 
 def _number(value: float) -> str:
-    """As a person writes it: an integer whole, a float to as many digits as it is good for."""
+    """As a person writes it: an integer whole, a float with the digits that are exact."""
     return str(value) if isinstance(value, int) else f"{value:.15g}"
 
 
@@ -82,7 +82,7 @@ def _status(record: TaskRecord, ends: Any) -> WireStatus:
 
 
 def _meta(record: TaskRecord) -> dict[str, Any] | None:
-    """The progress and the open stages; an empty list of these says that nothing is open any more."""
+    """The progress and the open stages; an empty list of stages says that none is open any more."""
     if record.progress is None:
         return None
     meta = progress_meta(record.progress)
@@ -110,13 +110,13 @@ def _legacy_times(record: TaskRecord) -> dict[str, Any]:
 
 
 def legacy_task(record: TaskRecord) -> LegacyTask:
-    """The task as it stands in lists and in CreateTaskResult: without stages, for a list has many tasks."""
+    """The task in a list or in CreateTaskResult: without stages, because a list has many tasks."""
     meta = msgspec.UNSET if record.progress is None else progress_meta(record.progress)
     return LegacyTask(**_common(record, LEGACY_ENDS), **_legacy_times(record), meta=meta)
 
 
 def legacy_change(record: TaskRecord) -> LegacyTask:
-    """The task as a status notification shows it."""
+    """The task in a status notification."""
     task = legacy_task(record)
     task.meta = _meta(record) or msgspec.UNSET
     return task
@@ -128,14 +128,14 @@ def legacy_result(record: TaskRecord) -> LegacyTaskResult:
 
 
 def extension_created(record: TaskRecord) -> ExtensionTaskResult:
-    """The task as the answer to the call that made it."""
+    """The task in the answer to the call that made it."""
     result = extension_task(record)
     result.result_type = "task"
     return result
 
 
 def extension_task(record: TaskRecord) -> ExtensionTaskResult:
-    """The task as tasks/get and notifications/tasks give it: with its result, error or questions."""
+    """The task in tasks/get and notifications/tasks: with its result, its error or its questions."""
     task = ExtensionTaskResult(
         **_common(record, EXTENSION_ENDS),
         ttl_ms=None if record.ttl is None else _milliseconds(record.ttl),
@@ -156,9 +156,9 @@ def extension_task(record: TaskRecord) -> ExtensionTaskResult:
 
 
 def _complete(result: msgspec.Raw) -> msgspec.Raw:
-    """The result of a task as the extension shows it, with its type, and without being decoded."""
+    """The result of a task with the type that the extension requires; most often it is not decoded."""
     raw = bytes(result)
-    if raw.startswith(_RESULT_START):  # as this side encodes it: a result type would stand before that
+    if raw.startswith(_RESULT_START):  # as this side encodes it, without a result type
         return msgspec.Raw(b'{"resultType":"complete",' + raw[1:])
     inner = msgspec.json.decode(raw, type=CallToolResult)
     inner.result_type = "complete"
@@ -166,7 +166,7 @@ def _complete(result: msgspec.Raw) -> msgspec.Raw:
 
 
 def outcome_result(outcome: Outcome) -> CallToolResult:
-    """The result of the underlying call; raises ProtocolError where there is none."""
+    """The result of the underlying call; raises ProtocolError if there is none."""
     if outcome.result is not None:
         return msgspec.json.decode(outcome.result, type=CallToolResult)
     if outcome.error is not None:

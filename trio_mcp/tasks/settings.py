@@ -1,6 +1,6 @@
 """The settings of background tasks: every cap and time has a name here.
 
-Owns defaults and their reasons, and what a single tool may say of itself.
+Owns the defaults and their reasons, for a server and for a single tool. Runs nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.validators import check_count, check_not_negative, check_positive
 
 StallAction: TypeAlias = Literal["log", "cancel"] | Callable[[TaskRecord, float], Awaitable[None] | None]
-"""What is done about a task that has stopped reporting."""
+"""What is done if a task has stopped reporting."""
 
 _optional_positive = attrs.validators.optional(check_positive)
 
@@ -28,11 +28,11 @@ def _check_action(instance: Any, attribute: attrs.Attribute[Any], value: StallAc
 class TaskConfig:
     """How one tool is run as a background task. Times in seconds.
 
-    `mode` is "optional" (runs as a task where the client can have one), "required" or
+    `mode` is "optional" (runs as a task if the client can have one), "required" or
     "forbidden". `ttl` is how long a record is kept from the task's creation, and the
     most that a client may ask for; None leaves it to the server. `poll_interval` is
     what clients that poll are asked to wait. `promote_after` lets a call of an
-    optional tool answer directly when it is done within so many seconds, where the
+    optional tool answer directly when it is done within so many seconds, if the
     server decides (modern era); 0 makes a task at once. `timeout` ends a task that
     runs longer.
 
@@ -62,9 +62,9 @@ class TaskSettings:
     """How a server runs its background tasks. Times in seconds.
 
     `max_running` tasks run at once, `max_queued` more may wait for a place; beyond
-    that a new one is refused. `ttl` is how long a record is kept where neither tool
+    that a new one is refused. `ttl` is how long a record is kept if neither tool
     nor client says, `max_ttl` the most that a client may ask for. `shutdown_grace` is
-    what running tasks get when the server ends. `feed_buffer` is the number of
+    how long running tasks may go on when the server ends. `feed_buffer` is the number of
     reports of a task that may wait for a client that follows it, or that will;
     `history_reports` is the number that ended tasks together keep for that.
     `page_size` is the length of a page of the list.

@@ -1,6 +1,7 @@
-"""What a server does about a background task that has stopped reporting.
+"""What a server does if a background task stops reporting.
 
-Owns the words for it, and that a task which waits for its client has not stalled.
+Owns the warning, the error, and the rule that a task which waits for its client has not stalled.
+Knows neither tools nor the wire.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ logger = logging.getLogger("trio_mcp")
 async def watch_task(live: LiveTask, after: float, on_stall: StallAction) -> None:
     """Do what `on_stall` says whenever a task has not reported for `after` seconds, counted from now.
 
-    Runs until it is cancelled. Raises ToolError where the task is to be cancelled, and what a
-    function raises: either ends the task.
+    Runs until it is cancelled. Raises ToolError if `on_stall` is "cancel", and what `on_stall` raises if
+    it is a function: either ends the task.
     """
 
     def find_last() -> float:

@@ -1,7 +1,7 @@
-"""Where task records are kept: the protocol of all stores, and the one in memory.
+"""The protocol of a task store, which keeps the records of tasks.
 
-Owns expiry, listing with opaque cursors and the caps. Knows no wire; a record
-is a value, and what a store hands out never changes.
+Owns what a store must do, and keeps no record itself. Knows no wire. A record is a value: one that a
+store returned never changes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class TaskStore(Protocol):
     """Keeps task records. Every method checkpoints.
 
     `write_behind` is how many seconds progress may wait before it is put, or None
-    where `put` is so cheap that nothing waits. A change of status is always put at once.
+    if `put` is so cheap that nothing waits. A change of status is always put at once.
     """
 
     write_behind: float | None
@@ -37,27 +37,29 @@ class TaskStore(Protocol):
     async def create(self, record: TaskRecord) -> None:
         """Keep a new record; when this returns, `get` finds it.
 
-        Raises TaskOverload where a cap is reached, ValueError for an id that exists.
+        Raises TaskOverload if a cap is reached, ValueError if the id exists.
         """
 
     async def get(self, task_id: str, now: datetime) -> TaskRecord | None:
-        """The record, or None where there is none or it has expired by `now`."""
+        """The record, or None if there is none or it has expired by `now`."""
 
     async def put(self, record: TaskRecord) -> None:
-        """Keep `record` in place of its older version; one that is not newer, or is gone, changes nothing.
+        """Keep `record` in place of its older version; does nothing if it is not newer, or there is none.
 
-        Raises TaskOverload where it is larger than the cap on size allows.
+        Raises TaskOverload if it is larger than the cap on size.
         """
 
     async def list_page(self, owner: Owner, cursor: str | None, limit: int, now: datetime) -> TaskPage:
         """The tasks that `owner` owns, newest first.
 
-        Raises CursorError for a cursor that was not given out to this owner.
+        Raises CursorError for a cursor that was not given to this owner.
         """
 
     async def delete_expired(self, now: datetime) -> Sequence[str]:
         """Forget what has expired by `now`, and return the ids."""
 
     def subscribe(self, task_id: str) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[TaskRecord]]:
-        """A channel of the record's changes from now on: the newest is always delivered, older ones may be
-        skipped where the reader is slow. It ends when the record is forgotten."""
+        """A channel of the record's changes from now on, which ends when the record is forgotten.
+
+        The newest version is always delivered; older ones may be skipped if the reader is slow.
+        """

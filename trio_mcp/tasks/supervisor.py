@@ -1,7 +1,8 @@
-"""The supervised nursery: runs tasks above all sessions, and knows them all.
+"""The supervised nursery, in which tasks run outside all sessions.
 
 Owns the tasks that run in this process, their caps, their ends and their
 expiry. A handler's failure becomes its task's outcome and touches nothing else.
+Knows neither tools nor sessions: it is given what to run.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final, TypeAlias
 
+import attrs
 import trio
 
 from trio_mcp.concurrency.failures import split_failure
@@ -43,6 +45,22 @@ Work: TypeAlias = Callable[[LiveTask], Awaitable[Outcome]]
 Describe: TypeAlias = Callable[[BaseException], Outcome]
 
 
+@attrs.frozen
+class SupervisorStatistics:
+    """The state of a supervisor at one moment.
+
+    `running` tasks run their handlers, and `queued` ones wait for a place or are being prepared. `live`
+    tasks have been stored and have not ended. `kept_reports` of ended tasks wait for a follower.
+    `free_places` more tasks may be prepared now.
+    """
+
+    running: int
+    queued: int
+    live: int
+    kept_reports: int
+    free_places: int
+
+
 class Supervisor:
     """All tasks of one running server; made by `open_supervisor`."""
 
@@ -55,9 +73,24 @@ class Supervisor:
         self._histories = EndedHistories(settings.history_reports)
         self._started: set[LiveTask] = set()
         self._places = trio.CapacityLimiter(settings.max_running)
-        self._taken = 0  # running and queued: what max_running + max_queued caps
+        self._taken = 0  # running, queued and prepared; at most max_running + max_queued
         self._expiries: list[tuple[datetime, str]] = []
         self._expiry_added = trio.lowlevel.ParkingLot()
+
+    def __repr__(self) -> str:
+        now = self.statistics()
+        return f"<Supervisor: {now.running} running, {now.queued} queued, {now.kept_reports} reports kept>"
+
+    def statistics(self) -> SupervisorStatistics:
+        """The state now."""
+        running = self._places.borrowed_tokens
+        return SupervisorStatistics(
+            running=running,
+            queued=self._taken - running,
+            live=len(self._live),
+            kept_reports=self._histories.count,
+            free_places=self.settings.max_running + self.settings.max_queued - self._taken,
+        )
 
     def prepare(
         self,
@@ -68,12 +101,12 @@ class Supervisor:
         poll_interval: float | None,
         keeps_history: bool = False,
     ) -> LiveTask:
-        """Make a task that nobody knows of yet and reserve its place; `start` and `commit` do the rest.
+        """Make a task that cannot be found yet, and reserve its place; `start` and `commit` do the rest.
 
         With `keeps_history`, its reports from `commit` on are kept for the first follower
         that takes them.
-        Raises TaskOverload where `max_running` tasks run and `max_queued` wait. A task
-        that is not started must be given up with `release`.
+        Raises TaskOverload if `max_running` tasks run and `max_queued` wait. If the task
+        is not started, its place must be given up with `release`.
         """
         if self._taken >= self.settings.max_running + self.settings.max_queued:
             raise TaskOverload(
@@ -95,22 +128,20 @@ class Supervisor:
     def start(self, live: LiveTask, work: Work, describe: Describe) -> None:
         """Run `work` in the supervised nursery as soon as there is a place.
 
-        `describe` makes the outcome of what `work` raises.
+        `describe` makes the outcome of an exception that `work` raises.
         """
         self._started.add(live)
         self._nursery.start_soon(self._run, live, work, describe, name=f"task {live.id}")
 
     def release(self) -> None:
-        """Give up the place of a prepared task that is not started."""
+        """Give up the place of a prepared task that will not be started."""
         self._taken -= 1
 
     async def commit(self, live: LiveTask) -> None:
         """Store the record: from now on the task can be found. Checkpoints. Raises TaskOverload."""
         await self._store.create(live.record)
         self._live[live.id] = live
-        live.keep_history()
-        live.committed.set()
-        live.committed_or_refused.set()
+        live.note_committed()
         expires_at = live.record.expires_at
         if expires_at is not None:
             heapq.heappush(self._expiries, (expires_at, live.id))
@@ -119,16 +150,16 @@ class Supervisor:
             await self._end(live, live.outcome)
 
     def find(self, task_id: str) -> LiveTask | None:
-        """The task if it runs in this process."""
+        """The task, if it runs in this process."""
         return self._live.get(task_id)
 
     def take_history(self, task_id: str) -> Sequence[TaskReport] | None:
-        """The reports of a task that nobody has taken yet; None where somebody takes them already."""
+        """The reports of a task that no follower has taken yet; None if a follower takes them already."""
         live = self._live.get(task_id)
         return self._histories.take(task_id) if live is None else live.take_history()
 
     def give_back_history(self, record: TaskRecord, reports: Sequence[TaskReport]) -> None:
-        """Keep `reports`, which were taken and not sent, and those to come for whoever takes them next."""
+        """Keep `reports`, which were taken but not sent, and later ones, for the next follower."""
         live = self._live.get(record.id)
         if live is not None:
             live.keep_history(reports)
@@ -136,7 +167,7 @@ class Supervisor:
             self._histories.keep(record.id, tuple(reports))
 
     async def fetch(self, task_id: str, asker: Owner | None) -> TaskRecord:
-        """The record of a task that `asker` may see; None sees all. Checkpoints. Raises TaskNotFound."""
+        """The record of a task that `asker` may see; None may see all. Checkpoints. Raises TaskNotFound."""
         live = self._live.get(task_id)
         if live is None:
             record = await self._store.get(task_id, self.clock.now())
@@ -148,11 +179,11 @@ class Supervisor:
         return record
 
     async def wait_ended(self, task_id: str, asker: Owner | None) -> TaskRecord:
-        """Wait until a task has ended; checkpoints. Raises TaskNotFound, also where it expires first."""
+        """Wait until a task has ended; checkpoints. Raises TaskNotFound, also if it expires first."""
         record = await self.fetch(task_id, asker)
         live = self._live.get(task_id)
         if live is not None:
-            await live.ended.wait()
+            await live.wait_ended()
             record = await self.fetch(task_id, asker)
         if record.is_final:
             return record
@@ -166,7 +197,7 @@ class Supervisor:
         return record
 
     async def cancel(self, task_id: str, asker: Owner | None) -> TaskRecord:
-        """Cancel a task and return its record, which stays as it is where it has ended. Checkpoints.
+        """Cancel a task and return its record, which does not change if it has ended. Checkpoints.
 
         The record says "cancelled" when this returns; the handler ends at its next
         checkpoint. Raises TaskNotFound.
@@ -186,44 +217,42 @@ class Supervisor:
         return TaskPage(records, page.next_cursor)
 
     async def update(self, live: LiveTask) -> None:
-        """Store a change of status, then tell who follows; checkpoints."""
+        """Store a change of status, then notify the followers; checkpoints."""
         if live.is_ending:
             await trio.lowlevel.checkpoint()
-            return  # the end is told by whoever ends it
-        if live.committed.is_set():
+            return  # `_end` notifies them
+        if live.is_committed:
             await self._put(live.record)
         else:
             await trio.lowlevel.checkpoint()
         live.tell()
 
     async def _run(self, live: LiveTask, work: Work, describe: Describe) -> None:
-        """Run one handler; the border outside its scope turns every failure into its outcome."""
+        """Run one handler; the failure boundary outside its scope makes every failure the outcome."""
         outcome = Outcome("cancelled")
         passing: BaseException | None = None
         try:
             with live.scope:
                 async with self._places:
                     outcome = await work(live)
-        except BaseException as error:  # noqa: ASYNC103  # raised again below
+        except BaseException as error:  # noqa: ASYNC103  # the boundary of tasks; cancellation is raised again below
             passing, failure = split_failure(error)
             if failure is not None:
                 outcome = _described(describe, failure)
         self._taken -= 1
         self._started.discard(live)
-        live.outcome = outcome
-        live.handler_done.set()
-        live.decided.set()
-        if live.committed.is_set():
+        live.note_done(outcome)
+        if live.is_committed:
             await self._end(live, outcome)
         if passing is not None:
             raise passing
 
     async def _end(self, live: LiveTask, outcome: Outcome) -> None:
-        """Move the task to its end, once; the record is stored before anyone is told."""
+        """Move the task to its end, once; the record is stored before a follower is notified."""
         if live.is_ending:
-            await live.ended.wait()
+            await live.wait_ended()
             return
-        live.is_ending = True
+        live.begin_end()
         is_stored = False
         record = live.record.moved(_ENDS[outcome.kind], self.clock.now(), outcome=outcome, inputs={})
         try:
@@ -243,24 +272,31 @@ class Supervisor:
                 is_stored = refusal is None
         finally:
             live.settle(record)
-            # What is not stored stays: the live record is the only one that knows of the end. What has
-            # expired is not there any more, and leaves no history.
+            # If the end is not stored, the task stays, because only its live record shows the end. If it
+            # has expired, it is not there any more, and leaves no history.
             if is_stored and self._live.pop(live.id, None) is not None:
                 self._histories.keep(live.id, live.take_history() or ())
             live.tell()
-            live.ended.set()
+            live.note_ended()
 
     async def _put(self, record: TaskRecord) -> str | None:
-        """Put a record; what the store says against it is logged and returned. Checkpoints."""
+        """Put a record; if the store fails, the reason is logged and returned. Checkpoints."""
         try:
             await self._store.put(record)
-        except Exception as error:  # a store that fails ends no server
+        except Exception as error:  # foreign code: a store that fails must not end the server
             logger.error("task %s could not be stored", record.id, exc_info=error)
             return str(error)
         return None
 
+    async def serve_upkeep(self) -> None:
+        """Forget what expires, and put progress into a store that lags behind; runs until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._sweep)
+            if self._store.write_behind is not None:
+                nursery.start_soon(self._write_behind, self._store.write_behind)
+
     async def _sweep(self) -> None:
-        """Forget what expires, when it does."""
+        """Forget every task when it expires."""
         while True:  # noqa: ASYNC913  # each turn parks, or forgets one task
             if not self._expiries:
                 await self._expiry_added.park()
@@ -273,16 +309,15 @@ class Supervisor:
             _, task_id = heapq.heappop(self._expiries)
             try:
                 await self._store.delete_expired(self.clock.now())
-            except Exception:  # a store that fails ends no server
+            except Exception:  # foreign code: a store that fails must not end the server
                 logger.exception("the task store could not forget what has expired")
             self._histories.take(task_id)
             live = self._live.pop(task_id, None)
             if live is not None:
-                live.scope.cancel()
-                live.ended.set()
+                live.expire()
 
     async def _write_behind(self, interval: float) -> None:
-        """Let the store follow the progress of running tasks, `interval` seconds behind."""
+        """Put the progress of running tasks every `interval` seconds."""
         while True:
             await trio.sleep(interval)
             for live in list(self._live.values()):
@@ -291,12 +326,12 @@ class Supervisor:
                     live.stored_version = record.version
                     await self._put(record)
 
-    async def _finish(self) -> None:
-        """Give running tasks `shutdown_grace` seconds; whoever still runs then is cancelled."""
+    async def finish(self) -> None:
+        """Give running tasks `shutdown_grace` seconds, then cancel those that still run; checkpoints."""
         with trio.move_on_after(self.settings.shutdown_grace):
             await trio.lowlevel.checkpoint()
             for live in list(self._live.values()):
-                await live.ended.wait()
+                await live.wait_ended()
         for live in list(self._started):
             live.scope.cancel()
 
@@ -304,14 +339,14 @@ class Supervisor:
 def _described(describe: Describe, failure: BaseException) -> Outcome:
     try:
         return describe(failure)
-    except Exception:  # an exception that cannot even be described ends no server
+    except Exception:  # foreign code: an exception whose text cannot be made must not end the server
         logger.exception("the failure of a task cannot be described")
         return Outcome("protocol_error", error=ErrorObject(INTERNAL_ERROR, "the task failed"))
 
 
 @asynccontextmanager
 async def open_supervisor(store: TaskStore, settings: TaskSettings) -> AsyncIterator[Supervisor]:
-    """Run tasks for as long as the block lasts; checkpoints.
+    """Run tasks until the block ends; checkpoints.
 
     When the block ends, running tasks get `shutdown_grace` seconds and are then
     cancelled and recorded as such. When it is cancelled, they are cancelled at once.
@@ -322,14 +357,11 @@ async def open_supervisor(store: TaskStore, settings: TaskSettings) -> AsyncIter
 
         async def keep_up() -> None:
             with upkeep:
-                async with trio.open_nursery() as keepers:
-                    keepers.start_soon(supervisor._sweep)
-                    if store.write_behind is not None:
-                        keepers.start_soon(supervisor._write_behind, store.write_behind)
+                await supervisor.serve_upkeep()
 
         nursery.start_soon(keep_up)
         try:
             yield supervisor
-            await supervisor._finish()
+            await supervisor.finish()
         finally:
             upkeep.cancel()

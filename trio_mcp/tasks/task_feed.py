@@ -1,7 +1,8 @@
-"""What a client that follows a task has pending: the changes it has not been sent.
+"""The changes of a task that were not yet sent to one client that follows it.
 
-Owns the cap on reports that wait, their order, and which of them leave together, or not yet.
+Owns the cap on pending reports, the order of changes, and which of them leave together, and when.
 A change of status is never dropped; of the reports the oldest give way to the newest.
+Knows neither the connection nor the words of an era.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from trio_mcp.wire.frames import OutFrame
 logger = logging.getLogger("trio_mcp")
 
 Joins: TypeAlias = Literal["all", "newest"]
-"""Of reports that leave together, which are told beside the state that they lead to."""
+"""Which of the reports that share a frame are listed in it: all, or only the newest, as its state."""
 
 JOINED_CHARACTERS: Final = 65_536
-"""The messages of reports that leave together: far below the largest frame, also beside a large result."""
+"""The messages of the reports in one frame: far below the largest frame, even beside a large result."""
 
 Render: TypeAlias = Callable[[TaskRecord, Sequence[TaskReport]], OutFrame]
 
@@ -35,13 +36,12 @@ Render: TypeAlias = Callable[[TaskRecord, Sequence[TaskReport]], OutFrame]
 class TaskFeed(Slot):
     """Sends a task's changes to one client, each as the frame that `render` makes of it.
 
-    A task has few changes of status, because every question that it asks waits for
-    an answer, and what is replayed to a late follower was capped when it was kept; so
-    only reports need a cap, `limit`, at which the oldest goes, but never the very first. With
-    `joins`, reports that wait together leave in one frame, of "all" with the change of status
-    behind them; a report costs a tuple until then.
-    With `min_interval`, frames are so many seconds apart, but for a change of status, which takes
-    the last report with it; what is replayed leaves at once, and counts as the first.
+    At most `limit` reports are pending; then the oldest is dropped, but never the very first. Nothing
+    else needs a cap: a task has few changes of status, because every question that it asks waits for
+    an answer, and the history that is replayed to a late follower was capped when it was kept.
+    With `joins`, pending reports leave in one frame, which has them all, and the change of status
+    behind them, if `joins` is "all". With `min_interval`, frames are so many seconds apart, except
+    that a change of status leaves at once, with the last report. The history leaves at once too.
     """
 
     __slots__ = (
@@ -72,11 +72,11 @@ class TaskFeed(Slot):
         super().__init__(outbox, deque(), Pace(min_interval, tuple) if min_interval else None)
         self._limit = limit
         self._clock = clock
-        self._base = record  # what the next report leads on from
+        self._base = record  # the state before the next report
         self._render = render
         self._joins = joins
-        self._has_begun = False  # whether any progress was told, or is about to be
-        self._replayed = 0  # how many of the pending, at the left, no cap concerns
+        self._has_begun = False  # whether any progress was sent, or is about to be
+        self._replayed = 0  # how many items, at the left, are history and not counted in `reports`
         self._unsent: History | None = None
         self._task: LiveTask | None = None
         self._stopped = False
@@ -89,11 +89,11 @@ class TaskFeed(Slot):
 
     @property
     def is_refilled(self) -> bool:
-        """Never said of a feed: it fits into one write, and its changes keep their place."""
+        """False: all that a feed has pending fits into one write, and keeps its place."""
         return False
 
     def begin(self, record: TaskRecord, history: Sequence[TaskReport]) -> None:
-        """Begin with what was reported so far, then the state now; never waits."""
+        """Append what was reported so far, then the state now; never waits."""
         self._has_begun = bool(history) or record.progress is not None
         if history:
             self._base = as_working(record)
@@ -128,19 +128,19 @@ class TaskFeed(Slot):
         return () if self._unsent is None else self._unsent.reports
 
     def discard(self) -> None:
-        """Drop all that is pending, because the wire is gone; `stop` still knows the reports."""
+        """Drop all that is pending, because the wire is gone, but keep the reports for `stop`."""
         self._set_aside()
         self._state = MOVES[self._state]["discard"]
 
     def drain(self, room: int) -> tuple[list[OutFrame], int, bool]:
-        """Take up to `room` changes: their frames, how many, whether all is taken."""
+        """Remove up to `room` changes; returns their frames, their number, and whether nothing is left."""
         frames: list[OutFrame] = []
         used = 0
         pace = self._pace
         while self._items and used < room:
             if pace is not None and not self._keep_newest(pace):
                 break
-            record, reports, taken = self._take(room - used)
+            record, reports, taken = self._next_change(room - used)
             used += taken
             if record.progress is not None:
                 self._has_begun = True
@@ -148,7 +148,7 @@ class TaskFeed(Slot):
                     pace.begin_interval()
             try:
                 frames.append(self._render(record, reports))
-            except UNENCODABLE as error:  # it must not end the writer, nor anybody else's messages
+            except UNENCODABLE as error:  # it must not end the writer, on which other messages depend
                 logger.error("a change of task %s cannot be sent", record.id, exc_info=error)
         if self._items:
             return frames, used, False
@@ -156,26 +156,26 @@ class TaskFeed(Slot):
         return frames, used, True
 
     def _keep_newest(self, pace: Pace) -> bool:
-        """Of the reports that come next, leave what may go now; False where nothing is left at all."""
+        """Leave only those reports at the left that may be sent now; False if nothing is left at all."""
         if self._replayed:
             return True
         reports: deque[TaskRecord | TaskReport] = deque()
         while self._items and isinstance(self._items[0], tuple):
             reports.append(self._items.popleft())
         self.reports -= len(reports)
-        # Before a change of status the last of them leaves, as before the answer of a call.
+        # The last of them leaves before a change of status, as that of a call does before the answer.
         self.reports += pace.keep_newest(reports, has_begun=self._has_begun, has_ended=bool(self._items))
         self._items.extendleft(reversed(reports))
         return bool(self._items)
 
-    def _take(self, room: int) -> tuple[TaskRecord, Sequence[TaskReport], int]:
-        """The next state to tell of, the reports that lead to it, and how much was taken for both."""
+    def _next_change(self, room: int) -> tuple[TaskRecord, Sequence[TaskReport], int]:
+        """Remove the items of the next frame; returns its state, its reports, and the number of items."""
         reports = self._take_reports(1 if self._joins is None else room)
         taken = len(reports)
         following = self._items[0] if self._items else None
         shown = reports if self._joins == "all" else ()
         if isinstance(following, TaskRecord) and (
-            # What the client is asked may be no JSON, and must not take the reports with it.
+            # What a task asks its client may not be JSON, and the reports must not be lost with it.
             not reports or (self._joins == "all" and not following.inputs)
         ):
             self._items.popleft()
@@ -186,7 +186,7 @@ class TaskFeed(Slot):
         stages = None
         if self._task is not None:
             estimate = self._task.estimate(newest)
-            # What is open now was open at the newest report, and is not known of any other.
+            # The stages that are open now were open at the newest report; of older ones nothing is known.
             stages = None if self.reports else self._task.open_stages
         record = as_reported(self._base, newest, self._clock, estimate, stages)
         return record, shown if taken > 1 else (), taken

@@ -1,9 +1,10 @@
 """Helpers for testing servers and clients: pipes and sockets, a wire recorder, transports with faults.
 
-Owns the list of public names. Nothing here is imported by the package itself.
+Owns the list of its public names. No other folder of the package imports it.
+Read `connectors.py` first.
 """
 
-from trio_mcp.testing.checks import assert_progress
+from trio_mcp.testing.assertions import assert_progress
 from trio_mcp.testing.connectors import HttpConnector, PipeConnector, WebSocketConnector, pipe_streams
 from trio_mcp.testing.faults import (
     DroppingTransport,

@@ -1,6 +1,6 @@
-"""Ways to connect a client to a server over real pipes and sockets inside one test.
+"""Connectors: they serve and connect over real pipes and sockets, in one process.
 
-Owns the pipes and listeners. In memory needs no connector: a server is a target by itself.
+Owns the pipes and listeners. Memory needs no connector: a server is a target by itself.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from trio_mcp.wire.origin import Doorkeeper
 class PipeConnector:
     """Serves over two pipes with the framing of stdio, in one process; POSIX only.
 
-    What travels is bytes through the kernel, so an unread pipe fills up as it would
-    between processes; `max_frame_bytes` is the server's cap.
+    Bytes go through the kernel, so an unread pipe fills up as it would between
+    processes. `max_frame_bytes` is the server's cap.
     """
 
     server: Servable
@@ -39,7 +39,7 @@ class PipeConnector:
 
     @asynccontextmanager
     async def open_transport(self, settings: ClientSettings) -> AsyncIterator[FrameTransport]:
-        """Connect; checkpoints on exit."""
+        """Serve and connect during the block; checkpoints on exit."""
         (to_server, from_client), (to_client, from_server) = pipe_streams(), pipe_streams()
         ours = StreamTransport(to_server, from_server, max_frame_bytes=settings.max_frame_bytes)
         theirs = StreamTransport(to_client, from_client, max_frame_bytes=self.max_frame_bytes)
@@ -60,7 +60,7 @@ class HttpConnector:
 
     @asynccontextmanager
     async def open_transport(self, settings: ClientSettings) -> AsyncIterator[FrameTransport]:
-        """Connect; checkpoints."""
+        """Serve and connect during the block; checkpoints."""
         server, principal = self.server, None
         target = server.running if isinstance(server, AuthenticatedServer) else server
         if isinstance(server, AuthenticatedServer):
@@ -95,7 +95,7 @@ class WebSocketConnector:
 
     @asynccontextmanager
     async def open_transport(self, settings: ClientSettings) -> AsyncIterator[FrameTransport]:
-        """Connect; on exit, wait until the server has noticed the end. Checkpoints."""
+        """Serve and connect during the block; on exit, wait until the server has ended. Checkpoints."""
         # Imported here: trio-websocket is an extra, which `import trio_mcp.testing` must not need.
         from trio_mcp.transports.websocket.client import open_websocket_transport
         from trio_mcp.transports.websocket.server import WebSocketService

@@ -1,6 +1,6 @@
 """Transports and streams that misbehave on purpose, for tests.
 
-Each wraps a healthy one and owns one fault. Knows nothing of what the frames say.
+Each wraps a healthy one and owns one fault. Refuses to know what the frames say.
 """
 
 from __future__ import annotations
@@ -23,15 +23,14 @@ class LockstepTransport:
 
     def __init__(self, inner: FrameTransport) -> None:
         self._inner = inner
-        # No slot: a sender waits until the test has taken its frame.
+        # Without a buffer, a sender waits until the test has received its frame.
         self._send, self._held = trio.open_memory_channel[OutFrame](0)
 
     async def release(self, count: int = 1) -> list[OutFrame]:
         """Let the next `count` frames pass, one write each, and return them; checkpoints.
 
-        Waits for frames that are not there yet. Raises what `inner` raises on
-        sending, for the sender is told nothing, and `trio.ClosedResourceError`
-        after `aclose`.
+        Waits for frames that are not there yet. Raises what `inner` raises on sending
+        (the sender does not see that), and `trio.ClosedResourceError` after `aclose`.
         """
         released = []
         for _ in range(count):
@@ -51,7 +50,7 @@ class LockstepTransport:
         return await self._inner.receive_frames()
 
     async def aclose(self) -> None:
-        """Drop what is held and close both directions; checkpoints."""
+        """Drop the frames that are held and close both directions; checkpoints."""
         self._send.close()
         self._held.close()
         await self._inner.aclose()
@@ -116,13 +115,13 @@ class StalledTransport:
 
 @attrs.frozen(eq=False)
 class DroppingTransport:
-    """Loses every sent frame for which `drop` is true, and tells nobody."""
+    """Loses every sent frame for which `drop` returns true; the sender does not see that."""
 
     _inner: FrameTransport
     _drop: Callable[[OutFrame], bool]
 
     async def send_frames(self, frames: Sequence[OutFrame]) -> None:
-        """Send what is not dropped, in one write; checkpoints."""
+        """Send the frames that are not dropped, in one write; checkpoints."""
         await trio.lowlevel.checkpoint()
         kept = [frame for frame in frames if not self._drop(frame)]
         if kept:
@@ -150,10 +149,9 @@ def closing_at_byte(
 ) -> trio.abc.SendStream | trio.abc.ReceiveStream:
     """Wrap `stream` so that exactly `count` bytes pass, after which it closes.
 
-    A send stream delivers the bytes before the border and raises
-    `trio.BrokenResourceError` for a write that crosses it; a receive stream then
-    reads as ended, as from a peer that vanished. A stream of both directions is
-    refused: wrap its halves.
+    A send stream delivers the first `count` bytes and raises `trio.BrokenResourceError`
+    for a write that exceeds them; a receive stream ends after them, as if the peer had
+    vanished. Raises TypeError for a stream of both directions: wrap its halves.
     """
     if isinstance(stream, trio.abc.SendStream):
         if isinstance(stream, trio.abc.ReceiveStream):

@@ -1,6 +1,6 @@
-"""What really travelled between a client and a server.
+"""Records the frames that travel between a client and a server.
 
-Owns the record; changes nothing and delays nothing.
+Owns the record; changes no frame and delays none.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from trio_mcp.wire.frames import InFrame, Lost, Malformed, OutFrame
 
 @attrs.define
 class WireRecorder:
-    """A connector that records what passes between a client and `target`.
+    """A connector that records the frames between a client and `target`.
 
-    `received` holds what the client received, write by write of the server as far
-    as the transport keeps writes apart; `sent` what it sent.
+    `sent` holds the frames of each write of the client, `received` those of each read;
+    a read is one write of the server if the transport keeps writes apart.
     """
 
     target: Target
@@ -33,7 +33,7 @@ class WireRecorder:
 
     @asynccontextmanager
     async def open_transport(self, settings: ClientSettings) -> AsyncIterator[FrameTransport]:
-        """Connect to the target."""
+        """Connect to the target during the block."""
         async with open_target(self.target, settings) as transport:
             yield _RecordingTransport(transport, self)
 

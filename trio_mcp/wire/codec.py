@@ -1,9 +1,9 @@
 """JSON-RPC frames to JSON bytes and back.
 
-Owns what is a well-formed JSON-RPC 2.0 message (MCP base protocol, "Messages")
-and nothing of methods, save that progress notifications, the hot path, are
-encoded and decoded in bulk. Every way to fail to decode becomes a `Malformed`
-frame with the code that JSON-RPC names.
+Owns the rules of a well-formed JSON-RPC 2.0 message (MCP base protocol, "Messages").
+Refuses to know methods, except that progress notifications, the hot path, are encoded and
+decoded in bulk. A message that cannot be decoded becomes a `Malformed` frame with the
+error code that JSON-RPC names for it.
 """
 
 from __future__ import annotations
@@ -43,16 +43,15 @@ from trio_mcp.wire.frames import (
 PROGRESS_METHOD: Final = "notifications/progress"
 META_RELATED_TASK: Final = "io.modelcontextprotocol/related-task"
 PROGRESS_META: Final = "io.github.trio-mcp/progress"
-"""The `_meta` key under which a nudged notification carries the exact progress."""
+"""The `_meta` key of the exact progress, if the notification had to carry a larger number."""
 STAGES_META: Final = "io.github.trio-mcp/stages"
-"""The `_meta` key under which the open stages are told, where they have changed."""
-
+"""The `_meta` key of the stages that are open, if they have changed."""
 
 UNENCODABLE: Final = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
 """What `encode_value` raises for values that JSON cannot hold."""
 
 
-# None of these can be part of a cycle (gc=False): a burst makes so many that the collector would never rest.
+# None of these can be part of a cycle (gc=False): a burst makes so many that the collector would always run.
 
 
 class _RelatedTask(Struct, frozen=True, gc=False, rename="camel"):
@@ -96,12 +95,12 @@ _params_decoder = msgspec.json.Decoder(_ProgressParams)
 
 
 def encode_value(value: Any) -> Raw:
-    """Encode one JSON payload; raises what msgspec raises for what JSON cannot hold."""
+    """Encode one JSON payload; raises one of `UNENCODABLE` for a value that JSON cannot hold."""
     return Raw(_encoder.encode(value))
 
 
 def make_error(error: ProtocolError) -> ErrorObject:
-    """The error object of `error`, whatever its author put into it; never raises."""
+    """The error object of `error`; never raises, whatever the author of `error` put into it."""
     code, message = error.code, error.message
     if type(code) is not int:
         return ErrorObject(INTERNAL_ERROR, f"an error with the code {code!r}, which is no integer")
@@ -170,7 +169,7 @@ def decode_lines(data: bytes) -> list[InFrame]:
     try:
         # A burst is all progress: one typed pass over it costs half of the general one.
         return _group(_progress_decoder.decode_lines(data))
-    except Exception:
+    except Exception:  # not a burst: every line is decoded, and answered, by itself
         return _merge([decode_message(line) for line in data.split(b"\n") if line.strip()])
 
 

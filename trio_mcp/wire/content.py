@@ -1,7 +1,7 @@
-"""Content blocks: what a tool's result is made of (MCP server features, "Tool Result").
+"""The content blocks of a tool's result (MCP server features, "Tool Result").
 
 Owns their JSON shape. They are msgspec Structs because they are encoded and
-decoded as they stand; field names are snake_case in Python, camelCase on the wire.
+decoded without conversion; field names are snake_case in Python, camelCase on the wire.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from msgspec import Struct, field
 
 
 class Annotations(Struct, rename="camel", omit_defaults=True, kw_only=True):
-    """Hints for whoever shows the content: audience, priority (0 to 1), last_modified (ISO 8601)."""
+    """Hints for the display of the content: audience, priority (0 to 1), last_modified (ISO 8601)."""
 
     audience: list[str] | None = None
     priority: float | None = None

@@ -1,7 +1,7 @@
 """The protocol eras as tables: which revision has which methods and habits.
 
-Owns every difference between revisions that a server or client must act on;
-nothing outside `wire` compares version strings.
+Owns every difference between revisions that a server or client must act on.
+Nothing outside `wire` compares version strings.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Era:
     primes: bool = False
 
     def stamp(self, result: Result, server_info: Implementation) -> None:
-        """Add what this revision wants in every result (MCP base protocol, "ResultType")."""
+        """Add the members that this revision requires in every result (MCP base protocol, "ResultType")."""
         if not self.modern:
             return
         if result.result_type is None:
@@ -89,11 +89,12 @@ _ALL: Final = (
     Era("2024-11-05", modern=False, requests=_LEGACY_REQUESTS, unreadable_id="null"),
 )
 ERAS: Final[Mapping[str, Era]] = {era.version: era for era in _ALL}
+"""Every served revision by its version string, newest first."""
+
 PARAMS: Final[Mapping[str, type[Params]]] = {
     method: params for era in _ALL for method, params in era.requests.items()
 }
-"""What the parameters of each method are, which is the same in every era that has it."""
-"""Every served revision by its version string, newest first."""
+"""The type of each method's parameters, which is the same in every era that has the method."""
 
 LATEST_MODERN: Final = _ALL[0]
 LATEST_LEGACY: Final = next(era for era in _ALL if not era.modern)

@@ -1,7 +1,7 @@
 """The errors of the protocol itself: JSON-RPC codes, and who broke which rule.
 
 Owns the error codes of JSON-RPC 2.0 and of every MCP revision. Knows nothing
-of Trio; `trio_mcp.errors` re-exports what callers see.
+of Trio; `trio_mcp.errors` exports again what callers can see.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ UNSUPPORTED_PROTOCOL_VERSION: Final = -32022
 
 
 class MCPError(Exception):
-    """Base of every exception that trio_mcp raises on purpose."""
+    """The base class of every exception that trio_mcp defines."""
 
 
 class ProtocolError(MCPError):
-    """A JSON-RPC error: what a peer answered, or what a handler wants answered.
+    """A JSON-RPC error: the answer of a peer, or the answer that a handler wants to give.
 
     `code` is the JSON-RPC code (an integer), `message` one sentence, `data` any
     JSON value or None. A client raises it when the server answers with an error;

@@ -2,8 +2,8 @@
 
 A frame is one JSON-RPC message (MCP base protocol, "Messages"), except
 `ProgressRun`, which carries a run of progress notifications of one token so that
-a burst costs one object. Payloads are `msgspec.Raw`: encoded by whoever made
-them, decoded by whoever understands the method. Knows no method but progress.
+a burst costs one object. Payloads are `msgspec.Raw`: the sender of a frame has encoded
+them, and the code that knows the method decodes them. Knows no method but progress.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ ProgressToken: TypeAlias = int | str
 Update: TypeAlias = tuple[float, float | None, str | None, float | None]
 """One update as it travels: progress, total, message, and the exact progress.
 
-`exact` is the reporter's own value where the wire had to carry a larger one so
-that progress increases (MCP progress, "MUST increase"); None where they agree.
+`exact` is the reporter's own value if the wire had to carry a larger one so that
+progress increases (MCP progress, "MUST increase"), and None if both are the same.
 """
 
 
@@ -56,8 +56,8 @@ class ErrorObject(Struct, frozen=True):
 class ErrorResponse(Struct, frozen=True, tag_field="jsonrpc", tag="2.0"):
     """The failed answer to the request `id`.
 
-    Where the id of the request could not be read, `id` is absent (UNSET) or
-    null (None), as the protocol era demands.
+    If the id of the request could not be read, `id` is absent (UNSET) or null (None),
+    as the protocol era requires.
     """
 
     error: ErrorObject
@@ -69,9 +69,10 @@ class Refusal(ErrorResponse, frozen=True, tag_field="jsonrpc", tag="2.0"):
 
 
 class StageState(Struct, frozen=True, omit_defaults=True):
-    """How far an open stage is: its name behind those of the stages that it is a part of.
+    """The state of an open stage.
 
-    `progress`, `total` and `message` are the stage's own; None where there are none.
+    `path` is its name behind the names of the stages that it is a part of. `progress`, `total` and
+    `message` are its own; None if it has none.
     """
 
     path: tuple[str, ...]
@@ -83,10 +84,9 @@ class StageState(Struct, frozen=True, omit_defaults=True):
 class ProgressRun(Struct, frozen=True):
     """A run of progress notifications of one token, in order; never empty.
 
-    `stages` are the open stages as of the last update, where they have changed.
-
-    `related_task` is the id of the background task that they belong to, where the
-    era wants it said (MCP tasks 2025-11-25, "Associating Task-Related Messages").
+    `stages` are the stages that are open at the last update, or None if they have not changed.
+    `related_task` is the id of the background task that reports, if the era has it in the
+    message (MCP tasks 2025-11-25, "Associating Task-Related Messages").
     """
 
     token: ProgressToken
@@ -102,9 +102,9 @@ class Batch(Struct, frozen=True):
 
 
 class Malformed(Struct, frozen=True):
-    """Input that is no frame: what is wrong with it, and the id if it could be read.
+    """Input that is not a frame: the reason, and the id if it could be read.
 
-    `lost` says that a message was there which this side could not keep.
+    `lost` is True if there was a message which this side could not keep.
     """
 
     code: int
@@ -114,10 +114,10 @@ class Malformed(Struct, frozen=True):
 
 
 class Lost(Struct, frozen=True):
-    """Requests that no answer will come for, and why.
+    """Requests that will get no answer, and the reason.
 
-    A transport makes it where a single answer can be lost without the connection,
-    as on HTTP; it never stands on a wire.
+    A transport makes it if an answer can be lost while the connection goes on, as over HTTP;
+    it is never sent.
     """
 
     ids: tuple[RequestId, ...]

@@ -47,7 +47,7 @@ class LineDecoder:
         return frames
 
     def finish(self) -> list[InFrame]:
-        """Return what the end of input leaves over: a last line without newline, or nothing."""
+        """Return the frames of a last line without a newline, when the input has ended."""
         tail, self._tail, self._length = self._tail, [], 0
         return decode_lines(b"".join(tail)) if tail else []
 

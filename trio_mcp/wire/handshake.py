@@ -1,4 +1,4 @@
-"""How a server learns which era a request belongs to (MCP versioning).
+"""How a server finds the era of a request (MCP versioning).
 
 Owns the legacy handshake as a state table and the reading of the modern
 per-request `_meta`. A request that carries a modern `_meta` is served
@@ -40,29 +40,29 @@ from trio_mcp.wire.messages import (
 
 
 class Handshake(enum.Enum):
-    """Where a legacy session stands."""
+    """The state of the legacy handshake."""
 
     AWAITED = "awaiting initialize"
     ANSWERED = "initialize answered"
     READY = "ready"
 
 
-_MOVES: Final[Mapping[tuple[Handshake, str], Handshake]] = {
+MOVES: Final[Mapping[tuple[Handshake, str], Handshake]] = {
     (Handshake.AWAITED, "initialize"): Handshake.ANSWERED,
     (Handshake.ANSWERED, "notifications/initialized"): Handshake.READY,
 }
 MOST_SECONDS: Final = 1e12
-"""Some thirty thousand years: a deadline beyond that is taken for this one, whatever number it is."""
+"""About thirty thousand years; a longer deadline counts as this one."""
 
 _BEFORE_HANDSHAKE: Final = frozenset({"initialize", "ping"})
 
 
 class RequestMeta(msgspec.Struct, frozen=True):
-    """What a request says of itself and its sender.
+    """The `_meta` of a request, and the client that sent it.
 
-    `progress_token` is UNSET where the client wants no progress: 0 and "" are
-    tokens. `log_level` is the least level that this one request wants, or None.
-    `seconds_left` is how long the client waits for the answer, None where it does not say.
+    `progress_token` is UNSET if the client wants no progress; 0 and "" are tokens. `log_level` is
+    the lowest level that this request wants, or None. `seconds_left` is how long the client waits
+    for the answer, or None if it does not say. `values` is the whole `_meta`.
     """
 
     progress_token: ProgressToken | UnsetType = UNSET
@@ -74,7 +74,7 @@ class RequestMeta(msgspec.Struct, frozen=True):
 
 
 class ServerHandshake:
-    """Classifies the requests of one connection and follows its handshake."""
+    """Finds the era of each request on one connection; keeps the state of its handshake."""
 
     __slots__ = ("_client_capabilities", "_client_info", "_era", "state")
 
@@ -90,9 +90,9 @@ class ServerHandshake:
         return self._era
 
     def classify(self, request: IncomingRequest) -> tuple[Era, RequestMeta]:
-        """Tell by which era `request` is to be served, and what it says of itself.
+        """The era that `request` belongs to, and its typed `_meta`.
 
-        Raises ProtocolError with the answer that it deserves.
+        Raises ProtocolError with the error answer if the request cannot be served.
         """
         if request.meta_problem is not None:
             raise request.meta_problem
@@ -101,7 +101,7 @@ class ServerHandshake:
             era, meta = _read_modern(request.meta)
         else:
             era, meta = self._read_legacy(method, request.meta)
-        if method not in era.requests:  # said before anything is said of its parameters
+        if method not in era.requests:  # this error comes before one about the parameters
             raise ProtocolError(METHOD_NOT_FOUND, f"method {method!r} does not exist in {era.version}")
         if request.problem is not None:
             raise request.problem
@@ -109,7 +109,7 @@ class ServerHandshake:
 
     def initialize(self, params: InitializeParams) -> Era:
         """Settle the era of the session (MCP lifecycle, "Version Negotiation")."""
-        moved = _MOVES.get((self.state, "initialize"))
+        moved = MOVES.get((self.state, "initialize"))
         if moved is None:
             raise ProtocolError(INVALID_REQUEST, f"initialize is not legal here: {self.state.value}")
         asked = ERAS.get(params.protocol_version)
@@ -119,8 +119,8 @@ class ServerHandshake:
         return era
 
     def notified(self, method: str) -> None:
-        """Follow a notification; one that is not legal here changes nothing."""
-        self.state = _MOVES.get((self.state, method), self.state)
+        """Apply a notification to the state; one that is not legal in it changes nothing."""
+        self.state = MOVES.get((self.state, method), self.state)
 
     def _read_legacy(self, method: str, values: Mapping[str, Any]) -> tuple[Era, RequestMeta]:
         era = self._era

@@ -1,4 +1,4 @@
-"""The header rules of Streamable HTTP: what mirrors a message, and whether it does.
+"""The headers of Streamable HTTP that mirror a message: their values, and their comparison.
 
 Owns header names, the encoding of values and `x-mcp-header` (MCP 2026-07-28
 transports, "Request Metadata"). Names are lower-case throughout. Knows nothing of
@@ -43,7 +43,7 @@ _NAME_MEMBERS: Final[Mapping[str, str]] = {
 """The member of the parameters that `Mcp-Name` mirrors."""
 
 _MAX_SAFE_INTEGER: Final = 2**53 - 1
-"""What every JSON implementation can hold exactly."""
+"""The largest integer that every JSON implementation holds exactly."""
 
 _PREFIX: Final = "=?base64?"
 _SUFFIX: Final = "?="
@@ -55,7 +55,7 @@ _NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _TYPES: Final = ("integer", "string", "boolean")
 _NAMED_SCHEMAS: Final = frozenset({"patternProperties", "$defs", "definitions", "dependentSchemas"})
 _INSTANCES: Final = frozenset({"default", "examples", "const", "enum", SCHEMA_KEY})
-"""Keywords whose values are data, where a member of this name means nothing."""
+"""Keywords whose values are data; in them the annotation has no meaning."""
 
 
 class _Meta(Struct):
@@ -77,7 +77,7 @@ _NOTHING: Final = _Mirrored()
 
 
 def encode_header_value(value: str) -> str:
-    """`value` as it may stand in a header: itself, or in base64 (MCP transports, "Value Encoding").
+    """Encode `value` for a header: as it is, or in base64 (MCP transports, "Value Encoding").
 
     Raises ValueError for a lone surrogate.
     """
@@ -87,7 +87,7 @@ def encode_header_value(value: str) -> str:
 
 
 def decode_header_value(value: str) -> str:
-    """What `encode_header_value` encoded; raises ValueError for what it cannot have made."""
+    """Decode a header value; raises ValueError for one that `encode_header_value` cannot have made."""
     if not _VALUE.fullmatch(value):
         raise ValueError("it holds invalid characters")
     if not _is_encoded(value):
@@ -123,7 +123,7 @@ def check_headers(headers: Mapping[str, str], request: IncomingRequest) -> None:
     """Compare a modern request with its headers, whose names are lower-case.
 
     Raises ProtocolError (HeaderMismatch) if a header is missing, malformed or
-    says something else. What the body lacks is not looked for.
+    differs. A header that mirrors nothing in the body is ignored.
     """
     method = request.frame.method
     version, name = _find_mirrored(request)
@@ -179,9 +179,9 @@ def parameter_headers(paths: Mapping[str, tuple[str, ...]], arguments: Mapping[s
 def read_mirrored_arguments(
     paths: Mapping[str, tuple[str, ...]], arguments: msgspec.Raw | msgspec.UnsetType
 ) -> dict[str, Any] | None:
-    """The arguments that headers mirror, and no others; None if they cannot be decoded.
+    """Decode the arguments that headers mirror, and no others; None if they cannot be decoded.
 
-    That something else was given than an object is for the validation of the arguments to say.
+    If the arguments are not an object, none are mirrored: their validation answers that later.
     """
     if isinstance(arguments, msgspec.UnsetType):
         return {}
@@ -217,13 +217,13 @@ def check_parameter_headers(
                     HEADER_MISMATCH,
                     f"Header mismatch: {label} header value {text!r} has no value in the body",
                 )
-            # Otherwise the body holds what is no such parameter, which its validation will say.
+            # Otherwise the argument has a wrong type, and its validation answers that later.
         elif not (type(value) in (int, float) and text is not None and _is_number(text, value)):
             _check_equal(label, text, expected)
 
 
 def _find_mirrored(request: IncomingRequest) -> tuple[Any, Any]:
-    """The version and the name in the body of a request; anything may stand there."""
+    """The version and the name in the body of a request; they may be of any JSON type."""
     member = _NAME_MEMBERS.get(request.frame.method)
     if request.problem is None:
         version = request.meta.get(META_PROTOCOL_VERSION)
@@ -231,7 +231,7 @@ def _find_mirrored(request: IncomingRequest) -> tuple[Any, Any]:
             return version, None
         if hasattr(request.params, member):
             return version, getattr(request.params, member)
-    # Parameters that are flawed, or of a method that this side does not have, are mirrored all the same.
+    # Parameters of a wrong type, or of a method that this side does not have, are mirrored too.
     mirrored = _read_mirrored(request.frame)
     return _read_version(mirrored), _read_name(request.frame.method, mirrored)
 
@@ -242,7 +242,7 @@ def _read_mirrored(request: Request) -> _Mirrored:
     try:
         return _decoder.decode(request.params)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return _NOTHING  # the validation of the parameters will say it better
+        return _NOTHING  # the validation of the parameters has a better message
 
 
 def _read_version(mirrored: _Mirrored) -> Any:
@@ -273,7 +273,7 @@ def _check_equal(label: str, header: str | None, value: str) -> None:
 
 
 def _walk(root: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
-    """Every schema within `root` and its property path, which is empty where there is none."""
+    """Every schema within `root` and its property path, which is empty if there is none."""
     pending: list[tuple[tuple[str, ...] | None, Any]] = [((), root)]
     while pending:
         path, schema = pending.pop()
@@ -299,7 +299,7 @@ def _find(arguments: Mapping[str, Any], path: tuple[str, ...]) -> Any:
 
 
 def _format(value: Any, where: str) -> str | None:
-    """The text that mirrors `value`, or None where nothing does."""
+    """The text that mirrors `value`, or None if its type is never mirrored."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):

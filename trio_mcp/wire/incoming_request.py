@@ -1,8 +1,8 @@
-"""A request as its receiver reads it: the frame, its typed parameters and its `_meta`, decoded once.
+"""A request as a server has read it: the frame, its typed parameters and its `_meta`, decoded once.
 
-Owns the decoding of parameters and the words in which bad ones are answered. It is made by whoever
-reads the request first, an HTTP endpoint or a session, and handed down from there. Knows neither
-eras nor handshakes: what a `_meta` means is in `handshake`.
+Owns the decoding of parameters, and the error answers for bad ones. The first that sees a request,
+an HTTP endpoint or a session, makes one and hands it down. Refuses to know what a `_meta` means:
+that is in `handshake`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from trio_mcp.wire.messages import META_PROTOCOL_VERSION, Params
 
 
 class IncomingRequest(msgspec.Struct, frozen=True):
-    """A request and what was decoded of it.
+    """A request and its decoded parameters.
 
-    `params` are of the type that `method` has in `PARAMS`, and `meta` is their `_meta`. If they do
-    not fit that type, `problem` is the answer that the request deserves, `params` are empty, and
-    `meta` is what could be read nevertheless; if not even that can be read, `meta_problem` says why.
+    `params` have the type that `PARAMS` gives for the method, and `meta` is their `_meta`. If they
+    cannot be decoded as that type, `problem` is the error answer and `params` is empty; then `meta`
+    was decoded alone, and if that failed too, `meta` is empty and `meta_problem` is the error answer.
     """
 
     frame: Request
@@ -60,7 +60,7 @@ def read_request(frame: Request) -> IncomingRequest:
 
 
 def _read_flawed(frame: Request, problem: ProtocolError) -> IncomingRequest:
-    """Read the `_meta` alone, which says whether there is such a method at all."""
+    """Decode the `_meta` alone: whether its era has the method is answered before a bad parameter."""
     if frame.params is UNSET:
         return IncomingRequest(frame, Params(), _NOTHING, problem)
     try:

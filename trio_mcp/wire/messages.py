@@ -1,8 +1,8 @@
-"""The parameters and results of each method, as they stand on the wire.
+"""The parameters and results of each method, as JSON objects.
 
-Owns field names and shapes (schema/<revision>/schema.ts). Which era has which
-method is in `eras`. Results are mutable until they are sent, because an era
-stamps them on their way out.
+Owns field names and types (schema/<revision>/schema.ts): snake_case in Python, camelCase in
+JSON. Refuses to know which era has which method: that is in `eras`. Results are mutable
+until they are sent, because `Era.stamp` adds members to them.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ META_LOG_LEVEL: Final = "io.modelcontextprotocol/logLevel"
 META_SERVER_INFO: Final = "io.modelcontextprotocol/serverInfo"
 META_SUBSCRIPTION_ID: Final = "io.modelcontextprotocol/subscriptionId"
 META_WANTS_TASK: Final = "io.github.trio-mcp/task"
-"""Asks a server that decides by itself (modern tasks) to make a task of this call at once."""
+"""Asks a server, which decides by itself in the modern era, to make this call a task at once."""
 META_HISTORY: Final = "io.github.trio-mcp/history"
-"""Asks subscriptions/listen for the reports so far that nobody has taken; the acknowledgement says so too."""
+"""Asks subscriptions/listen for the reports that no client has received; the acknowledgement repeats it."""
 META_REPORTS: Final = "io.github.trio-mcp/reports"
-"""How reports that wait for the wire together are joined into one notifications/tasks.
+"""How reports that are sent together are joined into one notifications/tasks.
 
-In subscriptions/listen "all", with the reports in between, or "newest", without; in its
-acknowledgement the same, and then the state of the task follows. In notifications/tasks the
-reports since the one before: microseconds since 1970, current, total, message.
+In subscriptions/listen it is "all", to get every report, or "newest", to get the last one. The
+acknowledgement repeats it, and the state of the task follows. In notifications/tasks it holds the
+reports since the notification before, each as microseconds since 1970, current, total, message.
 """
 META_DEADLINE: Final = "io.github.trio-mcp/deadline"
-"""How many seconds the client will wait, from when it sends the request; marks the error that ends it."""
+"""How many seconds the client waits for an answer to the request; marks the error that ends one."""
 META_WRAPPED: Final = "io.github.trio-mcp/wrapped"
-"""Marks a structured result whose value stands alone under "result"."""
+"""Marks a structured result that is not an object, and was put into one under "result"."""
 
 
 class Implementation(Struct, rename="camel", omit_defaults=True, kw_only=True, frozen=True):
-    """Name and version of a client or server; self-reported, for display only."""
+    """The name and version of a client or server, by its own account; for display only."""
 
     name: str
     version: str
@@ -64,28 +64,34 @@ class Implementation(Struct, rename="camel", omit_defaults=True, kw_only=True, f
 
 
 class Params(Struct, rename="camel", omit_defaults=True, kw_only=True):
-    """What all parameters have: `_meta`."""
+    """The member that all parameters have: `_meta`."""
 
     meta: dict[str, Any] | UnsetType = field(name="_meta", default=UNSET)
 
 
 class InitializeParams(Params, kw_only=True):
+    """The client's side of the handshake (MCP lifecycle)."""
+
     protocol_version: str
     capabilities: dict[str, Any]
     client_info: Implementation
 
 
 class ListParams(Params, kw_only=True):
+    """Asks for one page of a list; `cursor` is the `next_cursor` of the page before (MCP pagination)."""
+
     cursor: str | None = None
 
 
 class TaskParams(Struct, rename="camel", omit_defaults=True):
-    """Asks for a task (legacy tasks); `ttl` in milliseconds."""
+    """The wish for a task (legacy tasks); `ttl` is in milliseconds."""
 
     ttl: int | float | None = None
 
 
 class CallToolParams(Params, kw_only=True):
+    """A tools/call; `input_responses` and `request_state` continue one that asked for input."""
+
     name: str
     arguments: Raw | UnsetType = UNSET
     task: Raw | UnsetType = UNSET
@@ -94,57 +100,71 @@ class CallToolParams(Params, kw_only=True):
 
 
 class TaskIdParams(Params, kw_only=True):
+    """Names a task."""
+
     task_id: str
 
 
 class UpdateTaskParams(TaskIdParams, kw_only=True):
+    """Answers the questions of a task (tasks/update)."""
+
     input_responses: dict[str, Any]
 
 
 class SubscriptionFilter(Struct, rename="camel", omit_defaults=True, kw_only=True):
-    """What a client wants to be told of (MCP subscriptions)."""
+    """The notifications that a client wants (MCP subscriptions)."""
 
     task_ids: list[str] | None = None
 
 
 class ListenParams(Params, kw_only=True):
+    """A subscriptions/listen."""
+
     notifications: SubscriptionFilter
 
 
 class SetLevelParams(Params, kw_only=True):
+    """A logging/setLevel: the lowest level that the session wants."""
+
     level: LoggingLevel
 
 
 class CancelledParams(Params, kw_only=True):
+    """A notifications/cancelled: the sender of the request no longer wants an answer."""
+
     request_id: RequestId
     reason: str | None = None
 
 
 class LogParams(Params, kw_only=True):
+    """A notifications/message: one log entry; `data` is any JSON value (MCP logging)."""
+
     level: LoggingLevel
     data: Raw
     logger: str | None = None
 
 
 class Result(Struct, rename="camel", omit_defaults=True, kw_only=True):
-    """What all results have: `_meta`, and `resultType` on the modern wire."""
+    """The members that all results have: `_meta`, and in the modern era `resultType`."""
 
     result_type: str | None = None
     meta: dict[str, Any] | None = field(name="_meta", default=None)
 
 
 class EmptyResult(Result, kw_only=True):
-    pass
+    """The result of a method that returns nothing."""
 
 
 class CacheableResult(Result, kw_only=True):
-    """A result that the modern wire lets clients cache; `ttl_ms` in milliseconds."""
+    """A result that clients of the modern era may cache; `ttl_ms` is in milliseconds."""
 
     ttl_ms: int | None = None
     cache_scope: Literal["public", "private"] | None = None
 
 
 class InitializeResult(Result, kw_only=True):
+    """The server's side of the handshake (MCP lifecycle)."""
+
     protocol_version: str
     capabilities: dict[str, Any]
     server_info: Implementation
@@ -152,13 +172,15 @@ class InitializeResult(Result, kw_only=True):
 
 
 class DiscoverResult(CacheableResult, kw_only=True):
+    """The result of server/discover, which takes the place of the handshake in the modern era."""
+
     supported_versions: list[str]
     capabilities: dict[str, Any]
     instructions: str | None = None
 
 
 class ToolExecution(Struct, rename="camel", omit_defaults=True, kw_only=True, frozen=True):
-    """How a tool may be run (2025-11-25); `task_support` is forbidden, optional or required."""
+    """Whether a tool can run as a task (2025-11-25)."""
 
     task_support: Literal["forbidden", "optional", "required"] | None = None
 
@@ -174,7 +196,7 @@ class ToolAnnotations(Struct, rename="camel", omit_defaults=True, kw_only=True, 
 
 
 class Tool(Struct, rename="camel", omit_defaults=True, kw_only=True):
-    """A tool as it is listed; schemas are JSON Schema 2020-12 objects."""
+    """A tool as tools/list shows it; the schemas are JSON Schema 2020-12 objects."""
 
     name: str
     title: str | None = None
@@ -188,11 +210,15 @@ class Tool(Struct, rename="camel", omit_defaults=True, kw_only=True):
 
 
 class ListToolsResult(CacheableResult, kw_only=True):
+    """One page of tools; without `next_cursor` it is the last."""
+
     tools: list[Tool]
     next_cursor: str | None = None
 
 
 class CallToolResult(Result, kw_only=True):
+    """The result of a tool; `is_error` says that the tool failed (MCP tools, "Error Handling")."""
+
     content: list[ContentBlock]
     structured_content: Any = UNSET
     is_error: bool = False
@@ -203,10 +229,3 @@ class InputRequiredResult(Result, kw_only=True):
 
     input_requests: dict[str, Any] | None = None
     request_state: str | None = None
-
-
-class VersionErrorData(Struct, frozen=True):
-    """`data` of an UnsupportedProtocolVersion error."""
-
-    supported: list[str]
-    requested: str

@@ -1,8 +1,8 @@
-"""Who may come in from the network: the allow-lists of Host and Origin.
+"""Which requests from the network are let in: the allow-lists of Host and Origin.
 
 Owns the comparison, which keeps web pages out of servers on this machine (DNS
 rebinding; MCP Streamable HTTP, "Security Warning"). Knows no socket and no
-handshake: it is given two header values and answers in words.
+handshake: its input is two header values, its output a reason to refuse.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 import attrs
 
 LOOPBACK_NAMES: Final = frozenset({"localhost:*", "127.0.0.1:*", "[::1]:*"})
-"""What a loopback address is called in a Host or Origin header, with any port."""
+"""The names of a loopback address in a Host or Origin header, with any port."""
 
 
 def is_loopback_host(host: str) -> bool:
@@ -25,7 +25,7 @@ def is_loopback_host(host: str) -> bool:
         address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:
         return False
-    # What an IPv4 peer of an IPv6 socket is called.
+    # The address of an IPv4 peer on an IPv6 socket.
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return (mapped or address).is_loopback
 
@@ -67,9 +67,9 @@ class Doorkeeper:
     def for_bind(
         cls, host: str, hosts: Iterable[str] | None = None, origins: Iterable[str] | None = None
     ) -> Doorkeeper:
-        """That of a server bound to `host`: loopback names only for loopback, else anybody.
+        """The doorkeeper of a server bound to `host`: only loopback names for a loopback address, else all.
 
-        `hosts` and `origins` are taken in place of these lists; one with "*" in it allows all.
+        `hosts` and `origins` replace these defaults; a list with "*" in it allows all.
         """
         default: frozenset[str] | None = None
         if is_loopback_host(host):
@@ -78,10 +78,10 @@ class Doorkeeper:
         return cls(_choose(hosts, default), _choose(origins, default))
 
     def refusal(self, host: str | None, origin: str | None) -> str | None:
-        """Why a request with these header values must not enter, or None where it may.
+        """Why a request with these header values is refused, or None if it is let in.
 
-        A request without an Origin comes from no web page; one without a Host enters
-        only where every host does.
+        A request without an Origin does not come from a web page; one without a Host is
+        let in only if every host is.
         """
         if self.hosts is not None:
             if host is None:
@@ -97,7 +97,7 @@ class Doorkeeper:
 
 
 def _choose(given: Iterable[str] | None, default: frozenset[str] | None) -> Iterable[str] | None:
-    if given is None or isinstance(given, str):  # a lone string is refused where lists are read
+    if given is None or isinstance(given, str):  # `Doorkeeper` refuses a lone string
         return default if given is None else given
     entries = frozenset(given)
     return None if "*" in entries else entries
@@ -112,7 +112,7 @@ def _is_listed(authority: str, entries: Iterable[str]) -> bool:
 
 
 def _split(authority: str) -> tuple[str, str | None] | None:
-    """The name and the port of an authority, or None where it is none."""
+    """The name and the port of an authority, or None if it is not well-formed."""
     name, colon, port = authority.rpartition(":")
     if not colon or authority.endswith("]"):
         name, colon, port = authority, "", ""

@@ -1,7 +1,7 @@
 """Server-sent events: bytes in any portions to frames, and back (HTML standard, "Server-sent events").
 
 Owns the event framing of Streamable HTTP and its caps. Knows nothing of
-connections, streams or what an event id means to its server.
+connections and streams, nor of what an event id means to its server.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 _DATA: Final = b"data: "
 _BETWEEN: Final = b"\n\n" + _DATA
 _RETRY_DIGITS: Final = 9
-"""More digits of milliseconds than this are weeks, which no server means."""
+"""A longer `retry`, in milliseconds, would be weeks, and is ignored."""
 
 
 def encode_events(frames: Iterable[OutFrame]) -> bytes:
@@ -30,9 +30,9 @@ def encode_events(frames: Iterable[OutFrame]) -> bytes:
 
 
 def encode_event(data: bytes, *, event_id: str | None = None, retry: int | None = None) -> bytes:
-    """Encode one message, or nothing, which only hands out the id; `retry` in milliseconds.
+    """Encode one message; with empty `data` the event only hands out its id. `retry` is in milliseconds.
 
-    Raises ValueError for an id that is no line of its own, or holds a NUL.
+    Raises ValueError for an id with a line break or a NUL.
     """
     fields = []
     if event_id is not None:
@@ -48,8 +48,8 @@ class EventDecoder:
     """Collects bytes of one stream and hands out the frames of every complete event.
 
     An event with more than `max_event_bytes` of data is answered once, as `Malformed`,
-    and skipped to its end without being stored. What is incomplete when the stream
-    ends is never handed out.
+    and skipped to its end without being stored. An event that is incomplete when the
+    stream ends is dropped.
     """
 
     def __init__(self, max_event_bytes: int) -> None:
@@ -101,7 +101,7 @@ class EventDecoder:
         return not (self._data or self._skipping or self._new_id is not None) and self._is_message
 
     def _strip_bom(self, data: bytes) -> bytes:
-        assert self._head is not None, "the head of the stream is looked at once"
+        assert self._head is not None, "the head of the stream is checked once"
         data = self._head + data
         if len(data) < len(_BOM) and _BOM.startswith(data):
             self._head = data

@@ -1,8 +1,8 @@
-"""Tasks as they stand on the wire, in both of their protocols.
+"""Tasks on the wire, in both of their protocols.
 
 Owns the shapes of 2025-11-25 ("legacy", MCP tasks) and of the extension
-`io.modelcontextprotocol/tasks` (SEP-2663), and how the end of a task is called
-in each. What a task is, is in `trio_mcp.tasks`.
+`io.modelcontextprotocol/tasks` (SEP-2663), and the status that each gives to a task
+that has ended. The tasks themselves are in `trio_mcp.tasks`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ EXTENSION_ENDS: Final[Mapping[str, WireStatus]] = {
     "protocol_error": "failed",
     "cancelled": "cancelled",
 }
-"""What each protocol calls the end of a task, by the kind of its outcome."""
+"""The status of a task that has ended, by the kind of its outcome, for each protocol."""
 
 
 class LegacyTask(Struct, rename="camel", kw_only=True):
@@ -69,7 +69,7 @@ class ListTasksResult(Result, kw_only=True):
 
 
 class ExtensionTaskResult(Result, kw_only=True):
-    """A task of the extension: as it is created, got, and told of."""
+    """A task of the extension: the result of its creation and of tasks/get, and a notification."""
 
     task_id: str
     status: WireStatus

@@ -1,7 +1,7 @@
-"""MCP in WebSocket messages: the names and numbers of it, and both ways of a burst.
+"""MCP in WebSocket messages: names, close codes, and the coding of a burst in one pass.
 
-Owns the subprotocol, the close codes (RFC 6455, 7.4.1), what each kind of message
-holds, and the frames of a server's messages. Knows no connection.
+Owns the subprotocol, the close codes (RFC 6455, 7.4.1), the content of each kind of
+message, and the WebSocket frames of a server's messages. Knows no connection.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from trio_mcp.wire.errors import PARSE_ERROR
 from trio_mcp.wire.frames import InFrame, Malformed
 
 SUBPROTOCOL: Final = "mcp"
-"""What a client offers and a server chooses; neither insists on it."""
+"""The subprotocol that a client offers and a server chooses; neither requires it."""
 
 NORMAL_CLOSURE: Final = 1000
 GOING_AWAY: Final = 1001
@@ -22,7 +22,7 @@ NO_STATUS: Final = 1005
 MESSAGE_TOO_BIG: Final = 1009
 
 NORMAL_ENDS: Final = frozenset({NORMAL_CLOSURE, GOING_AWAY, NO_STATUS})
-"""The close codes of a peer that had nothing more to say."""
+"""The close codes of a peer that ended the connection in order."""
 
 
 _TEXT: Final = 0x81
@@ -57,7 +57,7 @@ def decode_texts(messages: Sequence[str | bytes]) -> list[InFrame]:
             continue
         frames.extend(_decode_run(run))
         run = []
-        # Neither an empty message nor one with a newline inside is to be taken for lines.
+        # An empty message, or one with a newline inside, must not be decoded as lines.
         if isinstance(message, str):
             frames.append(decode_message(message.encode()))
         else:

@@ -1,4 +1,4 @@
-"""A server on stdio that makes each mistake a tool is named after; it speaks 2025-06-18, in plain JSON."""
+"""A stdio server of 2025-06-18, in plain JSON; each tool makes the mistake that it is named after."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 from typing import Any
 
 COUNT = 20
-"""How many updates a call has that makes no mistake."""
+"""How many updates a call without a mistake sends."""
 
 FLOOD = 50_000
-"""How many updates a call has that sends all at once."""
+"""How many updates a call sends that writes them all at once."""
 
 FAULTS = (
     *("steady", "repeat", "back", "skip", "end_early", "tenths", "fractions", "without_total"),

@@ -1,4 +1,4 @@
-"""`trio-mcp bench`: each fault of a server is found, and nothing is claimed that cannot be known."""
+"""`trio-mcp bench`: it finds each fault of a server, and calls unknown what it cannot observe."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import random
 import re
 import signal
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +34,7 @@ SUBJECT = Subject(server="s 1", protocol="2026-07-28", transport="stdio", tool="
 
 
 def measure(fault: str, *options: str) -> dict[str, Any]:
-    """Six calls of one of the tools of the faulty server, as JSON, and the exit status in it."""
+    """The report of six calls of a tool of the faulty server, as JSON, with the exit status added."""
     done = run("bench", "-n", "3", "--rounds", "2", "--json", *options, fault, "--", *FAULTY)
     assert "Traceback" not in done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
@@ -43,14 +42,14 @@ def measure(fault: str, *options: str) -> dict[str, Any]:
 
 
 def words(report: LoadReport) -> str:
-    """What a person reads."""
+    """The report as text."""
     console = Console(file=io.StringIO(), width=100)
     with console.capture() as capture:
         console.print(*report.render(), sep="\n")
     return capture.get()
 
 
-def test_a_server_without_faults() -> None:
+def test_a_server_without_faults_is_status_0() -> None:
     report = measure("steady")
     assert (report["status"], report["faults"], report["stop"]) == (0, [], "rounds")
     assert report["calls"]["finished"] == 6
@@ -90,7 +89,7 @@ def test_broken_order_and_late_updates_are_status_1(fault: str, part: str, found
         *((fault, None) for fault in ("tenths", "fractions", "without_total", "silent", "back")),
     ],
 )
-def test_losses_are_counted_where_progress_counts(fault: str, missing: int | None) -> None:
+def test_losses_are_counted_if_progress_counts_up_to_a_total(fault: str, missing: int | None) -> None:
     losses = measure(fault)["losses"]
     assert losses["missing"] == missing
     assert losses["basis"] == (None if missing is None else "total")
@@ -100,7 +99,9 @@ def test_losses_are_counted_where_progress_counts(fault: str, missing: int | Non
     ("fault", "missing", "surplus", "status"),
     [("steady", 0, 0, 0), ("skip", 18, 0, 1), ("tenths", 102, 0, 1), ("repeat", 0, 6, 1)],
 )
-def test_losses_against_what_is_expected(fault: str, missing: int, surplus: int, status: int) -> None:
+def test_losses_are_counted_against_the_expected_number(
+    fault: str, missing: int, surplus: int, status: int
+) -> None:
     report = measure(fault, "--expect", str(COUNT))
     assert (report["losses"]["missing"], report["losses"]["surplus"]) == (missing, surplus)
     assert report["status"] == status
@@ -108,7 +109,7 @@ def test_losses_against_what_is_expected(fault: str, missing: int, surplus: int,
 
 
 def test_missing_numbers_alone_are_no_fault() -> None:
-    """A server may merge updates: that a number did not come says only that."""
+    """A server may merge updates, so a missing number proves no loss."""
     report = measure("skip")
     assert (report["status"], report["faults"]) == (0, [])
 
@@ -131,13 +132,13 @@ def test_a_server_that_ends_is_called_no_more() -> None:
 
 
 def test_a_flood_does_not_overflow_the_client() -> None:
-    """It is prepared before and comes at once: far more than the client holds for a handler."""
+    """The server writes at once far more updates than the client may queue for a handler."""
     report = measure("flood")
     assert report["notifications"]["delivered"] == 6 * faulty_server.FLOOD
     assert (report["client"]["overflowedCalls"], report["faults"]) == (0, [])
 
 
-def test_the_report_in_words(server_file: Path) -> None:
+def test_the_report_can_be_read_by_a_person(server_file: Path) -> None:
     done = run("bench", server_file, "work", "count=50", "-n", "2", "--rounds", "1", "--quiet")
     assert done.returncode == 0, done.stderr
     assert done.stderr == "printed while it is imported\n"
@@ -169,7 +170,9 @@ def test_the_report_in_words(server_file: Path) -> None:
         (["FILE", "work", "--expect", "-1"], "0 or more"),
     ],
 )
-def test_what_cannot_be_measured_is_status_2(server_file: Path, arguments: list[str], message: str) -> None:
+def test_a_tool_that_cannot_be_measured_is_status_2(
+    server_file: Path, arguments: list[str], message: str
+) -> None:
     done = run("bench", *(word.replace("FILE", str(server_file)) for word in arguments))
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
@@ -182,7 +185,7 @@ def test_the_only_tool_needs_no_name() -> None:
     assert done.returncode == 0
 
 
-def test_over_http_and_websocket(server_file: Path) -> None:
+def test_servers_over_http_and_websocket_are_measured(server_file: Path) -> None:
     with start("run", server_file, "--http", ":0", "--ws", ":0") as process:
         assert process.stderr is not None
         try:
@@ -225,7 +228,7 @@ def test_ctrl_c_reports_what_has_been_measured(server_file: Path, tmp_path: Path
     assert marker.read_text() == "cleaned up"
 
 
-def test_in_a_terminal_there_are_bars_which_go_away(server_file: Path, tmp_path: Path) -> None:
+def test_in_a_terminal_bars_are_drawn_and_removed(server_file: Path, tmp_path: Path) -> None:
     arguments = ("hang", f"marker={tmp_path / 'marker'}", "-n", "12", "--duration", "60")
     terminal = start_in_terminal("bench", server_file, *arguments, columns=80)
     before = read_until(terminal.screen, "and 2 more")
@@ -270,7 +273,7 @@ async def toil(ctx: Context) -> None:
 
 
 async def carry(tool: str, load: Load, protocol: str = "auto") -> tuple[LoadRun, WireCount]:
-    """Carry a load with the server in memory, which needs no time where there is an autojump clock."""
+    """Run a load against a server in memory; with an autojump clock it needs no time."""
     wire, carried = WireCount(), LoadRun(load)
     settings = ClientSettings(progress=Lossless())
     connector = CountingConnector(server, wire)
@@ -279,7 +282,7 @@ async def carry(tool: str, load: Load, protocol: str = "auto") -> tuple[LoadRun,
     return carried, wire
 
 
-async def test_what_does_not_end_is_cancelled_in_the_end(autojump_clock: trio.testing.MockClock) -> None:
+async def test_calls_that_do_not_end_are_cancelled(autojump_clock: trio.testing.MockClock) -> None:
     started = trio.current_time()
     carried, wire = await carry("hang", LOAD)
     assert trio.current_time() - started >= LOAD.duration + FINISH_SECONDS
@@ -298,7 +301,7 @@ async def test_a_duration_ends_the_load_between_calls(autojump_clock: trio.testi
 
 
 @pytest.mark.parametrize("protocol", ["2026-07-28", "2025-11-25"])
-async def test_what_becomes_a_task_is_not_judged(
+async def test_calls_that_become_tasks_are_not_judged(
     autojump_clock: trio.testing.MockClock, protocol: str
 ) -> None:
     carried, wire = await carry("toil", LOAD, protocol)
@@ -342,37 +345,6 @@ def test_bars_are_a_line_each_with_room_at_their_end(width: int) -> None:
     assert all(console.measure(line.rstrip()).maximum <= max(width - 3, 30) for line in lines)
 
 
-def test_percentiles_are_right_within_a_hundredth() -> None:
-    chance = random.Random(5)
-    times = [chance.lognormvariate(-6, 2) for _ in range(20_000)]
-    histogram = DurationHistogram()
-    for seconds in times:
-        histogram.add(seconds)
-    exact = statistics.quantiles(times, n=100)
-    for percent in (1, 50, 90, 99):
-        assert histogram.percentile(percent / 100) == pytest.approx(exact[percent - 1], rel=0.01)
-    assert histogram.percentile(1.0) == histogram.longest == max(times)
-
-
-def test_a_spread_does_not_grow_without_end() -> None:
-    histogram = DurationHistogram()
-    for exponent in range(-400, 300):
-        for tenth in range(10):
-            histogram.add((1 + tenth / 10) * 10.0**exponent)
-    assert len(histogram._buckets) <= 3200
-
-
-def test_times_of_no_length_count() -> None:
-    histogram = DurationHistogram()
-    assert (histogram.percentile(0.5), histogram.count) == (0.0, 0)
-    histogram.add_zeros(90)
-    for _ in range(10):
-        histogram.add(1.0)
-    assert histogram.percentile(0.9) == 0.0
-    assert histogram.percentile(0.91) == pytest.approx(1.0, rel=0.01)
-    assert histogram.count == 100
-
-
 @pytest.mark.parametrize(
     ("values", "total", "missing"),
     [
@@ -391,7 +363,9 @@ def test_times_of_no_length_count() -> None:
         ([10, 20, 21, 30], 30, None),
     ],
 )
-def test_what_a_count_says(values: list[float], total: float | None, missing: tuple[int, int] | None) -> None:
+def test_missing_numbers_of_progress_that_counts(
+    values: list[float], total: float | None, missing: tuple[int, int] | None
+) -> None:
     together, apart = ProgressFlow(), ProgressFlow()
     gaps = DurationHistogram()
     assert together.add([(value, total, None, None) for value in values], 0.0, gaps) == (0, 0)
@@ -408,7 +382,7 @@ def test_milliseconds_have_three_digits(seconds: float, shown: str) -> None:
     assert show_milliseconds(seconds) == shown
 
 
-def test_it_says_what_limits_the_figures() -> None:
+def test_the_report_says_if_the_client_was_the_limit() -> None:
     carried = LoadRun(LOAD, seconds=2.0, cpu_seconds=1.9, overflowed=2, failed=2, stop="rounds")
     text = words(LoadReport(SUBJECT, carried, WireCount()))
     assert "95% of a processor, which may be the limit; too slow for 2 calls, which failed" in text

@@ -1,4 +1,4 @@
-"""What is in a directory tree, and that it is found in bounded steps."""
+"""The inventory of a directory tree: its counts, and that each step is bounded."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_files_come_in_the_order_of_their_whole_paths(tree: Path) -> None:
     assert found == sorted(FILES)
 
 
-def test_an_inventory(tree: Path) -> None:
+def test_an_inventory_counts_files_lines_and_bytes_by_type(tree: Path) -> None:
     found = take_inventory(tree)
     contents = [FILES[name] for name in sorted(FILES)]
     assert found.sha256 == hashlib.sha256(b"".join(contents)).hexdigest()
@@ -74,7 +74,9 @@ def test_what_cannot_be_read_is_skipped_and_counted(tree: Path, tmp_path: Path) 
     assert found.sha256 == hashlib.sha256(b"c").hexdigest()
 
 
-def test_a_large_file_asks_for_cancellation_in_between(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancellation_is_checked_between_the_parts_of_a_large_file(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(inventory, "CHUNK_BYTES", 1000)
     asked = 0
 

@@ -41,28 +41,28 @@ def pipe(tmp_path: Path) -> Path:
 
 
 @both_eras
-def test_a_call_as_a_task(protocol: str) -> None:
+def test_a_call_can_run_as_a_task(protocol: str) -> None:
     done = run("call", SERVER, "count", "--task", "--protocol", protocol)
     assert (done.stdout, done.returncode) == ("counted 10\n", 0), done.stderr
     lines = done.stderr.splitlines()
-    # In 2025-11-25 progress may come with the answer that tells of the task.
+    # In 2025-11-25 progress may come together with the answer that names the task.
     assert [line for line in lines if re.fullmatch(r"task [\w-]{32}", line)]
     assert lines[-1] == "100% 10/10 all of it"
 
 
 @both_eras
-def test_a_call_as_a_task_that_fails(protocol: str) -> None:
+def test_a_call_as_a_task_that_fails_is_status_1(protocol: str) -> None:
     done = run("call", SERVER, "fail", "--task", "--protocol", protocol)
     assert (done.stdout, done.returncode) == ("", 1)
     assert done.stderr.splitlines()[-1] == "the disk is full"
 
 
-def test_a_task_is_kept_for_as_long_as_is_asked() -> None:
+def test_ttl_says_how_long_the_task_is_kept() -> None:
     done = run("call", SERVER, "kept", "--task", "--ttl", "77", "--protocol", "2025-11-25")
     assert done.stdout == "77 seconds\n", done.stderr
 
 
-def test_a_server_that_answers_at_once(server_file: Path) -> None:
+def test_a_server_may_answer_at_once_without_a_task(server_file: Path) -> None:
     done = run("call", server_file, "add", "a=1", "--task")
     assert (done.stdout, done.returncode) == ("2\n", 0)
     assert done.stderr.splitlines()[-1] == "The server answered at once, without a task."
@@ -92,7 +92,7 @@ def test_ctrl_c_cancels_the_task(tmp_path: Path, protocol: str) -> None:
     assert marker.read_text() == "cleaned up"
 
 
-def test_in_a_terminal_the_id_stands_above_the_bar() -> None:
+def test_in_a_terminal_the_id_is_printed_above_the_bar() -> None:
     shown, printed, status = start_in_terminal("call", SERVER, "count", "--task", columns=80).finish()
     assert (printed, status) == ("counted 10\n", 0)
     assert any(re.match(r"task [\w-]{32}", line) for line in lines_shown(shown))
@@ -119,7 +119,7 @@ def test_list_prints_json() -> None:
     assert datetime.fromisoformat(task["createdAt"]).tzinfo is not None
 
 
-def test_only_one_protocol_can_list() -> None:
+def test_listing_tasks_needs_protocol_2025_11_25() -> None:
     done = run("tasks", "list", SERVER, "--protocol", "2026-07-28")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "trio-mcp: protocol 2026-07-28 cannot list tasks; --protocol 2025-11-25 can\n"
@@ -162,7 +162,7 @@ def test_result_waits(protocol: str, pipe: Path) -> None:
         ("one=stored-working", "one is asked to end, and working still\n", 0),
     ],
 )
-def test_cancel_says_what_the_task_is_then(
+def test_cancel_prints_the_state_of_the_task_afterwards(
     protocol: str, task: str, printed: str, status: int, pipe: Path
 ) -> None:
     done = run("tasks", "cancel", keeper(task.format(pipe=pipe)), "one", "--protocol", protocol)
@@ -200,7 +200,7 @@ def test_watch_shows_lines_until_all_have_ended(protocol: str, pipe: Path) -> No
         ("one=stored-cancelled", "one cancelled 100% 7/7 done elsewhere"),
     ],
 )
-def test_watch_says_that_not_all_completed(protocol: str, task: str, line: str) -> None:
+def test_watch_is_status_1_if_not_all_completed(protocol: str, task: str, line: str) -> None:
     done = run("tasks", "watch", keeper(task, "two=count"), "one", "two", "--protocol", protocol)
     assert done.returncode == 1
     assert line in done.stderr.splitlines()
@@ -291,7 +291,7 @@ def test_bars_of_tasks_show_rate_and_time_left() -> None:
     assert " left" not in draw(100)
 
 
-def test_a_look_without_progress_does_not_undo_progress() -> None:
+def test_a_snapshot_without_progress_keeps_the_earlier_progress() -> None:
     row = TaskRow("one")
     row.update(TaskSnapshot(id="one", status="working", current=5, total=9, reported_at=datetime.now(UTC)))
     row.update(TaskSnapshot(id="one", status="working", status_message="busy"))
@@ -306,7 +306,7 @@ def test_ids_are_shortened_as_far_as_they_can_be_told_apart() -> None:
     assert shorten(["same", "same"]) == ["same", "same"]
 
 
-def test_the_list_fits_a_small_terminal_and_ages_never_are_negative() -> None:
+def test_the_list_fits_a_small_terminal_and_ages_are_never_negative() -> None:
     now = datetime.now(UTC)
     tasks = [
         TaskSnapshot(id="i" * 32, status="input_required", created_at=now + timedelta(hours=1), message=LONG),

@@ -18,9 +18,9 @@ const UPDATES = 200;
 const DEADLINE = 40_000;
 const RELATED = types.RELATED_TASK_META_KEY;
 
-// What the transport took from the server, in order, before the SDK made anything of it.
+// The messages that the transport received, in order, before the SDK handled them.
 const wire = [];
-// What the SDK complained of.
+// The errors that the SDK reported.
 const complaints = [];
 
 // Resolved when the stream of greet() has said input_required; the answer waits for it.
@@ -226,7 +226,7 @@ async function negotiate(client) {
     // callTool() refuses this one itself; request() lets the server do so.
     requiredBySdk: await refusal(client.callTool(params)),
     requiredDirectly: await refusal(client.request({ method: "tools/call", params }, types.CallToolResultSchema)),
-    // Without options: that a tool runs as a task the SDK has learned from tools/list.
+    // Without options: the SDK has learned from tools/list that the tool runs as a task.
     required: await streamKinds(client, "required"),
     forbidden: await streamKinds(client, "forbidden"),
     forbiddenAsTask: await stream(client, "forbidden", {}),

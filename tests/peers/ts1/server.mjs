@@ -1,7 +1,7 @@
 // A stdio server of background tasks made with the official TypeScript SDK: `node server.mjs ENVIRONMENT`.
 //
-// Nothing here waits for a clock but the SDK itself, which looks every POLL milliseconds whether
-// there is something for a tasks/result that waits. The SDK is in ENVIRONMENT/node_modules.
+// Only the SDK itself waits for a clock: every POLL milliseconds it looks for messages to a tasks/result
+// that waits. The SDK is in ENVIRONMENT/node_modules.
 
 import { createRequire } from "node:module";
 import { join, resolve } from "node:path";
@@ -44,7 +44,7 @@ function taskTool(name, inputSchema, work, taskSupport = "optional") {
         const { taskStore } = extra;
         const task = await taskStore.createTask({ ttl: extra.taskRequestedTtl, pollInterval: POLL });
         const store = (result) => taskStore.storeTaskResult(task.taskId, result.isError ? "failed" : "completed", result);
-        // Later, so that the client hears of the task before it hears from it.
+        // Later, so that the client gets the answer that creates the task before its messages.
         setImmediate(() => work(args, extra, task.taskId).then(store).catch(failHard));
         return { task };
       },

@@ -1,7 +1,7 @@
 """The command `trio-mcp bench` and its options.
 
-Owns what stands on the command line and in --help, as `commands` does for the
-others.
+Owns its command line and the text of --help, as `cli/commands.py` does for the
+other commands.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ USAGE: Final = (
 )
 
 MAX_CALLS: Final = 1000
-"""Each may need a connection of its own, and few machines allow a process more than 1,024."""
+"""Each call may need a connection of its own, and many systems allow a process 1,024."""
 
 DEFAULT_ROUNDS: Final = 10
 DEFAULT_SECONDS: Final = 10.0
 
 
 def check_calls(type_: Any, value: int) -> None:
-    """Raise ValueError for what is no number of calls at once."""
+    """Raise ValueError unless `value` calls can run at once."""
     if not 1 <= value <= MAX_CALLS:
         raise ValueError(f"It must be from 1 to {MAX_CALLS:,}.")
 
 
 def check_rounds(type_: Any, value: int | None) -> None:
-    """Raise ValueError for what is no number of rounds."""
+    """Raise ValueError for less than one round."""
     if value is not None and value < 1:
         raise ValueError("It must be 1 or more.")
 
 
 def check_expected(type_: Any, value: int | None) -> None:
-    """Raise ValueError for what is no number of updates."""
+    """Raise ValueError for less than no updates."""
     if value is not None and value < 0:
         raise ValueError("It must be 0 or more.")
 
 
 ToolArgument: TypeAlias = Annotated[
     str | None,
-    Parameter(help="The tool's name; may be left out where there is only one, and it needs no arguments."),
+    Parameter(help="The tool's name; may be left out if there is only one, and it needs no arguments."),
 ]
 KeyValueArgument: TypeAlias = Annotated[
     str, Parameter(name="KEY=VALUE", help='Arguments of the tool, as for "trio-mcp call".')

@@ -1,6 +1,6 @@
 """A connection on which every frame is counted, in both directions.
 
-Owns the transports that count. What the counts mean is the business of `wire_count`.
+Owns the transports that hand frames on. `wire_count.py` counts and judges them.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from trio_mcp.wire.frames import InFrame, OutFrame
 
 @attrs.frozen
 class CountingConnector:
-    """A connector to `target` that lets `count` see all that passes.
+    """A connector to `target` that passes every frame to `count`.
 
-    It changes nothing, but reads no faster than the progress handlers can take: a lossless
-    client would fail calls for which a server is too fast.
+    It changes no frame, but reads no faster than the progress handlers run: a lossless
+    client would fail the calls of a server that is too fast for it.
     """
 
     target: Target
@@ -33,7 +33,7 @@ class CountingConnector:
 
     @asynccontextmanager
     async def open_transport(self, settings: ClientSettings) -> AsyncIterator[FrameTransport]:
-        """Connect to the target for as long as the block lasts; checkpoints."""
+        """Connect to the target during the block; checkpoints."""
         async with open_target(self.target, settings) as transport:
             if isinstance(transport, MirroringTransport):
                 yield _MirroringCountingTransport(
@@ -62,7 +62,7 @@ class _CountingTransport:
         before = self._count.received
         frames = await self._inner.receive_frames()
         self._count.note_received(frames, time.perf_counter())
-        # In each of these turns every call delivers so many updates.
+        # In each of these turns every call delivers as many updates.
         self._turns = (self._count.received - before) // DELIVERIES_PER_YIELD
         return frames
 

@@ -1,7 +1,7 @@
-"""What a person sees of a load while it runs: a bar for all of it and one for each call, or lines.
+"""Shows a load while it runs: a bar for all of it and one for each call, or lines.
 
-Owns the drawing. As with one bar, drawing looks at the newest values a few times
-a second, so that it costs the same at any rate.
+Owns the drawing. As in `cli/display.py`, drawing reads the newest values a few times
+a second, so it costs the same at any rate of updates.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from trio_mcp.handlers.text_lines import MESSAGE_CHARACTERS
 LINE_SECONDS: Final = 1.0
 
 ROWS: Final = 10
-"""How many of the calls have a bar of their own."""
+"""How many calls have a bar of their own."""
 
 
 @attrs.define(eq=False)
 class Gauge:
-    """A run that is watched, and how fast its updates come."""
+    """Shows one run, and measures how fast its updates come."""
 
     title: str
     run: LoadRun
@@ -71,7 +71,7 @@ class Gauge:
         return table
 
     def describe(self) -> str:
-        """The state as a line of text."""
+        """The state of the run as a line of text."""
         now = time.perf_counter()
         run = self.run
         rate = show_rate(self.sample(now)) or "0/s"
@@ -82,7 +82,7 @@ class Gauge:
         )
 
     def sample(self, now: float) -> float:
-        """Note the present state, and return how many updates have come in a second of late."""
+        """Record how many updates have come by now, and return the recent rate per second."""
         self._meter.update(self.run.delivered)
         self._meter.sample(now)
         return self._meter.rate(now)
@@ -99,16 +99,16 @@ class Gauge:
 async def open_gauge(
     title: str, run: LoadRun, console: Console | None, *, quiet: bool
 ) -> AsyncIterator[None]:
-    """Show how `run` goes for as long as the block lasts; bars on `console` go away at its end."""
+    """Show `run` during the block; bars on `console` are removed at its end."""
     gauge = Gauge(title, run)
-    gauge.sample(time.perf_counter())  # what the first rate is taken from
+    gauge.sample(time.perf_counter())  # the first rate is measured from here
     if quiet:
         await trio.lowlevel.checkpoint()
         yield
     elif console is not None:
         await trio.lowlevel.checkpoint()
         live = make_live(console, lambda: gauge.draw(console.width))
-        live.transient = True  # the report says it all
+        live.transient = True  # the report replaces the bars
         with live:
             yield
     else:

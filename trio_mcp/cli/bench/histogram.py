@@ -1,6 +1,6 @@
-"""How measured times are histogram, in memory that does not grow with their number.
+"""A histogram of measured times, in memory that does not grow with their number.
 
-Owns the buckets. Knows nothing of what is measured.
+Owns the buckets. Refuses to know what is measured.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ BUCKETS_PER_OCTAVE: Final = 64
 
 LEAST: Final = 1e-9
 MOST: Final = 1e6
-"""Times beyond these, in seconds, count as these: so there are at most 3,200 buckets."""
+"""Times in seconds below LEAST or above MOST count as these, so there are at most 3,200 buckets."""
 
 
 @attrs.define
 class DurationHistogram:
-    """Takes any number of times in seconds, none negative, and tells their percentiles."""
+    """Counts any number of times in seconds, none negative, and estimates their percentiles."""
 
     count: int = 0
     longest: float = 0.0
@@ -28,7 +28,7 @@ class DurationHistogram:
     _buckets: dict[int, int] = attrs.field(factory=dict)
 
     def add(self, seconds: float) -> None:
-        """Take one time."""
+        """Add one time."""
         self.count += 1
         if seconds > self.longest:
             self.longest = seconds
@@ -36,12 +36,12 @@ class DurationHistogram:
         self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
 
     def add_zeros(self, count: int) -> None:
-        """Take `count` times of no length."""
+        """Add `count` times of zero."""
         self.count += count
         self._zeros += count
 
     def percentile(self, share: float) -> float:
-        """The time that `share` of all times, from 0 to 1, do not exceed; 0 where there are none."""
+        """The time that `share` of all times, from 0 to 1, do not exceed; 0 if there are none."""
         rank = math.ceil(share * self.count)
         if rank <= self._zeros:
             return 0.0

@@ -1,6 +1,7 @@
-"""The load of `trio-mcp bench`: calls that run at once, and what became of them.
+"""The load of `trio-mcp bench`: calls that run at once, and the results of each.
 
-Owns its bounds: how many calls, how often, and for how long.
+Owns the bounds of a load (how many calls, how often, how long) and the counts of its calls.
+Refuses to know what happens on the wire; that is counted in `wire_count.py`.
 """
 
 from __future__ import annotations
@@ -18,25 +19,25 @@ from trio_mcp.errors import ConnectionLost, MCPError, ProgressOverflow
 from trio_mcp.handlers.meter import Reading
 
 FINISH_SECONDS: Final = 5.0
-"""How long calls that run when the time is over may take to end by themselves."""
+"""How long calls that still run when the time is over may take to finish."""
 
 LISTEN_SECONDS: Final = 0.25
-"""How long is listened for what a server still sends when the last call has ended."""
+"""How long to wait, after the last call has ended, for updates that come late."""
 
 MAX_ERRORS: Final = 5
-"""How many different errors are kept; servers may put an id into each."""
+"""How many different errors are kept; a server may put an id into each."""
 
 ERROR_CHARACTERS: Final = 500
 
 OTHER_ERRORS: Final = "other errors"
 
 Stop: TypeAlias = Literal["rounds", "duration", "interrupted", "connection lost"]
-"""What ended a load."""
+"""Why a load ended."""
 
 
 @attrs.frozen(kw_only=True)
 class Load:
-    """How much is asked of a server; `rounds` None means as many as fit. `duration` in seconds."""
+    """How much a server has to do; `rounds` None means as many as fit into `duration` seconds."""
 
     calls: int
     rounds: int | None
@@ -45,18 +46,18 @@ class Load:
 
 @attrs.define(eq=False)
 class CallSlot:
-    """One of the calls that run at once; its `update` is the progress handler."""
+    """One of the calls that run at once, made again in each round; `update` is its progress handler."""
 
     delivered: int = 0
     first_time: float | None = None
     _newest: tuple[float, float | None, str | None] | None = None
 
     def begin(self) -> None:
-        """Forget the call before."""
+        """Forget the previous call."""
         self.first_time = self._newest = None
 
     def update(self, progress: float, total: float | None, message: str | None) -> None:
-        """Take an update, as a progress handler; at 100,000 a second this must cost next to nothing."""
+        """Store an update, as a progress handler; called 100,000 times a second, so it must be cheap."""
         if self.first_time is None:
             self.first_time = time.perf_counter()
         self._newest = (progress, total, message)
@@ -64,13 +65,13 @@ class CallSlot:
 
     @property
     def reading(self) -> Reading | None:
-        """The newest update of the call that runs, or None before its first."""
+        """The newest update of the current call, or None before its first."""
         return None if self._newest is None else Reading(*self._newest)
 
 
 @attrs.define(eq=False)
 class LoadRun:
-    """A load, while it runs and when it has ended; times in seconds of `time.perf_counter`."""
+    """The counts of a load, while it runs and when it has ended; times in seconds of `time.perf_counter`."""
 
     load: Load
     slots: list[CallSlot] = attrs.field(init=False)
@@ -78,14 +79,14 @@ class LoadRun:
     seconds: float = 0.0
     """How long it took; 0 while it runs."""
     cpu_seconds: float = 0.0
-    """What this process has worked in that time."""
+    """How much processor time this process has used meanwhile."""
     stop: Stop = "interrupted"
     finished: int = 0
     failed: int = 0
     cut: int = 0
     """How many calls were cancelled at the end."""
     overflowed: int = 0
-    """How many of those that failed did so because this client was too slow."""
+    """How many of the failed calls failed because this client was too slow."""
     errors: dict[str, int] = attrs.field(factory=dict)
     first_updates: DurationHistogram = attrs.field(factory=DurationHistogram)
     durations: DurationHistogram = attrs.field(factory=DurationHistogram)
@@ -95,11 +96,11 @@ class LoadRun:
 
     @property
     def delivered(self) -> int:
-        """How many updates the progress handlers have taken."""
+        """How many updates the progress handlers have received."""
         return sum(slot.delivered for slot in self.slots)
 
     def share(self, now: float) -> float:
-        """How much of it is done, from 0 to 1."""
+        """The share of the load that is done, from 0 to 1."""
         share = (now - self.started) / self.load.duration
         if self.load.rounds is not None:
             share = max(share, (self.finished + self.failed) / (self.load.calls * self.load.rounds))
@@ -115,9 +116,9 @@ class LoadRun:
 
 
 async def run_load(client: Client, tool: str, arguments: Mapping[str, Any], run: LoadRun) -> None:
-    """Call the tool until the load is carried; `run` has the figures, also where this is cancelled.
+    """Call the tool until the load is done; counts in `run`, also if this is cancelled.
 
-    Checkpoints. Failed calls are counted; nothing is raised for them.
+    Checkpoints. Failed calls are counted and raise nothing.
     """
     run.started, cpu = time.perf_counter(), time.process_time()
     end = trio.current_time() + run.load.duration
@@ -145,7 +146,7 @@ class _Caller:
     _all_calls: trio.CancelScope
 
     async def keep_calling(self, slot: CallSlot) -> None:
-        """Make one call after the other, as the load says."""
+        """Make one call after the other, within the bounds of the load."""
         rounds = self._run.load.rounds
         made = 0
         await trio.lowlevel.checkpoint()
@@ -161,7 +162,7 @@ class _Caller:
                     return
 
     async def _call(self, slot: CallSlot) -> None:
-        """Make one call and count what became of it; raises ConnectionLost, which is not counted."""
+        """Make one call and count its result; raises ConnectionLost, which the caller counts."""
         run = self._run
         slot.begin()
         started = time.perf_counter()
@@ -189,11 +190,11 @@ class _Caller:
 
 
 async def _is_alive(client: Client) -> bool:
-    """Whether only the answer to one call was lost, as HTTP can, and not the connection."""
+    """Whether the connection still works: over HTTP, the answer to one call alone can be lost."""
     try:
         await client.ping()
     except ConnectionLost:
         return False
     except MCPError:
-        pass  # an answer is an answer
+        pass  # an error is an answer, too
     return True

@@ -1,6 +1,6 @@
-"""What `trio-mcp bench` says in the end: in words, and as JSON.
+"""The report of `trio-mcp bench`, as text and as JSON.
 
-Owns the verdicts, and what counts as a fault. Claims only what can be known.
+Owns the verdicts, and which of them are faults. What was not observed is called unknown.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trio_mcp.handlers.plain_text import one_line
 PERCENTILES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 BUSY: Final = 0.9
-"""From this share of a processor on, the client itself may be what sets the pace."""
+"""From this share of a processor on, the client itself may be what limits the rate."""
 
 GOOD: Final = "green"
 BAD: Final = "bold red"
@@ -30,7 +30,7 @@ OPEN: Final = "yellow"
 
 @attrs.frozen(kw_only=True)
 class Subject:
-    """What was measured, in words; `sees_late` says whether late updates can be seen at all."""
+    """What was measured, in words; `sees_late` is whether late updates can be observed at all."""
 
     server: str
     protocol: str
@@ -41,7 +41,7 @@ class Subject:
 
 @attrs.frozen
 class LoadReport:
-    """What is known at the end of a run."""
+    """All that is known at the end of a run."""
 
     subject: Subject
     run: LoadRun
@@ -49,7 +49,7 @@ class LoadReport:
 
     @property
     def faults(self) -> list[str]:
-        """What makes the exit status 1, in a word each."""
+        """The faults, each in one word; if there is any, the exit status is 1."""
         run, wire = self.run, self.wire
         found = {
             "failed": run.failed > 0,
@@ -61,7 +61,7 @@ class LoadReport:
         return [name for name, is_fault in found.items() if is_fault]
 
     def as_object(self) -> dict[str, Any]:
-        """All of it as JSON; times in seconds, None for what is not known."""
+        """The report as JSON; times in seconds, None for values that are not known."""
         run, wire = self.run, self.wire
         return {
             **attrs.asdict(self.subject, filter=lambda field, _: field.name != "sees_late"),
@@ -104,7 +104,7 @@ class LoadReport:
         }
 
     def render(self) -> list[RenderableType]:
-        """All of it as text for a person."""
+        """The report as text for a person."""
         return [Text(), self._heading(), Text(), self._verdicts(), self._latency()]
 
     def _heading(self) -> Text:
@@ -215,7 +215,7 @@ class LoadReport:
 
 
 def show_milliseconds(seconds: float) -> str:
-    """0 or 0.012 or 1.23 or 45.6 or 7,890."""
+    """A time in milliseconds with about three digits: 0, 0.012, 1.23, 45.6 or 7,890."""
     value = seconds * 1000
     if 0 < value < 0.001:
         return "<0.001"

@@ -1,7 +1,7 @@
 """`trio-mcp bench`: how fast, and how correctly, a server reports progress under load.
 
-Owns which tool is called, and the connection. What is counted is in
-`bench_wire` and `bench_load`, what is said of it in `bench_report`.
+Owns the choice of the tool, and the connection. Calls are counted in `load.py`, updates in
+`wire_count.py`; the verdicts are in `report.py`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from trio_mcp.outgoing.policy import Lossless
 from trio_mcp.wire.messages import Tool
 
 MAX_NAMED: Final = 20
-"""How many tools are named to somebody who has named none."""
+"""How many tools are listed if none was named."""
 
 
 @attrs.frozen(kw_only=True)
@@ -67,7 +67,7 @@ async def run_bench(
             restore_stderr()
             tool = choose_tool(await client.list_tools(), name)
             arguments = read_arguments(tool, pairs)
-            # Confined, so that what has been measured is still told.
+            # Confined, so that Ctrl-C stops the load but not the report.
             async with open_gauge(tool.name, run, console, quiet=options.quiet):
                 with options.interrupt.confined():
                     await run_load(client, tool.name, arguments, run)
@@ -92,7 +92,7 @@ def choose_tool(tools: Sequence[Tool], name: str | None) -> Tool:
         raise CommandError("the server has no tools")
     if len(tools) == 1 and not _required(tools[0]):
         return tools[0]
-    # Never a guess: what a tool does to the world is for its user to know.
+    # It never guesses: a tool may do anything, and only its user knows what.
     named = "; ".join(
         " ".join([one_line(tool.name), *(f"{key}=..." for key in _required(tool))])
         for tool in tools[:MAX_NAMED]

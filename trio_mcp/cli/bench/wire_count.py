@@ -1,7 +1,8 @@
-"""What a server really sends for each call, counted where frames arrive.
+"""Counts what a server sends for each call, as frames arrive.
 
-Owns the judgement of order, losses and late updates. It stands below the client,
-because the client drops what comes after an answer and rounds numbers off again.
+Owns the judgement of order, losses and late updates. It counts below the client, because
+the client drops updates that come after an answer, and hands over the values that a server
+reported where they differ from those on the wire.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from trio_mcp.wire.frames import (
 from trio_mcp.wire.messages import CancelledParams
 
 MAX_EXCUSED: Final = 4096
-"""How many calls are remembered whose late updates are no fault; more than are ever in flight."""
+"""How many calls whose late updates are no fault are remembered; more than ever run at once."""
 
 
 class _Answer(msgspec.Struct, rename="camel"):
@@ -42,7 +43,7 @@ class _Answer(msgspec.Struct, rename="camel"):
 
 @attrs.define(eq=False)
 class ProgressFlow:
-    """The updates of one request, as they have come so far."""
+    """The updates of one request that have come so far."""
 
     received: int = 0
     is_broken: bool = False
@@ -57,7 +58,7 @@ class ProgressFlow:
     _went_back: bool = False
 
     def add(self, updates: Sequence[Update], now: float, gaps: DurationHistogram) -> tuple[int, int]:
-        """Take updates that came together; returns how many repeat a value and how many go back."""
+        """Add updates that came together; returns how many repeat a value and how many go back."""
         total = updates[-1][1]
         gaps.add_zeros(len(updates) - 1)
         following = updates
@@ -92,12 +93,12 @@ class ProgressFlow:
     def missing_numbers(self) -> tuple[int, int] | None:
         """How many of the numbers up to the total never came, and the total.
 
-        None where that cannot be known: where progress is no count that goes up by ones.
+        None if that cannot be known because the progress does not count up by ones.
         """
         total = self._total
         if self._is_fractional or self._went_back or self._total_varies or total is None or total % 1:
             return None
-        # A server that reports each tenth of 100 counts too, and loses nothing.
+        # A server that reports every tenth of 100 counts as well, and loses nothing.
         is_count = self._first >= 0 and self._last <= total and 2 * self._ones >= self.received - 1
         if not is_count or (self.received == 1 and total > 1):
             return None
@@ -106,7 +107,7 @@ class ProgressFlow:
 
 @attrs.define(eq=False)
 class WireCount:
-    """What is known of all calls; `expected` is how many updates each has to send."""
+    """The counts of all calls; `expected` is how many updates each of them must send."""
 
     expected: int | None = None
     received: int = 0
@@ -129,15 +130,14 @@ class WireCount:
     _newest: int = 0
 
     def note_sent(self, frames: Sequence[OutFrame]) -> None:
-        """Look at what the client is about to send."""
+        """Note the calls and cancellations that the client is about to send."""
         for frame in frames:
             if isinstance(frame, Request):
                 if frame.method == "tools/call":
                     self._flows[frame.id] = ProgressFlow()
                 if isinstance(frame.id, int):
-                    self._newest = max(
-                        self._newest, frame.id
-                    )  # our client's ids count up, and are its tokens
+                    # Our client's ids count up, and are its progress tokens as well.
+                    self._newest = max(self._newest, frame.id)
             elif (
                 isinstance(frame, Notification)
                 and frame.method == "notifications/cancelled"
@@ -146,7 +146,7 @@ class WireCount:
                 self._excuse(msgspec.json.decode(frame.params, type=CancelledParams).request_id)
 
     def note_received(self, frames: Sequence[InFrame], now: float) -> None:
-        """Look at what came in one go at the time `now`, in seconds."""
+        """Count frames that came together at the time `now`, in seconds."""
         for frame in frames:
             if isinstance(frame, ProgressRun):
                 self._count_progress(frame, now)
@@ -187,10 +187,10 @@ class WireCount:
         try:
             answer = msgspec.json.decode(frame.result, type=_Answer)
         except (msgspec.MsgspecError, RecursionError):
-            return  # the call fails, and is counted there
+            return  # the call fails, and `load.py` counts it
         if answer.task is not msgspec.UNSET or answer.result_type == "task":
             self.tasks += 1
-            self._excuse(frame.id)  # the token of a task may go on (MCP tasks 2025-11-25)
+            self._excuse(frame.id)  # a task may go on using its token (MCP tasks 2025-11-25)
         elif not answer.is_error and answer.result_type in (None, "complete"):
             self._judge_losses(flow)
 
@@ -209,7 +209,7 @@ class WireCount:
         self.lossy_calls += missing > 0
 
     def _excuse(self, ident: RequestId) -> None:
-        """Take what still comes for a call as no fault: it crosses a cancellation, for example."""
+        """Count later updates of a call as no fault: they may have crossed a cancellation on the way."""
         self._flows.pop(ident, None)
         self._excused[ident] = None
         while len(self._excused) > MAX_EXCUSED:

@@ -1,5 +1,5 @@
-"""`trio-mcp demo`: progress over files that are really read.
+"""`trio-mcp demo`: progress of a server process that reads real files.
 
-Owns a server of one tool and the command that shows it. Refuses to know the network.
+Owns a server of one tool, and the command that calls it. Refuses to know the network.
 Read `run.py` first.
 """

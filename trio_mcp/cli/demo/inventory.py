@@ -1,7 +1,7 @@
-"""What is in a directory tree: files, bytes, lines by file type, and one digest over all.
+"""An inventory of a directory tree: files, bytes and lines by file type, and one digest of all.
 
-Owns the file work, which blocks: every function here belongs into a worker
-thread. Knows nothing of MCP.
+Owns the file work, which blocks: every function here must run in a worker
+thread. Refuses to know MCP.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Final
 import attrs
 
 CHUNK_BYTES: Final = 256 * 1024
-"""How much of a file is in memory at once; also how much is read between two looks for cancellation."""
+"""How much of a file is in memory at once, and how much is read between two checks for cancellation."""
 
 MAX_KINDS: Final = 500
-"""So many file types are told apart; a tree can have as many as it has files."""
+"""How many file types are counted separately; a tree can have as many types as files."""
 
 OTHERS: Final = "(others)"
 
@@ -37,10 +37,10 @@ class Kind:
 
 @attrs.define
 class Inventory:
-    """What was found; `skipped` files and directories could not be read and count nowhere else.
+    """All that was counted; `skipped` files and directories could not be read and count nowhere else.
 
-    `sha256` is that of all contents, one after another, by path. It is also what
-    `find . -type f -print0 | LC_ALL=C sort -z | xargs -0 cat | sha256sum` says.
+    `sha256` is the digest of all contents, one after another, in the order of their paths, as of
+    `find . -type f -print0 | LC_ALL=C sort -z | xargs -0 cat | sha256sum`.
     """
 
     directory: str
@@ -53,11 +53,10 @@ class Inventory:
 
 
 def walk(directory: str, on_error: Callable[[OSError], None], exclude: Collection[str] = ()) -> Iterator[str]:
-    """Every regular file below `directory`, in the order of their whole paths as bytes.
+    """Yield every regular file below `directory`, in the order of their whole paths as bytes.
 
     Directories whose name is in `exclude` are left out. Symbolic links are neither
-    followed nor counted. Holds the names of one
-    directory for each level of depth, no more.
+    followed nor counted. Memory holds the names of one directory for each level of depth.
     """
     try:
         with os.scandir(directory) as entries:
@@ -80,7 +79,7 @@ def _sort_key(entry: os.DirEntry[str]) -> tuple[bytes, bool]:
 
 
 class Tally:
-    """An inventory in the making."""
+    """Counts files, and makes an inventory of the counts."""
 
     def __init__(self, directory: str, check_cancelled: CheckCancelled) -> None:
         self._inventory = Inventory(readable(directory))
@@ -94,7 +93,7 @@ class Tally:
 
     def add(self, path: str) -> None:
         """Read one file and count it, or skip it."""
-        digest = self._digest.copy()  # of a file that breaks off, nothing counts
+        digest = self._digest.copy()  # if reading fails midway, nothing of the file counts
         lines = size = 0
         is_text = True
         try:

@@ -1,4 +1,4 @@
-"""`trio-mcp demo`: progress from a real server, over files that are really read.
+"""`trio-mcp demo`: starts a server, lets it take an inventory of files, and shows the progress.
 
 Owns the summary that is printed at the end.
 """
@@ -38,11 +38,11 @@ ROWS: Final = 10
 async def run_demo(directory: str | None, interrupt: Interrupt, *, as_task: bool = False) -> int:
     """Take an inventory of `directory`, or of Python's standard library, and print it; checkpoints.
 
-    With `as_task` it runs as a background task, and what is shown comes from its
-    record. Raises CommandError where there is no such directory, and what
+    With `as_task` it runs as a background task, and the progress shown is that of the task's
+    record. Raises CommandError if there is no such directory, and what
     `open_client` and `Client.call_tool` raise.
     """
-    # What else is installed below the standard library is not part of it, and may be very large.
+    # Packages installed below the standard library are not part of it, and may be very large.
     exclude = INSTALLED if directory is None else ()
     directory = find_directory(directory or sysconfig.get_path("stdlib"))
     with open_terminal() as console:
@@ -67,7 +67,7 @@ async def _call(client: Client, arguments: Mapping[str, Any], display: Display) 
 async def _run_as_task(
     client: Client, arguments: Mapping[str, Any], display: Display, interrupt: Interrupt
 ) -> tuple[CallResult, str]:
-    """Run the task and follow its record, without any progress of the call's own."""
+    """Run the task and show the progress of its record, without a progress handler for the call."""
     task = await client.call_tool("inventory", arguments, task=True)
     snapshots = 0
     status = "working"
@@ -83,14 +83,14 @@ async def _run_as_task(
 
 
 def find_directory(directory: str) -> str:
-    """The absolute path of `directory`; raises CommandError where there is none."""
+    """The absolute path of `directory`; raises CommandError if it does not exist."""
     if not os.path.isdir(directory):
         raise CommandError(f"there is no directory {directory!r}")
     return os.path.abspath(directory)
 
 
 def print_summary(inventory: Inventory, updates: int, elapsed: float, origin: str) -> None:
-    """Print the inventory as a table, how its progress arrived, and the task it comes from, if any."""
+    """Print the inventory as a table, the rate of its updates, and the task that made it, if any."""
     skipped = f", {inventory.skipped:,} skipped" if inventory.skipped else ""
     rate = updates / elapsed if elapsed > 0 else 0.0
     print_rich(
@@ -115,7 +115,7 @@ def make_table(inventory: Inventory) -> Table:
 
 
 def merge_small(kinds: Sequence[Kind]) -> list[Kind]:
-    """The first kinds as they stand, and all others as one."""
+    """The first kinds unchanged, and all others merged into one."""
     if len(kinds) <= ROWS:
         return list(kinds)
     rest = Kind(f"{len(kinds) - ROWS + 1} more")

@@ -1,6 +1,6 @@
 """The server of `trio-mcp demo`: one tool, which takes an inventory of a directory tree.
 
-Owns how file work in a thread becomes progress. Run as a module, it serves over
+Owns how file work in a thread is reported as progress. Run as a module, it serves over
 stdio.
 """
 
@@ -22,12 +22,12 @@ from trio_mcp.tasks.settings import TaskConfig
 
 SLICE_SECONDS: Final = 0.005
 SLICE_FILES: Final = 100
-"""After so much time or so many files the thread says which files it has read."""
+"""After this time or this many files the thread returns which files it has read."""
 
 server = Server("trio-mcp demo", instructions="Takes an inventory of directory trees.")
 
 
-@server.tool(task=TaskConfig(promote_after=math.inf))  # a task where one is asked for, and only there
+@server.tool(task=TaskConfig(promote_after=math.inf))  # a task only if the client asks for one
 async def inventory(directory: str, ctx: Context, exclude: list[str] | None = None) -> Inventory:
     """Count files, lines and bytes below a directory by file type, with a digest over all contents.
 
@@ -48,7 +48,7 @@ async def inventory(directory: str, ctx: Context, exclude: list[str] | None = No
     while paths := await trio.to_thread.run_sync(_read_slice, files, tally):
         for path in paths:
             done += 1
-            # A file may have come since they were counted.
+            # A file may have been added since they were counted.
             await ctx.report_progress(done, max(done, total), readable(path.removeprefix(root)))
     return tally.finish()
 
@@ -62,7 +62,7 @@ def _count(directory: str, exclude: frozenset[str]) -> int:
 
 
 def _read_slice(files: Iterator[str], tally: Tally) -> list[str]:
-    """Read files for a moment, and return their paths; none at the end."""
+    """Read files for a moment, and return their paths; no path means that all have been read."""
     paths = []
     deadline = time.monotonic() + SLICE_SECONDS
     for path in files:

@@ -1,5 +1,5 @@
-"""`trio-mcp tasks`: background tasks that exist already.
+"""`trio-mcp tasks`: lists, watches and cancels background tasks that exist already.
 
-Owns listing, watching, fetching and cancelling them at the terminal. Refuses to know how they are followed.
-Read `commands.py` first.
+Owns what of them is shown at the terminal. Refuses to know how a client learns of their changes.
+Read `commands.py` first, then `watch.py`.
 """

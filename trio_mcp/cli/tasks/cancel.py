@@ -13,7 +13,11 @@ from trio_mcp.client.client import open_client
 
 
 async def cancel_task(command: list[str] | str, task_id: str, *, protocol: str) -> int:
-    """Cancel a task and say what it is then; checkpoints. Raises as `print_task_result` does."""
+    """Cancel a task and print the state that it is in afterwards; checkpoints.
+
+    Raises CommandError for a task that does not exist, and what `open_client` and
+    `Client.cancel_task` raise.
+    """
     async with open_client(command, protocol=protocol) as client:
         with explaining_not_found(task_id):
             await client.cancel_task(task_id)

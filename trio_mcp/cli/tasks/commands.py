@@ -1,7 +1,7 @@
 """The commands of `trio-mcp tasks` and their options.
 
-Owns what stands on the command line and in --help, as `commands` does for the
-others.
+Owns their command lines and the texts of --help, as `cli/commands.py` does for the
+other commands.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ LISTING_PROTOCOL: Final = "2025-11-25"
 async def list_tasks(command: list[str] | str, *, protocol: str, as_json: bool) -> int:
     """Connect, list and print; checkpoints.
 
-    Raises CommandError where the protocol has no list, and what `open_client` and
+    Raises CommandError if the protocol cannot list tasks, and what `open_client` and
     `Client.list_tasks` raise.
     """
     async with open_client(command, protocol=protocol) as client:

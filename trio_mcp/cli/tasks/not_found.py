@@ -1,6 +1,6 @@
-"""What a person is told about a task that the server does not have.
+"""The message about a task that the server does not have.
 
-Owns the message, which is the same for every command.
+Owns its words, which are the same for every command.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from trio_mcp.errors import TaskNotFound
 
 @contextmanager
 def explaining_not_found(task_id: str) -> Iterator[None]:
-    """Raise CommandError with the task's id where the block raises TaskNotFound."""
+    """Raise CommandError with the task's id if the block raises TaskNotFound."""
     try:
         yield
     except TaskNotFound:

@@ -1,7 +1,7 @@
-"""What a person sees of several background tasks at once: a bar for each, or plain lines.
+"""Shows several background tasks at once: a bar for each, or plain lines.
 
-Owns what is known of each task while it is watched, and its drawing. As with one
-bar, drawing looks at the newest values a few times a second.
+Owns the state of each task while it is watched, and its drawing. As in `cli/display.py`,
+drawing reads the newest values a few times a second.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from trio_mcp.handlers.rich_board import MARGIN, NARROW, WIDE, make_live
 from trio_mcp.handlers.text_lines import MESSAGE_CHARACTERS, describe
 
 ID_CHARACTERS: Final = 8
-"""How much of an id stands beside a bar, if that much tells the tasks apart."""
+"""How much of an id is shown beside a bar, if that is enough to tell the tasks apart."""
 
 STATUS_STYLES: Final = {
     "working": "cyan",
@@ -41,7 +41,7 @@ STATUS_STYLES: Final = {
 
 @attrs.define(eq=False)
 class TaskRow:
-    """One task that is watched; `changes` counts what there was to see."""
+    """One task that is watched; `changes` counts the changes that can be shown."""
 
     id: str
     status: Status = "working"
@@ -52,8 +52,8 @@ class TaskRow:
     _newest_progress: TaskSnapshot | None = None
 
     def update(self, task: TaskSnapshot) -> None:
-        """Take a look at the task; that it has ended is for `end` to say."""
-        # Some looks tell of no progress where there was some: then the last one counts.
+        """Show a snapshot of the task; for its end, `end` is called."""
+        # A snapshot may lack the progress that an earlier one had; the earlier one counts then.
         if task.has_progress:
             self.meter.update(0 if task.current is None else task.current, task.total, task.message)
             self._newest_progress = task
@@ -63,7 +63,7 @@ class TaskRow:
             self.changes += 1
 
     def end(self, status: Status, words: str | None) -> None:
-        """Note how the task ended, and why."""
+        """Show how the task ended, and why."""
         self.status = status
         self._status_message = words
         self.has_ended = True
@@ -71,15 +71,15 @@ class TaskRow:
 
     @property
     def message(self) -> str:
-        """The message of its progress, or what else there is to say, above all of a failure."""
+        """The message of its progress or else of its status; the other way round if it failed."""
         reported = None if self.meter.newest is None else self.meter.newest.message
-        said = (
-            self._status_message or reported if self.status == "failed" else reported or self._status_message
-        )
-        return one_line((said or "")[:MESSAGE_CHARACTERS])
+        texts = [reported, self._status_message]
+        if self.status == "failed":
+            texts.reverse()
+        return one_line((texts[0] or texts[1] or "")[:MESSAGE_CHARACTERS])
 
     def pace(self, now: float) -> tuple[str, str]:
-        """How fast it is and the time left, in words: as seen from here, else as the server says."""
+        """The rate and the time left, in words: as measured here, or else as the server says."""
         if self.has_ended or self._newest_progress is None:
             return "", ""
         rate, left = self.meter.rate(now) or self._newest_progress.rate or 0.0, self.meter.time_left(now)
@@ -96,7 +96,7 @@ class TaskRow:
 
 @asynccontextmanager
 async def open_rows(rows: Sequence[TaskRow], console: Console | None) -> AsyncIterator[None]:
-    """Show `rows` as they change: bars on `console`, or lines where there is no terminal."""
+    """Show `rows` as they change: bars on `console`, or lines without a console."""
     if console is not None:
         await trio.lowlevel.checkpoint()
         with make_live(console, lambda: draw_rows(rows, console.width)):
@@ -113,13 +113,13 @@ async def open_rows(rows: Sequence[TaskRow], console: Console | None) -> AsyncIt
 
 
 def draw_rows(rows: Sequence[TaskRow], width: int) -> Table:
-    """A line of `width` columns for each task: id, message, bar, how far, how fast, how long, status."""
+    """A line of `width` columns for each task: id, message, bar, count, rate, time left, status."""
     now = time.monotonic()
     table = Table.grid(padding=(0, 2, 0, 0), expand=True)
     table.width = max(width - MARGIN, NARROW // 2)
     short = shorten([row.id for row in rows])
     readings = [row.meter.newest for row in rows]
-    # As wide as they will become, so that the bars keep their places.
+    # As wide as the counts at the end, so that the bars keep their places.
     counts = [show_count(r._replace(progress=r.total or r.progress)) for r in readings if r is not None]
     table.add_column(no_wrap=True, style="bold")
     table.add_column(no_wrap=True, min_width=8, ratio=1, overflow="ellipsis")
@@ -151,11 +151,11 @@ def _draw_bar(row: TaskRow, reading: Reading | None, width: int) -> Text | Progr
         return ProgressBar(total=1.0, completed=reading.share, width=width)
     if row.has_ended:
         return Text(" " * width)
-    return ProgressBar(total=None, width=width)  # moves, and says nothing
+    return ProgressBar(total=None, width=width)  # pulses
 
 
 def shorten(ids: Sequence[str]) -> list[str]:
-    """The beginnings of `ids`, as short as is readable and enough to tell them apart."""
+    """The shortest beginnings of `ids` that tell them apart, of at least `ID_CHARACTERS`."""
     names = [one_line(ident) for ident in ids]
     length = ID_CHARACTERS
     while len({name[:length] for name in names}) < len(set(names)):
@@ -174,7 +174,7 @@ def style_status(status: Status) -> Text:
 
 
 class TaskLines:
-    """A line now and then for each task: always its first state and its last."""
+    """Prints a line for each task that has changed; always its first state and its last."""
 
     def __init__(self, rows: Sequence[TaskRow]) -> None:
         self._rows = rows
@@ -182,7 +182,7 @@ class TaskLines:
         self.print_newest()
 
     async def print_regularly(self) -> None:
-        """Print what is new every fifth of a second, until it is cancelled."""
+        """Print the tasks that have changed every fifth of a second, until cancelled."""
         while True:
             await trio.sleep(LINE_SECONDS)
             self.print_newest()

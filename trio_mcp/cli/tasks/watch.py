@@ -1,7 +1,6 @@
-"""`trio-mcp tasks watch`: several tasks at once, until all have ended.
+"""`trio-mcp tasks watch`: shows several tasks at once, until all have ended.
 
-Owns the following of them, and how each has ended. What is shown of them is in
-`task_bars`.
+Owns the watching of each task, and finds out how it ended. `rows.py` draws them.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ async def watch_tasks(command: list[str] | str, ids: Sequence[str], *, protocol:
 
 
 async def leave_unanswered(request: ElicitRequest) -> None:
-    """Leave what a task asks to whoever waits for its result. An elicitation handler."""
+    """Leave a task's questions to whoever waits for its result. An elicitation handler; never returns."""
     await trio.sleep_forever()
 
 
 async def _watch_all(client: Client, rows: Sequence[TaskRow]) -> None:
-    """Follow every task; the first failure to do so ends it, and comes out alone."""
+    """Watch every task; if watching one fails, stop, and raise that failure alone."""
     failure: MCPError | CommandError | None = None
     async with trio.open_nursery() as nursery:
 
@@ -67,7 +66,7 @@ async def _watch_task(client: Client, row: TaskRow) -> None:
         async with client.watch_task(row.id) as snapshots:
             async for task in snapshots:
                 row.update(task)
-        # What 2025-11-25 tells of an end has no progress in it, and a look has.
+        # In 2025-11-25 the notification of the end has no progress; the answer to tasks/get does.
         task = await client.fetch_task(row.id)
         row.update(task)
         status, words = await _read_end(client, task)
@@ -75,7 +74,7 @@ async def _watch_task(client: Client, row: TaskRow) -> None:
 
 
 async def _read_end(client: Client, task: TaskSnapshot) -> tuple[Status, str | None]:
-    """How a task ended, and why: one of the eras calls it completed where its tool failed."""
+    """How a task ended, and why: in one of the eras it is "completed" even if its tool failed."""
     if task.status == "cancelled":
         return task.status, task.status_message
     try:

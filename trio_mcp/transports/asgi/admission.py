@@ -1,6 +1,6 @@
-"""What an endpoint has taken on: how many requests, from whom, and how to end them.
+"""The requests that an endpoint answers now: their number for each peer, and how to end them.
 
-Owns the caps. Knows nothing of what the requests say, nor how a refusal looks.
+Owns the caps. Refuses to know what the requests ask for, and how a refusal looks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from trio_mcp.transports.asgi.settings import HttpSettings
 
 
 class Admission:
-    """The requests that are being answered; `scopes` are those that end them."""
+    """The requests that are being answered; cancelling the `scopes` ends them."""
 
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
@@ -21,8 +21,11 @@ class Admission:
         self._peers: Counter[str] = Counter()
         self.scopes: set[trio.CancelScope] = set()
 
+    def __len__(self) -> int:
+        return self._streams
+
     def refusal(self, peer: str) -> str | None:
-        """Which cap keeps out another request of `peer`, or None where it may `enter`."""
+        """The cap that keeps out another request of `peer`, or None if it may `enter`."""
         settings = self._settings
         if self._streams >= settings.max_streams:
             return f"max_streams is {settings.max_streams}"
@@ -31,7 +34,7 @@ class Admission:
         return None
 
     def enter(self, peer: str) -> None:
-        """Count a request of `peer` until it leaves."""
+        """Count a request of `peer` from now on."""
         self._streams += 1
         self._peers[peer] += 1
 
@@ -43,6 +46,6 @@ class Admission:
             del self._peers[peer]
 
     def end_all(self) -> None:
-        """Cancel what is being answered; does not wait."""
+        """Cancel every request that is being answered; does not wait."""
         for scope in self.scopes:
             scope.cancel()

@@ -1,7 +1,7 @@
 """One event stream of a legacy session, which may outlive the responses that carry it.
 
-Owns the numbering of its events, what is kept for a client that resumes (MCP
-transports 2025-11-25, "Resumability and Redelivery"), and the cap on both.
+Owns the numbers of its events, the events that are kept for a client that resumes (MCP
+transports 2025-11-25, "Resumability and Redelivery"), and the caps. Refuses to know methods.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from trio_mcp.wire.frames import Batch, ErrorResponse, OutFrame, Response
 from trio_mcp.wire.sse import encode_event
 
 CHUNK_BYTES = 65_536
-"""The most that one write to a client carries, so that a resumed stream does not come as one lump."""
+"""About how much one write to a client carries, so that a resumed stream is sent in pieces."""
 
 
 class EventStream:
     """Takes frames from one writer and hands them to one response at a time.
 
-    The writer waits while more than `stream_buffer` bytes are unsent. Where the stream
-    `is_main`, for what belongs to no request, it waits only while a response carries it;
-    without one the oldest gives way to the newest. `primes` says that
-    the client understands an event without data (2025-11-25). `connection` is told whether
-    somebody hears the stream.
+    The writer waits while more than `stream_buffer` bytes are unsent. The main stream (`is_main`)
+    is for messages that belong to no request, and may never be asked for: its writer waits only
+    while a response carries it, and without one the oldest messages are dropped for new ones.
+    `primes` says that the client understands an event without data (2025-11-25). `connection` is
+    told whether a response carries the stream.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ class EventStream:
 
     @property
     def can_resume(self) -> bool:
-        """Whether more may come by it: not where the answer was all and went as JSON, or never comes.
+        """Whether a client may resume the stream.
 
-        The stream of a cancelled request ends without an answer. A client that does not see why it
-        ended would come back to it for ever.
+        It may not if the whole stream was an answer that was sent as JSON, or if it ended without an
+        answer, because its request was cancelled: such a client would come back to it for ever.
         """
         return not self._was_json and (self._is_answered or not self.has_ended)
 
@@ -89,24 +89,24 @@ class EventStream:
         return self._is_main and self._carrier is None
 
     def end(self) -> None:
-        """Nothing more comes."""
+        """Note that no more frames come; does not wait."""
         self.has_ended = True
         self._changed.unpark_all()
         self._room.unpark_all()
 
     def pause(self, seconds: float) -> None:
-        """Close the response that carries the stream, and ask the client back after `seconds`.
+        """Close the response that carries the stream, and ask the client to come back after `seconds`.
 
-        Nothing happens where the client could not resume.
+        Nothing happens if the client could not resume.
         """
         if self._primes and self.is_carried:
             self._pause = seconds
             self._changed.unpark_all()
 
     async def carry(self, receive: Receive, reply: Reply, resume_after: int | None) -> None:
-        """Send what there is until the stream ends, the client leaves, or another response carries it.
+        """Send messages until the stream ends, the client leaves, or another response carries the stream.
 
-        Begins behind what was sent last, or behind the event `resume_after`. Checkpoints.
+        It begins behind the last message that was sent, or behind the event `resume_after`. Checkpoints.
         """
         self._carrier = carrier = object()
         self._connection.note_heard(True)
@@ -182,13 +182,13 @@ class EventStream:
         self._room.unpark_all()
 
     def _rewind(self, number: int) -> None:
-        """Take what comes behind event `number` as unsent, as far as it is kept."""
+        """Count the kept events behind `number` as unsent."""
         self._sent = min(number, self._newest)
         self._unsent = sum(len(data) for n, data in self._messages if n > self._sent)
         self._room.unpark_all()
 
     def _trim(self) -> None:
-        """Forget the oldest: of what was sent, what is over the cap; of a main stream, also what was not."""
+        """Drop the oldest messages over the cap: sent ones, and unsent ones of a main stream that waits."""
         limit = self._settings.stream_buffer
         while self._messages:
             number, data = self._messages[0]

@@ -1,16 +1,20 @@
 """Sessions of legacy clients over HTTP (MCP transports 2025-11-25, "Session Management").
 
-Owns the table of sessions, their nurseries, their ends, and which stream carries
-what. Knows no method but that a session begins with `initialize`.
+Owns the table of sessions, the state of each, its nursery and its end, and which stream carries
+which messages. Refuses to know methods, except that a session begins with `initialize`.
 """
 
 from __future__ import annotations
 
+import enum
 import logging
 from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias
 
 import trio
 
+from trio_mcp.errors import LocalProtocolError
 from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.session.connection import ServerConnection
 from trio_mcp.session.server_session import Application, ServerSession
@@ -25,11 +29,36 @@ from trio_mcp.wire.incoming_request import IncomingRequest
 logger = logging.getLogger("trio_mcp")
 
 MAIN = "main"
-"""The name of the stream for what belongs to no request."""
+"""The name of the stream for messages that belong to no request."""
+
+
+class SessionState(enum.Enum):
+    """The state of a session over HTTP."""
+
+    INITIALIZING = "initializing"  # no `initialize` was accepted yet
+    OPEN = "open"
+    ENDING = "ending"  # takes nothing more; its handlers clean up
+    ENDED = "ended"
+
+
+SessionEvent: TypeAlias = Literal["accepted", "end", "finished"]
+"""`initialize` was accepted; the session is told to end; its nursery has closed."""
+
+MOVES: Final[Mapping[tuple[SessionState, SessionEvent], SessionState]] = {
+    (SessionState.INITIALIZING, "accepted"): SessionState.OPEN,
+    (SessionState.INITIALIZING, "end"): SessionState.ENDING,  # refused, or the server shuts down
+    (SessionState.INITIALIZING, "finished"): SessionState.ENDED,  # cancelled with its server
+    (SessionState.OPEN, "end"): SessionState.ENDING,  # DELETE, silence, or the server shuts down
+    (SessionState.OPEN, "finished"): SessionState.ENDED,  # cancelled with its server
+    (SessionState.ENDING, "accepted"): SessionState.ENDING,  # too late
+    (SessionState.ENDING, "end"): SessionState.ENDING,
+    (SessionState.ENDING, "finished"): SessionState.ENDED,
+    (SessionState.ENDED, "end"): SessionState.ENDED,
+}
 
 
 class LegacySession:
-    """One client's session: its calls go on whether or not a response carries them."""
+    """One client's session; its calls go on whether or not a response carries them."""
 
     def __init__(
         self, application: Application, settings: HttpSettings, principal: str | None, peer: str
@@ -37,6 +66,7 @@ class LegacySession:
         self.settings = settings
         self.principal = principal
         self.peer = peer
+        self.state = SessionState.INITIALIZING
         self._application = application
         self._scope = trio.CancelScope()
         self._home = ServerConnection(Outbox(application.settings.log_buffer), principal)
@@ -54,18 +84,25 @@ class LegacySession:
         """The session's id: unguessable, visible ASCII."""
         return self._home.session_id
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether the handshake was accepted."""
-        return self._session.era is not None
+    def __repr__(self) -> str:
+        # Without the id: whoever knows it may use the session.
+        streams = len(self._streams) - 1
+        return f"<LegacySession {self.state.value}, {streams} streams, {self._carriers} responses>"
+
+    def _move(self, event: SessionEvent) -> None:
+        """Change the state by `event`. Raises LocalProtocolError if the event is not legal in this state."""
+        moved = MOVES.get((self.state, event))
+        if moved is None:
+            raise LocalProtocolError(f"a session that is {self.state.value} cannot be told {event!r}")
+        self.state = moved
 
     @property
-    def is_ending(self) -> bool:
-        """Whether the session takes nothing more, although its handlers may still clean up."""
-        return self._scope.cancel_called
+    def takes_messages(self) -> bool:
+        """Whether the session takes messages; not once it is ending, even while its handlers clean up."""
+        return self.state in (SessionState.INITIALIZING, SessionState.OPEN)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep the session until it is ended or its client is silent for too long; checkpoints."""
+        """Run the session until it is ended, or its client is silent for `session_timeout`; checkpoints."""
         try:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
@@ -75,12 +112,14 @@ class LegacySession:
                     await self._wait_silence()
                     self.end()
         finally:
+            self._move("finished")
             self._home.lose()
             for stream in self._streams.values():
                 stream.end()
 
     def end(self) -> None:
-        """End the session, its calls and its streams."""
+        """End the session, its calls and its streams; does not wait."""
+        self._move("end")
         self._scope.cancel()
 
     async def _wait_silence(self) -> None:
@@ -94,32 +133,33 @@ class LegacySession:
             await trio.sleep(left)
 
     def note_heard(self) -> None:
-        """Note that the client is there."""
+        """Note that the client has just been heard of."""
         self._heard_at = trio.current_time()
 
     @property
     def takes_batches(self) -> bool:
-        """Whether the session's revision has batches; where not, one is answered with its refusal."""
+        """Whether the session's revision has batches; a session without them refuses one."""
         era = self._session.era
         return era is not None and era.batches
 
     def accept(self, frame: InFrame) -> None:
-        """Take a message that wants no answer."""
+        """Process a message that wants no answer; does not wait."""
         self._session.accept(frame, self._home)
 
     async def begin(self, request: IncomingRequest, receive: Receive, reply: Reply) -> None:
-        """Take `initialize`, and end the session if it is refused; checkpoints."""
+        """Process `initialize` and send its answer; end the session if it was refused. Checkpoints."""
         stream = self._take(request)
-        if self.has_begun:
+        if self._session.era is not None:
+            self._move("accepted")
             reply.headers[SESSION_HEADER] = self.id
         try:
             await self._carry_answer(stream, receive, reply)
         finally:
-            if not self.has_begun:
+            if self.state is SessionState.INITIALIZING:
                 self.end()
 
     async def answer(self, message: InFrame | IncomingRequest, receive: Receive, reply: Reply) -> None:
-        """Take a message and let the response carry what comes of it; checkpoints."""
+        """Process a message, and send what answers it by the response; checkpoints."""
         await self._carry_answer(self._take(message), receive, reply)
 
     async def _carry_answer(self, stream: EventStream, receive: Receive, reply: Reply) -> None:
@@ -150,17 +190,17 @@ class LegacySession:
             self._forget_ended()
 
     def _forget_ended(self) -> None:
-        """Keep few of the streams that have ended: a client that lost the end of one comes back soon."""
+        """Drop all but a few streams that have ended: a client that lost the end of one returns soon."""
         ended = [name for name, stream in self._streams.items() if stream.has_ended and not stream.is_carried]
         for name in ended[: -self.settings.kept_streams]:
             del self._streams[name]
 
     async def listen(self, receive: Receive, reply: Reply) -> None:
-        """Let the response carry what belongs to no request; checkpoints."""
+        """Send messages that belong to no request by the response; checkpoints."""
         await self.carry(self._main, receive, reply, None)
 
     def find(self, event_id: str) -> tuple[EventStream, int] | None:
-        """The stream that an event belongs to, and the event's number; None where nothing is to come."""
+        """The stream of an event and the event's number; None if it cannot be resumed."""
         name, _, number = event_id.rpartition("-")
         stream = self._streams.get(name)
         if stream is None or not stream.can_resume:
@@ -172,7 +212,7 @@ class LegacySession:
     async def carry(
         self, stream: EventStream, receive: Receive, reply: Reply, resume_after: int | None
     ) -> None:
-        """Let the response carry `stream`; checkpoints."""
+        """Send the messages of `stream` by the response; checkpoints."""
         self._carriers += 1
         try:
             await stream.carry(receive, reply, resume_after)
@@ -193,7 +233,7 @@ class LegacySessions:
         return len(self._sessions)
 
     def refusal(self, peer: str) -> str | None:
-        """Why `peer` may not open another session, or None where it may."""
+        """Why `peer` may not open another session, or None if it may."""
         if len(self._sessions) >= self._settings.max_sessions:
             return f"max_sessions is {self._settings.max_sessions}, and so many are open"
         if self._peers[peer] >= self._settings.max_sessions_per_peer:
@@ -211,14 +251,14 @@ class LegacySessions:
         return session
 
     def end_all(self) -> None:
-        """End every session."""
+        """End every session; does not wait."""
         for session in self._sessions.values():
             session.end()
 
     def find(self, ident: str, principal: str | None) -> LegacySession | None:
-        """The session of that id, if it belongs to `principal`."""
+        """The session of that id, if it takes messages and belongs to `principal`; else None."""
         session = self._sessions.get(ident)
-        if session is None or session.is_ending or session.principal != principal:
+        if session is None or not session.takes_messages or session.principal != principal:
             return None
         session.note_heard()
         return session

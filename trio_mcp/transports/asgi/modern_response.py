@@ -1,7 +1,7 @@
 """The response to one modern request over HTTP.
 
-Owns the watch for the client's disconnect, which is cancellation (MCP streamable
-HTTP 2026-07-28, "Cancellation"). Knows no method.
+Owns the watch for the client's disconnect, which cancels the request (MCP streamable
+HTTP 2026-07-28, "Cancellation"), and keep-alives. Refuses to know methods.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trio_mcp.wire.sse import encode_events
 
 
 class ModernResponse:
-    """Sends what belongs to the request `ident`, and ends with its answer."""
+    """Sends the messages of the request `ident`, and ends with its answer."""
 
     __slots__ = ("_ident", "_receive", "_reply", "_settings")
 
@@ -33,7 +33,7 @@ class ModernResponse:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the response is whole."""
+        """Whether the response is complete."""
         return self._reply.has_ended
 
     def wait_gone(self) -> Awaitable[None]:
@@ -41,7 +41,7 @@ class ModernResponse:
         return watch(self._receive, self._reply, self._settings)
 
     async def send_frames(self, frames: Sequence[OutFrame]) -> None:
-        """Send as JSON what is nothing but the answer, everything else as events; checkpoints."""
+        """Send an answer that comes alone as JSON, and everything else as events; checkpoints."""
         last = frames[-1]
         is_answer = isinstance(last, (Response, ErrorResponse)) and last.id == self._ident
         if is_answer and len(frames) == 1 and not self._reply.has_begun:
@@ -58,10 +58,10 @@ class ModernResponse:
 
 
 async def watch(receive: Receive, reply: Reply, settings: HttpSettings, opening: bytes = b"") -> None:
-    """Wait until the client has gone, and meanwhile keep a quiet response alive; checkpoints.
+    """Wait until the client has gone, and keep a quiet response alive meanwhile; checkpoints.
 
-    A response that has nothing to say for `quiet_timeout` becomes an event stream, which
-    begins with `opening`.
+    A response without a message for `quiet_timeout` becomes an event stream, which begins with
+    `opening`.
     """
     while True:
         with trio.move_on_after(settings.keep_alive if reply.has_begun else settings.quiet_timeout):
@@ -72,7 +72,7 @@ async def watch(receive: Receive, reply: Reply, settings: HttpSettings, opening:
 
 
 async def _keep_alive(receive: Receive, reply: Reply, opening: bytes) -> bool:
-    """Send a keep-alive; True where the client has gone meanwhile, without reading it. Checkpoints."""
+    """Send a keep-alive; True if the client has gone meanwhile, without reading it. Checkpoints."""
     has_gone = False
     async with trio.open_nursery() as nursery:
 

@@ -1,7 +1,7 @@
-"""One HTTP response over ASGI, whose head is held back until it is known what comes first.
+"""One HTTP response over ASGI, whose head waits until it is known what comes first.
 
-Owns the choice between a JSON body and an event stream, and the order of what is
-sent. Knows no method.
+Owns the choice between a JSON body and an event stream, and the order in which things are
+sent. Refuses to know methods.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def modern_status(answer: OutFrame) -> int:
 
 
 def legacy_status(answer: OutFrame) -> int:
-    """The same in a session, where 404 would tell the client that the session has ended.
+    """The HTTP status of an answer in a legacy session, where 404 would mean that the session has ended.
 
-    Whatever answers a request is a success of HTTP; its client reads no other body
+    Every answer to a request has a status of success, because clients read no other body
     (MCP transports 2025-11-25, "Sending Messages to the Server").
     """
     answers_nothing = isinstance(answer, ErrorResponse) and (answer.id is None or answer.id is msgspec.UNSET)
@@ -50,20 +50,20 @@ def error_body(code: int, reason: str, ident: RequestId | msgspec.UnsetType = ms
 
 
 class Reply:
-    """The response to one HTTP request; `headers` go with it in any case."""
+    """The response to one HTTP request; it has `headers` in any case."""
 
     __slots__ = ("_free", "_is_sending", "_wire", "has_begun", "has_ended", "headers")
 
     def __init__(self, send: Send, headers: Mapping[str, str] | None = None) -> None:
         self._wire = send
         self._is_sending = False
-        self._free: trio.lowlevel.ParkingLot | None = None  # made by the first that waits for its turn
+        self._free: trio.lowlevel.ParkingLot | None = None  # made by the first task that waits for its turn
         self.headers = dict(headers or {})
         self.has_begun = False
         self.has_ended = False
 
     async def answer(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
-        """Send the whole response, JSON if it has a body; once. Checkpoints."""
+        """Send the whole response; a body is JSON. It is called once at most, and checkpoints."""
         self.has_begun = self.has_ended = True
         content = {"content-length": str(len(body)), **({"content-type": "application/json"} if body else {})}
         await self._start(status, {**content, **self.headers, **(headers or {})})
@@ -83,7 +83,7 @@ class Reply:
 
     async def send_events(self, chunk: bytes, *, last: bool = False) -> None:
         """Send a part of the event stream, which begins with the first; checkpoints."""
-        while self._is_sending:  # a keep-alive, or behind one
+        while self._is_sending:  # a keep-alive is being sent
             if self._free is None:
                 self._free = trio.lowlevel.ParkingLot()
             await self._free.park()
@@ -102,12 +102,12 @@ class Reply:
                 self._free.unpark()
 
     async def keep_alive(self, opening: bytes = b"") -> None:
-        """Send a comment, behind `opening` where the stream begins with it; checkpoints."""
+        """Send a comment, behind `opening` if it begins the stream; checkpoints if it sends."""
         if not self._is_sending and not self.has_ended:
             await self.send_events(KEEP_ALIVE if self.has_begun else opening + KEEP_ALIVE)
 
     async def end(self) -> None:
-        """End the event stream; nothing happens where the response has ended. Checkpoints."""
+        """End the event stream, unless the response has ended. Checkpoints if it sends."""
         await self.send_events(b"", last=True)
 
     async def _start(self, status: int, headers: Mapping[str, str]) -> None:
@@ -117,6 +117,6 @@ class Reply:
     async def _send(self, message: Message) -> None:
         try:
             await self._wire(message)
-        except OSError:  # what ASGI says of a client that is gone; `receive` says it, too
+        except OSError:  # ASGI: the client is gone, which `receive` tells too
             self.has_ended = True
             await trio.lowlevel.checkpoint()

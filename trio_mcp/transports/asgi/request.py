@@ -1,6 +1,6 @@
-"""What an HTTP request brings: its peer, its headers, its body.
+"""Reading an HTTP request over ASGI: its peer, its headers, its body, its disconnect.
 
-Owns the reading. What it means, and what is refused, is the endpoint's business.
+Owns the reading. What is read is judged by the endpoint.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from trio_mcp.transports.asgi.types import DISCONNECT, Receive, Scope
 
 
 def read_peer(scope: Scope) -> str:
-    """The address of the client; empty where it has none, as on a Unix socket."""
+    """The address of the client; empty if it has none, as on a Unix socket."""
     client = scope.get("client")
     return str(client[0]) if client else ""
 
 
 def read_headers(scope: Scope) -> dict[str, str]:
-    """The headers by their lower-case names; those that come twice are joined (RFC 9110, section 5.3)."""
+    """The headers by their lower-case names; repeated ones are joined (RFC 9110, section 5.3)."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
@@ -25,7 +25,7 @@ def read_headers(scope: Scope) -> dict[str, str]:
     return headers
 
 
-@lru_cache(64)  # clients say the same each time
+@lru_cache(64)  # clients send the same one each time
 def accepts(accepted: str, content_type: str) -> bool:
     """Whether an Accept header admits a type, by itself or by a wildcard (RFC 9110, section 12.5.1)."""
     kind = content_type.partition("/")[0]
@@ -34,12 +34,12 @@ def accepts(accepted: str, content_type: str) -> bool:
 
 
 def is_longer(declared: str, limit: int) -> bool:
-    """Whether a Content-Length is one, and larger than `limit`."""
+    """Whether a Content-Length is well-formed, and larger than `limit`."""
     return declared.isascii() and declared.isdigit() and int(declared[:19]) > limit
 
 
 async def take_body(receive: Receive, limit: int) -> tuple[bytes | None, bool]:
-    """What came of a body, and whether it is whole; None where it is longer than `limit`. Checkpoints."""
+    """Read a body, and whether it is complete; None if it is longer than `limit`. Checkpoints."""
     parts: list[bytes] = []
     length = 0
     while True:

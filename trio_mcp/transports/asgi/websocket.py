@@ -44,9 +44,9 @@ class AsgiWebSocketTransport:
         self._sending, self._receiving = Exclusive("sending on"), Exclusive("receiving from")
 
     async def accept(self) -> None:
-        """Take the connection, with the subprotocol "mcp" where it is offered; checkpoints.
+        """Accept the connection, with the subprotocol "mcp" if it is offered; checkpoints.
 
-        Raises `trio.BrokenResourceError` where the client has gone before.
+        Raises `trio.BrokenResourceError` if the client has gone before.
         """
         event = await self._receive()
         if event["type"] != "websocket.connect":
@@ -61,7 +61,7 @@ class AsgiWebSocketTransport:
         self._accepted = True
 
     async def send_frames(self, frames: Sequence[OutFrame]) -> None:
-        """Send a text message for each JSON-RPC message, in one write where the host can; checkpoints."""
+        """Send a text message for each JSON-RPC message, in one write if the host can; checkpoints."""
         self._require_open()
         with self._sending:
             await trio.lowlevel.checkpoint()
@@ -89,7 +89,7 @@ class AsgiWebSocketTransport:
             raise trio.ClosedResourceError("this transport was closed")
 
     async def aclose(self) -> None:
-        """Close with code 1001, quietly where the peer is gone; checkpoints."""
+        """Close with code 1001; quietly if the peer is gone. Checkpoints."""
         closing = self._accepted and not self._closed and self._end is None
         self._closed = True
         self._waiting.cancel()
@@ -100,7 +100,7 @@ class AsgiWebSocketTransport:
 
     async def _take(self, event: Mapping[str, Any]) -> str | bytes:
         if event["type"] == "websocket.disconnect":
-            # Servers differ in what they say where the peer gave no code.
+            # Servers differ in the code that they give if the peer gave none.
             code = event.get("code") or NO_STATUS
             reason = event.get("reason") or "no reason was given"
             broken = trio.BrokenResourceError(f"the connection was closed with code {code}: {reason}")

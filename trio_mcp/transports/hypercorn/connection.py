@@ -1,22 +1,21 @@
 """One accepted connection, spoken by hypercorn and bounded by us.
 
-Owns how hypercorn's protocols are driven; what an application is told of its request
-is the matter of `hypercorn_exchange.py`. Everything that reaches into hypercorn (0.18)
-stands here and nowhere else; `tests/transports/hypercorn/test_hypercorn.py` fails when what is
-reached for changes. Knows nothing of listening, nor of what the application serves.
+Owns how hypercorn's protocols are driven, and all access to hypercorn's internals (0.18), which
+is in no other file; `tests/transports/hypercorn/test_hypercorn.py` fails if they change. Refuses to
+know what an application is told of its request (`exchange.py`), listening, and what is served.
 
-What hypercorn's trio worker does that this module makes up for:
+Problems of hypercorn's trio worker that this module solves:
 
 - It shields `send_all`. GuardedStream bounds each piece, and `abort` ends even a
   shielded send, by closing the socket under it.
-- It tells of a failed send from within the application's `send`, which loses the
-  disconnect where that is being cancelled. GuardedStream tells who reads.
+- It reports a failed send from within the application's `send`, which loses the
+  disconnect if that is being cancelled. GuardedStream reports it to the reader.
 - An exception in a connection ends the server (a DATA frame for a stream already
   answered suffices). `HypercornConnection.run` contains it.
 - It counts a connection whose peer has gone as idle, and one that speaks HTTP/2 by
   prior knowledge as busy before it has asked anything; so the deadlines are ours.
-- Events for an application that no longer reads its body fill a queue of ten, at
-  which both the reader and the application's last `send` hang. We read them off.
+- Events for an application that no longer reads its body fill a queue of ten, and then
+  both the reader and the application's last `send` hang. We read and drop them.
 - While an HTTP/2 peer's window is shut, it takes whatever the application sends into
   a buffer without bound. `HypercornConnection.let_through` waits until that is empty.
 - It goes on sending pings to a WebSocket peer that has gone, up to `ping_interval`.
@@ -51,7 +50,7 @@ except ImportError as missing:
 
 
 class Worker:
-    """What all connections of one server share."""
+    """The state that all connections of one server share."""
 
     def __init__(self, app: ASGIApp, limits: Limits, state: dict[str, Any], tls: SSLContext | None) -> None:
         self.app = app
@@ -62,12 +61,12 @@ class Worker:
         self.context = WorkerContext(None)
 
     async def drain(self) -> None:
-        """From now on let connections close that become idle. Does not wait."""
+        """Let connections close from now on when they become idle. Does not wait."""
         await self.context.terminated.set()
 
 
 def _make_config(limits: Limits) -> Config:
-    """hypercorn's configuration: quiet, and with the timeouts left to us."""
+    """hypercorn's configuration: it logs no access, and leaves the timeouts to us."""
     config = Config()
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")  # as it is: no handler is added
@@ -86,10 +85,10 @@ def _make_config(limits: Limits) -> Config:
 
 
 class _Idle:
-    """In the place of the task that hypercorn starts and cancels around each request.
+    """Replaces the task that hypercorn starts and cancels around each request.
 
-    Its timeout is ours to keep; what is left of it is that a server that ends closes the
-    connection between two requests.
+    GuardedStream keeps the timeout of that task; what remains is that a server that ends
+    closes a connection between two requests.
     """
 
     def __init__(self, context: WorkerContext) -> None:
@@ -108,7 +107,7 @@ class _Idle:
 class _TCPServer(TCPServer):
     """hypercorn's connection, which ends when its peer has gone and its requests are over.
 
-    What is sent between `cork` and `uncork` leaves in one piece: head, body and end.
+    The data that is sent between `cork` and `uncork` leaves in one piece: head, body and end.
     """
 
     on_peer_gone: Callable[[], None]
@@ -131,24 +130,24 @@ class _TCPServer(TCPServer):
             self._corked = bytearray()
 
     async def uncork(self) -> None:
-        """Send what was held back; not cancelled, but bounded; checkpoints where that is something."""
+        """Send what was held back, shielded, within the bounds of GuardedStream; checkpoints if it sends."""
         held, self._corked = self._corked, None
         if held:
             with trio.CancelScope(shield=True):
-                # Taking the lock gives others a turn, among them who reads what was sent on another stream:
+                # Taking the lock lets others run, among them the reader of another stream:
                 # the progress of a legacy task moves from the stream of its session to that of its result.
                 async with self.send_lock:
                     await self._put(held)
 
     async def close_if_idle(self) -> None:
-        """Close the connection where it is between two requests; checkpoints where it is."""
+        """Close the connection if it is between two requests; checkpoints then."""
         if self._idle.is_idle:
             await self._initiate_server_close()
 
     async def _send(self, data: bytes | bytearray) -> None:
         # Taking the lock is the checkpoint of an application that sends without end.
         async with self.send_lock:
-            # Shielded, for half of what was said ends the connection; GuardedStream bounds it.
+            # Shielded, because a half-sent message would end the connection; GuardedStream bounds it.
             with trio.CancelScope(shield=True):
                 await self._put(data)
 
@@ -192,7 +191,7 @@ class _TCPServer(TCPServer):
 
 
 class _Unread:
-    """A stream that is answered already, and whatever the peer still sends on it."""
+    """Drops what the peer still sends on a stream that is answered already."""
 
     async def handle(self, event: Any) -> None:
         await trio.lowlevel.checkpoint()
@@ -220,23 +219,27 @@ class HypercornConnection:
         self._server.on_peer_gone = self._end_if_over
         self._nursery: trio.Nursery
 
+    def __repr__(self) -> str:
+        peer = "gone" if self._server.peer_gone else "there"
+        return f"<HypercornConnection peer {peer}, {self._requests} requests>"
+
     async def run(self) -> None:
-        """Speak HTTP or WebSocket with the peer, over TLS where the server does. Checkpoints."""
+        """Speak HTTP or WebSocket with the peer, over TLS if the server has it. Checkpoints."""
         try:
             with self.scope:
                 async with trio.open_nursery() as self._nursery:
                     await self._server.run()
                     self._nursery.cancel_scope.cancel()
-        except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
+        except BaseException as error:  # noqa: ASYNC103  # hypercorn's: it ends this connection only
             contain_failure(error, "A connection failed")
         finally:
             self._stream.socket.close()  # hypercorn leaves it open when it is cancelled
 
     async def drain(self) -> None:
-        """Close the connection where it is between two requests; checkpoints where it is."""
+        """Close the connection if it is between two requests; checkpoints then."""
         try:
             await self._server.close_if_idle()
-        except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
+        except BaseException as error:  # noqa: ASYNC103  # hypercorn's: it ends this connection only
             contain_failure(error, "A connection failed")
 
     def end(self) -> None:
@@ -245,12 +248,12 @@ class HypercornConnection:
         self.scope.cancel()
 
     def _end_if_over(self) -> None:
-        """End what hypercorn leaves behind, such as the pings to a peer that has gone."""
+        """End what hypercorn leaves running, such as the pings to a peer that has gone."""
         if self._server.peer_gone and not self._requests:
             self.scope.cancel()
 
     async def _call(self, scope: Scope, receive: Receive, send: Send, *_: Callable[..., Any]) -> None:
-        """Run one request: what hypercorn takes for the application."""
+        """Run one request; to hypercorn, this is the application."""
         self._requests += 1
         self._stream.expect_request(inf)
         protocol = self._server.protocol.protocol
@@ -266,21 +269,21 @@ class HypercornConnection:
             self._end_if_over()
 
     def cork(self) -> None:
-        """Let what is sent from now on leave in one piece with what comes before `uncork`."""
+        """Hold back what is sent from now on, until `uncork`."""
         self._server.cork()
 
     async def uncork(self) -> None:
-        """Send what was held back; checkpoints where that is something."""
+        """Send what was held back, in one piece; checkpoints if there is something."""
         await self._server.uncork()
 
     @staticmethod
     def receive_nowait(receive: Any) -> Message:
-        """The next event for an application, or trio.WouldBlock where there is none yet."""
+        """The next event of a request; raises trio.WouldBlock if there is none yet."""
         message: Message = receive.__self__.receive_nowait()
         return message
 
     def discard(self, receive: Receive) -> None:
-        """Read off, until the end, what the application of a request does not."""
+        """Read and drop the events of a request until its end; does not wait."""
         self._nursery.start_soon(self._discard, receive)
 
     async def _discard(self, receive: Receive) -> None:
@@ -306,7 +309,7 @@ class HypercornConnection:
             protocol.connection.reset_stream(stream_id, code)
         except ProtocolError:
             return  # closed already
-        # First of all, for the application that learns of its disconnect may cancel this very send.
+        # Before all else: the application, told of its disconnect, may cancel this very send.
         await protocol._flush()
         # As hypercorn does when the peer resets it.
         await protocol._close_stream(stream_id)

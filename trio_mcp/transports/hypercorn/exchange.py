@@ -1,7 +1,7 @@
-"""One request between hypercorn and the application: what it is told, and how its response ends.
+"""One request between hypercorn and the application: the events of both, and the end of the response.
 
-Owns the deadlines and bounds of a request's body, and when parts of a response leave
-together. Reaches into hypercorn through `HypercornConnection` only.
+Owns the deadlines and bounds of a request's body, and which parts of a response leave
+together. Refuses to know hypercorn: an `ExchangeConnection` stands between.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from trio_mcp.transports.asgi.types import DISCONNECT, ASGIApp, Message, Receive
 from trio_mcp.transports.asgi.websocket import MORE
 from trio_mcp.transports.hypercorn.guarded_stream import PIECE, Limits
 
-# A peer that is still sending a body which nobody wants sees the answer only if the connection
-# stays open until it has sent it; this is how long, in seconds, we go on reading for its sake.
+# A peer that is still sending a body that nobody wants sees the answer only if the connection
+# stays open until it has sent the body; for so many seconds we go on reading it.
 LINGER: Final = 2.0
 
 
@@ -68,7 +68,7 @@ class HypercornExchange(ABC):
     scope: Scope
     _receive: Receive
     _send: Send
-    # Nothing can come of it any more: the peer has gone or the request was ended.
+    # The peer has gone or the request was ended: nothing more is sent.
     gone: bool = False
     _pushing: trio.Lock | None = None
     _discarding: bool = False
@@ -76,31 +76,31 @@ class HypercornExchange(ABC):
 
     @abstractmethod
     async def receive(self) -> Message:
-        """What the application receives by."""
+        """The application's `receive`."""
 
     @abstractmethod
     async def send(self, message: Message) -> None:
-        """What the application sends by."""
+        """The application's `send`."""
 
     async def run(self, app: ASGIApp) -> None:
         try:
             await app(self.scope, self.receive, self.send)
-        except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
+        except BaseException as error:  # noqa: ASYNC103  # foreign applications fail as they like
             contain_failure(error, f"The application failed: {self.scope['path']}")
         await self.complete()
 
     async def complete(self) -> None:
-        """Leave nothing behind."""
+        """Clean up after the application has returned."""
         self.discard()
 
     def discard(self) -> None:
-        """See to it that the application's events are read off, whether or not it reads them."""
+        """Have the remaining events of the request read and dropped."""
         if not (self.gone or self._received_all or self._discarding):
             self._discarding = True
             self.connection.discard(self._receive)
 
     async def push(self, message: Message, content: bytes | str) -> None:
-        """Hand one message to hypercorn. HTTP/2 has flow control above the socket's, so bound it here."""
+        """Hand one message to hypercorn, within a bound for the flow control of HTTP/2; checkpoints."""
         if self.scope["http_version"] != "2":
             await self._send(message)
             return
@@ -129,7 +129,7 @@ class WebSocketExchange(HypercornExchange):
         await super().run(app)
 
     async def complete(self) -> None:
-        """Leave nothing behind; hypercorn itself sends the close frame, or 500 before the handshake."""
+        """Clean up; hypercorn itself sends the close frame, or 500 before the handshake."""
         await super().complete()
         await self.connection.uncork()
 
@@ -152,7 +152,7 @@ class WebSocketExchange(HypercornExchange):
         if not has_more or self._held >= PIECE:
             self._held = 0
             await self.connection.uncork()
-            await trio.lowlevel.checkpoint()  # what is sent at once waits for nothing
+            await trio.lowlevel.checkpoint()  # a write in place does not checkpoint
 
 
 @attrs.define(eq=False)
@@ -179,9 +179,9 @@ class HttpExchange(HypercornExchange):
         return {"type": DISCONNECT}
 
     async def _take_in_time(self) -> Message | None:
-        """The next event of the request; None where the peer owes us one for too long."""
+        """The next event of the request; None if the peer does not send it in time."""
         try:
-            # What is there already needs no deadline, and most bodies are.
+            # An event that is there already needs no deadline, and most bodies are.
             return self._note(self.connection.receive_nowait(self._receive))
         except trio.WouldBlock:
             pass
@@ -211,15 +211,15 @@ class HttpExchange(HypercornExchange):
             self._trailers = message.get("trailers", False)
         last = message["type"] == "http.response.body" and not message.get("more_body") and not self._trailers
         if (is_head or last) and self.scope["http_version"] != "2":
-            # The head waits for the first part of the body, as ASGI would have it, and the last
-            # part for the end of the body.
+            # The head waits for the first part of the body, as ASGI specifies, and the last part
+            # for the end of the body.
             self.connection.cork()
         lingers = last and not self._received_all
         self._ended = last and not lingers
         try:
             await self.push({**message, "more_body": True} if lingers else message, body)
         finally:
-            # The application may be cancelled as soon as hypercorn has told it that all is said.
+            # The application may be cancelled as soon as hypercorn has told it that the response is complete.
             if not is_head:
                 await self.connection.uncork()  # noqa: ASYNC102  # shielded there
         if lingers:
@@ -252,13 +252,13 @@ class HttpExchange(HypercornExchange):
         await self._end()
 
     async def _break_off(self) -> None:
-        # A proper end would pass half an answer off as a whole one.
+        # With a proper end, half an answer would look complete.
         self.discard()
         self.gone = True
         await self.connection.reset(self._send, Reset.INTERNAL_ERROR)
 
     async def complete(self) -> None:
-        """End the response where the application did not."""
+        """End the response if the application did not."""
         if not (self.gone or self._ended):
             await self._refuse(500)
         self.discard()

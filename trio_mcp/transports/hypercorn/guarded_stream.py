@@ -1,6 +1,6 @@
 """A server's socket that cannot be held up by its peer.
 
-Owns the deadlines of one connection's bytes. Knows no protocol: whoever speaks one
+Owns the deadlines of one connection's bytes. Refuses to know protocols: its user
 says when a request is running.
 """
 
@@ -17,8 +17,8 @@ import trio
 
 from trio_mcp.transports.write_now import write_now
 
-# What the peer must take within one stall_timeout: small enough that a slow peer is not taken for
-# a stalled one, large enough that the deadline costs nothing beside the write.
+# Bytes that the peer must take within one stall_timeout: few enough that a slow peer does not count
+# as stalled, many enough that the deadline costs nothing beside the write.
 PIECE: Final = 64 * 1024
 
 
@@ -45,7 +45,7 @@ class Limits:
 
 
 class GuardedStream(trio.abc.HalfCloseableStream):
-    """A socket on which neither direction can hold anybody up for longer than it may.
+    """A socket whose peer cannot hold up either direction for longer than its limits.
 
     Sending: each piece must be taken within `stall_timeout`. Receiving: while no request
     is running, one must begin by a deadline that single bytes do not move.
@@ -58,11 +58,11 @@ class GuardedStream(trio.abc.HalfCloseableStream):
         self._reading = trio.CancelScope()
         self._request_by = trio.current_time() + limits.read_timeout
         self._heard = False
-        # Data that sits in the kernel while the application is silent: nobody is in send_all then.
+        # For data that stays in the kernel while the application is silent: no send_all is running then.
         user_timeout: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
         if user_timeout is not None and self.socket.family != socket.AF_UNIX and limits.stall_timeout < inf:
             milliseconds = max(1, int(limits.stall_timeout * 1000))
-            with suppress(OSError):  # the peer has gone already, which reading will tell
+            with suppress(OSError):  # the peer has gone already, and reading reports it
                 self.socket.setsockopt(socket.IPPROTO_TCP, user_timeout, milliseconds)
 
     def expect_request(self, timeout: float) -> None:
@@ -74,11 +74,11 @@ class GuardedStream(trio.abc.HalfCloseableStream):
         self._request_by = self._reading.deadline = trio.current_time() + timeout
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send; where that fails or the peer takes nothing for `stall_timeout`, end the stream.
+        """Send; if that fails, or the peer takes nothing for `stall_timeout`, end the stream.
 
-        Checkpoints where it has to wait.
-        Whoever receives is told of it, and nobody else: hypercorn would pass the failure
-        on from within the application's `send`, and lose it where that is being cancelled.
+        Checkpoints if it has to wait. A failure is reported to `receive_some` and not raised here:
+        hypercorn would pass it on from within the application's `send`, and lose it if that is
+        being cancelled.
         """
         view = memoryview(data)[write_now(self.socket.fileno(), data) :]
         for start in range(0, len(view), PIECE):
@@ -98,7 +98,7 @@ class GuardedStream(trio.abc.HalfCloseableStream):
         await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Receive, or raise BrokenResourceError where no request begins in time."""
+        """Receive, or raise BrokenResourceError if no request begins in time."""
         with trio.CancelScope(deadline=self._request_by) as self._reading:
             data = await self._stream.receive_some(max_bytes)
             if not self._heard:
@@ -117,7 +117,7 @@ class GuardedStream(trio.abc.HalfCloseableStream):
         await self._stream.aclose()
 
     def abort(self) -> None:
-        """Close the socket now: who waits on it gets ClosedResourceError, the peer a reset."""
+        """Close the socket now: tasks that wait on it get ClosedResourceError, the peer gets a reset."""
         if self.socket.fileno() != -1:
             with suppress(OSError):
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,7 +1,7 @@
 """The lifespan of an ASGI application, seen from the server that runs it.
 
-Owns the one task in which the application lives from startup to shutdown. Knows
-nothing of requests. (ASGI lifespan specification, version 2.0)
+Owns the task in which the application runs from startup to shutdown. Refuses to
+know requests. (ASGI lifespan specification, version 2.0)
 """
 
 from __future__ import annotations
@@ -32,9 +32,8 @@ class Lifespan:
     async def start(self, nursery: trio.Nursery) -> None:
         """Start the application in `nursery` and wait until it has started. Checkpoints.
 
-        Raises RuntimeError where it answered `lifespan.startup.failed`. One that raises
-        or returns instead has no lifespan, and is served without one, as the
-        specification demands.
+        Raises RuntimeError if it answers `lifespan.startup.failed`. An application that raises or
+        returns instead has no lifespan, and is served without one, as the specification requires.
         """
         nursery.start_soon(self._live)
         await self._startup_over.wait()
@@ -54,7 +53,7 @@ class Lifespan:
         }
         try:
             await self._app(scope, self._receive, self._send)
-        except BaseException as error:  # noqa: ASYNC103  # raised again below
+        except BaseException as error:  # noqa: ASYNC103  # foreign code; Cancelled is raised again below
             passing, failure = split_failure(error)
             if failure is not None:
                 self._log(failure)
@@ -66,7 +65,7 @@ class Lifespan:
 
     def _log(self, failure: BaseException) -> None:
         if self._refusal is not None:
-            return  # start() says it
+            return  # start() raises it
         if self._startup_over.is_set():
             logger.error("The application's lifespan failed", exc_info=failure)
         elif self._told_startup:

@@ -1,7 +1,7 @@
 """Serving an ASGI 3 application on hypercorn's trio worker, inside the caller's nursery.
 
 Owns listening, the application's lifespan and the shutdown. Knows nothing of what
-is served, and of hypercorn only what `transports/hypercorn/connection.py` offers.
+is served, nor of hypercorn, which `connection.py` hides.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from trio_mcp.transports.hypercorn.listeners import (
     remove_paths,
 )
 
-# What the application's lifespan has for its shutdown, after the last request has ended.
+# Seconds that the application's lifespan has for its shutdown, after the last request has ended.
 LIFESPAN_GRACE: Final = 5.0
 
 # HTTP/2 over TLS 1.2 forbids the rest (RFC 9113, appendix A); TLS 1.3 has its own.
@@ -36,9 +36,9 @@ CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 @attrs.frozen(kw_only=True)
 class TLS:
-    """The certificate that a server shows, from PEM files.
+    """The certificate of a server, from PEM files.
 
-    `keyfile` is not needed where `certfile` holds the key too, `password` opens an
+    `keyfile` is not needed if `certfile` holds the key too; `password` decrypts an
     encrypted key. With `ca`, a client must show a certificate signed by one of these.
     """
 
@@ -48,7 +48,7 @@ class TLS:
     ca: str | os.PathLike[str] | None = None
 
     def make_context(self) -> ssl.SSLContext:
-        """Load the files. Raises OSError or ssl.SSLError where one cannot be used."""
+        """Load the files. Raises OSError or ssl.SSLError if one cannot be used."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers(CIPHERS)
@@ -135,13 +135,13 @@ class _Service:
         if self.accepting is None:
             self.shield.cancel()
             return
-        # The one second is for the tasks to run at all: what they wait for is bounded by itself.
+        # One second more, so that the tasks get to run; each of their waits has its own bound.
         self.shield.deadline = trio.current_time() + self.shutdown_grace + LIFESPAN_GRACE + 1
         self.accepting.cancel()
         if self.on_shutdown is not None:
             try:
                 self.on_shutdown()
-            except BaseException as error:  # noqa: ASYNC103  # contain_failure raises it
+            except BaseException as error:  # noqa: ASYNC103  # the caller's function must not stop the shutdown
                 contain_failure(error, "on_shutdown failed")
 
     async def run(self, started: Callable[[list[str]], None]) -> None:

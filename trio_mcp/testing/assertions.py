@@ -1,6 +1,6 @@
-"""What must hold of the progress that a handler saw.
+"""The assertion about progress that a handler has collected.
 
-Owns the assertion and its words.
+Owns its rules and its messages.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ def assert_progress(
 ) -> None:
     """Check `updates`, each (progress, total, message), as a progress handler collected them.
 
-    Progress never decreases; there are `count` updates if that is given, and the
-    first, the last and every total are as given. Raises AssertionError that names the
-    first update that is wrong.
+    Progress must never decrease. `count` is the number of updates, `first` and `last` are
+    values of progress, `total` is the total of every update; each is checked only if it is
+    given. Raises AssertionError, which names the first update that is wrong.
     """
     if count is not None and len(updates) != count:
         raise AssertionError(f"{len(updates)} updates instead of {count}")

@@ -1,4 +1,4 @@
-"""Looks at a task that fail, and what that means for whoever waits for it."""
+"""Polls of a task that fail, and what that means for a client that waits for the task."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ ENDED = result({**CREATED, "resultType": "complete", "status": "completed", "res
 
 
 def make_server(*answers: Any) -> tuple[FakeServer, list[float]]:
-    """A server without subscriptions whose tasks/get answers as told, and the times at which it was asked."""
+    """A server without subscriptions that gives `answers` to tasks/get, and the times of the polls."""
     rest = itertools.chain(answers, itertools.repeat(answers[-1]))
-    looks: list[float] = []
+    polls: list[float] = []
 
     def get(request: Any) -> Any:
-        looks.append(trio.current_time())
+        polls.append(trio.current_time())
         return next(rest)(request)
 
-    return FakeServer({"server/discover": result(DISCOVERED), "tools/call": WORKING, "tasks/get": get}), looks
+    return FakeServer({"server/discover": result(DISCOVERED), "tools/call": WORKING, "tasks/get": get}), polls
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
-async def test_a_look_that_fails_in_passing_is_tried_again(status: int, autojump_clock):
+async def test_a_poll_that_fails_for_a_moment_is_repeated(status: int, autojump_clock):
     failing = error(-32603, {"status": status})
-    server, looks = make_server(WORKING, failing, failing, ENDED)
+    server, polls = make_server(WORKING, failing, failing, ENDED)
     async with open_client(server) as client:
         assert (await client.call_tool("any")).content == []
-    gaps = [after - before for before, after in itertools.pairwise(looks)]
+    gaps = [after - before for before, after in itertools.pairwise(polls)]
     assert gaps[1:] == pytest.approx(RETRY_SECONDS[:2])
 
 
-async def test_a_failure_that_does_not_pass_is_raised_after_a_while(autojump_clock):
-    server, looks = make_server(error(-32603, {"status": 502}))
+async def test_a_failure_that_lasts_is_raised_after_the_last_retry(autojump_clock):
+    server, polls = make_server(error(-32603, {"status": 502}))
     async with open_client(server) as client:
         with pytest.raises(ProtocolError, match="no"):
             await client.call_tool("any")
-    assert len(looks) == len(RETRY_SECONDS) + 1
-    assert looks[-1] - looks[0] == pytest.approx(sum(RETRY_SECONDS))
+    assert len(polls) == len(RETRY_SECONDS) + 1
+    assert polls[-1] - polls[0] == pytest.approx(sum(RETRY_SECONDS))
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ async def test_a_failure_that_does_not_pass_is_raised_after_a_while(autojump_clo
     ],
 )
 async def test_an_answer_about_the_task_is_raised_at_once(answer: Any, raised: Any, autojump_clock):
-    server, looks = make_server(answer)
+    server, polls = make_server(answer)
     async with open_client(server) as client:
         with pytest.raises(raised):
             await client.call_tool("any")
-    assert len(looks) == 1
+    assert len(polls) == 1

@@ -1,0 +1,126 @@
+"""How long background tasks live: sessions that end, shutdown, expiry, and a store that follows behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from tests.conftest import LEGACY
+from tests.tasks.task_server import gate, make_server
+from trio_mcp import (
+    Context,
+    MemoryTaskStore,
+    Server,
+    TaskConfig,
+    TaskNotFound,
+    open_client,
+    open_server,
+)
+
+
+async def test_law_10_a_task_outlives_its_session_and_another_may_watch_it(wire):
+    server = make_server()
+    reached, release, ends = await gate(server)
+    async with open_server(server) as running:
+        known = running.authenticated("somebody")
+        async with wire.open_running(known) as first:
+            task = await first.call_tool("wait", task=True)
+            await reached.wait()
+        assert ends == [], "the client left, the task did not"
+        async with wire.open_running(known) as second:
+            async with second.watch_task(task.id) as snapshots:
+                snapshot = await snapshots.receive()
+                assert (snapshot.status, snapshot.current) == ("working", 1)
+                release.set()
+                assert [snapshot.status async for snapshot in snapshots][-1] == "completed"
+            assert (await second.await_task(task.id)).data == "released"
+
+
+async def test_law_10_shutdown_leaves_no_task_working(wire):
+    server = make_server(shutdown_grace=0)
+    reached, _, ends = await gate(server)
+    async with open_server(server) as running:
+        async with wire.open_running(running) as client:
+            task = await client.call_tool("wait", task=True)
+            await reached.wait()
+        keep = running
+    assert ends == ["cancelled", "finally"]
+    record = await keep.fetch_task(task.id)
+    assert record.status == "cancelled"
+
+
+async def test_shutdown_gives_running_tasks_a_moment(wire, autojump_clock):
+    server = make_server(shutdown_grace=10)
+    async with open_server(server) as running:
+        async with wire.open_running(running) as client:
+            task = await client.call_tool("count", {"n": 3, "pause": 1}, task=True)
+        keep = running
+    assert (await keep.fetch_task(task.id)).status == "completed"
+
+
+async def test_expiry(wire, autojump_clock):
+    """After its ttl a task is gone from get, result and list alike, and looks like one that never was."""
+    server = Server("expiry", version="1")
+
+    @server.tool(task=TaskConfig(ttl=60))
+    async def quick() -> str:
+        return "done"
+
+    async with wire.open(server) as client:
+        task = await client.call_tool("quick", task=True)
+        await task.result()
+        assert (await task.status()).ttl == 60
+        await trio.sleep(61)
+        errors = []
+        for task_id in (task.id, "never was"):
+            with pytest.raises(TaskNotFound) as caught:
+                await client.fetch_task(task_id)
+            errors.append(str(caught.value))
+            with pytest.raises(TaskNotFound):
+                await client.cancel_task(task_id)
+        assert len(set(errors)) == 1
+        with pytest.raises(TaskNotFound):
+            await task.result()
+        if wire.protocol == LEGACY:
+            assert await client.list_tasks() == []
+
+
+async def test_a_client_may_ask_for_a_shorter_ttl(wire):
+    async with wire.open(make_server()) as client:
+        task = await client.call_tool("count", {"n": 1}, task=True, ttl=5)
+        assert (await task.status()).ttl == (5 if wire.protocol == LEGACY else 3600)
+        await task.result()
+
+
+async def test_a_durable_store_follows_behind(autojump_clock):
+    """Progress reaches a store within `write_behind` seconds; the end at once."""
+
+    class Durable(MemoryTaskStore):
+        def __init__(self) -> None:
+            super().__init__()
+            self.write_behind = 5.0
+            self.puts: list[Any] = []
+
+        async def put(self, record: Any) -> None:
+            self.puts.append((round(trio.current_time() - started), record.status.value, record.progress))
+            await super().put(record)
+
+    store = Durable()
+    server = Server("durable", version="1", task_store=store)
+
+    @server.tool(task=True)
+    async def work(ctx: Context) -> None:
+        for i in range(100):
+            await ctx.report_progress(i)
+            await trio.sleep(0.17)
+
+    started = trio.current_time()
+    async with open_client(server) as client:
+        task = await client.call_tool("work", task=True)
+        await task.result()
+    times = [time for time, status, _ in store.puts if status == "working"]
+    assert times == [5, 10, 15]
+    assert [status for _, status, _ in store.puts][-1] == "completed"
+    assert store.puts[-1][2].current == 99

@@ -1,0 +1,149 @@
+"""Who may see which tasks, in pages, and how many run at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from tests.conftest import LEGACY, MODERN
+from tests.tasks.task_server import gate, make_server, raw_peer
+from trio_mcp import (
+    CursorError,
+    NotSupportedByEra,
+    ProtocolError,
+    TaskConfig,
+    TaskNotFound,
+    TaskSettings,
+    open_client,
+    open_server,
+)
+
+
+async def test_owners(wire):
+    """Another owner's task is the same error as an unknown one; a modern id is a bearer secret."""
+    server = make_server()
+    async with open_server(server) as running:
+        async with wire.open_running(running.authenticated("alice")) as alice:
+            task = await alice.call_tool("count", {"n": 1}, task=True)
+            await task.result()
+        async with wire.open_running(running.authenticated("bob")) as bob:
+            with pytest.raises(TaskNotFound):
+                await bob.fetch_task(task.id)
+        assert [record.id for record in await running.list_tasks("alice")] == [task.id]
+        assert await running.list_tasks("bob") == []
+        async with wire.open_running(running) as nobody:
+            anonymous = await nobody.call_tool("count", {"n": 1}, task=True)
+            await anonymous.result()
+        async with wire.open_running(running) as other:
+            if wire.protocol == MODERN:
+                assert (await other.fetch_task(anonymous.id)).status == "completed"
+            else:
+                with pytest.raises(TaskNotFound):
+                    await other.fetch_task(anonymous.id)
+
+
+async def test_listing(wire):
+    async with wire.open(make_server(page_size=2)) as client:
+        if wire.protocol == MODERN:
+            with pytest.raises(NotSupportedByEra, match="list"):
+                await client.list_tasks()
+            return
+        made = [(await client.call_tool("count", {"n": 1}, task=True)).id for _ in range(3)]
+        assert [task.id for task in await client.list_tasks()] == made[::-1]
+
+
+async def test_listing_by_cursor_in_process():
+    """Three tasks, two on a page; a cursor that is bad, or another principal's, is refused."""
+    async with open_server(make_server(page_size=2)) as running:
+        for principal in ("alice", "bob"):
+            async with open_client(running.authenticated(principal)) as client:
+                made = [(await client.call_tool("count", {"n": 1}, task=True)).id for _ in range(3)]
+        first = await running.list_page("bob")
+        assert [record.id for record in first.records] == [made[2], made[1]]
+        assert first.next_cursor is not None
+        second = await running.list_page("bob", first.next_cursor)
+        assert [record.id for record in second.records] == [made[0]]
+        assert second.next_cursor is None
+        for principal, cursor in (("bob", "nonsense"), ("bob", ""), ("alice", first.next_cursor)):
+            with pytest.raises(CursorError):
+                await running.list_page(principal, cursor)
+        assert [record.id for record in await running.list_tasks("bob")] == made[::-1]
+
+
+async def test_overload(wire):
+    server = make_server(max_running=1, max_queued=0)
+    reached, release, _ = await gate(server)
+    async with wire.open(server) as client:
+        first = await client.call_tool("wait", task=True)
+        await reached.wait()
+        with pytest.raises(ProtocolError, match="overloaded"):
+            await client.call_tool("count", {"n": 1}, task=True)
+        release.set()
+        assert (await first.result()).data == "released"
+        second = await client.call_tool("count", {"n": 1}, task=True)
+        assert (await second.result()).data == "counted 1"
+
+
+async def test_queued_tasks_run_in_turn(wire, autojump_clock):
+    server = make_server(max_running=2, max_queued=100)
+    running = most = 0
+
+    @server.tool(task=True)
+    async def busy() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await trio.sleep(1)
+        running -= 1
+
+    async with wire.open(server) as client:
+        tasks = [await client.call_tool("busy", task=True) for _ in range(10)]
+        for task in tasks:
+            await task.result()
+    assert most == 2
+
+
+def test_settings_must_make_sense():
+    for bad in ({"mode": "sometimes"}, {"ttl": 0}, {"ttl": -1}, {"promote_after": -1}, {"timeout": "5"}):
+        with pytest.raises(ValueError, match="must"):
+            TaskConfig(**bad)
+    for bad in (
+        {"max_running": 0},
+        {"max_queued": -1},
+        {"ttl": 0},
+        {"shutdown_grace": -1},
+        {"history_reports": 0},
+    ):
+        with pytest.raises(ValueError, match="must"):
+            TaskSettings(**bad)
+
+
+async def test_a_cursor_of_another_client_is_refused():
+    """A cursor that was given out, but not to whoever brings it, is as bad as nonsense (2025-11-25)."""
+
+    def list_request(**params: Any) -> dict[str, Any]:
+        return {"jsonrpc": "2.0", "id": 1, "method": "tasks/list", "params": params}
+
+    server = make_server(page_size=1)
+    async with open_server(server) as running, raw_peer(running) as first, raw_peer(running) as second:
+        for peer in (first, second):
+            await peer.initialize(LEGACY)
+            for _ in range(2):
+                params = {"name": "count", "arguments": {"n": 0}, "task": {}}
+                request = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+                await peer.ask(request)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        pages = []
+        for peer in (first, second):
+            await peer.send(list_request())
+            while "tasks" not in (answer := await peer.receive()).get("result", {}):
+                pass  # status notifications
+            pages.append(answer["result"])
+        cursor = pages[0]["nextCursor"]
+        assert "error" not in await first.ask(list_request(cursor=cursor))
+        assert (await second.ask(list_request(cursor=cursor)))["error"]["code"] == -32602
+
+
+# Rate and time left

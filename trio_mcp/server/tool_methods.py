@@ -1,0 +1,131 @@
+"""The methods by which clients list and call tools.
+
+Owns the steps of a tool call from its parameters to its answer: its progress policy, the choice
+between an answer and a task, and the Context of its handler. A call that is or may become a task
+goes on in `task_run.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import Any
+
+import msgspec
+import trio
+
+from trio_mcp.errors import ProtocolError, TaskOverload
+from trio_mcp.outgoing.policy import Conflate, Lossless, ProgressCall, find_interval
+from trio_mcp.server.child_calls import ChildCalls
+from trio_mcp.server.context import Context
+from trio_mcp.server.definition import ServerDefinition
+from trio_mcp.server.input_rounds import StateSeal
+from trio_mcp.server.task_choice import Choice, choose, find_owner, read_ttl
+from trio_mcp.server.task_run import TaskRun
+from trio_mcp.server.tool import ToolDefinition
+from trio_mcp.session.request import ServerRequest
+from trio_mcp.tasks.live_task import LiveTask
+from trio_mcp.tasks.settings import TaskConfig
+from trio_mcp.tasks.supervisor import Supervisor
+from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS
+from trio_mcp.wire.messages import CallToolParams, CallToolResult, ListParams, ListToolsResult, Result
+
+
+class ToolMethods:
+    """Answers the tool methods of one running server; `runs` are its task runs by the task's id."""
+
+    def __init__(
+        self,
+        definition: ServerDefinition,
+        supervisor: Supervisor,
+        runs: MutableMapping[str, TaskRun],
+        lifespan: Any,
+    ) -> None:
+        self._tools = definition.tools
+        self._settings = definition.settings
+        self._supervisor = supervisor
+        self._runs = runs
+        self._lifespan = lifespan
+        self._seal = StateSeal()
+        # A limiter of its own: tools that block must not starve the application's own threads.
+        self._limiter = trio.CapacityLimiter(self._settings.thread_limit)
+        self._calls = ChildCalls(self._tools, self._limiter, lifespan, self._settings.show_errors)
+
+    def list_tools(self, request: ServerRequest) -> Result:
+        """Answer tools/list."""
+        assert isinstance(request.params, ListParams)
+        if request.params.cursor is not None:
+            # Every page is the last one, so no cursor was ever given out.
+            raise ProtocolError(INVALID_PARAMS, f"unknown cursor {request.params.cursor!r}")
+        return ListToolsResult(tools=[tool.listing_for(request.era) for tool in self._tools.values()])
+
+    async def call_tool(self, request: ServerRequest) -> Result:
+        """Answer tools/call: with the result, with a task, or with what the client is asked first."""
+        params = request.params
+        assert isinstance(params, CallToolParams)
+        tool = self._tools.get(params.name)
+        if tool is None:
+            raise ProtocolError(INVALID_PARAMS, f"Unknown tool: {params.name}")
+        if tool.progress is not None or self._settings.choose_progress is not None:
+            self._choose_policy(request, tool)
+        arguments = None if isinstance(params.arguments, msgspec.UnsetType) else params.arguments
+        choice = choose(request, params.name, tool.task)
+        if tool.task is None or (choice is Choice.ANSWER and tool.task.gather is None):
+            context = None if tool.parameters.context_name is None else self._make_context(request, None)
+            return await tool.call(context, arguments, self._limiter)
+        return await self._make_run(request, tool, tool.task, arguments).run(choice)
+
+    def _make_context(self, request: ServerRequest, run: TaskRun | None) -> Context:
+        return Context(request, run, self._lifespan, self._calls)
+
+    def _choose_policy(self, request: ServerRequest, tool: ToolDefinition) -> None:
+        """Let the call queue follow the policy of the tool, or what the server's own function chooses."""
+        policy = tool.progress or self._settings.progress
+        choose_progress = self._settings.choose_progress
+        if choose_progress is not None:
+            policy = choose_progress(
+                ProgressCall(
+                    tool=tool.listing.name,
+                    policy=policy,
+                    client_info=request.meta.client_info,
+                    principal=request.connection.principal,
+                    session_state=None if request.session is None else request.session.state,
+                )
+            )
+            if not isinstance(policy, (Conflate, Lossless)):
+                raise TypeError(f"choose_progress must return a policy, not {policy!r}")
+        request.call_queue.apply_policy(policy)
+
+    def _make_run(
+        self, request: ServerRequest, tool: ToolDefinition, config: TaskConfig, arguments: msgspec.Raw | None
+    ) -> TaskRun:
+        async def handle(run: TaskRun) -> CallToolResult:
+            return await tool.call(self._make_context(request, run), arguments, self._limiter)
+
+        async def gather(run: TaskRun) -> Any:
+            assert config.gather is not None
+            values = tool.parameters.convert(arguments)
+            return await config.gather(self._make_context(request, run), values)
+
+        live = self._prepare(request, tool, config)
+        gatherer = None if config.gather is None else gather
+        show_errors = self._settings.show_errors
+        run = TaskRun(self._supervisor, live, request, config, handle, gatherer, self._seal, show_errors)
+        self._runs[live.id] = run
+        return run
+
+    def _prepare(self, request: ServerRequest, tool: ToolDefinition, config: TaskConfig) -> LiveTask:
+        """Make the live task and reserve its place; raises ProtocolError if there is none."""
+        # A client may ask for a shorter or longer life, but for no longer one than the tool allows.
+        limits = [ttl for ttl in (config.ttl, read_ttl(request)) if ttl is not None]
+        try:
+            live = self._supervisor.prepare(
+                tool.listing.name,
+                find_owner(request),
+                ttl=min(limits, default=None),
+                poll_interval=config.poll_interval,
+                keeps_history=request.era.tasks == "extension",  # a legacy task reports by its token
+            )
+        except TaskOverload as error:
+            raise ProtocolError(INTERNAL_ERROR, str(error)) from None
+        live.min_interval = find_interval(request.call_queue.policy)
+        return live

@@ -1,0 +1,42 @@
+"""One HTTP request to an endpoint that was let in, and the server that the endpoint serves.
+
+Owns the data that every step of an answer needs. Decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeAlias
+
+import attrs
+import trio
+
+from trio_mcp.session.server_session import Application
+from trio_mcp.transports.asgi.reply import Reply
+from trio_mcp.transports.asgi.types import Receive, Scope
+
+Answer: TypeAlias = Coroutine[Any, Any, None]
+"""The rest of a call's work once it is routed; it does not hold the call."""
+
+
+@attrs.frozen
+class Serving:
+    """The server of an endpoint: its application, a nursery for sessions, and its count of refusals."""
+
+    application: Application
+    nursery: trio.Nursery
+    refusals: Counter[str]
+
+
+@attrs.frozen
+class HttpCall:
+    """One HTTP request; header names are lower-case, `principal` is None if nobody is authenticated."""
+
+    scope: Scope
+    receive: Receive
+    reply: Reply
+    headers: Mapping[str, str]
+    peer: str
+    principal: str | None
+    serving: Serving
