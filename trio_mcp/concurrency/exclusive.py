@@ -1,6 +1,6 @@
 """One task at a time in each direction of a transport.
 
-Owns the check that its users do not share a direction; see `FrameTransport`.
+Owns the check that two tasks do not use one direction; see `FrameTransport`. Refuses to know the transport.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What of an exception passes on and what becomes an answer.
+"""Which part of an exception passes on, and which part becomes an answer.
 
-Owns that one decision, for the three borders at which a failure stays where it
-is: request dispatch, the task supervisor, the client's callbacks.
+Owns that one decision, for the failure boundaries: request dispatch, the task supervisor and the client's
+callbacks, and the few places that call foreign code. Refuses to know what an answer looks like.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ logger = logging.getLogger("trio_mcp")
 
 
 def _is_answerable(error: BaseException) -> bool:
-    # A group is looked into; of the rest only what must reach Trio, or ends the process, passes on.
+    # A group is split. Of the rest, only what must reach Trio or ends the process passes on.
     return not isinstance(error, (BaseExceptionGroup, trio.Cancelled, KeyboardInterrupt, GeneratorExit))
 
 
@@ -23,7 +23,7 @@ def split_failure(error: BaseException) -> tuple[BaseException | None, BaseExcep
     """Split `error` into what must pass on and what becomes the answer; either may be None.
 
     Cancelled, KeyboardInterrupt and GeneratorExit pass on; everything else becomes the
-    answer, also where both arrive in one group.
+    answer, also if both arrive in one group.
     """
     if isinstance(error, BaseExceptionGroup):
         answer, passing = error.split(_is_answerable)
@@ -41,7 +41,7 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def contain_failure(error: BaseException, what: str) -> None:
-    """Log what of `error` must stay here, under the words `what`, and raise what passes on."""
+    """Log the part of `error` that stays here, with the text `what`, and raise the part that passes on."""
     passing, failure = split_failure(error)
     if failure is not None:
         logger.error("%s", what, exc_info=failure)

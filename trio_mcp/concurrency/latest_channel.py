@@ -1,7 +1,7 @@
 """A channel that always holds the newest value, for readers that may be slow.
 
-Owns the replacement of what was not read. Never waits, and never fails because
-of its reader.
+Owns the replacement of a value that was not read. It never waits for its reader, and never fails
+because of it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class LatestChannel(Generic[T]):
         self._replace = self.receive.clone()
 
     def offer(self, value: T) -> None:
-        """Put `value` in the place of one that was not read; after `close` nothing happens."""
+        """Send `value`, in the place of one that was not read; after `close` this does nothing."""
         with suppress(trio.WouldBlock, trio.EndOfChannel, trio.ClosedResourceError):
             self._replace.receive_nowait()
         with suppress(trio.ClosedResourceError):

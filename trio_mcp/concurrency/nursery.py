@@ -1,7 +1,7 @@
 """A nursery for context managers whose body's exception must come out alone.
 
-Owns nothing but that unwrapping: an exception of the body that no other task
-joined leaves as itself, not in a group.
+Owns that unwrapping and nothing else: an exception of the body leaves as itself, not in a group, unless
+another task has failed too.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ async def open_unwrapping_nursery() -> AsyncIterator[trio.Nursery]:
                 raised = error
                 raise
     except BaseExceptionGroup as group:
-        # By their leaves: where the nursery was cancelled, a group that the body raised arrives as a copy.
+        # By their leaves: if the nursery was cancelled, a group that the body raised arrives as a copy.
         if raised is None or not _hold_the_same(group, raised):
             raise
     else:
-        return  # also where the nursery's own cancellation has ended the body
+        return  # also if the nursery's own cancellation has ended the body
     raise raised
 
 

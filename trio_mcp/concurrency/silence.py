@@ -1,7 +1,7 @@
 """Noticing that something has gone silent.
 
-Owns the waiting: once for each silence, at the moment when it has lasted long enough.
-Knows neither what is watched nor what is to be done.
+Owns the waiting, and that each silence is noticed once. Refuses to know what is watched and what is done
+about it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ async def watch_silence(
 ) -> None:
     """Call `on_silence()`, sync or async, whenever there was no sign of life for `after` seconds.
 
-    `find_last` tells when the last sign was, on Trio's clock. Once for each silence; the next one
-    begins with the next sign. Runs until it is cancelled, or raises what `on_silence` raises.
+    `find_last` tells when the last sign was, on Trio's clock. `on_silence` is called once
+    for each silence; the next silence begins with the next sign. Runs until it is cancelled, or raises
+    what `on_silence` raises.
     """
-    told: float | None = None
+    noticed: float | None = None
     while True:  # noqa: ASYNC913  # each turn sleeps
         last = find_last()
         if trio.current_time() < last + after:
             await trio.sleep_until(last + after)
             continue
-        if last != told:
-            told = last
+        if last != noticed:
+            noticed = last
             pending = on_silence()
             if inspect.isawaitable(pending):
                 await pending

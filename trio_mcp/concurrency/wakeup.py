@@ -1,6 +1,6 @@
-"""How one task sleeps until others have something for it.
+"""A place where one task sleeps until another wakes it.
 
-Owns no condition: who wakes up looks for itself whether it is what it has waited for.
+Owns the sleep. Refuses to know the condition: a task that wakes up checks it itself.
 A `trio.lowlevel.ParkingLot` does this for many tasks, and for one it takes longer: a call in memory
 spends a tenth of its time on the difference.
 """
@@ -14,7 +14,7 @@ import trio
 
 
 class Wakeup:
-    """A place for one task to sleep in; whoever wakes it does not wait."""
+    """A place for one task to sleep in; waking it does not wait."""
 
     __slots__ = ("_task",)
 

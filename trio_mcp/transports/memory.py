@@ -1,6 +1,6 @@
 """Frames between two tasks of one process, never encoded.
 
-Owns a pair of lines. The same frame objects arrive that were sent.
+Owns a line for each direction. The same frame objects arrive that were sent. Refuses to know bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from trio_mcp.wire.frames import InFrame, OutFrame
 
 
 class _Line:
-    """One direction: a channel, or past it to a reader that takes frames as they are sent."""
+    """One direction: a channel, or the reader itself if that takes frames as they are sent."""
 
     def __init__(self) -> None:
         # One slot: the writer may prepare its next write while the reader works on this one.

@@ -1,7 +1,6 @@
 """Newline-delimited JSON over any pair of Trio byte streams (MCP stdio, "Standard streams").
 
-Owns reading in portions and writing whole batches. Knows nothing of where the
-streams come from.
+Owns reading in portions and writing whole batches. Refuses to know where the streams come from.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ class StreamTransport:
         self._ended = False
 
     async def send_frames(self, frames: Sequence[OutFrame]) -> None:
-        """Write `frames` in one write; checkpoints where it has to wait."""
+        """Write `frames` in one write; checkpoints if it has to wait."""
         data = encode_lines(frames)
         written = 0 if self._pipe is None else write_now(self._pipe.fileno(), data)
         if written < len(data):
@@ -88,7 +87,7 @@ class StreamTransport:
         data = encode_lines([frame])
         if len(data) > PIPE_BUF:
             return False
-        # So little is written whole or not at all; where it is not, the writer will see why.
+        # A pipe takes so little whole or not at all. If it does not, the writer finds out why.
         return write_now(self._pipe.fileno(), data) > 0
 
     async def receive_frames(self) -> Sequence[InFrame]:

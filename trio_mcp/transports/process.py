@@ -1,7 +1,7 @@
 """A server run as a subprocess, as a transport (MCP stdio, the client's side).
 
-Owns the subprocess and what that starts in turn, from launch to end. Knows
-nothing of what the frames say.
+Owns the subprocess and what that starts in turn, from launch to end. Refuses to
+know what the frames say.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ async def open_process_transport(
     SIGTERM after `grace` seconds and SIGKILL after as many again (MCP stdio,
     "Shutdown"; Windows ends it at once after the first `grace`). Cancellation does
     not cut this short, and the exit raises nothing of its own. Raises OSError, mostly
-    FileNotFoundError or PermissionError, where `command` cannot be started.
+    FileNotFoundError or PermissionError, if `command` cannot be started.
     """
     process = await _start(command, env=env, cwd=cwd, stderr=stderr)
     assert process.stdin is not None
@@ -65,8 +65,8 @@ async def open_process_transport(
 class _Output(trio.abc.ReceiveStream):
     """A server's stdout, of which `aclose` closes only the session's view.
 
-    The pipe stays open, for a server that has still to write must not find it broken:
-    it would die of SIGPIPE, or complain on stderr, instead of cleaning up.
+    The pipe stays open: a server that still has to write would otherwise die of SIGPIPE, or
+    complain on stderr, instead of cleaning up.
     """
 
     def __init__(self, stream: trio.abc.ReceiveStream) -> None:
@@ -147,7 +147,7 @@ async def _discard(stream: trio.abc.ReceiveStream | None) -> None:
 
 
 def _signal(process: trio.Process, number: int) -> bool:
-    """Send `number` to the server and what it started; False where there is nothing to send it to."""
+    """Send `number` to the server and what it started; False if there is nothing to send it to."""
     if sys.platform == "win32":
         if number:
             process.terminate()
@@ -155,6 +155,6 @@ def _signal(process: trio.Process, number: int) -> bool:
     try:
         # The number stays theirs until the last of them is gone, also when the server is not.
         os.killpg(process.pid, number)
-    except (ProcessLookupError, PermissionError):  # macOS refuses where only zombies are left
+    except (ProcessLookupError, PermissionError):  # macOS refuses if only zombies are left
         return False
     return True

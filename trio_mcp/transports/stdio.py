@@ -1,7 +1,7 @@
 """This process's stdin and stdout as a transport (MCP stdio, the server's side).
 
-Owns file descriptors 0 and 1 while it is open, so that nothing but frames meets
-the wire. Knows nothing of what the frames say.
+Owns file descriptors 0 and 1 while it is open, so that nothing but frames is
+written to the peer. Refuses to know what the frames say.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ async def open_stdio_transport(*, max_frame_bytes: int) -> AsyncIterator[StreamT
     While it is open, descriptor 0 reads nothing and what is written to descriptor 1
     goes to stderr: a tool's `print`, a C library and child processes can neither
     corrupt what is sent nor take what is received. On exit both are as before.
-    Checkpoints on entry. Raises RuntimeError on Windows, and where the process was
+    Checkpoints on entry. Raises RuntimeError on Windows, and if the process was
     started with stdin or stdout closed. (MCP stdio: "The server MUST NOT write
     anything to its stdout that is not a valid MCP message.")
     """
@@ -38,7 +38,7 @@ async def open_stdio_transport(*, max_frame_bytes: int) -> AsyncIterator[StreamT
         raise RuntimeError("serving over stdio needs POSIX file descriptors, which Windows does not have")
     _require_open_streams()
     await trio.lowlevel.checkpoint()
-    # Where both are one open file description, each stream must restore its blocking flag in the
+    # If both are one open file description, each stream must restore its blocking flag in the
     # opposite order; StreamTransport.aclose does so too.
     with _input_stream() as receive, _output_stream() as send:
         yield StreamTransport(send, receive, max_frame_bytes=max_frame_bytes)

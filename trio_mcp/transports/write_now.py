@@ -1,7 +1,7 @@
 """Writing without waiting: what the kernel takes at once, which is nearly always everything.
 
-A turn of the scheduler for each write costs more than the write. Knows nothing of what is written;
-whoever calls it lets others run between writes.
+Owns that one system call, because a turn of the scheduler for each write costs more than the write.
+Refuses to know what is written; its callers let other tasks run between writes.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import os
 
 
 def write_now(descriptor: int, data: bytes | bytearray | memoryview) -> int:
-    """How many bytes were written to a non-blocking POSIX descriptor; never waits and never raises.
+    """Write to a non-blocking POSIX descriptor and return how many bytes; never waits and never raises.
 
-    0 where it is full or gone, or no such descriptor: what then writes the rest in the ordinary way
-    waits, or says what is wrong.
+    0 if the descriptor is full, gone or none: the caller then writes the rest in the ordinary way,
+    which waits, or raises what is wrong.
     """
     try:
         return os.write(descriptor, data)

@@ -1,8 +1,7 @@
-"""Where the server of a URL is, and whether a proxy stands before it.
+"""The address in a URL, and whether the environment puts a proxy before it.
 
-Owns the reading of URLs and of the proxy variables of the environment. What is not
-plain about a URL (credentials, names beyond ASCII, dot segments) httpx2 reads.
-Opens no connection.
+Owns the reading of plain URLs and of the proxy variables. A URL that is not plain (credentials, names
+beyond ASCII, dot segments) is read by httpx2. Opens no connection.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Address:
 
 
 def parse_address(url: str) -> Address:
-    """Read a URL; raises ValueError for what is none of a server."""
+    """Read a URL; raises ValueError unless it can be that of a server."""
     match = _PLAIN_URL.fullmatch(url)
     if match is None:
         return _parse_with_httpx2(url)
@@ -81,7 +80,7 @@ def _parse_with_httpx2(url: str) -> Address:
 
 
 def may_have_proxy(address: Address) -> bool:
-    """Whether the environment may assign a proxy to `address`; False only where it surely does not.
+    """Whether the environment may assign a proxy to `address`; False only if it surely does not.
 
     On macOS and Windows the settings of the system count as well. What NO_PROXY excludes in
     less common ways than by name, suffix or address is for httpx2 to find out.

@@ -1,7 +1,7 @@
 """The content codings of HTTP bodies (RFC 9110, section 8.4), for servers that use one unasked.
 
-Owns gzip and deflate, decoded piece by piece so that no little input becomes a huge
-output at once. Knows nothing of connections.
+Owns gzip and deflate, decoded piece by piece: a small input never becomes a huge output at once.
+Refuses to know connections.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 PIECE_BYTES: Final = 65_536
-"""The most that one step decodes: a bomb is refused by the cap of its body before it takes more."""
+"""The most that one step decodes: the cap of the body refuses a bomb before it takes more memory."""
 
 _IDENTITY: Final = frozenset({"", "identity"})
 _GZIP: Final = frozenset({"gzip", "x-gzip"})
@@ -30,9 +30,9 @@ def is_decodable(coding: str) -> bool:
 
 
 class DecodedChunks:
-    """What `chunks` hold in a coding that is decodable, decoded as they come.
+    """`chunks` in a coding that is decodable, decoded as they come.
 
-    Raises zlib.error for what is not so encoded.
+    Raises zlib.error if they are not in that coding.
     """
 
     def __init__(self, chunks: AsyncIterator[bytes], coding: str) -> None:

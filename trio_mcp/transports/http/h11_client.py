@@ -1,7 +1,7 @@
 """Requests over connections of our own: the short way, for a server that needs nothing special.
 
-Owns when a connection goes back to the pool. What it does not do (redirects, cookies,
-proxies, credentials) `http_general.py` does through httpx2.
+Owns when a connection goes back to the pool. Refuses to know redirects, cookies, proxies and credentials,
+which `httpx_client.py` leaves to httpx2.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class H11Body:
-    """The chunks of one answer; its connection goes back to the pool once the last has come."""
+    """The chunks of one answer; its connection goes back to the pool as soon as the last has come."""
 
     def __init__(self, url: str, pool: ConnectionPool, connection: H11Connection, first: bytes) -> None:
         self._url = url

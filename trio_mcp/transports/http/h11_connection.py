@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection: a request out, its answer in, one after the other (RFC 9112, on h11).
 
-Owns the socket and the state of the protocol. Knows nothing of URLs, of what the
-messages mean, and of when a connection is used again.
+Owns the socket and the state of the protocol. Refuses to know what the messages mean, and when a
+connection is used again.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ class H11Connection:
 
     @property
     def is_stale(self) -> bool:
-        """Whether something has come unasked, which is the end of a connection that is not in use."""
+        """Whether bytes have come: on an idle connection, its end or what nobody has asked for."""
         return self._socket.is_readable()
 
     async def send(self, method: str, request: bytes, sent: trio.Event | None) -> None:
-        """Write one request in one piece; `sent` is set when it is written. Checkpoints where it waits."""
-        # What h11 would write is dropped. Of a request it only keeps what its answer hangs on, which
-        # is the method, and that the connection is to be kept; checking each header again takes long.
+        """Write one request in one piece; `sent` is set when it is written. Checkpoints if it waits."""
+        # What h11 would write is dropped. Of a request it keeps only the method and that the connection
+        # goes on, on which the reading of the answer depends; checking each header again takes long.
         self._http.send(_REQUESTS[method])
         self._http.send(_END)
         try:
@@ -78,7 +78,7 @@ class H11Connection:
             await self._stream.send_all(data[written:])
 
     async def receive_head(self) -> h11.Response:
-        """The head of the answer, behind any that are only informational; checkpoints."""
+        """Wait for the head of the answer, past informational ones; checkpoints."""
         while await self._fill():
             event = self._http.next_event()
             while type(event) is h11.InformationalResponse:
@@ -97,7 +97,7 @@ class H11Connection:
         return b""
 
     def take_body(self) -> bytes:
-        """What has come of the body."""
+        """Take what has come of the body, without waiting."""
         if self._failure is not None:
             raise self._failure
         parts = []
@@ -112,14 +112,14 @@ class H11Connection:
         except h11.RemoteProtocolError as error:
             if not parts:
                 raise
-            self._failure = error  # behind what came before it
+            self._failure = error  # raised once the parts before it have been taken
         return b"".join(parts)
 
     async def _fill(self) -> bool:
-        """Wait for bytes; False where the connection has ended. Checkpoints."""
+        """Wait for bytes; False if the connection has ended. Checkpoints."""
         data: bytes | bytearray
         if self._is_plain:
-            # An answer is never there yet: to try first, as a stream does, is a failed call for each.
+            # The answer is hardly ever there already: trying first, as a stream does, would mostly fail.
             await trio.lowlevel.wait_readable(self._socket)
             data = os.read(self._socket.fileno(), RECEIVE_BYTES)
         else:
@@ -128,7 +128,7 @@ class H11Connection:
         return bool(data)
 
     def renew(self) -> bool:
-        """Get ready for the next request; False where the connection cannot carry one."""
+        """Get ready for the next request; False if the connection cannot carry one."""
         http = self._http
         if self._is_broken or not (http.our_state is h11.DONE and http.their_state is h11.DONE):
             return False
@@ -139,12 +139,12 @@ class H11Connection:
         return True
 
     def close(self) -> None:
-        """Close the socket at once. HTTP needs no goodbye, with TLS neither, so nothing is waited for."""
+        """Close the socket at once, without waiting: HTTP needs no closing handshake, also over TLS."""
         self._socket.close()
 
 
 async def open_connection(address: Address, ssl_context: ssl.SSLContext | None) -> H11Connection:
-    """Connect, with TLS where there is a context, within CONNECT_SECONDS; checkpoints."""
+    """Connect within CONNECT_SECONDS, with TLS if there is a context; checkpoints."""
     try:
         with trio.fail_after(CONNECT_SECONDS):
             stream = await trio.open_tcp_stream(address.host, address.port)

@@ -1,7 +1,7 @@
 """Requests as they are written on a connection of our own (RFC 9112, section 3).
 
-Owns the request line, the header fields, and which of them a caller may choose. Knows
-nothing of connections and answers.
+Owns the request line, the header fields, and which of them a caller may choose. Refuses
+to know connections and answers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Requests through httpx2: for all that a connection of our own does not do.
 
-Owns the httpx2 client, where the caller brought none: proxies, credentials, cookies and
+Owns the httpx2 client, unless the caller brought one: proxies, credentials, cookies and
 redirects are its business. The only module that imports httpx2.
 """
 
@@ -50,7 +50,7 @@ class _Body(httpx2.AsyncByteStream):
 
 @attrs.define(eq=False)
 class _Pieces:
-    """One reading of a `_Body`; there are several where the request is sent again."""
+    """One reading of a `_Body`; there are several if the request is sent again."""
 
     _data: bytes
     _sent: trio.Event
@@ -92,8 +92,8 @@ class HttpxClient:
         self._client = _make_client(ssl_context) if http_client is None else http_client
 
     async def aclose(self) -> None:
-        """Close its own client, also where the caller is cancelled; bounded, checkpoints."""
-        # Shielded: sockets are closed also where the block is cancelled.
+        """Close its own client, also if the caller is cancelled; bounded, checkpoints."""
+        # Shielded: sockets are closed also if the block is cancelled.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS):
             if self._is_own:
                 await self._client.aclose()
@@ -111,7 +111,7 @@ class HttpxClient:
     ) -> AsyncIterator[HttpResponse]:
         """Send one request; its answer can be read while the block lasts. Checkpoints.
 
-        Raises UnreachableError, also where the answer breaks off in the block.
+        Raises UnreachableError, also if the answer breaks off in the block.
         """
         try:
             request = self._make_request(method, headers, body)
@@ -157,11 +157,11 @@ class HttpxClient:
 
 
 async def _close(response: httpx2.Response, chunks: AsyncIterator[bytes]) -> None:
-    """Give the connection back, or close it where the answer was not read to its end."""
+    """Give the connection back, or close it if the answer was not read to its end."""
     await response.aclose()
     # The body is generators within generators, and closing the outermost leaves the others to
     # the garbage collector. Reading from what is closed ends them from within.
-    with suppress(Exception):
+    with suppress(Exception):  # a client of the caller's may raise anything, and the answer is given up
         async for _ in chunks:
             pass
 

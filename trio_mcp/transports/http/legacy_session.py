@@ -2,7 +2,7 @@
 
 Owns the session id, the agreed version, the gate that keeps requests behind the
 handshake, the stream of the server's own messages, and the resuming of streams.
-Knows nothing of calls.
+Refuses to know calls.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PASSING_CODES: Final = frozenset({502, 503, 504})
 """What a gateway says while its server is away, for example while that is started anew: no refusal."""
 
 LEAST_RETRY: Final = 50
-"""The shortest pause in milliseconds before a stream is opened again, also where the server asks for none."""
+"""The shortest pause in milliseconds before a stream is opened again, also if the server asks for none."""
 
 LISTEN_SECONDS: Final = 1.0
 """How long requests wait for the answer to GET, which some servers send with their first message only."""
@@ -130,7 +130,7 @@ class HttpSession:
     async def renew(self, generation: int, lose_others: Callable[[], None]) -> None:
         """Start a session in place of the one of that generation, once for all who ask; checkpoints.
 
-        Raises UnreachableError where there is no new one.
+        Raises UnreachableError if there is no new one.
         """
         async with self._renewing:
             if self.generation != generation:
@@ -157,7 +157,7 @@ class HttpSession:
         answers: list[Response | ErrorResponse] = []
         reading = trio.CancelScope()
 
-        async def take(frames: list[InFrame]) -> None:
+        async def collect(frames: list[InFrame]) -> None:
             await trio.lowlevel.checkpoint()
             for frame in flatten(frames):
                 if isinstance(frame, (Response, ErrorResponse)):
@@ -167,9 +167,9 @@ class HttpSession:
         async with self._endpoint.ask("POST", {}, encode_message(initialize)) as answer:
             if answer.is_stream:
                 with reading:
-                    await answer.read_events(StreamPosition(), take)
+                    await answer.read_events(StreamPosition(), collect)
             else:
-                await take([decode_message(await answer.read_body() or b"")])
+                await collect([decode_message(await answer.read_body() or b"")])
             self.note_answer(answer)
         if not answers or not isinstance(answers[0], Response):
             raise UnreachableError(
@@ -183,7 +183,7 @@ class HttpSession:
     async def resume(self, position: StreamPosition, deliver: Deliver, is_over: Callable[[], bool]) -> None:
         """Go on with a stream that ended early, until `is_over`; checkpoints.
 
-        Returns where the server refuses ("Resumability and Redelivery"). Raises UnreachableError.
+        Returns if the server refuses ("Resumability and Redelivery"). Raises UnreachableError.
         """
         await trio.lowlevel.checkpoint()
         failures = 0
@@ -200,7 +200,7 @@ class HttpSession:
             failures = 0 if brought else failures + 1
 
     async def _listen(self, scope: trio.CancelScope) -> None:
-        """Deliver what the server sends of its own, where it does so ("Listening for Messages")."""
+        """Deliver what the server sends of its own, if it does so ("Listening for Messages")."""
         position = StreamPosition()
         with scope:
             try:
@@ -221,7 +221,7 @@ class HttpSession:
             return True
 
     async def _read_stream(self, position: StreamPosition, deliver: Deliver) -> bool:
-        """Read one GET stream to its end; False where the server gives none. Raises UnreachableError."""
+        """Read one GET stream to its end; False if the server gives none. Raises UnreachableError."""
         headers = self.headers()
         if position.last_event_id:
             headers[EVENT_ID_HEADER] = position.last_event_id
@@ -242,7 +242,7 @@ class HttpSession:
         return True
 
     async def aclose(self) -> None:
-        """Stop listening and end the session at the server; failure is of no interest. Checkpoints."""
+        """Stop listening and end the session at the server; a failure is only logged. Checkpoints."""
         self._listening.cancel()
         await trio.lowlevel.checkpoint()
         if self.id is not None:
@@ -258,7 +258,7 @@ class HttpSession:
 
 
 def flatten(frames: list[InFrame]) -> list[InFrame]:
-    """The frames with the members of batches in their place; the same list where there is none."""
+    """The frames with the members of batches in their place; the same list if there is no batch."""
     if not any(type(frame) is Batch for frame in frames):
         return frames
     flat: list[InFrame] = []

@@ -1,6 +1,6 @@
 """The answer to one HTTP request: its head, and its body read whole or as events.
 
-Owns the caps of a body. Knows neither how the answer came nor what it means.
+Owns the caps of a body. Refuses to know how the answer came and what it means.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from trio_mcp.wire.http import EVENT_STREAM
 from trio_mcp.wire.sse import EventDecoder
 
 RETRY_MILLISECONDS: Final = 1000
-"""How long to wait before a stream is opened again, where the server does not say."""
+"""How long to wait before a stream is opened again, if the server does not say."""
 
 Deliver = Callable[[list[InFrame]], Awaitable[None]]
 
@@ -26,7 +26,7 @@ class UnreachableError(Exception):
 
 
 def describe_failure(url: str, error: BaseException) -> str:
-    """What an UnreachableError says about `error`, or about its cause where it says nothing itself."""
+    """What an UnreachableError says about `error`, or about its cause if it says nothing itself."""
     if not str(error) and error.__cause__ is not None:
         error = error.__cause__
     cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -45,7 +45,7 @@ class StreamPosition:
 class HttpResponse:
     """The answer to one request; `headers` have lower-case names.
 
-    The chunks raise UnreachableError where the answer breaks off.
+    The chunks raise UnreachableError if the answer breaks off.
     """
 
     code: int
@@ -54,7 +54,7 @@ class HttpResponse:
     _chunks: AsyncIterator[bytes] = attrs.field(repr=False)
     _limit: int = attrs.field(repr=False)
     has_unread: Callable[[], bool] = attrs.field(repr=False, default=lambda: False)
-    """Whether bytes of it have arrived that nobody has read yet; False where that cannot be told."""
+    """Whether unread bytes of the answer have arrived; False if that cannot be told."""
 
     @property
     def status(self) -> str:
@@ -76,7 +76,7 @@ class HttpResponse:
         return self.is_success and self.content_type == EVENT_STREAM
 
     async def read_events(self, position: StreamPosition, deliver: Deliver) -> None:
-        """Deliver the frames of an event stream until it ends; checkpoints where it waits for them."""
+        """Deliver the frames of an event stream until it ends; checkpoints if it waits for them."""
         decoder = EventDecoder(self._limit)
         async for data in self._chunks:
             frames = decoder.feed(data)
@@ -88,9 +88,9 @@ class HttpResponse:
                 await deliver(frames)
 
     async def read_body(self) -> bytes | None:
-        """The whole body, or None where it is longer than a message may be.
+        """The whole body, or None if it is longer than a message may be.
 
-        Checkpoints where it waits for more.
+        Checkpoints if it waits for more.
         """
         parts: list[bytes] = []
         length = 0

@@ -1,7 +1,7 @@
-"""One HTTP endpoint: the URL of a server, and the way on which it is asked.
+"""One HTTP endpoint: the URL of a server, and the client that asks it.
 
-Owns the choice between connections of our own and httpx2, which is imported only where
-it is needed. Knows no method, session or era.
+Owns the choice between connections of our own and httpx2, which is imported only if it is needed.
+Refuses to know methods, sessions and eras.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ServerUrl:
     ) -> AsyncIterator[HttpResponse]:
         """Send one request; its answer can be read while the block lasts. Checkpoints.
 
-        `sent` is set when the request is written. Raises UnreachableError, also where the
+        `sent` is set when the request is written. Raises UnreachableError, also if the
         answer breaks off in the block.
         """
         if self._direct is not None:
@@ -67,7 +67,7 @@ class ServerUrl:
     def _is_redirect(self, method: str, answer: HttpResponse) -> bool:
         """Whether `answer` sends the request elsewhere, so that it is to be sent again.
 
-        Raises UnreachableError where it would become a GET there.
+        Raises UnreachableError if it would become a GET there.
         """
         location = answer.headers.get("location")
         if answer.code not in _REDIRECTS or location is None:
@@ -82,7 +82,7 @@ class ServerUrl:
         return True
 
     def _use_general(self) -> HttpxClient:
-        """Ask through httpx2 from now on; raises UnreachableError where that is not installed."""
+        """Ask through httpx2 from now on; raises UnreachableError if that is not installed."""
         if self._general is None:
             try:
                 self._general = self._make_general()
@@ -114,7 +114,7 @@ async def open_endpoint(
 ) -> AsyncIterator[ServerUrl]:
     """An endpoint on `http_client`, which stays open, or on connections of its own. Checkpoints.
 
-    Raises ValueError for what is no URL of a server, and TypeError for what are no headers.
+    Raises ValueError unless `url` can be that of a server, TypeError unless `headers` are headers.
     """
 
     def make_general() -> HttpxClient:
@@ -138,7 +138,7 @@ async def open_endpoint(
 
 
 def _prepare_context(address: Address, ssl_context: ssl.SSLContext | None) -> ssl.SSLContext | None:
-    """What TLS needs; None where there is none."""
+    """The TLS context for an address; None if it needs none."""
     if address.scheme == "http":
         return None
     if ssl_context is None:

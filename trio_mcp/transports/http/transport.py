@@ -1,8 +1,11 @@
 """Frames to and from a server behind a URL (MCP transports, "Streamable HTTP"), in both eras.
 
-Owns which POST carries what: every message is one, and the answer to a request comes
-back on it. Of methods it knows those on which HTTP itself acts: `initialize`,
-`notifications/initialized` and `notifications/cancelled`.
+A request goes this way: `send_now` makes a `PendingRequest` and starts its task (`_run`), which posts it
+(`_ask`) and hands over each frame of the answer (`_deliver`). How far it has come is the table of states in
+`pending_request.py`. Messages without an answer leave by `messages.py`.
+
+Owns the requests in flight. Refuses to know how the server is asked (`server_url.py`), and of methods all
+but those on which HTTP itself acts: `initialize`, `notifications/cancelled`.
 """
 
 from __future__ import annotations
@@ -213,7 +216,7 @@ class HttpTransport:
             await self._deliver(pending, [ErrorResponse(ErrorObject(INVALID_PARAMS, str(error)))])
         finally:
             self._pending.pop(pending.request.id, None)
-            pending.sent.set()  # or never will be; what waits for it need not
+            pending.sent.set()  # if it was not sent, it never will be: nobody needs to wait for it
             if pending.request.method == "initialize" and self._session.version is None:
                 self._session.abandon()
         if not pending.is_over:
@@ -303,8 +306,8 @@ async def open_http_transport(
 
     `headers` go with every request, `auth` is what httpx2 takes for it. `http_client` is
     used and left open; it must allow as many connections as there are calls at a time.
-    Nothing is sent before the first frame. Raises ValueError for what is no URL, and
-    TypeError for what are no headers.
+    Nothing is sent before the first frame. Raises ValueError unless `url` is one,
+    and TypeError unless `headers` are headers.
     """
     async with (
         open_endpoint(

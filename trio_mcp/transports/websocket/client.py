@@ -46,8 +46,8 @@ async def open_websocket_transport(
     authorities by default). After `ping_interval` seconds of silence the server is
     pinged, after twice as many without an answer the connection counts as broken. A
     message longer than `max_frame_bytes` closes it with code 1009. Checkpoints.
-    Raises ConnectionLost, naming the URL, where the server cannot be reached or
-    refuses, and ValueError for what is no such URL or header.
+    Raises ConnectionLost, naming the URL, if the server cannot be reached or
+    refuses, and ValueError if the URL or a header is not legal.
     """
     parts = _read_url(url, ssl_context)
     extra = [_read_header(name, value) for name, value in (headers or {}).items()]

@@ -1,8 +1,7 @@
-"""A byte stream on which a burst of writes leaves as one, and which tells how it fares.
+"""A byte stream that joins a burst of writes into one and reports its state.
 
-Owns what of a WebSocket library's traffic the library does not: joining writes, a
-cap on what is read ahead, the time of the last sign of life, and the end. Knows no
-frame: whoever writes to it writes whole frames.
+Owns what trio-websocket leaves out: joining writes, a cap on what is read ahead, the time of the last
+sign of life, and the end. Refuses to know frames: its users write whole frames.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ WRITE_BYTES: Final = 256 * 1024
 """The most in one write: more than a burst has, and little enough to see a large message advance."""
 
 AHEAD_BYTES: Final = 1024 * 1024
-"""How much is read while nobody takes it: several bursts, and an end to what a peer can make us hold."""
+"""How much is read while nobody takes it: several bursts, and a limit to what a peer can make us hold."""
 
 FLUSH_SECONDS: Final = 1.0
 """What the last frames get before the stream closes: they are small, the peer may have stopped reading."""
@@ -52,9 +51,9 @@ class CorkingStream(trio.abc.Stream):
         self._corked = False
 
     async def flush(self) -> None:
-        """Write what was kept back, in one write up to 256 KiB; checkpoints where it has to wait.
+        """Write what was kept back, in one write up to 256 KiB; checkpoints if it has to wait.
 
-        Raises `trio.BrokenResourceError` also where an earlier write was cut short by
+        Raises `trio.BrokenResourceError` also if an earlier write was cut short by
         cancellation, for what would follow it could not be read.
         """
         try:
@@ -108,7 +107,7 @@ class CorkingStream(trio.abc.Stream):
 
     @contextmanager
     def wanting(self) -> Iterator[None]:
-        """While the block lasts, somebody waits for what is received; then it has been taken."""
+        """A block in which a task waits for what is received; at its end all of it has been taken."""
         self._wanted = True
         self._room.unpark_all()
         try:
@@ -118,13 +117,13 @@ class CorkingStream(trio.abc.Stream):
             self._ahead = 0
 
     def discard(self) -> None:
-        """Read on from now on, for nobody takes what comes and it is thrown away."""
+        """Read without a cap from now on, because what comes is thrown away."""
         self._discarding = True
         self._room.unpark_all()
 
     @contextmanager
     def unless_ended(self, scope: trio.CancelScope) -> Iterator[None]:
-        """While the block lasts, the end of the stream cancels `scope`."""
+        """A block in which the end of the stream cancels `scope`."""
         self._waiting.add(scope)
         if self._ended:
             scope.cancel()
@@ -134,14 +133,14 @@ class CorkingStream(trio.abc.Stream):
             self._waiting.discard(scope)
 
     def end(self) -> None:
-        """Note that nothing more comes, and do not hold back what reads."""
+        """Note that nothing more comes, and let the reader find that out."""
         self._ended = True
         self._room.unpark_all()
         for scope in self._waiting:
             scope.cancel()
 
     async def linger(self) -> None:
-        """Close our direction where that is possible, and read on until the peer closes; checkpoints.
+        """Close our direction if that is possible, and read on until the peer closes; checkpoints.
 
         A socket that is closed while bytes are unread takes back the last that was
         sent, which says why it closes.

@@ -49,6 +49,7 @@ async def keep_connection(
                 opened = await connect(nursery)
                 connected = scope.shield = True
                 task_status.started(opened)
+    # Everything: trio-websocket's reader is foreign code, whose crash must end this connection only.
     except BaseException as error:  # noqa: ASYNC103  # what passes on is raised again
         passing, failure = split_failure(error)
         if passing is not None:
@@ -62,7 +63,7 @@ async def keep_connection(
 def _handshake_error(failure: BaseException) -> trio_websocket.HandshakeError:
     if isinstance(failure, trio_websocket.HandshakeError):
         return failure
-    # Of some peers trio-websocket does not know what to think.
+    # Some peers make trio-websocket raise errors that it does not document.
     return trio_websocket.HandshakeError(f"this is no WebSocket handshake: {failure}")
 
 

@@ -1,8 +1,8 @@
-"""Listening for WebSocket connections, and letting them in or not.
+"""Listening for WebSocket connections, and admitting or refusing each.
 
-Owns the listening sockets, the handshake's refusals, the cap on connections and
-the border at which the crash of one connection stays its own. What is served is
-the caller's business: it gets a transport for each connection.
+Owns the listening sockets, the handshake's refusals, the cap on connections, and that a crash of one
+connection does not end the others. Refuses to know what is served: its caller gets a transport for each
+connection.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MAX_CONNECTIONS: Final = 1000
 """About what a process may have open with the usual limit of 1,024 file descriptors."""
 
 MAX_REFUSALS: Final = 64
-"""So many connections beyond the cap are told so; any more are closed at once."""
+"""How many connections beyond the cap get an answer that says so; any more are closed at once."""
 
 HANDSHAKE_SECONDS: Final = 10.0
 """What a client gets for TLS and the handshake: connections that say nothing must not pile up."""
@@ -47,7 +47,7 @@ class WebSocketService:
     """Serves what connects, each connection in a task of its own.
 
     `serve` is called with the transport of each connection that may enter, and closes
-    it. Any `path` is served where it is None. Sizes in bytes, times in seconds.
+    it. If `path` is None, every path is served. Sizes in bytes, times in seconds.
     """
 
     serve: Callable[[WebSocketTransport], Awaitable[None]]
@@ -87,6 +87,7 @@ class WebSocketService:
         self._sockets += 1
         try:
             await self._converse(CorkingStream(raw), _peer(raw))
+        # Everything: a crash of one connection must not end the others.
         except BaseException as error:  # noqa: ASYNC103  # contain_failure raises what must pass on
             contain_failure(error, "a WebSocket connection crashed; the others go on")
         finally:
@@ -166,7 +167,7 @@ class WebSocketService:
 
 
 def _peer(raw: Any) -> str:
-    """The address of a peer; empty where it has none or has gone already."""
+    """The address of a peer; empty if it has none or has gone already."""
     stream = raw.transport_stream if isinstance(raw, trio.SSLStream) else raw
     try:
         return str(stream.socket.getpeername()[0])

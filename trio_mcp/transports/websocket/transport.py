@@ -59,7 +59,7 @@ class WebSocketTransport:
         self._sending, self._receiving = Exclusive("sending on"), Exclusive("receiving from")
 
     async def send_frames(self, frames: Sequence[OutFrame]) -> None:
-        """Send a text message for each JSON-RPC message, all in one write; checkpoints where it has to wait.
+        """Send a text message for each JSON-RPC message, all in one write; checkpoints if it has to wait.
 
         Control frames that trio-websocket sends meanwhile take their place between them.
         """
@@ -107,7 +107,7 @@ class WebSocketTransport:
                 raise self._broken(closed) from None
 
     async def aclose(self) -> None:
-        """Say goodbye, wait a second at most for the peer's, and close; checkpoints."""
+        """Send a close frame, wait a second at most for the peer's, and close; checkpoints."""
         self._closed = True
         self._stream.discard()
         try:
