@@ -35,21 +35,19 @@ async def test_an_exception_of_the_body_comes_out_alone():
 
 async def test_a_group_of_the_body_comes_out_as_it_is():
     group = ExceptionGroup("of the body", [ValueError("one"), KeyError("two")])
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.RaisesGroup(ValueError, KeyError) as caught:
         await raise_in_body(group)
     assert caught.value is group
 
 
 async def test_an_exception_of_a_task_stays_in_its_group():
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.RaisesGroup(KeyError):
         await raise_in_body(None, KeyError("of a task"))
-    assert [type(member) for member in caught.value.exceptions] == [KeyError]
 
 
 async def test_two_exceptions_come_out_as_a_group():
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.RaisesGroup(KeyError, ValueError):
         await raise_in_body(ValueError("of the body"), KeyError("of a task"))
-    assert {type(member) for member in caught.value.exceptions} == {KeyError, ValueError}
 
 
 async def test_its_own_cancellation_ends_the_block_normally():

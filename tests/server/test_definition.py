@@ -70,7 +70,7 @@ async def test_a_definition_opens_the_lifespan_that_was_registered_at_its_server
         assert value is None
 
     @server.lifespan
-    async def lifespan(given):
+    async def lifespan(given):  # noqa: ASYNC900  # what a lifespan may be
         yield given
 
     for opened in (server.open_lifespan(), server.definition.open_lifespan()):

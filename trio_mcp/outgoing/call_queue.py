@@ -32,8 +32,9 @@ class CallQueue(Slot):
     """What one call has pending, in order: reports, notifications, the answer.
 
     At most `limit` reports are pending; `reports` counts them. `Slot` keeps the items and the place
-    in the outbox: `_queue` asks the writer for a turn, `_note_drained` and `_clear` give it back, and
-    with a `min_interval` its `_pace` holds back the newest report until `resume`.
+    in the outbox: `_ask_turn` queues it for the writer, `_note_drained` says that the turn is over,
+    `_clear` empties it but keeps its place, and with a `min_interval` its `_pace` holds back the newest
+    report until `resume`.
     Not thread-safe. `push` and `put` never wait; `wait_space` does, for lossless calls.
     `stages` returns the stages that are open now; it is None if the call never had any.
     """
@@ -134,7 +135,8 @@ class CallQueue(Slot):
         return self._closed
 
     def push(self, report: Report) -> bool:
-        """Append one report; if the buffer is full, the oldest but the very first is dropped.
+        """Append one report; if the buffer is full, the oldest is dropped, but not the first one of the call
+        while it is unsent.
 
         True if so many reports are pending that the reporter should let the writer run.
         """
@@ -145,10 +147,10 @@ class CallQueue(Slot):
             self._drop_oldest()
         self._items.append(report)
         self.reports = reports = self.reports + 1
-        if reports > self._half:
+        if reports > self._half:  # which is at least 1, because a policy has a buffer of at least 2
             return True
         if reports == 1:  # with more reports than this one, the call is queued already
-            self._queue()
+            self._ask_turn()
         if reports < self._half:
             return False
         self.outbox.flush()
@@ -175,7 +177,7 @@ class CallQueue(Slot):
             return
         self._items.append(frame)
         self.outbox.flush()
-        self._queue()
+        self._ask_turn()
 
     def succeed(self, outbox: Outbox, task_id: str) -> CallQueue:
         """Return a queue for the same token, of the task that goes on after this call is answered.
@@ -214,7 +216,7 @@ class CallQueue(Slot):
             return
         self._answer = answer
         self.outbox.flush()
-        self._queue()
+        self._ask_turn()
 
     def withdraw(self) -> None:
         """Drop all that is pending, because the client wants nothing more of this call."""
@@ -308,7 +310,11 @@ class CallQueue(Slot):
         return taken
 
     def _increase(self, reports: list[Report]) -> list[Update]:
-        """Turn reports into updates that strictly increase (MCP progress)."""
+        """Turn reports into updates that strictly increase (MCP progress).
+
+        A larger number is sent. The same number with the same total and message is left out. With other
+        ones it is sent as the next larger float, or waits for the next increase (`message="merge"`).
+        """
         updates: list[Update] = []
         last = self._last
         details = self._last_details
@@ -342,6 +348,7 @@ class CallQueue(Slot):
         return self._increase([self._merged])
 
     def _drop_oldest(self) -> None:
+        """Drop the oldest report, but not the first one of the call, which is always sent."""
         spare_first = not self._first_written
         for index, item in enumerate(self._items):
             if type(item) is not Report:

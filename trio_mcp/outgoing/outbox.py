@@ -142,7 +142,7 @@ class Outbox:
         )
 
     def flush(self) -> None:
-        """Let the writer write all that is queued without waiting for more."""
+        """Let the writer stop collecting and write all that is queued, at its next turn; does not wait."""
         self._at_once = True
 
     def enqueue(self, item: Source | OutFrame) -> bool:

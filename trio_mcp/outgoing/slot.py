@@ -106,10 +106,10 @@ class Slot(Source):
         """Queue again what was held until its time, unless something newer is pending."""
         if self._pace is not None and self._pace.put_back(self._items):
             self.reports += 1
-            self._queue()
+            self._ask_turn()
 
-    def _queue(self) -> None:
-        """Queue the slot, because something is pending; if the wire is gone, that is discarded."""
+    def _ask_turn(self) -> None:
+        """Queue the slot for the writer; if the wire is gone, discard what is pending."""
         state = self._state
         if state is QUEUED:
             return

@@ -6,8 +6,8 @@ One report goes this way, without a task or a lock (a lossless call first waits 
       -> ProgressReporter.report       checks the values and keeps them, for the handler to read back
            -> ProgressKeeper.report    the background task, if the call has become one
            -> CallQueue.push           what waits for the client, if the client asked for progress
-      -> a cancellation point; also a schedule point if the task's first report since it last yielded
-         is YIELD_SECONDS old, or if so much is pending that the writer should have its turn
+      -> a cancellation point; also a schedule point, if YIELD_SECONDS have passed since the task's first
+         report after its last yield, or if so much is pending that the writer should have its turn
 
 The plain methods (`increment`, `set_total`, `set_message`) go through `_publish` instead. They cannot
 yield, so what a task changes between two checkpoints becomes one report.
@@ -122,7 +122,7 @@ class ProgressReporter:
     # What the handler reports.
 
     async def report(self, progress: float, total: float | None = None, message: str | None = None) -> None:
-        """Set all three values; see `Context.report_progress`."""
+        """Set total and message, and raise the progress if it is larger; see `Context.report_progress`."""
         # The hot path: the usual types are checked in place, what was checked last is not checked
         # again, and nothing is called that need not be.
         if type(progress) is not int or not INT_MIN <= progress <= INT_MAX:
@@ -145,7 +145,7 @@ class ProgressReporter:
         task = current_task()
         if self._strict:
             await checkpoint()
-        elif task.custom_sleep_data is not self:  # its first report since it last yielded
+        elif task.custom_sleep_data is not self:  # the first since it yielded: Trio clears the mark
             task.custom_sleep_data = self
             self._since = perf_counter()
             await checkpoint_if_cancelled()
@@ -213,7 +213,7 @@ class ProgressReporter:
         task = current_task()
         if self._strict:
             await checkpoint()
-        elif task.custom_sleep_data is not self:  # its first report since it last yielded
+        elif task.custom_sleep_data is not self:  # the first since it yielded: Trio clears the mark
             task.custom_sleep_data = self
             self._since = perf_counter()
             self._newest = None  # it was pushed in an earlier turn

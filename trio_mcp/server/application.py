@@ -1,10 +1,10 @@
 """What the sessions of one running server serve: its methods, and the answers to failures.
 
 Owns the two tables of methods, and the answers to the handshake. Knows nothing of sessions or
-wires. A request type is added here in one place: `immediate`, if it never waits (the reader of
-the wire answers it in order), or `handlers`, if it runs in a task of its own. Before that, its
-parameters and its result go into `wire/messages.py`, and its name into the table of each
-revision that has it, in `wire/eras.py`. What a client must know of it goes into `_capabilities`.
+wires. To add a request type: its parameters and its result go into `wire/messages.py`, and its name
+into the table of each revision that has it, in `wire/eras.py`. Here its function goes into `immediate`,
+if it never waits (the reader of the wire answers it in order; it may raise only ProtocolError), or into
+`handlers`, if it runs in a task of its own. What a client must know of it goes into `_capabilities`.
 """
 
 from __future__ import annotations

@@ -155,10 +155,10 @@ class Context:
         three values are set, None clears. If `progress` is below the present value, that stays.
         If the client sent no progressToken, nothing is sent.
 
-        Always a cancellation point; a schedule point if the task's first report since it last
-        yielded is about 100 microseconds old (every time under `strict_yield`). Under the lossless
-        policy it waits while the buffer is full. Called in another thread, it has
-        reported when it returns, and may be awaited or not.
+        Always a cancellation point; a schedule point if about 100 microseconds have passed
+        since the task's first report after its last yield (every time under `strict_yield`).
+        Under the lossless policy it waits while the buffer is full. Called in another thread,
+        it has reported when it returns, and may be awaited or not.
 
         Raises ValueError if a number is not finite or a message cannot be sent,
         TypeError if the message is no text (MCP progress).

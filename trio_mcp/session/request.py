@@ -108,7 +108,10 @@ class ServerRequest:
         self.scope.deadline = self.deadline
 
     def lift_deadline(self) -> None:
-        """Let the handler run on beyond the deadline, because it has become a background task."""
+        """Let the handler run on beyond the deadline, because it has become a background task.
+
+        It runs in the scope of its `LiveTask`.
+        """
         self.deadline = self.scope.deadline = math.inf
 
     def withdraw(self) -> None:

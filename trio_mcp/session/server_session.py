@@ -251,7 +251,8 @@ class ServerSession:
         self._unwritten -= 1
 
     async def _handle(self, request: ServerRequest, batch: _BatchReply | None) -> None:
-        """Run one handler; the failure boundary outside its scope turns every exception into the answer."""
+        """Run one handler. The failure boundary outside its scope makes every exception the answer, but
+        Cancelled and KeyboardInterrupt, which are raised again after it."""
         passing: BaseException | None = None
         answer: OutFrame | None = None
         call_queue = request.call_queue  # the answer leaves by this one, also if a task has another by then
@@ -259,7 +260,7 @@ class ServerSession:
             with request.scope:
                 result = await self._app.handlers[request.method](request)
                 answer = self._result_frame(request, result)
-            if request.scope.cancelled_caught and not request.withdrawn:
+            if request.scope.cancelled_caught and not request.withdrawn:  # then its deadline has passed
                 answer = ErrorResponse(make_error(deadline_passed()), request.id)
         except BaseException as error:  # noqa: ASYNC103  # the boundary; Cancelled is raised again below
             passing, failure = split_failure(error)

@@ -108,7 +108,7 @@ class TaskFeed(Slot):
         self.resume()
         self._items.append(record)
         self.outbox.flush()
-        self._queue()
+        self._ask_turn()
 
     def follow_report(self, task: LiveTask, report: TaskReport) -> None:
         """Append a report; never waits."""
@@ -119,7 +119,7 @@ class TaskFeed(Slot):
         self._task = task
         self._items.append(report)
         self.reports += 1
-        self._queue()
+        self._ask_turn()
 
     def stop(self) -> Sequence[TaskReport]:
         """Send nothing more; returns the reports that were not sent, up to twice the cap."""
