@@ -258,7 +258,7 @@ async def test_batches_are_answered_as_one_in_2025_03_26(transport):
 
 
 async def test_one_connection_serves_both_eras(transport):
-    """A modern request is served statelessly, whatever the handshake says."""
+    """A modern request is served without a session, even after a legacy handshake."""
     async with open_raw(transport, make_server()) as peer:
         await peer.initialize("2025-11-25")
         legacy = await peer.ask(call(1, "echo", modern=False, text="x"))

@@ -18,7 +18,7 @@ class Record:
         self.reports.append((current, total, message))
 
 
-async def test_a_reporter_shows_its_values_and_where_they_go():
+async def test_a_reporter_shows_its_values_and_its_destination():
     reporter = ProgressReporter(None)
     assert repr(reporter) == "<ProgressReporter: None of 1, None, silent>"
     reporter.record_in(Record())

@@ -103,7 +103,7 @@ async def test_a_server_that_ignores_the_end_of_stdin_is_terminated():
             signal.pause()
         """
     )
-    # The grace is also what the server has to handle the signal.
+    # The server has the same grace to handle the signal.
     async with open_ready(server, stderr=report.fd, grace=1.0) as (_, pid):
         pass
     assert is_reaped(pid)

@@ -694,7 +694,7 @@ async def test_a_session_is_replaced_although_the_stream_of_its_handshake_stays_
 
     server = LegacyServer(answer_done)
     async with serving(handle) as app, open_client(app.url) as client:
-        await client.ping()  # behind the handshake
+        await client.ping()  # it returns after the handshake
         server.sessions.append("gone")
         assert (await client.call_tool("x")).text == "done"
 
@@ -718,7 +718,7 @@ async def test_a_call_refused_after_the_first_is_also_sent_again():
 
     server = LegacyServer(answer_done)
     async with serving(handle) as app, open_client(app.url) as client:
-        await client.ping()  # behind the handshake
+        await client.ping()  # it returns after the handshake
         server.sessions.append("gone")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.call_tool, "x")
@@ -739,7 +739,7 @@ async def test_a_cancelled_call_is_not_sent_again():
 
     server = LegacyServer(answer_done)
     async with serving(handle) as app, open_client(app.url) as client:
-        await client.ping()  # behind the handshake
+        await client.ping()  # it returns after the handshake
         server.sessions.append("gone")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.call_tool, "x")

@@ -263,7 +263,7 @@ async def test_a_client_in_mid_call_learns_that_the_server_closed():
             nursery.cancel_scope.cancel()
 
 
-async def test_a_server_that_is_cancelled_goes_away_with_code_1001():
+async def test_a_cancelled_server_closes_with_code_1001():
     server, _ = make_server()
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
