@@ -1,4 +1,4 @@
-"""What of an exception passes on, and what stays where it was caught."""
+"""Which exceptions propagate, and which stay where they were caught."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ async def cancelled() -> trio.Cancelled:
 
 
 @pytest.mark.parametrize("error", PASSING, ids=lambda error: type(error).__name__)
-def test_what_ends_the_process_or_a_generator_passes_on(error):
+def test_exceptions_that_end_the_process_or_a_generator_propagate(error):
     assert split_failure(error) == (error, None)
 
 
-async def test_cancelled_passes_on():
+async def test_cancelled_propagates():
     error = await cancelled()
     assert split_failure(error) == (error, None)
 
 
 @pytest.mark.parametrize("error", [ValueError("broken"), SystemExit(1), BaseException()])
-def test_everything_else_becomes_the_answer(error):
+def test_every_other_exception_becomes_the_answer(error):
     assert split_failure(error) == (None, error)
 
 
-async def test_a_group_is_split_into_both():
+async def test_a_group_is_split_into_answer_and_propagated_part():
     failure, passing = ValueError("broken"), await cancelled()
     group = BaseExceptionGroup("both", [failure, BaseExceptionGroup("inner", [passing])])
     first, second = split_failure(group)
@@ -48,7 +48,7 @@ async def test_a_group_is_split_into_both():
     assert list(leaves(second)) == [failure]
 
 
-def test_leaves_are_the_exceptions_inside_groups_in_their_order():
+def test_leaves_are_the_exceptions_inside_groups_in_order():
     one, two, three = ValueError(), KeyError(), OSError()
     group = ExceptionGroup("outer", [one, ExceptionGroup("inner", [two]), three])
     assert list(leaves(group)) == [one, two, three]
@@ -64,7 +64,7 @@ def test_a_contained_failure_is_logged_and_goes_no_further(caplog):
     assert record.exc_info[1] is error
 
 
-async def test_what_passes_on_is_raised_after_the_rest_was_logged(caplog):
+async def test_the_propagated_part_is_raised_after_the_rest_is_logged(caplog):
     failure, passing = ValueError("broken"), await cancelled()
     with pytest.RaisesGroup(trio.Cancelled) as caught:
         contain_failure(BaseExceptionGroup("both", [failure, passing]), "a callback crashed")
@@ -72,7 +72,7 @@ async def test_what_passes_on_is_raised_after_the_rest_was_logged(caplog):
     assert [record.getMessage() for record in caplog.records] == ["a callback crashed"]
 
 
-async def test_nothing_is_logged_if_there_is_nothing_but_cancellation(caplog):
+async def test_cancellation_alone_is_not_logged(caplog):
     passing = await cancelled()
     with pytest.raises(trio.Cancelled):
         contain_failure(passing, "a callback crashed")

@@ -43,7 +43,7 @@ async def test_the_newest_value_can_be_read_after_close():
         await channel.receive.receive()
 
 
-async def test_a_reader_that_has_closed_its_end_disturbs_nobody():
+async def test_a_reader_that_has_closed_its_end_does_not_disturb_the_sender():
     channel = LatestChannel[int]()
     channel.receive.close()
     channel.offer(1)

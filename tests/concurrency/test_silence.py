@@ -33,7 +33,7 @@ async def test_each_silence_is_noticed_once_when_it_has_lasted(autojump_clock):
     assert watched.noticed == [10, 45]
 
 
-async def test_signs_of_life_put_it_off(autojump_clock):
+async def test_signs_of_life_postpone_the_callback(autojump_clock):
     watched = Watched()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch_silence, watched.find_last, 10, watched.note)
@@ -56,7 +56,7 @@ async def test_an_async_callback_is_awaited(autojump_clock):
     assert watched.noticed == [11]
 
 
-async def test_what_the_callback_raises_ends_the_watch(autojump_clock):
+async def test_an_exception_of_the_callback_ends_the_watch(autojump_clock):
     def fail() -> None:
         raise ValueError("broken")
 

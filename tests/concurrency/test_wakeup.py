@@ -22,7 +22,7 @@ async def test_a_task_sleeps_until_it_is_woken():
         await trio.testing.wait_all_tasks_blocked()
         assert not steps
         wakeup.unpark()
-        assert not steps  # whoever wakes it does not wait
+        assert not steps  # the task that wakes it does not wait
     assert steps == ["awake"]
 
 

@@ -58,8 +58,8 @@ async def _call(client: Client, as_task: bool) -> None:
 
 @pytest.mark.parametrize("as_task", [False, True])
 @pytest.mark.parametrize("kind", ODD)
-async def test_odd_errors(wire, kind, as_task, caplog):
-    """Whatever an author puts into an exception, its own call answers and the server lives."""
+async def test_an_odd_error_fails_only_its_call(wire, kind, as_task, caplog):
+    """Whatever an author puts into an exception, its call gets a response and the server lives on."""
     server = Server("odd", version="1")
 
     @server.tool(task=True)
@@ -76,7 +76,7 @@ async def test_odd_errors(wire, kind, as_task, caplog):
         assert (await client.call_tool("fine")).data == "fine"
 
 
-async def test_a_result_that_is_no_result(wire):
+async def test_an_invalid_result_fails_only_its_task(wire):
     server = Server("odd", version="1")
 
     @server.tool(task=True)
@@ -90,7 +90,7 @@ async def test_a_result_that_is_no_result(wire):
         await client.ping()
 
 
-async def test_a_reader_that_closes_its_own_channel(wire):
+async def test_a_watcher_may_close_its_own_channel(wire):
     server = Server("watch", version="1")
     start = trio.Event()
 
@@ -137,7 +137,7 @@ class BrokenStore(MemoryTaskStore):
 
 
 @pytest.mark.parametrize("operation", ["create", "put", "delete_expired"])
-async def test_a_store_that_fails(wire, operation, autojump_clock, caplog):
+async def test_a_store_that_fails_does_not_end_the_server(wire, operation, autojump_clock, caplog):
     settings = TaskSettings(ttl=10, shutdown_grace=0.1)
     server = Server("store", version="1", task_store=BrokenStore(operation), task_settings=settings)
 
@@ -158,7 +158,7 @@ async def test_a_store_that_fails(wire, operation, autojump_clock, caplog):
             await client.ping()
 
 
-async def test_a_result_that_the_store_will_not_keep(wire):
+async def test_a_result_that_the_store_refuses_fails_its_task(wire):
     server = Server("tiny", version="1", task_store=MemoryTaskStore(max_record_bytes=50))
 
     @server.tool(task=True)
@@ -172,7 +172,7 @@ async def test_a_result_that_the_store_will_not_keep(wire):
 
 
 async def test_one_busy_call_does_not_starve_the_others(autojump_clock):
-    """Its buffer is larger than one write, and its reader slow."""
+    """The buffer of the busy call is larger than one write."""
     server = Server("busy", version="1", settings=ServerSettings(progress=Conflate(buffer=4096)))
 
     @server.tool
@@ -195,8 +195,8 @@ async def test_one_busy_call_does_not_starve_the_others(autojump_clock):
         nursery.cancel_scope.cancel()
 
 
-async def test_questions_with_the_same_id():
-    """A server that repeats an id is refused, and the client closes all the same."""
+async def test_a_repeated_question_id_is_refused():
+    """Questions that repeat an id are refused, and the client can still close."""
     running = 0
 
     async def elicit(request: Any) -> Any:
@@ -232,7 +232,7 @@ async def test_questions_with_the_same_id():
     ],
     ids=["naive", "no time", "huge", "negative"],
 )
-async def test_a_server_s_odd_times_and_numbers(task):
+async def test_odd_times_and_numbers_of_a_server_do_not_crash_the_client(task):
     base = {"resultType": "task", "taskId": "t", "status": "working", "createdAt": "2026-01-01T00:00:00Z"}
     base |= {"lastUpdatedAt": "2026-01-01T00:00:00Z", "ttlMs": None}
     final = {**base, **task, "resultType": "complete", "status": "completed", "result": {"content": []}}
@@ -254,7 +254,7 @@ async def test_a_server_s_odd_times_and_numbers(task):
 
 
 async def test_a_server_that_asks_and_never_reads_is_not_read_from():
-    """What the client answers is bounded, as what the server answers is."""
+    """The client's queue of responses is bounded, as the server's is."""
     ours, theirs = memory_pair()
 
     @attrs.frozen
@@ -294,8 +294,8 @@ async def test_a_server_that_asks_and_never_reads_is_not_read_from():
     assert sent < 2_000
 
 
-async def test_a_left_call_takes_its_task_with_it(wire, autojump_clock):
-    """Also if the task was made while the caller was leaving."""
+async def test_a_cancelled_call_cancels_its_task(wire, autojump_clock):
+    """It is cancelled even if it is created while the call is being cancelled."""
     if wire.protocol != MODERN:
         return
     server = Server("left", version="1")

@@ -161,7 +161,7 @@ async def test_law_5_bounded(wire, autojump_clock):
                 tracemalloc.stop()
 
     small, large = await peak(5_000), await peak(50_000)
-    # How full the buffers are that hold one read, one write and one pass depends on who runs when.
+    # How full the buffers of one read, one write and one pass are depends on the order of the tasks.
     assert large < small + 1_000_000, "50,000 unread updates would take 5 MB and more"
 
 
@@ -188,7 +188,7 @@ async def test_law_5_requests_in_flight_are_capped(wire):
 
     target = wire.target(server)
     if (wire.transport, wire.protocol) == ("http", "2026-07-28"):
-        # There each request is a connection of its own, and the endpoint counts them.
+        # Over HTTP each request has a connection of its own, and the endpoint counts them.
         target = HttpConnector(server, settings=HttpSettings(max_streams=2))
     async with open_client(target, protocol=wire.protocol) as client, trio.open_nursery() as nursery:
         nursery.start_soon(client.call_tool, "wait")
@@ -201,7 +201,7 @@ async def test_law_5_requests_in_flight_are_capped(wire):
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_law_6_a_stalled_reader_does_not_stall_a_conflating_handler(transport):
-    """Nobody reads, and yet the handler gets to its end; the channel holds one item per call."""
+    """Nobody reads, and the handler still finishes; the channel holds one item per call."""
     server = make_server()
     finished = trio.Event()
 
@@ -232,7 +232,7 @@ async def test_law_6_lossless_waits_and_loses_nothing(wire, autojump_clock):
 
 
 async def test_law_7_silent_without_a_token(wire):
-    """No token: the local state changes, nothing is sent, nothing fails."""
+    """Without a token the local state changes, nothing is sent, nothing fails."""
     server = make_server()
 
     @server.tool
@@ -249,14 +249,14 @@ async def test_law_7_silent_without_a_token(wire):
 
 
 async def test_law_8_one_writer_drains_what_waits_into_one_write(wire):
-    """A burst leaves in batches of a hundred and more."""
+    """A burst leaves in batches of at least a hundred."""
     recorder = wire.recorder(make_server(progress=Lossless()))
     settings = ClientSettings(progress=Lossless())
     updates, handler = collector()
     async with wire.open(recorder, settings=settings) as client:
         await client.call_tool("loop", {"n": 10_000}, progress_handler=handler)
     assert len(updates) == 10_000
-    if wire.transport != "websocket-asgi":  # ASGI sends, and gives, one message at a time
+    if wire.transport != "websocket-asgi":  # ASGI sends and receives one message at a time
         assert len(recorder.received) < 200
 
 
@@ -444,9 +444,9 @@ CALL_CHATTER = (
 
 @asynccontextmanager
 async def open_unread(transport: str, server: Server) -> AsyncIterator[FrameTransport]:
-    """A client that may send and never reads; the server ends with the block."""
+    """Open a client that can send but never reads; the server ends with the block."""
     if transport != "memory":
-        # What a transport reads ahead is little: then the sockets and pipes are full.
+        # A transport reads little ahead: the sockets and pipes soon fill up.
         async with open_target(Wire(transport, MODERN).target(server), ClientSettings()) as ours:
             yield ours
         return
@@ -461,6 +461,6 @@ async def test_the_body_s_exception_comes_out_alone(wire):
             raise KeyError("mine")
 
 
-async def test_open_client_without_a_handler(wire):
+async def test_open_client_needs_no_progress_handler(wire):
     async with open_client(make_server()) as client:
         assert (await client.call_tool("loop", {"n": 3})).text == "done"

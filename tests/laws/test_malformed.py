@@ -1,4 +1,4 @@
-"""Law 12: every malformed message has a specified answer, and the session lives on."""
+"""Law 12: every malformed message gets the specified response, and the session lives on."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=[transport for transport in TRANSPORTS if transport != "http"])
 def connection(request: pytest.FixtureRequest) -> str:
-    """The transports on which all messages share one connection; for HTTP see transports/test_asgi.py."""
+    """Give a transport on which all messages share one connection (all but HTTP: see test_asgi.py)."""
     return request.param
 
 
 @pytest.mark.parametrize("kind", UNREADABLE)
 @pytest.mark.parametrize("era", [None, "2025-11-25", "2025-06-18", "2024-11-05"])
-async def test_malformed_message(transport, era, kind):
-    """The code that JSON-RPC names; an unreadable id is left out, or null before 2025-11-25."""
+async def test_a_malformed_message_gets_an_error(transport, era, kind):
+    """Its code is that of JSON-RPC; an unreadable id is left out, or null before 2025-11-25."""
     data, code, ident = UNREADABLE[kind]
     async with open_raw(transport, make_server()) as peer:
         if era is not None:
@@ -146,7 +146,7 @@ async def test_malformed_message(transport, era, kind):
         ),
     ],
 )
-async def test_wrong_request(connection, message, code, words):
+async def test_a_wrong_request_gets_an_error(connection, message, code, words):
     async with open_raw(connection, make_server()) as peer:
         answer = await peer.ask({"jsonrpc": "2.0", "id": 1, **message})
         assert answer["error"]["code"] == code, answer
@@ -154,7 +154,7 @@ async def test_wrong_request(connection, message, code, words):
         assert "result" in await peer.ask(call("alive", "echo", text="x"))
 
 
-async def test_unsupported_version_names_what_is_supported(connection):
+async def test_the_error_of_an_unsupported_version_names_those_supported(connection):
     meta = {**MODERN_META, "io.modelcontextprotocol/protocolVersion": "1900-01-01"}
     request = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}}
     async with open_raw(connection, make_server()) as peer:
@@ -175,8 +175,8 @@ async def test_every_token_is_echoed(transport, token):
         assert (await peer.receive())["id"] == 1
 
 
-async def test_over_long_line():
-    """Lines exist on byte streams only, so this is no matter of the memory transport."""
+async def test_an_over_long_line_gets_an_error():
+    """Only byte streams have lines: this does not concern the memory transport."""
     async with open_raw("stdio", make_server()) as peer:
         answer = await peer.ask(b'{"jsonrpc":"2.0","id":1,"method":"' + b"x" * 400_000 + b'"}')
         assert answer["error"]["code"] == PARSE
@@ -196,16 +196,16 @@ async def test_over_long_line():
         b'{"jsonrpc":"2.0","id":99,"error":{"code":1,"message":"x"}}',
     ],
 )
-async def test_what_is_never_answered(transport, data):
-    """Notifications and answers get no answer, however wrong they are."""
+async def test_notifications_and_responses_are_never_answered(transport, data):
+    """They get no response, however malformed they are."""
     async with open_raw(transport, make_server()) as peer:
-        if transport == "http":  # outside a session a message that means nothing is refused
+        if transport == "http":  # outside a session such a message is refused
             await peer.initialize("2025-11-25")
         await peer.send(data)
         assert (await peer.ask(call("next", "echo", text="x")))["id"] == "next"
 
 
-async def test_an_id_in_use(connection):
+async def test_an_id_in_use_is_refused(connection):
     server = make_server()
 
     @server.tool
@@ -219,7 +219,7 @@ async def test_an_id_in_use(connection):
         assert "already in use" in answer["error"]["message"]
 
 
-async def test_initialize_twice(connection):
+async def test_a_second_initialize_is_refused(connection):
     async with open_raw(connection, make_server()) as peer:
         await peer.initialize("2025-11-25")
         assert (await peer.initialize("2025-11-25"))["error"]["code"] == INVALID
@@ -257,8 +257,8 @@ async def test_batches_are_answered_as_one_in_2025_03_26(transport):
         assert [a["error"]["code"] for a in answers if a.get("id") is None] == [INVALID]
 
 
-async def test_both_eras_on_one_connection(transport):
-    """A modern request is served statelessly, whatever the handshake says."""
+async def test_one_connection_serves_both_eras(transport):
+    """A modern request is served without a session, even after a legacy handshake."""
     async with open_raw(transport, make_server()) as peer:
         await peer.initialize("2025-11-25")
         legacy = await peer.ask(call(1, "echo", modern=False, text="x"))

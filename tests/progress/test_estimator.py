@@ -1,4 +1,4 @@
-"""Rate and time left: what the estimator makes of steady work, bursts, pauses, and nonsense."""
+"""Rate and time left: the estimator with steady work, bursts, pauses, and nonsense."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def after(*reports: tuple[float, float], total: float | None = None) -> Estimato
     return estimator
 
 
-def test_what_is_not_known_is_none():
+def test_an_unknown_rate_or_time_left_is_none():
     estimator = Estimator()
     assert (estimator.progress, estimator.rate, estimator.eta) == (None, None, None)
     estimator.update(5, 3, 10)
@@ -28,26 +28,26 @@ def test_what_is_not_known_is_none():
     assert after((0, 1), (0, 2), (0, 3), total=10).rate is None, "all at one moment"
 
 
-def test_steady_work():
+def test_steady_work_has_a_steady_rate():
     estimator = after(*((step / 10, step) for step in range(101)), total=250)
     assert estimator.rate == pytest.approx(10)
     assert estimator.eta == pytest.approx(15)
 
 
-def test_the_end():
+def test_at_the_end_no_time_is_left():
     estimator = after((0, 0), (1, 5), (2, 10), total=10)
     assert estimator.eta == 0
     assert after((0, 10), total=10).eta == 0, "known without a rate"
     assert after((0, 12), (1, 13), total=10).eta == 0, "never negative"
 
 
-def test_what_is_there_at_the_first_report_was_not_done_since():
+def test_progress_made_before_the_first_report_does_not_count():
     assert after((0, 5000), (1, 5010), (2, 5020), total=10_000).rate == 10
 
 
 @pytest.mark.parametrize("period", [1, 10, 60])
-def test_bursts(period):
-    """A hundred at once, then nothing for a while: neither the burst nor the pause is the rate."""
+def test_bursts_are_averaged(period):
+    """A hundred come at once, then nothing for a while: neither the burst nor the pause is the rate."""
     bursts = (
         (period * burst + step * 1e-5, 100 * burst + step) for burst in range(10) for step in range(100)
     )
@@ -56,7 +56,7 @@ def test_bursts(period):
     assert estimator.eta == pytest.approx(10 * period, rel=0.1)
 
 
-def test_a_part_that_came_from_a_cache():
+def test_a_fast_part_from_a_cache_does_not_distort_the_rate():
     cached = [(step * 1e-4, step) for step in range(500)]
     slow = [(second, 500 + second) for second in range(1, 16)]
     estimator = after(*cached, *slow, total=600)
@@ -75,13 +75,13 @@ def test_a_new_speed_counts_within_the_window():
     assert after(*fast, *slow).rate == pytest.approx(1, rel=0.1)
 
 
-def test_work_that_reports_once_an_hour():
+def test_work_that_reports_once_an_hour_has_a_rate():
     estimator = after(*((3600 * hour, hour) for hour in range(20)), total=24)
     assert estimator.rate == pytest.approx(1 / 3600)
     assert estimator.eta == pytest.approx(5 * 3600)
 
 
-def test_reports_that_go_back_are_ignored():
+def test_decreasing_reports_are_ignored():
     estimator = after((0, 0), (1, 10), (2, 4), (2, 20), total=100)
     assert estimator.progress == 20
     assert estimator.rate == 10
@@ -104,7 +104,7 @@ def test_the_last_total_counts():
     assert estimator.rate == 10
 
 
-def test_between_two_reports_the_time_left_counts_down():
+def test_the_time_left_counts_down_between_two_reports():
     estimator = after((0, 0), (10, 1), (20, 2), total=5)
     assert [estimator.eta_at(20 + second) for second in (0, 4, 10)] == [30, 26, 20]
     assert estimator.rate_at(30) == estimator.rate
@@ -119,14 +119,14 @@ def test_a_silence_lowers_the_rate_and_lets_the_time_left_grow():
     assert estimator.rate == 1, "as of the last report"
 
 
-def test_a_clock_that_goes_back_is_taken_to_stand():
+def test_a_clock_that_goes_back_counts_as_stopped():
     estimator = after((10, 0), (5, 1), (11, 10))
-    assert estimator.rate == 9  # the first two came at one moment
+    assert estimator.rate == 9  # the first two count as simultaneous
     assert estimator.progress == 10
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 10**400])
-def test_what_is_no_finite_number_is_ignored(bad):
+def test_anything_but_a_finite_number_is_ignored(bad):
     estimator = after((0, 0), (1, 1), total=10)
     estimator.update(2, bad, 10)
     estimator.update(bad, 2, 10)
@@ -136,8 +136,8 @@ def test_what_is_no_finite_number_is_ignored(bad):
     assert estimator.rate == 1
 
 
-def test_an_early_update_is_not_kept():
-    """What keeps a report cheap where nobody looks: before `due` an update need not be given."""
+def test_an_update_before_due_may_be_skipped():
+    """Reports stay cheap because the estimator needs no update before `due`."""
     estimator = Estimator()
     kept = 0
     for step in range(100_000):

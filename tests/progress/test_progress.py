@@ -1,4 +1,4 @@
-"""Reporting progress: the helper, the call, threads, and what each refuses."""
+"""Reporting progress through the helper and the context, also from threads, and what each refuses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROGRESS = "notifications/progress"
 
 
 async def run_tool(wire: Any, tool: Any, **settings: Any) -> tuple[Any, list[Any], list[Any]]:
-    """Call `tool`: its result, what the handler saw, what travelled."""
+    """Call `tool` and return its result, the updates of the handler, and the parameters sent."""
     server = Server("progress", version="1", settings=ServerSettings(show_errors=True, **settings))
     server.add_tool(tool, name="tool")
     recorder = wire.recorder(server)
@@ -26,7 +26,7 @@ async def run_tool(wire: Any, tool: Any, **settings: Any) -> tuple[Any, list[Any
     return result.data, updates, [message["params"] for message in recorder.received_messages(PROGRESS)]
 
 
-async def test_helper_values(wire):
+async def test_the_helper_shows_its_values(wire):
     async def tool(ctx: Context) -> list[Any]:
         progress = ctx.progress()
         fresh = [progress.current, progress.total, progress.message]
@@ -58,7 +58,7 @@ async def test_updates_with_a_checkpoint_between_them_leave_apart(wire):
     assert params[2]["progress"] > params[1]["progress"]
 
 
-async def test_the_total_is_not_sent_until_it_was_set(wire):
+async def test_no_total_is_sent_before_it_is_set(wire):
     async def tool(ctx: Context) -> None:
         ctx.progress().increment()
 
@@ -67,7 +67,7 @@ async def test_the_total_is_not_sent_until_it_was_set(wire):
     assert set(params[0]) == {"progressToken", "progress"}, "absent, never null"
 
 
-async def test_message_before_the_first_increment_sends_zero(wire):
+async def test_a_message_before_the_first_increment_sends_zero(wire):
     async def tool(ctx: Context) -> Any:
         ctx.progress().set_message("starting")
         await trio.lowlevel.checkpoint()
@@ -115,7 +115,7 @@ async def test_integers_stay_integers_and_floats_floats(wire):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, "3", None, [], 10**400])
-async def test_report_refuses_what_is_no_number(wire, value):
+async def test_report_refuses_anything_but_a_number(wire, value):
     async def tool(ctx: Context) -> None:
         with pytest.raises(ValueError, match="finite int or float"):
             await ctx.report_progress(value)
@@ -145,7 +145,7 @@ async def test_report_refuses_what_is_no_number(wire, value):
         ("set_message", "x" * 20_000, "16384"),
     ],
 )
-async def test_helper_refuses_and_says_what_is_allowed(wire, method, value, words):
+async def test_the_helper_refuses_bad_values_and_says_what_is_allowed(wire, method, value, words):
     async def tool(ctx: Context) -> list[Any]:
         progress = ctx.progress()
         with pytest.raises((ValueError, TypeError), match=words):
@@ -157,7 +157,7 @@ async def test_helper_refuses_and_says_what_is_allowed(wire, method, value, word
     assert updates == []
 
 
-async def test_message_of_the_wrong_type_is_refused(wire):
+async def test_a_message_of_the_wrong_type_is_refused(wire):
     async def tool(ctx: Context) -> None:
         with pytest.raises(TypeError, match="str or None"):
             await ctx.report_progress(1, 2, 3)  # type: ignore[arg-type]
@@ -177,7 +177,7 @@ async def test_report_is_always_a_cancellation_point(wire):
 
 
 async def test_a_loop_of_reports_lets_other_tasks_run(wire):
-    """Reports yield by elapsed time, so a tight loop starves nobody."""
+    """Reports yield by elapsed time: a tight loop starves no other task."""
 
     async def tool(ctx: Context) -> int:
         turns = 0
@@ -239,7 +239,7 @@ async def test_sync_tools_report_from_their_thread(wire):
     assert updates == [(1, 3, "reported"), (2, 3, "reported"), (2, 3, "helped"), (3, 3, None)]
 
 
-async def test_reports_from_a_thread_that_trio_did_not_start(wire):
+async def test_a_thread_that_trio_did_not_start_can_report(wire):
     def tool(ctx: Context) -> None:
         with ThreadPoolExecutor(2) as pool:
             for i in range(1, 4):
@@ -250,8 +250,8 @@ async def test_reports_from_a_thread_that_trio_did_not_start(wire):
     assert updates == [(1, 3, None), (2, 3, None), (3, 3, None)]
 
 
-async def test_an_abandoned_thread_is_told(wire):
-    """A cancelled sync tool goes on in its thread until it reports or asks."""
+async def test_an_abandoned_thread_is_cancelled_by_its_next_report(wire):
+    """A cancelled sync tool runs on in its thread until it reports or checks for cancellation."""
     server = Server("threads", version="1")
     outcomes: list[str] = []
     reached, cancelled, done = threading.Event(), threading.Event(), threading.Event()
@@ -268,7 +268,7 @@ async def test_an_abandoned_thread_is_told(wire):
         ):
             try:
                 attempt()
-            except trio.Cancelled:  # noqa: ASYNC103  # of the thread, whose function returns
+            except trio.Cancelled:  # noqa: ASYNC103  # it belongs to the thread, whose function returns
                 outcomes.append(name)
         with ThreadPoolExecutor(1) as pool:
             try:
@@ -289,7 +289,7 @@ async def test_an_abandoned_thread_is_told(wire):
     assert outcomes == ["report", "helper", "check", "foreign"]
 
 
-async def test_check_cancelled_belongs_in_threads(wire):
+async def test_check_cancelled_is_refused_outside_threads(wire):
     async def tool(ctx: Context) -> None:
         with pytest.raises(RuntimeError, match="checkpoint"):
             ctx.check_cancelled()
@@ -297,7 +297,7 @@ async def test_check_cancelled_belongs_in_threads(wire):
     await run_tool(wire, tool)
 
 
-async def test_report_after_the_end_is_ignored(wire, caplog):
+async def test_a_report_after_the_end_is_ignored(wire, caplog):
     caplog.set_level("DEBUG", "trio_mcp")
     server = Server("late", version="1")
     kept: list[Context] = []
@@ -383,7 +383,7 @@ async def test_a_handler_may_call_the_same_client(wire):
     assert answers == ["inner", "inner"]
 
 
-async def test_the_client_s_handler_and_the_call_s(wire):
+async def test_the_call_s_handler_replaces_the_client_s(wire):
     async def tool(ctx: Context) -> None:
         await ctx.report_progress(1)
 
@@ -429,7 +429,7 @@ async def _expect_timeout(client: Client, arguments: dict[str, Any], **timeouts:
     return trio.current_time() - started
 
 
-async def test_timeouts(wire, autojump_clock):
+async def test_idle_and_total_timeouts_end_a_call(wire, autojump_clock):
     async with wire.open(await idle_server()) as client:
         silent = {"reports": 4, "pause": 0.5, "then": 100}
         assert await _expect_timeout(client, silent, idle_timeout=1) == pytest.approx(3, abs=0.1)
@@ -442,7 +442,7 @@ async def test_timeouts(wire, autojump_clock):
 
 
 async def test_a_slow_handler_is_no_timeout_of_the_server(wire, autojump_clock):
-    """Once the answer is there, the progress handler may take its time."""
+    """Once the response has arrived, the progress handler may take as long as it likes."""
 
     async def tool(ctx: Context) -> str:
         for i in range(5):

@@ -1,4 +1,4 @@
-"""The reporter and its stages without a session: their state, and what they know of each other."""
+"""The reporter and its stages without a session: their state, and how they refer to each other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from trio_mcp.progress.stages import open_stage, plan_stages
 
 
 class Record:
-    """A record of a background task that keeps what it is given."""
+    """A record of a background task that keeps the reports it is given."""
 
     def __init__(self) -> None:
         self.stages = None
@@ -18,7 +18,7 @@ class Record:
         self.reports.append((current, total, message))
 
 
-async def test_a_reporter_shows_its_values_and_where_they_go():
+async def test_a_reporter_shows_its_values_and_its_destination():
     reporter = ProgressReporter(None)
     assert repr(reporter) == "<ProgressReporter: None of 1, None, silent>"
     reporter.record_in(Record())
@@ -40,7 +40,7 @@ def test_a_stage_shows_its_path_its_values_and_whether_it_has_ended():
     assert repr(reporter.stages) == "<RequestStages: <Shares: 4 of 4 done, 0 open>>"
 
 
-def test_shares_know_nothing_of_a_stage_but_that_it_is_a_key():
+def test_shares_use_a_stage_only_as_a_key():
     shares: Shares[str] = Shares()
     shares.plan({"build": 3})
     shares.open["the stage"] = None
@@ -52,7 +52,7 @@ def test_shares_know_nothing_of_a_stage_but_that_it_is_a_key():
     assert repr(shares) == "<Shares: 0 of 3 done, 0 open>"
 
 
-async def test_a_record_that_is_given_later_gets_the_present_values_and_the_stages():
+async def test_a_record_set_later_gets_the_current_values_and_stages():
     reporter, record = ProgressReporter(None), Record()
     await reporter.report(2, 5, None)
     stage = open_stage(reporter, "build", 1, None)

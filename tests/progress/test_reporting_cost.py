@@ -1,4 +1,4 @@
-"""Who uses neither stages nor tracking nor time left pays for none of it: shown by what is executed."""
+"""Calls that use neither stages nor tracking nor time left execute no code of them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ N = 100
 
 
 class Executed:
-    """What ran of trio_mcp: modules, instructions by function, and loads of what has to do with stages."""
+    """The code of trio_mcp that ran: modules, instructions by function, and loads of stage-related names."""
 
     def __init__(self) -> None:
         self.modules: set[str] = set()
@@ -50,15 +50,15 @@ class Executed:
             frame.f_trace_opcodes = True
         elif event == "opcode":
             self.instructions[code.co_qualname] += 1
-            look = looks_in(code).get(frame.f_lasti)
+            look = find_stage_loads(code).get(frame.f_lasti)
             if look is not None:
                 self.looks[code.co_qualname, look] += 1
         return self.trace
 
 
 @cache
-def looks_in(code: CodeType) -> dict[int, str]:
-    """The instructions of a function that load something whose name speaks of stages or an estimate."""
+def find_stage_loads(code: CodeType) -> dict[int, str]:
+    """Return the instructions of a function that load a name with "stage" or "estimator" in it."""
     return {
         instruction.offset: instruction.argval
         for instruction in dis.get_instructions(code)
@@ -70,7 +70,7 @@ def looks_in(code: CodeType) -> dict[int, str]:
 
 @contextmanager
 def executed() -> Iterator[Executed]:
-    """Watch what runs in this thread; since Python 3.12, from the second call of each function on."""
+    """Trace this thread; since Python 3.12, only from the second call of each function on."""
     seen = Executed()
     before = sys.gettrace()
     sys.settrace(seen.trace)
@@ -107,11 +107,11 @@ def make_server(*loops: Callable[[Context], Awaitable[None]]) -> Server:
 @pytest.mark.parametrize(
     ("loop", "looks"), [(count, {("ProgressReporter._publish", "stages_total")}), (report, set())]
 )
-async def test_a_call_without_stages_executes_nothing_of_them(wire, loop, looks):
-    """On the whole way from the report to the progress handler, on both sides.
+async def test_a_call_without_stages_executes_no_code_of_stages(wire, loop, looks):
+    """It holds from the report to the progress handler, on both sides.
 
-    A report asks for nothing at all, and an `increment` for what stages add up to, which is one attribute.
-    The writer asks once for each run of updates that it takes.
+    A report loads nothing of stages; an `increment` loads one attribute, the sum of the stages. The writer
+    checks for stages once for each run of updates that it takes.
     """
     reached: list[float] = []
     async with wire.open(make_server(loop)) as client:
@@ -128,13 +128,13 @@ async def test_a_call_without_stages_executes_nothing_of_them(wire, loop, looks)
 
 @pytest.mark.parametrize("loop", [count, report])
 @pytest.mark.parametrize("handler", [None, lambda *update: None], ids=["no token", "token"])
-async def test_a_report_beside_an_open_stage_executes_what_it_does_without(loop, handler):
-    """A stage looks at its request when it moves, and never the other way round."""
+async def test_a_report_beside_an_open_stage_executes_the_same_code_as_without(loop, handler):
+    """A stage reads the state of its request when it moves; the request never reads that of a stage."""
     seen: list[Executed] = []
 
     async def measure(ctx: Context) -> None:
         with executed():
-            await loop(ctx)  # what only the first report does is behind it
+            await loop(ctx)  # the first report does work that later ones do not
         with executed() as part:
             await loop(ctx)
         seen.append(part)
@@ -154,7 +154,7 @@ async def test_a_report_beside_an_open_stage_executes_what_it_does_without(loop,
     assert sum(alone.values()) > 10 * N
 
 
-async def test_the_counting_sees_stages_where_they_are_used():
+async def test_the_trace_sees_stages_if_they_are_used():
     async def staged(ctx: Context) -> None:
         async with ctx.progress().stage("open", total=N) as stage:
             for _ in stage.track(range(N)):

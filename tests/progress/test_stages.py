@@ -1,4 +1,4 @@
-"""Stages: their shares, their messages, their ends, and what the client sees of them."""
+"""Stages: their shares, messages and ends, and the updates that the client sees."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ MEMORY = Wire("memory", MODERN)
 
 @pytest.fixture(autouse=True)
 def unhurried(monkeypatch):
-    """No turn is over after 0.1 ms: which changes leave together must not depend on the machine's speed."""
+    """Let no time slice end early, so that speed does not decide which changes leave together."""
     monkeypatch.setattr("trio_mcp.progress.reporter.YIELD_SECONDS", 60)
 
 
 async def updates_of(tool: Callable[..., Any], **settings: Any) -> list[Any]:
-    """What the client's handler sees of `tool`, in memory."""
+    """Call `tool` in memory and return the updates that the client's handler sees."""
     return (await run_tool(MEMORY, tool, **settings))[1]
 
 
 async def test_four_parallel_stages_show_one_smooth_total(wire, autojump_clock):
-    """Uneven speeds, one rising number: each step of each stage moves it by its own part."""
+    """At uneven speeds one number rises: each step of each stage moves it by its own part."""
 
     async def tool(ctx: Context) -> None:
         progress = ctx.progress()
@@ -86,7 +86,7 @@ async def test_four_parallel_stages_show_one_smooth_total(wire, autojump_clock):
     assert all(a < b for a, b in itertools.pairwise(sent)), "MCP progress, MUST increase"
 
 
-async def test_a_planned_run(wire):
+async def test_a_plan_sets_the_total_and_the_shares(wire):
     async def tool(ctx: Context) -> None:
         progress = ctx.progress()
         progress.plan({"validate": 25, "export": 35, "publish": 40})
@@ -103,7 +103,7 @@ async def test_a_planned_run(wire):
     _, updates, _ = await run_tool(wire, tool)
     assert updates == [
         (0, 100, "validate"),
-        # What ends and what begins without a checkpoint between them is one notification.
+        # An end and a beginning without a checkpoint between them are one notification.
         *((25 + 5 * n, 100, f"export: table {n}/7") for n in range(1, 8)),
         (60, 100, "publish"),
         (100, 100, None),
@@ -111,8 +111,8 @@ async def test_a_planned_run(wire):
     assert all(type(progress) is int for progress, _, _ in updates), "whole numbers are ints"
 
 
-async def test_weights_by_share():
-    """Where no total was set, the sum of the weights that are known is the total."""
+async def test_weights_without_a_total_are_shares():
+    """If no total was set, the sum of the known weights is the total."""
 
     async def tool(ctx: Context) -> None:
         async with ctx.progress().stage("first", weight=30) as first:
@@ -130,8 +130,8 @@ async def test_weights_by_share():
     ]
 
 
-async def test_weights_by_count():
-    """Where a total was set, a stage counts for so many of it; other increments count as ever."""
+async def test_weights_with_a_total_are_counts():
+    """If a total was set, a stage counts for as much of it as its weight; other increments still count."""
 
     async def tool(ctx: Context) -> list[Any]:
         progress = ctx.progress()
@@ -161,7 +161,7 @@ async def test_a_stage_without_a_weight_is_one_step():
     assert await updates_of(tool) == [(0, 3, "a"), (1, 3, "b"), (2, 3, "c"), (3, 3, None)]
 
 
-async def test_a_total_that_is_set_counts_before_the_weights():
+async def test_a_total_that_is_set_overrides_the_weights():
     async def tool(ctx: Context) -> list[Any]:
         progress = ctx.progress()
         progress.plan({"a": 50})
@@ -177,7 +177,7 @@ async def test_a_total_that_is_set_counts_before_the_weights():
     assert (await run_tool(MEMORY, tool))[0] == [50, 200, 75, 200]
 
 
-async def test_a_cleared_total_is_made_of_the_weights_again():
+async def test_a_cleared_total_is_the_sum_of_the_weights_again():
     async def tool(ctx: Context) -> None:
         async with ctx.progress().stage("a", weight=4, total=4) as stage:
             await ctx.report_progress(0, None, "cleared")
@@ -219,7 +219,7 @@ async def test_a_stage_of_a_stage_takes_its_weight_from_that_stage_s_plan():
 
 
 async def test_an_unplanned_stage_keeps_room_for_another_part():
-    """Or it would be as good as complete with its first part, and could never go back."""
+    """Otherwise it would be almost complete after its first part, and progress never decreases."""
 
     async def tool(ctx: Context) -> list[Any]:
         progress = ctx.progress()
@@ -261,8 +261,8 @@ async def test_a_stage_that_counted_too_little_or_too_much_is_complete_at_its_en
 
 
 @pytest.mark.parametrize("end", ["failed", "cancelled"])
-async def test_a_stage_that_ends_early_leaves_its_parent_where_it_was(wire, end):
-    """No jump to complete, no way back; a retry moves the client once it has passed the mark."""
+async def test_a_stage_that_ends_early_does_not_move_its_parent(wire, end):
+    """Progress neither jumps to complete nor goes back; a retry moves it only beyond the old position."""
 
     async def tool(ctx: Context) -> list[Any]:
         progress = ctx.progress()
@@ -315,7 +315,7 @@ async def test_a_failed_stage_without_a_plan_is_retried_by_name_and_weight():
     assert (await run_tool(MEMORY, tool))[0] == [5, 10, 5, 10, 15, 30]
 
 
-async def test_a_failure_passes_out_of_its_stage():
+async def test_an_exception_leaves_its_stage_unchanged():
     async def tool(ctx: Context) -> None:
         async with ctx.progress().stage("outer") as outer, outer.stage("inner"):
             raise ToolError("as it was")
@@ -365,7 +365,7 @@ async def test_the_message_is_that_of_the_open_stage_that_reported_last():
     ]
 
 
-async def test_a_message_with_its_path_stays_as_short_as_any_other():
+async def test_a_message_with_its_path_obeys_the_limit_of_messages():
     async def tool(ctx: Context) -> int:
         async with ctx.progress().stage("path") as stage:
             stage.set_message("x" * 16_384)
@@ -410,7 +410,7 @@ async def test_a_spinner_alone_has_no_total():
 
 
 async def test_thirds_add_up_to_the_whole():
-    """However the numbers round, what is complete is exactly the total."""
+    """However the numbers are rounded, a complete run ends exactly at the total."""
 
     async def tool(ctx: Context) -> list[Any]:
         progress = ctx.progress()
@@ -499,7 +499,7 @@ async def test_the_weights_of_unplanned_stages_stay_finite():
     assert (await run_tool(MEMORY, tool))[0] == [1.7e308, 1.7e308]
 
 
-async def test_what_is_told_to_a_stage_after_its_end_is_ignored():
+async def test_changes_of_a_stage_after_its_end_are_ignored_or_refused():
     async def tool(ctx: Context) -> list[Any]:
         progress = ctx.progress()
         async with progress.stage("outer", weight=2, total=2) as outer:
@@ -525,7 +525,7 @@ async def test_what_is_told_to_a_stage_after_its_end_is_ignored():
     assert (await run_tool(MEMORY, tool))[0] == [2, 2, None]
 
 
-async def test_entering_and_leaving_are_cancellation_points():
+async def test_entering_and_leaving_a_stage_are_cancellation_points():
     async def tool(ctx: Context) -> list[Any]:
         progress = ctx.progress()
         with trio.CancelScope() as entering:
@@ -542,7 +542,7 @@ async def test_entering_and_leaving_are_cancellation_points():
     assert (await run_tool(MEMORY, tool))[0] == [None, 1, True, True, 5, 5]
 
 
-async def test_reports_of_a_stage_are_a_notification_each_and_lossless_keeps_all(autojump_clock):
+async def test_each_report_of_a_stage_is_a_notification_and_lossless_keeps_all(autojump_clock):
     async def tool(ctx: Context) -> None:
         async with ctx.progress().stage("a", weight=1_000) as stage:
             for n in range(1, 2_001):
@@ -563,7 +563,7 @@ async def test_reports_of_a_stage_are_a_notification_each_and_lossless_keeps_all
     assert seen[-1] == (1_000, 1_000, None)
 
 
-async def test_a_report_to_a_stage_never_goes_back_and_keeps_the_total():
+async def test_a_report_of_a_stage_never_decreases_and_keeps_the_total():
     async def tool(ctx: Context) -> list[Any]:
         async with ctx.progress().stage("a", weight=10, total=10) as stage:
             await stage.report_progress(5, None, "up")
@@ -573,8 +573,8 @@ async def test_a_report_to_a_stage_never_goes_back_and_keeps_the_total():
     assert (await run_tool(MEMORY, tool))[0] == [5, 10, None, 5]
 
 
-async def test_a_report_to_the_request_beside_open_stages():
-    """It says where the whole is; what the stages have still to do comes on top."""
+async def test_a_report_of_the_request_counts_beside_open_stages():
+    """It sets the progress of the whole request; the work left in the stages is added to it."""
 
     async def tool(ctx: Context) -> list[Any]:
         progress = ctx.progress()
@@ -587,7 +587,7 @@ async def test_a_report_to_the_request_beside_open_stages():
     assert (await run_tool(MEMORY, tool))[0] == [65, 100, "a"]
 
 
-async def test_stages_in_worker_threads(wire):
+async def test_stages_work_in_worker_threads(wire):
     async def tool(ctx: Context) -> list[Any]:
         return await trio.to_thread.run_sync(work, ctx.progress())
 
@@ -636,7 +636,7 @@ async def test_a_stage_in_a_cancelled_thread_ends_with_it():
     assert (await run_tool(MEMORY, tool))[0] == [1, 3, None]
 
 
-async def test_stages_without_a_token(wire):
+async def test_stages_without_a_token_send_nothing(wire):
     async def tool(ctx: Context) -> list[Any]:
         async with ctx.progress().stage("a", weight=4, total=2) as stage:
             stage.increment()
@@ -651,8 +651,8 @@ async def test_stages_without_a_token(wire):
     assert recorder.received_messages("notifications/progress") == []
 
 
-async def test_stages_of_a_background_task(wire):
-    """What they add up to is on the task's record, and with the client when the result is."""
+async def test_stages_of_a_background_task_are_on_its_record(wire):
+    """Their sum is on the task's record, and reaches the client before the result."""
     server = Server("tasks")
     release = trio.Event()
 
@@ -710,7 +710,7 @@ async def test_an_update_costs_as_much_beside_a_thousand_open_stages():
     assert cost(1_000) < 2 * cost(2), "an exact sum may have a few more parts"
 
 
-async def test_failures_without_end_are_not_remembered_without_end():
+async def test_the_memory_of_failed_stages_is_bounded():
     progress = ProgressReporter(None)
     for n in range(3 * KEPT_SHARES):
         open_stage(progress, str(n), 1, None).end(complete=False)
@@ -741,7 +741,7 @@ def test_an_exact_sum_is_the_sum_of_what_is_in_it(numbers, data):
 
 
 async def test_the_open_stages_travel_beside_the_progress(wire, autojump_clock):
-    """In `_meta` of the last update of a write, where they have changed; an empty list at their end."""
+    """They are in `_meta` of the last update of a write if they have changed; the list ends up empty."""
 
     async def tool(ctx: Context) -> None:
         progress = ctx.progress()
@@ -771,7 +771,7 @@ async def test_the_open_stages_travel_beside_the_progress(wire, autojump_clock):
     assert (4, 8, "only the request moves") in updates
 
 
-async def test_a_client_is_told_of_sixteen_stages_and_short_texts(autojump_clock):
+async def test_at_most_sixteen_stages_with_short_texts_are_sent(autojump_clock):
     async def tool(ctx: Context) -> None:
         async with contextlib.AsyncExitStack() as stack:
             stage = ctx.progress()
@@ -788,8 +788,8 @@ async def test_a_client_is_told_of_sixteen_stages_and_short_texts(autojump_clock
     assert {len(stage["message"]) for stage in stages} == {256}
 
 
-async def test_stages_tell_a_task_s_successor_what_is_open(autojump_clock):
-    """The token of 2025-11-25 lives on with the task, and so does what its client knows of the stages."""
+async def test_a_task_keeps_sending_its_open_stages_to_its_client(autojump_clock):
+    """In 2025-11-25 the token lives on with the task; its client keeps getting only changes of the stages."""
     server = Server("tasks")
 
     @server.tool(task=True)
@@ -808,7 +808,7 @@ async def test_stages_tell_a_task_s_successor_what_is_open(autojump_clock):
     assert told == [[{"path": ["a"], "total": 2}], [{"path": ["a"], "progress": 1, "total": 2}], []]
 
 
-def test_open_stages_are_decoded_with_the_run_that_they_came_with():
+def test_open_stages_are_decoded_with_the_run_that_carries_them():
     stages = (StageState(("a", "b"), 1, 2.5, "words"), StageState(("c",)))
     updates = [(1, None, None, None), (2, None, None, None)]
     for later in (None, (), stages[:1]):
@@ -821,8 +821,8 @@ def test_open_stages_are_decoded_with_the_run_that_they_came_with():
 
 
 @pytest.mark.parametrize("stages", ["5", '[{"path":5}]', '[{"path":["a"],"progress":"x"}]'])
-def test_stages_that_are_none_make_no_progress_notification(stages):
-    """As with everything else in it that is not what it has to be: the receiver ignores it quietly."""
+def test_malformed_stages_make_no_progress_notification(stages):
+    """The receiver ignores the notification quietly, as with any other malformed member."""
     line = (
         '{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":2,'
         f'"_meta":{{"{STAGES_META}":{stages}}}}}}}\n'

@@ -1,4 +1,4 @@
-"""Random trees of stages: what they add up to, and the laws of what travels."""
+"""Random trees of stages: their sums, and the laws that their updates obey."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMES = st.sampled_from("abc")
 AMOUNTS = st.one_of(st.integers(1, 20), st.floats(0.001, 20))
 
 
-# What stages add up to, beside a model that does the sums anew each time, and exactly.
+# The sums of stages, beside a model that computes them anew each time, and exactly.
 
 
 @attrs.define(eq=False)
@@ -41,7 +41,7 @@ class Part:
 
 @attrs.define(eq=False)
 class Node:
-    """A reporter in the model; `real` is what it is a model of."""
+    """A reporter in the model; `real` is the reporter that it models."""
 
     real: ProgressReporter | Stage
     parent: Node | None = None
@@ -76,7 +76,7 @@ class Node:
         return not self.ended and (self.parent is None or self.parent.is_live)
 
     def refresh(self) -> None:
-        """Let every part below have done what its stage has come to, or more if it once had."""
+        """Move every part below to the position of its stage; no part goes back."""
         for part in self.parts:
             if part.node is not None and not part.node.ended:
                 part.node.refresh()
@@ -84,7 +84,7 @@ class Node:
 
 
 class StagesMachine(RuleBasedStateMachine):
-    """Opens, moves and ends stages in any order."""
+    """A state machine that opens, moves and ends stages in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class StagesMachine(RuleBasedStateMachine):
         part.taken = False
         if part.planned:
             return
-        for other in parent.parts:  # one share of a name waits for a retry, the last
+        for other in parent.parts:  # only the last share of a name is kept for a retry
             if other is not part and other.name == part.name and not other.planned and not other.taken:
                 other.taken = True
 
@@ -193,12 +193,12 @@ StagesMachine.TestCase.settings = settings(max_examples=150, stateful_step_count
 test_stages_add_up = StagesMachine.TestCase
 
 
-# What travels, over a wire, with a reader that may be slow.
+# The updates over a transport, with a reader that may be slow.
 
 
 @attrs.frozen
 class Branch:
-    """A stage to be run: what it does, in order."""
+    """A stage to be run, with its steps in order."""
 
     name: str
     weight: float | None
@@ -244,12 +244,12 @@ TREES = st.recursive(
 
 
 class StageError(Exception):
-    """What a stage of these tests fails with."""
+    """The exception with which a stage of these tests fails."""
 
 
 @attrs.define
 class Run:
-    """One handler that runs a tree; `most_pending` is the most that its call had waiting."""
+    """One handler that runs a tree; `most_pending` is the most updates that waited in its call."""
 
     tree: Branch
     ctx: Context
@@ -299,7 +299,7 @@ class Run:
 
 @attrs.frozen
 class Reading:
-    """What one call showed; no `state` where it was cancelled."""
+    """The updates and the state of one call; `state` is None if it was cancelled."""
 
     updates: list[Any]
     params: list[Any]
@@ -319,7 +319,7 @@ DELAYS = st.lists(st.sampled_from([0, 0, 0.001, 5]), min_size=1, max_size=5)
 async def read_tree(
     wire: Wire, tree: Branch, policy: Any, delays: list[float], patience: int | None
 ) -> Reading:
-    """Call a tool that runs `tree` twice; the caller leaves after `patience` updates."""
+    """Call a tool that runs `tree` twice; the caller cancels the call after `patience` updates."""
     server = Server("trees", settings=ServerSettings(progress=policy))
     runs: list[Run] = []
 
@@ -390,7 +390,7 @@ def check_laws(reading: Reading, policy: Any) -> None:
     ("transport", "examples"), [("memory", 200), ("stdio", 40), ("websocket", 20), ("http", 20)]
 )
 def test_random_trees_obey_the_laws(transport: str, examples: int) -> None:
-    """Strict increase, nothing lost at the end, bounded, nothing after the result, over a wire."""
+    """Progress strictly increases, stays bounded, arrives to its end, and stops with the result."""
 
     @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(TREES, POLICIES, DELAYS, st.sampled_from([MODERN, LEGACY]), st.none() | st.integers(1, 10))

@@ -1,4 +1,4 @@
-"""Tracking: what a loop counts, what a stream counts, and what they leave alone."""
+"""Tracking: loops count their items, streams count their bytes, and neither changes a plan."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_a_loop_counts_each_item_once_its_body_is_done(wire):
     assert updates == [(n, 3, "copying") for n in range(4)]
 
 
-async def test_an_async_loop_over_a_memory_channel(wire):
+async def test_an_async_loop_counts_the_items_of_a_memory_channel(wire):
     async def tool(ctx: Context) -> list[Any]:
         progress = ctx.progress()
         send, receive = trio.open_memory_channel[str](2)
@@ -71,7 +71,7 @@ async def test_an_async_loop_over_a_memory_channel(wire):
     assert updates[-1] == (3, 3, "copying z")
 
 
-async def test_an_async_loop_of_unknown_length():
+async def test_an_async_loop_of_unknown_length_sends_no_total():
     async def tool(ctx: Context) -> list[Any]:
         progress = ctx.progress()
         async for _ in progress.track(Countdown(4)):
@@ -108,7 +108,7 @@ async def test_an_async_loop_over_a_sync_iterable_is_a_cancellation_point_and_le
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-async def test_an_item_that_left_the_loop_is_not_counted(kind):
+async def test_an_item_whose_body_leaves_the_loop_is_not_counted(kind):
     closed = []
 
     def letters() -> Iterator[str]:
@@ -145,7 +145,7 @@ async def test_an_item_that_left_the_loop_is_not_counted(kind):
     assert (await run_tool(MEMORY, tool))[0] == [1, 2, [], []], "the source is left as it is"
 
 
-async def test_the_total_grows_to_hold_what_is_tracked():
+async def test_the_total_grows_to_hold_all_tracked_items():
     async def tool(ctx: Context) -> list[Any]:
         progress = ctx.progress()
         totals = []
@@ -161,7 +161,7 @@ async def test_the_total_grows_to_hold_what_is_tracked():
     assert (await run_tool(MEMORY, tool))[0] == [3, 5, 5, 7, 100]
 
 
-async def test_a_loop_leaves_the_total_to_a_plan():
+async def test_a_loop_does_not_change_the_total_of_a_plan():
     async def tool(ctx: Context) -> list[Any]:
         progress = ctx.progress()
         progress.plan({"a": 50})
@@ -172,7 +172,7 @@ async def test_a_loop_leaves_the_total_to_a_plan():
     assert (await run_tool(MEMORY, tool))[0] == [2, 50]
 
 
-async def test_tracking_in_a_stage(wire):
+async def test_a_loop_in_a_stage_counts_for_the_stage(wire):
     async def tool(ctx: Context) -> None:
         progress = ctx.progress()
         progress.plan({"export": 30, "publish": 70})
@@ -189,7 +189,7 @@ async def test_tracking_in_a_stage(wire):
     ]
 
 
-async def test_a_length_hint_is_a_length():
+async def test_a_length_hint_counts_as_a_length():
     async def tool(ctx: Context) -> float | None:
         for _ in ctx.progress().track(reversed([1, 2, 3])):
             pass
@@ -198,7 +198,7 @@ async def test_a_length_hint_is_a_length():
     assert (await run_tool(MEMORY, tool))[0] == 3
 
 
-async def test_what_cannot_be_tracked_is_refused():
+async def test_tracking_refuses_wrong_arguments():
     async def tool(ctx: Context) -> None:
         with pytest.raises(TypeError, match="only what can be iterated over can be tracked, not 5"):
             ctx.progress().track(5)  # type: ignore[arg-type]
@@ -280,7 +280,7 @@ async def test_a_wrapped_stream_counts_its_bytes(wire):
     assert [progress for progress, _, _ in updates] == [250, 500, 750, 1_000]
 
 
-async def test_a_wrapped_stream_of_unknown_or_no_size():
+async def test_a_wrapped_stream_of_unknown_or_zero_size_has_no_total():
     async def tool(ctx: Context) -> list[Any]:
         progress = ctx.progress()
         for size, data in ((None, b"abc"), (0, b"")):

@@ -1,4 +1,4 @@
-"""Progress from other processes: the lines, the pipe, and what a cancelled call does to them."""
+"""Progress from other processes: the lines, the pipe, and how a cancelled call ends them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MEMORY = Wire("memory", MODERN)
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[ProcessPoolExecutor]:
-    """Two processes that were started before any pipe was made."""
+    """A pool of two processes that start before any pipe is made."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=context) as executor:
         yield executor
@@ -65,8 +65,8 @@ async def test_a_process_of_a_pool_reports_to_a_stage(wire, pool):
     assert all(a["progress"] < b["progress"] for a, b in itertools.pairwise(params))
 
 
-async def test_processes_add_to_one_count(pool):
-    """Lines of several processes do not mix, and none is lost."""
+async def test_several_processes_add_to_one_count(pool):
+    """The lines of several processes do not mix, and none is lost."""
 
     async def tool(ctx: Context) -> float | None:
         progress = ctx.progress()
@@ -81,7 +81,7 @@ async def test_processes_add_to_one_count(pool):
     assert updates[-1] == (400, 400, None)
 
 
-async def test_a_process_of_multiprocessing(wire):
+async def test_a_process_of_multiprocessing_reports(wire):
     context = multiprocessing.get_context("spawn")
 
     async def tool(ctx: Context) -> int | None:
@@ -97,7 +97,7 @@ async def test_a_process_of_multiprocessing(wire):
 
 
 async def test_a_cancelled_call_ends_the_work_of_its_process(wire, pool):
-    """The worker is told by its next report, and the pool can be used on."""
+    """The worker's next report raises, and the pool remains usable."""
     server = Server("workers")
     futures: list[Any] = []
 
@@ -123,7 +123,7 @@ for i in 1 2; do echo "{\\"progress\\": $i}" >&3; done
 """
 
 
-async def test_a_shell_script_writes_to_the_pipe(wire):
+async def test_a_shell_script_reports_through_the_pipe(wire):
     async def tool(ctx: Context) -> None:
         async with ctx.progress().stage("script", weight=10) as stage, stage.open_worker_pipe() as worker:
             await trio.run_process(["sh", "-c", SHELL], env={**os.environ, "PROGRESS": worker.path})
@@ -150,7 +150,7 @@ for step in (1, 2, 3):
 """
 
 
-async def test_lines_on_the_standard_output_of_a_child(wire, caplog):
+async def test_a_child_reports_on_its_standard_output(wire, caplog):
     """The child needs nothing but the standard library, and may print other things."""
 
     async def tool(ctx: Context) -> None:
@@ -194,7 +194,7 @@ async def test_a_child_is_killed_with_its_call(wire):
         assert not os.path.exists(os.path.dirname(worker.path))  # noqa: ASYNC240  # at once
 
 
-async def test_what_is_in_the_pipe_when_the_block_ends_is_taken():
+async def test_lines_still_in_the_pipe_when_the_block_ends_count():
     async def tool(ctx: Context) -> float | None:
         async with ctx.progress().open_worker_pipe() as worker:
             for step in range(1, 6):
@@ -227,7 +227,7 @@ async def test_a_report_after_the_block_is_refused():
         await client.call_tool("tool")
 
 
-async def test_a_block_that_raises_raises_alone():
+async def test_an_exception_of_the_block_comes_out_alone():
     async def tool(ctx: Context) -> str:
         try:
             async with ctx.progress().open_worker_pipe() as worker:
@@ -239,7 +239,7 @@ async def test_a_block_that_raises_raises_alone():
 
 
 async def test_a_full_pipe_makes_the_worker_wait_and_loses_nothing():
-    """Under `Lossless` a slow client holds back the handler's reader, and that the worker."""
+    """Under `Lossless` a slow client blocks the reader of the pipe, which blocks the worker."""
 
     async def tool(ctx: Context) -> None:
         async with ctx.progress().open_worker_pipe() as worker:
@@ -249,7 +249,7 @@ async def test_a_full_pipe_makes_the_worker_wait_and_loses_nothing():
     assert [progress for progress, _, _ in updates] == list(range(1, 5001))
 
 
-def test_what_a_worker_refuses(tmp_path):
+def test_a_worker_refuses_bad_values(tmp_path):
     worker = WorkerProgress(str(tmp_path / "nothing"))
     for refused in (math.nan, math.inf, True, "1"):
         with pytest.raises(ValueError, match="must be a finite int or float"):
@@ -286,7 +286,7 @@ async def test_a_long_message_is_cut_to_one_write(message):
 
 
 class Recording:
-    """A reporter's values after each line."""
+    """A recorder of a reporter's values after each line."""
 
     def __init__(self) -> None:
         self.progress = ProgressReporter(None)
@@ -314,7 +314,7 @@ class Recording:
         (b'{"message": "' + b"m" * 20_000 + b'"}\n', [None, 1, "m" * 16_384]),
     ],
 )
-async def test_lines(lines, expected, caplog):
+async def test_each_line_changes_the_reporter(lines, expected, caplog):
     assert await Recording().take(lines) == expected
     assert await Recording().take(*(lines[i : i + 1] for i in range(len(lines)))) == expected
     assert not caplog.records
@@ -348,7 +348,7 @@ async def test_lines(lines, expected, caplog):
     ids=lambda line: repr(line[:30]),
 )
 async def test_malformed_lines_are_skipped(line, caplog):
-    """They change nothing, and what follows counts."""
+    """They change nothing, and the lines after them count."""
     assert await Recording().take(line + b"\n") == [None, 1, None]
     assert await Recording().take(line + b'\n{"progress": 7}\n') == [7, 1, None]
     halves = line[: len(line) // 2], line[len(line) // 2 :] + b'\n{"progress": 7}\n'
@@ -357,7 +357,7 @@ async def test_malformed_lines_are_skipped(line, caplog):
     assert all(len(record.getMessage()) < 1000 for record in caplog.records)
 
 
-async def test_an_endless_line_needs_no_endless_memory(caplog):
+async def test_an_endless_line_needs_bounded_memory(caplog):
     recording = Recording()
     for _ in range(100):
         await recording.reader.feed(b"x" * 65_536)
@@ -366,13 +366,13 @@ async def test_an_endless_line_needs_no_endless_memory(caplog):
     assert len(caplog.records) == 1
 
 
-async def test_increments_that_no_number_can_hold(caplog):
+async def test_increments_that_would_overflow_are_ignored(caplog):
     assert await Recording().take(b'{"increment": 1e308}\n' * 3 + b'{"message": "on"}\n') == [1e308, 1, "on"]
 
 
 @given(st.lists(st.binary(max_size=60), max_size=20))
 def test_no_bytes_do_harm(chunks: list[bytes]) -> None:
-    """Whatever is written, the reader goes on, and takes the next proper line."""
+    """Whatever is written, the reader goes on and handles the next valid line."""
     recording = Recording()
 
     async def main() -> list[Any]:
@@ -389,7 +389,7 @@ async def test_each_line_is_a_cancellation_point():
     assert scope.cancelled_caught
 
 
-async def test_the_stream_is_left_open():
+async def test_the_stream_of_the_caller_stays_open():
     send, receive = trio.testing.memory_stream_one_way_pair()
     async with send:
         await send.send_all(b'{"progress": 1}\n{"progress": 2}')
@@ -403,7 +403,7 @@ async def test_the_stream_is_left_open():
 
 
 async def test_a_stage_and_a_loop_in_a_worker_thread_are_cancellation_checks(wire):
-    """Entering, each item and leaving: whichever comes first after the cancellation raises."""
+    """Entering, each item and leaving check for cancellation: the first of them after it raises."""
     server = Server("threads")
     done = threading.Event()
     outcome: list[str] = []
@@ -413,7 +413,7 @@ async def test_a_stage_and_a_loop_in_a_worker_thread_are_cancellation_checks(wir
             with ctx.progress().stage("loop", weight=10) as stage:
                 for _ in stage.track(range(10**9)):
                     pass
-        except trio.Cancelled:  # noqa: ASYNC103  # of the thread, whose function returns
+        except trio.Cancelled:  # noqa: ASYNC103  # it belongs to the thread, whose function returns
             outcome.append("told")
         finally:
             done.set()

@@ -1,4 +1,4 @@
-"""Deadlines that travel: the handler ends before its client gives up, and can see when that will be."""
+"""Deadlines sent with requests: the handler ends before its client gives up, and can read its deadline."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MARGIN = ServerSettings().deadline_margin
 
 @attrs.define
 class Observed:
-    """What a handler saw, in seconds from when it began."""
+    """The times that a handler saw, in seconds since it began."""
 
     deadline: float | None = None
     ended: float | None = None
@@ -65,7 +65,7 @@ def make_server(observed: Observed, **settings: Any) -> Server:
 
 
 async def time_out(client: Client, **options: Any) -> tuple[float, CallTimeout]:
-    """How long a call that times out takes, and how it says so."""
+    """Return how long a call takes to time out, and its exception."""
     started = trio.current_time()
     with pytest.raises(CallTimeout) as caught:
         await client.call_tool("work", **options)
@@ -85,7 +85,7 @@ async def test_the_handler_ends_before_the_client_gives_up(wire, autojump_clock)
     assert seen[-1] == (8, None, "stopped"), "what it says at its end arrives: the client still listens"
 
 
-async def test_the_total_timeout_travels(wire, autojump_clock):
+async def test_the_total_timeout_is_sent(wire, autojump_clock):
     observed = Observed()
     async with wire.open(make_server(observed)) as client:
         took, error = await time_out(client, max_timeout=4)
@@ -97,7 +97,7 @@ async def test_the_total_timeout_travels(wire, autojump_clock):
         assert observed.ended == pytest.approx(MAX_TIMEOUT_FACTOR - MARGIN, abs=0.1)
 
 
-async def test_the_earliest_deadline_travels(wire, autojump_clock):
+async def test_the_earliest_deadline_is_sent(wire, autojump_clock):
     observed = Observed()
     async with wire.open(make_server(observed)) as client:
         with trio.move_on_after(3) as scope:
@@ -111,7 +111,7 @@ async def test_the_earliest_deadline_travels(wire, autojump_clock):
 
 
 async def test_progress_keeps_a_call_alive_until_it_stops_or_the_total_is_over(wire, autojump_clock):
-    """An idle timeout of a second: ten seconds of reports half a second apart, then silence."""
+    """The idle timeout is a second: ten seconds of reports half a second apart, then silence."""
     observed = Observed()
     async with wire.open(make_server(observed)) as client:
         talkative = {"reports": 20}
@@ -127,14 +127,14 @@ async def test_progress_keeps_a_call_alive_until_it_stops_or_the_total_is_over(w
         assert scope.cancelled_caught
 
 
-async def test_an_idle_timeout_does_not_travel(wire, autojump_clock):
+async def test_an_idle_timeout_is_not_sent(wire, autojump_clock):
     observed = Observed()
     async with wire.open(make_server(observed)) as client:
         await time_out(client, arguments={"pause": 100}, idle_timeout=1, max_timeout=60)
         assert observed.sent == pytest.approx(60, abs=0.1)
 
 
-async def test_where_nobody_waits_for_ever_nothing_is_sent(wire):
+async def test_without_a_deadline_nothing_is_sent(wire):
     observed = Observed()
     async with wire.open(make_server(observed)) as client:
         assert (await client.call_tool("work", {"seconds": 0})).data == "worked"
@@ -159,7 +159,7 @@ async def test_a_handler_can_finish_in_time(wire, autojump_clock):
 
 
 async def test_a_thread_is_cancelled_too():
-    """In real time, because a clock that jumps does not wait for threads."""
+    """It runs in real time, because a clock that jumps does not wait for threads."""
     server = Server("threads", version="1")
     deadlines: list[float] = []
     left = trio.Event()
@@ -187,8 +187,8 @@ async def test_a_thread_is_cancelled_too():
 
 
 @pytest.mark.parametrize(("margin", "left", "kept"), [(0.25, 1, 0.1), (0.25, 9, 0.25), (0, 5, 0), (2, 30, 2)])
-async def test_the_margin(margin, left, kept, autojump_clock):
-    """A tenth of what is left, but no more than the setting."""
+async def test_the_margin_is_kept_before_the_deadline(margin, left, kept, autojump_clock):
+    """The margin is a tenth of the time left, but no more than the setting."""
     observed = Observed()
     async with open_client(make_server(observed, deadline_margin=margin)) as client:
         with trio.move_on_after(left):
@@ -204,8 +204,8 @@ def test_a_margin_is_a_number_of_seconds():
 
 
 @pytest.mark.parametrize("protocol", [MODERN, LEGACY])
-async def test_a_deadline_that_is_moved_while_the_call_runs(protocol, autojump_clock):
-    """The server knows the first one only, and it counts; an idle timeout is what progress may move."""
+async def test_a_deadline_moved_during_the_call_does_not_reach_the_server(protocol, autojump_clock):
+    """The server knows and applies only the first; to let progress move it, use an idle timeout."""
     observed = Observed()
     async with open_client(make_server(observed), protocol=protocol) as client:
         with trio.move_on_after(5) as scope:
@@ -219,8 +219,8 @@ async def test_a_deadline_that_is_moved_while_the_call_runs(protocol, autojump_c
         assert trio.current_time() == pytest.approx(5)
 
 
-async def test_an_error_that_only_looks_like_it_is_handed_over_at_once(wire, autojump_clock):
-    """Other servers use the code for time-outs of their own."""
+async def test_another_error_with_the_code_of_timeouts_is_raised_at_once(wire, autojump_clock):
+    """Other servers use the code for timeouts of their own."""
     server = Server("foreign", version="1")
 
     @server.tool
@@ -246,7 +246,7 @@ def request(ident: int, deadline: Any, *, modern: bool = True) -> dict[str, Any]
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("modern", [True, False], ids=["modern", "legacy"])
-async def test_what_a_client_of_any_make_is_told(transport, modern):
+async def test_a_foreign_client_gets_an_error_that_names_the_deadline(transport, modern):
     observed = Observed()
     async with open_raw(transport, make_server(observed)) as peer:
         if not modern:
@@ -275,7 +275,7 @@ async def test_a_malformed_deadline_is_refused(bad, modern):
 
 
 @pytest.mark.parametrize("far", [1e300, 10**40])
-async def test_a_deadline_beyond_all_times(far):
+async def test_a_deadline_beyond_all_times_is_accepted(far):
     """The handler runs, and the request is cancelled like any other."""
     started = trio.Event()
     server = Server("far", version="1")
@@ -294,8 +294,8 @@ async def test_a_deadline_beyond_all_times(far):
 # Through more than one call
 
 
-async def test_a_deadline_goes_on_to_the_calls_that_a_handler_makes(wire, autojump_clock):
-    """Each server keeps its margin, so each is answered in time."""
+async def test_a_deadline_applies_to_the_calls_that_a_handler_makes(wire, autojump_clock):
+    """Each server keeps its own margin, and each gets its response in time."""
     inner, answered = Observed(), []
     async with AsyncExitStack() as stack:
         below = await stack.enter_async_context(wire.open(make_server(inner)))
@@ -318,7 +318,7 @@ async def test_a_deadline_goes_on_to_the_calls_that_a_handler_makes(wire, autoju
         assert inner.ended == pytest.approx(5 - 2 * MARGIN, abs=0.1)
 
 
-async def test_a_call_in_several_rounds_has_what_is_left(wire, autojump_clock):
+async def test_each_round_of_a_call_has_the_time_left(wire, autojump_clock):
     seen: list[float] = []
     server = Server("rounds", version="1")
 
@@ -362,7 +362,7 @@ def task_server(seen: list[float], config: TaskConfig) -> Server:
     return server
 
 
-async def test_the_deadline_of_the_call_is_none_of_its_task(wire, autojump_clock):
+async def test_the_deadline_of_a_call_does_not_apply_to_its_task(wire, autojump_clock):
     seen: list[float] = []
     async with wire.open(task_server(seen, TaskConfig())) as client:
         with trio.fail_after(5):
@@ -379,7 +379,7 @@ async def test_a_task_has_the_deadline_of_its_own_timeout(wire, autojump_clock):
     assert seen == [pytest.approx(60 - 2 * step, abs=0.1) for step in range(6)]
 
 
-async def test_a_deadline_counts_until_a_call_becomes_a_task(autojump_clock):
+async def test_a_deadline_applies_until_a_call_becomes_a_task(autojump_clock):
     seen: list[float] = []
     server = task_server(seen, TaskConfig(promote_after=3))
     async with open_server(server) as running, open_client(running) as client:
@@ -393,7 +393,7 @@ async def test_a_deadline_counts_until_a_call_becomes_a_task(autojump_clock):
         assert seen == [pytest.approx(59.75), pytest.approx(57.75), *[math.inf] * 4]
 
 
-async def test_a_task_that_is_waited_for_unasked_ends_with_its_call(wire, autojump_clock):
+async def test_a_task_that_its_call_did_not_ask_for_ends_with_the_call(wire, autojump_clock):
     seen: list[float] = []
     server = task_server(seen, TaskConfig(mode="required"))
     async with open_server(server) as running, wire.open_running(running) as client:

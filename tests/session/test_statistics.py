@@ -1,4 +1,4 @@
-"""What a session and its connections show of their state."""
+"""The state that a session and its connections show."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trio_mcp.wire.frames import Notification, Request
 from trio_mcp.wire.handshake import Handshake
 
 
-async def test_a_session_counts_what_it_has_to_do():
+async def test_a_session_counts_its_work():
     server, release = Server("statistics", version="1"), trio.Event()
 
     @server.tool

@@ -1,4 +1,4 @@
-"""The faulty transports fail as they say, and no more."""
+"""The faulty transports fail exactly as they promise."""
 
 import pytest
 import trio
@@ -17,7 +17,7 @@ from trio_mcp.wire.frames import Notification
 FRAMES = [Notification("first"), Notification("second"), Notification("third")]
 
 
-async def test_lockstep_passes_what_the_test_releases():
+async def test_lockstep_passes_the_frames_that_the_test_releases():
     ours, peer = memory_pair()
     transport = LockstepTransport(ours)
     with trio.fail_after(5):
@@ -52,7 +52,7 @@ async def test_lockstep_waits_for_frames_to_release():
     assert released == FRAMES[:2]
 
 
-async def test_lockstep_receives_freely():
+async def test_lockstep_does_not_hold_back_received_frames():
     ours, peer = memory_pair()
     await peer.send_frames(FRAMES)
     assert await LockstepTransport(ours).receive_frames() == FRAMES
@@ -77,7 +77,7 @@ async def test_closing_lockstep_wakes_the_sender():
             await transport.release()
 
 
-async def test_slow_takes_its_time_for_each_send(autojump_clock):
+async def test_slow_delays_each_send(autojump_clock):
     ours, peer = memory_pair()
     transport = SlowTransport(ours, 3.0)
     start = trio.current_time()
@@ -105,7 +105,7 @@ async def test_stalled_blocks_until_resumed():
             assert await peer.receive_frames() == FRAMES
 
 
-async def test_stalled_may_begin_healthy_and_stall_again():
+async def test_stalled_may_start_resumed_and_stall_again():
     ours, peer = memory_pair()
     transport = StalledTransport(ours, stalled=False)
     await transport.send_frames(FRAMES)
@@ -135,7 +135,7 @@ async def test_closing_stalled_wakes_the_sender():
             await transport.aclose()
 
 
-async def test_dropping_loses_what_it_is_told_to():
+async def test_dropping_loses_the_matching_frames():
     ours, peer = memory_pair()
     transport = DroppingTransport(ours, lambda frame: frame.method == "second")
     with trio.fail_after(5):
@@ -147,7 +147,7 @@ async def test_dropping_loses_what_it_is_told_to():
         await transport.aclose()
 
 
-async def test_a_send_stream_closes_at_every_byte():
+async def test_a_send_stream_can_close_at_every_byte():
     for count in range(6):
         send, receive = trio.testing.memory_stream_one_way_pair()
         closing = closing_at_byte(send, count)
@@ -160,7 +160,7 @@ async def test_a_send_stream_closes_at_every_byte():
         assert await receive.receive_some() == b""
 
 
-async def test_a_write_across_the_border_is_sent_in_part():
+async def test_a_write_across_the_closing_byte_is_sent_in_part():
     send, receive = trio.testing.memory_stream_one_way_pair()
     closing = closing_at_byte(send, 4)
     with pytest.raises(trio.BrokenResourceError):
@@ -169,7 +169,7 @@ async def test_a_write_across_the_border_is_sent_in_part():
     assert await receive.receive_some() == b""
 
 
-async def test_a_send_stream_is_whole_up_to_the_border():
+async def test_a_send_stream_works_up_to_the_closing_byte():
     send, receive = trio.testing.memory_stream_one_way_pair()
     closing = closing_at_byte(send, 6)
     await closing.send_all(b"abcdef")
@@ -179,7 +179,7 @@ async def test_a_send_stream_is_whole_up_to_the_border():
     assert await receive.receive_some() == b""
 
 
-async def test_a_receive_stream_closes_at_every_byte():
+async def test_a_receive_stream_can_close_at_every_byte():
     for count in range(7):
         for portion in (None, 1, 4):
             send, receive = trio.testing.memory_stream_one_way_pair()
@@ -193,7 +193,7 @@ async def test_a_receive_stream_closes_at_every_byte():
                 await send.send_all(b"g")
 
 
-def test_a_stream_of_both_directions_is_refused():
+def test_a_bidirectional_stream_is_refused():
     stream, _ = trio.testing.memory_stream_pair()
     with pytest.raises(TypeError, match="both directions"):
         closing_at_byte(stream, 1)

@@ -1,4 +1,4 @@
-"""Frames in memory: through a channel, or straight to a reader."""
+"""Frames in memory: they go through a channel, or directly to a reader."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trio_mcp.wire.frames import InFrame, Notification
 ONE, TWO, THREE = (Notification(f"notifications/{name}") for name in ("one", "two", "three"))
 
 
-async def test_what_was_sent_before_the_reader_came_arrives_first():
+async def test_frames_sent_before_the_reader_is_set_arrive_first():
     ours, theirs = memory_pair()
     taken: list[InFrame] = []
 
@@ -35,7 +35,7 @@ async def test_what_was_sent_before_the_reader_came_arrives_first():
         nursery.cancel_scope.cancel()
 
 
-async def test_a_crowded_reader_makes_the_sender_wait():
+async def test_a_reader_that_is_full_makes_the_sender_wait():
     ours, theirs = memory_pair()
     room = trio.Event()
     sent: list[str] = []
@@ -92,7 +92,7 @@ async def test_the_reader_runs_in_its_own_context():
     assert seen == ["reader", "reader"]
 
 
-async def test_a_failing_reader_fails_by_itself():
+async def test_an_exception_of_the_reader_does_not_reach_the_sender():
     ours, theirs = memory_pair()
 
     def accept(frames: Sequence[InFrame]) -> bool:
@@ -108,7 +108,7 @@ async def test_a_failing_reader_fails_by_itself():
         await ours.send_frames([ONE])
 
 
-async def test_closing_ends_both_ways():
+async def test_closing_ends_both_directions():
     ours, theirs = memory_pair()
 
     async def read() -> None:

@@ -1,4 +1,4 @@
-"""StreamTransport over streams in memory: framing at every byte, ends, and breaks."""
+"""StreamTransport over streams in memory: frames split at every byte, ends, and breaks."""
 
 import os
 
@@ -50,7 +50,7 @@ async def test_frames_arrive_however_the_bytes_are_split():
                 await trio.testing.wait_all_tasks_blocked()
                 await peer.send_all(data[split:])
                 await peer.aclose()
-        # A run of progress may arrive as two frames where the split divides it.
+        # A run of progress may arrive as two frames if the split divides it.
         assert encode_lines(received) == data
 
 
@@ -62,7 +62,7 @@ async def test_bytes_after_the_last_newline_are_read_at_the_end():
         assert await receive_all(transport) == FRAMES
 
 
-async def test_the_end_stays_the_end():
+async def test_the_end_is_raised_again():
     transport, peer = transport_pair()
     await peer.aclose()
     for _ in range(2):
@@ -70,7 +70,7 @@ async def test_the_end_stays_the_end():
             await transport.receive_frames()
 
 
-async def test_what_is_no_frame_arrives_in_its_place():
+async def test_a_malformed_frame_arrives_in_its_place():
     transport, peer = transport_pair()
     await peer.send_all(b"nonsense\n" + encode_lines(FRAMES[:1]) + b"x" * (LIMIT + 1) + b"\n")
     await peer.aclose()
@@ -94,7 +94,7 @@ async def test_sending_to_a_peer_that_vanished_raises_broken():
         await transport.send_frames(FRAMES)
 
 
-async def test_a_write_that_the_peer_cuts_raises_broken():
+async def test_a_write_that_the_peer_interrupts_raises_broken():
     send, receive = trio.testing.memory_stream_one_way_pair()
     transport = StreamTransport(closing_at_byte(send, 10), receive, max_frame_bytes=LIMIT)
     with pytest.raises(trio.BrokenResourceError):
@@ -157,7 +157,7 @@ async def test_a_second_receiver_is_refused():
             nursery.cancel_scope.cancel()
 
 
-async def test_a_pipe_takes_a_small_frame_at_once_until_it_is_full():
+async def test_send_now_writes_a_small_frame_until_the_pipe_is_full():
     reading, writing = os.pipe()
     async with trio.lowlevel.FdStream(writing) as send, trio.lowlevel.FdStream(reading) as receive:
         transport = StreamTransport(send, receive, max_frame_bytes=100_000)
@@ -174,7 +174,7 @@ async def test_a_pipe_takes_a_small_frame_at_once_until_it_is_full():
         assert frames == [small] * taken
 
 
-async def test_a_pipe_that_is_gone_takes_nothing():
+async def test_send_now_writes_nothing_to_a_broken_pipe():
     reading, writing = os.pipe()
     async with trio.lowlevel.FdStream(writing) as send, trio.lowlevel.FdStream(reading) as receive:
         transport = StreamTransport(send, receive, max_frame_bytes=1000)

@@ -1,4 +1,4 @@
-"""The client's side of stdio: a server process is talked to, and never outlives its client."""
+"""The client's side of stdio: a server process exchanges frames, and never outlives its client."""
 
 import os
 import signal
@@ -34,14 +34,14 @@ while True:
 
 
 class Report:
-    """Stderr of a server; it ends when nobody holds it any more, neither server nor grandchild."""
+    """Stderr of a server; it ends when neither the server nor a grandchild holds it open."""
 
     def __init__(self) -> None:
         receive, self.fd = os.pipe()
         self._stream = trio.lowlevel.FdStream(receive)
 
     async def wait_ended(self) -> None:
-        """Wait for the first word, which is that stdin has ended."""
+        """Wait for the first word, which says that stdin has ended."""
         with trio.fail_after(DEADLINE):
             assert await self._stream.receive_some() == b"ended"
 
@@ -58,7 +58,7 @@ def python(source: str) -> list[str]:
 
 @asynccontextmanager
 async def open_ready(command: list[str], **options) -> AsyncIterator[tuple[StreamTransport, int]]:
-    """Open a transport whose server has said that it is ready, and its process id."""
+    """Open a transport whose server is ready, and give it with the process id of the server."""
     with trio.fail_after(DEADLINE):
         async with open_process_transport(command, max_frame_bytes=1 << 20, **options) as transport:
             (frame,) = await transport.receive_frames()
@@ -103,7 +103,7 @@ async def test_a_server_that_ignores_the_end_of_stdin_is_terminated():
             signal.pause()
         """
     )
-    # The grace is also what the server has to handle the signal.
+    # The server has the same grace to handle the signal.
     async with open_ready(server, stderr=report.fd, grace=1.0) as (_, pid):
         pass
     assert is_reaped(pid)
@@ -131,7 +131,7 @@ async def test_a_server_may_write_a_lot_while_it_shuts_down(closed):
         """
     )
     async with open_ready(server, stderr=report.fd, grace=PATIENT) as (transport, _):
-        if closed:  # as a session does before the process transport ends
+        if closed:  # a session closes it before the process transport ends
             await transport.aclose()
     assert await report.read() == "ended"
 
@@ -183,8 +183,8 @@ async def test_a_cancelled_client_still_ends_the_server():
     assert await report.read() == "ended"
 
 
-async def test_a_server_that_has_already_gone_is_no_error():
-    # A process that ends closes both in any order.
+async def test_a_server_that_has_already_ended_is_no_error():
+    # A process that ends closes both pipes in any order.
     async with open_ready(python("ready(); os.close(0); os.close(1)"), grace=PATIENT) as (transport, _):
         with pytest.raises(trio.EndOfChannel):
             await transport.receive_frames()
@@ -205,7 +205,7 @@ async def test_the_server_has_a_session_of_its_own():
         assert os.getsid(pid) == pid != os.getsid(0)
 
 
-async def test_environment_and_directory_are_what_was_asked_for(tmp_path):
+async def test_the_server_gets_the_environment_and_directory_asked_for(tmp_path):
     report = Report()
     server = python(
         "ready(); print(os.environ['COLOUR'], 'HOME' in os.environ, os.getcwd(), file=sys.stderr)"
@@ -241,7 +241,7 @@ async def test_a_receiver_outside_the_block_does_not_disturb_the_end():
 
             @nursery.start_soon
             async def receive():
-                # The server's end and ours race.
+                # The end of the server races with ours.
                 with pytest.raises((trio.EndOfChannel, trio.ClosedResourceError)):
                     await transport.receive_frames()
 
@@ -309,7 +309,7 @@ trio.run(main)
 
 @asynccontextmanager
 async def open_client(server: list[str], report: Report) -> AsyncIterator[trio.Process]:
-    """Run a client of `server` in a process of its own; it is ready."""
+    """Run a client of `server` in a process of its own and wait until it is ready."""
     command = [sys.executable, "-c", CLIENT, *server]
     with trio.fail_after(DEADLINE):
         client = await trio.lowlevel.open_process(command, stdout=-1, stderr=report.fd)

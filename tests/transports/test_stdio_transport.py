@@ -1,4 +1,4 @@
-"""The server's side of stdio in real processes: nothing but frames meets the wire."""
+"""The server's side of stdio in real processes: nothing but frames reaches the original stdout."""
 
 import os
 import pty
@@ -49,13 +49,13 @@ def program(inside: str = "", *, before: str = "", after: str = "") -> list[str]
 
 async def run(command: list[str], **options) -> subprocess.CompletedProcess[bytes]:
     options = {"stdin": FRAME, "capture_stdout": True, "capture_stderr": True, "check": False} | options
-    # Unbuffered, what is stray would never wait for the moment when it could do harm.
+    # Unbuffered, stray output would never wait for the moment when it could do harm.
     options["env"] = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with trio.fail_after(DEADLINE):
         return await trio.run_process(command, **options)
 
 
-async def test_frames_are_echoed_and_the_end_of_stdin_is_the_end():
+async def test_frames_are_echoed_until_the_end_of_stdin():
     done = await run(program())
     assert (done.stdout, done.stderr, done.returncode) == (FRAME, b"", 0)
 
@@ -79,12 +79,12 @@ async def test_stray_output_goes_to_stderr(stray):
 
 
 @pytest.mark.parametrize("stray", ["print('stray')", "ctypes.CDLL(None).puts(b'stray')"])
-async def test_output_buffered_before_goes_to_stderr(stray):
+async def test_output_buffered_before_the_transport_goes_to_stderr(stray):
     done = await run(program(before=stray))
     assert (done.stdout, done.stderr.strip(), done.returncode) == (FRAME, b"stray", 0)
 
 
-async def test_nobody_else_reads_from_stdin():
+async def test_other_readers_find_stdin_empty():
     done = await run(
         program(
             """
@@ -97,8 +97,8 @@ async def test_nobody_else_reads_from_stdin():
     assert (done.stdout, done.stderr, done.returncode) == (FRAME, b"", 0)
 
 
-async def test_children_do_not_inherit_the_wire():
-    # close_fds=False passes on all that is inheritable: only stdin, stdout and stderr are.
+async def test_children_do_not_inherit_the_pipes():
+    # close_fds=False passes on every inheritable descriptor: only stdin, stdout and stderr are.
     listing = "import os; print([fd for fd in range(3, 100) if os.path.exists(f'/proc/self/fd/{fd}')])"
     done = await run(
         program(
@@ -151,7 +151,7 @@ async def test_everything_is_restored_when_the_body_raises():
     assert (done.stdout, done.stderr, done.returncode) == (b"caught\n" + FRAME, b"", 0)
 
 
-async def test_stdin_may_be_a_regular_file_from_where_it_stands(tmp_path):
+async def test_stdin_may_be_a_regular_file_read_from_its_position(tmp_path):
     path = tmp_path / "input"
     path.write_bytes(b"nonsense\n" + FRAME)
     with path.open("rb", buffering=0) as file:
@@ -206,7 +206,7 @@ async def test_a_terminal_stays_blocking_for_everyone_else():
 
 
 async def test_a_socket_for_both_directions_works_and_is_restored():
-    # What Node and inetd hand to a server: it cannot be opened again.
+    # Node and inetd give a socket to a server: it cannot be opened again.
     ours, theirs = socket.socketpair()
     with theirs:
         async with trio.SocketStream(trio.socket.from_stdlib_socket(ours)) as stream:
@@ -221,7 +221,7 @@ async def test_a_socket_for_both_directions_works_and_is_restored():
 
 
 @pytest.mark.parametrize(("redirection", "name"), [("<&-", b"stdin"), (">&-", b"stdout")])
-async def test_a_closed_stream_is_a_clear_error(redirection, name):
+async def test_a_closed_stream_raises_a_clear_error(redirection, name):
     done = await run(["sh", "-c", f'exec "$@" {redirection}', "sh", *program()])
     assert done.returncode == 1
     assert b"RuntimeError: " + name + b" was closed when this process started" in done.stderr

@@ -1,4 +1,4 @@
-"""Frames to bytes and back, without an event loop."""
+"""Frames are encoded to bytes and decoded, without an event loop."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ FRAMES = [
 
 
 def plain(frame: object) -> object:
-    """Frames compare by value but for their Raw members."""
+    """Return a text to compare: frames compare by value, their Raw members do not."""
     return repr(encode_messages([frame]))
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: type(frame).__name__)
-def test_round_trip(frame):
+def test_a_frame_survives_encoding_and_decoding(frame):
     (decoded,) = decode_lines(encode_lines([frame]))
     assert type(decoded) is type(frame)
     assert plain(decoded) == plain(frame)
 
 
-def test_all_frames_split_at_every_byte():
+def test_frames_may_be_split_at_every_byte():
     data = encode_lines(FRAMES)
     whole = [plain(frame) for frame in decode_lines(data)]
     assert whole == [plain(frame) for frame in FRAMES]
@@ -63,7 +63,7 @@ def test_all_frames_split_at_every_byte():
         ]
 
 
-def test_byte_by_byte_and_without_a_last_newline():
+def test_bytes_may_arrive_singly_and_without_a_last_newline():
     data = encode_lines(FRAMES)[:-1]
     decoder = LineDecoder(1_000_000)
     frames = [frame for index in range(len(data)) for frame in decoder.feed(data[index : index + 1])]
@@ -73,7 +73,7 @@ def test_byte_by_byte_and_without_a_last_newline():
 
 @given(st.lists(st.binary(max_size=30), max_size=20), st.integers(min_value=1, max_value=40))
 def test_any_bytes_in_any_portions_never_raise_and_agree(lines, portion):
-    """Whatever comes, however it is cut, is answered the same."""
+    """Any input gives the same frames, however it is split."""
     data = b"\n".join(lines)
     decoder = LineDecoder(25)
     frames = [f for i in range(0, len(data), portion) for f in decoder.feed(data[i : i + portion])]
@@ -102,7 +102,7 @@ def test_a_line_of_exactly_the_limit_passes():
     assert [type(f) for f in decoder.feed(line + b"\n")] == [Malformed]
 
 
-def test_crlf_and_blank_lines():
+def test_crlf_is_accepted_and_blank_lines_are_skipped():
     assert decode_lines(b'\r\n\n  \n{"jsonrpc":"2.0","method":"x"}\r\n') == [Notification("x")]
 
 
@@ -130,7 +130,7 @@ def test_progress_of_a_wrong_type_stays_a_notification(value):
     assert isinstance(decode_message(line.encode()), Notification)
 
 
-def test_a_batch():
+def test_a_batch_is_decoded_member_by_member():
     batch = decode_message(b'[{"jsonrpc":"2.0","id":1,"method":"a"},{"jsonrpc":"2.0","method":"b"},7,[]]')
     assert isinstance(batch, Batch)
     assert [type(f) for f in batch.frames] == [Request, Notification, Malformed, Malformed]

@@ -1,4 +1,4 @@
-"""Which era a request belongs to, and what is said of its parameters then."""
+"""The era to which a request belongs, and the errors about its parameters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_parameters_of_a_method_are_the_same_in_every_era():
             assert PARAMS[method] is params, (era.version, method)
 
 
-def test_a_method_that_its_era_does_not_have_is_unknown_whatever_its_parameters_say():
+def test_a_method_missing_from_its_era_is_unknown_whatever_its_parameters():
     meta = {META_PROTOCOL_VERSION: "2026-07-28", META_CLIENT_CAPABILITIES: {}}
     for params in ({"_meta": meta}, {"_meta": meta, "taskId": 1}):
         with pytest.raises(ProtocolError) as caught:
@@ -52,7 +52,7 @@ def follow(handshake: ServerHandshake, method: str) -> None:
 
 @pytest.mark.parametrize("state", Handshake)
 @pytest.mark.parametrize("method", ["initialize", "notifications/initialized", "notifications/other"])
-def test_every_message_of_the_handshake_in_every_state(state, method):
+def test_every_message_in_every_state_follows_the_table(state, method):
     handshake = ServerHandshake()
     for step in REACHED_BY[state]:
         follow(handshake, step)
@@ -67,7 +67,7 @@ def test_every_message_of_the_handshake_in_every_state(state, method):
         assert handshake.state is MOVES.get((state, method), state)
 
 
-def test_the_moves_of_the_handshake():
+def test_the_table_has_the_moves_of_the_handshake():
     assert MOVES == {
         (Handshake.AWAITED, "initialize"): Handshake.ANSWERED,
         (Handshake.ANSWERED, "notifications/initialized"): Handshake.READY,

@@ -52,7 +52,7 @@ HEADERS = {
         ("=?base64?=", "=?base64?="),
     ],
 )
-def test_value_encoding(value, encoded):
+def test_values_are_encoded_and_decoded(value, encoded):
     assert encode_header_value(value) == encoded
     assert decode_header_value(encoded) == value
 
@@ -78,7 +78,7 @@ def test_every_text_survives_the_encoding(value):
         "a\nb",
     ],
 )
-def test_what_cannot_have_been_encoded_is_refused(value):
+def test_a_malformed_value_is_refused(value):
     with pytest.raises(ValueError, match="it "):
         decode_header_value(value)
 
@@ -96,7 +96,7 @@ def test_what_cannot_have_been_encoded_is_refused(value):
         ("tools/call", {"name": 5}, None),
     ],
 )
-def test_standard_headers(method, params, name):
+def test_standard_headers_mirror_the_request(method, params, name):
     frame = request(method, **params)
     headers = standard_headers(frame)
     expected = {"mcp-protocol-version": "2026-07-28", "mcp-method": method}
@@ -104,7 +104,7 @@ def test_standard_headers(method, params, name):
     check_headers(headers, read_request(frame))
 
 
-def test_a_request_without_parameters():
+def test_a_request_without_parameters_mirrors_its_method():
     assert standard_headers(Request(1, "ping")) == {"mcp-method": "ping"}
     check_headers({"mcp-method": "ping"}, read_request(Request(1, "ping")))
 
@@ -153,7 +153,7 @@ SCHEMA = schema(
 PATHS = {"Region": ("region",), "Count": ("count",), "Deep": ("place", "deep")}
 
 
-def test_parameters_that_are_mirrored():
+def test_annotated_parameters_are_mirrored():
     assert read_parameter_headers(SCHEMA) == PATHS
     assert read_parameter_headers(schema(**{"x-mcp-header": {"type": "string"}})) == {}
 
@@ -202,12 +202,12 @@ def test_arguments_become_headers():
 
 
 @pytest.mark.parametrize("arguments", [{}, {"region": None, "place": {}}, {"place": None}, {"place": 5}])
-def test_what_is_null_or_absent_has_no_header(arguments):
+def test_a_null_or_absent_argument_has_no_header(arguments):
     assert parameter_headers(PATHS, arguments) == {}
     check_parameter_headers(PATHS, {}, arguments)
 
 
-def test_an_integer_beyond_the_safe_range():
+def test_an_integer_beyond_the_safe_range_is_refused():
     with pytest.raises(ValueError, match="count"):
         parameter_headers(PATHS, {"count": 2**53})
     assert parameter_headers(PATHS, {"count": 2**53 - 1}) == {"mcp-param-count": "9007199254740991"}
@@ -258,7 +258,7 @@ def test_only_the_arguments_that_headers_mirror_are_decoded(text, mirrored):
     assert sorted(arguments) == mirrored
 
 
-def test_mirrored_arguments_that_cannot_be_decoded_are_for_their_validation_to_name():
+def test_undecodable_mirrored_arguments_are_left_to_the_validation():
     nested = b"[" * 100_000 + b"]" * 100_000
     assert read_mirrored_arguments(PATHS, Raw(b'{"place": ' + nested + b"}")) is None
     assert read_mirrored_arguments(PATHS, Raw(b'{"region": "\\ud800"}')) is None
@@ -267,7 +267,7 @@ def test_mirrored_arguments_that_cannot_be_decoded_are_for_their_validation_to_n
 @pytest.mark.parametrize(
     "params", [{"name": 5}, {"arguments": {}}, {"name": "a", "task_id": 1, "requestState": 5}]
 )
-def test_the_headers_of_flawed_parameters_are_compared_all_the_same(params):
+def test_the_headers_of_invalid_parameters_are_still_compared(params):
     incoming = read_request(request("tools/call", **params))
     assert incoming.problem is not None
     with pytest.raises(ProtocolError, match="MCP-Protocol-Version header is missing"):

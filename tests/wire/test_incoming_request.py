@@ -1,4 +1,4 @@
-"""What is read of a request, once, before anything is decided about it."""
+"""The parts of a request that are decoded once, before it is classified."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_parameters_have_the_type_of_their_method():
     assert incoming.names_modern_version
 
 
-def test_of_an_unknown_method_only_the_meta_is_read():
+def test_only_the_meta_of_an_unknown_method_is_read():
     incoming = read("no/such", name=5, _meta=META)
     assert type(incoming.params) is Params
     assert (incoming.meta, incoming.problem) == (META, None)
@@ -36,7 +36,7 @@ def test_a_request_without_parameters_has_no_meta():
     assert (incoming.meta, incoming.problem, incoming.names_modern_version) == ({}, None, False)
 
 
-def test_the_meta_of_flawed_parameters_is_read_nevertheless():
+def test_the_meta_of_invalid_parameters_is_still_read():
     incoming = read("tools/call", name=5, _meta=META)
     assert incoming.problem.code == INVALID_PARAMS
     assert "$.name" in incoming.problem.message
@@ -44,7 +44,7 @@ def test_the_meta_of_flawed_parameters_is_read_nevertheless():
 
 
 @pytest.mark.parametrize("meta", [5, None, [META]])
-def test_a_meta_that_is_no_object_is_the_first_thing_said(meta):
+def test_a_meta_that_is_no_object_is_the_first_error(meta):
     incoming = read("no/such", _meta=meta)
     assert not incoming.names_modern_version
     with pytest.raises(ProtocolError, match="_meta") as caught:
@@ -52,7 +52,7 @@ def test_a_meta_that_is_no_object_is_the_first_thing_said(meta):
     assert caught.value.code == INVALID_PARAMS
 
 
-def test_parameters_that_are_missing_are_a_problem_of_the_method_that_needs_them():
+def test_missing_parameters_are_a_problem_if_the_method_needs_them():
     incoming = read_request(Request(1, "tools/call"))
     assert "name" in incoming.problem.message
     assert incoming.meta_problem is None

@@ -8,19 +8,19 @@ LOOPBACK = Doorkeeper.for_bind("127.0.0.1")
 
 
 @pytest.mark.parametrize("host", ["localhost", "LocalHost", "127.0.0.1", "127.8.9.1", "::1", "[::1]"])
-def test_loopback_hosts(host):
+def test_loopback_hosts_are_recognized(host):
     assert is_loopback_host(host)
 
 
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "10.0.0.1", "localhost.example.com", "example.com"])
-def test_other_hosts(host):
+def test_other_hosts_are_not_loopback_and_their_bind_allows_all(host):
     assert not is_loopback_host(host)
     assert Doorkeeper.for_bind(host) == Doorkeeper(None, None)
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:4100", "[::1]:1", "[::1]"])
 @pytest.mark.parametrize("origin", [None, "http://localhost:3000", "HTTPS://127.0.0.1", "http://[::1]:8"])
-def test_a_loopback_bind_lets_loopback_in(host, origin):
+def test_a_loopback_bind_allows_loopback(host, origin):
     assert LOOPBACK.refusal(host, origin) is None
 
 
@@ -35,7 +35,7 @@ def test_a_loopback_bind_refuses_other_hosts(host):
     assert LOOPBACK.refusal(host, None) == f"the host {host!r} is not allowed here"
 
 
-def test_a_loopback_bind_wants_a_host():
+def test_a_loopback_bind_requires_a_host():
     assert LOOPBACK.refusal(None, None) == "the request has no Host header"
 
 
@@ -46,19 +46,19 @@ def test_a_loopback_bind_refuses_other_origins(origin):
     assert LOOPBACK.refusal("localhost", origin) == f"the origin {origin!r} is not allowed here"
 
 
-def test_another_loopback_address_knows_its_own_name():
+def test_another_loopback_address_allows_its_own_name():
     assert Doorkeeper.for_bind("127.0.0.2").refusal("127.0.0.2:80", None) is None
     assert Doorkeeper.for_bind("::1").refusal("[::1]:80", "http://[::1]:80") is None
 
 
-def test_entries_with_and_without_port():
+def test_host_entries_may_have_a_port():
     door = Doorkeeper({"name", "other:80", "any:*"}, None)
     allowed = ["name", "Name", "other:80", "any", "any:1"]
     refused = ["name:80", "other", "other:81"]
     assert [host for host in allowed + refused if door.refusal(host, None) is None] == allowed
 
 
-def test_origins_with_and_without_scheme():
+def test_origin_entries_may_have_a_scheme():
     door = Doorkeeper(None, {"https://app.example", "http://dev.example:*", "both.example"})
     allowed = [
         "https://app.example",
@@ -75,7 +75,7 @@ def test_an_empty_list_allows_nothing():
 
 
 @pytest.mark.parametrize("entry", ["", "::1", "name:x", "name/path", "https://", "user@name", "http://name"])
-def test_entries_of_another_form_are_refused(entry):
+def test_malformed_entries_are_refused(entry):
     with pytest.raises(ValueError, match="is none of"):
         Doorkeeper({entry}, None)
 

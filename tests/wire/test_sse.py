@@ -1,4 +1,4 @@
-"""Server-sent events to frames and back, cut anywhere."""
+"""Server-sent events are decoded to frames and encoded, however they are split."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIMIT = 1_000_000
 
 
 def plain(frames):
-    """What the frames say, whichever runs of progress they came in; frames compare by value but for Raw."""
+    """Return texts to compare: frames in any grouping of their progress, with their Raw members."""
     said = []
     for frame in frames:
         said += [repr(frame)] if isinstance(frame, Malformed) else encode_messages([frame])
@@ -34,7 +34,7 @@ def decode(data, portion=None, limit=LIMIT):
     return decoder, frames
 
 
-def test_events_are_what_the_standard_says():
+def test_events_are_encoded_as_in_the_standard():
     assert encode_events([Request(1, "ping")]) == b"data: " + PING + b"\n\n"
     assert encode_events([]) == b""
     assert encode_events([BURST, ANSWER]).count(b"data: ") == 20
@@ -43,7 +43,7 @@ def test_events_are_what_the_standard_says():
 
 
 @pytest.mark.parametrize("event_id", ["a\nb", "a\rb", "a\0b"])
-def test_an_id_that_is_no_line_is_refused(event_id):
+def test_an_id_of_several_lines_is_refused(event_id):
     with pytest.raises(ValueError, match="one line"):
         encode_event(b"", event_id=event_id)
 
@@ -55,7 +55,7 @@ def test_a_burst_is_one_frame():
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r", b"\r\n"])
 @pytest.mark.parametrize("head", [b"", b"\xef\xbb\xbf"])
-def test_split_at_every_byte(newline, head):
+def test_events_may_be_split_at_every_byte(newline, head):
     data = head + encode_event(b"", event_id="1", retry=20) + KEEP_ALIVE + encode_events(FRAMES)
     data += b"event: message\nid: 2\n" + encode_events([ANSWER]) + b"data: {unfinished"
     data = data.replace(b"\n", newline)
@@ -87,13 +87,13 @@ def test_data_of_many_lines_is_one_message():
         b"\n\n\n",
     ],
 )
-def test_what_is_no_message_gives_no_frame(event):
+def test_an_event_without_a_message_gives_no_frame(event):
     data = encode_events([BURST]) + event + encode_events([ANSWER])
     assert plain(decode(data)[1]) == plain([BURST, ANSWER])
     assert plain(decode(event + data)[1]) == plain([BURST, ANSWER])
 
 
-def test_ids():
+def test_the_last_event_id_is_kept():
     decoder = EventDecoder(LIMIT)
     assert decoder.last_event_id is None
     decoder.feed(b"id: a\n")
@@ -113,7 +113,7 @@ def test_ids():
 @pytest.mark.parametrize(
     ("field", "retry"), [(b"15", 15), (b"-1", None), (b"1.5", None), (b"9" * 5000, None)]
 )
-def test_retry(field, retry):
+def test_retry_is_read(field, retry):
     assert decode(b"retry: " + field + b"\n\n")[0].retry == retry
 
 

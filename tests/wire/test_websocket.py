@@ -12,7 +12,7 @@ from trio_mcp.wire.websocket import encode_texts
 
 
 def read(frames: bytes) -> list[str]:
-    """What a client reads: whole messages, each in one frame."""
+    """Return the messages that a client reads; each is whole and in one frame."""
     connection = wsproto.connection.Connection(wsproto.connection.ConnectionType.CLIENT)
     connection.receive_data(frames)
     events = list(connection.events())
@@ -21,7 +21,7 @@ def read(frames: bytes) -> list[str]:
 
 
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 255, 256, 65_535, 65_536, 70_000])
-def test_every_way_to_say_a_length(length):
+def test_every_encoding_of_a_length_is_readable(length):
     assert read(encode_texts([b"x" * length, b"next"])) == ["x" * length, "next"]
 
 

@@ -1,4 +1,4 @@
-"""The HTTP endpoint: both eras, their statuses and streams, and every refusal."""
+"""The HTTP endpoint in both eras: statuses, streams, and every refusal."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ def make_server(**settings: Any) -> Server:
     return server
 
 
-# The modern wire
+# The modern protocol
 
 
-async def test_a_result_alone_is_json():
+async def test_a_result_without_progress_is_json():
     async with open_host(asgi_app(make_server())) as host:
         answer = await finish(host.call("loop", n=0))
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
@@ -97,7 +97,7 @@ async def test_progress_makes_an_event_stream():
 async def test_a_quiet_response_becomes_a_stream_that_is_kept_alive(autojump_clock):
     server = make_server()
     async with open_host(asgi_app(server)) as host:
-        answer = host.call("hold")  # no token, so there is nothing to say
+        answer = host.call("hold")  # without a token nothing is sent
         await trio.sleep(2)
         assert answer.status == 0
         await trio.sleep(2)
@@ -159,7 +159,7 @@ async def test_a_disconnect_ends_no_other_call():
         ("no/such", {}, {}, 404, -32601),
     ],
 )
-async def test_refusals_of_the_modern_wire(method, headers, meta, status, code):
+async def test_a_bad_modern_request_is_refused(method, headers, meta, status, code):
     async with open_host(asgi_app(make_server())) as host:
         answer = await finish(host.modern(method, headers=headers, meta=meta))
     assert (answer.status, answer.json["error"]["code"], answer.json["id"]) == (status, code, 1)
@@ -174,7 +174,7 @@ async def test_a_modern_version_without_meta_is_invalid():
     assert (answer.status, answer.json["error"]["code"]) == (400, -32602)
 
 
-async def test_names_in_base64_are_decoded_and_values_compared():
+async def test_a_name_in_base64_is_decoded_and_compared():
     async with open_host(asgi_app(make_server())) as host:
         good = await finish(
             host.modern(
@@ -205,7 +205,7 @@ async def test_a_task_id_is_in_the_name_header():
     assert (wrong.status, wrong.json["error"]["code"]) == (400, -32020)
 
 
-async def test_a_handler_s_error_is_no_refusal():
+async def test_an_error_of_a_handler_has_status_200():
     async with open_host(asgi_app(make_server())) as host:
         answer = await finish(host.call("nope"))
     assert (answer.status, answer.json["error"]["code"]) == (200, -32602)
@@ -236,7 +236,7 @@ async def test_a_modern_notification_is_accepted_and_session_headers_are_ignored
 
 
 async def test_a_subscription_ends_gracefully_with_the_server():
-    """MCP subscriptions, "Graceful Closure": the cancelled notification, then a result."""
+    """It ends with the cancelled notification, then a result (MCP subscriptions, "Graceful Closure")."""
     async with open_host(asgi_app(make_server())) as host:
         answer = host.modern("subscriptions/listen", {"notifications": {}})
         await answer.wait_messages(1)
@@ -247,7 +247,7 @@ async def test_a_subscription_ends_gracefully_with_the_server():
     assert answer.ended.is_set()
 
 
-async def test_a_call_that_the_server_cannot_finish_is_told_so():
+async def test_a_call_that_the_server_cannot_finish_gets_503():
     server = make_server()
     async with open_host(asgi_app(server)) as host:
         answer = host.call("hold")
@@ -256,10 +256,10 @@ async def test_a_call_that_the_server_cannot_finish_is_told_so():
     assert server.ended == ["held"]
 
 
-# The legacy wire
+# The legacy protocol
 
 
-async def test_a_session_from_handshake_to_end():
+async def test_a_session_runs_from_its_handshake_to_its_end():
     async with open_host(asgi_app(make_server())) as host:
         client = await host.initialize()
         assert len(client.session_id) >= 32
@@ -306,7 +306,7 @@ async def test_a_disconnect_leaves_a_legacy_call_running_and_it_can_be_resumed()
             "notifications/progress",
             "result",
         ]
-        # From its very beginning, too, and after its end.
+        # It can also be resumed from its very beginning, and after its end.
         whole = await finish(client.get(last.rpartition("-")[0] + "-0"))
         assert len(whole.messages) == 3
         assert set(whole.event_ids) < {*answer.event_ids, *resumed.event_ids}
@@ -314,8 +314,8 @@ async def test_a_disconnect_leaves_a_legacy_call_running_and_it_can_be_resumed()
         assert unknown.status == 405
 
 
-async def test_a_tool_may_send_its_client_away_for_a_while(autojump_clock):
-    """Priming event and `retry`, the connection closes, the rest comes by Last-Event-ID (SEP-1699)."""
+async def test_a_tool_may_close_its_stream_for_a_while(autojump_clock):
+    """It sends `retry` and closes the response; the rest arrives by Last-Event-ID (SEP-1699)."""
     async with open_host(asgi_app(make_server())) as host:
         client = await host.initialize()
         answer = await finish(client.call("recess", token=1))
@@ -328,7 +328,7 @@ async def test_a_tool_may_send_its_client_away_for_a_while(autojump_clock):
         assert (await finish(old.call("recess"))).messages[-1]["id"] == 1
 
 
-async def test_a_question_goes_by_the_stream_of_its_call():
+async def test_a_question_is_sent_on_the_stream_of_its_call():
     async with open_host(asgi_app(make_server())) as host:
         client = await host.initialize()
         main = client.get()
@@ -348,7 +348,7 @@ async def test_a_question_goes_by_the_stream_of_its_call():
         assert main.messages == []
 
 
-async def test_a_legacy_call_is_cancelled_by_notification():
+async def test_a_legacy_call_is_cancelled_by_a_notification():
     server = make_server()
     async with open_host(asgi_app(server)) as host:
         client = await host.initialize()
@@ -362,7 +362,7 @@ async def test_a_legacy_call_is_cancelled_by_notification():
 
 
 async def test_the_stream_of_a_cancelled_call_cannot_be_resumed():
-    """Clients that see a stream end without an answer come back for it; 404 would end their session."""
+    """A client resumes a stream that ended without a response; 404 would end its session."""
     server = make_server()
     async with open_host(asgi_app(server)) as host:
         client = await host.initialize()
@@ -382,7 +382,7 @@ async def test_the_stream_of_a_cancelled_call_cannot_be_resumed():
         assert (await finish(client.post({"jsonrpc": "2.0", "id": 9, "method": "ping"}))).status == 200
 
 
-async def test_batches_belong_to_2025_03_26():
+async def test_batches_are_accepted_in_2025_03_26_only():
     batch = [
         {"jsonrpc": "2.0", "id": i, "method": "tools/call", "params": {"name": "loop", "arguments": {"n": 0}}}
         for i in (1, 2)
@@ -398,7 +398,7 @@ async def test_batches_belong_to_2025_03_26():
         assert (refused.status, refused.json["error"]["code"]) == (400, -32600)
 
 
-async def test_an_unreadable_message_is_answered_as_its_era_has_it():
+async def test_an_unreadable_message_is_answered_as_its_version_requires():
     async with open_host(asgi_app(make_server())) as host:
         before = await finish(host.post(b"{"))
         newer = await finish((await host.initialize()).post(b"{"))
@@ -427,7 +427,7 @@ async def test_a_session_ends_when_its_client_is_silent(autojump_clock):
         assert (await finish(listening.call("loop", n=0))).status == 200
 
 
-async def test_bad_versions_and_missing_sessions():
+async def test_bad_versions_and_missing_sessions_are_refused():
     async with open_host(asgi_app(make_server())) as host:
         client = await host.initialize()
         ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
@@ -449,7 +449,7 @@ async def test_bad_versions_and_missing_sessions():
         assert len(host._app._endpoint._sessions) == 2
 
 
-async def test_a_new_get_takes_the_place_of_an_old_one():
+async def test_a_new_get_replaces_an_old_one():
     async with open_host(asgi_app(make_server())) as host:
         client = await host.initialize()
         old = client.get()
@@ -472,7 +472,7 @@ async def test_a_session_belongs_to_its_principal():
         assert (await client.delete()).status == 404
 
 
-# Refusals of both
+# Refusals in both eras
 
 
 @pytest.mark.parametrize(
@@ -494,7 +494,7 @@ async def test_a_session_belongs_to_its_principal():
         ({"content-type": "application/json; charset=utf-8"}, 200),
     ],
 )
-async def test_what_is_let_in_on_loopback(headers, status):
+async def test_headers_are_checked_on_loopback(headers, status):
     app = asgi_app(make_server())
     async with open_host(app) as host:
         answer = await finish(host.modern("tools/list", headers=headers))
@@ -504,7 +504,7 @@ async def test_what_is_let_in_on_loopback(headers, status):
         assert answer.json["error"]["message"]
 
 
-async def test_elsewhere_all_hosts_are_let_in_unless_some_are_named():
+async def test_beyond_loopback_all_hosts_are_allowed_unless_some_are_named():
     async with open_host(asgi_app(make_server())) as host:
         host.address = ("10.0.0.7", 80)
         assert (await finish(host.modern("tools/list", headers={"host": "mcp.example.com"}))).status == 200
@@ -520,7 +520,7 @@ async def test_elsewhere_all_hosts_are_let_in_unless_some_are_named():
         asgi_app(make_server(), allowed_hosts=["http://example.com/"])
 
 
-async def test_cors_only_when_asked():
+async def test_cors_headers_are_sent_only_if_asked_for():
     headers = {"origin": "https://app.example.com", "access-control-request-headers": "mcp-method"}
     async with open_host(asgi_app(make_server())) as host:
         assert (await host.request("OPTIONS", {})).status == 405
@@ -537,13 +537,13 @@ async def test_cors_only_when_asked():
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "PUT", "OPTIONS"])
-async def test_other_methods(method):
+async def test_other_methods_are_refused(method):
     async with open_host(asgi_app(make_server())) as host:
         answer = await host.request(method)
     assert (answer.status, answer.headers["allow"]) == (405, "POST, GET, DELETE")
 
 
-async def test_other_paths_and_mounts():
+async def test_other_paths_are_refused_and_mounts_are_served():
     async with open_host(asgi_app(make_server())) as host:
         assert (await host.request("GET", path="/other")).status == 404
         assert (await finish(host.modern("tools/list", path="/mcp/"))).status == 200
@@ -552,7 +552,7 @@ async def test_other_paths_and_mounts():
         assert (await finish(host.modern("tools/list", path="/api/"))).status == 200
 
 
-async def test_a_body_that_is_too_long_or_too_slow(autojump_clock):
+async def test_a_body_that_is_too_long_or_too_slow_is_refused(autojump_clock):
     settings = HttpSettings(max_body_bytes=1000, body_timeout=5)
     headers = {"accept": "*/*", "content-type": "application/json"}
     async with open_host(asgi_app(make_server(), settings=settings)) as host:
@@ -572,7 +572,7 @@ async def test_a_body_that_is_too_long_or_too_slow(autojump_clock):
         assert (await finish(left)).status == 0
 
 
-async def test_caps_on_streams_and_sessions():
+async def test_streams_and_sessions_over_the_caps_are_refused():
     server = make_server()
     settings = HttpSettings(max_streams_per_peer=2, max_streams=3, max_sessions=2, max_sessions_per_peer=1)
     app = asgi_app(server, settings=settings)
@@ -608,7 +608,7 @@ async def test_caps_on_streams_and_sessions():
 # Lifespans
 
 
-async def test_without_a_running_server_the_cure_is_named():
+async def test_without_a_running_server_the_error_names_open_server():
     app = asgi_app(make_server())
     async with open_host(app, lifespan=False) as host:
         answer = await finish(host.call("loop", n=0))
@@ -616,7 +616,7 @@ async def test_without_a_running_server_the_cure_is_named():
     assert "open_server" in answer.json["error"]["message"]
 
 
-async def test_a_running_server_is_served_without_a_lifespan_and_on_several_paths():
+async def test_a_running_server_needs_no_lifespan_and_can_have_several_paths():
     server = make_server()
     async with open_server(server) as running:
         app, other = asgi_app(running), asgi_app(running, path="/second")
@@ -634,11 +634,11 @@ async def test_a_running_server_is_served_without_a_lifespan_and_on_several_path
 
 
 @pytest.mark.parametrize("make", [asynccontextmanager, lambda generator: generator])
-async def test_what_the_lifespan_yields_is_in_the_context(make):
+async def test_the_value_of_the_lifespan_is_in_the_context(make):
     server = make_server()
     order: list[str] = []
 
-    async def database(of: Server) -> Any:  # noqa: ASYNC900  # what a lifespan may be
+    async def database(of: Server) -> Any:  # noqa: ASYNC900  # a lifespan may be a generator
         assert of is server
         order.append("open")
         yield {"rows": 3}
@@ -657,7 +657,7 @@ async def test_what_the_lifespan_yields_is_in_the_context(make):
     assert order == ["open", "closed"]
 
 
-async def test_a_lifespan_that_fails_is_told_to_the_host(caplog):
+async def test_a_lifespan_that_fails_is_reported_to_the_host(caplog):
     server = make_server()
 
     @server.lifespan
@@ -683,8 +683,8 @@ async def test_a_lifespan_that_fails_is_told_to_the_host(caplog):
 
 
 @pytest.mark.parametrize("era", ["modern", "legacy"])
-async def test_a_stalled_reader_of_many_reports_costs_little(era):
-    """Law 5: 100,000 reports, nobody reads, less than 1 MB; first and last arrive when somebody does."""
+async def test_a_stalled_reader_of_many_reports_needs_little_memory(era):
+    """Law 5: 100,000 unread reports need less than 1 MB; the first and the last arrive once they are read."""
     server = make_server()
     reported = trio.Event()
 
@@ -721,7 +721,7 @@ async def test_a_stalled_reader_of_many_reports_costs_little(era):
     assert "result" in messages[-1]
 
 
-async def test_streams_that_ended_are_kept_few():
+async def test_the_number_of_ended_streams_kept_is_capped():
     server = make_server()
     async with open_host(asgi_app(server, settings=HttpSettings(kept_streams=3))) as host:
         client = await host.initialize()
@@ -732,7 +732,7 @@ async def test_streams_that_ended_are_kept_few():
         assert len(session._streams) <= 1 + 3 + 1
 
 
-def test_a_host_on_another_loop_is_told_so():
+def test_a_host_on_another_event_loop_is_refused():
     async def serve() -> None:
         with pytest.raises(RuntimeError, match="runs on Trio"):
             await asgi_app(make_server())({"type": "lifespan"}, None, None)
@@ -740,7 +740,7 @@ def test_a_host_on_another_loop_is_told_so():
     asyncio.run(serve())
 
 
-async def test_hosts_are_asked_for_nothing_else() -> None:
+async def test_unknown_scopes_and_relative_paths_are_refused() -> None:
     app = asgi_app(make_server())
     with pytest.raises(RuntimeError, match="no ASGI scope of type 'other'"):
         await app({"type": "other"}, None, None)

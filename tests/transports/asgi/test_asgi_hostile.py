@@ -25,8 +25,8 @@ def find_session(host: Host, client: LegacyClient) -> Any:
     return host._app._endpoint._sessions.find(client.session_id, None)
 
 
-async def test_a_stream_whose_response_was_cancelled_is_carried_no_more():
-    """Else its writer would wait for room for ever, and it would never be forgotten."""
+async def test_a_stream_whose_response_was_cancelled_is_no_longer_carried():
+    """Otherwise its writer would wait for room forever, and it would never be discarded."""
     async with open_host(asgi_app(make_server())) as host:
         client = await host.initialize()
         answer = client.get()
@@ -40,8 +40,8 @@ async def test_a_stream_whose_response_was_cancelled_is_carried_no_more():
 
 
 @pytest.mark.parametrize("method", ["tools/call", "initialize"])
-async def test_a_body_that_comes_after_the_shutdown_is_refused(method):
-    """Nothing begins on a server that has ended, because nothing would end it."""
+async def test_a_body_that_arrives_after_the_shutdown_is_refused(method):
+    """A server that has ended starts no work, because nothing would end that work."""
     params = {
         "tools/call": {"name": "hold", "_meta": META},
         "initialize": {
@@ -66,7 +66,7 @@ async def test_a_body_that_comes_after_the_shutdown_is_refused(method):
             assert answer.status == 503
 
 
-async def test_a_websocket_that_is_let_in_during_the_shutdown_ends():
+async def test_a_websocket_accepted_during_the_shutdown_ends():
     connecting, disconnected = trio.Event(), trio.Event()
     sent: list[str] = []
 
@@ -91,8 +91,8 @@ async def test_a_websocket_that_is_let_in_during_the_shutdown_ends():
         disconnected.set()
 
 
-async def test_a_session_that_ends_is_not_found_any_more():
-    """404 from its end on (MCP transports 2025-11-25), also while a handler still cleans up."""
+async def test_a_session_that_is_ending_is_not_found():
+    """Its requests get 404 (MCP transports 2025-11-25), even while a handler still cleans up."""
     server = make_server()
     cleaned = trio.Event()
 
@@ -116,8 +116,8 @@ async def test_a_session_that_ends_is_not_found_any_more():
     assert late.status == 404
 
 
-async def test_a_batch_of_notifications_is_refused_where_there_are_no_batches():
-    """By its own response: refusals would pile up for a main stream that nobody reads (law 5)."""
+async def test_a_batch_of_notifications_is_refused_if_its_version_has_no_batches():
+    """The refusal is its own response: on an unread main stream refusals would pile up (law 5)."""
     async with open_host(asgi_app(make_server())) as host:
         client = await host.initialize()
         answer = await finish(client.post([{"jsonrpc": "2.0", "method": "notifications/x"}]))
@@ -127,8 +127,8 @@ async def test_a_batch_of_notifications_is_refused_where_there_are_no_batches():
 
 
 @pytest.mark.parametrize("era", ["modern", "legacy"])
-async def test_a_host_may_say_by_an_oserror_that_the_client_is_gone(era):
-    """ASGI 3, "Disconnected client - send exception": no crash, and a legacy call can be resumed."""
+async def test_a_host_may_raise_oserror_if_the_client_is_gone(era):
+    """Nothing crashes, and a legacy call can be resumed (ASGI 3, "Disconnected client - send exception")."""
     server = make_server()
     async with open_host(asgi_app(server)) as host:
         client = host if era == "modern" else await host.initialize()
@@ -144,7 +144,7 @@ async def test_a_host_may_say_by_an_oserror_that_the_client_is_gone(era):
             assert resumed.messages[-1]["result"]["content"][0]["text"] == "held"
 
 
-async def test_an_event_id_that_is_yet_to_come_stalls_nothing():
+async def test_a_future_event_id_stalls_nothing():
     async with open_host(asgi_app(make_server(), settings=HttpSettings(stream_buffer=1000))) as host:
         client = await host.initialize()
         answer = client.call("loop", token=1, n=300)
@@ -156,10 +156,10 @@ async def test_an_event_id_that_is_yet_to_come_stalls_nothing():
         resumed = client.get(f"{name}-{10**17}")
         with trio.fail_after(5):
             await resumed.ended.wait()
-        assert resumed.messages == []  # as it said that it has all
+        assert resumed.messages == []  # its event id says that it has all messages
 
 
-async def test_a_session_that_did_not_begin_ends_also_where_its_response_is_cancelled():
+async def test_a_session_that_did_not_open_ends_if_its_response_is_cancelled():
     async with open_host(asgi_app(make_server())) as host:
         answer = host.start("POST", {"accept": "*/*", "content-type": "application/json"}, None)
         answer.reading = trio.Event()
@@ -171,7 +171,7 @@ async def test_a_session_that_did_not_begin_ends_also_where_its_response_is_canc
         assert len(host._app._endpoint._sessions) == 0
 
 
-async def test_a_websocket_client_that_leaves_before_it_is_let_in():
+async def test_a_websocket_client_may_leave_before_it_is_accepted():
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:
@@ -185,7 +185,7 @@ async def test_a_websocket_client_that_leaves_before_it_is_let_in():
     assert sent == []
 
 
-async def test_cors_for_all_lets_every_origin_in_but_no_other_host():
+async def test_cors_for_all_allows_every_origin_but_no_other_host():
     origin = {"origin": "https://app.example.com"}
     async with open_host(asgi_app(make_server(), cors_origins=["*"])) as host:
         assert (await finish(host.modern("tools/list", headers=origin))).status == 200
@@ -193,8 +193,8 @@ async def test_cors_for_all_lets_every_origin_in_but_no_other_host():
         assert (await finish(host.modern("tools/list", headers=rebound))).status == 403
 
 
-async def test_a_pause_is_for_the_response_that_it_closes():
-    """A client that leaves by itself meanwhile is not sent away when it comes back."""
+async def test_close_stream_closes_only_the_response_open_at_its_call():
+    """If the client disconnects by itself meanwhile, the response that resumes the stream is not closed."""
     server = make_server()
     reported, paused = trio.Event(), trio.Event()
 
@@ -226,7 +226,7 @@ async def test_a_pause_is_for_the_response_that_it_closes():
 
 
 async def test_a_client_that_does_not_read_may_leave_during_a_keep_alive(autojump_clock):
-    """It is seen at once, not when the comment has been written, which may be never."""
+    """The disconnect is noticed at once, not after the comment has been written, which may be never."""
     server = make_server()
     async with open_host(asgi_app(server)) as host:
         answer = host.call("hold", token=1)
@@ -239,8 +239,8 @@ async def test_a_client_that_does_not_read_may_leave_during_a_keep_alive(autojum
         answer.reading.set()
 
 
-async def test_a_task_whose_result_is_waited_for_again_and_again_is_queued_once():
-    """Law 5: nothing piles up for a main stream whose client does not read; all progress comes in order."""
+async def test_a_task_is_queued_once_however_often_its_result_is_requested():
+    """Law 5: nothing piles up for a main stream that nobody reads; all progress arrives in order."""
     server = make_server()
     turns = trio.open_memory_channel[int](100)
 
@@ -282,7 +282,7 @@ async def test_a_task_whose_result_is_waited_for_again_and_again_is_queued_once(
         assert main.messages[-1]["params"]["status"] == "completed"
 
 
-async def test_a_malformed_request_without_a_session_is_answered_by_its_id():
+async def test_a_malformed_request_without_a_session_is_answered_with_its_id():
     """Law 12: an error has no id only if the id cannot be read."""
     async with open_host(asgi_app(make_server())) as host:
         malformed = await finish(host.post({"jsonrpc": "2.0", "id": 7, "method": "ping", "params": [1]}))
@@ -291,8 +291,8 @@ async def test_a_malformed_request_without_a_session_is_answered_by_its_id():
         assert (unreadable.status, "id" in unreadable.json) == (400, False)
 
 
-async def test_a_task_tells_by_a_wire_that_somebody_hears():
-    """Law 4: a client that waited for the result and left gets the progress by its main stream."""
+async def test_a_task_sends_its_progress_on_a_stream_that_is_read():
+    """Law 4: a client that stops waiting for the result gets the progress on its main stream."""
     server = make_server()
     send, receive = trio.open_memory_channel[int](100)
 
@@ -329,8 +329,8 @@ async def test_a_task_tells_by_a_wire_that_somebody_hears():
     assert [progress for progress in by_result if progress] == [4]
 
 
-async def test_a_version_in_meta_is_seen_however_its_key_is_written():
-    """A modern request is compared with its headers, also if JSON escapes hide the word."""
+async def test_a_version_in_meta_is_found_although_its_key_has_escapes():
+    """A modern request is compared with its headers even if JSON escapes hide the key."""
     body = (
         b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":'
         b'{"io.modelcontextprotocol\\/protocolVersion":"2026-07-28",'

@@ -1,4 +1,4 @@
-"""What the official conformance suite found in the HTTP endpoint."""
+"""Regression tests for faults that the official conformance suite found in the HTTP endpoint."""
 
 import pytest
 
@@ -10,8 +10,8 @@ from trio_mcp import Server, asgi_app
     ("method", "params", "code"),
     [("no/such", {}, -32601), ("tools/call", {}, -32602), ("tools/call", {"name": "none"}, -32602)],
 )
-async def test_an_error_in_a_session_does_not_look_like_the_sessions_end(method, params, code):
-    """MCP transports 2025-11-25: 404 says that the session has ended, and clients begin a new one."""
+async def test_an_error_in_a_session_does_not_have_status_404(method, params, code):
+    """404 says that the session has ended, and clients begin a new one (MCP transports 2025-11-25)."""
     async with open_host(asgi_app(Server("errors"))) as host:
         client = await host.initialize()
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}

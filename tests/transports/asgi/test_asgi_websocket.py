@@ -54,7 +54,7 @@ async def hypercorn_serving(server: Server, limit: int = LIMIT) -> AsyncIterator
 
 
 @pytest.mark.parametrize("protocol", [MODERN, LEGACY])
-async def test_a_call_with_progress_in_order_on_hypercorn(protocol):
+async def test_the_progress_of_a_call_arrives_in_order_on_hypercorn(protocol):
     server, _ = make_server(progress=Lossless())
     updates: list[Any] = []
     with trio.fail_after(30):
@@ -76,7 +76,7 @@ async def test_a_call_with_progress_in_order_on_hypercorn(protocol):
 @pytest.mark.parametrize(
     ("offered", "chosen"), [(["mcp"], "mcp"), (["soap", "mcp"], "mcp"), (["soap"], None), ([], None)]
 )
-async def test_the_subprotocol_on_hypercorn(offered, chosen):
+async def test_the_subprotocol_is_chosen_on_hypercorn(offered, chosen):
     server, _ = make_server()
     with trio.fail_after(10):
         async with hypercorn_serving(server) as url, open_peer(url, subprotocols=offered) as connection:
@@ -85,7 +85,7 @@ async def test_the_subprotocol_on_hypercorn(offered, chosen):
 
 
 @pytest.mark.parametrize("message", [b"\x00binary", "nonsense", ""])
-async def test_what_is_no_message_is_answered_on_hypercorn(message):
+async def test_a_malformed_message_is_answered_on_hypercorn(message):
     server, _ = make_server()
     with trio.fail_after(10):
         async with hypercorn_serving(server) as url, open_peer(url) as connection:
@@ -117,7 +117,7 @@ async def test_a_message_over_the_cap_closes_with_1009_on_hypercorn():
 
 
 class Events:
-    """An ASGI server's side of one connection: the test puts events in and reads those that come out."""
+    """An ASGI server's side of one connection: the test puts events in and reads those sent."""
 
     def __init__(self, *subprotocols: str) -> None:
         self.scope = {"type": "websocket", "subprotocols": list(subprotocols)}
@@ -143,7 +143,7 @@ class Events:
         return transport
 
 
-async def test_the_events_of_a_connection():
+async def test_a_connection_receives_and_sends_events():
     events = Events("mcp")
     transport = await events.open()
     events.put.send_nowait(
@@ -166,7 +166,7 @@ async def test_the_events_of_a_connection():
         await transport.receive_frames()
 
 
-async def test_a_host_that_joins_messages_is_told_which_others_follow():
+async def test_messages_that_others_follow_are_marked_for_a_host_that_joins_them():
     events = Events()
     events.scope["extensions"] = {MORE: {}}
     transport = await events.open()
@@ -187,7 +187,7 @@ async def test_a_host_that_joins_messages_is_told_which_others_follow():
         ({"code": 1011, "reason": "oops"}, trio.BrokenResourceError),
     ],
 )
-async def test_disconnects(event, expected):
+async def test_a_disconnect_raises(event, expected):
     events = Events()
     transport = await events.open()
     events.put.send_nowait({"type": "websocket.disconnect", **event})
@@ -201,7 +201,7 @@ async def test_disconnects(event, expected):
     assert [sent["type"] for sent in events.sent] == ["websocket.accept"]
 
 
-async def test_a_client_that_leaves_before_it_is_let_in():
+async def test_a_client_may_leave_before_it_is_accepted():
     events = Events()
     transport = AsgiWebSocketTransport(events.scope, events.receive, events.send, max_frame_bytes=LIMIT)
     events.put.send_nowait({"type": "websocket.disconnect", "code": 1006})
@@ -211,7 +211,7 @@ async def test_a_client_that_leaves_before_it_is_let_in():
     assert events.sent == []
 
 
-async def test_a_server_that_says_of_a_send_that_the_client_is_gone():
+async def test_a_send_that_fails_with_oserror_raises_broken():
     events = Events()
     transport = await events.open()
     events.gone = True
@@ -220,7 +220,7 @@ async def test_a_server_that_says_of_a_send_that_the_client_is_gone():
     await transport.aclose()
 
 
-async def test_binary_and_oversized_messages():
+async def test_binary_and_oversized_messages_are_refused():
     events = Events()
     transport = await events.open()
     events.put.send_nowait({"type": "websocket.receive", "bytes": b"{}"})

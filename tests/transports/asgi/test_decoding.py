@@ -19,7 +19,7 @@ def decoded_for(tool: str) -> list[tuple[str, str]]:
 def test_meta_and_parameters_are_decoded_once(tool):
     entries = decoded_for(tool)
     with_meta = [kind for kind, text in entries if '"_meta"' in text]
-    assert with_meta == ["_Envelope", "CallToolParams"], entries  # of which the first skips parameters
+    assert with_meta == ["_Envelope", "CallToolParams"], entries  # the first decoding skips the parameters
 
 
 def test_arguments_are_decoded_once():
@@ -28,9 +28,9 @@ def test_arguments_are_decoded_once():
     assert arguments == ["Arguments"], entries
 
 
-def test_of_a_tool_with_mirrored_arguments_these_alone_are_read_before():
+def test_only_mirrored_arguments_are_read_before_the_validation():
     entries = decoded_for("mirrored")
     alone = [text for _, text in entries if text == '"here"']
     whole = [kind for kind, text in entries if "some text" in text and '"_meta"' not in text]
     assert len(alone) == 1, entries
-    assert whole == ["dict", "Arguments"], entries  # of which the first skips the values
+    assert whole == ["dict", "Arguments"], entries  # the first decoding skips the values

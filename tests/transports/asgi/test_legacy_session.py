@@ -28,7 +28,7 @@ async def make_session(state: SessionState) -> LegacySession:
 
 
 @pytest.mark.parametrize(("state", "event"), list(product(SessionState, EVENTS)))
-async def test_every_event_in_every_state(state, event):
+async def test_every_event_in_every_state_follows_the_table(state, event):
     session = await make_session(state)
     expected = {
         "accepted": {INITIALIZING: OPEN, ENDING: ENDING},
@@ -45,7 +45,7 @@ async def test_every_event_in_every_state(state, event):
         assert session.state is expected[state]
 
 
-def test_every_state_is_reached_and_none_leads_out_of_the_end():
+def test_every_state_can_be_reached_and_the_last_is_final():
     reached = {INITIALIZING}
     while new := {after for (before, _), after in MOVES.items() if before in reached} - reached:
         reached |= new

@@ -22,7 +22,7 @@ TEXT = {"content": [{"type": "text", "text": "done"}]}
 
 @attrs.define(eq=False)
 class Call:
-    """One HTTP request to a scripted server, and the ways to answer it."""
+    """One HTTP request to a scripted server, with methods to respond to it."""
 
     verb: str
     path: str
@@ -98,7 +98,7 @@ Handler = Callable[[Call], Awaitable[None]]
 
 @attrs.define(eq=False)
 class Scripted:
-    """An ASGI application that records what it is asked."""
+    """An ASGI application that records its requests."""
 
     handler: Handler
     calls: list[Call] = attrs.field(factory=list)
@@ -124,7 +124,7 @@ class Scripted:
         self._stopped.set()
 
     async def stop(self) -> None:
-        """Drop every connection and listen no more."""
+        """Drop every connection and stop listening."""
         self._scope.cancel()
         await self._stopped.wait()
 
@@ -157,7 +157,7 @@ class Scripted:
 
 @asynccontextmanager
 async def serving(handler: Handler, certificate: tuple[str, str] | None = None) -> AsyncIterator[Scripted]:
-    """Serve `handler` while the block lasts, which is not for long."""
+    """Serve `handler` while the block lasts, for at most DEADLINE seconds."""
     app = Scripted(handler, certificate=certificate)
     with trio.fail_after(DEADLINE):
         async with trio.open_nursery() as nursery:
@@ -168,7 +168,7 @@ async def serving(handler: Handler, certificate: tuple[str, str] | None = None) 
 
 
 async def answer_modern(call: Call) -> bool:
-    """Answer what every modern client asks first; False for anything else."""
+    """Answer the first request of every modern client; return False for any other."""
     if call.method != "server/discover":
         return False
     result = {"supportedVersions": [MODERN], "capabilities": {"tools": {}}, "resultType": "complete"}
@@ -178,7 +178,7 @@ async def answer_modern(call: Call) -> bool:
 
 @attrs.define
 class LegacyServer:
-    """What every legacy server answers; the rest goes to `handler`."""
+    """A handler that answers as every legacy server does; other requests go to `handler`."""
 
     handler: Handler
     version: str = LEGACY

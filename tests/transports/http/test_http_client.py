@@ -23,7 +23,7 @@ from trio_mcp.wire.frames import Request
 
 @pytest.fixture(params=["direct", "httpx2"], autouse=True)
 def way(request, monkeypatch):
-    """Over connections of our own, and through httpx2, to which an odd proxy setting leaves it."""
+    """Run each test over our own connections and, because of an odd proxy setting, through httpx2."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -37,10 +37,10 @@ def tool(name, **properties):
     return {"name": name, "inputSchema": {"type": "object", "properties": properties}}
 
 
-# Modern: every request stands for itself.
+# Modern: every request is independent.
 
 
-async def test_modern_requests_say_what_they_are_in_headers():
+async def test_modern_requests_describe_themselves_in_headers():
     async def handle(call):
         if not await answer_modern(call):
             await call.result(TEXT)
@@ -61,7 +61,7 @@ async def test_modern_requests_say_what_they_are_in_headers():
         assert app.calls[-1].headers["mcp-name"] == "=?base64?Z3LDtsOfZQ==?="
 
 
-async def test_progress_comes_before_the_result_and_the_connection_is_used_again():
+async def test_progress_arrives_before_the_result_and_the_connection_is_reused():
     async def handle(call):
         if not await answer_modern(call):
             await call.stream()
@@ -82,7 +82,7 @@ async def test_progress_comes_before_the_result_and_the_connection_is_used_again
         assert len(connections) <= 2, "the one that lingers behind its answer, and the next"
 
 
-async def test_leaving_a_modern_call_closes_its_stream_and_sends_nothing():
+async def test_cancelling_a_modern_call_closes_its_stream_and_sends_nothing():
     disconnected = trio.Event()
 
     async def handle(call):
@@ -105,7 +105,7 @@ async def test_leaving_a_modern_call_closes_its_stream_and_sends_nothing():
         assert "notifications/cancelled" not in [call.method for call in app.calls]
 
 
-async def test_a_modern_server_that_asks_is_not_answered(caplog):
+async def test_a_request_from_a_modern_server_is_not_answered(caplog):
     async def handle(call):
         if not await answer_modern(call):
             await call.stream()
@@ -119,7 +119,7 @@ async def test_a_modern_server_that_asks_is_not_answered(caplog):
     assert "asked for ping, as no modern server may" in caplog.text
 
 
-async def test_many_streams_are_open_at_once():
+async def test_many_streams_can_be_open_at_once():
     count = 500
     waiting = 0
     all_there = trio.Event()
@@ -170,7 +170,7 @@ async def test_a_slow_reader_leaves_the_sockets_full():
         assert sent > stalled
 
 
-async def test_a_transport_shows_its_state_and_how_much_is_under_way():
+async def test_a_transport_shows_its_state_and_its_requests_in_flight():
     asked = trio.Event()
 
     async def handle(call):
@@ -212,7 +212,7 @@ async def test_annotated_arguments_become_headers_and_invalid_tools_are_left_out
         assert "mcp-param-region" not in app.calls[-1].headers
 
 
-async def test_an_argument_that_no_header_can_hold_fails_its_call():
+async def test_an_argument_that_does_not_fit_into_a_header_fails_its_call():
     count = {"type": "integer", "x-mcp-header": "Count"}
 
     async def handle(call):
@@ -229,7 +229,7 @@ async def test_an_argument_that_no_header_can_hold_fails_its_call():
 
 
 @pytest.mark.parametrize("helps", [True, False])
-async def test_a_header_mismatch_lists_the_tools_and_tries_once_more(helps):
+async def test_after_a_header_mismatch_the_client_lists_the_tools_and_retries_once(helps):
     region = {"type": "string", "x-mcp-header": "Region"}
 
     async def handle(call):
@@ -250,12 +250,12 @@ async def test_a_header_mismatch_lists_the_tools_and_tries_once_more(helps):
         assert len(app.made("tools/call")) == 2
 
 
-# What can go wrong.
+# Failures.
 
 
 @pytest.mark.parametrize("protocol", ["auto", MODERN, LEGACY])
-async def test_nobody_listens(protocol):
-    with trio.socket.socket() as sock:  # bound, and so nobody else's, but not listening
+async def test_a_server_that_does_not_listen_raises_connection_lost(protocol):
+    with trio.socket.socket() as sock:  # bound, so that no other server has the port, but not listening
         await sock.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{sock.getsockname()[1]}/mcp"
         with pytest.raises(ConnectionLost, match=url):
@@ -307,7 +307,7 @@ async def answer_wrongly(call):
         ("an early end", ConnectionLost, "/mcp ended the stream before the answer"),
     ],
 )
-async def test_a_wrong_answer_fails_its_call_and_no_other(kind, error, match):
+async def test_a_wrong_response_fails_its_call_and_no_other(kind, error, match):
     from trio_mcp import ClientSettings
 
     settings = ClientSettings(max_frame_bytes=10_000)
@@ -345,7 +345,7 @@ async def test_a_server_that_dies_fails_the_calls_in_flight(protocol):
             await client.call_tool("x")
 
 
-async def test_many_calls_that_fail_at_once_fail_alone():
+async def test_many_calls_that_fail_at_once_raise_connection_lost_only():
     count = 50
     started = 0
     all_there = trio.Event()
@@ -368,7 +368,7 @@ async def test_many_calls_that_fail_at_once_fail_alone():
             await app.stop()
 
     async with serving(handle) as app:
-        with pytest.raises(ExceptionGroup) as raised:  # noqa: ASYNC401  # of an unknown number
+        with pytest.raises(ExceptionGroup) as raised:  # noqa: ASYNC401  # of an unknown number of failures
             await call_and_stop(app)
         assert raised.value.split(ConnectionLost)[1] is None
 
@@ -380,13 +380,13 @@ async def answer_done(call):
     await call.result(TEXT)
 
 
-async def test_a_legacy_session_from_end_to_end():
+async def test_a_legacy_session_sends_its_messages_in_order():
     accepted = False
 
     async def handle(call):
         nonlocal accepted
         if call.method == "notifications/initialized":
-            await wait_all_tasks_blocked()  # everything that could overtake it has had its chance
+            await wait_all_tasks_blocked()  # any message that could overtake it would have arrived
             accepted = True
         if call.method == "tools/call":
             assert accepted
@@ -424,7 +424,7 @@ async def test_the_second_client_of_a_legacy_origin_does_not_probe(refusal):
         assert len(app.made("initialize")) == 2
 
 
-async def test_a_refused_probe_is_one_whatever_its_id():
+async def test_a_refused_probe_is_recognized_whatever_its_id():
     async def handle(call):
         if call.method == "server/discover":
             await call.error(400, -32600, "Bad Request: Missing session ID", id="server-error")
@@ -456,7 +456,7 @@ def test_the_memory_of_origins_is_bounded():
     assert [origin for origin in "abc" if origin in origins] == ["a", "c"]
 
 
-async def test_a_modern_error_is_no_reason_to_fall_back():
+async def test_a_modern_error_does_not_start_a_legacy_handshake():
     async def handle(call):
         data = {"supported": ["2099-01-01"], "requested": MODERN}
         await call.error(400, -32022, "unsupported", data, id=call.message["id"])
@@ -468,7 +468,7 @@ async def test_a_modern_error_is_no_reason_to_fall_back():
         assert len(app.calls) == 1
 
 
-async def test_the_server_asks_and_logs_on_the_get_stream():
+async def test_the_server_can_ask_and_log_on_the_get_stream():
     async def listen(call):
         await call.stream()
         await call.event({"method": "notifications/message", "params": {"level": "info", "data": "hello"}})
@@ -491,15 +491,15 @@ async def test_the_server_asks_and_logs_on_the_get_stream():
         assert answer.headers["mcp-session-id"] == "session-1"
 
 
-async def test_no_request_leaves_before_the_server_can_ask():
+async def test_no_request_is_sent_before_the_get_stream_is_open():
     listening, called = trio.Event(), trio.Event()
 
     async def listen(call):
-        with trio.move_on_after(0.2):  # as long as a call that does not wait takes to arrive, and longer
+        with trio.move_on_after(0.2):  # longer than a call that does not wait takes to arrive
             await called.wait()
         listening.set()
         await call.stream()
-        await call.write(b": listening\n\n")  # hypercorn keeps the head back for it
+        await call.write(b": listening\n\n")  # hypercorn sends the head only with a first part of the body
         await call.wait_disconnect()
 
     async def handle(call):
@@ -512,7 +512,7 @@ async def test_no_request_leaves_before_the_server_can_ask():
 
 
 @pytest.mark.parametrize("breaks", [False, True])
-async def test_the_get_stream_is_opened_again_where_it_ended(breaks):
+async def test_the_get_stream_is_resumed_at_its_last_event(breaks):
     again = trio.Event()
     streams = []
 
@@ -533,7 +533,7 @@ async def test_the_get_stream_is_opened_again_where_it_ended(breaks):
     assert streams == [None, "e1"]
 
 
-async def test_a_gateway_without_its_server_is_asked_again():
+async def test_the_get_stream_is_retried_after_a_bad_gateway():
     again = trio.Event()
     streams = []
 
@@ -555,7 +555,7 @@ async def test_a_gateway_without_its_server_is_asked_again():
     assert streams == [None, "e1", "e1"]
 
 
-async def test_a_server_that_allows_no_pause_is_not_stormed():
+async def test_a_retry_of_zero_still_pauses_between_attempts():
     times = []
     enough = trio.Event()
 
@@ -572,7 +572,7 @@ async def test_a_server_that_allows_no_pause_is_not_stormed():
     assert times[3] - times[0] >= 3 * 0.04  # three pauses of 50 ms, and some tolerance
 
 
-async def test_leaving_a_legacy_call_says_so_behind_the_request():
+async def test_cancelling_a_legacy_call_sends_cancelled_after_the_request():
     async def handle(call):
         await server(call)
         if call.method == "notifications/cancelled":
@@ -594,7 +594,7 @@ async def test_leaving_a_legacy_call_says_so_behind_the_request():
         assert cancellation.message["params"]["requestId"] == request.message["id"]
 
 
-async def test_a_broken_stream_is_resumed_where_it_was():
+async def test_a_broken_stream_is_resumed_at_its_last_event():
     async def begin(call):
         calls.append(call)
         await call.stream()
@@ -645,7 +645,7 @@ async def test_a_stream_that_cannot_be_resumed_fails_its_call(way):
         assert len(app.made(verb="GET")) == (2 if way == "405" else 4)
 
 
-async def test_a_session_that_the_server_ended_is_begun_anew():
+async def test_a_session_that_the_server_ended_is_replaced():
     in_flight = trio.Event()
     go_on = trio.Event()
 
@@ -676,11 +676,11 @@ async def test_a_session_that_the_server_ended_is_begun_anew():
         assert first.message == second.message
         assert "mcp-session-id" not in second.headers
         assert app.calls[-1].headers["mcp-session-id"] == "session-3"
-        # Refused once each, and then answered.
+        # Each is refused once and then answered.
         assert len(app.made("tools/call")) in range(5, 8)
 
 
-async def test_a_session_is_begun_anew_although_the_stream_of_its_handshake_stays_open():
+async def test_a_session_is_replaced_although_the_stream_of_its_handshake_stays_open():
     async def handle(call):
         if call.method != "initialize" or not server.sessions:
             await server(call)
@@ -694,12 +694,12 @@ async def test_a_session_is_begun_anew_although_the_stream_of_its_handshake_stay
 
     server = LegacyServer(answer_done)
     async with serving(handle) as app, open_client(app.url) as client:
-        await client.ping()  # behind the handshake
+        await client.ping()  # it returns after the handshake
         server.sessions.append("gone")
         assert (await client.call_tool("x")).text == "done"
 
 
-async def test_who_is_refused_behind_the_first_is_asked_again_as_well():
+async def test_a_call_refused_after_the_first_is_also_sent_again():
     refused = 0
     both_asked, renewed = trio.Event(), trio.Event()
 
@@ -718,7 +718,7 @@ async def test_who_is_refused_behind_the_first_is_asked_again_as_well():
 
     server = LegacyServer(answer_done)
     async with serving(handle) as app, open_client(app.url) as client:
-        await client.ping()  # behind the handshake
+        await client.ping()  # it returns after the handshake
         server.sessions.append("gone")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.call_tool, "x")
@@ -726,7 +726,7 @@ async def test_who_is_refused_behind_the_first_is_asked_again_as_well():
         assert len(app.made("initialize")) == 2
 
 
-async def test_a_call_that_was_left_is_not_asked_again():
+async def test_a_cancelled_call_is_not_sent_again():
     asked, cancelled = trio.Event(), trio.Event()
 
     async def handle(call):
@@ -739,7 +739,7 @@ async def test_a_call_that_was_left_is_not_asked_again():
 
     server = LegacyServer(answer_done)
     async with serving(handle) as app, open_client(app.url) as client:
-        await client.ping()  # behind the handshake
+        await client.ping()  # it returns after the handshake
         server.sessions.append("gone")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.call_tool, "x")
@@ -749,7 +749,7 @@ async def test_a_call_that_was_left_is_not_asked_again():
         assert len(app.made("tools/call")) == 1
 
 
-async def test_a_session_id_that_no_header_can_hold_fails_the_calls():
+async def test_a_session_id_that_does_not_fit_into_a_header_fails_the_calls():
     async def handle(call):
         if call.method == "initialize":
             info = {"name": "scripted", "version": "1"}
@@ -768,7 +768,7 @@ async def test_a_session_id_that_no_header_can_hold_fails_the_calls():
                 await client.call_tool("x")
 
 
-async def test_a_session_that_cannot_be_begun_anew_fails_the_call():
+async def test_a_session_that_cannot_be_replaced_fails_the_call():
     async def handle(call):
         if call.method == "initialize" and server.sessions:
             await call.reply(503)
@@ -784,7 +784,7 @@ async def test_a_session_that_cannot_be_begun_anew_fails_the_call():
                 await client.call_tool("x")
 
 
-async def test_a_batch_answers_too():
+async def test_a_batch_is_a_valid_response():
     async def answer(call):
         progress = {"progressToken": call.token, "progress": 1}
         await call.reply_json(
@@ -803,10 +803,10 @@ async def test_a_batch_answers_too():
     assert seen == [1]
 
 
-# What a caller brings along.
+# Options of the caller.
 
 
-async def test_auth_and_a_client_of_the_callers_own():
+async def test_the_auth_and_http_client_of_the_caller_are_used():
     async def handle(call):
         if "authorization" not in call.headers:
             await call.reply(401)
@@ -836,7 +836,7 @@ async def test_a_redirect_is_followed():
 
 async def test_a_redirect_that_makes_a_get_of_a_post_fails_with_the_other_url():
     async def handle(call):
-        if call.verb == "GET":  # as from a server that would talk here of its own
+        if call.verb == "GET":  # as a server that has messages of its own would
             await call.stream()
             await call.write(b": listening\n\n")
             await call.wait_disconnect()
@@ -849,7 +849,7 @@ async def test_a_redirect_that_makes_a_get_of_a_post_fails_with_the_other_url():
                 pytest.fail("it connected")
 
 
-async def test_tls(tmp_path):
+async def test_tls_uses_the_http_client_of_the_caller(tmp_path):
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
@@ -879,20 +879,20 @@ async def test_auth_that_raises_fails_the_call():
 
 
 @pytest.mark.parametrize("option", ["headers", "auth", "http_client"])
-async def test_options_of_urls_are_for_urls(option):
+async def test_options_for_urls_are_refused_without_a_url(option):
     with pytest.raises(TypeError, match=f"{option}= makes no sense"):
         async with open_client(Server("x"), **{option: {"a": "b"}}):
             pass
 
 
-async def test_what_are_no_headers_is_refused():
+async def test_invalid_headers_are_refused():
     with pytest.raises(TypeError):
         async with open_client("http://127.0.0.1:9/mcp", headers={"x": 5}):
             pass
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[::1", "https:///mcp"])
-async def test_what_is_no_url_is_refused(url):
+async def test_an_invalid_url_is_refused(url):
     with pytest.raises(ValueError, match="no"):
         async with open_client(url):
             pass

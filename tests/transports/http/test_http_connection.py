@@ -1,4 +1,4 @@
-"""How one HTTP endpoint is asked, against raw servers: over our own connections, and through httpx2."""
+"""Requests to one HTTP endpoint of a raw server: over our own connections, and through httpx2."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Peer:
     _buffer: bytes = b""
 
     async def read_request(self) -> bool:
-        """Take one request; False where the client has closed."""
+        """Read one request; return False if the client has closed the connection."""
         while b"\r\n\r\n" not in self._buffer:
             if not await self._fill():
                 return False
@@ -102,7 +102,7 @@ class RawServer:
 async def raw_server(
     script: Script, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[RawServer]:
-    """Serve connections with `script`; each is closed where it returns."""
+    """Serve connections with `script`; each is closed when it returns."""
     server = RawServer("")
 
     async def converse(stream: trio.abc.Stream) -> None:
@@ -134,7 +134,7 @@ async def raw_server(
 
 @asynccontextmanager
 async def opened(url: str, way: str = "direct", **options: Any) -> AsyncIterator[ServerUrl]:
-    """An endpoint that is asked over connections of our own, or through httpx2."""
+    """Open an endpoint that uses our own connections, or httpx2."""
     options = {"limit": LIMIT, "headers": None, "auth": None, "http_client": None, **options}
     async with AsyncExitStack() as stack:
         if way == "httpx2":
@@ -154,7 +154,7 @@ async def post(
 
 
 def answering(*answers: bytes) -> Script:
-    """Answer each request of a connection with all of `answers`, one write each."""
+    """Return a script that answers each request with all of `answers`, one write each."""
 
     async def script(peer: Peer) -> None:
         while await peer.read_request():
@@ -166,7 +166,7 @@ def answering(*answers: bytes) -> Script:
 
 
 def closing(*answers: bytes) -> Script:
-    """The same, once, and close the connection."""
+    """Return a script that answers one request in the same way and closes the connection."""
 
     async def script(peer: Peer) -> None:
         await peer.read_request()
@@ -183,7 +183,7 @@ def way(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def no_socket_is_left() -> Iterator[None]:
-    """One that is would warn, and warnings are errors."""
+    """Collect garbage: an open socket would warn then, and warnings are errors."""
     yield
     gc.collect()
 
@@ -195,10 +195,10 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-# What is asked.
+# Requests.
 
 
-async def test_a_request_says_what_it_must(way: str) -> None:
+async def test_a_request_has_the_required_headers(way: str) -> None:
     async def script(peer: Peer) -> None:
         while await peer.read_request():
             await peer.reply()
@@ -226,7 +226,7 @@ async def test_a_request_says_what_it_must(way: str) -> None:
         assert not {"content-type", "content-length", "transfer-encoding"} & set(bare.headers)
 
 
-async def test_the_callers_headers_go_along_and_ours_prevail(way: str) -> None:
+async def test_the_headers_of_the_caller_are_sent_and_ours_prevail(way: str) -> None:
     headers = {"X-Tenant": "7", "User-Agent": "mine", "Accept-Encoding": "gzip", "Mcp-Method": "x"}
     async with (
         raw_server(answering(OK + b"content-length: 2\r\n\r\n{}")) as server,
@@ -240,7 +240,7 @@ async def test_the_callers_headers_go_along_and_ours_prevail(way: str) -> None:
     assert sent["mcp-method"] == "ping"
 
 
-async def test_an_ipv6_host_has_its_brackets(way: str) -> None:
+async def test_an_ipv6_host_keeps_its_brackets(way: str) -> None:
     answer = answering(OK + b"content-length: 2\r\n\r\n{}")
     async with raw_server(answer, "::1") as server, opened(server.url, way) as endpoint:
         assert await post(endpoint) == b"{}"
@@ -248,7 +248,7 @@ async def test_an_ipv6_host_has_its_brackets(way: str) -> None:
         assert endpoint.origin == server.url.removesuffix("/mcp")
 
 
-async def test_a_long_request_arrives_whole_and_says_when(way: str) -> None:
+async def test_a_long_request_arrives_whole_and_reports_when_it_was_sent(way: str) -> None:
     body = b"x" * 3_000_000
     reading = trio.Event()
 
@@ -285,7 +285,7 @@ async def test_a_header_that_cannot_be_sent_fails_its_request_alone(way: str, va
         assert len(server.requests) == 1
 
 
-# What is answered.
+# Responses.
 
 
 ANSWERS = {
@@ -305,7 +305,7 @@ ENDING = {
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
-async def test_an_answer_is_read_and_its_connection_used_again(way: str, kind: str) -> None:
+async def test_a_response_is_read_and_its_connection_reused(way: str, kind: str) -> None:
     async with raw_server(answering(ANSWERS[kind])) as server, opened(server.url, way) as endpoint:
         for _ in range(3):
             assert await post(endpoint) == b"0123456789"
@@ -314,7 +314,7 @@ async def test_an_answer_is_read_and_its_connection_used_again(way: str, kind: s
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
-async def test_an_answer_may_come_byte_by_byte(kind: str) -> None:
+async def test_a_response_may_arrive_byte_by_byte(kind: str) -> None:
     pieces = [bytes([byte]) for byte in ANSWERS[kind]]
     async with raw_server(answering(*pieces)) as server, opened(server.url) as endpoint:
         for _ in range(2):
@@ -323,14 +323,14 @@ async def test_an_answer_may_come_byte_by_byte(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ENDING)
-async def test_a_connection_that_ends_with_its_answer_is_not_used_again(way: str, kind: str) -> None:
+async def test_a_connection_that_ends_with_its_response_is_not_reused(way: str, kind: str) -> None:
     async with raw_server(closing(ENDING[kind])) as server, opened(server.url, way) as endpoint:
         for count in range(1, 4):
             assert await post(endpoint) == b"0123456789"
             assert len(server.peers) == count
 
 
-async def test_an_answer_without_a_body_leaves_its_connection_usable() -> None:
+async def test_a_response_without_a_body_leaves_its_connection_usable() -> None:
     async with (
         raw_server(answering(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")) as server,
         opened(server.url) as endpoint,
@@ -341,7 +341,7 @@ async def test_an_answer_without_a_body_leaves_its_connection_usable() -> None:
         assert len(server.peers) == 1
 
 
-async def test_headers_that_come_twice_are_joined(way: str) -> None:
+async def test_repeated_headers_are_joined(way: str) -> None:
     answer = b"HTTP/1.1 299 Fine\r\nX-A: 1\r\nx-a: \xe9\r\ncontent-length: 0\r\n\r\n"
     async with (
         raw_server(answering(answer)) as server,
@@ -352,7 +352,7 @@ async def test_headers_that_come_twice_are_joined(way: str) -> None:
         assert answered.status == "299 Fine"
 
 
-async def test_events_are_delivered_as_they_come(way: str) -> None:
+async def test_events_are_delivered_as_they_arrive(way: str) -> None:
     step, seen = trio.Event(), trio.Event()
 
     async def script(peer: Peer) -> None:
@@ -384,7 +384,7 @@ async def test_events_are_delivered_as_they_come(way: str) -> None:
     assert len(frames) == 4
 
 
-# What is no good answer.
+# Bad responses.
 
 
 MALFORMED = {
@@ -405,7 +405,7 @@ MALFORMED = {
 
 @pytest.mark.usefixtures("no_socket_is_left")
 @pytest.mark.parametrize("kind", MALFORMED)
-async def test_what_is_no_answer_fails_with_the_url_and_the_cause(way: str, kind: str) -> None:
+async def test_a_malformed_response_fails_with_the_url_and_the_cause(way: str, kind: str) -> None:
     data, match = MALFORMED[kind]
     async with raw_server(closing(data)) as server, opened(server.url, way) as endpoint:
         with pytest.raises(UnreachableError, match=rf"/mcp failed: \w+: .*({match})"):
@@ -413,7 +413,7 @@ async def test_what_is_no_answer_fails_with_the_url_and_the_cause(way: str, kind
         assert len(server.requests) == 1, "nothing is sent twice"
 
 
-async def test_what_came_before_the_break_is_delivered(way: str) -> None:
+async def test_events_before_the_connection_breaks_are_delivered(way: str) -> None:
     event = b'data: {"jsonrpc": "2.0", "method": "x"}\n\n'
     head = OK.replace(b"application/json", b"text/event-stream") + b"transfer-encoding: chunked\r\n\r\n"
     frames: list[Any] = []
@@ -437,7 +437,7 @@ async def test_a_reset_fails_with_the_url(way: str) -> None:
         await peer.read_request()
         stream = peer.stream
         assert isinstance(stream, trio.SocketStream)
-        linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # on, for no time: closing resets
+        linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # on, for 0 seconds: closing resets the connection
         stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, linger)
 
     async with raw_server(script) as server, opened(server.url, way) as endpoint:
@@ -445,7 +445,7 @@ async def test_a_reset_fails_with_the_url(way: str) -> None:
             await post(endpoint)
 
 
-async def test_an_answer_before_the_end_of_the_request_counts(way: str) -> None:
+async def test_a_response_before_the_end_of_the_request_is_read(way: str) -> None:
     async def script(peer: Peer) -> None:
         await peer.stream.receive_some(1000)
         await peer.send(b"HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
@@ -472,7 +472,7 @@ async def test_a_body_beyond_the_limit_is_refused_and_its_connection_closed(way:
         await server.peers[0].ended.wait()
 
 
-# Codings.
+# Content codings.
 
 
 def encoded(coding: str, data: bytes) -> bytes:
@@ -487,7 +487,7 @@ def encoded(coding: str, data: bytes) -> bytes:
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "raw", "identity"])
 @pytest.mark.parametrize("bytewise", [False, True])
-async def test_a_coding_that_nobody_asked_for_is_undone(way: str, coding: str, bytewise: bool) -> None:
+async def test_a_coding_that_was_not_asked_for_is_decoded(way: str, coding: str, bytewise: bool) -> None:
     if (way, coding, bytewise) == ("httpx2", "raw", True):
         pytest.skip("httpx2 looks for the header of zlib in the first portion alone")
     data = b'{"text": "%b"}' % (b"abc" * 20_000)
@@ -507,7 +507,7 @@ async def test_a_coding_that_nobody_asked_for_is_undone(way: str, coding: str, b
         assert len(server.peers) == 1
 
 
-async def test_events_in_a_coding_are_not_held_back() -> None:
+async def test_events_in_a_content_coding_are_delivered_at_once() -> None:
     step = trio.Event()
 
     async def script(peer: Peer) -> None:
@@ -528,10 +528,10 @@ async def test_events_in_a_coding_are_not_held_back() -> None:
         assert step.is_set()
 
 
-async def test_a_bomb_is_refused_long_before_it_is_unpacked() -> None:
+async def test_a_compression_bomb_is_decoded_in_small_pieces() -> None:
     packer = zlib.compressobj(9, wbits=zlib.MAX_WBITS | 16)
     bomb = b"".join(packer.compress(bytes(1_000_000)) for _ in range(100)) + packer.flush()
-    assert len(bomb) < 110_000  # and a hundred megabytes, unpacked
+    assert len(bomb) < 110_000  # and a hundred megabytes when decoded
 
     async def script(peer: Peer) -> None:
         await peer.read_request()
@@ -548,7 +548,7 @@ async def test_a_bomb_is_refused_long_before_it_is_unpacked() -> None:
         assert await post(endpoint) is None
 
 
-async def test_what_cannot_be_decoded_fails_clearly() -> None:
+async def test_a_body_that_cannot_be_decoded_fails_clearly() -> None:
     async def script(peer: Peer) -> None:
         for coding in (b"gzip", b"br"):
             await peer.read_request()
@@ -574,7 +574,9 @@ async def reply_always(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize("last_words", [b"", b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n"])
-async def test_a_kept_connection_that_the_server_has_closed_is_not_used(way: str, last_words: bytes) -> None:
+async def test_a_kept_connection_that_the_server_has_closed_is_not_reused(
+    way: str, last_words: bytes
+) -> None:
     close, closed = trio.Event(), trio.Event()
 
     async def script(peer: Peer) -> None:
@@ -594,7 +596,7 @@ async def test_a_kept_connection_that_the_server_has_closed_is_not_used(way: str
         assert len(server.peers) == 2
 
 
-async def test_what_comes_behind_an_answer_is_never_taken_for_the_next() -> None:
+async def test_bytes_after_a_response_are_never_read_as_the_next() -> None:
     answer = OK + b"content-length: 5\r\n\r\nfirst"
     stray = OK + b"content-length: 5\r\n\r\nstray"
     async with raw_server(answering(answer + stray)) as server, opened(server.url) as endpoint:
@@ -607,7 +609,7 @@ async def test_a_request_that_fails_on_a_kept_connection_is_not_sent_again(way: 
     async def script(peer: Peer) -> None:
         await peer.read_request()
         await peer.reply()
-        await peer.read_request()  # and closes without an answer: who knows what it has done
+        await peer.read_request()  # it closes without a response: its effects are unknown
 
     async with raw_server(script) as server, opened(server.url, way) as endpoint:
         await post(endpoint)
@@ -616,7 +618,7 @@ async def test_a_request_that_fails_on_a_kept_connection_is_not_sent_again(way: 
         assert len(server.requests) == 2
 
 
-async def test_connections_expire(mock_clock: MockClock) -> None:
+async def test_kept_connections_expire(mock_clock: MockClock) -> None:
     async with raw_server(reply_always) as server, opened(server.url) as endpoint:
         server.deadline.deadline = math.inf
         await post(endpoint)
@@ -629,7 +631,7 @@ async def test_connections_expire(mock_clock: MockClock) -> None:
         assert len(server.peers) == 2
 
 
-async def test_the_pool_counts_what_is_opened_and_reused() -> None:
+async def test_the_pool_counts_opened_and_reused_connections() -> None:
     async def script(peer: Peer) -> None:
         while await peer.read_request():
             await peer.reply()
@@ -646,7 +648,7 @@ async def test_the_pool_counts_what_is_opened_and_reused() -> None:
     assert repr(pool) == f"<ConnectionPool of {endpoint.origin}: closed, 0 idle>"
 
 
-async def test_only_so_many_connections_are_kept() -> None:
+async def test_the_number_of_kept_connections_is_capped() -> None:
     count = KEPT_CONNECTIONS + 5
     all_there = trio.Event()
 
@@ -750,7 +752,7 @@ def served(authority: trustme.CA) -> ssl.SSLContext:
     return context
 
 
-async def test_tls_with_a_context_of_the_callers(authority: trustme.CA, served: ssl.SSLContext) -> None:
+async def test_tls_uses_the_context_of_the_caller(authority: trustme.CA, served: ssl.SSLContext) -> None:
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
     async with raw_server(reply_always, tls=served) as server:
@@ -763,7 +765,7 @@ async def test_tls_with_a_context_of_the_callers(authority: trustme.CA, served: 
                 await post(endpoint)
 
 
-async def test_a_body_that_ends_with_the_connection_needs_no_goodbye_of_tls(
+async def test_a_body_that_ends_with_the_connection_needs_no_close_notify(
     authority: trustme.CA, served: ssl.SSLContext
 ) -> None:
     trusting = ssl.create_default_context()
@@ -776,7 +778,7 @@ async def test_a_body_that_ends_with_the_connection_needs_no_goodbye_of_tls(
 
 
 @pytest.mark.usefixtures("no_socket_is_left")
-async def test_a_server_that_never_shakes_hands_is_given_up(autojump_clock: MockClock) -> None:
+async def test_a_server_that_never_completes_the_tls_handshake_times_out(autojump_clock: MockClock) -> None:
     async def script(peer: Peer) -> None:
         await trio.sleep_forever()
 
@@ -789,8 +791,8 @@ async def test_a_server_that_never_shakes_hands_is_given_up(autojump_clock: Mock
             assert trio.current_time() - started == CONNECT_SECONDS
 
 
-async def test_who_does_not_listen_is_named() -> None:
-    with trio.socket.socket() as sock:  # bound, and so nobody else's, but not listening
+async def test_a_server_that_does_not_listen_is_named() -> None:
+    with trio.socket.socket() as sock:  # bound, so that no other server has the port, but not listening
         await sock.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{sock.getsockname()[1]}/mcp"
         async with opened(url) as endpoint:
@@ -805,10 +807,10 @@ async def test_a_host_that_cannot_be_found_is_unreachable(way: str, url: str) ->
             await post(endpoint)
 
 
-# What httpx2 does.
+# Requests through httpx2.
 
 
-async def test_a_redirect_makes_httpx2_ask_from_then_on() -> None:
+async def test_after_a_redirect_all_requests_go_through_httpx2() -> None:
     async def script(peer: Peer) -> None:
         while await peer.read_request():
             if "/mcp" in peer.server.requests[-1].line:
@@ -829,7 +831,7 @@ async def test_a_redirect_makes_httpx2_ask_from_then_on() -> None:
 
 
 @pytest.mark.parametrize("code", [301, 302, 303])
-async def test_a_redirect_that_would_make_a_get_sends_nothing_more(code: int) -> None:
+async def test_a_redirect_that_would_become_a_get_is_not_followed(code: int) -> None:
     answer = b"HTTP/1.1 %d Moved\r\nlocation: ../there?x\r\ncontent-length: 0\r\n\r\n" % code
     async with raw_server(answering(answer)) as server, opened(server.url) as endpoint:
         with pytest.raises(UnreachableError, match=r"redirects to http.*/there\?x, which makes a GET of"):
@@ -854,7 +856,7 @@ async def test_cookies_are_sent_back() -> None:
     "options",
     [{"auth": ("me", "secret")}, {"headers": {"Connection": "close"}}, {"headers": [("x", "1")]}],
 )
-async def test_what_is_not_ordinary_goes_through_httpx2(options: dict[str, Any]) -> None:
+async def test_unusual_options_go_through_httpx2(options: dict[str, Any]) -> None:
     options = {"limit": LIMIT, "headers": None, "auth": None, "http_client": None, **options}
     async with raw_server(reply_always) as server, open_endpoint(server.url, **options) as endpoint:
         assert endpoint._direct is None
@@ -871,7 +873,7 @@ async def test_credentials_in_the_url_go_through_httpx2() -> None:
     assert server.requests[0].headers["authorization"] == "Basic bWU6c2VjcmV0"
 
 
-async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_from_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"limit": LIMIT, "headers": None, "auth": None, "http_client": None}
     async with raw_server(reply_always) as server:
         monkeypatch.setenv("HTTP_PROXY", server.url)
@@ -907,7 +909,7 @@ PROXIES = [
 
 
 @pytest.mark.parametrize(("environment", "url"), PROXIES)
-def test_the_environment_is_read_as_httpx2_reads_it(
+def test_proxy_variables_are_read_as_httpx2_reads_them(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], url: str
 ) -> None:
     for name, value in environment.items():
@@ -918,7 +920,9 @@ def test_the_environment_is_read_as_httpx2_reads_it(
 
 
 @pytest.mark.parametrize("entry", ["127.0.0.0/8", "http://127.0.0.1", "127.0.0.1:80", "*127.0.0.1"])
-def test_what_only_httpx2_can_read_is_left_to_it(monkeypatch: pytest.MonkeyPatch, entry: str) -> None:
+def test_proxy_exceptions_that_only_httpx2_can_read_are_left_to_it(
+    monkeypatch: pytest.MonkeyPatch, entry: str
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://p:1")
     monkeypatch.setenv("NO_PROXY", entry)
     assert may_have_proxy(parse_address("http://127.0.0.1/"))
@@ -954,12 +958,12 @@ def test_urls_are_read_as_httpx2_reads_them(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.256/", "http://1.2.3.04/", "http://[::g]/", "ftp://x/", "x"])
-def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
+def test_an_invalid_url_of_a_server_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="no"):
         parse_address(url)
 
 
-def test_httpx2_is_imported_only_where_it_is_needed() -> None:
+def test_httpx2_is_imported_only_if_it_is_needed() -> None:
     code = """
 import sys, trio
 from trio_mcp.transports.http.server_url import open_endpoint

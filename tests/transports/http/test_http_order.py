@@ -1,4 +1,4 @@
-"""What comes on two streams of one client over HTTP is handed over in the order in which it was sent."""
+"""Messages on two streams of one client over HTTP are delivered in the order in which they were sent."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ trio.run(main)
 
 @contextmanager
 def serving() -> Iterator[str]:
-    """A server in another process, so that two streams may have something when the client looks."""
+    """Serve in another process, so that two streams may have data at once when the client reads."""
     with subprocess.Popen(
         [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -53,7 +53,7 @@ def serving() -> Iterator[str]:
 
 
 async def test_a_task_s_progress_is_in_order_although_it_changes_streams():
-    """From the stream of the session to that of the result, once that is asked for (MCP tasks 2025-11-25)."""
+    """It moves from the session's stream to that of the requested result (MCP tasks 2025-11-25)."""
     expected = list(range(1, 21))
     with serving() as url:
         async with open_client(url, protocol="2025-11-25") as client:
@@ -88,7 +88,7 @@ async def test_one_stream_waits_until_the_other_is_read(rounds):
         assert not unread
 
 
-async def test_one_stream_does_not_wait_for_ever():
+async def test_one_stream_does_not_wait_forever():
     looks = 0
 
     def has_unread() -> bool:

@@ -1,4 +1,4 @@
-"""The states of a request over HTTP: the table is walked, and nothing but the table changes them."""
+"""The states of a request over HTTP: only the transitions of the table change them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def make_pending(state: RequestState = S.WAITING) -> PendingRequest:
 
 
 @pytest.mark.parametrize(("state", "event"), ALL, ids=lambda value: value.name)
-def test_each_event_leads_where_the_table_says_or_nowhere(state, event):
+def test_each_event_follows_the_table_or_changes_nothing(state, event):
     pending = make_pending(state)
     pending.note(event)
     assert pending.state is TRANSITIONS.get((state, event), state)
@@ -35,23 +35,23 @@ def test_each_event_leads_where_the_table_says_or_nowhere(state, event):
     ("events", "states"),
     [
         ((E.ASK, E.BEGIN, E.ANSWER), (S.ASKED, S.BEGUN, S.ANSWERED)),
-        # Sent again in the session that replaces the one that has ended.
+        # The request is sent again in the session that replaces the ended one.
         (
             (E.ASK, E.REFUSE, E.ASK, E.BEGIN, E.ANSWER),
             (S.ASKED, S.REFUSED, S.ASKED, S.BEGUN, S.ANSWERED),
         ),
         ((E.ASK, E.REFUSE, E.ASK, E.REFUSE, E.LOSE), (S.ASKED, S.REFUSED, S.ASKED, S.REFUSED, S.LOST)),
-        # Arguments that no header can mirror.
+        # The arguments do not fit into headers.
         ((E.ANSWER,), (S.ANSWERED,)),
-        # A cancellation wins over all that comes later, but for the answer of a legacy call.
+        # A cancellation wins over all later events but the response to a legacy call.
         ((E.CANCEL, E.ASK, E.REFUSE, E.BEGIN), (S.CANCELLED,) * 4),
         ((E.ASK, E.BEGIN, E.CANCEL, E.ANSWER), (S.ASKED, S.BEGUN, S.CANCELLED, S.ANSWERED)),
         ((E.ASK, E.REFUSE, E.CANCEL, E.LOSE), (S.ASKED, S.REFUSED, S.CANCELLED, S.CANCELLED)),
-        # An answer is final.
+        # A response is final.
         ((E.ASK, E.BEGIN, E.ANSWER, E.ANSWER, E.CANCEL), (S.ASKED, S.BEGUN, *(S.ANSWERED,) * 3)),
     ],
 )
-def test_the_ways_through_the_table(events, states):
+def test_a_request_walks_through_the_table(events, states):
     pending = make_pending()
     walked = []
     for event in events:
@@ -60,7 +60,7 @@ def test_the_ways_through_the_table(events, states):
     assert tuple(walked) == states
 
 
-def test_every_state_can_be_reached_and_each_that_is_not_over_can_end():
+def test_every_state_can_be_reached_and_every_open_state_can_end():
     reached = {S.WAITING}
     for _ in S:
         reached |= {after for (before, _), after in TRANSITIONS.items() if before in reached}
@@ -70,13 +70,13 @@ def test_every_state_can_be_reached_and_each_that_is_not_over_can_end():
         assert TRANSITIONS[state, E.LOSE] is S.LOST
 
 
-def test_what_is_over_is_over_for_ever():
+def test_no_transition_leads_out_of_the_final_states():
     for (before, _), after in TRANSITIONS.items():
         assert before not in OVER or after in OVER
     assert [state for state in S if make_pending(state).is_over] == list(OVER)
 
 
-def test_a_request_shows_what_it_is_and_how_far_it_has_come():
+def test_a_request_shows_its_id_method_and_state():
     pending = make_pending()
     pending.note(E.ASK)
     assert repr(pending) == "<PendingRequest 1 tools/call: sent>"

@@ -1,4 +1,4 @@
-"""A server on a real loopback socket: many clients, clients that leave, stall or are left alone."""
+"""A server on a real loopback socket: many clients, and clients that leave, stall or lose it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def serving(target: Server | RunningServer, **options: Any) -> AsyncIterat
 
 
 def request(tool: str, session_id: str | None = None) -> bytes:
-    """A call as bytes on the wire: in a legacy session, or else modern."""
+    """Return a call as bytes: for a legacy session, or else modern."""
     meta = META if session_id is None else {}
     params = {"name": tool, "_meta": {**meta, "progressToken": 1}}
     body = msgspec.json.encode({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
@@ -166,15 +166,15 @@ async def test_a_reader_that_stops_reading_holds_up_no_shutdown(policy):
             stream = await connect(url, small=True)
             await stream.send_all(request("flood"))
             await wait_for(stream, b"notifications/progress")
-            # From here on it is not read; others are served meanwhile.
+            # From here on nobody reads it; other clients are served meanwhile.
             async with open_client(url) as client:
                 assert (await client.call_tool("loop", {"n": 10})).data == "done"
     assert server.ended.is_set()
     await stream.aclose()
 
 
-async def test_a_stalled_reader_of_a_long_call_costs_little():
-    """Law 5, over a real socket: 100,000 reports, under 1 MB."""
+async def test_a_stalled_reader_of_a_long_call_needs_little_memory():
+    """Law 5 over a real socket: 100,000 reports need less than 1 MB."""
     server = make_server()
     reported = trio.Event()
 
@@ -201,8 +201,8 @@ async def test_a_stalled_reader_of_a_long_call_costs_little():
 
 @pytest.mark.parametrize("clients", [500])
 @pytest.mark.parametrize("protocol", [MODERN, LEGACY])
-async def test_many_clients_at_once_and_nothing_is_left_of_them(protocol, clients):
-    """Every update of every client arrives; then memory, tasks and descriptors are what they were."""
+async def test_many_clients_at_once_leave_nothing_behind(protocol, clients):
+    """Every update of every client arrives; memory, tasks and descriptors return to what they were."""
     updates = 20
     server = make_server(progress=Lossless())
     seen: list[list[float]] = []

@@ -1,4 +1,4 @@
-"""An ASGI application on hypercorn inside our own nursery, and what its peers cannot do to it."""
+"""An ASGI application on hypercorn inside our own nursery, and its protection from its peers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from trio_mcp.transports.asgi.websocket import MORE
 from trio_mcp.transports.hypercorn.serve import TLS, serve_asgi
 
-PATIENCE = 30  # nothing here takes a tenth of it
+PATIENCE = 30  # nothing here takes a tenth of this time
 CHUNK = b"x" * 65536
 
 
@@ -37,7 +37,7 @@ async def no_lifespan(scope, receive, send):
 
 
 def application(**paths):
-    """An application that has one coroutine function for each first word of a path."""
+    """Return an application that has one coroutine function for each first word of a path."""
 
     async def app(scope, receive, send):
         if scope["type"] == "lifespan":
@@ -111,7 +111,7 @@ def request(path, *lines):
 
 
 class H2Peer:
-    """An HTTP/2 client by prior knowledge, that does nothing by itself."""
+    """An HTTP/2 client by prior knowledge that sends nothing by itself."""
 
     def __init__(self, stream):
         self.stream = stream
@@ -178,7 +178,7 @@ async def test_the_real_address_is_returned(host):
         assert (response.status_code, response.text) == (200, "hello over 1.1")
 
 
-async def test_several_sockets_one_of_them_in_the_file_system(tmp_path):
+async def test_several_sockets_can_be_served_one_of_them_in_the_file_system(tmp_path):
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
@@ -200,7 +200,7 @@ async def test_a_bad_bind_is_named(bind):
             pass
 
 
-async def test_a_port_that_is_taken():
+async def test_a_port_in_use_raises():
     async with serving(application(root=hello)) as (address,):
         taken = address.removeprefix("http://")
         with pytest.RaisesGroup(OSError):
@@ -208,7 +208,7 @@ async def test_a_port_that_is_taken():
                 pass
 
 
-async def test_two_servers_in_one_process():
+async def test_two_servers_run_in_one_process():
     async def other(scope, receive, send):
         await start(send)
         await body(send, b"other")
@@ -220,7 +220,7 @@ async def test_two_servers_in_one_process():
         assert (await client.get(one)).text == "hello over 1.1"
 
 
-async def test_five_hundred_connections_at_once():
+async def test_five_hundred_connections_are_served_at_once():
     served = []
     async with serving(application(root=hello)) as (address,), trio.open_nursery() as nursery:
 
@@ -239,7 +239,7 @@ async def test_five_hundred_connections_at_once():
 
 
 @pytest.mark.parametrize(("http2", "version"), [(True, "HTTP/2"), (False, "HTTP/1.1")])
-async def test_tls(tls, trusting, http2, version):
+async def test_tls_serves_both_http_versions(tls, trusting, http2, version):
     async with (
         serving(application(root=hello), tls=tls) as (address,),
         httpx2.AsyncClient(verify=trusting, http2=http2) as client,
@@ -249,7 +249,7 @@ async def test_tls(tls, trusting, http2, version):
         assert (response.http_version, response.status_code) == (version, 200)
 
 
-async def test_a_ready_context(tls, trusting):
+async def test_a_ready_ssl_context_is_used(tls, trusting):
     async with (
         serving(application(root=hello), tls=tls.make_context()) as (address,),
         httpx2.AsyncClient(verify=trusting) as client,
@@ -257,7 +257,7 @@ async def test_a_ready_context(tls, trusting):
         assert (await client.get(address)).status_code == 200
 
 
-async def test_a_client_without_a_certificate_that_is_asked_for(authority, tls, trusting, tmp_path):
+async def test_a_client_without_a_required_certificate_is_refused(authority, tls, trusting, tmp_path):
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     strict = TLS(certfile=tls.certfile, keyfile=tls.keyfile, ca=tmp_path / "ca.pem")
     async with serving(application(root=hello), tls=strict) as (address,):
@@ -269,7 +269,7 @@ async def test_a_client_without_a_certificate_that_is_asked_for(authority, tls, 
             assert (await client.get(address)).status_code == 200
 
 
-async def test_who_speaks_no_tls_ends_nothing(tls, trusting):
+async def test_a_client_without_tls_ends_only_its_connection(tls, trusting):
     async with serving(application(root=hello), tls=tls) as (address,):
         async with await connect(address) as stream:
             await stream.send_all(request("/"))
@@ -278,15 +278,15 @@ async def test_who_speaks_no_tls_ends_nothing(tls, trusting):
             assert (await client.get(address)).status_code == 200
 
 
-async def test_http2_by_prior_knowledge():
+async def test_http2_by_prior_knowledge_is_served():
     async with serving(application(root=hello)) as (address,), await connect(address) as stream:
         peer = H2Peer(stream)
         data = await peer.wait_event(h2.events.DataReceived, await peer.ask("/"))
         assert data.data == b"hello over 2"
 
 
-async def test_an_http2_connection_has_no_last_request():
-    # hypercorn's default says goodbye after 1000, and ends the streams that are still running.
+async def test_an_http2_connection_has_no_limit_of_requests():
+    # By default hypercorn ends a connection after 1000 requests, with the streams that still run.
     async with serving(application(root=hello)) as (address,), await connect(address) as stream:
         peer = H2Peer(stream)
         for _ in range(1100):
@@ -294,7 +294,7 @@ async def test_an_http2_connection_has_no_last_request():
             peer.events.clear()
 
 
-async def test_websocket():
+async def test_websocket_messages_are_exchanged():
     async def talk(scope, receive, send):
         assert (await receive())["type"] == "websocket.connect"
         await send({"type": "websocket.accept", "subprotocol": "mcp"})
@@ -310,14 +310,14 @@ async def test_websocket():
 
 
 async def open_raw_websocket(address):
-    """The socket beneath a WebSocket of which only the handshake has been read."""
+    """Return the socket beneath a WebSocket of which only the handshake has been read."""
     stream = await connect(address)
     await stream.send_all(
         b"GET /talk HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     )
     head = b""
-    while not head.endswith(b"\r\n\r\n"):  # and not a byte of what may have come behind it
+    while not head.endswith(b"\r\n\r\n"):  # no byte after it is read
         head += await stream.receive_some(1)
     return stream
 
@@ -346,7 +346,7 @@ async def test_a_message_that_others_follow_leaves_with_the_last_of_them():
         assert await stream.receive_some() == b"\x81\x03one\x82\x03two\x81\x05three"
 
 
-async def test_messages_that_others_follow_do_not_pile_up():
+async def test_messages_that_others_follow_are_sent_above_a_size():
     async def talk(scope, receive, send):
         await receive()
         await send({"type": "websocket.accept"})
@@ -364,7 +364,7 @@ async def test_messages_that_others_follow_do_not_pile_up():
         assert received.count(b"x") == 120_000, "the third waits for its company"
 
 
-async def test_what_waits_for_company_leaves_before_the_end():
+async def test_a_message_that_waits_for_others_leaves_before_the_end():
     async def talk(scope, receive, send):
         await receive()
         await send({"type": "websocket.accept"})
@@ -410,7 +410,7 @@ async def test_nothing_is_printed():
 # Lifespan
 
 
-async def test_lifespan_and_the_state_that_requests_share():
+async def test_requests_share_the_state_of_the_lifespan():
     events = []
 
     async def app(scope, receive, send):
@@ -430,7 +430,7 @@ async def test_lifespan_and_the_state_that_requests_share():
     assert events == ["lifespan.startup", "lifespan.shutdown"]
 
 
-async def test_an_application_that_refuses_to_start():
+async def test_an_application_that_refuses_to_start_raises():
     async def app(scope, receive, send):
         await receive()
         await send({"type": "lifespan.startup.failed", "message": "no database"})
@@ -456,7 +456,7 @@ async def test_an_application_without_lifespan_is_served(end, caplog):
     assert ("served without lifespan" in caplog.text) == (end == "raise after startup was received")
 
 
-async def test_a_lifespan_that_does_not_end_holds_up_the_shutdown_for_its_grace_only(monkeypatch):
+async def test_a_lifespan_that_does_not_end_delays_the_shutdown_only_for_its_grace(monkeypatch):
     monkeypatch.setattr("trio_mcp.transports.hypercorn.serve.LIFESPAN_GRACE", 0.1)
 
     async def app(scope, receive, send):
@@ -472,7 +472,7 @@ async def test_a_lifespan_that_does_not_end_holds_up_the_shutdown_for_its_grace_
 
 
 @pytest.mark.parametrize("error", [ValueError("oops"), SystemExit(3), ExceptionGroup("two", [OSError()])])
-async def test_a_crash_is_an_answer_and_ends_nothing_else(error, caplog):
+async def test_a_crash_becomes_a_response_and_ends_nothing_else(error, caplog):
     release = trio.Event()
 
     async def bad(scope, receive, send):
@@ -501,14 +501,14 @@ async def failing_half_way(scope, receive, send):
     raise ValueError("oops")
 
 
-async def test_half_an_answer_does_not_pass_for_a_whole_one():
+async def test_an_unfinished_response_is_an_error_for_the_client():
     app = application(half=failing_half_way)
     async with serving(app) as (address,), httpx2.AsyncClient() as client:
         with pytest.raises(httpx2.RemoteProtocolError):
             await client.get(address + "/half")
 
 
-async def test_half_an_answer_over_http2():
+async def test_an_unfinished_response_resets_its_http2_stream():
     app = application(half=failing_half_way, root=hello)
     async with serving(app) as (address,), await connect(address) as stream:
         peer = H2Peer(stream)
@@ -522,15 +522,15 @@ async def refusing(scope, receive, send):
     await body(send, b"no")
 
 
-async def test_an_answer_before_the_body_was_read_reaches_who_still_sends_it():
-    # hypercorn's queue of ten events would be full, and the application's last send wait for ever.
+async def test_an_early_response_reaches_a_client_that_still_sends():
+    # Otherwise hypercorn's queue of ten events would be full, and the last send would wait forever.
     async with serving(application(root=refusing)) as (address,), httpx2.AsyncClient() as client:
         response = await client.post(address, content=bytes(4_000_000))
         assert (response.status_code, response.text) == (403, "no")
 
 
-async def test_an_answer_before_the_body_was_read_over_http2():
-    # hypercorn alone takes a DATA frame of a stream that was answered as the end of everything.
+async def test_an_early_response_resets_its_http2_stream():
+    # hypercorn alone ends the connection at a DATA frame of a stream that has its response.
     app = application(no=refusing, root=hello)
     async with serving(app) as (address,), await connect(address) as stream:
         peer = H2Peer(stream)
@@ -542,7 +542,7 @@ async def test_an_answer_before_the_body_was_read_over_http2():
 
 
 @pytest.mark.parametrize("version", ["1.1", "2"])
-async def test_a_crash_with_much_of_the_body_unread(version, tls, trusting):
+async def test_a_crash_with_an_unread_body_becomes_a_response(version, tls, trusting):
     ended = trio.Event()
 
     async def bad(scope, receive, send):
@@ -556,14 +556,14 @@ async def test_a_crash_with_much_of_the_body_unread(version, tls, trusting):
         assert ended.is_set()
 
 
-async def test_a_body_beyond_the_cap():
+async def test_a_body_beyond_the_cap_is_refused():
     app = application(root=echo)
     async with serving(app, max_body_bytes=100_000) as (address,), httpx2.AsyncClient() as client:
         assert (await client.post(address, content=bytes(100_000))).status_code == 200
         assert (await client.post(address, content=bytes(300_000))).status_code == 413
 
 
-async def test_a_head_beyond_the_cap():
+async def test_a_head_beyond_the_cap_is_refused():
     async with (
         serving(application(root=hello), max_head_bytes=1000) as (address,),
         await connect(address) as stream,
@@ -572,7 +572,7 @@ async def test_a_head_beyond_the_cap():
         assert (await read_to_end(stream)).startswith(b"HTTP/1.1 431 ")
 
 
-# Peers that say too little
+# Peers that send too little
 
 
 @pytest.mark.parametrize("head", [b"", b"GET / HT", request("/")[:-2], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"])
@@ -582,12 +582,12 @@ async def test_half_a_head_is_dropped(head):
         await connect(address) as stream,
     ):
         await stream.send_all(head)
-        # HTTP/2 gives its settings before it is cut
+        # HTTP/2 sends its settings before the connection is closed
         received = await read_to_end(stream)
         assert b"hello" not in received
 
 
-async def test_a_head_that_drips_is_dropped():
+async def test_a_head_that_arrives_too_slowly_is_dropped():
     async with (
         serving(application(root=hello), read_timeout=0.3) as (address,),
         await connect(address) as stream,
@@ -600,7 +600,7 @@ async def test_a_head_that_drips_is_dropped():
                 await stream.send_all(b"G")
                 await trio.sleep(0.02)
 
-        with suppress(trio.BrokenResourceError):  # a reset is as good
+        with suppress(trio.BrokenResourceError):  # a reset is acceptable too
             assert await read_to_end(stream) == b""
         nursery.cancel_scope.cancel()
 
@@ -632,7 +632,7 @@ async def test_an_idle_connection_is_closed_and_a_listener_is_not():
     ):
         await listener.send_all(request("/stream"))
         await read_until(listener, b"first")
-        # The connection that says nothing more is closed; the listener, who says as little, is older.
+        # The idle connection is closed; the listener sends as little, but it waits for a response.
         await idle.send_all(request("/"))
         assert b"hello" in await read_to_end(idle)
         await trio.sleep(0.3)
@@ -640,7 +640,7 @@ async def test_an_idle_connection_is_closed_and_a_listener_is_not():
         await read_until(listener, b"last")
 
 
-# Peers that take too little
+# Peers that read too little
 
 
 def endless(ended):
@@ -679,7 +679,7 @@ async def ask_and_stall(address, path, *, wrap=None):
 
 
 @pytest.mark.parametrize("secure", [False, True])
-async def test_a_stalled_reader_is_cut(secure, tls, trusting):
+async def test_a_stalled_reader_is_disconnected(secure, tls, trusting):
     ended = trio.Event()
     options = {"tls": tls} if secure else {}
     async with serving(application(flood=endless(ended)), stall_timeout=0.3, **options) as (address,):
@@ -710,7 +710,7 @@ async def test_a_half_sent_body_does_not_keep_a_stream_from_being_reset():
         await peer.wait_event(h2.events.StreamEnded, await peer.ask("/"))
 
 
-async def test_a_stalled_reader_is_cut_though_the_application_has_nothing_more_to_say():
+async def test_a_stalled_reader_is_disconnected_though_the_application_sends_nothing_more():
     if not hasattr(socket, "TCP_USER_TIMEOUT"):
         pytest.skip("only Linux times what the kernel holds")
     filled = []
@@ -719,7 +719,7 @@ async def test_a_stalled_reader_is_cut_though_the_application_has_nothing_more_t
     async def fill(scope, receive, send):
         assert not (await receive())["more_body"]
         await start(send)
-        await body(send, CHUNK[:16_000], more=True)  # more than the peer's window, less than ours
+        await body(send, CHUNK[:16_000], more=True)  # more than the window of the peer, less than ours
         filled.append(True)
         assert (await receive())["type"] == "http.disconnect"
         gone.set()
@@ -732,7 +732,7 @@ async def test_a_stalled_reader_is_cut_though_the_application_has_nothing_more_t
     assert filled
 
 
-async def test_a_disconnect_is_not_lost_with_a_send_that_was_given_up():
+async def test_a_disconnect_is_not_lost_with_a_cancelled_send():
     gone = trio.Event()
 
     async def impatient(scope, receive, send):
@@ -757,7 +757,7 @@ async def test_an_http2_stream_that_gets_no_window_is_reset():
     async with serving(app, stall_timeout=0.3) as (address,), await connect(address) as stream:
         peer = H2Peer(stream)
         flood = await peer.ask("/flood")
-        # Received, but never acknowledged: the window of the stream stays shut.
+        # The data is received but never acknowledged: the window of the stream stays shut.
         reset = await peer.wait_event(h2.events.StreamReset, flood)
         assert reset.error_code == h2.errors.ErrorCodes.CANCEL
         await ended.wait()
@@ -779,7 +779,7 @@ async def test_a_stalled_reader_does_not_hold_up_the_shutdown(secure, tls, trust
 # Shutdown
 
 
-async def test_shutdown_lets_a_stream_end_properly():
+async def test_shutdown_lets_a_stream_finish():
     stopping = trio.Event()
 
     async def events(scope, receive, send):
@@ -808,7 +808,7 @@ async def test_shutdown_lets_a_stream_end_properly():
                 await begun.wait()
                 nursery.cancel_scope.cancel()
             assert stopping.is_set()
-            # Nobody is let in any more.
+            # New connections are refused.
             with pytest.raises(OSError, match="all attempts to connect"):
                 await connect(address)
     assert b"".join(received) == b"data: one\n\ndata: last\n\n"
@@ -832,7 +832,7 @@ async def test_shutdown_closes_idle_connections_at_once(version):
         await stream.aclose()
 
 
-async def test_shutdown_cancels_what_does_not_end_in_time():
+async def test_shutdown_cancels_requests_that_do_not_end_in_time():
     begun, ended = trio.Event(), trio.Event()
 
     async def forever(scope, receive, send):
@@ -859,7 +859,7 @@ async def test_a_failing_on_shutdown_is_logged(caplog):
     assert "on_shutdown failed" in caplog.text
 
 
-async def test_cancellation_from_a_scope_of_the_callers():
+async def test_cancelling_a_scope_of_the_caller_shuts_down_gracefully():
     told, begun = trio.Event(), trio.Event()
 
     async def finish(scope, receive, send):
@@ -875,7 +875,7 @@ async def test_cancellation_from_a_scope_of_the_callers():
 
             async def inside(task_status):
                 with scope, trio.CancelScope():
-                    async with trio.open_nursery() as nursery:  # noqa: ASYNC112  # it serves on in there
+                    async with trio.open_nursery() as nursery:  # noqa: ASYNC112  # the server runs in it
                         options = {"bind": "127.0.0.1:0", "on_shutdown": told.set}
                         task_status.started(
                             await nursery.start(partial(serve_asgi, application(root=finish), **options))
@@ -892,7 +892,7 @@ async def test_cancellation_from_a_scope_of_the_callers():
     assert received.endswith(b"-ended\r\n0\r\n\r\n")
 
 
-async def test_cancelled_while_it_starts():
+async def test_the_start_can_be_cancelled():
     async def app(scope, receive, send):
         await trio.sleep_forever()
 
@@ -920,8 +920,8 @@ async def test_file_descriptors_return_to_where_they_were(tls, trusting):
         async with await connect(address) as stream:
             await stream.send_all(b"no TLS")
             await read_to_end(stream)
-        # Who has gone is gone at once, not after some timeout.
-        while descriptors() > listening:  # noqa: ASYNC110  # nothing tells when one is closed
+        # A closed connection is released at once, not after some timeout.
+        while descriptors() > listening:  # noqa: ASYNC110  # nothing signals the closing of one
             await trio.sleep(0.01)
         stalled = await ask_and_stall(address, "/flood", wrap=trusting)
     await trio.aclose_forcefully(stalled)
@@ -932,8 +932,8 @@ async def test_file_descriptors_return_to_where_they_were(tls, trusting):
 
 
 @pytest.mark.parametrize("version", ["1.1", "2"])
-async def test_a_disconnect_reaches_who_awaits_receive(version):
-    """It comes promptly while a response is streamed, and `send` goes on succeeding after it."""
+async def test_receive_returns_a_disconnect(version):
+    """It arrives promptly while a response is streamed, and `send` still succeeds after it."""
     sent_after = trio.Event()
 
     async def listen(scope, receive, send):
@@ -963,7 +963,7 @@ async def test_a_disconnect_reaches_who_awaits_receive(version):
 
 
 @pytest.mark.parametrize("version", ["1.1", "2"])
-async def test_send_returns_when_the_peer_goes_though_nobody_awaits_receive(version):
+async def test_send_returns_after_a_disconnect_though_nobody_awaits_receive(version):
     ended = trio.Event()
 
     async def blind(scope, receive, send):
@@ -984,10 +984,10 @@ async def test_send_returns_when_the_peer_goes_though_nobody_awaits_receive(vers
         await ended.wait()
 
 
-# What is reached for inside hypercorn
+# Private parts of hypercorn in use
 
 
-def test_the_inside_of_hypercorn_is_as_known():
+def test_the_private_parts_of_hypercorn_are_as_expected():
     """If this fails after an update, read transports/hypercorn/connection.py beside the new hypercorn."""
     known = {"_read_data", "protocol_send", "run"}
     assert known <= set(vars(TCPServer)), hypercorn

@@ -1,4 +1,4 @@
-"""What the package offers by its own name, and what that costs who does not serve."""
+"""The names that the package exports, and that importing it alone does not import hypercorn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trio_mcp.transports import hypercorn
 from trio_mcp.transports.hypercorn import TLS, serve, serve_asgi
 
 
-def test_the_package_exports_what_serves():
+def test_the_package_exports_serve_asgi_and_tls():
     assert (TLS, serve_asgi) == (serve.TLS, serve.serve_asgi)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = hypercorn.nothing

@@ -12,7 +12,7 @@ from trio_mcp.transports.websocket.corking_stream import AHEAD_BYTES, WRITE_BYTE
 
 
 class WriteCounter(trio.abc.Stream):
-    """Counts the writes that reach `inner`."""
+    """A stream that counts the writes that reach `inner`."""
 
     def __init__(self, inner: trio.abc.Stream) -> None:
         self.inner = inner
@@ -40,7 +40,7 @@ def corking_pair(
     return CorkingStream(counter), counter, peer
 
 
-async def test_what_is_sent_while_corked_leaves_in_one_write():
+async def test_data_sent_while_corked_leaves_in_one_write():
     stream, counter, _ = corking_pair()
     stream.cork()
     await stream.send_all(b"a")
@@ -51,7 +51,7 @@ async def test_what_is_sent_while_corked_leaves_in_one_write():
     assert counter.writes == [b"ab"]
 
 
-async def test_what_was_kept_back_leaves_before_the_next_write():
+async def test_corked_data_leaves_before_the_next_write():
     stream, counter, _ = corking_pair()
     stream.cork()
     await stream.send_all(b"a")
@@ -60,7 +60,7 @@ async def test_what_was_kept_back_leaves_before_the_next_write():
     assert counter.writes == [b"ab"]
 
 
-async def test_closing_writes_what_was_kept_back():
+async def test_closing_writes_the_corked_data():
     stream, _, peer = corking_pair()
     stream.cork()
     await stream.send_all(b"goodbye")
@@ -91,10 +91,10 @@ async def test_writers_wait_for_each_other():
         while len(received) < len(b"firstsecondthird"):
             received += await peer.receive_some()
     assert counter.writes[0] == b"first"
-    assert len(counter.writes) == 2  # what waited for the first write left together
+    assert len(counter.writes) == 2  # the sends that waited for the first write left together
 
 
-async def test_nothing_follows_a_write_that_was_cut_short():
+async def test_nothing_is_written_after_an_interrupted_write():
     stream, _, _ = corking_pair(trio.testing.lockstep_stream_pair)
     with trio.move_on_after(0.01):
         await stream.send_all(b"half of a frame")
@@ -118,7 +118,7 @@ async def test_a_large_write_is_split_and_counts_as_a_sign_of_life(autojump_cloc
     assert [len(data) for data in counter.writes] == [WRITE_BYTES, 1]
 
 
-async def test_reading_ahead_is_capped_while_nobody_wants_it():
+async def test_reading_ahead_is_capped_while_nobody_reads():
     stream, _, peer = corking_pair()
     await peer.send_all(bytes(3 * AHEAD_BYTES))
     received = 0
@@ -139,7 +139,7 @@ async def test_reading_ahead_is_capped_while_nobody_wants_it():
             await peer.aclose()
 
 
-async def test_what_is_thrown_away_is_read_without_a_cap():
+async def test_discarded_data_is_read_without_a_cap():
     stream, _, peer = corking_pair()
     await peer.send_all(bytes(3 * AHEAD_BYTES))
     await peer.aclose()
@@ -152,7 +152,7 @@ async def test_what_is_thrown_away_is_read_without_a_cap():
 
 
 @pytest.mark.parametrize("how", ["end of input", "closed", "before"])
-async def test_the_end_cancels_who_waits(how):
+async def test_the_end_cancels_a_task_that_waits(how):
     stream, _, peer = corking_pair()
     if how == "before":
         stream.end()

@@ -1,4 +1,4 @@
-"""WebSocket: what travels in messages, in bursts, and how connections end."""
+"""WebSocket: messages, bursts of messages, and how connections end."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ from trio_mcp.wire.errors import PARSE_ERROR
 from trio_mcp.wire.frames import Malformed, Notification, ProgressRun, Request, Response
 from trio_mcp.wire.websocket import decode_texts
 
-# What travels
+# Messages
 
 
 @pytest.mark.parametrize("protocol", [MODERN, LEGACY])
-async def test_a_call_with_progress_in_order(protocol):
+async def test_the_progress_of_a_call_arrives_in_order(protocol):
     server, _ = make_server(progress=Lossless())
     updates: list[Any] = []
     settings = ClientSettings(progress=Lossless(buffer=10_000))
@@ -64,7 +64,7 @@ async def test_a_call_with_progress_in_order(protocol):
     assert_progress(updates, count=5000, first=1, last=5000, total=5000)
 
 
-async def test_a_burst_leaves_in_one_write_and_arrives_in_few_portions():
+async def test_a_burst_leaves_in_one_write_and_arrives_in_few_reads():
     connected = memory_pair(trio.testing.memory_stream_pair())
     sent = [(float(number), None, None, None) for number in range(1000)]
     with trio.fail_after(10):
@@ -144,7 +144,7 @@ async def test_a_cancelled_send_loses_nothing_that_trio_websocket_sends():
                 await client.receive_frames()
 
 
-def test_messages_are_decoded_in_their_places():
+def test_messages_are_decoded_in_order():
     progress = (
         '{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":%d}}'
     )
@@ -161,7 +161,7 @@ def test_messages_are_decoded_in_their_places():
 
 
 @pytest.mark.parametrize("message", [b"\x00binary", "nonsense", "", "{}\n{}"])
-async def test_what_is_no_message_is_answered_and_the_connection_goes_on(message):
+async def test_a_malformed_message_is_answered_and_the_connection_lives_on(message):
     server, _ = make_server()
     with trio.fail_after(10):
         async with serving(server) as url, open_peer(url) as connection:
@@ -172,7 +172,7 @@ async def test_what_is_no_message_is_answered_and_the_connection_goes_on(message
             assert "result" in answer
 
 
-async def test_both_eras_on_one_connection():
+async def test_one_connection_serves_both_eras():
     server, _ = make_server()
     with trio.fail_after(10):
         async with serving(server) as url, open_peer(url) as connection:
@@ -224,7 +224,7 @@ async def test_a_peer_that_vanishes_cancels_the_handler():
         ("abort", trio.BrokenResourceError),
     ],
 )
-async def test_close_codes(code, expected):
+async def test_close_codes_become_exceptions(code, expected):
     async def talk(connection: trio_websocket.WebSocketConnection) -> None:
         await connection.send_message('{"jsonrpc":"2.0","method":"last"}')
         if code == "abort":
@@ -263,7 +263,7 @@ async def test_a_client_in_mid_call_learns_that_the_server_closed():
             nursery.cancel_scope.cancel()
 
 
-async def test_a_server_that_is_cancelled_goes_away_with_code_1001():
+async def test_a_cancelled_server_closes_with_code_1001():
     server, _ = make_server()
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
@@ -362,10 +362,10 @@ async def test_text_that_is_not_utf8_breaks_the_connection():
                 await transport.receive_frames()
 
 
-# Many
+# Many connections
 
 
-async def test_many_connections_at_once():
+async def test_many_connections_are_served_at_once():
     server, _ = make_server(progress=Lossless())
     counts: list[int] = []
 

@@ -1,4 +1,4 @@
-"""Who gets in over WebSocket, and what clients hear that do not; TLS."""
+"""WebSocket handshakes: which are accepted, how others are refused, and TLS."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from trio_mcp.wire.frames import Malformed
 @pytest.mark.parametrize(
     ("offered", "chosen"), [(["mcp"], "mcp"), (["soap", "mcp"], "mcp"), (["soap"], None), ([], None)]
 )
-async def test_the_subprotocol(offered, chosen):
+async def test_the_subprotocol_is_chosen(offered, chosen):
     server, _ = make_server()
     with trio.fail_after(10):
         async with (
@@ -51,7 +51,7 @@ async def test_the_subprotocol(offered, chosen):
 
 
 @pytest.mark.parametrize("options", [{}, {"subprotocol": "mcp"}])
-async def test_a_client_takes_a_server_with_and_without_a_subprotocol(options):
+async def test_a_client_accepts_a_server_with_or_without_a_subprotocol(options):
     with trio.fail_after(10):
         async with (
             serving_peer(lambda connection: connection.send_message("{}"), **options) as url,
@@ -71,7 +71,7 @@ async def test_a_client_takes_a_server_with_and_without_a_subprotocol(options):
         ({"Origin": "http://localhost"}, {"allowed_origins": {"https://mcp.example"}}, 403, "the origin"),
     ],
 )
-async def test_refused_handshakes(headers, options, status, words):
+async def test_a_handshake_is_refused(headers, options, status, words):
     server, _ = make_server()
     with trio.fail_after(10):
         async with serving(server, **options) as url:
@@ -92,14 +92,14 @@ async def test_refused_handshakes(headers, options, status, words):
         ({"Authorization": "Bearer secret"}, {}),
     ],
 )
-async def test_handshakes_that_may_enter(headers, options):
+async def test_a_handshake_is_accepted(headers, options):
     server, _ = make_server()
     with trio.fail_after(10):
         async with serving(server, **options) as url, open_client(Url(url, headers=headers)) as client:
             await client.call_tool("echo", {"text": "x"})
 
 
-async def test_a_path_serves_nothing_else():
+async def test_other_paths_are_refused():
     server, _ = make_server()
     with trio.fail_after(10):
         async with serving(server, path="/mcp") as url:
@@ -115,7 +115,7 @@ async def test_a_path_serves_nothing_else():
     ("cap", "words"),
     [("max_connections", "all 1 connections are"), ("max_connections_per_peer", "all 1 connections of one")],
 )
-async def test_the_caps_on_connections(cap, words):
+async def test_connections_over_the_cap_are_refused(cap, words):
     server, _ = make_server()
     with trio.fail_after(10):
         async with open_server(server) as running, serving(running, **{cap: 1}) as url:
@@ -137,12 +137,12 @@ async def test_bad_options_are_refused(options):
         await serve_websocket(make_server()[0], **options)
 
 
-async def test_a_list_that_is_one_string_is_refused():
+async def test_a_string_instead_of_a_list_is_refused():
     with trio.fail_after(5), pytest.raises(TypeError, match="not one string"):
         await serve_websocket(make_server()[0], allowed_hosts="localhost")
 
 
-async def test_a_port_that_is_taken():
+async def test_a_port_in_use_raises():
     server, _ = make_server()
     with trio.fail_after(10):
         async with serving(server) as url:
@@ -154,7 +154,7 @@ async def test_a_port_that_is_taken():
     "request_bytes",
     [b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"nonsense\r\n\r\n", b"\x16\x03\x01\x00", b""],
 )
-async def test_what_is_no_handshake_ends_that_connection_alone(request_bytes):
+async def test_a_malformed_handshake_ends_only_its_connection(request_bytes):
     server, _ = make_server()
     with trio.fail_after(10):
         async with serving(server) as url:
@@ -178,16 +178,16 @@ async def test_a_client_that_never_finishes_the_handshake_is_dropped(autojump_cl
         assert trio.current_time() - start == pytest.approx(10)
 
 
-# Clients and what they meet
+# Clients and faulty servers
 
 
-async def test_a_host_that_can_be_no_name():
+async def test_an_invalid_host_name_raises_connection_lost():
     with pytest.raises(ConnectionLost, match=r"cannot connect to ws://a\.\.b: "):
         async with open_client(Url("ws://a..b")):
             pytest.fail("it connected")
 
 
-async def test_nobody_listens():
+async def test_a_server_that_does_not_listen_raises_connection_lost():
     with trio.socket.socket() as unused:
         await unused.bind(("127.0.0.1", 0))
         url = f"ws://127.0.0.1:{unused.getsockname()[1]}"
@@ -206,7 +206,7 @@ async def test_nobody_listens():
         (b"", "hung up during the WebSocket handshake"),
     ],
 )
-async def test_servers_that_speak_no_websocket(answer, words):
+async def test_a_server_that_does_not_speak_websocket_raises(answer, words):
     with trio.fail_after(10):
         async with serving_bytes(answer) as url:
             with pytest.raises(ConnectionLost) as caught:
@@ -216,7 +216,7 @@ async def test_servers_that_speak_no_websocket(answer, words):
     assert words in str(caught.value)
 
 
-async def test_a_server_that_never_answers_the_handshake(monkeypatch):
+async def test_a_handshake_that_is_never_answered_times_out(monkeypatch):
     monkeypatch.setattr("trio_mcp.transports.websocket.client.CONNECT_SECONDS", 0.05)
 
     with trio.fail_after(10):
@@ -241,14 +241,14 @@ async def test_a_server_that_never_answers_the_handshake(monkeypatch):
         ("ws://localhost", {"headers": {"X y": "a"}}),
     ],
 )
-async def test_bad_urls_and_headers(url, options):
-    with pytest.raises(ValueError) as caught:  # noqa: PT011  # each has its own words
+async def test_bad_urls_and_headers_are_refused(url, options):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # each has its own message
         async with open_websocket_transport(url, max_frame_bytes=LIMIT, **options):
             pytest.fail("it connected")
     assert "secret" not in str(caught.value)
 
 
-async def test_wss():
+async def test_wss_carries_long_messages():
     authority = trustme.CA()
     server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(server_context)

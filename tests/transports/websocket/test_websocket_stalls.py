@@ -1,4 +1,4 @@
-"""WebSocket peers that stop reading, answering or saying goodbye hold up nothing."""
+"""WebSocket peers that stop reading, answering or closing hold up nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from trio_mcp.wire.frames import Notification
 # Peers that stop
 
 
-async def test_silence_is_broken_by_pings_and_the_connection_lives(autojump_clock):
+async def test_pings_keep_a_silent_connection_alive(autojump_clock):
     connected = memory_pair(trio.testing.memory_stream_pair())
     async with connected() as (client, server, counter), trio.open_nursery() as nursery:
         nursery.start_soon(keep_alive, server._connection, server._stream, 20)
@@ -51,7 +51,7 @@ async def test_a_silent_peer_is_dropped_after_twice_the_interval(autojump_clock)
     connected = memory_pair(trio.testing.memory_stream_pair())
     async with connected() as (client, server, _), trio.open_nursery() as nursery:
         nursery.start_soon(keep_alive, server._connection, server._stream, 20)
-        client._stream.cork()  # its pongs never leave
+        client._stream.cork()  # its pongs are never sent
         start = trio.current_time()
         with pytest.raises(trio.BrokenResourceError):
             await server.receive_frames()
@@ -126,7 +126,7 @@ async def test_a_reader_that_stalls_is_dropped_by_pings():
             await seen["cancelled"].wait()
 
 
-async def test_a_client_leaves_a_server_that_never_says_goodbye():
+async def test_a_client_leaves_a_server_that_never_answers_its_close():
     async def handle(stream: trio.SocketStream) -> None:
         async with trio.open_nursery() as nursery:
             request = await trio_websocket.wrap_server_stream(nursery, stream)

@@ -1,4 +1,4 @@
-"""Peers on WebSocket for the tests: raw ones, those that are not ours, connected transports."""
+"""WebSocket peers for the tests: raw peers, peers of trio-websocket, and connected transports."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MCP = ["mcp"]
 
 
 class Url:
-    """A connector for a URL, as `open_client("ws://...")` makes one."""
+    """A connector for a URL, as `open_client("ws://...")` creates one."""
 
     def __init__(self, url: str, **options: Any) -> None:
         self.url = url
@@ -77,17 +77,17 @@ async def serving(server: Any, **options: Any) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def open_peer(url: str, **options: Any) -> AsyncIterator[trio_websocket.WebSocketConnection]:
-    """A WebSocket client that is not ours."""
+    """Open a WebSocket client of trio-websocket."""
     async with trio_websocket.open_websocket_url(url, **options) as connection:
         yield connection
-    await connection._stream.aclose()  # which trio-websocket leaves open where the peer has closed
+    await connection._stream.aclose()  # trio-websocket leaves it open if the peer has closed
 
 
 @asynccontextmanager
 async def serving_peer(
     talk: Callable[[trio_websocket.WebSocketConnection], Awaitable[None]], **options: Any
 ) -> AsyncIterator[str]:
-    """A WebSocket server that is not ours: `talk` has the connection."""
+    """Serve with trio-websocket: `talk` gets each connection."""
 
     async def handle(request: trio_websocket.WebSocketRequest) -> None:
         await talk(await request.accept(**options))
@@ -101,7 +101,7 @@ async def serving_peer(
 
 @asynccontextmanager
 async def serving_bytes(answer: bytes, *, reads: bool = True) -> AsyncIterator[str]:
-    """A TCP server that answers what comes with `answer`, and closes."""
+    """Serve over TCP: send `answer` on each connection and close it."""
 
     async def handle(stream: trio.SocketStream) -> None:
         if reads:
