@@ -138,6 +138,7 @@ class CallQueue(Slot):
         """Append one report; if the buffer is full, the oldest is dropped, but not the first one of the call
         while it is unsent.
 
+        Under `Lossless` nothing is dropped, because the reporter has waited for room (`wait_space`).
         True if so many reports are pending that the reporter should let the writer run.
         """
         if self._closed:
@@ -313,7 +314,8 @@ class CallQueue(Slot):
         """Turn reports into updates that strictly increase (MCP progress).
 
         A larger number is sent. The same number with the same total and message is left out. With other
-        ones it is sent as the next larger float, or waits for the next increase (`message="merge"`).
+        ones it is sent as the next larger float; under `message="merge"` it is kept instead until a larger
+        number is sent, which replaces it, or until the call ends.
         """
         updates: list[Update] = []
         last = self._last

@@ -109,7 +109,11 @@ class Slot(Source):
             self._ask_turn()
 
     def _ask_turn(self) -> None:
-        """Queue the slot for the writer; if the wire is gone, discard what is pending."""
+        """Queue the slot for the writer; if the wire is gone, discard what is pending.
+
+        While a report is held, a newer one takes its place and no turn is asked for. Any other item
+        ends the hold.
+        """
         state = self._state
         if state is QUEUED:
             return

@@ -6,8 +6,9 @@ One report goes this way, without a task or a lock (a lossless call first waits 
       -> ProgressReporter.report       checks the values and keeps them, for the handler to read back
            -> ProgressKeeper.report    the background task, if the call has become one
            -> CallQueue.push           what waits for the client, if the client asked for progress
-      -> a cancellation point; also a schedule point, if YIELD_SECONDS have passed since the task's first
-         report after its last yield, or if so much is pending that the writer should have its turn
+      -> a cancellation point. The first report after the Trio task has yielded does not yield again; a
+         later one does if YIELD_SECONDS have passed since that first one, or if so much is pending
+         that the writer should have its turn
 
 The plain methods (`increment`, `set_total`, `set_message`) go through `_publish` instead. They cannot
 yield, so what a task changes between two checkpoints becomes one report.
@@ -32,7 +33,7 @@ from trio_mcp.progress.checks import INT_MAX, INT_MIN, check_message, check_numb
 from trio_mcp.wire.frames import StageState
 
 YIELD_SECONDS: Final = 0.0001
-"""A task yields with the first report that comes so long after its first one, in seconds of real time."""
+"""How long a Trio task reports without yielding, in seconds of real time."""
 
 
 class ProgressKeeper(Protocol):
@@ -63,10 +64,10 @@ class ProgressReporter:
     __slots__ = (
         "_call_queue",
         "_checked_total",
+        "_keeper",
         "_newest",
         "_since",
         "_strict",
-        "_task",
         "_total",
         "current",
         "message",
@@ -83,7 +84,7 @@ class ProgressReporter:
         self.stages_total: float | None = None
         # Where reports go: to a client, unless it did not ask; to a task, if the call has become one.
         self._call_queue = call_queue
-        self._task: ProgressKeeper | None = None
+        self._keeper: ProgressKeeper | None = None
         # The task's turn. Trio clears `Task.custom_sleep_data` whenever it reschedules a task. So a task
         # on which the reporter has left itself there has not yielded since; `_since` is when that was,
         # and `_newest` is what `_publish` has pushed in this turn.
@@ -93,7 +94,7 @@ class ProgressReporter:
 
     def __repr__(self) -> str:
         queue = "silent" if self._call_queue is None else "sending"
-        task = "" if self._task is None else ", recorded in a task"
+        task = "" if self._keeper is None else ", recorded in a task"
         values = f"{self.current!r} of {self.total!r}, {self.message!r}"
         return f"<ProgressReporter: {values}, {queue}{task}>"
 
@@ -139,14 +140,14 @@ class ProgressReporter:
             self.current = current = progress
         self._total = self._checked_total = total
         self.message = message
-        if self._task is not None:
-            self._task.report(current, total, message)
+        if self._keeper is not None:
+            self._keeper.report(current, total, message)
         is_due = call_queue is not None and call_queue.push(Report(current, total, message))
-        task = current_task()
+        trio_task = current_task()
         if self._strict:
             await checkpoint()
-        elif task.custom_sleep_data is not self:  # the first since it yielded: Trio clears the mark
-            task.custom_sleep_data = self
+        elif trio_task.custom_sleep_data is not self:  # the first since it yielded: Trio clears the mark
+            trio_task.custom_sleep_data = self
             self._since = perf_counter()
             await checkpoint_if_cancelled()
         elif is_due or perf_counter() - self._since > YIELD_SECONDS:
@@ -183,16 +184,16 @@ class ProgressReporter:
         """Report the present values; they replace the report that this method made last, if the task has not
         yielded since and the report is still the newest that is pending."""
         total = self.stages_total if isinstance(self._total, msgspec.UnsetType) else self._total
-        if self._task is not None:
-            self._task.report(self.current, total, self.message)
+        if self._keeper is not None:
+            self._keeper.report(self.current, total, self.message)
         call_queue = self._call_queue
         if call_queue is None:
             return
         report = Report(0 if self.current is None else self.current, total, self.message)
-        task = current_task()
-        is_same_turn = task.custom_sleep_data is self
+        trio_task = current_task()
+        is_same_turn = trio_task.custom_sleep_data is self
         if not is_same_turn:
-            task.custom_sleep_data = self
+            trio_task.custom_sleep_data = self
             self._since = perf_counter()
         if is_same_turn and self._newest is not None and call_queue.replace(self._newest, report):
             pass
@@ -210,11 +211,11 @@ class ProgressReporter:
 
     async def take_turn(self) -> None:
         """A cancellation point; a schedule point on the same conditions as `report`."""
-        task = current_task()
+        trio_task = current_task()
         if self._strict:
             await checkpoint()
-        elif task.custom_sleep_data is not self:  # the first since it yielded: Trio clears the mark
-            task.custom_sleep_data = self
+        elif trio_task.custom_sleep_data is not self:  # the first since it yielded: Trio clears the mark
+            trio_task.custom_sleep_data = self
             self._since = perf_counter()
             self._newest = None  # it was pushed in an earlier turn
             await checkpoint_if_cancelled()
@@ -244,8 +245,8 @@ class ProgressReporter:
         self.stages = stages
         if self._call_queue is not None:
             self._call_queue.stages = stages.describe
-        if self._task is not None:
-            self._task.stages = stages.describe
+        if self._keeper is not None:
+            self._keeper.stages = stages.describe
 
     def expect_stages(self, total: float) -> None:
         """Note that the weights of the stages add up to `total`; it is sent as `set_total` sends one."""
@@ -266,7 +267,7 @@ class ProgressReporter:
 
     def record_in(self, task: ProgressKeeper) -> None:
         """Report to `task` as well from now on, beginning with the present values."""
-        self._task = task
+        self._keeper = task
         if self.stages is not None:
             task.stages = self.stages.describe
         if self.has_reported:

@@ -108,9 +108,10 @@ class ServerRequest:
         self.scope.deadline = self.deadline
 
     def lift_deadline(self) -> None:
-        """Let the handler run on beyond the deadline, because it has become a background task.
+        """Set no deadline any more, because the call has become a background task.
 
-        It runs in the scope of its `LiveTask`.
+        Its handler has run in `LiveTask.scope` from the beginning. This scope holds the rest of the
+        call, which must still be able to answer that there is a task.
         """
         self.deadline = self.scope.deadline = math.inf
 

@@ -258,6 +258,7 @@ class ServerSession:
         call_queue = request.call_queue  # the answer leaves by this one, also if a task has another by then
         try:
             with request.scope:
+                # `classify` has refused every method that the era does not have.
                 result = await self._app.handlers[request.method](request)
                 answer = self._result_frame(request, result)
             if request.scope.cancelled_caught and not request.withdrawn:  # then its deadline has passed

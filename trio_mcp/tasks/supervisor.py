@@ -248,7 +248,11 @@ class Supervisor:
             raise passing
 
     async def _end(self, live: LiveTask, outcome: Outcome) -> None:
-        """Move the task to its end, once; the record is stored before a follower is notified."""
+        """Move the task to its end, once; the record is stored before a follower is notified.
+
+        In this order: nobody else ends it (`begin_end`), the record is put into the store, it is final
+        here (`settle`), the followers are notified (`tell`), and those who wait for the end wake up.
+        """
         if live.is_ending:
             await live.wait_ended()
             return
