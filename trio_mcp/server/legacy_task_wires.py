@@ -73,7 +73,10 @@ class LegacyTaskWires:
         finally:
             connection.on_heard = None
             self._connections.remove(connection)
-            self._move_status()
+            # The last progress of a task that has ended leaves here, in front of the result. On another
+            # wire it could overtake what was sent on this one.
+            if self._status is None or not (self._status.has_ended and connection.is_heard):
+                self._move_status()
 
     def _move_status(self) -> None:
         """Send status and progress by the latest wire of the task's maker that somebody hears."""
@@ -98,6 +101,7 @@ class LegacyStatus:
         self._clock = supervisor.clock
         self._feed = self._make_feed(record)
         self._message: str | None = None
+        self.has_ended = False
 
     def _make_feed(self, record: TaskRecord) -> TaskFeed:
         return TaskFeed(self._outbox, self._limit, self._clock, record, _status_notification)
@@ -113,6 +117,7 @@ class LegacyStatus:
         """Send the status, and end the progress if it is final."""
         self._message = None if record.progress is None else record.progress.message
         if record.is_final:
+            self.has_ended = True
             self._call_queue.finish(None)
             # A feed of its own queues behind the last progress, wherever the other one stands.
             self._feed = self._make_feed(record)

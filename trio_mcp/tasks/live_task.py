@@ -124,7 +124,6 @@ class LiveTask:
         self.scope = trio.CancelScope()
         self._state = UNDECIDED
         self._state_changed = trio.lowlevel.ParkingLot()
-        self._ended = trio.Event()
         self.outcome: Outcome | None = None
         self.related_meta: dict[str, Any] | None = None
         self.stages: Callable[[], tuple[StageState, ...]] | None = None
@@ -157,12 +156,8 @@ class LiveTask:
             await self._state_changed.park()
 
     async def wait_ended(self) -> None:
-        """Wait until a task that was committed has ended or expired; checkpoints.
-
-        It returns a scheduling round after the followers were notified, never in the same one: by
-        then the writers have had a turn to send the last progress before the result.
-        """
-        await self._ended.wait()
+        """Wait until a task that was committed has ended or expired; checkpoints."""
+        await self.wait_left(COMMITTED, ENDING)
 
     def need_task(self) -> None:
         """Note that the handler cannot go on in a call that is answered directly."""
@@ -189,13 +184,11 @@ class LiveTask:
     def note_ended(self) -> None:
         """Wake those who wait for the end."""
         self._enter("ended")
-        self._ended.set()
 
     def expire(self) -> None:
         """Cancel the handler, if it runs, because the record was forgotten."""
         self.scope.cancel()
         self._enter("expire")
-        self._ended.set()
 
     def _enter(self, event: LiveEvent) -> None:
         legal = MOVES[self._state]
