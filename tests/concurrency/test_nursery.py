@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from trio_mcp.concurrency.nursery import open_unwrapping_nursery
+from trio_mcp.concurrency.nursery import open_service_nursery, open_unwrapping_nursery
 
 
 async def fail(error: BaseException) -> None:
@@ -62,3 +62,60 @@ async def test_a_cancellation_from_outside_passes_through():
             scope.cancel()
             await trio.sleep_forever()
     assert scope.cancelled_caught
+
+
+async def test_a_service_goes_on_until_a_cancelled_body_has_ended():
+    served = []
+
+    async def serve() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            served.append("end of the service")
+
+    with trio.CancelScope() as scope:
+        async with open_service_nursery() as nursery:
+            nursery.start_soon(serve)
+            scope.cancel()
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.testing.wait_all_tasks_blocked()
+                served.append("end of the body")
+    assert scope.cancelled_caught
+    assert served == ["end of the body", "end of the service"]
+
+
+@pytest.mark.parametrize("rounds", range(6))
+async def test_a_service_nursery_that_is_cancelled_while_it_opens_ends(rounds: int):
+    with trio.fail_after(5), trio.CancelScope() as scope:
+        async with trio.open_nursery() as outside:
+
+            async def cancel() -> None:
+                for _ in range(rounds):
+                    await trio.lowlevel.checkpoint()
+                scope.cancel()
+
+            outside.start_soon(cancel)
+            async with open_service_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+                await trio.sleep_forever()
+    assert scope.cancelled_caught
+
+
+async def test_a_failure_of_a_service_ends_the_body():
+    with pytest.RaisesGroup(pytest.RaisesGroup(KeyError)):
+        async with open_service_nursery() as nursery:
+            nursery.start_soon(fail, KeyError("of a service"))
+            await trio.sleep_forever()
+
+
+async def test_an_exception_of_a_served_body_comes_out_alone():
+    async def raise_in_served_body() -> None:
+        async with open_service_nursery() as nursery:
+            nursery.start_soon(trio.lowlevel.checkpoint)
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        await raise_in_served_body()

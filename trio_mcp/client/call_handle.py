@@ -117,7 +117,9 @@ class CallHandle:
                     self._result = await call.run()
         except BaseException as error:  # noqa: ASYNC103  # whatever ends the call is for `result` to raise
             passing, failure = split_failure(error)
-            if self._error is None:
+            if self._error is None and failure is None:  # whoever shields `result` from the same cancellation
+                self._error = CallCancelled(f"the call of tool {self._tool!r} was cancelled")
+            elif self._error is None:
                 self._error = failure
             if passing is not None:
                 raise passing from None  # noqa: ASYNC104

@@ -44,7 +44,7 @@ class LogQueue:
         self._dropped = 0  # since the handler last caught up
         self._arrival = trio.lowlevel.ParkingLot()
         self._closing = False
-        self._scope = trio.CancelScope()
+        self._scope = trio.CancelScope(shield=True)  # until `close` or `abandon`
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -71,6 +71,7 @@ class LogQueue:
         self._closing = True
         self._arrival.unpark_all()
         self._scope.deadline = deadline
+        self._scope.shield = False
 
     def abandon(self) -> None:
         """End `run` at once: the handler gets no more messages."""

@@ -194,6 +194,9 @@ class PendingCall:
             if self._queue:
                 await self._deliver()
             elif self.outcome is not None:
+                if isinstance(self.outcome, MCPError):
+                    # The cancellation that has ended the connection reaches its caller first.
+                    await trio.lowlevel.checkpoint_if_cancelled()
                 return self.outcome
             else:
                 await self._arrival.park()

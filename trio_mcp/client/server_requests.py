@@ -132,7 +132,8 @@ class ServerRequests:
             self._refuse(frame, INVALID_REQUEST, f"request id {frame.id!r} is already in use")
         elif self._nursery is not None and len(self._scopes) < MAX_REQUESTS:
             # Registered here, not in the task, so that a cancellation that follows at once finds it.
-            scope = self._scopes[frame.id] = trio.CancelScope()
+            # Shielded, as the rest of the session: `close` cancels it when the client's block has ended.
+            scope = self._scopes[frame.id] = trio.CancelScope(shield=True)
             self._nursery.start_soon(self._answer, frame, scope)
         else:
             self._refuse(frame, INTERNAL_ERROR, f"{len(self._scopes)} questions are open already")

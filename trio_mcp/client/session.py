@@ -110,7 +110,9 @@ class ClientSession:
         self._late: OrderedDict[RequestId, Callable[[Response], None]] = OrderedDict()
         self._lost: ConnectionLost | None = None
         self._writing = trio.CancelScope(shield=True)  # shielded: notifications of cancellation must leave
-        self._reading = trio.CancelScope()
+        # Shielded: the connection lasts until the block of `open_client` has ended, however it ends. Lost
+        # earlier, it would reach a caller whose own cancellation is still on its way.
+        self._reading = trio.CancelScope(shield=True)
 
     def __repr__(self) -> str:
         state = "open" if self._lost is None else f"lost: {self._lost}"
@@ -173,10 +175,9 @@ class ClientSession:
         With `may_become_task`, the newest progress that arrives after the answer is kept; with
         `accepts_late`, it is delivered while `wait` runs.
 
-        Raises ConnectionLost, and the encoder's errors for parameters that are not JSON.
+        If the connection is lost, the call is settled with ConnectionLost at once, which `wait` then
+        returns. Raises the encoder's errors for parameters that are not JSON.
         """
-        if self._lost is not None:
-            raise ConnectionLost(str(self._lost))
         call = PendingCall(
             next(self._ids),
             handler,
@@ -188,8 +189,11 @@ class ClientSession:
             meta = {} if isinstance(params.meta, msgspec.UnsetType) else params.meta
             params.meta = {**meta, META_PROGRESS_TOKEN: call.id}
         frame = Request(call.id, method, encode_value(params))
-        self._calls[call.id] = call
-        self._outbox.put(frame)
+        if self._lost is None:
+            self._calls[call.id] = call
+            self._outbox.put(frame)
+        else:
+            call.settle(ConnectionLost(str(self._lost)))
         return call
 
     def end(

@@ -127,11 +127,19 @@ async def open_served(
     server: Servable, ours: FrameTransport, theirs: FrameTransport
 ) -> AsyncIterator[FrameTransport]:
     """Serve `theirs` for as long as the block lasts, then close `ours` and wait for the server."""
+    # Shielded while the block lasts: its calls meet their own cancellation, not the end of the server.
+    serving = trio.CancelScope(shield=True)
+
+    async def serve() -> None:
+        with serving:
+            await server.serve(theirs)
+
     async with open_unwrapping_nursery() as nursery:
-        nursery.start_soon(server.serve, theirs)  # noqa: ASYNC113  # no need to wait: frames that are sent before it runs are queued
+        nursery.start_soon(serve)  # noqa: ASYNC113  # no need to wait: frames that are sent before it runs are queued
         try:
             yield ours
         finally:
             # Shielded, because closing cannot block, and it ends the server.
             with trio.CancelScope(shield=True):
                 await ours.aclose()
+            serving.shield = False

@@ -204,6 +204,8 @@ class TaskFollowing:
         call = session.begin("subscriptions/listen", params)
         self._subscription = Subscription.AWAITED
         call.on_settled = self._note_end
+        if call.outcome is not None:  # the connection is lost
+            self._note_end()
         try:
             with session.subscribed(call.id, self._accept_notification):
                 yield

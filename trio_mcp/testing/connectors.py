@@ -15,7 +15,7 @@ import trio
 
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.target import Servable, open_served, open_target
-from trio_mcp.concurrency.nursery import open_unwrapping_nursery
+from trio_mcp.concurrency.nursery import open_service_nursery
 from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.server.http import serve_http
 from trio_mcp.server.running import AuthenticatedServer, RunningServer
@@ -65,21 +65,23 @@ class HttpConnector:
         target = server.running if isinstance(server, AuthenticatedServer) else server
         if isinstance(server, AuthenticatedServer):
             principal = server.principal
-        async with open_unwrapping_nursery() as nursery:
-            (url,) = await nursery.start(
-                partial(
-                    serve_http,
-                    target,
-                    bind="127.0.0.1:0",
-                    settings=self.settings,
-                    authenticate=lambda scope: principal,
+        async with open_service_nursery() as nursery:
+            try:
+                (url,) = await nursery.start(
+                    partial(
+                        serve_http,
+                        target,
+                        bind="127.0.0.1:0",
+                        settings=self.settings,
+                        authenticate=lambda scope: principal,
+                    )
                 )
-            )
-            if self.websocket:
-                url = url.replace("http", "ws", 1)
-            async with open_target(url, settings) as transport:
-                yield transport
-            nursery.cancel_scope.cancel()
+                if self.websocket:
+                    url = url.replace("http", "ws", 1)
+                async with open_target(url, settings) as transport:
+                    yield transport
+            finally:
+                nursery.cancel_scope.cancel()
 
 
 @attrs.frozen
@@ -111,7 +113,7 @@ class WebSocketConnector:
         service = WebSocketService(
             serve, self.max_frame_bytes, Doorkeeper.for_bind("127.0.0.1"), ping_interval=self.ping_interval
         )
-        async with open_unwrapping_nursery() as nursery:
+        async with open_service_nursery() as nursery:
             try:
                 (address,) = await nursery.start(service.listen, "127.0.0.1", 0)
                 async with open_websocket_transport(

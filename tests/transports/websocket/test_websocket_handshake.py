@@ -31,6 +31,8 @@ from trio_mcp import (
 )
 from trio_mcp.testing import assert_progress
 from trio_mcp.transports.websocket.client import open_websocket_transport
+from trio_mcp.transports.websocket.corking_stream import CorkingStream
+from trio_mcp.transports.websocket.keeping import keep_connection
 from trio_mcp.wire.frames import Malformed
 
 # The handshake
@@ -269,3 +271,19 @@ async def test_wss_carries_long_messages():
                 async with open_client(Url(url)):
                     pytest.fail("it trusted a stranger")
     assert_progress(updates, last=2000)
+
+
+async def test_a_start_that_is_cancelled_as_the_handshake_ends_does_not_wait_for_the_reader(autojump_clock):
+    stream = CorkingStream(trio.testing.memory_stream_pair()[0])
+    reading = trio.CancelScope(deadline=trio.current_time() + 60)
+    started = trio.current_time()
+    with trio.CancelScope() as opening:
+
+        async def connect(nursery: trio.Nursery) -> str:
+            nursery.start_soon(trio.sleep_forever)  # the reader
+            opening.cancel()
+            return "connected"
+
+        async with trio.open_nursery() as nursery:  # noqa: ASYNC112
+            await nursery.start(keep_connection, connect, stream, reading)
+    assert trio.current_time() == started

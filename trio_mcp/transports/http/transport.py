@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import trio
 
-from trio_mcp.concurrency.nursery import open_unwrapping_nursery
+from trio_mcp.concurrency.nursery import open_service_nursery
 from trio_mcp.outgoing.transport import Accept, WaitRoom
 from trio_mcp.session.direct_reader import DirectReader
 from trio_mcp.transports.http.answer_frames import claim_frames, read_answer
@@ -318,7 +318,7 @@ async def open_http_transport(
             http_client=http_client,
             ssl_context=ssl_context,
         ) as endpoint,
-        open_unwrapping_nursery() as nursery,
+        open_service_nursery() as nursery,
     ):
         transport = HttpTransport(endpoint, nursery)
         try:

@@ -6,6 +6,7 @@ gone. Both sides use it. Refuses to know what the messages are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -47,8 +48,10 @@ async def keep_connection(
         with scope:
             async with trio.open_nursery() as nursery:
                 opened = await connect(nursery)
-                connected = scope.shield = True
+                connected = True
                 task_status.started(opened)
+                # A `start` that is being cancelled still waits for this task, which a shield would keep.
+                scope.shield = trio.current_effective_deadline() > -math.inf
     # Everything: trio-websocket's reader is foreign code, whose crash must end this connection only.
     except BaseException as error:  # noqa: ASYNC103  # what passes on is raised again
         passing, failure = split_failure(error)
