@@ -17,6 +17,11 @@ def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def describe_seconds(seconds: float) -> str:
+    """Return `seconds` as words, such as "1 second" or "0.3 seconds"."""
+    return "1 second" if seconds == 1 else f"{seconds:g} seconds"
+
+
 def require_positive(name: str, value: Any) -> None:
     """Raise ValueError unless `value` is a finite number larger than 0."""
     if not is_number(value) or not 0 < value < math.inf:

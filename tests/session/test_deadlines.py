@@ -90,7 +90,7 @@ async def test_the_total_timeout_is_sent(wire, autojump_clock):
     async with wire.open(make_server(observed)) as client:
         took, error = await time_out(client, max_timeout=4)
         assert took == pytest.approx(4)
-        assert str(error) == "tools/call took longer than 4 seconds"
+        assert str(error) == "tool 'work' took longer than 4 seconds"
         assert observed.ended == pytest.approx(4 - MARGIN, abs=0.1)
         took, error = await time_out(client, idle_timeout=1)
         assert took == pytest.approx(MAX_TIMEOUT_FACTOR), "the total that comes with an idle timeout"
@@ -117,11 +117,11 @@ async def test_progress_keeps_a_call_alive_until_it_stops_or_the_total_is_over(w
         talkative = {"reports": 20}
         took, error = await time_out(client, arguments=talkative, idle_timeout=1, max_timeout=60)
         assert took == pytest.approx(11, abs=0.1)
-        assert str(error) == "tools/call made no progress for 1 seconds"
+        assert str(error) == "tool 'work' made no progress for 1 second"
         for total in (4, 10.6):
             took, error = await time_out(client, arguments=talkative, idle_timeout=1, max_timeout=total)
             assert took == pytest.approx(total), "the total wins, over progress and over silence"
-            assert str(error) == f"tools/call took longer than {total:g} seconds"
+            assert str(error) == f"tool 'work' took longer than {total:g} seconds"
         with trio.move_on_after(3) as scope:
             await client.call_tool("work", talkative, idle_timeout=1, max_timeout=60)
         assert scope.cancelled_caught

@@ -82,7 +82,8 @@ async def test_expiry(wire, autojump_clock):
                 await client.cancel_task(task_id)
         assert len(set(errors)) == 1
         with pytest.raises(TaskNotFound):
-            await task.result()
+            await client.await_task(task.id)
+        assert (await task.result()).data == "done", "the handle keeps the result"
         if wire.protocol == LEGACY:
             assert await client.list_tasks() == []
 

@@ -28,9 +28,10 @@ from trio_mcp.client.task_handle import TaskHandle
 from trio_mcp.client.task_snapshot import TaskSnapshot
 from trio_mcp.client.tool_call import ToolCall
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
-from trio_mcp.errors import TaskNotFound
+from trio_mcp.errors import CallTimeout, TaskNotFound
 from trio_mcp.handlers.sink import ProgressHandler, ProgressSink, as_handler
 from trio_mcp.outgoing.transport import MirroringTransport
+from trio_mcp.validators import describe_seconds
 from trio_mcp.version import __version__
 from trio_mcp.wire.messages import (
     LOGGING_LEVELS,
@@ -217,8 +218,8 @@ class Client:
             task.use_handler(options.pop("progress_handler", None))
             return await task.result(**options)
         handler = as_handler(options.pop("progress_handler", None)) or self._progress_handler
-        snapshot = await self.fetch_task(task)
-        return await TaskHandle(self._link, None, TaskStarted(snapshot), handler).result(**options)
+        started = TaskStarted(TaskSnapshot(id=task, status="working"))
+        return await TaskHandle(self._link, None, started, handler, is_known=False).result(**options)
 
     async def cancel_task(self, task: TaskHandle | str) -> None:
         """Ask the server to cancel a task (tasks/cancel); checkpoints.
@@ -228,8 +229,10 @@ class Client:
         task_id = task.id if isinstance(task, TaskHandle) else task
         if task_id is None:
             await trio.lowlevel.checkpoint()
-            return
-        await self._link.cancel_task(task_id)
+        elif isinstance(task, TaskHandle):
+            await task.cancel()
+        else:
+            await self._link.cancel_task(task_id)
 
     async def list_tasks(self) -> list[TaskSnapshot]:
         """List all tasks of this client, newest first (tasks/list, 2025-11-25 only); checkpoints.
@@ -250,7 +253,8 @@ class Client:
         task_id = task.id if isinstance(task, TaskHandle) else task
         if task_id is None:
             raise TaskNotFound("the server answered at once, so there is no task")
-        async with watch(self._link, task_id) as snapshots:
+        opened = task.updates() if isinstance(task, TaskHandle) else watch(self._link, task_id)
+        async with opened as snapshots:
             yield snapshots
 
 
@@ -310,7 +314,11 @@ async def open_client(
             level = None if log_handler is None else log_level
             link = Link(session, agreement, info, level, mirror)
             if level is not None and not agreement.era.modern and "logging" in agreement.capabilities:
-                await link.request("logging/setLevel", SetLevelParams(level=level))
+                with trio.move_on_after(settings.handshake_timeout) as setting:
+                    await link.request("logging/setLevel", SetLevelParams(level=level))
+                if setting.cancelled_caught:
+                    timeout = describe_seconds(settings.handshake_timeout)
+                    raise CallTimeout(f"no answer to logging/setLevel within {timeout}")
             yield Client(link, handler)
             leaving_well = True
         finally:

@@ -1,13 +1,12 @@
 """An agreed connection, and how requests are made over it.
 
 Owns what every request of a client needs: the session, the agreement, the `_meta` that goes with
-each request, and the wait for the answer; and the requests that several helpers make. Refuses to
-know calls of tools, handles and handlers.
+each request; and the requests that several helpers make. Refuses to know calls of tools, handles and
+handlers.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -17,7 +16,6 @@ from trio_mcp.client.call_answer import read_created
 from trio_mcp.client.header_mirroring import mirror_tools
 from trio_mcp.client.negotiation import Agreement, modern_meta
 from trio_mcp.client.outcome import unwrap
-from trio_mcp.client.pending_call import PendingCall
 from trio_mcp.client.session import ClientSession
 from trio_mcp.client.task_snapshot import TaskNews, TaskSnapshot, read_snapshot, read_task, read_task_page
 from trio_mcp.errors import NotSupportedByEra, ProtocolError, RemoteProtocolError, TaskNotFound
@@ -75,22 +73,9 @@ class Link:
             params.meta = self.meta
         call = self.session.begin(method, params)
         try:
-            return await self.wait_answer(call, method, math.inf, math.inf)
+            return unwrap(await call.wait())
         finally:
             self.session.end(call)
-
-    async def wait_answer(self, call: PendingCall, method: str, idle: float, longest: float) -> msgspec.Raw:
-        """Wait for the result of `call`, delivering its progress; checkpoints.
-
-        `idle` is the longest time in seconds without progress, `longest` the longest time in all.
-        Raises CallTimeout, ProgressOverflow, and what `unwrap` raises for the outcome.
-        """
-        call.set_timeouts(idle, longest)
-        if not call.can_be_cut:
-            return unwrap(await call.wait())
-        with call.scope:
-            return unwrap(await call.wait())
-        raise call.explain_end(method)
 
     async def list_tools(self) -> list[Tool]:
         """See `Client.list_tools`."""

@@ -19,6 +19,7 @@ from trio_mcp.client.outcome import Outcome, read_error, unwrap
 from trio_mcp.client.session import ClientSession
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import CallTimeout, ProtocolError, RemoteProtocolError
+from trio_mcp.validators import describe_seconds
 from trio_mcp.wire.eras import ERAS, LATEST_LEGACY, LATEST_MODERN, Era
 from trio_mcp.wire.errors import (
     HEADER_MISMATCH,
@@ -85,7 +86,7 @@ async def negotiate(
         if pinned.modern:
             return _read_discover(await _discover(session, client_info, pinned), pinned)
         return await _initialize(session, client_info, pinned)
-    raise CallTimeout(f"no handshake within {session.settings.handshake_timeout} seconds")
+    raise CallTimeout(f"no handshake within {describe_seconds(session.settings.handshake_timeout)}")
 
 
 async def _negotiate_origin(

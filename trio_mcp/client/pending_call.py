@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from types import CoroutineType
@@ -18,9 +17,10 @@ from typing import Any, Final
 import trio
 
 from trio_mcp.client.outcome import Outcome
+from trio_mcp.client.timeouts import CallTimer
 from trio_mcp.concurrency.failures import contain_failure
 from trio_mcp.concurrency.wakeup import Wakeup
-from trio_mcp.errors import CallTimeout, MCPError, ProgressOverflow
+from trio_mcp.errors import MCPError, ProgressOverflow
 from trio_mcp.handlers.sink import Handler, Progress, ProgressSink, Receiver
 from trio_mcp.outgoing.policy import DEFAULT_BUFFER, LOSSLESS_CLIENT_BUFFER, Lossless, ProgressPolicy
 from trio_mcp.progress.estimator import Estimator
@@ -37,7 +37,7 @@ class PendingCall:
     """A request of one caller, with the updates that its progress handler has not seen yet.
 
     The reader of the connection puts in updates (`queue_updates`) and the answer (`settle`), and never
-    waits. The caller's own task takes them out (`Link.wait_answer` calls `wait`).
+    waits. The caller's own task takes them out (`wait`). With a `timer`, its scope is around that wait.
     """
 
     __slots__ = (
@@ -46,14 +46,11 @@ class PendingCall:
         "_arrival",
         "_estimator",
         "_handler",
-        "_idle",
-        "_latest",
         "_limit",
-        "_longest",
         "_lossless",
         "_queue",
-        "_scope",
         "_stages",
+        "_timer",
         "_took_first",
         "floor",
         "id",
@@ -67,6 +64,7 @@ class PendingCall:
         ident: RequestId,
         handler: Handler | None,
         policy: ProgressPolicy,
+        timer: CallTimer | None = None,
         *,
         outlives_answer: bool = False,
         accepts_late: bool = False,
@@ -76,7 +74,7 @@ class PendingCall:
         self.on_settled: Callable[[], None] | None = None
         self.newest: Update | None = None
         self.floor: float | None = None  # the progress that an earlier request of the same call has delivered
-        self._scope: trio.CancelScope | None = None
+        self._timer = timer
         # A receiver gets one record with the open stages; a plain handler gets three values (None here).
         self._stages: tuple[StageState, ...] | None = None
         self._estimator: Estimator | None = None
@@ -95,40 +93,10 @@ class PendingCall:
         self._queue: deque[Any] = deque()
         self._took_first = False
         self._arrival = Wakeup()
-        self._idle = math.inf
-        self._longest = self._latest = math.inf
 
     def __repr__(self) -> str:
         state = "waiting" if self.outcome is None else type(self.outcome).__name__
         return f"<PendingCall {self.id!r}: {state}, {len(self._queue)} updates queued>"
-
-    @property
-    def can_be_cut(self) -> bool:
-        """Whether `wait` may have to end before the answer; then it must run within `scope`."""
-        return self._scope is not None or (self._lossless and self._handler is not None)
-
-    @property
-    def scope(self) -> trio.CancelScope:
-        """The cancel scope of a wait that may end before the answer; made when it is first used."""
-        if self._scope is None:
-            self._scope = trio.CancelScope()
-        return self._scope
-
-    def set_timeouts(self, idle: float, longest: float) -> None:
-        """Cancel `scope` after `idle` seconds without progress, and after `longest` in any case."""
-        if idle == longest == math.inf:
-            return
-        now = trio.current_time()
-        self._idle, self._longest, self._latest = idle, longest, now + longest
-        self.scope.deadline = min(now + idle, self._latest)
-
-    def explain_end(self, what: str) -> MCPError:
-        """Return the error to raise if `scope` has ended the wait for `what`: a timeout or an overflow."""
-        if isinstance(self.outcome, MCPError):
-            return self.outcome
-        if trio.current_time() >= self._latest:
-            return CallTimeout(f"{what} took longer than {self._longest:g} seconds")
-        return CallTimeout(f"{what} made no progress for {self._idle:g} seconds")
 
     def queue_updates(self, updates: list[Update], stages: tuple[StageState, ...] | None = None) -> None:
         """Queue updates for the handler; never waits. Updates after the answer are dropped.
@@ -138,8 +106,8 @@ class PendingCall:
         if self.outcome is not None and not self._accepts_late:
             logger.debug("progress after the answer to request %r was dropped", self.id)
             return
-        if self._idle is not math.inf:
-            self.scope.deadline = min(trio.current_time() + self._idle, self._latest)
+        if self._timer is not None and self.outcome is None:
+            self._timer.resume()
         if self._handler is None:
             return
         if self.floor is not None:
@@ -178,10 +146,12 @@ class PendingCall:
         """Note the outcome; `wait` returns it after the queued updates. Only the first one counts."""
         if self.outcome is None:
             self.outcome = outcome
-            if self._scope is not None:
+            if self._timer is not None:
                 # The handler may take as long as it likes, unless our own deadline has ended the call.
-                is_late = isinstance(outcome, ErrorResponse) and outcome.error.code == DEADLINE_PASSED
-                self._scope.deadline = self._latest if is_late else math.inf
+                if isinstance(outcome, ErrorResponse) and outcome.error.code == DEADLINE_PASSED:
+                    self._timer.keep_total()
+                else:
+                    self._timer.suspend()
             self._arrival.unpark()
             if self.on_settled is not None:
                 self.on_settled()
@@ -225,8 +195,10 @@ class PendingCall:
             self._queue.clear()
             if self.outcome is None:
                 words = f"more than {self._limit} updates wait for the progress handler of this call"
-                self.settle(ProgressOverflow(words))
-                self.scope.cancel()  # the handler may be stuck
+                overflow = ProgressOverflow(words)
+                self.settle(overflow)
+                if self._timer is not None:
+                    self._timer.fail(overflow)  # the handler may be stuck
             return
         first = None if self._took_first else self._queue.popleft()
         room = self._limit - (first is not None)

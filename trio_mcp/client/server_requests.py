@@ -88,6 +88,11 @@ class Answering:
             declared["sampling"] = {}
         return declared
 
+    def can_answer(self, method: str) -> bool:
+        """Whether there is a handler for the requests of `method`."""
+        handlers = {"elicitation/create": self.elicitation, "sampling/createMessage": self.sampling}
+        return handlers.get(method) is not None
+
     async def answer(self, method: str, params: Any) -> dict[str, Any]:
         """Return the result of a server's request; checkpoints if the handler does.
 

@@ -22,6 +22,7 @@ from trio_mcp.client.log_queue import LogHandler, LogQueue
 from trio_mcp.client.pending_call import PendingCall
 from trio_mcp.client.server_requests import Answering, ServerRequests
 from trio_mcp.client.settings import ClientSettings
+from trio_mcp.client.timeouts import CallTimer
 from trio_mcp.errors import ConnectionLost, RemoteProtocolError
 from trio_mcp.handlers.sink import Handler
 from trio_mcp.outgoing.outbox import Outbox
@@ -165,6 +166,7 @@ class ClientSession:
         method: str,
         params: Params,
         handler: Handler | None = None,
+        timer: CallTimer | None = None,
         *,
         wants_progress: bool = False,
         may_become_task: bool = False,
@@ -182,6 +184,7 @@ class ClientSession:
             next(self._ids),
             handler,
             self.settings.progress,
+            timer,
             outlives_answer=may_become_task,
             accepts_late=accepts_late,
         )

@@ -67,7 +67,9 @@ class TaskFollowing:
     """Follows one task until it has ended; `receive` gets all news that are newer than the last.
 
     With `wants_history`, the first news contain the earlier reports that no client has received,
-    if the server keeps them.
+    if the server keeps them. With `answers`, the task's questions are answered, which is for the client
+    that waits for the result, and not for those that only watch. Unless `is_patient`, a request that
+    fails is not repeated.
     """
 
     def __init__(
@@ -77,16 +79,19 @@ class TaskFollowing:
         receive: Callable[[TaskNews], None],
         *,
         wants_history: bool = False,
+        answers: bool = False,
+        is_patient: bool = True,
     ) -> None:
         self._link = link
         self._id = task_id
         self._receive = receive
         self._wants_history = wants_history
+        self._retries = RETRY_SECONDS if is_patient else ()
         self._last: TaskNews | None = None
         self._last_was_polled = False  # so that it may have overtaken reports on their way
         self._heard = -math.inf  # when the server last sent something of the task
         self._changed = trio.lowlevel.ParkingLot()
-        self._questions = TaskQuestions(link, task_id)
+        self._questions = TaskQuestions(link, task_id) if answers else None
         self._subscription = Subscription.SILENT  # unless the era has subscriptions
 
     def __repr__(self) -> str:
@@ -101,8 +106,8 @@ class TaskFollowing:
     async def run(self, nursery: trio.Nursery) -> None:
         """Follow until the task has ended; checkpoints.
 
-        The task's questions are answered in `nursery`, for as long as this runs. Raises the errors
-        of `Link.fetch_task`, unless the same poll may succeed later.
+        The tasks that answer questions run in `nursery`, for as long as this runs. Raises the errors of
+        `Link.fetch_task`, unless the same poll may succeed later.
         """
         try:
             with self._listening():
@@ -111,13 +116,14 @@ class TaskFollowing:
                     await self._poll()
                 delay = FIRST_POLL
                 while not self.is_over:
-                    if self._last is not None:
+                    if self._questions is not None and self._last is not None:
                         self._questions.answer(self._last.questions, nursery)
                     if await self._wait_change(delay):
                         await self._poll()
                     delay *= 2
         finally:
-            self._questions.cancel()
+            if self._questions is not None:
+                self._questions.cancel()
 
     async def _wait_acknowledged(self) -> None:
         if self._subscription is not Subscription.AWAITED:
@@ -146,7 +152,7 @@ class TaskFollowing:
 
     async def _poll(self) -> None:
         """Ask for the state of the task; repeat that after a failure that may pass (`RETRY_SECONDS`)."""
-        for delay in (*RETRY_SECONDS, None):
+        for delay in (*self._retries, None):
             try:
                 news = await self._link.fetch_task(self._id)
             except MCPError as error:
@@ -263,14 +269,18 @@ def _advances(old: TaskSnapshot, new: TaskSnapshot) -> bool:
 
 
 @asynccontextmanager
-async def watch(link: Link, task_id: str) -> AsyncIterator[trio.MemoryReceiveChannel[TaskSnapshot]]:
-    """See `Client.watch_task`."""
+async def watch(
+    link: Link, task_id: str, note: Callable[[TaskNews], None] | None = None
+) -> AsyncIterator[trio.MemoryReceiveChannel[TaskSnapshot]]:
+    """See `Client.watch_task`; `note` is called with all news."""
     channel = LatestChannel[TaskSnapshot]()
     await link.fetch_task(task_id)  # raises TaskNotFound here, and not in the middle of the block
     async with channel.receive as receive, open_unwrapping_nursery() as nursery:
 
         def offer(news: TaskNews) -> None:
             channel.offer(news.snapshot)
+            if note is not None:
+                note(news)
 
         async def follow() -> None:
             try:

@@ -19,7 +19,7 @@ from trio_mcp.client.link import Link
 from trio_mcp.client.task_following import watch
 from trio_mcp.client.task_snapshot import TaskSnapshot
 from trio_mcp.client.task_waiting import TaskWaiter
-from trio_mcp.client.timeouts import read_timeouts
+from trio_mcp.client.timeouts import CallTimer, read_timeouts
 from trio_mcp.handlers.sink import Handler, as_handler, open_handler
 
 
@@ -27,8 +27,15 @@ class TaskHandle:
     """A task that this client has started, or the result of a call that was answered at once."""
 
     def __init__(
-        self, link: Link, tool: str | None, start: Answered | TaskStarted, handler: Handler | None
+        self,
+        link: Link,
+        tool: str | None,
+        start: Answered | TaskStarted,
+        handler: Handler | None,
+        *,
+        is_known: bool = True,
     ) -> None:
+        self._is_known = is_known  # otherwise only its id, of a task that may not exist
         self._link = link
         self._tool = tool
         self._handler = handler
@@ -45,15 +52,18 @@ class TaskHandle:
         return None if self._waiter is None else self._waiter.task_id
 
     async def status(self) -> TaskSnapshot | None:
-        """Ask for the state of the task; None if there is no task. Checkpoints. Raises TaskNotFound."""
+        """Ask for the state of the task; None if there is no task. Checkpoints. Raises TaskNotFound.
+
+        The state of a task that has ended is kept, and not asked for again.
+        """
         if self._waiter is None:
             await trio.lowlevel.checkpoint()
             return None
-        return (await self._link.fetch_task(self._waiter.task_id)).snapshot
+        return await self._waiter.fetch()
 
     async def cancel(self) -> None:
         """Ask the server to cancel the task; nothing happens if it has ended. Checkpoints."""
-        if self._waiter is None:
+        if self._waiter is None or self._waiter.has_ended:
             await trio.lowlevel.checkpoint()
             return
         await self._link.cancel_task(self._waiter.task_id)
@@ -72,28 +82,47 @@ class TaskHandle:
         When the result is returned, the progress handler has finished with every update that will
         be delivered for this task. Cancelling the wait does not cancel the task. Raises what
         `Client.call_tool` raises, TaskCancelled, TaskNotFound, and TaskFailed if the
-        task ended without a result.
+        task ended without a result. The end of the task is kept: a second call asks nothing of the
+        server, and returns or raises the same.
         """
+        what = f"task {self.id}" if self._tool is None else f"tool {self._tool!r}"
+        idle, longest = read_timeouts(idle_timeout, max_timeout)
         if self._waiter is not None:
-            async with open_handler(self._handler, self._tool or f"task {self.id}") as handler:
-                raw = await self._waiter.wait(handler, *read_timeouts(idle_timeout, max_timeout))
+            async with open_handler(self._handler, self._tool or what) as handler:
+                timer = CallTimer(what, idle, longest)
+                with timer.scope:
+                    raw = await self.wait(handler, timer)
+                if timer.scope.cancelled_caught:
+                    raise timer.explain()
         else:
             await trio.lowlevel.checkpoint()
             assert self.answer is not None, "without a task there is an answer"
             raw = self.answer
-        what = f"task {self.id}" if self._tool is None else f"tool {self._tool!r}"
         return finish_call(what, raw, result_type, raise_on_error=raise_on_error)
+
+    async def wait(self, handler: Handler | None, timer: CallTimer | None) -> msgspec.Raw:
+        """Wait for the task's result within the scope of `timer`; checkpoints. Raises as `result`."""
+        assert self._waiter is not None, "there is a task to wait for"
+        if not self._is_known:
+            await self._waiter.fetch()  # raises TaskNotFound
+            self._is_known = True
+        return await self._waiter.wait(handler, timer)
 
     @asynccontextmanager
     async def updates(self) -> AsyncIterator[trio.MemoryReceiveChannel[TaskSnapshot]]:
-        """Open a channel of the task's snapshots until it has ended; see `Client.watch_task`."""
-        if self._waiter is None:
-            send, receive = trio.open_memory_channel[TaskSnapshot](0)
-            send.close()
+        """Open a channel of the task's snapshots until it has ended; see `Client.watch_task`.
+
+        Of a task that is known to have ended it has the last one.
+        """
+        if self._waiter is None or self._waiter.has_ended:
+            send, receive = trio.open_memory_channel[TaskSnapshot](1)
             async with receive:
+                if self._waiter is not None:
+                    send.send_nowait(await self._waiter.fetch())
+                send.close()
                 yield receive
             return
-        async with watch(self._link, self._waiter.task_id) as receive:
+        async with watch(self._link, self._waiter.task_id, self._waiter.note) as receive:
             yield receive
 
     def use_handler(self, handler: Any) -> None:

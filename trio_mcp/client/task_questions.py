@@ -1,7 +1,7 @@
 """Answering the questions of a background task (status `input_required`).
 
-Owns that each question is answered once, by a task of its own, and the boundary at which a failure
-of the handler ends. Refuses to know how the questions arrive.
+Owns that each question is answered once, by a task of its own, that one without a handler is left open, and
+the boundary at which a failure of the handler ends. Refuses to know how the questions arrive.
 """
 
 from __future__ import annotations
@@ -30,11 +30,19 @@ class TaskQuestions:
         self._scopes: dict[str, trio.CancelScope] = {}  # by the key of the question, also of answered ones
 
     def answer(self, questions: Mapping[str, Any], nursery: trio.Nursery) -> None:
-        """Start a task in `nursery` for each question that is new."""
+        """Start a task in `nursery` for each question that is new, if the client has a handler for it.
+
+        Any other stays open: another client may answer it.
+        """
         for key, question in questions.items():
-            if key not in self._scopes:
-                scope = self._scopes[key] = trio.CancelScope()
+            if key in self._scopes:
+                continue
+            scope = self._scopes[key] = trio.CancelScope()
+            method = question.get("method") if isinstance(question, dict) else None
+            if self._link.session.answering.can_answer(str(method)):
                 nursery.start_soon(self._answer, key, question, scope)
+            else:
+                logger.info("this client does not answer %s: the question %r stays open", method, key)
 
     def cancel(self) -> None:
         """Cancel the answering of all questions."""

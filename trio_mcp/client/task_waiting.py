@@ -7,25 +7,31 @@ Refuses to decode the result.
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any, Final
 
+import attrs
 import msgspec
 import trio
 
 from trio_mcp.client.call_answer import TaskStarted
 from trio_mcp.client.link import Link
-from trio_mcp.client.outcome import Outcome, read_error, unwrap
+from trio_mcp.client.outcome import read_error, unwrap
 from trio_mcp.client.pending_call import PendingCall
 from trio_mcp.client.task_following import TaskFollowing
-from trio_mcp.client.task_snapshot import TaskNews, read_last_progress
+from trio_mcp.client.task_snapshot import Status, TaskNews, TaskSnapshot, read_last_progress
+from trio_mcp.client.timeouts import CallTimer
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
-from trio_mcp.errors import MCPError, TaskCancelled, TaskFailed
+from trio_mcp.errors import ConnectionLost, MCPError, TaskCancelled, TaskFailed, TaskNotFound
 from trio_mcp.handlers.sink import Handler
 from trio_mcp.wire.frames import ErrorResponse, Response, Update
 from trio_mcp.wire.messages import TaskIdParams
+
+
+class _Flagged(msgspec.Struct, rename="camel"):
+    is_error: Any = False
+
 
 LATE_SECONDS: Final = 1.0
 """How long a result waits for progress that the server sent before it, by another stream."""
@@ -41,17 +47,54 @@ class TaskWaiter:
         self._has_token = started.has_token
         self._reported = started.reported
         self._stages = started.stages  # those that are known to be open
-        self._has_ended = False
+        self._started = started.snapshot
+        self._final: TaskNews | None = None  # the server's last word on the task
+        self._outcome: Response | ErrorResponse | None = None  # the same of tasks/result (2025-11-25)
+        self._is_delivered = False  # whether a handler has seen the progress up to the end
 
-    async def wait(self, handler: Handler | None, idle: float, longest: float) -> msgspec.Raw:
-        """Wait for the result, with progress for `handler`; checkpoints. Raises as `TaskHandle.result`."""
+    @property
+    def has_ended(self) -> bool:
+        """Whether the task is known to have ended."""
+        return self._final is not None or self._outcome is not None
+
+    async def fetch(self) -> TaskSnapshot:
+        """Return the state of the task, from the server unless its end is known; checkpoints.
+
+        Raises as `Client.fetch_task`.
+        """
+        if self._final is not None:
+            await trio.lowlevel.checkpoint()
+            return self._final.snapshot
+        try:
+            news = await self._link.fetch_task(self.task_id)
+        except ConnectionLost:
+            if self._outcome is None:
+                raise
+            return _describe_end(self._started, self._outcome)
+        self._started = news.snapshot
+        self.note(news)
+        return news.snapshot
+
+    def note(self, news: TaskNews) -> None:
+        """Keep `news` if they tell the end of the task."""
+        if news.snapshot.is_final:
+            self._final = news
+
+    async def wait(self, handler: Handler | None, timer: CallTimer | None) -> msgspec.Raw:
+        """Wait for the result, with progress for `handler`; checkpoints. Raises as `TaskHandle.result`.
+
+        It runs within the scope of `timer`. A result or failure that has come is kept, and returned or
+        raised again without asking.
+        """
+        if timer is not None:
+            timer.resume()
         if self._link.era.modern:
-            return await self._wait_following(handler, idle, longest)
-        return await self._wait_for_answer(handler, idle, longest)
+            return await self._wait_following(handler, timer)
+        return await self._wait_for_answer(handler, timer)
 
     def abandon(self) -> None:
         """Cancel the task, unless it has ended, without waiting for an answer."""
-        if not self._has_ended:
+        if not self.has_ended:
             self._link.abandon_task(self.task_id)
         self.forget()
 
@@ -61,78 +104,89 @@ class TaskWaiter:
             self._link.session.end(self._token_call, cancellable=False)
             self._token_call = None
 
-    async def _wait_following(self, handler: Handler | None, idle: float, longest: float) -> msgspec.Raw:
+    async def _wait_following(self, handler: Handler | None, timer: CallTimer | None) -> msgspec.Raw:
         """Wait as the tasks extension does: progress and the end arrive as snapshots."""
-        waiter = PendingCall(self.task_id, handler, self._link.session.settings.progress)
+        if self._final is not None and (self._is_delivered or handler is None):
+            await trio.lowlevel.checkpoint()
+            return _read_final(self._final)
+        waiter = PendingCall(self.task_id, handler, self._link.session.settings.progress, timer)
         waiter.note_stages(self._stages)
-        waiter.set_timeouts(idle, longest)
-        final: TaskNews | None = None
 
         def receive(news: TaskNews) -> None:
-            nonlocal final
             self._deliver(waiter, news)
+            self.note(news)
             if news.snapshot.is_final:
-                final = news
                 waiter.settle(TaskFailed("the task has ended"))
 
         async with self._following(waiter, receive, wants_history=handler is not None):
-            with waiter.scope:
-                outcome = await waiter.wait()
-        if final is not None:
-            self._has_ended = True
-            return _read_final(final)
-        if waiter.scope.cancelled_caught:
-            raise waiter.explain_end(f"task {self.task_id}")
+            outcome = await waiter.wait()
+        if self._final is not None:
+            self._is_delivered = handler is not None
+            return _read_final(self._final)
         return unwrap(outcome)  # raises the error that has ended the following
 
-    async def _wait_for_answer(self, handler: Handler | None, idle: float, longest: float) -> msgspec.Raw:
+    async def _wait_for_answer(self, handler: Handler | None, timer: CallTimer | None) -> msgspec.Raw:
         """Wait as 2025-11-25 does: tasks/result is answered at the end, and progress has the call's token.
 
         If there is no token, because another connection made the task or the call asked for no
         progress, it arrives as snapshots.
         """
         session, token_call = self._link.session, self._token_call
-        wants_progress = handler is not None or idle < math.inf
+        if self._outcome is not None and (self._is_delivered or handler is None or session.is_lost):
+            await trio.lowlevel.checkpoint()
+            return await self._read_answer(self._outcome, timer)
+        wants_progress = handler is not None or (timer is not None and timer.has_idle)
         follows = wants_progress and not self._has_token
         call = session.begin(
             "tasks/result",
             TaskIdParams(task_id=self.task_id),
             handler,
+            timer,
             may_become_task=follows,
             accepts_late=token_call is not None,
         )
         try:
             if token_call is not None:
                 session.redirect(token_call, call)
-            call.set_timeouts(idle, longest)
             async with AsyncExitStack() as stack:
                 if follows:
                     receive = lambda news: self._deliver(call, news)  # noqa: E731
                     await stack.enter_async_context(
                         self._following(call, receive, wants_history=handler is not None)
                     )
-                with call.scope:
-                    outcome = await call.wait()
-                    if follows:  # the answer was faster than the last poll
-                        self._deliver(call, await self._link.fetch_task(self.task_id))
-                        await call.wait()
-                    elif token_call is not None and handler is not None and isinstance(outcome, Response):
-                        await _catch_up(call, read_last_progress(outcome.result))
+                outcome = await call.wait()
+                if isinstance(outcome, MCPError):
+                    if self._outcome is None:
+                        raise outcome
+                    outcome = self._outcome
+                self._outcome = outcome
+                if follows:  # the answer was faster than the last poll
+                    if timer is not None:
+                        timer.resume()
+                    with suppress(ConnectionLost, TaskNotFound):
+                        news = await self._link.fetch_task(self.task_id)
+                        self.note(news)
+                        self._deliver(call, news)
+                    if timer is not None:
+                        timer.suspend()
+                    await call.wait()
+                elif token_call is not None and handler is not None and isinstance(outcome, Response):
+                    await _catch_up(call, read_last_progress(outcome.result))
         finally:
             if token_call is not None:
                 session.restore(token_call, call)
             session.end(call)
-        if call.scope.cancelled_caught:
-            raise call.explain_end(f"task {self.task_id}")
-        return await self._read_answer(outcome)
+        self._is_delivered = handler is not None
+        return await self._read_answer(outcome, timer)
 
-    async def _read_answer(self, outcome: Outcome) -> msgspec.Raw:
+    async def _read_answer(self, outcome: Response | ErrorResponse, timer: CallTimer | None) -> msgspec.Raw:
         """Read the answer to tasks/result; an error may mean that the task was cancelled."""
-        self._has_ended = isinstance(outcome, (Response, ErrorResponse))
         self.forget()
         if isinstance(outcome, ErrorResponse):
-            news = await self._link.fetch_task(self.task_id)  # raises TaskNotFound for one that has expired
-            if news.snapshot.status == "cancelled":
+            if timer is not None:
+                timer.resume()
+            snapshot = await self.fetch()  # raises TaskNotFound for one that has expired
+            if snapshot.status == "cancelled":
                 raise TaskCancelled(f"task {self.task_id} was cancelled")
         return unwrap(outcome)
 
@@ -159,7 +213,14 @@ class TaskWaiter:
         self, waiter: PendingCall, receive: Callable[[TaskNews], None], *, wants_history: bool
     ) -> AsyncIterator[None]:
         """While the block lasts, `receive` gets the task's news; an error of following settles `waiter`."""
-        following = TaskFollowing(self._link, self.task_id, receive, wants_history=wants_history)
+        following = TaskFollowing(
+            self._link,
+            self.task_id,
+            receive,
+            wants_history=wants_history,
+            answers=True,
+            is_patient=not self.has_ended,
+        )
         async with open_unwrapping_nursery() as nursery:
 
             async def follow() -> None:
@@ -182,6 +243,17 @@ async def _catch_up(call: PendingCall, last: Update | None) -> None:
     if call.newest is None or call.newest[0] < last[0]:
         call.queue_updates([last])
     await call.wait()
+
+
+def _describe_end(started: TaskSnapshot, outcome: Response | ErrorResponse) -> TaskSnapshot:
+    """Return the state of a task that has ended with `outcome`, of which the server can say no more."""
+    if isinstance(outcome, ErrorResponse):
+        return attrs.evolve(started, status="failed", status_message=outcome.error.message)
+    last = read_last_progress(outcome.result)
+    current, total, message, _ = last or (None, None, None, None)
+    is_error = msgspec.json.decode(outcome.result, type=_Flagged).is_error is True
+    status: Status = "failed" if is_error else "completed"
+    return attrs.evolve(started, status=status, current=current, total=total, message=message)
 
 
 def _read_final(final: TaskNews) -> msgspec.Raw:

@@ -1,7 +1,7 @@
 """The times of a call: its timeouts, and the deadline that is sent to its server.
 
-Owns their validation and defaults, and what happens if the server ends the call because of the
-deadline. Refuses to know requests.
+Owns their validation and defaults, the one scope that they cancel, and what happens if the server ends the
+call because of the deadline. Refuses to know requests.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Final, NoReturn
 import attrs
 import trio
 
-from trio_mcp.errors import CallTimeout, ProtocolError
-from trio_mcp.validators import require_seconds
+from trio_mcp.errors import CallTimeout, MCPError, ProtocolError
+from trio_mcp.validators import describe_seconds, require_seconds
 from trio_mcp.wire.errors import DEADLINE_PASSED
 from trio_mcp.wire.messages import META_DEADLINE
 
@@ -34,26 +34,75 @@ def read_timeouts(idle: float | None, longest: float | None) -> tuple[float, flo
     return math.inf if idle is None else idle, longest
 
 
+class CallTimer:
+    """What ends one call before its answer: its two timeouts, and a failure that cannot wait.
+
+    A call makes one, and all that it does happens in `scope`: its requests, the questions that it
+    answers, the wait for its task. `what` is what messages call it. `outer` is the deadline of the
+    scopes around it, on Trio's clock, and `latest` the time at which the call has lasted too long.
+    """
+
+    __slots__ = ("_failure", "_idle", "_longest", "_what", "latest", "outer", "scope")
+
+    def __init__(self, what: str, idle: float, longest: float) -> None:
+        self._what = what
+        self._idle, self._longest = idle, longest
+        self._failure: MCPError | None = None
+        self.outer = trio.current_effective_deadline()
+        self.latest = math.inf if longest == math.inf else trio.current_time() + longest
+        self.scope = trio.CancelScope()
+        self.resume()
+
+    @property
+    def has_idle(self) -> bool:
+        """Whether the call may end for want of progress."""
+        return self._idle is not math.inf
+
+    def resume(self) -> None:
+        """Count the idle timeout from now: the call has made progress, or begins something new."""
+        latest = self.latest
+        if self._idle is not math.inf:
+            latest = min(trio.current_time() + self._idle, latest)
+        self.scope.deadline = latest
+
+    def keep_total(self) -> None:
+        """Count only the total timeout, until `resume`: it is not for want of progress that nothing comes."""
+        self.scope.deadline = self.latest
+
+    def suspend(self) -> None:
+        """Let neither timeout end the call, until `resume`: there is an answer."""
+        self.scope.deadline = math.inf
+
+    def fail(self, error: MCPError) -> None:
+        """End the call with `error`, whatever it is doing."""
+        self._failure = error
+        self.scope.cancel()
+
+    def explain(self) -> MCPError:
+        """Return the error to raise if `scope` has caught its own cancellation."""
+        if self._failure is not None:
+            return self._failure
+        if trio.current_time() >= self.latest:
+            return CallTimeout(f"{self._what} took longer than {describe_seconds(self._longest)}")
+        return CallTimeout(f"{self._what} made no progress for {describe_seconds(self._idle)}")
+
+
 @attrs.frozen
 class CallDeadline:
     """The latest time at which a call is cancelled, on Trio's clock; infinity for never.
 
-    That is when the caller's scopes end, or `longest` seconds after it has `started`. An idle
-    timeout is not part of it, because progress moves it.
+    That is when the caller's scopes end, or the call's total timeout. An idle timeout is not part of
+    it, because progress moves it. `started` is when the request was made that it is sent with.
     """
 
     started: float
-    longest: float
     moment: float
 
     @classmethod
-    def find(cls, longest: float) -> CallDeadline:
-        """Return the deadline of a call that begins now."""
-        effective = trio.current_effective_deadline()
-        if effective == longest == math.inf:
-            return _NEVER
-        now = trio.current_time()
-        return cls(now, longest, min(effective, now + longest))
+    def find(cls, timer: CallTimer | None) -> CallDeadline:
+        """Return the deadline for a request that is made now."""
+        moment = trio.current_effective_deadline() if timer is None else min(timer.outer, timer.latest)
+        return _NEVER if moment == math.inf else cls(trio.current_time(), moment)
 
     def add_to(self, meta: dict[str, Any]) -> dict[str, Any]:
         """Return `meta` with the seconds that are left, since the server has another clock."""
@@ -71,14 +120,11 @@ class CallDeadline:
     async def wait(self) -> NoReturn:
         """Wait for the deadline, after the server has given up; checkpoints.
 
-        If the caller's own scope has this deadline, it cancels this wait, as if the server had not
-        answered. Otherwise raises CallTimeout: after `longest` seconds, or because the scope's
-        deadline was moved meanwhile, which the server cannot know.
+        The scope that has this deadline, the caller's or the call's, cancels this wait, as if the server
+        had not answered. Raises CallTimeout if that was moved meanwhile, which the server cannot know.
         """
         await trio.sleep_until(self.moment)
-        if self.moment == self.started + self.longest:
-            raise CallTimeout(f"tools/call took longer than {self.longest:g} seconds")
         raise CallTimeout("the server has ended the call at the deadline that it had at first")
 
 
-_NEVER: Final = CallDeadline(0.0, math.inf, math.inf)
+_NEVER: Final = CallDeadline(0.0, math.inf)

@@ -9,26 +9,29 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar
 
-import trio
 from msgspec import UNSET, Raw, UnsetType
 
 from trio_mcp.call_result import CallResult, finish_call
 from trio_mcp.client.call_answer import Answered, Questions, TaskStarted, read_created, read_questions
 from trio_mcp.client.link import Link
+from trio_mcp.client.outcome import unwrap
 from trio_mcp.client.pending_call import PendingCall
 from trio_mcp.client.task_handle import TaskHandle
 from trio_mcp.client.task_snapshot import MILLISECONDS
-from trio_mcp.client.timeouts import CallDeadline, read_timeouts
-from trio_mcp.errors import CallTimeout, NotSupportedByEra, ProtocolError, RemoteProtocolError
+from trio_mcp.client.timeouts import CallDeadline, CallTimer, read_timeouts
+from trio_mcp.errors import NotSupportedByEra, ProtocolError, RemoteProtocolError
 from trio_mcp.handlers.sink import Handler, ProgressHandler, ProgressSink, open_handler
+from trio_mcp.outgoing.policy import Lossless
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.wire.codec import UNENCODABLE, encode_value
 from trio_mcp.wire.errors import HEADER_MISMATCH, METHOD_NOT_FOUND
 from trio_mcp.wire.frames import Response
 from trio_mcp.wire.messages import META_WANTS_TASK, CallToolParams, TaskParams
+
+T = TypeVar("T")
 
 MAX_ROUNDS: Final = 10
 """How often a server may ask for input before it answers one call."""
@@ -50,7 +53,6 @@ class ToolCall:
         "_floor",
         "_handler",
         "_idle",
-        "_idle_timeout",
         "_link",
         "_longest",
         "_params",
@@ -75,7 +77,6 @@ class ToolCall:
         self.name = name
         self._link = link
         self._handler = handler
-        self._idle_timeout = idle_timeout
         self._idle, self._longest = read_timeouts(idle_timeout, max_timeout)
         self._raise_on_error = raise_on_error
         self._result_type = result_type
@@ -90,56 +91,62 @@ class ToolCall:
     async def run(self) -> CallResult:
         """Call and wait for the result; checkpoints. See `Client.call_tool`."""
         if self._handler is None or not isinstance(self._handler, ProgressSink):
-            return await self._run(self._handler)
+            return await self._within(self._run, self._handler)
         async with open_handler(self._handler, self.name) as handler:
-            return await self._run(handler)
+            return await self._within(self._run, handler)
 
     async def start_task(self, ttl: float | None) -> TaskHandle:
         """Call as a background task, and do not wait for it; checkpoints. See `Client.call_tool`."""
         self._as_task, self._ttl = True, ttl
         async with open_handler(self._handler, self.name) as handler:
-            start = await self._start(handler)
+            start = await self._within(self._start, handler)
         return TaskHandle(self._link, self.name, start, self._handler)
 
-    async def _run(self, handler: Handler | None) -> CallResult:
-        started = 0.0 if self._longest == math.inf else trio.current_time()
-        start = await self._start(handler)
-        if isinstance(start, Answered):
-            what = f"tool {self.name!r}"
-            return finish_call(what, start.raw, self._result_type, raise_on_error=self._raise_on_error)
-        left = None
-        if self._longest != math.inf:
-            left = max(self._longest - (trio.current_time() - started), 1e-9)
-        handle = TaskHandle(self._link, self.name, start, handler)
-        try:
-            return await handle.result(
-                idle_timeout=self._idle_timeout,
-                max_timeout=left,
-                raise_on_error=self._raise_on_error,
-                result_type=self._result_type,
-            )
-        finally:
-            handle.abandon()
+    async def _within(
+        self, work: Callable[[Handler | None, CallTimer | None], Awaitable[T]], handler: Handler | None
+    ) -> T:
+        """Do `work`, all of it within the timeouts; checkpoints."""
+        is_lossless = handler is not None and isinstance(self._link.session.settings.progress, Lossless)
+        if self._idle is math.inf and self._longest is math.inf and not is_lossless:
+            return await work(handler, None)  # nothing but its caller ends it early
+        timer = CallTimer(f"tool {self.name!r}", self._idle, self._longest)
+        with timer.scope:
+            return await work(handler, timer)
+        raise timer.explain()
 
-    async def _start(self, handler: Handler | None) -> Answered | TaskStarted:
+    async def _run(self, handler: Handler | None, timer: CallTimer | None) -> CallResult:
+        start = await self._start(handler, timer)
+        if isinstance(start, Answered):
+            raw = start.raw
+        else:
+            handle = TaskHandle(self._link, self.name, start, handler)
+            try:
+                raw = await handle.wait(handler, timer)
+            finally:
+                handle.abandon()
+        what = f"tool {self.name!r}"
+        return finish_call(what, raw, self._result_type, raise_on_error=self._raise_on_error)
+
+    async def _start(self, handler: Handler | None, timer: CallTimer | None) -> Answered | TaskStarted:
         """Send requests until there is an answer, or a task; checkpoints."""
-        longest, rounds, has_listed = self._longest, 0, False
+        rounds, has_listed = 0, False
         while True:  # each turn sends a request and waits for its answer
-            deadline = CallDeadline.find(longest)
-            answer = await self._ask(handler, deadline, may_list=not has_listed)
+            deadline = CallDeadline.find(timer)
+            answer = await self._ask(handler, timer, deadline, may_list=not has_listed)
             if isinstance(answer, (Answered, TaskStarted)):
                 return answer
+            if answer is Retry.DEADLINE_PASSED:
+                await deadline.wait()
+            if timer is not None:
+                timer.resume()  # the answer has suspended it
             if isinstance(answer, Questions):
                 # The same call once more, with answers, under a fresh id (MCP multi round-trip requests).
                 if rounds == MAX_ROUNDS:
                     raise RemoteProtocolError(f"the server asked more than {MAX_ROUNDS} times for one call")
                 rounds += 1
                 await self._answer(answer)
-                longest -= trio.current_time() - deadline.started
-                if longest <= 0:
-                    raise CallTimeout(f"tools/call took longer than {deadline.longest:g} seconds")
-            elif answer is Retry.DEADLINE_PASSED:
-                await deadline.wait()
+                if timer is not None:
+                    timer.resume()
             elif answer is Retry.TASK_ONLY:
                 self._as_task = True
             else:
@@ -148,16 +155,15 @@ class ToolCall:
                 has_listed = True
 
     async def _ask(
-        self, handler: Handler | None, deadline: CallDeadline, *, may_list: bool
+        self, handler: Handler | None, timer: CallTimer | None, deadline: CallDeadline, *, may_list: bool
     ) -> Answered | TaskStarted | Questions | Retry:
         """Send the call once and wait for the server's answer; checkpoints."""
         link, session = self._link, self._link.session
         wants_progress = handler is not None or self._idle < math.inf
-        call = self._begin(handler, deadline, wants_progress=wants_progress)
+        call = self._begin(handler, timer, deadline, wants_progress=wants_progress)
         answer: Answered | TaskStarted | Questions | Retry | None = None
         try:
-            raw = await link.wait_answer(call, "tools/call", self._idle, deadline.longest)
-            answer = self._read(raw, call, wants_progress=wants_progress)
+            answer = self._read(unwrap(await call.wait()), call, wants_progress=wants_progress)
         except ProtocolError as error:
             answer = self._read_refusal(error, deadline, may_list=may_list)
             if answer is None:
@@ -172,7 +178,14 @@ class ToolCall:
                     link.abandon_created(call.outcome)
         return answer
 
-    def _begin(self, handler: Handler | None, deadline: CallDeadline, *, wants_progress: bool) -> PendingCall:
+    def _begin(
+        self,
+        handler: Handler | None,
+        timer: CallTimer | None,
+        deadline: CallDeadline,
+        *,
+        wants_progress: bool,
+    ) -> PendingCall:
         link = self._link
         self._params.meta = deadline.add_to(link.meta) or UNSET
         if self._as_task:
@@ -181,6 +194,7 @@ class ToolCall:
             "tools/call",
             self._params,
             handler,
+            timer,
             wants_progress=wants_progress,
             may_become_task=self._as_task and not link.era.modern,
         )

@@ -30,6 +30,7 @@ from trio_mcp.tasks.rendering import extension_created, legacy_task, outcome_res
 from trio_mcp.tasks.settings import TaskConfig
 from trio_mcp.tasks.stalls import watch_task
 from trio_mcp.tasks.supervisor import Supervisor
+from trio_mcp.validators import describe_seconds
 from trio_mcp.wire.codec import UNENCODABLE, encode_value, make_error
 from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.messages import CallToolParams, CallToolResult, Result
@@ -219,7 +220,7 @@ class TaskRun:
         with trio.move_on_after(self.config.timeout) as scope:
             self.deadline = scope.deadline
             return _as_outcome(await self.handler(self))
-        raise ToolError(f"the task took longer than {self.config.timeout:g} seconds")
+        raise ToolError(f"the task took longer than {describe_seconds(self.config.timeout)}")
 
     def _describe(self, failure: BaseException) -> Outcome:
         try:

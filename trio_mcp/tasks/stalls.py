@@ -15,6 +15,7 @@ from trio_mcp.concurrency.silence import watch_silence
 from trio_mcp.errors import ToolError
 from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.settings import StallAction
+from trio_mcp.validators import describe_seconds
 
 logger = logging.getLogger("trio_mcp")
 
@@ -33,9 +34,10 @@ async def watch_task(live: LiveTask, after: float, on_stall: StallAction) -> Non
         if callable(on_stall):
             return on_stall(live.record, after)
         if on_stall == "cancel":
-            raise ToolError(f"the task made no progress for {after:g} seconds")
+            raise ToolError(f"the task made no progress for {describe_seconds(after)}")
         tool = live.record.tool
-        logger.warning("task %s of tool %r has made no progress for %g seconds", live.id, tool, after)
+        time = describe_seconds(after)
+        logger.warning("task %s of tool %r has made no progress for %s", live.id, tool, time)
         return None
 
     live.note_activity()
