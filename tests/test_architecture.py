@@ -19,7 +19,18 @@ PACKAGE = Path(trio_mcp.__file__).parent
 
 # Imports point down this list only; one layer's own modules may import each other.
 LAYERS = [
-    *("wire", "errors", "validators", "concurrency", "schema", "call_result", "outgoing", "progress"),
+    *(
+        "wire",
+        "errors",
+        "validators",
+        "printable",
+        "log_records",
+        "concurrency",
+        "schema",
+        "call_result",
+        "outgoing",
+        "progress",
+    ),
     *("session", "transports", "tasks", "handlers", "server", "client", "cli", "testing"),
 ]
 # These never import each other, whatever their order.

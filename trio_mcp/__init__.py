@@ -28,6 +28,7 @@ from trio_mcp.errors import (
     ToolDefinitionError,
     ToolError,
 )
+from trio_mcp.log_records import clean_records
 from trio_mcp.outgoing.policy import Conflate, Lossless, ProgressCall
 from trio_mcp.progress.estimator import Estimator
 from trio_mcp.progress.worker import WorkerProgress
@@ -193,6 +194,8 @@ _CLIENT: Final = {
     "handlers.text_lines": ("JsonLinesProgress", "LogProgress"),
     "handlers.tqdm_progress": ("TqdmProgress",),
 }
+
+clean_records()
 
 if not TYPE_CHECKING:  # for a type checker, a module with this function has every name
 

@@ -185,4 +185,4 @@ def test_logs_without_a_terminal_are_lines(capsys: pytest.CaptureFixture[str]) -
     log = make_log_handler(None)
     log(LogMessage("info", "text\x1b[2J"))
     log(LogMessage("error", {"key": "ü"}, "tool"))
-    assert capsys.readouterr().err == '[info] text\ufffd[2J\n[error] tool: {"key": "ü"}\n'
+    assert capsys.readouterr().err == '[info] text\\x1b[2J\n[error] tool: {"key": "ü"}\n'

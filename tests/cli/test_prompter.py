@@ -80,7 +80,7 @@ def test_an_answer_that_does_not_fit_is_explained(node: Any, text: str, words: s
         (
             {**SIZES, "default": "l", "title": "Size\x1b[2J"},
             True,
-            "  Size\ufffd[2J (1 small, 2 large) [large]: ",
+            "  Size\\x1b[2J (1 small, 2 large) [large]: ",
         ),
         (
             {"type": "array", "items": SIZES, "default": ["s", "l"]},

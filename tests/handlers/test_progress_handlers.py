@@ -226,7 +226,7 @@ async def test_text_of_a_server_cannot_move_the_cursor(autojump_clock):
         await trio.sleep(0.5)
         lines = shown(bars)
         assert len(lines) == 2
-        assert "name\ufffd[2J: two lines\ufffd[1A" in lines[1]
+        assert "name\\x1b[2J: two lines\\x1b[1A" in lines[1]
     assert "\x1b[2J" not in bars._board.console.file.getvalue()
 
 

@@ -41,6 +41,21 @@ class CommandConnection:
 
 
 @asynccontextmanager
+async def open_plain_client(command: list[str] | str, *, protocol: str) -> AsyncIterator[Client]:
+    """Start the server and connect, for commands that call nothing; checkpoints.
+
+    Raises what `open_client` raises.
+    """
+    with open_terminal() as terminal:
+        async with (
+            relay_stderr(terminal) as restore_stderr,
+            open_client(command, protocol=protocol) as client,
+        ):
+            restore_stderr()
+            yield client
+
+
+@asynccontextmanager
 async def open_connection(
     command: list[str] | str,
     *,
@@ -58,7 +73,7 @@ async def open_connection(
         console = None if quiet else terminal
         prompter = Prompter(terminal if can_prompt() else None)
         async with (
-            relay_stderr(console) as restore_stderr,
+            relay_stderr(terminal) as restore_stderr,
             open_client(
                 command,
                 log_handler=None if quiet else make_log_handler(console),

@@ -23,10 +23,10 @@ from rich.text import Text
 from trio_mcp.client.log_queue import LogHandler, LogMessage
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.handlers.meter import Meter, Reading, show_count, show_rate, show_share, show_time
-from trio_mcp.handlers.plain_text import one_line, printable
 from trio_mcp.handlers.rich_board import MARGIN, NARROW, WIDE, CallRow, draw_calls, make_live
 from trio_mcp.handlers.sink import Progress
 from trio_mcp.handlers.text_lines import MESSAGE_CHARACTERS, describe
+from trio_mcp.printable import one_line, printable
 
 LINE_SECONDS: Final = 0.2
 

@@ -11,17 +11,18 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from trio_mcp.cli.connection import open_plain_client
 from trio_mcp.cli.output import print_json, print_rich
 from trio_mcp.cli.schemas import Schema
 from trio_mcp.cli.status import SUCCEEDED
-from trio_mcp.client.client import Client, open_client
-from trio_mcp.handlers.plain_text import one_line, printable
+from trio_mcp.client.client import Client
+from trio_mcp.printable import one_line
 from trio_mcp.wire.messages import Tool
 
 
 async def list_tools(command: list[str] | str, *, protocol: str, as_json: bool) -> int:
     """Connect, list and print; checkpoints. Raises what `open_client` and `list_tools` raise."""
-    async with open_client(command, protocol=protocol) as client:
+    async with open_plain_client(command, protocol=protocol) as client:
         tools = await client.list_tools()
         if as_json:
             print_json(as_object(client, tools))
@@ -70,5 +71,5 @@ def _parameters(tool: Tool) -> Text:
 
 
 def _summary(tool: Tool) -> str:
-    paragraphs = printable(tool.description or tool.title or "").strip().split("\n\n")
+    paragraphs = (tool.description or tool.title or "").strip().split("\n\n")
     return one_line(paragraphs[0])

@@ -15,7 +15,7 @@ import msgspec
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from trio_mcp.handlers.plain_text import printable
+from trio_mcp.printable import escape_in_json, one_line, printable
 
 
 def make_console(file: IO[str]) -> Console:
@@ -38,13 +38,20 @@ def prepare_streams() -> None:
 
 
 def print_text(text: str) -> None:
-    """Print to stdout and flush it; raises BrokenPipeError if nobody reads it."""
-    print(text, flush=True)
+    """Print to stdout and flush it; raises BrokenPipeError if nobody reads it.
+
+    At a terminal it is made printable. A program gets the text as it is.
+    """
+    print(printable(text, lines=True) if sys.stdout.isatty() else text, flush=True)
 
 
 def print_json(value: Any) -> None:
-    """Print `value` as indented JSON; JSON must be able to hold it."""
-    print_text(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False))
+    """Print `value` as indented JSON; JSON must be able to hold it.
+
+    Characters that could change a terminal are escaped as JSON does it: the value stays the same.
+    """
+    text = json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False)
+    print_text(printable(text, lines=True, escape=escape_in_json))
 
 
 def print_rich(*renderables: RenderableType) -> None:
@@ -54,12 +61,12 @@ def print_rich(*renderables: RenderableType) -> None:
 
 def print_error(message: str) -> None:
     """Print on stderr, in one line, why the command failed."""
-    _print_stderr(Text.assemble(("trio-mcp: ", "bold red"), " ".join(printable(message).split())))
+    _print_stderr(Text.assemble(("trio-mcp: ", "bold red"), one_line(message)))
 
 
 def print_note(message: str) -> None:
-    """Print a note for a person on stderr; scripts do not need it."""
-    _print_stderr(Text(printable(message)))
+    """Print a note for a person on stderr, which may have several lines; scripts do not need it."""
+    _print_stderr(Text(printable(message, lines=True)))
 
 
 def _print_stderr(text: Text) -> None:

@@ -22,7 +22,7 @@ from rich.text import Text
 from trio_mcp.cli.display import Display, SilentDisplay
 from trio_mcp.cli.schemas import Schema, type_of
 from trio_mcp.client.server_requests import ElicitRequest
-from trio_mcp.handlers.plain_text import one_line, printable
+from trio_mcp.printable import one_line, printable
 
 STDIN: Final = 0
 
@@ -112,7 +112,9 @@ async def fill_in(request: ElicitRequest, console: Console) -> Mapping[str, Any]
     """Ask for each field of the form; checkpoints. Raises DeclinedError."""
     form = Schema.of(request.schema, request.schema)
     fields = [FormField(name, schema, name in form.required) for name, schema in form.properties.items()]
-    console.print(Text.assemble(("The server asks: ", "cyan"), printable(request.message)), soft_wrap=True)
+    # Further lines are indented, so that none looks like a line of ours.
+    message = printable(request.message, lines=True).replace("\n", "\n  ")
+    console.print(Text.assemble(("The server asks: ", "cyan"), message), soft_wrap=True)
     console.print(Text("Ctrl-D declines, and so does an empty answer if one is needed.", style="dim"))
     values: dict[str, Any] = {}
     for field in fields:

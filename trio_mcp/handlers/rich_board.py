@@ -23,9 +23,9 @@ except ModuleNotFoundError as error:
     raise ImportError("bars need rich: pip install 'trio-mcp[cli]'", name=error.name) from error
 
 from trio_mcp.handlers.meter import Meter, Reading, show_count, show_rate, show_share, show_time
-from trio_mcp.handlers.plain_text import one_line
 from trio_mcp.handlers.sink import Progress
 from trio_mcp.handlers.text_lines import MESSAGE_CHARACTERS
+from trio_mcp.printable import one_line
 from trio_mcp.wire.frames import StageState
 
 REFRESHES_PER_SECOND: Final = 10

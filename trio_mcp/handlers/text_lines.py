@@ -17,9 +17,9 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from trio_mcp.handlers.meter import Reading, show_count, show_share
-from trio_mcp.handlers.plain_text import one_line
 from trio_mcp.handlers.rate_limit import open_limiter
 from trio_mcp.handlers.sink import Progress, ProgressReceiver, ProgressSink
+from trio_mcp.printable import escape_in_json, one_line, printable
 from trio_mcp.validators import require_positive
 
 MESSAGE_CHARACTERS: Final = 500
@@ -145,7 +145,8 @@ class JsonLinesProgress(ProgressSink):
                 line["message"] = update.message
             if update.stages:
                 line["stages"] = update.stages
-            self._file.write(msgspec.json.encode(line).decode() + "\n")
+            text = printable(msgspec.json.encode(line).decode(), escape=escape_in_json)
+            self._file.write(text + "\n")
             self._file.flush()
 
         yield write

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
-from trio_mcp.handlers.plain_text import one_line
 from trio_mcp.handlers.sink import Progress, ProgressReceiver, ProgressSink
+from trio_mcp.printable import one_line
 
 
 class TqdmBar(Protocol):

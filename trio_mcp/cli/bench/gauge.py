@@ -22,9 +22,9 @@ from trio_mcp.cli.bench.load import LoadRun
 from trio_mcp.cli.display import print_line
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.handlers.meter import Meter, Reading, show_count, show_rate, show_share, show_time
-from trio_mcp.handlers.plain_text import one_line
 from trio_mcp.handlers.rich_board import MARGIN, NARROW, make_live
 from trio_mcp.handlers.text_lines import MESSAGE_CHARACTERS
+from trio_mcp.printable import one_line
 
 LINE_SECONDS: Final = 1.0
 

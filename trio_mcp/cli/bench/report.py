@@ -16,7 +16,7 @@ from rich.text import Text
 from trio_mcp.cli.bench.histogram import DurationHistogram
 from trio_mcp.cli.bench.load import FINISH_SECONDS, LoadRun
 from trio_mcp.cli.bench.wire_count import WireCount
-from trio_mcp.handlers.plain_text import one_line
+from trio_mcp.printable import one_line
 
 PERCENTILES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 

@@ -25,8 +25,8 @@ from trio_mcp.cli.terminal import open_terminal, relay_stderr
 from trio_mcp.client.client import Client, open_client
 from trio_mcp.client.negotiation import find_era
 from trio_mcp.client.settings import ClientSettings
-from trio_mcp.handlers.plain_text import one_line
 from trio_mcp.outgoing.policy import Lossless
+from trio_mcp.printable import one_line
 from trio_mcp.wire.messages import Tool
 
 MAX_NAMED: Final = 20
@@ -57,7 +57,7 @@ async def run_bench(
     with open_terminal() as terminal:
         console = None if options.quiet else terminal
         async with (
-            relay_stderr(console) as restore_stderr,
+            relay_stderr(terminal) as restore_stderr,
             open_client(
                 CountingConnector(command, wire),
                 protocol=options.protocol,

@@ -25,7 +25,7 @@ from trio_mcp.cli.running import Interrupt
 from trio_mcp.cli.status import SUCCEEDED, CommandError
 from trio_mcp.cli.terminal import open_terminal
 from trio_mcp.client.client import Client, open_client
-from trio_mcp.handlers.plain_text import one_line
+from trio_mcp.printable import one_line
 
 SERVER: Final = (sys.executable, "-m", "trio_mcp.cli.demo.server")
 

@@ -5,11 +5,11 @@ Owns the words for that state.
 
 from __future__ import annotations
 
+from trio_mcp.cli.connection import open_plain_client
 from trio_mcp.cli.output import print_text
 from trio_mcp.cli.status import SUCCEEDED, TOOL_FAILED
 from trio_mcp.cli.tasks.not_found import explaining_not_found
 from trio_mcp.cli.tasks.rows import show_status
-from trio_mcp.client.client import open_client
 
 
 async def cancel_task(command: list[str] | str, task_id: str, *, protocol: str) -> int:
@@ -18,7 +18,7 @@ async def cancel_task(command: list[str] | str, task_id: str, *, protocol: str) 
     Raises CommandError for a task that does not exist, and what `open_client` and
     `Client.cancel_task` raise.
     """
-    async with open_client(command, protocol=protocol) as client:
+    async with open_plain_client(command, protocol=protocol) as client:
         with explaining_not_found(task_id):
             await client.cancel_task(task_id)
             task = await client.fetch_task(task_id)

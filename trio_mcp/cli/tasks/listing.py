@@ -12,14 +12,14 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from trio_mcp.cli.connection import open_plain_client
 from trio_mcp.cli.output import print_json, print_rich, print_text
 from trio_mcp.cli.status import SUCCEEDED, CommandError
 from trio_mcp.cli.tasks.rows import style_status
-from trio_mcp.client.client import open_client
 from trio_mcp.client.task_snapshot import TaskSnapshot
 from trio_mcp.errors import NotSupportedByEra
 from trio_mcp.handlers.meter import show_time
-from trio_mcp.handlers.plain_text import one_line
+from trio_mcp.printable import one_line
 
 LISTING_PROTOCOL: Final = "2025-11-25"
 """The only revision in which tasks can be listed."""
@@ -31,7 +31,7 @@ async def list_tasks(command: list[str] | str, *, protocol: str, as_json: bool) 
     Raises CommandError if the protocol cannot list tasks, and what `open_client` and
     `Client.list_tasks` raise.
     """
-    async with open_client(command, protocol=protocol) as client:
+    async with open_plain_client(command, protocol=protocol) as client:
         try:
             tasks = await client.list_tasks()
         except NotSupportedByEra as error:

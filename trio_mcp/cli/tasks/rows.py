@@ -23,9 +23,9 @@ from trio_mcp.cli.display import LINE_SECONDS, print_line
 from trio_mcp.client.task_snapshot import Status, TaskSnapshot
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.handlers.meter import Meter, Reading, show_count, show_rate, show_share, show_time
-from trio_mcp.handlers.plain_text import one_line
 from trio_mcp.handlers.rich_board import MARGIN, NARROW, WIDE, make_live
 from trio_mcp.handlers.text_lines import MESSAGE_CHARACTERS, describe
+from trio_mcp.printable import one_line
 
 ID_CHARACTERS: Final = 8
 """How much of an id is shown beside a bar, if that is enough to tell the tasks apart."""
