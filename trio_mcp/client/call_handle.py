@@ -6,7 +6,7 @@ block. Refuses to know how a call is made.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ import trio
 
 from trio_mcp.call_result import CallResult
 from trio_mcp.client.link import Link
+from trio_mcp.client.session import STILL_SECONDS
 from trio_mcp.client.tool_call import ToolCall
 from trio_mcp.concurrency.failures import split_failure
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
@@ -43,6 +44,14 @@ class UpdateChannel:
         self._left += 1
         return True
 
+    async def wait_put(self, update: Progress, patience: float) -> bool:
+        """Append `update` when there is room; False if there is none for `patience` seconds. Checkpoints."""
+        with trio.move_on_after(patience):
+            await self._send.send(update)
+            self._left += 1
+            return True
+        return False
+
     def close(self) -> None:
         """End the channel after its last update."""
         self._send.close()
@@ -69,8 +78,8 @@ class CallHandle:
     `updates` is a channel with the progress of the call, in order; it ends after the last update.
     Updates that are not read wait there, up to the number that the client's policy keeps for a
     slow handler. If more arrive, `Conflate` drops older ones, but neither the first of the call
-    nor the last; under `Lossless` the call fails with ProgressOverflow. A slow reader never
-    delays the call.
+    nor the last, and never waits. Under `Lossless` it waits for its reader, and fails with
+    ProgressOverflow if that takes nothing for a tenth of a second.
     """
 
     def __init__(self, tool: str, policy: ProgressPolicy) -> None:
@@ -103,9 +112,12 @@ class CallHandle:
         """Cancel the call, also at the server; does nothing if it has ended."""
         self._fail(CallCancelled(f"the call of tool {self._tool!r} was cancelled"))
 
-    def put(self, update: Progress) -> None:
-        """Put an update into `updates`, as the receiver of the call."""
-        if not self._channel.put(update):
+    def put(self, update: Progress) -> Awaitable[None] | None:
+        """Put an update into `updates`, as the receiver of the call; if it is full, returns the wait."""
+        return None if self._channel.put(update) else self._put_slowly(update)
+
+    async def _put_slowly(self, update: Progress) -> None:
+        if not await self._channel.wait_put(update, STILL_SECONDS):
             limit = self._channel.limit
             self._fail(ProgressOverflow(f"more than {limit} updates wait in the channel of this call"))
 

@@ -1,8 +1,9 @@
 """One request that a client waits for, and the progress that arrives before its answer.
 
-Owns the bounded queue between the reader, which never waits, and the caller's own task, which
-empties the queue through the progress handler. So the caller gets the answer only when the handler
-has finished with every earlier update. Knows no method and no transport.
+Owns the bounded queue between the reader and the caller's own task, which empties the queue through the
+progress handler. So the caller gets the answer only when the handler has finished with every earlier update.
+Under `Lossless` the reader waits before it reads on if the queue is full; otherwise it never waits. Knows no
+method and no transport.
 """
 
 from __future__ import annotations
@@ -48,11 +49,13 @@ class PendingCall:
         "_handler",
         "_limit",
         "_lossless",
+        "_note_crowded",
         "_queue",
         "_stages",
         "_timer",
         "_took_first",
         "floor",
+        "held",
         "id",
         "newest",
         "on_settled",
@@ -65,6 +68,7 @@ class PendingCall:
         handler: Handler | None,
         policy: ProgressPolicy,
         timer: CallTimer | None = None,
+        note_crowded: Callable[[PendingCall], None] | None = None,
         *,
         outlives_answer: bool = False,
         accepts_late: bool = False,
@@ -75,6 +79,9 @@ class PendingCall:
         self.newest: Update | None = None
         self.floor: float | None = None  # the progress that an earlier request of the same call has delivered
         self._timer = timer
+        self._note_crowded = note_crowded
+        self.held: trio.lowlevel.ParkingLot | None = None
+        """Where the readers wait that hold back more updates; made by the first."""
         # A receiver gets one record with the open stages; a plain handler gets three values (None here).
         self._stages: tuple[StageState, ...] | None = None
         self._estimator: Estimator | None = None
@@ -142,6 +149,42 @@ class PendingCall:
             other.newest = self.newest
             other.note_stages(self._stages)
 
+    async def wait_taken(self, patience: float) -> bool:
+        """Wait while more updates are queued than the policy allows; checkpoints.
+
+        Whoever reads a wire does so before it reads on. Returns False if the handler has taken no
+        update for `patience` seconds.
+        """
+        while len(self._queue) > self._limit and (self.outcome is None or self._accepts_late):
+            if self.held is None:
+                self.held = trio.lowlevel.ParkingLot()
+            if self._timer is not None and self.outcome is None:
+                self._timer.keep_total()  # there is progress, though it has not been read
+            before = len(self._queue)
+            with trio.move_on_after(patience):
+                await self.held.park()
+            if self._timer is not None and self.outcome is None:
+                self._timer.resume()
+            if len(self._queue) >= before:
+                return False
+        return True
+
+    def overflow(self) -> None:
+        """Fail the call, because its handler stands still."""
+        self.release()
+        if self.outcome is None:
+            words = f"more than {self._limit} updates wait for the progress handler of this call"
+            overflow = ProgressOverflow(words)
+            self.settle(overflow)
+            if self._timer is not None:
+                self._timer.fail(overflow)  # the handler may be stuck
+
+    def release(self) -> None:
+        """Drop what is queued, and let the readers that wait go on: nobody takes it any more."""
+        self._queue.clear()
+        if self.held is not None:
+            self.held.unpark_all()
+
     def settle(self, outcome: Outcome) -> None:
         """Note the outcome; `wait` returns it after the queued updates. Only the first one counts."""
         if self.outcome is None:
@@ -153,6 +196,8 @@ class PendingCall:
                 else:
                     self._timer.suspend()
             self._arrival.unpark()
+            if self.held is not None:
+                self.held.unpark_all()
             if self.on_settled is not None:
                 self.on_settled()
 
@@ -192,13 +237,10 @@ class PendingCall:
 
     def _overflow(self) -> None:
         if self._lossless:
-            self._queue.clear()
-            if self.outcome is None:
-                words = f"more than {self._limit} updates wait for the progress handler of this call"
-                overflow = ProgressOverflow(words)
-                self.settle(overflow)
-                if self._timer is not None:
-                    self._timer.fail(overflow)  # the handler may be stuck
+            if self._note_crowded is None:
+                self.overflow()
+            else:
+                self._note_crowded(self)  # whoever reads waits, in `wait_taken`
             return
         first = None if self._took_first else self._queue.popleft()
         room = self._limit - (first is not None)
@@ -227,6 +269,8 @@ class PendingCall:
                     await pending
             except BaseException as error:  # noqa: ASYNC103  # a user's code may raise anything
                 contain_failure(error, "a progress handler failed; the call goes on")
+        if self.held is not None and len(queue) <= self._limit:
+            self.held.unpark_all()
         if queue:
             await trio.lowlevel.checkpoint()
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 from weakref import WeakValueDictionary
@@ -26,7 +27,7 @@ from trio_mcp.client.timeouts import CallTimer
 from trio_mcp.errors import ConnectionLost, RemoteProtocolError
 from trio_mcp.handlers.sink import Handler
 from trio_mcp.outgoing.outbox import Outbox
-from trio_mcp.outgoing.transport import DirectTransport, FrameTransport
+from trio_mcp.outgoing.transport import DirectTransport, FrameTransport, StreamingTransport
 from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.frames import (
     Batch,
@@ -52,6 +53,10 @@ logger = logging.getLogger("trio_mcp")
 
 MAX_LATE: Final = 1024
 """How many cancelled requests are remembered, in case their results arrive after all."""
+
+
+STILL_SECONDS: Final = 0.1
+"""A progress handler that takes no update for so long stands still; other calls of its wire cannot wait."""
 
 
 class _AddressedMeta(msgspec.Struct):
@@ -109,6 +114,10 @@ class ClientSession:
         # Calls that have become tasks. They are kept alive by the task's handle.
         self._kept: WeakValueDictionary[ProgressToken, PendingCall] = WeakValueDictionary()
         self._late: OrderedDict[RequestId, Callable[[Response], None]] = OrderedDict()
+        # The lossless calls that hold more updates than they may, since somebody last waited for them.
+        self._crowded: list[PendingCall] = []
+        self.note_crowded = self._crowded.append
+        self._has_streams = isinstance(transport, StreamingTransport)
         self._lost: ConnectionLost | None = None
         self._writing = trio.CancelScope(shield=True)  # shielded: notifications of cancellation must leave
         # Shielded: the connection lasts until the block of `open_client` has ended, however it ends. Lost
@@ -185,6 +194,7 @@ class ClientSession:
             handler,
             self.settings.progress,
             timer,
+            self.note_crowded,
             outlives_answer=may_become_task,
             accepts_late=accepts_late,
         )
@@ -212,6 +222,8 @@ class ClientSession:
         """
         self._calls.pop(call.id, None)
         self._kept.pop(call.id, None)
+        if call.held is not None:
+            call.release()
         answered = isinstance(call.outcome, (Response, ErrorResponse))
         if not answered and cancellable and self._lost is None:
             params = CancelledParams(request_id=call.id)
@@ -276,11 +288,13 @@ class ClientSession:
     async def _read(self) -> None:
         try:
             with self._reading:
+                if isinstance(self._transport, StreamingTransport):
+                    self._transport.wait_taken = self._wait_taken
                 if isinstance(self._transport, DirectTransport):
-                    await self._transport.deliver_frames(self._accept_all, self._outbox.wait_room)
+                    await self._transport.deliver_frames(self._accept_all, self._wait_room)
                 while True:  # after `deliver_frames` this raises EndOfChannel
                     if self._accept_all(await self._transport.receive_frames()):
-                        await self._outbox.wait_room()
+                        await self._wait_room()
         except trio.EndOfChannel:
             self._lose("the server closed the connection")
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
@@ -297,8 +311,29 @@ class ClientSession:
     def _accept_all(self, frames: Sequence[InFrame]) -> bool:
         for frame in frames:
             self._accept(frame)
+        if self._crowded and not self._has_streams:
+            return True
         # Stop reading from a server that sends requests and does not read the answers.
         return self._outbox.is_crowded
+
+    async def _wait_room(self) -> None:
+        """Wait until the wire that all calls share may be read on; checkpoints."""
+        waiting = None if self._has_streams else self._wait_taken(is_shared=True)
+        if waiting is not None:
+            await waiting
+        await self._outbox.wait_room()
+
+    def _wait_taken(self, *, is_shared: bool) -> Awaitable[None] | None:
+        """Return what to wait for before more is read on a stream, if a handler is behind.
+
+        A stream that belongs to one call waits for its handler. One that is shared waits for as long as the
+        handler takes updates; then the call fails, for the others' sake.
+        """
+        if not self._crowded:
+            return None
+        crowded = self._crowded.copy()
+        self._crowded.clear()
+        return _wait_for_handlers(crowded, STILL_SECONDS if is_shared else math.inf)
 
     def _accept(self, frame: InFrame) -> None:
         if isinstance(frame, ProgressRun):
@@ -372,3 +407,9 @@ class ClientSession:
             return False
         receive(frame)
         return True
+
+
+async def _wait_for_handlers(calls: list[PendingCall], patience: float) -> None:
+    for call in calls:
+        if not await call.wait_taken(patience):
+            call.overflow()

@@ -109,7 +109,8 @@ class TaskWaiter:
         if self._final is not None and (self._is_delivered or handler is None):
             await trio.lowlevel.checkpoint()
             return _read_final(self._final)
-        waiter = PendingCall(self.task_id, handler, self._link.session.settings.progress, timer)
+        session = self._link.session
+        waiter = PendingCall(self.task_id, handler, session.settings.progress, timer, session.note_crowded)
         waiter.note_stages(self._stages)
 
         def receive(news: TaskNews) -> None:
@@ -118,8 +119,11 @@ class TaskWaiter:
             if news.snapshot.is_final:
                 waiter.settle(TaskFailed("the task has ended"))
 
-        async with self._following(waiter, receive, wants_history=handler is not None):
-            outcome = await waiter.wait()
+        try:
+            async with self._following(waiter, receive, wants_history=handler is not None):
+                outcome = await waiter.wait()
+        finally:
+            waiter.release()
         if self._final is not None:
             self._is_delivered = handler is not None
             return _read_final(self._final)

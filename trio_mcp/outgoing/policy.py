@@ -18,7 +18,7 @@ DEFAULT_BUFFER: Final = 256
 """Pending updates per call: a tight loop fills about half of that between two yields."""
 
 LOSSLESS_CLIENT_BUFFER: Final = 16_384
-"""A client under `Lossless` cannot hold its reader back, so it takes several full server batches."""
+"""Several full server batches: the reader of a client under `Lossless` is rarely held back."""
 
 
 @attrs.frozen
@@ -51,8 +51,9 @@ class Lossless:
     """Deliver every update: a full buffer makes the reporting handler wait.
 
     `buffer` is the number of pending updates per call (at least 2); by default
-    256 on a server and 16,384 on a client. A client never makes its reader wait:
-    there an overflow fails that one call with `ProgressOverflow`. The plain
+    256 on a server and 16,384 on a client. A client whose buffer is full reads
+    no more: over HTTP of the response of that call, elsewhere of the connection, and there a handler that
+    takes no update for a tenth of a second fails its call with `ProgressOverflow`. The plain
     methods of the `ctx.progress()` helper cannot wait: on the Trio thread, if the
     buffer is full, their values are merged into the newest pending update.
     """

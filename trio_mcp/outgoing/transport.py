@@ -75,6 +75,23 @@ class DirectTransport(Protocol):
         """
 
 
+class WaitTaken(Protocol):
+    """Tells what to wait for before more is read on a stream, or None."""
+
+    def __call__(self, *, is_shared: bool) -> Awaitable[None] | None:
+        """Return what to wait for; `is_shared` says that the stream belongs to several requests."""
+
+
+@runtime_checkable
+class StreamingTransport(Protocol):
+    """A transport on which each request has a stream of its own, which can be read more slowly than others.
+
+    After each portion it awaits what `wait_taken` returns, which whoever takes the frames has set.
+    """
+
+    wait_taken: WaitTaken | None
+
+
 @runtime_checkable
 class MirroringTransport(Protocol):
     """A transport to an origin, which mirrors arguments of tools into headers (MCP 2026-07-28 HTTP).

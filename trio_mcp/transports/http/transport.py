@@ -21,7 +21,7 @@ import msgspec
 import trio
 
 from trio_mcp.concurrency.nursery import open_service_nursery
-from trio_mcp.outgoing.transport import Accept, WaitRoom
+from trio_mcp.outgoing.transport import Accept, WaitRoom, WaitTaken
 from trio_mcp.session.direct_reader import DirectReader
 from trio_mcp.transports.http.answer_frames import claim_frames, read_answer
 from trio_mcp.transports.http.legacy_session import CLOSE_SECONDS, HttpSession, flatten
@@ -78,6 +78,7 @@ class HttpTransport:
         self.parameter_headers: dict[str, Mapping[str, tuple[str, ...]]] = {}
         self._send, self._receive = trio.open_memory_channel[list[InFrame]](READ_AHEAD)
         self._reader: DirectReader | None = None
+        self.wait_taken: WaitTaken | None = None
         self._session = HttpSession(endpoint, nursery, self._deliver_main)
         self._messages = MessageSender(endpoint, nursery, self._session)
         self._pending: dict[RequestId, PendingRequest] = {}
@@ -188,9 +189,9 @@ class HttpTransport:
             pending = self._pending.get(frame.token) if isinstance(frame, ProgressRun) else None
             if pending is not None:
                 await let_read(pending.answer)
-        await self._hand_over(frames)
+        await self._hand_over(frames, is_shared=True)
 
-    async def _hand_over(self, frames: list[InFrame]) -> None:
+    async def _hand_over(self, frames: list[InFrame], *, is_shared: bool = False) -> None:
         reader = self._reader
         if reader is None:
             await self._send.send(frames)
@@ -198,6 +199,9 @@ class HttpTransport:
         while not reader.has_room:
             await reader.wait_room()
         reader.take(frames)
+        waiting = None if self.wait_taken is None else self.wait_taken(is_shared=is_shared)
+        if waiting is not None:
+            await waiting
 
     # The life of a request.
 
