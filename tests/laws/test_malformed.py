@@ -219,8 +219,9 @@ async def test_an_id_in_use_is_refused(connection):
         assert "already in use" in answer["error"]["message"]
 
 
-async def test_a_second_initialize_is_refused(connection):
-    async with open_raw(connection, make_server()) as peer:
+async def test_a_second_initialize_with_a_session_id_is_refused():
+    """Over HTTP a session begins with a request that names none; on one wire it begins a new session."""
+    async with open_raw("http", make_server()) as peer:
         await peer.initialize("2025-11-25")
         assert (await peer.initialize("2025-11-25"))["error"]["code"] == INVALID
 

@@ -7,7 +7,7 @@ for what it does.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Annotated, Final, TypeAlias
 
@@ -35,6 +35,7 @@ from trio_mcp.cli.server_file import load_server, read_place
 from trio_mcp.cli.status import FAILED, SUCCEEDED, CommandError
 from trio_mcp.cli.targets import move_command, read_target
 from trio_mcp.cli.tasks.commands import tasks
+from trio_mcp.server.signals import ENDING, find_free, run_until_signal
 from trio_mcp.version import __version__
 from trio_mcp.wire.messages import LoggingLevel
 
@@ -92,10 +93,19 @@ def run(
     server = load_server(read_place(file))
     if http is not None or ws is not None:
         addresses = [None if text is None else read_address(text) for text in (http, ws)]
-        return run_work(partial(serve_network, server, *addresses), farewell="Stopped.")
+        serve = partial(serve_network, server, *addresses)
+        return run_work(partial(_end_on_signal, serve), farewell="Stopped.")
     if sys.stdin.isatty():
         print_note(f"{server.name} serves MCP over stdin and stdout; Ctrl-C ends it.")
     server.run()
+    return SUCCEEDED
+
+
+async def _end_on_signal(serve: Callable[[], Awaitable[int]]) -> int:
+    """Serve until SIGTERM or SIGHUP; Ctrl-C is `run_work`'s. Checkpoints."""
+    received = await run_until_signal(serve, find_free(ENDING))
+    if received is not None:
+        print_note("Stopped.")
     return SUCCEEDED
 
 

@@ -134,8 +134,9 @@ async def _ask(
         return await _ask_in_task(request, run, method, params)
     if request.era.modern:
         raise NotSupportedByEra(
-            f"protocol {request.era.version} lets a server ask only inside a background task: "
-            "give the tool task=True, and the client the tasks extension"
+            f"in protocol {request.era.version} a tool cannot ask its client within a direct call: make it a "
+            "background task (task=True, for clients with the tasks extension), or ask before the task "
+            "begins (TaskConfig(gather=...))"
         )
     return await request.connection.ask(method, params)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -115,6 +116,20 @@ class Context:
     def request_meta(self) -> Mapping[str, Any]:
         """The request's `_meta`, as the client sent it."""
         return self._request.meta.values
+
+    @property
+    def principal(self) -> str | None:
+        """Who the client is, as `authenticate` of `serve_http` said of this request; or None."""
+        return self._request.connection.principal
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of the HTTP request, or of the handshake of the WebSocket; read-only.
+
+        Names are lower-case. In a background task they are those of the request that started it.
+        Empty over stdio and in memory, which have none.
+        """
+        return MappingProxyType(self._request.connection.headers)
 
     @property
     def deadline(self) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 
 from trio_mcp.concurrency.failures import leaves
-from trio_mcp.errors import ArgumentError, ProtocolError, ReturnError, ToolError
+from trio_mcp.errors import ArgumentError, NotSupportedByEra, ProtocolError, ReturnError, ToolError
 from trio_mcp.wire.content import TextContent
 from trio_mcp.wire.messages import CallToolResult
 
@@ -23,7 +23,10 @@ def describe_failure(tool: str, failure: BaseException, *, show_errors: bool) ->
     if isinstance(failure, ProtocolError):
         raise failure
     found = list(leaves(failure))
-    if all(isinstance(leaf, (ToolError, ArgumentError, ReturnError)) for leaf in found):
+    for leaf in found:
+        if isinstance(leaf, NotSupportedByEra):  # the message says all: where it was raised helps nobody
+            logger.warning("tool %r failed: %s", tool, leaf)
+    if all(isinstance(leaf, (ToolError, ArgumentError, ReturnError, NotSupportedByEra)) for leaf in found):
         return _error_result("\n".join(str(leaf) for leaf in found))
     for leaf in found:
         logger.error("tool %r failed", tool, exc_info=leaf)

@@ -6,8 +6,9 @@ Owns what outlives a single connection. `open_server` makes it. Knows no transpo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -18,6 +19,7 @@ from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.server.application import ServerApplication
 from trio_mcp.server.definition import HasDefinition, ServerDefinition
+from trio_mcp.session.connection import NO_HEADERS
 from trio_mcp.session.serving import serve_transport
 from trio_mcp.session.settings import ServerSettings
 from trio_mcp.tasks.history import TaskReport
@@ -61,17 +63,29 @@ class RunningServer:
         """The settings of the server, for each of its connections."""
         return self.application.settings
 
-    async def serve(self, transport: FrameTransport, *, principal: str | None = None) -> None:
+    async def serve(
+        self,
+        transport: FrameTransport,
+        *,
+        principal: str | None = None,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> None:
         """Serve one connection until the peer closes it, then close it; checkpoints.
 
         `principal` is who the peer is, if the caller has authenticated it. Its tasks then belong
-        to that principal, whatever connection it asks for them on.
+        to that principal, whatever connection it asks for them on. `headers` are those of the
+        handshake, by lower-case names. Handlers find both in their Context.
         """
-        await serve_transport(self.application, transport, principal)
+        await serve_transport(self.application, transport, principal, headers)
 
-    def authenticated(self, principal: str) -> AuthenticatedServer:
-        """This server as a target of `open_client`, for a client that is authenticated as `principal`."""
-        return AuthenticatedServer(self, principal)
+    def authenticated(self, principal: str, headers: Mapping[str, str] = NO_HEADERS) -> AuthenticatedServer:
+        """This server as a target of `open_client`, for a client that is authenticated as `principal`.
+
+        Its handlers find `headers` in `Context.headers`, by lower-case names.
+        """
+        return AuthenticatedServer(
+            self, principal, MappingProxyType({name.lower(): value for name, value in headers.items()})
+        )
 
     async def fetch_task(self, task_id: str) -> TaskRecord:
         """Return the record of a task, whoever owns it. Checkpoints. Raises TaskNotFound."""
@@ -129,10 +143,11 @@ class AuthenticatedServer:
 
     running: RunningServer
     principal: str
+    headers: Mapping[str, str] = NO_HEADERS
 
     async def serve(self, transport: FrameTransport) -> None:
         """Serve one connection of the principal until the peer closes it; checkpoints."""
-        await self.running.serve(transport, principal=self.principal)
+        await self.running.serve(transport, principal=self.principal, headers=self.headers)
 
 
 class _Watcher:

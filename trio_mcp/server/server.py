@@ -7,6 +7,7 @@ a `ServerDefinition`; serving it is the business of `running.py`.
 from __future__ import annotations
 
 import inspect
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -23,7 +24,9 @@ from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.http import serve_http
 from trio_mcp.server.running import open_server
+from trio_mcp.server.signals import ENDING, find_free, run_until_signal
 from trio_mcp.server.tool import ToolDefinition, define_tool
+from trio_mcp.session.connection import NO_HEADERS
 from trio_mcp.session.settings import ServerSettings
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
 from trio_mcp.tasks.store import TaskStore
@@ -200,32 +203,36 @@ class Server:
         )
         self.definition.add_tool(tool)
 
-    async def serve(self, transport: FrameTransport) -> None:
+    async def serve(self, transport: FrameTransport, *, headers: Mapping[str, str] = NO_HEADERS) -> None:
         """Serve one connection until the peer closes it, then close it; checkpoints.
 
+        `headers` are those of its handshake, by lower-case names, for `Context.headers`.
         When it is cancelled, it cancels the handlers, writes what is queued for at most
         `drain_timeout` seconds and closes the transport. Background tasks that are still
         running when the peer closes get `shutdown_grace` seconds.
         """
         async with open_server(self) as running:
-            await running.serve(transport)
+            await running.serve(transport, headers=headers)
 
     def run(self, transport: Literal["stdio", "http"] = "stdio", **options: Any) -> None:
         """Serve over stdin and stdout until the client closes them, or over HTTP; blocks.
 
         `options` are those of `serve_http`. Starts a Trio run of its own; inside one, use
-        `await serve_stdio(server)` or `await serve_http(server)`. Ctrl-C ends it with exit
-        status 130. Raises ValueError for another transport.
+        `await serve_stdio(server)` or `await serve_http(server)`. Raises ValueError for another transport.
+
+        Ctrl-C (SIGINT), SIGTERM and SIGHUP end it: calls are cancelled, what is queued is written for at
+        most `drain_timeout` seconds, and the lifespan is left. Then the exit status is 130 after Ctrl-C and
+        0 after the others. A second signal ends the process at once. A signal that has a handler
+        already is left alone, and so are all in a thread that is not the main one.
         """
         if transport not in ("stdio", "http"):
             raise ValueError(f'transport must be "stdio" or "http", not {transport!r}')
+        serve = partial(serve_stdio if transport == "stdio" else _serve_http, self, **options)
         interrupted = False
         try:
-            if transport == "stdio":
-                trio.run(partial(serve_stdio, self, **options))
-            else:
-                trio.run(partial(_serve_http, self, **options))
-        except* KeyboardInterrupt:  # in a group if it was raised within a nursery
+            received = trio.run(run_until_signal, serve, find_free((signal.SIGINT, *ENDING)))
+            interrupted = received == signal.SIGINT
+        except* KeyboardInterrupt:  # before the server has begun, or after its end
             interrupted = True
         if interrupted:
             raise SystemExit(130)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import msgspec
 import trio
@@ -18,6 +19,8 @@ from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.frames import ErrorResponse, Notification, Request, RequestId, Response
+
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class _Client:
@@ -41,7 +44,7 @@ class ServerConnection:
     If the client has only one wire, `home` is the connection itself.
     """
 
-    __slots__ = ("_client", "_on_answered", "home", "is_heard", "on_heard", "outbox", "pause")
+    __slots__ = ("_client", "_on_answered", "headers", "home", "is_heard", "on_heard", "outbox", "pause")
 
     def __init__(
         self,
@@ -50,8 +53,11 @@ class ServerConnection:
         *,
         on_answered: Callable[[], None] | None = None,
         home: ServerConnection | None = None,
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> None:
         self.outbox = outbox
+        self.headers = headers
+        """Of the HTTP request or the WebSocket handshake, by lower-case names."""
         self.home = self if home is None else home
         self._on_answered = on_answered
         self._client: _Client = _Client(principal) if home is None else home._client
@@ -68,9 +74,11 @@ class ServerConnection:
         open_questions = len(self._client.asked)
         return f"<ServerConnection {kind}, client {client}, {open_questions} open questions>"
 
-    def branch(self, outbox: Outbox) -> ServerConnection:
+    def branch(self, outbox: Outbox, headers: Mapping[str, str] = NO_HEADERS) -> ServerConnection:
         """Make another wire to the same client, which ends with the first answer."""
-        return ServerConnection(outbox, self.principal, on_answered=outbox.close, home=self.home)
+        return ServerConnection(
+            outbox, self.principal, on_answered=outbox.close, home=self.home, headers=headers
+        )
 
     @property
     def principal(self) -> str | None:

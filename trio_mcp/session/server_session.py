@@ -197,8 +197,7 @@ class ServerSession:
             request = self._admit(incoming, connection)
             immediate = self._app.immediate.get(frame.method)
             if frame.method == "initialize":
-                assert isinstance(request.params, InitializeParams)
-                request.era = self._handshake.initialize(request.params)
+                self._initialize(request, batch)
         except ProtocolError as error:
             _answer(connection, batch, Refusal(make_error(error), frame.id))
             return
@@ -213,9 +212,29 @@ class ServerSession:
         self._requests[request.id] = request
         self._handlers.start_soon(self._handle, request, batch, name=f"{request.method} {request.id!r}")
 
+    def _initialize(self, request: ServerRequest, batch: _BatchReply | None) -> None:
+        """Begin a session; one that the client had on this wire ends. Its background tasks stay.
+
+        Raises ProtocolError within a batch, and in a session over HTTP, where a session begins with a
+        request that names none (MCP transports 2025-11-25, "Session Management").
+        """
+        assert isinstance(request.params, InitializeParams)
+        if self._handshake.state is not Handshake.AWAITED:
+            if batch is not None or request.connection.home is not request.connection:
+                raise ProtocolError(
+                    INVALID_REQUEST, f"initialize is not legal here: {self._handshake.state.value}"
+                )
+            for old in [old for old in self._requests.values() if not old.era.modern]:
+                old.withdraw()
+                del self._requests[old.id]  # the new session may use the id
+            self._data = None
+        request.era = self._handshake.initialize(request.params)
+
     def _admit(self, incoming: IncomingRequest, connection: ServerConnection) -> ServerRequest:
         frame = incoming.frame
-        if frame.id in self._requests:
+        same = self._requests.get(frame.id)
+        # A client that begins a new session counts its requests anew.
+        if same is not None and (same.era.modern or frame.method != "initialize"):
             raise ProtocolError(INVALID_REQUEST, f"request id {frame.id!r} is already in use")
         if self._unwritten >= self._settings.max_requests:
             raise ProtocolError(INTERNAL_ERROR, f"overloaded: {self._unwritten} requests are in flight")

@@ -7,14 +7,14 @@ order in which things end in it. Refuses to know methods.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Final, Protocol
 
 import trio
 
 from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.outgoing.transport import DirectTransport, FrameSink, FrameTransport
-from trio_mcp.session.connection import ServerConnection
+from trio_mcp.session.connection import NO_HEADERS, ServerConnection
 from trio_mcp.session.server_session import Application, ServerSession
 from trio_mcp.wire.frames import InFrame
 from trio_mcp.wire.incoming_request import IncomingRequest
@@ -42,7 +42,10 @@ class RequestExchange(FrameSink, Protocol):
 
 
 async def serve_transport(
-    application: Application, transport: FrameTransport, principal: str | None = None
+    application: Application,
+    transport: FrameTransport,
+    principal: str | None = None,
+    headers: Mapping[str, str] = NO_HEADERS,
 ) -> None:
     """Serve until the peer closes its end or the connection breaks; then close. Checkpoints.
 
@@ -51,7 +54,7 @@ async def serve_transport(
     """
     drain_timeout = application.settings.drain_timeout
     outbox = Outbox(application.settings.log_buffer)
-    connection = ServerConnection(outbox, principal)
+    connection = ServerConnection(outbox, principal, headers=headers)
     reading = trio.CancelScope()
     # Shielded so that answers leave although the session is being cancelled; the deadline is
     # set as soon as the handlers are done.
@@ -86,6 +89,7 @@ async def serve_request(
     request: IncomingRequest,
     exchange: RequestExchange,
     principal: str | None,
+    headers: Mapping[str, str],
     scopes: set[trio.CancelScope],
 ) -> None:
     """Serve one request until its answer is written or its client has gone; checkpoints.
@@ -95,7 +99,7 @@ async def serve_request(
     """
     service = _RequestService(application, exchange)
     outbox = service.outbox
-    connection = ServerConnection(outbox, principal, on_answered=service.note_answered)
+    connection = ServerConnection(outbox, principal, on_answered=service.note_answered, headers=headers)
     async with trio.open_nursery() as nursery:
         scopes.add(nursery.cancel_scope)
         session = ServerSession(application, connection, nursery)

@@ -6,7 +6,7 @@ Owns the pipes and listeners. Memory needs no connector: a server is a target by
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -104,9 +104,12 @@ class WebSocketConnector:
 
         served = trio.Event()
 
-        async def serve(transport: FrameTransport) -> None:
+        async def serve(transport: FrameTransport, headers: Mapping[str, str]) -> None:
             try:
-                await self.server.serve(transport)
+                if isinstance(self.server, (Server, RunningServer)):
+                    await self.server.serve(transport, headers=headers)
+                else:
+                    await self.server.serve(transport)
             finally:
                 served.set()
 

@@ -18,7 +18,6 @@ from msgspec import UNSET, UnsetType
 from trio_mcp.wire.eras import ERAS, LATEST_LEGACY, Era
 from trio_mcp.wire.errors import (
     INVALID_PARAMS,
-    INVALID_REQUEST,
     METHOD_NOT_FOUND,
     UNSUPPORTED_PROTOCOL_VERSION,
     ProtocolError,
@@ -50,6 +49,9 @@ class Handshake(enum.Enum):
 MOVES: Final[Mapping[tuple[Handshake, str], Handshake]] = {
     (Handshake.AWAITED, "initialize"): Handshake.ANSWERED,
     (Handshake.ANSWERED, "notifications/initialized"): Handshake.READY,
+    # A client that has started anew on the same wire, such as behind a proxy that keeps the server.
+    (Handshake.ANSWERED, "initialize"): Handshake.ANSWERED,
+    (Handshake.READY, "initialize"): Handshake.ANSWERED,
 }
 MOST_SECONDS: Final = 1e12
 """About thirty thousand years; a longer deadline counts as this one."""
@@ -108,10 +110,8 @@ class ServerHandshake:
         return era, meta
 
     def initialize(self, params: InitializeParams) -> Era:
-        """Settle the era of the session (MCP lifecycle, "Version Negotiation")."""
-        moved = MOVES.get((self.state, "initialize"))
-        if moved is None:
-            raise ProtocolError(INVALID_REQUEST, f"initialize is not legal here: {self.state.value}")
+        """Settle the era of the session that begins (MCP lifecycle, "Version Negotiation")."""
+        moved = MOVES[self.state, "initialize"]
         asked = ERAS.get(params.protocol_version)
         era = LATEST_LEGACY if asked is None or asked.modern else asked
         self.state, self._era = moved, era

@@ -420,7 +420,7 @@ async def test_the_crash_of_one_connection_touches_no_other(caplog):
         async with open_server(server) as running, trio.open_nursery() as nursery:
             connections = 0
 
-            async def serve(transport: Any) -> None:
+            async def serve(transport: Any, headers: Any) -> None:
                 nonlocal connections
                 connections += 1
                 await (Crashing().serve(transport) if connections == 1 else running.serve(transport))

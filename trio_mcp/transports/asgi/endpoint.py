@@ -171,7 +171,7 @@ class Endpoint:
             await self._refusals.refuse_headers(call.reply, error, ident)
             return None
         exchange = ModernResponse(ident, call.receive, call.reply, self.settings)
-        return serve_request(application, request, exchange, call.principal, self._load.scopes)
+        return serve_request(application, request, exchange, call.principal, call.headers, self._load.scopes)
 
     async def _read_body(self, call: HttpCall) -> bytes | None:
         """Read the body; None if the request was refused or the client has gone. Checkpoints."""
@@ -211,13 +211,19 @@ class Endpoint:
         try:
             with trio.CancelScope() as ended:
                 self._load.scopes.add(ended)
-                await self._converse(scope, receive, send, serving, principal)
+                await self._converse(scope, receive, send, serving, principal, headers)
         finally:
             self._load.scopes.discard(ended)
             self._load.leave(peer)
 
     async def _converse(
-        self, scope: Scope, receive: Receive, send: Send, serving: Serving, principal: str | None
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        serving: Serving,
+        principal: str | None,
+        headers: Mapping[str, str],
     ) -> None:
         # Imported here: only servers that meet a WebSocket need it.
         from trio_mcp.transports.asgi.websocket import AsgiWebSocketTransport
@@ -227,4 +233,4 @@ class Endpoint:
             await transport.accept()
         except trio.BrokenResourceError:
             return  # the client has left already
-        await serve_transport(serving.application, transport, principal)
+        await serve_transport(serving.application, transport, principal, headers)

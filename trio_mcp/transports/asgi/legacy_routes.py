@@ -45,7 +45,7 @@ class LegacyRoutes:
             return None
         serving = call.serving
         session = await self._sessions.open(serving.application, serving.nursery, call.principal, call.peer)
-        return session.begin(request, call.receive, call.reply)
+        return session.begin(request, call)
 
     async def _post_in_session(
         self, session: LegacySession, message: InFrame | IncomingRequest, call: HttpCall
@@ -56,7 +56,7 @@ class LegacyRoutes:
         else:
             wants_answer = isinstance(message, Malformed)
         if wants_answer or isinstance(message, IncomingRequest):
-            return session.answer(message, call.receive, call.reply)
+            return session.answer(message, call)
         session.accept(message)
         await call.reply.answer(202)
         return None

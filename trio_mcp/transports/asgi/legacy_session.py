@@ -18,6 +18,7 @@ from trio_mcp.errors import LocalProtocolError
 from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.session.connection import ServerConnection
 from trio_mcp.session.server_session import Application, ServerSession
+from trio_mcp.transports.asgi.call import HttpCall
 from trio_mcp.transports.asgi.event_stream import EventStream
 from trio_mcp.transports.asgi.reply import Reply
 from trio_mcp.transports.asgi.settings import HttpSettings
@@ -146,31 +147,31 @@ class LegacySession:
         """Process a message that wants no answer; does not wait."""
         self._session.accept(frame, self._home)
 
-    async def begin(self, request: IncomingRequest, receive: Receive, reply: Reply) -> None:
+    async def begin(self, request: IncomingRequest, call: HttpCall) -> None:
         """Process `initialize` and send its answer; end the session if it was refused. Checkpoints."""
-        stream = self._take(request)
+        stream = self._take(request, call.headers)
         if self._session.era is not None:
             self._move("accepted")
-            reply.headers[SESSION_HEADER] = self.id
+            call.reply.headers[SESSION_HEADER] = self.id
         try:
-            await self._carry_answer(stream, receive, reply)
+            await self._carry_answer(stream, call.receive, call.reply)
         finally:
             if self.state is SessionState.INITIALIZING:
                 self.end()
 
-    async def answer(self, message: InFrame | IncomingRequest, receive: Receive, reply: Reply) -> None:
+    async def answer(self, message: InFrame | IncomingRequest, call: HttpCall) -> None:
         """Process a message, and send what answers it by the response; checkpoints."""
-        await self._carry_answer(self._take(message), receive, reply)
+        await self._carry_answer(self._take(message, call.headers), call.receive, call.reply)
 
     async def _carry_answer(self, stream: EventStream, receive: Receive, reply: Reply) -> None:
         await self.carry(stream, receive, reply, None)
         if not stream.can_resume:
             self._streams.pop(stream.name, None)
 
-    def _take(self, message: InFrame | IncomingRequest) -> EventStream:
+    def _take(self, message: InFrame | IncomingRequest, headers: Mapping[str, str]) -> EventStream:
         self._count += 1
         outbox = Outbox(self._home.outbox.frame_limit)
-        branch = self._home.branch(outbox)
+        branch = self._home.branch(outbox, headers)
         if isinstance(message, IncomingRequest):
             self._session.accept_request(message, branch)
         else:

@@ -32,3 +32,12 @@ def find_host(request: trio_websocket.WebSocketRequest) -> str:
     """
     host: str = request._event.host
     return host
+
+
+def read_headers(request: trio_websocket.WebSocketRequest) -> dict[str, str]:
+    """The headers of a handshake by lower-case names; repeated ones are joined (RFC 9110, section 5.3)."""
+    headers = {"host": find_host(request)}
+    for raw_name, raw_value in request.headers:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -25,7 +25,7 @@ from trio_mcp.transports.websocket.keeping import (
     keep_alive,
     keep_connection,
 )
-from trio_mcp.transports.websocket.library import find_host, trio_websocket
+from trio_mcp.transports.websocket.library import find_host, read_headers, trio_websocket
 from trio_mcp.transports.websocket.transport import WebSocketTransport
 from trio_mcp.wire.origin import Doorkeeper
 from trio_mcp.wire.websocket import GOING_AWAY, SUBPROTOCOL
@@ -46,11 +46,12 @@ HANDSHAKE_SECONDS: Final = 10.0
 class WebSocketService:
     """Serves what connects, each connection in a task of its own.
 
-    `serve` is called with the transport of each connection that may enter, and closes
-    it. If `path` is None, every path is served. Sizes in bytes, times in seconds.
+    `serve` is called with the transport of each connection that may enter and the headers of its
+    handshake, by lower-case names, and closes it. If `path` is None, every path is served. Sizes in
+    bytes, times in seconds.
     """
 
-    serve: Callable[[WebSocketTransport], Awaitable[None]]
+    serve: Callable[[WebSocketTransport, Mapping[str, str]], Awaitable[None]]
     max_frame_bytes: int
     doorkeeper: Doorkeeper
     path: str | None = None
@@ -107,7 +108,7 @@ class WebSocketService:
                     transport = WebSocketTransport(
                         connection, stream, max_frame_bytes=self.max_frame_bytes, close_code=GOING_AWAY
                     )
-                    await self.serve(transport)
+                    await self.serve(transport, read_headers(request))
             except trio_websocket.HandshakeError as failed:
                 logger.debug("a peer was not let in: %s", failed)
             finally:

@@ -1,0 +1,68 @@
+"""Who asks, by which headers: what a handler learns of its request from the transport."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+
+from tests.conftest import Wire
+from trio_mcp import Context, Server, TaskConfig, open_client, open_server, serve_http
+
+server = Server("facts")
+
+
+@server.tool(task=TaskConfig(mode="optional"))
+async def facts(ctx: Context) -> dict[str, Any]:
+    return {"principal": ctx.principal, "headers": dict(ctx.headers), "task": ctx.task_id is not None}
+
+
+@server.tool
+async def change(ctx: Context) -> str:
+    try:
+        ctx.headers["x-new"] = "1"  # type: ignore[index]
+    except TypeError:
+        return "read-only"
+    return "changed"
+
+
+async def test_headers_are_those_of_the_transport(wire: Wire) -> None:
+    async with wire.open(server) as client:
+        found = (await client.call_tool("facts")).data
+        assert (await client.call_tool("change")).data == "read-only"
+    assert found["principal"] is None
+    if wire.transport in ("memory", "stdio"):
+        assert found["headers"] == {}
+    else:
+        assert found["headers"]["host"].startswith("127.0.0.1:")
+        assert all(name == name.lower() for name in found["headers"])
+
+
+async def test_the_principal_is_known_over_every_transport(wire: Wire) -> None:
+    async with open_server(server) as running, wire.open_running(running.authenticated("alice")) as client:
+        assert (await client.call_tool("facts")).data["principal"] == "alice"
+
+
+async def test_headers_can_be_given_for_a_test_in_memory() -> None:
+    async with open_server(server) as running:
+        target = running.authenticated("alice", headers={"X-Tenant": "blue"})
+        async with open_client(target) as client:
+            assert (await client.call_tool("facts")).data["headers"] == {"x-tenant": "blue"}
+
+
+@pytest.mark.parametrize("protocol", ["2026-07-28", "2025-11-25"])
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+async def test_a_task_keeps_the_headers_of_the_request_that_started_it(protocol: str, scheme: str) -> None:
+    async with trio.open_nursery() as nursery:
+        authenticate = lambda scope: dict(scope["headers"])[b"x-user"].decode()  # noqa: E731
+        serve = partial(serve_http, server, bind="127.0.0.1:0", authenticate=authenticate)
+        (url,) = await nursery.start(serve)
+        url = url.replace("http", scheme, 1)
+        async with open_client(url, protocol=protocol, headers={"X-User": "alice"}) as client:
+            task = await client.call_tool("facts", task=True)
+            found = (await task.result()).data
+        nursery.cancel_scope.cancel()
+    assert found["task"]
+    assert (found["principal"], found["headers"]["x-user"]) == ("alice", "alice")
