@@ -15,6 +15,7 @@ import msgspec
 from trio_mcp.errors import RemoteProtocolError, ToolError
 from trio_mcp.wire.content import ContentBlock, TextContent
 from trio_mcp.wire.messages import META_WRAPPED, CallToolResult
+from trio_mcp.wire.tolerant import UNREADABLE, read_tolerantly
 
 _COMPLETE: Final = frozenset({None, "complete"})
 
@@ -45,8 +46,8 @@ def read_result(raw: msgspec.Raw, result_type: Any) -> CallResult:
     """Decode a tool's result; raises RemoteProtocolError if it is malformed."""
     try:
         result = msgspec.json.decode(raw, type=CallToolResult)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise RemoteProtocolError(f"the server sent a malformed tool result: {error}") from None
+    except (msgspec.MsgspecError, RecursionError):
+        result = _read_flawed(raw)
     if result.result_type not in _COMPLETE:
         raise RemoteProtocolError(f"the server sent a result of the unknown type {result.result_type!r}")
     structured = (
@@ -60,6 +61,25 @@ def read_result(raw: msgspec.Raw, result_type: Any) -> CallResult:
         except msgspec.ValidationError as error:
             raise RemoteProtocolError(f"the tool's result is no {result_type!r}: {error}") from None
     return CallResult(result.content, structured, result.is_error, data, meta)
+
+
+class _WithoutContent(CallToolResult, kw_only=True):
+    """A result that says what it has to say without blocks, as several servers do."""
+
+    content: list[ContentBlock] = msgspec.field(default_factory=list)
+
+
+def _read_flawed(raw: msgspec.Raw) -> CallToolResult:
+    """Read what is readable of a result: a block that is not known here does not hide the others."""
+    try:
+        result: CallToolResult = read_tolerantly(raw, _WithoutContent, "the tool's result")
+        content = msgspec.json.decode(raw, type=dict[str, msgspec.Raw]).get("content")
+    except UNREADABLE as error:
+        raise RemoteProtocolError(f"the server sent a malformed tool result: {error}") from None
+    is_empty = not result.content and result.structured_content is msgspec.UNSET and not result.is_error
+    if is_empty and (content is None or bytes(content) != b"[]"):
+        raise RemoteProtocolError("the server sent a malformed tool result: it has no readable content")
+    return result
 
 
 def finish_call(what: str, raw: msgspec.Raw, result_type: Any, *, raise_on_error: bool) -> CallResult:

@@ -17,8 +17,8 @@ PARSE, INVALID, NO_METHOD, PARAMS, VERSION = -32700, -32600, -32601, -32602, -32
 ABSENT = object()
 
 UNREADABLE: dict[str, tuple[bytes, int, Any]] = {
-    "bad UTF-8": (b'{"jsonrpc":"2.0","id":1,"method":"\xff"}', PARSE, ABSENT),
-    "bad UTF-8 in params": (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"\xff"}}', PARSE, ABSENT),
+    "bad UTF-8": (b'{"jsonrpc":"2.0","id":1,"method":"\xff"}', PARSE, 1),
+    "bad UTF-8 in params": (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"\xff"}}', PARSE, 1),
     "bad JSON": (b'{"jsonrpc":"2.0",', PARSE, ABSENT),
     "no JSON": (b"hello", PARSE, ABSENT),
     "a lone surrogate": (b'{"jsonrpc":"2.0","id":"\\ud800","method":"ping"}', PARSE, ABSENT),
@@ -28,7 +28,7 @@ UNREADABLE: dict[str, tuple[bytes, int, Any]] = {
     "deep nesting in params": (
         b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
         PARSE,
-        ABSENT,
+        1,
     ),
     "a number": (b"5", INVALID, ABSENT),
     "a string": (b'"text"', INVALID, ABSENT),

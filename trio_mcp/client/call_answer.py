@@ -44,7 +44,7 @@ class Question(msgspec.Struct):
     """One question of a server, for example an elicitation, which must be answered before the call is."""
 
     method: str
-    params: dict[str, Any] = {}
+    params: dict[str, Any] | None = None
 
 
 class Questions(msgspec.Struct, rename="camel"):

@@ -16,6 +16,7 @@ import trio
 from trio_mcp.call_result import CallResult
 from trio_mcp.client.call_answer import TaskStarted
 from trio_mcp.client.call_handle import CallHandle, open_call
+from trio_mcp.client.fault_report import ErrorHandler
 from trio_mcp.client.link import Link
 from trio_mcp.client.log_queue import LogHandler
 from trio_mcp.client.negotiation import find_era, negotiate
@@ -157,7 +158,8 @@ class Client:
 
         Raises ToolError for a result that is an error, unless `raise_on_error` is
         False; ProtocolError for a JSON-RPC error; CallTimeout; ProgressOverflow under the
-        lossless policy; ConnectionLost; ValueError for arguments that are not JSON.
+        lossless policy; ConnectionLost; ValueError for arguments that are not JSON, and
+        for times that are none.
         """
         call = ToolCall(
             self._link,
@@ -265,6 +267,7 @@ async def open_client(
     progress_handler: ProgressHandler | ProgressSink | None = None,
     log_handler: LogHandler | None = None,
     log_level: LoggingLevel = "info",
+    on_error: ErrorHandler | None = None,
     elicitation_handler: ElicitationHandler | None = None,
     sampling_handler: SamplingHandler | None = None,
     client_info: Implementation | None = None,
@@ -282,6 +285,9 @@ async def open_client(
     a subprocess that is served over stdio).
     `progress_handler` is used by every call that has none of its own;
     `log_handler` receives a `LogMessage` for each message of at least `log_level`.
+    `on_error`, which is not async, is called with each fault of the server that belongs to no call:
+    a ProtocolError for an error without an id while several calls are in flight, a RemoteProtocolError
+    for a message that cannot be read. They are logged as well.
     `elicitation_handler` fills in the forms and `sampling_handler` answers for a model
     if the server asks; a client without them declares that it cannot.
     `protocol` is "auto" (modern first, legacy as the fall-back) or one revision.
@@ -305,7 +311,7 @@ async def open_client(
     answering = Answering(elicitation_handler, sampling_handler)
     options = UrlOptions(headers=headers, auth=auth, http_client=http_client, ssl_context=ssl_context)
     async with open_target(target, settings, options) as transport, open_unwrapping_nursery() as nursery:
-        session = ClientSession(transport, settings, log_handler, answering)
+        session = ClientSession(transport, settings, log_handler, answering, on_error)
         session.start(nursery)
         leaving_well = False
         try:

@@ -7,6 +7,7 @@ handlers.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -32,6 +33,9 @@ from trio_mcp.wire.messages import (
     TaskIdParams,
     Tool,
 )
+from trio_mcp.wire.tolerant import UNREADABLE, read_tolerantly
+
+logger = logging.getLogger("trio_mcp")
 
 T = TypeVar("T")
 
@@ -140,11 +144,26 @@ class Link:
 def _read_tool_page(raw: msgspec.Raw) -> tuple[Sequence[Tool], str | None]:
     try:
         page = msgspec.json.decode(raw, type=ListToolsResult)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise RemoteProtocolError(f"the server sent a malformed list of tools: {error}") from None
+    except (msgspec.MsgspecError, RecursionError):
+        page = _read_flawed_page(raw)
     return page.tools, page.next_cursor
+
+
+def _read_flawed_page(raw: msgspec.Raw) -> ListToolsResult:
+    """Read what is readable of a page: one bad tool does not hide the others."""
+    try:
+        page: ListToolsResult = read_tolerantly(raw, ListToolsResult, "the server's list of tools")
+        return page
+    except UNREADABLE as error:
+        raise RemoteProtocolError(f"the server sent a malformed list of tools: {error}") from None
 
 
 def _read_snapshots(raw: msgspec.Raw) -> tuple[Sequence[TaskSnapshot], str | None]:
     page = read_task_page(raw)
-    return [read_snapshot(task) for task in page.tasks], page.next_cursor
+    snapshots = []
+    for index, task in enumerate(page.tasks):
+        try:
+            snapshots.append(read_snapshot(task))
+        except RemoteProtocolError as error:
+            logger.warning("task %d in the server's list is left out: %s", index, error)
+    return snapshots, page.next_cursor

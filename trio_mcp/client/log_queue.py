@@ -52,7 +52,7 @@ class LogQueue:
     def put_raw(self, params: msgspec.Raw | msgspec.UnsetType) -> None:
         """Queue the message that the parameters of notifications/message hold; a malformed one is dropped."""
         try:
-            self._put(_read_message(params))
+            self.put(_read_message(params))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             logger.debug("a malformed log message was dropped: %s", error)
 
@@ -78,7 +78,8 @@ class LogQueue:
         self._closing = True
         self._scope.cancel()
 
-    def _put(self, message: LogMessage) -> None:
+    def put(self, message: LogMessage) -> None:
+        """Queue a message; never waits."""
         if len(self._messages) == self._messages.maxlen:
             if self._dropped == 0:
                 logger.warning("the log handler is slow: the oldest messages are dropped")

@@ -39,6 +39,7 @@ from trio_mcp.wire.messages import (
     Params,
 )
 from trio_mcp.wire.tasks import EXTENSION
+from trio_mcp.wire.tolerant import UNREADABLE, read_tolerantly
 
 _MODERN_ERRORS: Final = frozenset({HEADER_MISMATCH, MISSING_CLIENT_CAPABILITY, UNSUPPORTED_PROTOCOL_VERSION})
 
@@ -197,7 +198,7 @@ def _read_discover(outcome: Outcome, era: Era) -> Agreement:
         server_info = None if info is None else msgspec.convert(info, Implementation)
     except msgspec.ValidationError:
         server_info = None  # self-reported and for display only, so not worth a failure
-    return Agreement(era, server_info, result.capabilities, result.instructions)
+    return Agreement(era, server_info, result.capabilities or {}, result.instructions)
 
 
 async def _initialize(session: ClientSession, client_info: Implementation, era: Era) -> Agreement:
@@ -215,7 +216,7 @@ async def _initialize(session: ClientSession, client_info: Implementation, era: 
             f"the server wants protocol {result.protocol_version!r}, which is not served here"
         )
     session.notify("notifications/initialized", Params())
-    return Agreement(agreed, result.server_info, result.capabilities, result.instructions)
+    return Agreement(agreed, result.server_info, result.capabilities or {}, result.instructions)
 
 
 def _supported(frame: ErrorResponse) -> list[str]:
@@ -229,5 +230,9 @@ def _supported(frame: ErrorResponse) -> list[str]:
 def _decode(raw: msgspec.Raw, result_type: type[Any]) -> Any:
     try:
         return msgspec.json.decode(raw, type=result_type)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError):
+        pass
+    try:
+        return read_tolerantly(raw, result_type, f"the server's {result_type.__name__}")
+    except UNREADABLE as error:
         raise RemoteProtocolError(f"the server sent a malformed {result_type.__name__}: {error}") from None

@@ -19,7 +19,15 @@ from trio_mcp.errors import ProtocolError
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.wire.codec import META_RELATED_TASK, encode_value, make_error
 from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
-from trio_mcp.wire.frames import ErrorObject, ErrorResponse, OutFrame, Request, RequestId, Response
+from trio_mcp.wire.frames import (
+    ErrorObject,
+    ErrorResponse,
+    OutFrame,
+    Request,
+    RequestId,
+    Response,
+    as_other_type,
+)
 from trio_mcp.wire.messages import EmptyResult
 
 MAX_REQUESTS: Final = 64
@@ -145,9 +153,12 @@ class ServerRequests:
 
     def cancel(self, ident: RequestId | None) -> bool:
         """Cancel the answering of a request; False if there is none with this id."""
-        if ident is None or ident not in self._scopes:
+        if ident is None:
             return False
-        self._scopes[ident].cancel()
+        scope = self._scopes.get(ident) or self._scopes.get(as_other_type(ident))
+        if scope is None:
+            return False
+        scope.cancel()
         return True
 
     async def _answer(self, frame: Request, scope: trio.CancelScope) -> None:

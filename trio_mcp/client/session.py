@@ -19,18 +19,21 @@ import attrs
 import msgspec
 import trio
 
-from trio_mcp.client.log_queue import LogHandler, LogQueue
+from trio_mcp.client.fault_report import ErrorHandler, FaultReport
+from trio_mcp.client.log_queue import LogHandler, LogMessage, LogQueue
+from trio_mcp.client.outcome import Outcome, read_error
 from trio_mcp.client.pending_call import PendingCall
 from trio_mcp.client.server_requests import Answering, ServerRequests
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.timeouts import CallTimer
-from trio_mcp.errors import ConnectionLost, RemoteProtocolError
+from trio_mcp.errors import ConnectionLost, MCPError, RemoteProtocolError
 from trio_mcp.handlers.sink import Handler
 from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.outgoing.transport import DirectTransport, FrameTransport, StreamingTransport
-from trio_mcp.wire.codec import encode_value
+from trio_mcp.wire.codec import PROGRESS_METHOD, encode_value
 from trio_mcp.wire.frames import (
     Batch,
+    ErrorObject,
     ErrorResponse,
     InFrame,
     Lost,
@@ -41,6 +44,7 @@ from trio_mcp.wire.frames import (
     Request,
     RequestId,
     Response,
+    as_number,
 )
 from trio_mcp.wire.messages import (
     META_PROGRESS_TOKEN,
@@ -100,6 +104,7 @@ class ClientSession:
         settings: ClientSettings,
         log_handler: LogHandler | None,
         answering: Answering,
+        on_error: ErrorHandler | None = None,
     ) -> None:
         self._transport = transport
         self.settings = settings
@@ -107,9 +112,11 @@ class ClientSession:
         self._outbox = Outbox(settings.log_buffer)
         self._requests = ServerRequests(answering, self._outbox.put)
         self._logs = None if log_handler is None else LogQueue(log_handler, settings.log_buffer)
+        self._faults = FaultReport(on_error)
         self._subscriptions: dict[RequestId, Callable[[Notification], None]] = {}
         self._task_listeners: dict[str, list[Callable[[msgspec.Raw], None]]] = {}
         self._ids = itertools.count(1)  # an id is also the progress token of its request
+        self._last_id = 0
         self._calls: dict[ProgressToken, PendingCall] = {}
         # Calls that have become tasks. They are kept alive by the task's handle.
         self._kept: WeakValueDictionary[ProgressToken, PendingCall] = WeakValueDictionary()
@@ -189,8 +196,9 @@ class ClientSession:
         If the connection is lost, the call is settled with ConnectionLost at once, which `wait` then
         returns. Raises the encoder's errors for parameters that are not JSON.
         """
+        self._last_id = next(self._ids)
         call = PendingCall(
-            next(self._ids),
+            self._last_id,
             handler,
             self.settings.progress,
             timer,
@@ -235,7 +243,8 @@ class ClientSession:
 
     def send_and_forget(self, method: str, params: Params) -> None:
         """Send a request and ignore its answer."""
-        self._outbox.put(Request(next(self._ids), method, encode_value(params)))
+        self._last_id = next(self._ids)
+        self._outbox.put(Request(self._last_id, method, encode_value(params)))
 
     def redirect(self, token_call: PendingCall, call: PendingCall) -> None:
         """Deliver the progress of `token_call` through `call` from now on."""
@@ -337,8 +346,9 @@ class ClientSession:
 
     def _accept(self, frame: InFrame) -> None:
         if isinstance(frame, ProgressRun):
-            call = self._calls.get(frame.token) or self._kept.get(frame.token)
-            if call is None or type(frame.token) is not int:
+            token = frame.token if type(frame.token) is int else as_number(frame.token)
+            call = self._calls.get(token) or self._kept.get(token)
+            if call is None:
                 logger.debug("progress with the unknown token %r was dropped", frame.token)
             else:
                 call.queue_updates(frame.updates, frame.stages)
@@ -359,31 +369,64 @@ class ClientSession:
                 self._accept(member)
 
     def _accept_answer(self, frame: Response | ErrorResponse) -> None:
-        ident = frame.id
-        call = None if ident is None or isinstance(ident, msgspec.UnsetType) else self._calls.get(ident)
-        if call is not None and type(ident) is type(call.id):
-            call.settle(frame)
-        elif isinstance(frame, Response) and frame.id in self._late:
-            self._late.pop(frame.id)(frame)
-        elif isinstance(frame, ErrorResponse) and (ident is None or ident is msgspec.UNSET):
-            logger.warning("the server could not read a message: %s", frame.error.message)
+        if frame.id is None or isinstance(frame.id, msgspec.UnsetType):
+            # Only an error has no id. The server could not tell which request it was, but we may.
+            assert isinstance(frame, ErrorResponse), "a result without an id is malformed"
+            if not self._settle_only(frame, read_error(frame.error)) and self._logs is not None:
+                self._logs.put(LogMessage("error", frame.error.message))  # these are the server's words
+            return
+        ident = frame.id if type(frame.id) is int else as_number(frame.id)
+        waiting = self._calls.get(ident)
+        if waiting is not None:
+            waiting.settle(frame)
+        elif isinstance(frame, Response) and ident in self._late:
+            self._late.pop(ident)(frame)
+        elif isinstance(ident, int) and 0 < ident <= self._last_id:
+            logger.debug("an answer to request %r, which nobody waits for, was dropped", ident)
         else:
-            logger.debug("an answer to the unknown request %r was dropped", ident)
+            fault = RemoteProtocolError(f"the server answered with the id {frame.id!r}, which no request has")
+            self._settle_only(fault, fault)
+
+    def _settle_only(self, outcome: Outcome, fault: MCPError) -> bool:
+        """End the only call in flight, since nothing else can be meant; with none or several, report.
+
+        Return whether a call was ended.
+        """
+        waiting = {call.id: call for call in self._calls.values() if call.outcome is None}
+        if len(waiting) == 1:
+            (call,) = waiting.values()
+            call.settle(outcome)
+            return True
+        self._faults.tell(fault)
+        return False
 
     def _accept_malformed(self, frame: Malformed) -> None:
         error = RemoteProtocolError(f"the server sent what is no message: {frame.reason}")
-        logger.warning("%s", error)
         if frame.lost:
             # It may have been the answer to any of the calls, and none may wait forever.
-            for call in self._calls.values():
-                call.settle(error)
-        elif not isinstance(frame.id, msgspec.UnsetType) and frame.id in self._calls:
-            self._calls[frame.id].settle(error)
+            self._faults.tell(error)
+            for waiting in self._calls.values():
+                waiting.settle(error)
+            return
+        call: PendingCall | None = None
+        if not isinstance(frame.id, msgspec.UnsetType):
+            if frame.kind == "request":  # the id is the server's own, so that it waits for an answer
+                self._outbox.put(ErrorResponse(ErrorObject(frame.code, frame.reason), frame.id))
+            else:
+                call = self._calls.get(as_number(frame.id))
+        if call is None:
+            self._faults.tell(error)
+        else:
+            logger.warning("%s", error)
+            call.settle(error)
 
     def _accept_notification(self, frame: Notification) -> None:
         is_log = frame.method == "notifications/message"
         if is_log and self._logs is not None:
             self._logs.put_raw(frame.params)
+        elif frame.method == PROGRESS_METHOD:
+            # Progress that can be read comes as a ProgressRun.
+            self._faults.tell(RemoteProtocolError("the server sent progress that cannot be read"))
         elif is_log or not self._dispatch(frame):
             logger.debug("notification %r was not asked for", frame.method)
 
@@ -402,7 +445,7 @@ class ClientSession:
                 listener(frame.params)
             return True
         ident = None if params.meta is None else params.meta.subscription_id
-        receive = None if ident is None else self._subscriptions.get(ident)
+        receive = None if ident is None else self._subscriptions.get(as_number(ident))
         if receive is None:
             return False
         receive(frame)

@@ -15,8 +15,9 @@ from msgspec import UNSET, UnsetType
 
 from trio_mcp.errors import RemoteProtocolError
 from trio_mcp.wire.codec import PROGRESS_META, STAGES_META
-from trio_mcp.wire.frames import ErrorObject, StageState, Update
+from trio_mcp.wire.frames import ErrorObject, Number, StageState, Update
 from trio_mcp.wire.messages import META_REPORTS
+from trio_mcp.wire.tolerant import UNREADABLE, read_tolerantly
 
 Status: TypeAlias = Literal["working", "input_required", "completed", "failed", "cancelled"]
 
@@ -26,7 +27,7 @@ MAX_MILLISECONDS: Final = 10**15
 """Some thirty thousand years; longer times of a server are ignored."""
 
 
-SnapshotReport: TypeAlias = tuple[int, int | float | None, int | float | None, str | None]
+SnapshotReport: TypeAlias = tuple[int, Number | None, Number | None, str | None]
 """Microseconds since 1970, current, total and message."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -112,12 +113,12 @@ class TaskNews:
 
 
 class _Progress(msgspec.Struct, rename="camel"):
-    current: int | float | None = None
-    total: int | float | None = None
+    current: Number | None = None
+    total: Number | None = None
     message: str | None = None
     reported_at: datetime | None = None
-    rate: int | float | None = None
-    eta: int | float | None = None
+    rate: Number | None = None
+    eta: Number | None = None
 
 
 class _Meta(msgspec.Struct):
@@ -154,8 +155,21 @@ def read_task(raw: msgspec.Raw | bytes) -> TaskNews:
     """Read a task, of either era, with its reports; raises RemoteProtocolError if it is malformed."""
     try:
         task = _task_decoder.decode(raw)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError):
+        task = _read_flawed(raw)
+    return _make_news(task)
+
+
+def _read_flawed(raw: msgspec.Raw | bytes) -> _Task:
+    """Read what is readable of a task: its times and its progress are for display."""
+    try:
+        task: _Task = read_tolerantly(raw, _Task, "the server's task")
+        return task
+    except UNREADABLE as error:
         raise RemoteProtocolError(f"the server sent a malformed task: {error}") from None
+
+
+def _make_news(task: _Task) -> TaskNews:
     meta = _Meta() if task.meta is None else task.meta
     progress = meta.progress or _Progress()
     snapshot = TaskSnapshot(

@@ -26,6 +26,7 @@ from trio_mcp.errors import NotSupportedByEra, ProtocolError, RemoteProtocolErro
 from trio_mcp.handlers.sink import Handler, ProgressHandler, ProgressSink, open_handler
 from trio_mcp.outgoing.policy import Lossless
 from trio_mcp.schema.flaws import encode_json
+from trio_mcp.validators import require_positive
 from trio_mcp.wire.codec import UNENCODABLE, encode_value
 from trio_mcp.wire.errors import HEADER_MISMATCH, METHOD_NOT_FOUND
 from trio_mcp.wire.frames import Response
@@ -97,6 +98,8 @@ class ToolCall:
 
     async def start_task(self, ttl: float | None) -> TaskHandle:
         """Call as a background task, and do not wait for it; checkpoints. See `Client.call_tool`."""
+        if ttl is not None:
+            require_positive("ttl", ttl)
         self._as_task, self._ttl = True, ttl
         async with open_handler(self._handler, self.name) as handler:
             start = await self._within(self._start, handler)
@@ -250,7 +253,7 @@ class ToolCall:
         """Put the answers to the server's questions into the next request; checkpoints if a handler does."""
         answering = self._link.session.answering
         self._params.input_responses = {
-            key: await answering.answer(asked.method, asked.params)
+            key: await answering.answer(asked.method, asked.params or {})
             for key, asked in (questions.input_requests or {}).items()
         }
         self._params.request_state = UNSET if questions.request_state is None else questions.request_state

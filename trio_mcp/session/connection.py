@@ -130,10 +130,12 @@ class ServerConnection:
 
     def accept_answer(self, frame: Response | ErrorResponse) -> bool:
         """Hand an answer to the `ask` that waits for it; False if none does."""
-        ident = frame.id
+        ident, waiting = frame.id, self._client.asked
         if ident is None or isinstance(ident, msgspec.UnsetType):
-            return False
-        asked = self._client.asked.get(ident)
+            # The client could not tell which question it was; if there is only one, we can.
+            asked = next(iter(waiting.values())) if len(waiting) == 1 else None
+        else:
+            asked = waiting.get(ident)
         if asked is None:
             return False
         asked.answer = frame

@@ -38,6 +38,7 @@ from trio_mcp.wire.frames import (
     Request,
     RequestId,
     Response,
+    as_other_type,
 )
 from trio_mcp.wire.handshake import Handshake, ServerHandshake
 from trio_mcp.wire.incoming_request import IncomingRequest, read_request
@@ -143,13 +144,22 @@ class ServerSession:
         elif isinstance(frame, Notification):
             self._accept_notification(frame)
         elif isinstance(frame, Malformed):
-            _answer(connection, None, self._refusal(frame))
+            _answer(connection, None, self._refuse(frame, connection))
         elif isinstance(frame, Batch):
             self._accept_batch(frame, connection)
         elif isinstance(frame, (Response, ErrorResponse)) and connection.accept_answer(frame):
             pass
         elif isinstance(frame, (Response, ErrorResponse, ProgressRun)):
             logger.debug("a message that answers nothing was dropped: %r", frame)
+
+    def _refuse(self, frame: Malformed, connection: ServerConnection) -> Refusal:
+        if frame.kind == "answer":
+            # Its id is one of ours, and the question has no better answer.
+            if not isinstance(frame.id, msgspec.UnsetType):
+                reason = f"the client's answer cannot be read: {frame.reason}"
+                connection.accept_answer(ErrorResponse(ErrorObject(frame.code, reason), frame.id))
+            frame = Malformed(frame.code, frame.reason)
+        return self._refusal(frame)
 
     def _refusal(self, frame: Malformed) -> Refusal:
         ident: RequestId | msgspec.UnsetType | None = frame.id
@@ -170,7 +180,7 @@ class ServerSession:
             if isinstance(member, Request):
                 self.accept_request(read_request(member), connection, reply)
             elif isinstance(member, Malformed):
-                reply.add(self._refusal(member))
+                reply.add(self._refuse(member, connection))
             else:
                 self.accept(member, connection)
 
@@ -183,7 +193,8 @@ class ServerSession:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             logger.debug("a malformed cancellation was ignored: %s", error)
             return
-        request = self._requests.get(params.request_id)
+        ident = params.request_id
+        request = self._requests.get(ident) or self._requests.get(as_other_type(ident))
         if request is not None:
             logger.debug("request %r cancelled by the client: %s", request.id, params.reason)
             request.withdraw()

@@ -8,6 +8,7 @@ error code that JSON-RPC names for it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal
 
@@ -29,7 +30,9 @@ from trio_mcp.wire.frames import (
     ErrorResponse,
     InFrame,
     Malformed,
+    MessageKind,
     Notification,
+    Number,
     OutFrame,
     ProgressRun,
     ProgressToken,
@@ -39,6 +42,7 @@ from trio_mcp.wire.frames import (
     StageState,
     Update,
 )
+from trio_mcp.wire.id_scan import find_flaw, scan_message, split_batch
 
 PROGRESS_METHOD: Final = "notifications/progress"
 META_RELATED_TASK: Final = "io.modelcontextprotocol/related-task"
@@ -50,6 +54,8 @@ STAGES_META: Final = "io.github.trio-mcp/stages"
 UNENCODABLE: Final = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
 """What `encode_value` raises for values that JSON cannot hold."""
 
+_SAFE: Final = 2**53
+
 
 # None of these can be part of a cycle (gc=False): a burst makes so many that the collector would always run.
 
@@ -59,17 +65,26 @@ class _RelatedTask(Struct, frozen=True, gc=False, rename="camel"):
 
 
 class _ProgressMeta(Struct, frozen=True, gc=False, omit_defaults=True):
-    exact: int | float | None = msgspec.field(name=PROGRESS_META, default=None)
+    exact: Number | None = msgspec.field(name=PROGRESS_META, default=None)
     related_task: _RelatedTask | None = msgspec.field(name=META_RELATED_TASK, default=None)
     stages: tuple[StageState, ...] | None = msgspec.field(name=STAGES_META, default=None)
 
 
 class _ProgressParams(Struct, frozen=True, gc=False, omit_defaults=True):
     token: int | str = msgspec.field(name="progressToken")
-    progress: int | float
-    total: int | float | None = None
+    progress: Number
+    total: Number | None = None
     message: str | None = None
     meta: _ProgressMeta | None = msgspec.field(name="_meta", default=None)
+
+
+class _BareProgress(Struct, frozen=True, gc=False):
+    """Progress whose members for display are read only if they are what they should be."""
+
+    token: int | str = msgspec.field(name="progressToken")
+    progress: int | float
+    total: Any = None
+    message: Any = None
 
 
 class _ProgressNotification(Struct, frozen=True, gc=False, tag_field="jsonrpc", tag="2.0"):
@@ -92,6 +107,7 @@ _batch_decoder = msgspec.json.Decoder(list[Raw])
 _error_decoder = msgspec.json.Decoder(ErrorObject)
 _progress_decoder = msgspec.json.Decoder(_ProgressNotification)
 _params_decoder = msgspec.json.Decoder(_ProgressParams)
+_bare_progress_decoder = msgspec.json.Decoder(_BareProgress)
 
 
 def encode_value(value: Any) -> Raw:
@@ -190,19 +206,43 @@ def _undecodable(data: bytes, error: Exception) -> Decoded:
         return _read_batch(data)
     if isinstance(error, msgspec.ValidationError) and start != b"{":
         return Malformed(INVALID_REQUEST, "a message must be a JSON object")
-    return Malformed(PARSE_ERROR, f"not valid JSON: {error}")
+    if start == b"[":  # an invalid byte comes before the wrong type
+        return _read_unreadable_batch(data, error)
+    return refuse_message(data, f"not valid JSON: {find_flaw(data, error)}")
+
+
+def refuse_message(data: bytes, reason: str, *, lost: bool = False) -> Malformed:
+    """Stand in for the message `data`, with its id if that can be found in it.
+
+    If it is not found, any request may have lost its answer if the message was `lost`, so that `data`
+    is only its beginning, or if it is too long to be searched.
+    """
+    scan = scan_message(data)
+    lost = (lost or scan.gave_up) and scan.id is UNSET
+    return Malformed(PARSE_ERROR, reason, scan.id, lost, scan.kind)
 
 
 def _read_batch(data: bytes) -> Decoded:
     try:
         members = _batch_decoder.decode(data)
     except Exception as error:  # any failure to decode is an answer, RecursionError too
-        return Malformed(PARSE_ERROR, f"not valid JSON: {error}")
+        return _read_unreadable_batch(data, error)
+    return _read_members([bytes(member) for member in members])
+
+
+def _read_unreadable_batch(data: bytes, error: Exception) -> Decoded:
+    members = split_batch(data)
+    if any(member.startswith(b"{") for member in members):
+        return _read_members(members)
+    return Malformed(PARSE_ERROR, f"not valid JSON: {find_flaw(data, error)}")
+
+
+def _read_members(members: list[bytes]) -> Decoded:
     if not members:
         return Malformed(INVALID_REQUEST, "a batch must not be empty")
     frames = []
     for member in members:
-        frame = decode_message(bytes(member))
+        frame = decode_message(member)
         if isinstance(frame, Batch):
             frame = Malformed(INVALID_REQUEST, "a batch must not hold a batch")
         frames.append(frame)
@@ -210,15 +250,16 @@ def _read_batch(data: bytes) -> Decoded:
 
 
 def _read_envelope(envelope: _Envelope) -> Decoded:
-    ident = envelope.id if type(envelope.id) in (int, str) else UNSET
+    ident = envelope.id if type(envelope.id) in (int, str) else _read_integral(envelope.id)
     if envelope.jsonrpc != "2.0":
-        return Malformed(INVALID_REQUEST, 'member "jsonrpc" must be "2.0"', ident)
-    if envelope.method is UNSET:
+        kind: MessageKind = "unknown" if envelope.method is UNSET else "request"
+        return _refuse('member "jsonrpc" must be "2.0"', ident, kind)
+    if envelope.method is UNSET or (envelope.method is None and _has_outcome(envelope)):
         return _read_answer(envelope, ident)
     if type(envelope.method) is not str:
-        return Malformed(INVALID_REQUEST, 'member "method" must be a string', ident)
-    if envelope.result is not UNSET or envelope.error is not UNSET:
-        return Malformed(INVALID_REQUEST, "a message has either a method or an outcome, not both", ident)
+        return _refuse('member "method" must be a string', ident, "request")
+    if _has_outcome(envelope):
+        return _refuse("a message has either a method or an outcome, not both", ident)
     params = envelope.params
     if params is not UNSET and bytes(params) == b"null":
         params = UNSET
@@ -228,8 +269,26 @@ def _read_envelope(envelope: _Envelope) -> Decoded:
         return Malformed(INVALID_REQUEST, 'member "id" must be a string or an integer')
     if params is not UNSET and bytes(params)[:1] != b"{":
         code = INVALID_PARAMS if bytes(params)[:1] == b"[" else INVALID_REQUEST
-        return Malformed(code, 'member "params" must be an object', ident)
+        return Malformed(code, 'member "params" must be an object', ident, kind="request")
     return Request(ident, envelope.method, params)
+
+
+def _refuse(reason: str, ident: RequestId | UnsetType, kind: MessageKind = "unknown") -> Malformed:
+    return Malformed(INVALID_REQUEST, reason, ident, kind=kind)
+
+
+def _read_integral(ident: Any) -> RequestId | UnsetType:
+    """1.0 is the integer 1 for JSON Schema, and some peers send every number so."""
+    return int(ident) if type(ident) is float and ident.is_integer() and abs(ident) < _SAFE else UNSET
+
+
+def _has_outcome(envelope: _Envelope) -> bool:
+    return _is_there(envelope.result) or _is_there(envelope.error)
+
+
+def _is_there(member: Raw | UnsetType) -> bool:
+    """Null is absent."""
+    return not isinstance(member, UnsetType) and bytes(member) != b"null"
 
 
 def _read_notification(method: str, params: Raw | UnsetType) -> Notification | ProgressRun:
@@ -239,22 +298,42 @@ def _read_notification(method: str, params: Raw | UnsetType) -> Notification | P
             stages = None if progress.meta is None else progress.meta.stages
             return ProgressRun(progress.token, [_read_update(progress)], _read_related(progress), stages)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            pass  # stays an ordinary notification, which its receiver refuses quietly
+            return _read_bare_progress(params)
     return Notification(method, params)
 
 
-def _read_answer(envelope: _Envelope, ident: RequestId | UnsetType) -> Decoded:
-    has_result = envelope.result is not UNSET
-    if has_result == (envelope.error is not UNSET):
-        return Malformed(INVALID_REQUEST, "a message has a method, a result or an error", ident)
-    if has_result:
-        if ident is UNSET:
-            return Malformed(INVALID_REQUEST, 'member "id" must be a string or an integer')
-        return Response(ident, envelope.result)  # type: ignore[arg-type]  # has_result says it is set
+def _read_bare_progress(params: Raw) -> Notification | ProgressRun:
+    """Read the progress itself; what is only shown with it is left out if it is unreadable."""
     try:
-        error = _error_decoder.decode(envelope.error)  # type: ignore[arg-type]  # likewise
+        progress = _bare_progress_decoder.decode(params)
+        float(progress.progress)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError):
+        return Notification(PROGRESS_METHOD, params)  # which its receiver reports, and which ends no call
+    total, message = progress.total, progress.message
+    try:
+        total = total if type(total) in (int, float) and math.isfinite(total) else None
+    except OverflowError:
+        total = None
+    update = progress.progress, total, message if type(message) is str else None, None
+    return ProgressRun(progress.token, [update])
+
+
+def _read_answer(envelope: _Envelope, ident: RequestId | UnsetType) -> Decoded:
+    has_error = envelope.error is not UNSET
+    if has_error and envelope.result is not UNSET:
+        has_error = _is_there(envelope.error)
+        if has_error and _is_there(envelope.result):
+            return _refuse("a message has either a result or an error, not both", ident, "answer")
+    if not has_error:
+        if envelope.result is UNSET:
+            return _refuse("a message has a method, a result or an error", ident)
+        if ident is UNSET:
+            return _refuse('member "id" must be a string or an integer', ident, "answer")
+        return Response(ident, envelope.result)
+    try:
+        error = _error_decoder.decode(envelope.error)  # type: ignore[arg-type]  # it is there
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
-        return Malformed(INVALID_REQUEST, f'member "error" is no error object: {problem}', ident)
+        return _refuse(f'member "error" is no error object: {problem}', ident, "answer")
     return ErrorResponse(error, None if envelope.id is None else ident)
 
 

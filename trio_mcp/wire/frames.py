@@ -8,12 +8,21 @@ them, and the code that knows the method decodes them. Knows no method but progr
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 RequestId: TypeAlias = int | str
 ProgressToken: TypeAlias = int | str
+
+MAX_DIGITS: Final = 18
+"""A longer text is no number that this package counts to."""
+
+MessageKind: TypeAlias = Literal["request", "answer", "unknown"]
+"""What an unreadable message was seen to be: a request or notification, or an answer."""
+
+Number: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | float
+"""A number of progress as it is read: it fits into a float, so that one can always compute with it."""
 
 Update: TypeAlias = tuple[float, float | None, str | None, float | None]
 """One update as it travels: progress, total, message, and the exact progress.
@@ -76,8 +85,8 @@ class StageState(Struct, frozen=True, omit_defaults=True):
     """
 
     path: tuple[str, ...]
-    progress: int | float | None = None
-    total: int | float | None = None
+    progress: Number | None = None
+    total: Number | None = None
     message: str | None = None
 
 
@@ -104,13 +113,16 @@ class Batch(Struct, frozen=True):
 class Malformed(Struct, frozen=True):
     """Stands in for a message that could not be read: the reason, and the id if that could be read.
 
-    `lost` is True if the message was too long to keep.
+    `lost` is True if it may have been the answer to any request, because it was too long to keep or to
+    look for an id. `kind` says whose the id is: a request has an id of its sender, an answer one of its
+    receiver.
     """
 
     code: int
     reason: str
     id: RequestId | UnsetType = UNSET
     lost: bool = False
+    kind: MessageKind = "unknown"
 
 
 class Lost(Struct, frozen=True):
@@ -127,3 +139,21 @@ class Lost(Struct, frozen=True):
 OutFrame: TypeAlias = Request | Notification | Response | ErrorResponse | ProgressRun | Batch
 Decoded: TypeAlias = OutFrame | Malformed
 InFrame: TypeAlias = Decoded | Lost
+
+
+def as_number(ident: RequestId) -> RequestId:
+    """The integer whose decimal text `ident` is, else `ident` itself: some peers send 1 as "1"."""
+    if isinstance(ident, str) and ident.isascii() and ident.isdecimal() and len(ident) <= MAX_DIGITS:
+        number = int(ident)
+        return number if str(number) == ident else ident
+    return ident
+
+
+def is_same_id(one: object, other: RequestId) -> bool:
+    """Whether two ids are equal, or differ only in their JSON type."""
+    return isinstance(one, (int, str)) and as_number(one) == as_number(other)
+
+
+def as_other_type(ident: RequestId) -> RequestId:
+    """The id that differs only in its JSON type: 1 for "1", "1" for 1, and else `ident` itself."""
+    return str(ident) if isinstance(ident, int) else as_number(ident)

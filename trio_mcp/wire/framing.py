@@ -5,8 +5,7 @@ Owns the line buffer and its cap. Knows nothing of where the bytes come from.
 
 from __future__ import annotations
 
-from trio_mcp.wire.codec import decode_lines
-from trio_mcp.wire.errors import PARSE_ERROR
+from trio_mcp.wire.codec import decode_lines, refuse_message
 from trio_mcp.wire.frames import InFrame, Malformed
 
 
@@ -34,7 +33,7 @@ class LineDecoder:
             if self._skipping:
                 self._skipping = False
             elif self._length + first > self._limit:
-                frames.append(self._refuse())
+                frames.append(self._refuse(data[:first]))
             else:
                 frames.extend(decode_lines(b"".join((*self._tail, data[:first]))))
             self._tail, self._length = [], 0
@@ -56,18 +55,21 @@ class LineDecoder:
             return decode_lines(block)
         frames: list[InFrame] = []
         for line in block.split(b"\n"):
-            frames.extend([self._refuse()] if len(line) > self._limit else decode_lines(line))
+            frames.extend([self._refuse(line)] if len(line) > self._limit else decode_lines(line))
         return frames
 
     def _keep(self, data: bytes) -> list[InFrame]:
         if not data or self._skipping:
             return []
         if self._length + len(data) > self._limit:
+            refused = self._refuse(data)
             self._tail, self._length, self._skipping = [], 0, True
-            return [self._refuse()]
+            return [refused]
         self._tail.append(data)
         self._length += len(data)
         return []
 
-    def _refuse(self) -> Malformed:
-        return Malformed(PARSE_ERROR, f"message longer than {self._limit} bytes", lost=True)
+    def _refuse(self, data: bytes) -> Malformed:
+        """Refuse the line that consists of what is kept and `data`, which may not be all of it."""
+        seen = b"".join((*self._tail, data))[: self._limit]  # the same in whatever portions it came
+        return refuse_message(seen, f"message longer than {self._limit} bytes", lost=True)

@@ -8,6 +8,7 @@ statelessly whatever the handshake says; everything else needs `initialize`.
 from __future__ import annotations
 
 import enum
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any, Final
@@ -36,6 +37,8 @@ from trio_mcp.wire.messages import (
     InitializeParams,
     LoggingLevel,
 )
+
+logger = logging.getLogger("trio_mcp")
 
 
 class Handshake(enum.Enum):
@@ -115,7 +118,7 @@ class ServerHandshake:
         asked = ERAS.get(params.protocol_version)
         era = LATEST_LEGACY if asked is None or asked.modern else asked
         self.state, self._era = moved, era
-        self._client_info, self._client_capabilities = params.client_info, params.capabilities
+        self._client_info, self._client_capabilities = params.client_info, params.capabilities or {}
         return era
 
     def notified(self, method: str) -> None:
@@ -142,18 +145,18 @@ class ServerHandshake:
 
 
 def _read_token(values: Mapping[str, Any]) -> ProgressToken | UnsetType:
-    if META_PROGRESS_TOKEN not in values:
+    token = values.get(META_PROGRESS_TOKEN)
+    if token is None:
         return UNSET
-    token = values[META_PROGRESS_TOKEN]
     if type(token) is int or type(token) is str:
         return token
     raise ProtocolError(INVALID_PARAMS, "_meta.progressToken must be a string or an integer")
 
 
 def _read_seconds_left(values: Mapping[str, Any]) -> float | None:
-    if META_DEADLINE not in values:
+    seconds = values.get(META_DEADLINE)
+    if seconds is None:
         return None
-    seconds = values[META_DEADLINE]
     if type(seconds) in (int, float) and 0 < seconds < math.inf:
         return float(min(seconds, MOST_SECONDS))
     raise ProtocolError(INVALID_PARAMS, f"_meta {META_DEADLINE!r} must be a number of seconds larger than 0")
@@ -182,7 +185,8 @@ def _read_modern(values: Mapping[str, Any]) -> tuple[Era, RequestMeta]:
     try:
         client = None if info is None else msgspec.convert(info, Implementation)
     except msgspec.ValidationError as error:
-        raise ProtocolError(INVALID_PARAMS, f"_meta {META_CLIENT_INFO!r}: {error}") from None
+        logger.warning("%s is left out: %s", META_CLIENT_INFO, error)  # it is for display only
+        client = None
     return era, RequestMeta(
         _read_token(values), client, capabilities, level, values, _read_seconds_left(values)
     )

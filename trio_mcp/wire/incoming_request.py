@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from trio_mcp.wire.eras import PARAMS
 from trio_mcp.wire.errors import INVALID_PARAMS, ProtocolError
 from trio_mcp.wire.frames import Request
-from trio_mcp.wire.messages import META_PROTOCOL_VERSION, Params
+from trio_mcp.wire.messages import META_PROTOCOL_VERSION, CallToolParams, Params
+from trio_mcp.wire.tolerant import UNREADABLE, read_tolerantly
 
 
 class IncomingRequest(msgspec.Struct, frozen=True):
@@ -40,7 +41,7 @@ class IncomingRequest(msgspec.Struct, frozen=True):
 
 
 class _MetaOnly(msgspec.Struct):
-    meta: dict[str, Any] | UnsetType = msgspec.field(name="_meta", default=UNSET)
+    meta: dict[str, Any] | UnsetType | None = msgspec.field(name="_meta", default=UNSET)
 
 
 _DECODERS: Final = {method: msgspec.json.Decoder(params) for method, params in PARAMS.items()}
@@ -55,8 +56,24 @@ def read_request(frame: Request) -> IncomingRequest:
     try:
         params = decoder.decode(b"{}" if frame.params is UNSET else frame.params)
     except (msgspec.MsgspecError, RecursionError) as error:
-        return _read_flawed(frame, _describe(frame, error))
+        try:
+            params = read_tolerantly(_without_nulls(frame.params), PARAMS.get(frame.method, Params), "params")
+        except UNREADABLE:
+            return _read_flawed(frame, _describe(frame, error))
+    if isinstance(params, CallToolParams):  # it keeps these members encoded
+        if not isinstance(params.arguments, UnsetType) and bytes(params.arguments) == b"null":
+            params.arguments = UNSET
+        if not isinstance(params.task, UnsetType) and bytes(params.task) == b"null":
+            params.task = UNSET
     return IncomingRequest(frame, params, _NOTHING if params.meta is UNSET else params.meta)
+
+
+def _without_nulls(params: Raw | UnsetType) -> bytes:
+    """The parameters without the members that are null: for an optional one that means absent."""
+    if isinstance(params, UnsetType):
+        return b"{}"
+    members = msgspec.json.decode(params, type=dict[str, Raw])
+    return msgspec.json.encode({name: raw for name, raw in members.items() if bytes(raw) != b"null"})
 
 
 def _read_flawed(frame: Request, problem: ProtocolError) -> IncomingRequest:
@@ -67,7 +84,7 @@ def _read_flawed(frame: Request, problem: ProtocolError) -> IncomingRequest:
         meta = _meta_decoder.decode(frame.params).meta
     except (msgspec.MsgspecError, RecursionError) as error:
         return IncomingRequest(frame, Params(), _NOTHING, problem, _describe(frame, error))
-    return IncomingRequest(frame, Params(), _NOTHING if meta is UNSET else meta, problem)
+    return IncomingRequest(frame, Params(), meta or _NOTHING, problem)
 
 
 def _describe(frame: Request, error: Exception) -> ProtocolError:

@@ -73,8 +73,8 @@ class InitializeParams(Params, kw_only=True):
     """The client's side of the handshake (MCP lifecycle)."""
 
     protocol_version: str
-    capabilities: dict[str, Any]
-    client_info: Implementation
+    capabilities: dict[str, Any] | None = None
+    client_info: Implementation | None = None
 
 
 class ListParams(Params, kw_only=True):
@@ -166,8 +166,8 @@ class InitializeResult(Result, kw_only=True):
     """The server's side of the handshake (MCP lifecycle)."""
 
     protocol_version: str
-    capabilities: dict[str, Any]
-    server_info: Implementation
+    capabilities: dict[str, Any] | None = None
+    server_info: Implementation | None = None
     instructions: str | None = None
 
 
@@ -175,7 +175,7 @@ class DiscoverResult(CacheableResult, kw_only=True):
     """The result of server/discover, which takes the place of the handshake in the modern era."""
 
     supported_versions: list[str]
-    capabilities: dict[str, Any]
+    capabilities: dict[str, Any] | None = None
     instructions: str | None = None
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from trio_mcp.wire.codec import decode_lines, decode_message, encode_lines
-from trio_mcp.wire.errors import PARSE_ERROR
-from trio_mcp.wire.frames import InFrame, Malformed, OutFrame
+from trio_mcp.wire.codec import decode_lines, decode_message, encode_lines, refuse_message
+from trio_mcp.wire.frames import InFrame, OutFrame
 
 KEEP_ALIVE: Final = b":\n\n"
 """A comment, which every reader ignores; it keeps a quiet connection open."""
@@ -133,7 +132,7 @@ class EventDecoder:
         else:
             for line in lines.split(b"\n"):
                 if len(line) > self._limit:
-                    self._refuse()
+                    self._refuse(line)
                 else:
                     self._complete.append(line)
         return data[end + 2 :]
@@ -163,21 +162,22 @@ class EventDecoder:
         if self._skipping:
             return
         if self._tail_length > self._limit + len(_DATA):
+            seen = b"".join((*self._tail, data))
             self._tail = []
-            self._skip_event()
+            self._skip_event(seen.removeprefix(_DATA))
         else:
             self._tail.append(data)
 
     def _take_field(self, line: bytes) -> None:
         if len(line) > self._limit + len(_DATA):
-            self._skip_event()
+            self._skip_event(line.removeprefix(_DATA))
             return
         name, _, value = line.partition(b":")
         value = value[1:] if value[:1] == b" " else value
         if name == b"data":
             self._data_length += len(value) + bool(self._data)
             if self._data_length > self._limit:
-                self._skip_event()
+                self._skip_event(value)
             else:
                 self._data.append(value)
         elif name == b"id" and b"\0" not in value:
@@ -207,12 +207,14 @@ class EventDecoder:
             self._frames += decode_lines(b"\n".join(self._complete))
             self._complete = []
 
-    def _skip_event(self) -> None:
+    def _skip_event(self, data: bytes) -> None:
+        data = b"\n".join((*self._data, data))
         self._data, self._data_length = [], 0
         self._skipping = True
-        self._refuse()
+        self._refuse(data)
 
-    def _refuse(self) -> None:
+    def _refuse(self, data: bytes) -> None:
+        """Refuse a message that begins with `data`."""
         self._decode_complete()
-        reason = f"message longer than {self._limit} bytes"
-        self._frames.append(Malformed(PARSE_ERROR, reason, lost=True))
+        seen = data[: self._limit]
+        self._frames.append(refuse_message(seen, f"message longer than {self._limit} bytes", lost=True))

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from trio_mcp.wire.codec import decode_lines, decode_message
-from trio_mcp.wire.errors import PARSE_ERROR
-from trio_mcp.wire.frames import InFrame, Malformed
+from trio_mcp.wire.codec import decode_lines, decode_message, refuse_message
+from trio_mcp.wire.frames import InFrame
 
 SUBPROTOCOL: Final = "mcp"
 """The subprotocol that a client offers and a server chooses; neither requires it."""
@@ -59,12 +58,12 @@ def decode_texts(messages: Sequence[str | bytes]) -> list[InFrame]:
         run = []
         # An empty message, or one with a newline inside, must not be decoded as lines.
         if isinstance(message, str):
-            frames.append(decode_message(message.encode()))
+            frames.append(decode_message(message.encode(errors="surrogatepass")))
         else:
-            frames.append(Malformed(PARSE_ERROR, "a binary message: MCP is sent in text messages"))
+            frames.append(refuse_message(message, "a binary message: MCP is sent in text messages"))
     frames.extend(_decode_run(run))
     return frames
 
 
 def _decode_run(run: list[str]) -> list[InFrame]:
-    return decode_lines("\n".join(run).encode()) if run else []
+    return decode_lines("\n".join(run).encode(errors="surrogatepass")) if run else []

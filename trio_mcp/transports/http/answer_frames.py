@@ -7,10 +7,13 @@ socket but through the response that it is given, and keeps nothing.
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
+
+from msgspec import UNSET
 
 from trio_mcp.transports.http.response import HttpResponse
 from trio_mcp.wire.codec import decode_message, encode_value
-from trio_mcp.wire.errors import INTERNAL_ERROR, PARSE_ERROR
+from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
 from trio_mcp.wire.frames import (
     ErrorObject,
     ErrorResponse,
@@ -19,6 +22,8 @@ from trio_mcp.wire.frames import (
     Request,
     RequestId,
     Response,
+    as_number,
+    is_same_id,
 )
 from trio_mcp.wire.http import JSON
 
@@ -36,7 +41,7 @@ async def read_answer(request: Request, answer: HttpResponse, url: str, limit: i
     is_answer = answer.is_success and answer.content_type == JSON and body.strip()
     frame = decode_message(body)
     if is_answer and isinstance(frame, Malformed):
-        return Malformed(frame.code, frame.reason, request.id)
+        return Malformed(frame.code, frame.reason, request.id, kind="answer")
     if isinstance(frame, ErrorResponse):
         # Whatever its id says: servers that could not tell which request it was make one up.
         return ErrorResponse(frame.error, request.id)
@@ -50,27 +55,49 @@ async def read_answer(request: Request, answer: HttpResponse, url: str, limit: i
 
 
 def claim_frames(
-    frames: list[InFrame], ident: RequestId, *, is_modern: bool, url: str
+    frames: list[InFrame], ident: RequestId, others: Container[RequestId], *, is_modern: bool, url: str
 ) -> tuple[list[InFrame], InFrame | None]:
     """The frames of one request's stream as the session is to see them, and the answer if it is among them.
 
-    What follows a modern answer is dropped, because nothing may follow it.
+    `others` are the other requests whose answer a stream of the legacy eras may bring. Any other answer
+    is taken for this request's, and fails it. What follows a modern answer is dropped, because nothing may
+    follow it.
     """
     claimed: list[InFrame] = []
     answer: InFrame | None = None
     for frame in frames:
         if isinstance(frame, Malformed) and frame.lost:
             # What could not be kept may have been this request's answer, but no other's.
-            frame = Malformed(frame.code, frame.reason, ident)
+            frame = Malformed(frame.code, frame.reason, ident, kind="answer")
+        elif isinstance(frame, Malformed) and frame.kind != "request" and frame.id is not UNSET:
+            frame = Malformed(frame.code, frame.reason, ident, kind="answer")
         elif isinstance(frame, ErrorResponse) and not isinstance(frame.id, (int, str)):
             frame = ErrorResponse(frame.error, ident)
         elif isinstance(frame, Request) and is_modern:
             # Nor could it be answered (MCP 2026-07-28 transports, "Receiving Messages").
             logger.warning("%s asked for %s, as no modern server may", url, frame.method)
             continue
+        elif isinstance(frame, (Response, ErrorResponse)) and frame.id != ident:
+            frame = _claim_answer(frame, ident, others, is_modern=is_modern)
         claimed.append(frame)
         if isinstance(frame, (Response, ErrorResponse, Malformed)) and frame.id == ident:
             answer = answer or frame
             if is_modern:
                 break
     return claimed, answer
+
+
+def _claim_answer(
+    frame: Response | ErrorResponse, ident: RequestId, others: Container[RequestId], *, is_modern: bool
+) -> InFrame:
+    """An answer on the stream of the request `ident` that does not have its id."""
+    if is_same_id(frame.id, ident):
+        return (
+            Response(ident, frame.result)
+            if isinstance(frame, Response)
+            else ErrorResponse(frame.error, ident)
+        )
+    if not is_modern and isinstance(frame.id, (int, str)) and as_number(frame.id) in others:
+        return frame
+    reason = f"an answer with the id {frame.id!r} to the request {ident!r}"
+    return Malformed(INVALID_REQUEST, reason, ident, kind="answer")

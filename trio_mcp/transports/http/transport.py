@@ -43,6 +43,7 @@ from trio_mcp.wire.frames import (
     Request,
     RequestId,
     Response,
+    as_number,
 )
 from trio_mcp.wire.http import SESSION_HEADER
 from trio_mcp.wire.messages import CancelledParams
@@ -171,14 +172,15 @@ class HttpTransport:
         if is_modern and pending.is_over:
             return
         frames, answer = claim_frames(
-            flatten(frames), pending.request.id, is_modern=is_modern, url=self._endpoint.url
+            flatten(frames), pending.request.id, self._pending, is_modern=is_modern, url=self._endpoint.url
         )
         if answer is not None:
             pending.note(RequestEvent.ANSWER)
             if pending.request.method == "initialize" and isinstance(answer, Response):
                 self._session.agree(answer)
         if not is_modern and any(
-            isinstance(frame, ProgressRun) and frame.token != pending.request.id for frame in frames
+            isinstance(frame, ProgressRun) and as_number(frame.token) != pending.request.id
+            for frame in frames
         ):
             await let_read(self._session.main)
         await self._hand_over(frames)
@@ -186,7 +188,7 @@ class HttpTransport:
     async def _deliver_main(self, frames: list[InFrame]) -> None:
         """Hand over what came on the stream of a session."""
         for frame in frames:
-            pending = self._pending.get(frame.token) if isinstance(frame, ProgressRun) else None
+            pending = self._pending.get(as_number(frame.token)) if isinstance(frame, ProgressRun) else None
             if pending is not None:
                 await let_read(pending.answer)
         await self._hand_over(frames, is_shared=True)
