@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import trio
@@ -18,6 +18,8 @@ from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.frames import ErrorResponse, Notification, Request, RequestId, Response
+
+Answer: TypeAlias = Response | ErrorResponse
 
 
 class _Client:
@@ -96,9 +98,16 @@ class ServerConnection:
         if self._on_answered is not None:
             self._on_answered()
 
-    async def ask(self, method: str, params: Mapping[str, Any]) -> Any:
+    async def ask(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        on_answer: Callable[[Answer], object] | None = None,
+    ) -> Any:
         """Send the client a request and wait for its result; checkpoints.
 
+        `on_answer` is called with the answer as soon as it is read, so that of several clients the first
+        can be told. Of two answers to one request the first counts.
         If the wait is cancelled, the client is told. Raises ConnectionLost, ProtocolError with
         the error that the client answered, and ValueError for parameters that are not JSON.
         """
@@ -107,7 +116,7 @@ class ServerConnection:
         frame = Request(ident, method, encode_json(dict(params)))
         if self._client.is_lost:
             raise ConnectionLost("the client is gone")
-        asked = self._client.asked[ident] = _Asked()
+        asked = self._client.asked[ident] = _Asked(on_answer)
         self.outbox.put(frame)
         try:
             await asked.answered.wait()
@@ -118,7 +127,7 @@ class ServerConnection:
                 self.outbox.put(Notification("notifications/cancelled", encode_value(cancelled)))
         if asked.answer is None:
             raise ConnectionLost("the client is gone")
-        return _read_answer(asked.answer)
+        return read_answer(asked.answer)
 
     def accept_answer(self, frame: Response | ErrorResponse) -> bool:
         """Hand an answer to the `ask` that waits for it; False if none does."""
@@ -126,10 +135,12 @@ class ServerConnection:
         if ident is None or isinstance(ident, msgspec.UnsetType):
             return False
         asked = self._client.asked.get(ident)
-        if asked is None:
+        if asked is None or asked.answered.is_set():
             return False
         asked.answer = frame
         asked.answered.set()
+        if asked.on_answer is not None:
+            asked.on_answer(frame)
         return True
 
     def lose(self) -> None:
@@ -140,14 +151,16 @@ class ServerConnection:
 
 
 class _Asked:
-    __slots__ = ("answer", "answered")
+    __slots__ = ("answer", "answered", "on_answer")
 
-    def __init__(self) -> None:
+    def __init__(self, on_answer: Callable[[Answer], object] | None) -> None:
         self.answered = trio.Event()
-        self.answer: Response | ErrorResponse | None = None
+        self.answer: Answer | None = None
+        self.on_answer = on_answer
 
 
-def _read_answer(frame: Response | ErrorResponse) -> Any:
+def read_answer(frame: Answer) -> Any:
+    """The result of an answer; raises ProtocolError if it is an error."""
     if isinstance(frame, ErrorResponse):
         data = None
         if not isinstance(frame.error.data, msgspec.UnsetType):

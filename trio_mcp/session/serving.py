@@ -50,7 +50,7 @@ async def serve_transport(
     is queued for at most `drain_timeout` seconds, and closes.
     """
     drain_timeout = application.settings.drain_timeout
-    outbox = Outbox(application.settings.log_buffer)
+    outbox = Outbox(application.settings.log_buffer, application.settings.turn_clock)
     connection = ServerConnection(outbox, principal)
     reading = trio.CancelScope()
     # Shielded so that answers leave although the session is being cancelled; the deadline is
@@ -139,7 +139,7 @@ class _RequestService:
         self._is_leaving = False
         self.drain_timeout = application.settings.drain_timeout
         self.is_answered = False
-        self.outbox = Outbox(application.settings.log_buffer)
+        self.outbox = Outbox(application.settings.log_buffer, application.settings.turn_clock)
         # Shielded so that the answer leaves, as in `serve_transport`.
         self.writing = trio.CancelScope(shield=True)
 

@@ -34,6 +34,8 @@ logger = logging.getLogger("trio_mcp")
 STORE_SECONDS: Final = 5.0
 """How long the end of a task waits for its store while the server is being cancelled."""
 
+_UNANSWERABLE: Final = "cancelled: the server ended while the task waited for an answer of its client"
+
 _ENDS: Final = {
     "result": TaskStatus.COMPLETED,
     "tool_error": TaskStatus.COMPLETED,
@@ -73,6 +75,7 @@ class Supervisor:
         self._histories = EndedHistories(settings.history_reports)
         self._started: set[LiveTask] = set()
         self._places = trio.CapacityLimiter(settings.max_running)
+        self._is_finishing = False
         self._taken = 0  # running, queued and prepared; at most max_running + max_queued
         self._expiries: list[tuple[datetime, str]] = []
         self._expiry_added = trio.lowlevel.ParkingLot()
@@ -226,6 +229,14 @@ class Supervisor:
         else:
             await trio.lowlevel.checkpoint()
         live.tell()
+        if self._is_finishing:
+            await self._end_unanswerable(live)
+
+    async def _end_unanswerable(self, live: LiveTask) -> None:
+        """Cancel a task that waits for an answer, because its clients are gone and the server ends."""
+        if live.inputs and not live.is_ending:
+            live.scope.cancel()
+            await self._end(live, Outcome("cancelled"), _UNANSWERABLE)
 
     async def _run(self, live: LiveTask, work: Work, describe: Describe) -> None:
         """Run one handler; the failure boundary outside its scope makes every failure the outcome."""
@@ -247,8 +258,10 @@ class Supervisor:
         if passing is not None:
             raise passing
 
-    async def _end(self, live: LiveTask, outcome: Outcome) -> None:
+    async def _end(self, live: LiveTask, outcome: Outcome, reason: str | None = None) -> None:
         """Move the task to its end, once; the record is stored before a follower is notified.
+
+        `reason` is its status message, if it has one.
 
         In this order: nobody else ends it (`begin_end`), the record is put into the store, it is final
         here (`settle`), the followers are notified (`tell`), and those who wait for the end wake up.
@@ -258,7 +271,9 @@ class Supervisor:
             return
         live.begin_end()
         is_stored = False
-        record = live.record.moved(_ENDS[outcome.kind], self.clock.now(), outcome=outcome, inputs={})
+        record = live.record.moved(
+            _ENDS[outcome.kind], self.clock.now(), outcome=outcome, inputs={}, status_message=reason
+        )
         try:
             # Shielded so that no task stays "working" when the server is cancelled.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
@@ -331,9 +346,15 @@ class Supervisor:
                     await self._put(record)
 
     async def finish(self) -> None:
-        """Give running tasks `shutdown_grace` seconds, then cancel those that still run; checkpoints."""
+        """Give running tasks `shutdown_grace` seconds, then cancel those that still run; checkpoints.
+
+        A task that waits for an answer, now or later, is cancelled at once: nobody is left to answer.
+        """
+        self._is_finishing = True
         with trio.move_on_after(self.settings.shutdown_grace):
             await trio.lowlevel.checkpoint()
+            for live in list(self._live.values()):
+                await self._end_unanswerable(live)
             for live in list(self._live.values()):
                 await live.wait_ended()
         for live in list(self._started):

@@ -69,7 +69,9 @@ class LegacySession:
         self.state = SessionState.INITIALIZING
         self._application = application
         self._scope = trio.CancelScope()
-        self._home = ServerConnection(Outbox(application.settings.log_buffer), principal)
+        self._home = ServerConnection(
+            Outbox(application.settings.log_buffer, application.settings.turn_clock), principal
+        )
         self._home.is_heard = False
         self._main = EventStream(MAIN, settings, self._home, is_main=True, primes=True)
         self._streams: OrderedDict[str, EventStream] = OrderedDict({MAIN: self._main})
@@ -169,7 +171,7 @@ class LegacySession:
 
     def _take(self, message: InFrame | IncomingRequest) -> EventStream:
         self._count += 1
-        outbox = Outbox(self._home.outbox.frame_limit)
+        outbox = Outbox(self._home.outbox.frame_limit, self._home.outbox.clock)
         branch = self._home.branch(outbox)
         if isinstance(message, IncomingRequest):
             self._session.accept_request(message, branch)
