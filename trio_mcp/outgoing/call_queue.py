@@ -315,8 +315,8 @@ class CallQueue(Slot):
         """Turn reports into updates that strictly increase (MCP progress).
 
         A larger number is sent. The same number with the same total and message is left out. With other
-        ones it is sent as a slightly larger number (`nudge`); under `message="merge"` it is kept instead until
-        a larger number is sent, which replaces it, or until the call ends.
+        ones it is sent as a slightly larger number (`nudge`); under `message="merge"` it is kept instead
+        until a larger number is sent, which replaces it, or until the call ends.
         """
         updates: list[Update] = []
         last = self._last
