@@ -84,6 +84,27 @@ async def test_overload(wire):
         assert (await second.result()).data == "counted 1"
 
 
+@pytest.mark.parametrize("is_known", [True, False], ids=["principal", "anonymous"])
+async def test_one_client_cannot_take_the_places_of_others(wire, is_known):
+    """The cap is for each owner, or for each peer; a call that may be answered directly still is."""
+    server = make_server(max_unfinished_per_owner=1)
+    _, release, _ = await gate(server)
+    async with open_server(server) as running:
+        known = running.authenticated("alice") if is_known else running
+        async with wire.open_running(known) as client:
+            first = await client.call_tool("wait", task=True)
+            with pytest.raises(ProtocolError, match="max_unfinished_per_owner is 1"):
+                await client.call_tool("count", {"n": 1}, task=True)
+            assert (await client.call_tool("count", {"n": 1})).data == "counted 1"
+            async with wire.open_running(running.authenticated("bob")) as bob:
+                other = await bob.call_tool("count", {"n": 1}, task=True)
+                assert (await other.result()).data == "counted 1"
+            release.set()
+            assert (await first.result()).data == "released"
+            again = await client.call_tool("count", {"n": 1}, task=True)
+            assert (await again.result()).data == "counted 1"
+
+
 async def test_queued_tasks_run_in_turn(wire, autojump_clock):
     server = make_server(max_running=2, max_queued=100)
     running = most = 0

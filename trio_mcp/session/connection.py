@@ -25,10 +25,11 @@ Answer: TypeAlias = Response | ErrorResponse
 class _Client:
     """The state that all wires to one client share."""
 
-    __slots__ = ("asked", "is_lost", "principal", "questions", "session_id")
+    __slots__ = ("asked", "is_lost", "peer", "principal", "questions", "session_id")
 
-    def __init__(self, principal: str | None) -> None:
+    def __init__(self, principal: str | None, peer: str | None) -> None:
         self.principal = principal
+        self.peer = peer
         self.session_id: str | None = None
         self.questions = 0
         self.asked: dict[RequestId, _Asked] = {}
@@ -52,11 +53,12 @@ class ServerConnection:
         *,
         on_answered: Callable[[], None] | None = None,
         home: ServerConnection | None = None,
+        peer: str | None = None,
     ) -> None:
         self.outbox = outbox
         self.home = self if home is None else home
         self._on_answered = on_answered
-        self._client: _Client = _Client(principal) if home is None else home._client
+        self._client: _Client = _Client(principal, peer) if home is None else home._client
         self.is_heard = True
         """Whether the client reads this wire now."""
         self.on_heard: Callable[[], None] | None = None
@@ -78,6 +80,11 @@ class ServerConnection:
     def principal(self) -> str | None:
         """The client's name as the transport authenticated it, or None."""
         return self._client.principal
+
+    @property
+    def peer(self) -> str | None:
+        """The address of the client, if several wires may share it; None if the wire is the peer."""
+        return self._client.peer
 
     @property
     def session_id(self) -> str:

@@ -87,6 +87,7 @@ async def serve_request(
     exchange: RequestExchange,
     principal: str | None,
     scopes: set[trio.CancelScope],
+    peer: str | None = None,
 ) -> None:
     """Serve one request until its answer is written or its client has gone; checkpoints.
 
@@ -95,7 +96,7 @@ async def serve_request(
     """
     service = _RequestService(application, exchange)
     outbox = service.outbox
-    connection = ServerConnection(outbox, principal, on_answered=service.note_answered)
+    connection = ServerConnection(outbox, principal, on_answered=service.note_answered, peer=peer)
     async with trio.open_nursery() as nursery:
         scopes.add(nursery.cancel_scope)
         session = ServerSession(application, connection, nursery)

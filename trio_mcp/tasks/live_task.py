@@ -108,7 +108,7 @@ class LiveTask:
     keeps, 0 for none. `active_at` is when the task last did something that can be seen from outside,
     on Trio's clock. `stages` returns the stages of the handler that are open; it is None until there
     was one, and a report does not call it. `min_interval` is that of the policy of the call, for
-    clients that follow the task.
+    clients that follow the task. While it `has_place`, it counts among the tasks of `payer`.
     """
 
     def __init__(self, record: TaskRecord, clock: TaskClock, history_limit: int = 0) -> None:
@@ -133,6 +133,8 @@ class LiveTask:
         self.related_meta: dict[str, Any] | None = None
         self.stages: Callable[[], tuple[StageState, ...]] | None = None
         self.min_interval: float = 0
+        self.payer = record.owner
+        self.has_place = False
 
     def __repr__(self) -> str:
         status = self._record.status.value

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -76,6 +77,7 @@ class Supervisor:
         self._started: set[LiveTask] = set()
         self._places = trio.CapacityLimiter(settings.max_running)
         self._is_finishing = False
+        self._unfinished: Counter[Owner] = Counter()  # the places that each payer has taken
         self._taken = 0  # running, queued and prepared; at most max_running + max_queued
         self._expiries: list[tuple[datetime, str]] = []
         self._expiry_added = trio.lowlevel.ParkingLot()
@@ -103,19 +105,21 @@ class Supervisor:
         ttl: float | None,
         poll_interval: float | None,
         keeps_history: bool = False,
+        payer: Owner | None = None,
+        reserves: bool = True,
     ) -> LiveTask:
         """Make a task that cannot be found yet, and reserve its place; `start` and `commit` do the rest.
 
         With `keeps_history`, its reports from `commit` on are kept for the first follower
         that takes them.
-        Raises TaskOverload if `max_running` tasks run and `max_queued` wait. If the task
-        is not started, its place must be given up with `release`.
+        The place counts for `payer`, `owner` by default. Without `reserves` there is none, because the
+        call is answered directly.
+        Raises TaskOverload if `payer` has too many places, or if `max_running` tasks run and
+        `max_queued` wait. If the task is not started, its place must be given up with `release`.
         """
-        if self._taken >= self.settings.max_running + self.settings.max_queued:
-            raise TaskOverload(
-                f"overloaded: {self.settings.max_running} tasks run and {self.settings.max_queued} wait"
-            )
-        self._taken += 1
+        payer = owner if payer is None else payer
+        if reserves:
+            self._reserve(payer)
         now = self.clock.now()
         record = TaskRecord(
             id=new_task_id(),
@@ -126,7 +130,9 @@ class Supervisor:
             ttl=min(self.settings.ttl if ttl is None else ttl, self.settings.max_ttl),
             poll_interval=self.settings.poll_interval if poll_interval is None else poll_interval,
         )
-        return LiveTask(record, self.clock, self.settings.feed_buffer if keeps_history else 0)
+        live = LiveTask(record, self.clock, self.settings.feed_buffer if keeps_history else 0)
+        live.payer, live.has_place = payer, reserves
+        return live
 
     def start(self, live: LiveTask, work: Work, describe: Describe) -> None:
         """Run `work` in the supervised nursery as soon as there is a place.
@@ -136,9 +142,26 @@ class Supervisor:
         self._started.add(live)
         self._nursery.start_soon(self._run, live, work, describe, name=f"task {live.id}")
 
-    def release(self) -> None:
-        """Give up the place of a prepared task that will not be started."""
-        self._taken -= 1
+    def _reserve(self, payer: Owner) -> None:
+        settings = self.settings
+        if self._taken >= settings.max_running + settings.max_queued:
+            raise TaskOverload(f"overloaded: {settings.max_running} tasks run and {settings.max_queued} wait")
+        if self._unfinished[payer] >= settings.max_unfinished_per_owner:
+            raise TaskOverload(
+                f"overloaded: max_unfinished_per_owner is {settings.max_unfinished_per_owner}, and so many "
+                "tasks of this client run or wait"
+            )
+        self._unfinished[payer] += 1
+        self._taken += 1
+
+    def release(self, live: LiveTask) -> None:
+        """Give up the place of a task that is done, or will not be started; it may have none."""
+        if live.has_place:
+            live.has_place = False
+            self._taken -= 1
+            self._unfinished[live.payer] -= 1
+            if not self._unfinished[live.payer]:
+                del self._unfinished[live.payer]
 
     async def commit(self, live: LiveTask) -> None:
         """Store the record: from now on the task can be found. Checkpoints. Raises TaskOverload."""
@@ -250,7 +273,7 @@ class Supervisor:
             passing, failure = split_failure(error)
             if failure is not None:
                 outcome = _described(describe, failure)
-        self._taken -= 1
+        self.release(live)
         self._started.discard(live)
         live.note_done(outcome)
         if live.is_committed:

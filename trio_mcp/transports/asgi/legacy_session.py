@@ -70,7 +70,7 @@ class LegacySession:
         self._application = application
         self._scope = trio.CancelScope()
         self._home = ServerConnection(
-            Outbox(application.settings.log_buffer, application.settings.turn_clock), principal
+            Outbox(application.settings.log_buffer, application.settings.turn_clock), principal, peer=peer
         )
         self._home.is_heard = False
         self._main = EventStream(MAIN, settings, self._home, is_main=True, primes=True)
