@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import attrs
 import pytest
 
-from trio_mcp import Client, Server, open_client
-from trio_mcp.testing import HttpConnector, PipeConnector, WebSocketConnector, WireRecorder
+from trio_mcp import Client, Server, ServerSettings, open_client
+from trio_mcp.testing import HttpConnector, PipeConnector, StepClock, WebSocketConnector, WireRecorder
 
 TRANSPORTS = ("memory", "stdio", "http", "websocket", "websocket-asgi")
 """stdio means real pipes with the framing of stdio; "websocket" is served by trio-websocket, "websocket-asgi"
@@ -52,6 +53,15 @@ class Wire:
         """Connect to a server over this transport, in this era."""
         target = server if isinstance(server, WireRecorder) else self.target(server)
         return open_client(target, protocol=self.protocol, **options)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def counted_turns() -> Iterator[None]:
+    """Let every server of the tests count instead of measuring time, so that speed decides no merging."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Keyword defaults of an attrs class: servers and explicit `ServerSettings` take them alike.
+        patch.setitem(ServerSettings.__init__.__kwdefaults__, "turn_clock", StepClock())
+        yield
 
 
 @pytest.fixture(

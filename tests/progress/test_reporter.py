@@ -14,7 +14,9 @@ class Record:
         self.stages = None
         self.reports: list[tuple[float | None, float | None, str | None]] = []
 
-    def report(self, current: float | None, total: float | None, message: str | None) -> None:
+    def report(
+        self, current: float | None, total: float | None, message: str | None, *, replaces: bool = False
+    ) -> None:
         self.reports.append((current, total, message))
 
 

@@ -39,12 +39,6 @@ turn = trio.lowlevel.checkpoint
 MEMORY = Wire("memory", MODERN)
 
 
-@pytest.fixture(autouse=True)
-def unhurried(monkeypatch):
-    """Let no time slice end early, so that speed does not decide which changes leave together."""
-    monkeypatch.setattr("trio_mcp.progress.reporter.YIELD_SECONDS", 60)
-
-
 async def updates_of(tool: Callable[..., Any], **settings: Any) -> list[Any]:
     """Call `tool` in memory and return the updates that the client's handler sees."""
     return (await run_tool(MEMORY, tool, **settings))[1]

@@ -196,7 +196,9 @@ async def test_sync_tools_as_tasks(wire):
 
 async def test_many_tasks_through_one_client(wire):
     """A thousand tasks of twenty reports each: all results and all 20,000 updates, in order per task."""
-    async with wire.open(make_server(max_running=50, max_queued=1000)) as client:
+    async with wire.open(
+        make_server(max_running=50, max_queued=1000, max_unfinished_per_owner=1000)
+    ) as client:
         finished: list[list[Any]] = []
 
         async def run() -> None:

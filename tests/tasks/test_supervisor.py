@@ -55,7 +55,7 @@ async def test_followers_of_an_expired_task_are_notified_when_its_handler_is_don
         def follow(self, record: Any) -> None:
             seen.append(record.status.value)
 
-        def follow_report(self, task: Any, report: Any) -> None:
+        def follow_report(self, task: Any, report: Any, replaced: Any = None) -> None:
             raise AssertionError("nothing is reported")
 
     async def work(live: LiveTask) -> Outcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
@@ -17,6 +18,7 @@ from trio_mcp import (
     TaskHandle,
     open_server,
 )
+from trio_mcp.session.connection import ServerConnection
 
 
 async def test_input_required_and_back(wire):
@@ -307,3 +309,130 @@ async def test_gathering_also_before_a_direct_answer(wire):
 
     async with wire.open(server, elicitation_handler=lambda request: {"name": "x"}) as client:
         assert (await client.call_tool("greet")).data == "x False"
+
+
+async def test_a_key_names_the_question_of_a_task(wire):
+    """`key` is on the wire in a task as it is while gathering; a key that was used gets a number."""
+    server = make_server()
+
+    @server.tool(task=True)
+    async def greet(ctx: Context) -> str:
+        first = await ctx.elicit("First?", Name, key="user_name")
+        second = await ctx.elicit("Second?", Name, key="user_name")
+        third = await ctx.elicit("Third?", Name)
+        return " ".join(answer.data.name for answer in (first, second, third))
+
+    keys: list[str] = []
+    async with open_server(server) as running:
+
+        async def answer(request: Any) -> Any:
+            task = await receive.receive()
+            send.send_nowait(task)
+            keys.extend((await running.fetch_task(task.id)).inputs)
+            return {"name": request.message[:-1]}
+
+        send, receive = trio.open_memory_channel[TaskHandle](1)
+        async with wire.open_running(running, elicitation_handler=answer) as client:
+            task = await client.call_tool("greet", task=True)
+            send.send_nowait(task)
+            assert (await task.result()).data == "First Second Third"
+    assert keys == ["user_name", "user_name-2", "input-1"]
+
+
+async def test_of_two_answers_that_are_read_together_the_first_counts():
+    """2025-11-25, twice the same request: the second answer must not replace the first one."""
+    server = make_server()
+
+    @server.tool
+    async def greet(ctx: Context) -> str:
+        return str((await ctx.elicit("Who?", Name)).data.name)
+
+    async with open_server(server) as running, raw_peer(running) as peer:
+        await peer.initialize(LEGACY, {"elicitation": {}})
+        await peer.send({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "greet"}})
+        question = await peer.receive()
+        for name in ("one", "two"):
+            content = {"action": "accept", "content": {"name": name}}
+            await peer.send({"jsonrpc": "2.0", "id": question["id"], "result": content})
+        assert (await peer.receive())["result"]["content"][0]["text"] == "one"
+
+
+@pytest.mark.parametrize("attempt", range(8))
+async def test_of_two_clients_the_one_that_is_read_first_answers(attempt):
+    """Trio wakes tasks in any order, so the answer is noted when it is read."""
+    server = make_server()
+
+    @server.tool(task=True)
+    async def greet(ctx: Context) -> str:
+        return str((await ctx.elicit("Who?", Name)).data.name)
+
+    async def wait_for(peer: RawPeer, **wanted: Any) -> Any:
+        while True:
+            message = await peer.receive()
+            if all(message.get(key) == value for key, value in wanted.items()):
+                return message
+
+    async with open_server(server) as running:
+        known = running.authenticated("somebody")
+        async with raw_peer(known) as first, raw_peer(known) as second:
+            for peer in (first, second):
+                await peer.initialize(LEGACY, {"elicitation": {}})
+            params: Any = {"name": "greet", "task": {}}
+            await first.send({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
+            task_id = (await wait_for(first, id=1))["result"]["task"]["taskId"]
+            for peer in (first, second):
+                params = {"taskId": task_id}
+                await peer.send({"jsonrpc": "2.0", "id": 2, "method": "tasks/result", "params": params})
+            asked = [await wait_for(peer, method="elicitation/create") for peer in (first, second)]
+            read: list[str] = []
+            original = ServerConnection.accept_answer
+
+            def accept(connection: ServerConnection, frame: Any) -> bool:
+                read.append(msgspec.json.decode(frame.result)["content"]["name"])
+                return original(connection, frame)
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(ServerConnection, "accept_answer", accept)
+                async with trio.open_nursery() as nursery:
+                    for peer, question, name in zip((first, second), asked, ("one", "two"), strict=True):
+                        content = {"action": "accept", "content": {"name": name}}
+                        answer = {"jsonrpc": "2.0", "id": question["id"], "result": content}
+                        nursery.start_soon(peer.send, answer)
+                record = await running.await_task(task_id)
+    assert record.outcome is not None
+    assert record.outcome.result is not None
+    assert msgspec.json.decode(record.outcome.result)["content"][0]["text"] == read[0]
+
+
+async def test_an_answer_of_an_earlier_round_is_not_replaced():
+    """Gathering in the modern era: of two answers under one key, the first counts."""
+    server = make_server()
+
+    async def gather(ctx: Context, arguments: dict[str, Any]) -> str:
+        first = await ctx.elicit("First?", Name, key="first")
+        second = await ctx.elicit("Second?", Name, key="second")
+        return f"{first.data.name} {second.data.name}"
+
+    @server.tool(task=TaskConfig(gather=gather))
+    async def greet(ctx: Context) -> str:
+        return str(ctx.gathered)
+
+    meta = {**MODERN_META, "io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}}
+
+    def answers(**names: str) -> dict[str, Any]:
+        return {key: {"action": "accept", "content": {"name": name}} for key, name in names.items()}
+
+    async with open_server(server) as running, raw_peer(running) as peer:
+
+        async def call(ident: int, **members: Any) -> Any:
+            params = {"name": "greet", "_meta": meta, **members}
+            request = {"jsonrpc": "2.0", "id": ident, "method": "tools/call", "params": params}
+            return (await peer.ask(request))["result"]
+
+        state = (await call(1))["requestState"]
+        asked = await call(2, requestState=state, inputResponses=answers(first="a"))
+        assert list(asked["inputRequests"]) == ["second"]
+        done = await call(
+            3, requestState=asked["requestState"], inputResponses=answers(first="late", second="b")
+        )
+        assert done["content"][0]["text"] == "a b"

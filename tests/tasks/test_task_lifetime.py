@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from tests.conftest import LEGACY
-from tests.tasks.task_server import gate, make_server
+from tests.tasks.task_server import Name, gate, make_server
 from trio_mcp import (
     Context,
     MemoryTaskStore,
@@ -18,6 +18,7 @@ from trio_mcp import (
     open_client,
     open_server,
 )
+from trio_mcp.tasks.record import utc_now
 
 
 async def test_law_10_a_task_outlives_its_session_and_another_may_watch_it(wire):
@@ -125,3 +126,59 @@ async def test_a_durable_store_follows_behind(autojump_clock):
     assert times == [5, 10, 15]
     assert [status for _, status, _ in store.puts][-1] == "completed"
     assert store.puts[-1][2].current == 99
+
+
+@pytest.mark.parametrize("asks", ["elicit", "sample"])
+async def test_a_task_that_waits_for_an_answer_does_not_hold_up_the_end(wire, autojump_clock, asks):
+    """Its clients are gone, so nobody can answer: it is cancelled at once, and the record says why."""
+    store = MemoryTaskStore()
+    server = make_server(shutdown_grace=600)
+    server.task_store = store
+    parked = trio.Event()
+
+    @server.tool(task=True)
+    async def ask(ctx: Context) -> None:
+        if asks == "elicit":
+            await ctx.elicit("Who?", Name)
+        else:
+            await ctx.sample("Who?", max_tokens=1)
+
+    async def never(request: Any) -> None:
+        parked.set()
+        await trio.sleep_forever()
+
+    async with open_server(server) as running:
+        handlers: Any = {"elicitation_handler": never, "sampling_handler": never}
+        async with wire.open_running(running, **handlers) as client:
+            task = await client.call_tool("ask", task=True)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(task.result)
+                await parked.wait()
+                nursery.cancel_scope.cancel()
+        ended_at = trio.current_time()
+    assert trio.current_time() - ended_at < 60
+    record = await store.get(task.id, utc_now())
+    assert record is not None
+    assert record.status == "cancelled"
+    assert record.status_message is not None
+    assert "waited for an answer" in record.status_message
+
+
+async def test_a_task_that_asks_while_the_server_ends_is_cancelled_at_once(autojump_clock):
+    store = MemoryTaskStore()
+    server = make_server(shutdown_grace=600)
+    server.task_store = store
+
+    @server.tool(task=True)
+    async def ask(ctx: Context) -> None:
+        await trio.sleep(5)
+        await ctx.elicit("Who?", Name)
+
+    async with open_server(server) as running:
+        async with open_client(running, elicitation_handler=lambda request: None) as client:
+            task = await client.call_tool("ask", task=True)
+        ended_at = trio.current_time()
+    assert trio.current_time() - ended_at < 60
+    record = await store.get(task.id, utc_now())
+    assert record is not None
+    assert (record.status, record.inputs) == ("cancelled", {})

@@ -22,7 +22,7 @@ from trio_mcp import (
 
 
 async def test_owners(wire):
-    """Another owner's task is the same error as an unknown one; a modern id is a bearer secret."""
+    """Another owner's task is the same error as an unknown one; without a principal the id admits."""
     server = make_server()
     async with open_server(server) as running:
         async with wire.open_running(running.authenticated("alice")) as alice:
@@ -37,11 +37,9 @@ async def test_owners(wire):
             anonymous = await nobody.call_tool("count", {"n": 1}, task=True)
             await anonymous.result()
         async with wire.open_running(running) as other:
-            if wire.protocol == MODERN:
-                assert (await other.fetch_task(anonymous.id)).status == "completed"
-            else:
-                with pytest.raises(TaskNotFound):
-                    await other.fetch_task(anonymous.id)
+            assert (await other.fetch_task(anonymous.id)).status == "completed"
+            if wire.protocol == LEGACY:
+                assert await other.list_tasks() == [], "a session lists its own tasks only"
 
 
 async def test_listing(wire):
@@ -84,6 +82,27 @@ async def test_overload(wire):
         assert (await first.result()).data == "released"
         second = await client.call_tool("count", {"n": 1}, task=True)
         assert (await second.result()).data == "counted 1"
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["principal", "anonymous"])
+async def test_one_client_cannot_take_the_places_of_others(wire, is_known):
+    """The cap is for each owner, or for each peer; a call that may be answered directly still is."""
+    server = make_server(max_unfinished_per_owner=1)
+    _, release, _ = await gate(server)
+    async with open_server(server) as running:
+        known = running.authenticated("alice") if is_known else running
+        async with wire.open_running(known) as client:
+            first = await client.call_tool("wait", task=True)
+            with pytest.raises(ProtocolError, match="max_unfinished_per_owner is 1"):
+                await client.call_tool("count", {"n": 1}, task=True)
+            assert (await client.call_tool("count", {"n": 1})).data == "counted 1"
+            async with wire.open_running(running.authenticated("bob")) as bob:
+                other = await bob.call_tool("count", {"n": 1}, task=True)
+                assert (await other.result()).data == "counted 1"
+            release.set()
+            assert (await first.result()).data == "released"
+            again = await client.call_tool("count", {"n": 1}, task=True)
+            assert (await again.result()).data == "counted 1"
 
 
 async def test_queued_tasks_run_in_turn(wire, autojump_clock):

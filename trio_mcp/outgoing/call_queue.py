@@ -14,6 +14,7 @@ from collections.abc import Callable
 import trio
 from msgspec import UnsetType
 
+from trio_mcp.outgoing.nudge import nudge
 from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.outgoing.pacing import Pace
 from trio_mcp.outgoing.policy import DEFAULT_BUFFER, Lossless, ProgressPolicy
@@ -314,8 +315,8 @@ class CallQueue(Slot):
         """Turn reports into updates that strictly increase (MCP progress).
 
         A larger number is sent. The same number with the same total and message is left out. With other
-        ones it is sent as the next larger float; under `message="merge"` it is kept instead until a larger
-        number is sent, which replaces it, or until the call ends.
+        ones it is sent as a slightly larger number (`nudge`); under `message="merge"` it is kept instead
+        until a larger number is sent, which replaces it, or until the call ends.
         """
         updates: list[Update] = []
         last = self._last
@@ -332,7 +333,7 @@ class CallQueue(Slot):
                 self._merged = report
                 continue
             else:
-                nudged = math.nextafter(last, math.inf)
+                nudged = nudge(last, total)
                 if nudged == math.inf:
                     continue  # there is no larger number to send
                 last = nudged

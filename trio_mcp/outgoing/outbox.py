@@ -25,7 +25,7 @@ from trio_mcp.wire.frames import OutFrame
 logger = logging.getLogger("trio_mcp")
 
 COLLECT_SECONDS: Final = 0.001
-"""The longest time for which the writer collects more before it writes, in real seconds."""
+"""The longest time for which the writer collects more before it writes, in seconds of its clock."""
 
 QUIET_ROUNDS: Final = 2
 """The writer writes after so many scheduling rounds in which nothing was added.
@@ -92,8 +92,8 @@ class Outbox:
     """Everything that waits for one wire, and the writer that empties it.
 
     `frame_limit` is how many frames other than progress one call may have pending before its
-    handler waits, and how many items may be queued before the reader of the wire waits. Not
-    thread-safe.
+    handler waits, and how many items may be queued before the reader of the wire waits. `clock`
+    tells, in seconds, for how long the writer has collected. Not thread-safe.
     """
 
     __slots__ = (
@@ -106,11 +106,12 @@ class Outbox:
         "_send",
         "_waiting",
         "_written",
+        "clock",
         "frame_limit",
         "queued",
     )
 
-    def __init__(self, frame_limit: int) -> None:
+    def __init__(self, frame_limit: int, clock: Callable[[], float] = perf_counter) -> None:
         # Unbounded, but never longer than what is in flight: a call queue is in it at most once, and a
         # bare frame is a request, a notification, or the answer to a message that was read.
         self._send, self._receive = trio.open_memory_channel[Source | OutFrame](math.inf)
@@ -124,6 +125,7 @@ class Outbox:
         self.queued = 0
         """How many call queues and bare frames wait in the channel."""
         self.frame_limit = frame_limit
+        self.clock = clock
         self._at_once = False  # whether the writer writes without collecting more
 
     def __repr__(self) -> str:
@@ -248,7 +250,8 @@ class Outbox:
                 return False
             finally:
                 self._direct = None
-        started = perf_counter()
+        clock = self.clock
+        started = clock()
         pending = quiet = 0
         while True:
             self._receive_queued()
@@ -258,7 +261,7 @@ class Outbox:
             pending = sum(item.pending for item in self._waiting if isinstance(item, Source))
             quiet = quiet + 1 if pending == before else 0
             enough = LONE_QUIET_ROUNDS if pending == 1 else QUIET_ROUNDS
-            if quiet >= enough or perf_counter() - started > COLLECT_SECONDS:
+            if quiet >= enough or clock() - started > COLLECT_SECONDS:
                 return True
             await trio.lowlevel.checkpoint()
 

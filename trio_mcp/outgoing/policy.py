@@ -28,7 +28,7 @@ class Conflate:
     `buffer` is the number of pending updates per call (at least 2). When it is
     full the oldest gives way to the newest, but never the very first of the call.
     `message` says what happens to a change of message or total that comes without
-    an increase: "nudge" sends it with the smallest larger number, "merge" lets it
+    an increase: "nudge" sends it with a slightly larger number, "merge" lets it
     wait for the next increase or the end of the call.
 
     `min_interval` is the least time between two notifications of a call, in seconds of

@@ -33,7 +33,11 @@ from trio_mcp.progress.checks import INT_MAX, INT_MIN, check_message, check_numb
 from trio_mcp.wire.frames import StageState
 
 YIELD_SECONDS: Final = 0.0001
-"""How long a Trio task reports without yielding, in seconds of real time."""
+"""How long a Trio task reports without yielding, in seconds of the clock of the reporter."""
+
+
+_KEPT: Final = Report(0, None, None)
+"""Stands for the newest report of a request that only its background task has."""
 
 
 class ProgressKeeper(Protocol):
@@ -42,8 +46,10 @@ class ProgressKeeper(Protocol):
     stages: Callable[[], tuple[StageState, ...]] | None
     """Describes the open stages; None until the handler has a stage."""
 
-    def report(self, current: float | None, total: float | None, message: str | None) -> None:
-        """Keep one report; does not wait."""
+    def report(
+        self, current: float | None, total: float | None, message: str | None, *, replaces: bool = False
+    ) -> None:
+        """Keep one report, in place of the last one if it `replaces` that; does not wait."""
 
 
 class OpenStages(Protocol):
@@ -64,6 +70,7 @@ class ProgressReporter:
     __slots__ = (
         "_call_queue",
         "_checked_total",
+        "_clock",
         "_keeper",
         "_newest",
         "_since",
@@ -75,7 +82,13 @@ class ProgressReporter:
         "stages_total",
     )
 
-    def __init__(self, call_queue: CallQueue | None, *, strict_yield: bool = False) -> None:
+    def __init__(
+        self,
+        call_queue: CallQueue | None,
+        *,
+        strict_yield: bool = False,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
         self.current: float | None = None
         self.message: str | None = None
         self._total: float | msgspec.UnsetType | None = msgspec.UNSET  # None if a report has cleared it
@@ -89,6 +102,7 @@ class ProgressReporter:
         # on which the reporter has left itself there has not yielded since; `_since` is when that was,
         # and `_newest` is what `_publish` has pushed in this turn.
         self._strict = strict_yield
+        self._clock = clock
         self._since = 0.0
         self._newest: Report | None = None
 
@@ -142,15 +156,16 @@ class ProgressReporter:
         self.message = message
         if self._keeper is not None:
             self._keeper.report(current, total, message)
+            self._newest = None  # the next change of a plain method does not replace this report
         is_due = call_queue is not None and call_queue.push(Report(current, total, message))
         trio_task = current_task()
         if self._strict:
             await checkpoint()
         elif trio_task.custom_sleep_data is not self:  # the first since it yielded: Trio clears the mark
             trio_task.custom_sleep_data = self
-            self._since = perf_counter()
+            self._since = self._clock()
             await checkpoint_if_cancelled()
-        elif is_due or perf_counter() - self._since > YIELD_SECONDS:
+        elif is_due or self._clock() - self._since > YIELD_SECONDS:
             await checkpoint()
         else:
             await checkpoint_if_cancelled()
@@ -184,18 +199,22 @@ class ProgressReporter:
         """Report the present values; they replace the report that this method made last, if the task has not
         yielded since and the report is still the newest that is pending."""
         total = self.stages_total if isinstance(self._total, msgspec.UnsetType) else self._total
-        if self._keeper is not None:
-            self._keeper.report(self.current, total, self.message)
-        call_queue = self._call_queue
+        call_queue, keeper = self._call_queue, self._keeper
+        if call_queue is None and keeper is None:
+            return
+        trio_task = current_task()
+        if trio_task.custom_sleep_data is not self:
+            trio_task.custom_sleep_data = self
+            self._since = self._clock()
+            self._newest = None  # it was published in an earlier turn
+        newest = self._newest
+        if keeper is not None:
+            keeper.report(self.current, total, self.message, replaces=newest is not None)
         if call_queue is None:
+            self._newest = _KEPT
             return
         report = Report(0 if self.current is None else self.current, total, self.message)
-        trio_task = current_task()
-        is_same_turn = trio_task.custom_sleep_data is self
-        if not is_same_turn:
-            trio_task.custom_sleep_data = self
-            self._since = perf_counter()
-        if is_same_turn and self._newest is not None and call_queue.replace(self._newest, report):
+        if newest is not None and call_queue.replace(newest, report):
             pass
         elif call_queue.lossless and call_queue.full:
             call_queue.replace_newest(report)  # because a plain method cannot wait for room
@@ -216,10 +235,10 @@ class ProgressReporter:
             await checkpoint()
         elif trio_task.custom_sleep_data is not self:  # the first since it yielded: Trio clears the mark
             trio_task.custom_sleep_data = self
-            self._since = perf_counter()
+            self._since = self._clock()
             self._newest = None  # it was pushed in an earlier turn
             await checkpoint_if_cancelled()
-        elif perf_counter() - self._since > YIELD_SECONDS or (
+        elif self._clock() - self._since > YIELD_SECONDS or (
             self._call_queue is not None and self._call_queue.filling
         ):
             await checkpoint()
@@ -268,6 +287,7 @@ class ProgressReporter:
     def record_in(self, task: ProgressKeeper) -> None:
         """Report to `task` as well from now on, beginning with the present values."""
         self._keeper = task
+        self._newest = None
         if self.stages is not None:
             task.stages = self.stages.describe
         if self.has_reported:

@@ -8,6 +8,8 @@ Which connections a request goes to is decided in `legacy_task_wires.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 import attrs
@@ -19,7 +21,7 @@ from trio_mcp.errors import ConnectionLost, NotSupportedByEra, ProtocolError, Re
 from trio_mcp.schema.answers import read_answer_form
 from trio_mcp.server.legacy_task_wires import LegacyTaskWires
 from trio_mcp.server.task_run import RunState, TaskRun
-from trio_mcp.session.connection import ServerConnection
+from trio_mcp.session.connection import ServerConnection, read_answer
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.record import InputRequest
@@ -131,7 +133,7 @@ async def _ask(
         await trio.lowlevel.checkpoint()
         return run.round.answer(key, method, params)
     if run is not None and run.state is not RunState.GATHERING and await _is_task(request, run):
-        return await _ask_in_task(request, run, method, params)
+        return await _ask_in_task(run, method, params, key)
     if request.era.modern:
         raise NotSupportedByEra(
             f"in protocol {request.era.version} a tool cannot ask its client within a direct call: make it a "
@@ -146,10 +148,10 @@ async def _is_task(request: ServerRequest, run: TaskRun) -> bool:
     return request.task is not None or await run.promote()
 
 
-async def _ask_in_task(request: ServerRequest, run: TaskRun, method: str, params: dict[str, Any]) -> Any:
+async def _ask_in_task(run: TaskRun, method: str, params: dict[str, Any], name: str | None) -> Any:
     """Put a question on the task's record and wait for the first answer, whoever gives it."""
     live = run.live
-    key = live.put_question(InputRequest(method, params))
+    key = live.put_question(InputRequest(method, params), name)
     try:
         await run.supervisor.update(live)
         if run.wires is None:
@@ -169,13 +171,10 @@ async def _relay(
     async with open_unwrapping_nursery() as nursery:
 
         async def relay(connection: ServerConnection) -> None:
-            try:
-                answer = await connection.ask(method, params)
-            except ConnectionLost:
-                return
-            except ProtocolError as error:
-                answer = error
-            live.answer(key, answer)
+            # The answer is noted when it is read, because Trio wakes tasks in any order. If it is an
+            # error, the task that asked raises it.
+            with suppress(ConnectionLost, ProtocolError):
+                await connection.ask(method, params, partial(live.answer, key))
 
         def send(connection: ServerConnection) -> None:
             nursery.start_soon(relay, connection)
@@ -183,4 +182,4 @@ async def _relay(
         with wires.relaying(send):
             answer = await live.wait_answer(key)
             nursery.cancel_scope.cancel()
-    return answer
+    return read_answer(answer)

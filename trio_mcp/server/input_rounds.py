@@ -71,7 +71,9 @@ class Gathering:
         self._answers = seal.open(params)
         if not isinstance(params.input_responses, msgspec.UnsetType):
             given = params.input_responses
-            self._answers |= {key: answer for key, answer in given.items() if isinstance(answer, dict)}
+            for key, answer in given.items():
+                if isinstance(answer, dict):
+                    self._answers.setdefault(key, answer)  # the first answer counts, that of an earlier round
         self._asked = 0
 
     def answer(self, key: str | None, method: str, params: Mapping[str, Any]) -> Any:

@@ -123,12 +123,12 @@ class LegacyStatus:
             self._feed = self._make_feed(record)
         self._feed.follow(record)
 
-    def follow_report(self, task: LiveTask, report: TaskReport) -> None:
+    def follow_report(self, task: LiveTask, report: TaskReport, replaced: TaskReport | None = None) -> None:
         """Send the status if the message is a new one."""
         message = report[2]
         if message != self._message:
             self._message = message
-            self._feed.follow_report(task, report)
+            self._feed.follow_report(task, report, replaced)
 
 
 def _status_notification(record: TaskRecord, reports: Sequence[TaskReport]) -> Notification:

@@ -161,7 +161,7 @@ class _Watcher:
         if record.is_final:
             self.channel.close()
 
-    def follow_report(self, task: LiveTask, report: TaskReport) -> None:
+    def follow_report(self, task: LiveTask, report: TaskReport, replaced: TaskReport | None = None) -> None:
         self.channel.offer(task.record)
 
 

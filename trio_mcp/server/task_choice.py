@@ -128,4 +128,14 @@ def find_owner(request: ServerRequest) -> Owner:
     connection = request.connection
     if connection.principal is not None:
         return Owner("principal", connection.principal)
-    return BEARER if request.era.modern else Owner("session", connection.session_id)
+    # Without an authorization context the id alone admits (MCP tasks, "Security"); it cannot be guessed. A
+    # session, in the eras that have one, bounds what tasks/list shows, and nothing else.
+    return BEARER if request.era.modern else Owner("bearer", connection.session_id)
+
+
+def find_payer(request: ServerRequest) -> Owner:
+    """For whom a task of `request` is counted: a principal, or the peer if it is anonymous."""
+    connection = request.connection
+    if connection.principal is not None:
+        return Owner("principal", connection.principal)
+    return Owner("bearer", connection.peer or connection.session_id)

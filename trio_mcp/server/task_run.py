@@ -105,7 +105,7 @@ class TaskRun:
             takes_place = choice is not Choice.ANSWER
         finally:
             if not takes_place:
-                self.supervisor.release()
+                self.supervisor.release(self.live)
         if choice is Choice.ANSWER:
             self.state = moved(self.state, RunState.DIRECT)
             return await self.handler(self)

@@ -19,7 +19,7 @@ from trio_mcp.server.child_calls import ChildCalls
 from trio_mcp.server.context import Context
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.input_rounds import StateSeal
-from trio_mcp.server.task_choice import Choice, choose, find_owner, read_ttl
+from trio_mcp.server.task_choice import Choice, choose, find_owner, find_payer, read_ttl
 from trio_mcp.server.task_run import TaskRun
 from trio_mcp.server.tool import ToolDefinition
 from trio_mcp.session.request import ServerRequest
@@ -72,7 +72,8 @@ class ToolMethods:
         if tool.task is None or (choice is Choice.ANSWER and tool.task.gather is None):
             context = None if tool.parameters.context_name is None else self._make_context(request, None)
             return await tool.call(context, arguments, self._limiter)
-        return await self._make_run(request, tool, tool.task, arguments).run(choice)
+        run, choice = self._make_run(request, tool, tool.task, arguments, choice)
+        return await run.run(choice)
 
     def _make_context(self, request: ServerRequest, run: TaskRun | None) -> Context:
         return Context(request, run, self._lifespan, self._calls)
@@ -96,8 +97,15 @@ class ToolMethods:
         request.call_queue.apply_policy(policy)
 
     def _make_run(
-        self, request: ServerRequest, tool: ToolDefinition, config: TaskConfig, arguments: msgspec.Raw | None
-    ) -> TaskRun:
+        self,
+        request: ServerRequest,
+        tool: ToolDefinition,
+        config: TaskConfig,
+        arguments: msgspec.Raw | None,
+        choice: Choice,
+    ) -> tuple[TaskRun, Choice]:
+        """Make the run, and say how it is answered: if there is no place, directly rather than not at all."""
+
         async def handle(run: TaskRun) -> CallToolResult:
             return await tool.call(self._make_context(request, run), arguments, self._limiter)
 
@@ -106,26 +114,33 @@ class ToolMethods:
             values = tool.parameters.convert(arguments)
             return await config.gather(self._make_context(request, run), values)
 
-        live = self._prepare(request, tool, config)
+        try:
+            live = self._prepare(request, tool, config, reserves=choice is not Choice.ANSWER)
+        except TaskOverload as error:
+            if choice is not Choice.PROMOTE:
+                raise ProtocolError(INTERNAL_ERROR, str(error)) from None
+            choice = Choice.ANSWER
+            live = self._prepare(request, tool, config, reserves=False)
         gatherer = None if config.gather is None else gather
         show_errors = self._settings.show_errors
         run = TaskRun(self._supervisor, live, request, config, handle, gatherer, self._seal, show_errors)
         self._runs[live.id] = run
-        return run
+        return run, choice
 
-    def _prepare(self, request: ServerRequest, tool: ToolDefinition, config: TaskConfig) -> LiveTask:
-        """Make the live task and reserve its place; raises ProtocolError if there is none."""
+    def _prepare(
+        self, request: ServerRequest, tool: ToolDefinition, config: TaskConfig, *, reserves: bool
+    ) -> LiveTask:
+        """Make the live task, with a place if it `reserves` one; raises TaskOverload if there is none."""
         # A client may ask for a shorter or longer life, but for no longer one than the tool allows.
         limits = [ttl for ttl in (config.ttl, read_ttl(request)) if ttl is not None]
-        try:
-            live = self._supervisor.prepare(
-                tool.listing.name,
-                find_owner(request),
-                ttl=min(limits, default=None),
-                poll_interval=config.poll_interval,
-                keeps_history=request.era.tasks == "extension",  # a legacy task reports by its token
-            )
-        except TaskOverload as error:
-            raise ProtocolError(INTERNAL_ERROR, str(error)) from None
+        live = self._supervisor.prepare(
+            tool.listing.name,
+            find_owner(request),
+            ttl=min(limits, default=None),
+            poll_interval=config.poll_interval,
+            keeps_history=request.era.tasks == "extension",  # a legacy task reports by its token
+            payer=find_payer(request),
+            reserves=reserves,
+        )
         live.min_interval = find_interval(request.call_queue.policy)
         return live

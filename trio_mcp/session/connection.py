@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import trio
@@ -22,14 +22,17 @@ from trio_mcp.wire.frames import ErrorResponse, Notification, Request, RequestId
 
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
+Answer: TypeAlias = Response | ErrorResponse
+
 
 class _Client:
     """The state that all wires to one client share."""
 
-    __slots__ = ("asked", "is_lost", "principal", "questions", "session_id")
+    __slots__ = ("asked", "is_lost", "peer", "principal", "questions", "session_id")
 
-    def __init__(self, principal: str | None) -> None:
+    def __init__(self, principal: str | None, peer: str | None) -> None:
         self.principal = principal
+        self.peer = peer
         self.session_id: str | None = None
         self.questions = 0
         self.asked: dict[RequestId, _Asked] = {}
@@ -54,13 +57,14 @@ class ServerConnection:
         on_answered: Callable[[], None] | None = None,
         home: ServerConnection | None = None,
         headers: Mapping[str, str] = NO_HEADERS,
+        peer: str | None = None,
     ) -> None:
         self.outbox = outbox
         self.headers = headers
         """Of the HTTP request or the WebSocket handshake, by lower-case names."""
         self.home = self if home is None else home
         self._on_answered = on_answered
-        self._client: _Client = _Client(principal) if home is None else home._client
+        self._client: _Client = _Client(principal, peer) if home is None else home._client
         self.is_heard = True
         """Whether the client reads this wire now."""
         self.on_heard: Callable[[], None] | None = None
@@ -86,6 +90,11 @@ class ServerConnection:
         return self._client.principal
 
     @property
+    def peer(self) -> str | None:
+        """The address of the client, if several wires may share it; None if the wire is the peer."""
+        return self._client.peer
+
+    @property
     def session_id(self) -> str:
         """An id of the client's session that cannot be guessed and never repeats; visible ASCII."""
         client = self._client
@@ -104,9 +113,16 @@ class ServerConnection:
         if self._on_answered is not None:
             self._on_answered()
 
-    async def ask(self, method: str, params: Mapping[str, Any]) -> Any:
+    async def ask(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        on_answer: Callable[[Answer], object] | None = None,
+    ) -> Any:
         """Send the client a request and wait for its result; checkpoints.
 
+        `on_answer` is called with the answer as soon as it is read, so that of several clients the first
+        can be told. Of two answers to one request the first counts.
         If the wait is cancelled, the client is told. Raises ConnectionLost, ProtocolError with
         the error that the client answered, and ValueError for parameters that are not JSON.
         """
@@ -115,7 +131,7 @@ class ServerConnection:
         frame = Request(ident, method, encode_json(dict(params)))
         if self._client.is_lost:
             raise ConnectionLost("the client is gone")
-        asked = self._client.asked[ident] = _Asked()
+        asked = self._client.asked[ident] = _Asked(on_answer)
         self.outbox.put(frame)
         try:
             await asked.answered.wait()
@@ -126,7 +142,7 @@ class ServerConnection:
                 self.outbox.put(Notification("notifications/cancelled", encode_value(cancelled)))
         if asked.answer is None:
             raise ConnectionLost("the client is gone")
-        return _read_answer(asked.answer)
+        return read_answer(asked.answer)
 
     def accept_answer(self, frame: Response | ErrorResponse) -> bool:
         """Hand an answer to the `ask` that waits for it; False if none does."""
@@ -136,10 +152,12 @@ class ServerConnection:
             asked = next(iter(waiting.values())) if len(waiting) == 1 else None
         else:
             asked = waiting.get(ident)
-        if asked is None:
+        if asked is None or asked.answered.is_set():
             return False
         asked.answer = frame
         asked.answered.set()
+        if asked.on_answer is not None:
+            asked.on_answer(frame)
         return True
 
     def lose(self) -> None:
@@ -150,14 +168,16 @@ class ServerConnection:
 
 
 class _Asked:
-    __slots__ = ("answer", "answered")
+    __slots__ = ("answer", "answered", "on_answer")
 
-    def __init__(self) -> None:
+    def __init__(self, on_answer: Callable[[Answer], object] | None) -> None:
         self.answered = trio.Event()
-        self.answer: Response | ErrorResponse | None = None
+        self.answer: Answer | None = None
+        self.on_answer = on_answer
 
 
-def _read_answer(frame: Response | ErrorResponse) -> Any:
+def read_answer(frame: Answer) -> Any:
+    """The result of an answer; raises ProtocolError if it is an error."""
     if isinstance(frame, ErrorResponse):
         data = None
         if not isinstance(frame.error.data, msgspec.UnsetType):

@@ -254,7 +254,9 @@ class ServerSession:
             connection.outbox, meta.progress_token, self._settings.progress, self._answered
         )
         progress = ProgressReporter(
-            call_queue if call_queue.has_token else None, strict_yield=self._settings.strict_yield
+            call_queue if call_queue.has_token else None,
+            strict_yield=self._settings.strict_yield,
+            clock=self._settings.turn_clock,
         )
         request = ServerRequest(
             frame.id,

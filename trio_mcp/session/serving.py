@@ -53,7 +53,7 @@ async def serve_transport(
     is queued for at most `drain_timeout` seconds, and closes.
     """
     drain_timeout = application.settings.drain_timeout
-    outbox = Outbox(application.settings.log_buffer)
+    outbox = Outbox(application.settings.log_buffer, application.settings.turn_clock)
     connection = ServerConnection(outbox, principal, headers=headers)
     reading = trio.CancelScope()
     # Shielded so that answers leave although the session is being cancelled; the deadline is
@@ -91,6 +91,7 @@ async def serve_request(
     principal: str | None,
     headers: Mapping[str, str],
     scopes: set[trio.CancelScope],
+    peer: str | None = None,
 ) -> None:
     """Serve one request until its answer is written or its client has gone; checkpoints.
 
@@ -99,7 +100,9 @@ async def serve_request(
     """
     service = _RequestService(application, exchange)
     outbox = service.outbox
-    connection = ServerConnection(outbox, principal, on_answered=service.note_answered, headers=headers)
+    connection = ServerConnection(
+        outbox, principal, on_answered=service.note_answered, headers=headers, peer=peer
+    )
     async with trio.open_nursery() as nursery:
         scopes.add(nursery.cancel_scope)
         session = ServerSession(application, connection, nursery)
@@ -143,7 +146,7 @@ class _RequestService:
         self._is_leaving = False
         self.drain_timeout = application.settings.drain_timeout
         self.is_answered = False
-        self.outbox = Outbox(application.settings.log_buffer)
+        self.outbox = Outbox(application.settings.log_buffer, application.settings.turn_clock)
         # Shielded so that the answer leaves, as in `serve_transport`.
         self.writing = trio.CancelScope(shield=True)
 

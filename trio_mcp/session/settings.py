@@ -6,6 +6,7 @@ Owns the defaults and their reasons.
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import perf_counter
 from typing import Final
 
 import attrs
@@ -34,6 +35,9 @@ class ServerSettings:
     once. `drain_timeout` bounds the last writes of a session. `deadline_margin` is how
     long before the deadline of its client a handler is cancelled, at most; a tenth of the
     time if that is less. `show_errors` lets clients see what an unexpected exception said.
+    `turn_clock()` returns seconds: by it a reporter knows that it should yield, and a writer that it
+    has collected for long enough. Both decide which changes leave together, so tests may count
+    instead: `trio_mcp.testing.StepClock`.
     """
 
     progress: ProgressPolicy = attrs.field(factory=Conflate)
@@ -48,3 +52,4 @@ class ServerSettings:
     # For the cleanup of the cancelled handler, and for the answer to arrive.
     deadline_margin: float = attrs.field(default=0.25, validator=check_not_negative)
     show_errors: bool = False
+    turn_clock: Callable[[], float] = perf_counter

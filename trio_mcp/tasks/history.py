@@ -34,9 +34,14 @@ class History:
         for report in reports:
             self.add(report)
 
-    def add(self, report: TaskReport) -> None:
-        """Keep a report; if there is no room, the oldest but the first is dropped."""
-        if self._first is None:
+    def add(self, report: TaskReport, replaced: TaskReport | None = None) -> None:
+        """Keep a report; if there is no room, the oldest but the first is dropped.
+
+        If `replaced` is the newest that is kept, the report takes its place.
+        """
+        if replaced is not None and self._rest and self._rest[-1] is replaced:
+            self._rest[-1] = report
+        elif self._first is None or (self._first is replaced and not self._rest):
             self._first = report
         else:
             self._rest.append(report)

@@ -94,8 +94,11 @@ class Follower(Protocol):
     def follow(self, record: TaskRecord) -> None:
         """Take note of `record`, in which more than the progress may have changed."""
 
-    def follow_report(self, task: LiveTask, report: TaskReport) -> None:
-        """Take note of a report of `task`, whose record includes it; to make that record costs more."""
+    def follow_report(self, task: LiveTask, report: TaskReport, replaced: TaskReport | None = None) -> None:
+        """Take note of a report of `task`, whose record includes it; to make that record costs more.
+
+        It takes the place of `replaced`, unless that was sent already.
+        """
 
 
 class LiveTask:
@@ -105,13 +108,14 @@ class LiveTask:
     keeps, 0 for none. `active_at` is when the task last did something that can be seen from outside,
     on Trio's clock. `stages` returns the stages of the handler that are open; it is None until there
     was one, and a report does not call it. `min_interval` is that of the policy of the call, for
-    clients that follow the task.
+    clients that follow the task. While it `has_place`, it counts among the tasks of `payer`.
     """
 
     def __init__(self, record: TaskRecord, clock: TaskClock, history_limit: int = 0) -> None:
         self._record = record
         self._clock = clock
         self._report: TaskReport | None = None
+        self._newest: TaskReport | None = None  # as `_report`, but making the record does not forget it
         self._reports = 0
         self._estimator = Estimator()
         self._history_limit = history_limit
@@ -120,6 +124,7 @@ class LiveTask:
         self.stored_version = 0
         self._questions: dict[str, _Question] = {}
         self._asked = 0
+        self._used_keys: set[str] = set()  # a key is unique for the life of the task (SEP-2663)
         self.active_at = trio.current_time()
         self.scope = trio.CancelScope()
         self._state = UNDECIDED
@@ -128,6 +133,8 @@ class LiveTask:
         self.related_meta: dict[str, Any] | None = None
         self.stages: Callable[[], tuple[StageState, ...]] | None = None
         self.min_interval: float = 0
+        self.payer = record.owner
+        self.has_place = False
 
     def __repr__(self) -> str:
         status = self._record.status.value
@@ -233,19 +240,25 @@ class LiveTask:
             return None
         return () if self._record.is_final else self.stages()
 
-    def report(self, current: float | None, total: float | None, message: str | None) -> None:
-        """Keep one report of the handler; a final task keeps none."""
+    def report(
+        self, current: float | None, total: float | None, message: str | None, *, replaces: bool = False
+    ) -> None:
+        """Keep one report of the handler; a final task keeps none.
+
+        If it `replaces` the last one, a follower that was not sent that one sees this one alone.
+        """
         if self._state is not COMMITTED and self.is_ending:  # the first is cheaper, and most often enough
             return
         self.active_at = now = trio.current_time()
-        self._report = report = (current, total, message, now)
+        replaced = self._newest if replaces else None
+        self._report = self._newest = report = (current, total, message, now)
         self._reports += 1
         if now >= self._estimator.due and current is not None:  # few reports are due; the others cost nothing
             self._estimator.update(now, current, total)
         if self._history is not None:
-            self._history.add(report)
+            self._history.add(report, replaced)
         for follower in self._followers:
-            follower.follow_report(self, report)
+            follower.follow_report(self, report, replaced)
 
     def estimate(self, report: TaskReport) -> Estimate:
         """The rate and the time left after a report, by everything that is known now."""
@@ -292,10 +305,19 @@ class LiveTask:
         if follower in self._followers:
             self._followers.remove(follower)
 
-    def put_question(self, request: InputRequest) -> str:
-        """Note what the client is asked; returns the key of the question, which is never used again."""
-        self._asked += 1
-        key = f"input-{self._asked}"
+    def put_question(self, request: InputRequest, name: str | None = None) -> str:
+        """Note what the client is asked; returns the key of the question, which is never used again.
+
+        The key is `name`; if the task has used that, it is `name` with a number behind it.
+        """
+        if name is None:
+            self._asked += 1
+            name = f"input-{self._asked}"
+        key, number = name, 1
+        while key in self._used_keys:
+            number += 1
+            key = f"{name}-{number}"
+        self._used_keys.add(key)
         self._questions[key] = _Question(request)
         self._update_inputs()
         return key

@@ -49,7 +49,10 @@ OwnerKind: TypeAlias = Literal["principal", "session", "bearer"]
 
 @attrs.frozen
 class Owner:
-    """Who may see a task: an authenticated principal, a legacy session, or anyone who knows its id."""
+    """Who may see a task: an authenticated principal, a legacy session, or anyone who knows its id.
+
+    The name of a bearer is the legacy session that made the task, or "": it bounds the list, not access.
+    """
 
     kind: OwnerKind
     name: str = ""

@@ -62,7 +62,9 @@ class TaskSettings:
     """How a server runs its background tasks. Times in seconds.
 
     `max_running` tasks run at once, `max_queued` more may wait for a place; beyond
-    that a new one is refused. `ttl` is how long a record is kept if neither tool
+    that a new one is refused, as beyond `max_unfinished_per_owner` tasks of one owner: a principal, or
+    an anonymous client, which is its address over HTTP and its wire otherwise.
+    `ttl` is how long a record is kept if neither tool
     nor client says, `max_ttl` the most that a client may ask for. `shutdown_grace` is
     how long running tasks may go on when the server ends. `feed_buffer` is the number of
     reports of a task that may wait for a client that follows it, or that will;
@@ -72,6 +74,8 @@ class TaskSettings:
 
     max_running: int = attrs.field(default=100, validator=check_count)
     max_queued: int = attrs.field(default=1000, validator=check_not_negative)
+    # A quarter of all places: no client alone shuts out the others.
+    max_unfinished_per_owner: int = attrs.field(default=275, validator=check_count)
     ttl: float = attrs.field(default=3600.0, validator=check_positive)
     max_ttl: float = attrs.field(default=86_400.0, validator=check_positive)
     poll_interval: float = attrs.field(default=1.0, validator=check_positive)

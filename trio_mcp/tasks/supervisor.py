@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -33,6 +34,8 @@ logger = logging.getLogger("trio_mcp")
 
 STORE_SECONDS: Final = 5.0
 """How long the end of a task waits for its store while the server is being cancelled."""
+
+_UNANSWERABLE: Final = "cancelled: the server ended while the task waited for an answer of its client"
 
 _ENDS: Final = {
     "result": TaskStatus.COMPLETED,
@@ -73,6 +76,8 @@ class Supervisor:
         self._histories = EndedHistories(settings.history_reports)
         self._started: set[LiveTask] = set()
         self._places = trio.CapacityLimiter(settings.max_running)
+        self._is_finishing = False
+        self._unfinished: Counter[Owner] = Counter()  # the places that each payer has taken
         self._taken = 0  # running, queued and prepared; at most max_running + max_queued
         self._expiries: list[tuple[datetime, str]] = []
         self._expiry_added = trio.lowlevel.ParkingLot()
@@ -100,19 +105,21 @@ class Supervisor:
         ttl: float | None,
         poll_interval: float | None,
         keeps_history: bool = False,
+        payer: Owner | None = None,
+        reserves: bool = True,
     ) -> LiveTask:
         """Make a task that cannot be found yet, and reserve its place; `start` and `commit` do the rest.
 
         With `keeps_history`, its reports from `commit` on are kept for the first follower
         that takes them.
-        Raises TaskOverload if `max_running` tasks run and `max_queued` wait. If the task
-        is not started, its place must be given up with `release`.
+        The place counts for `payer`, `owner` by default. Without `reserves` there is none, because the
+        call is answered directly.
+        Raises TaskOverload if `payer` has too many places, or if `max_running` tasks run and
+        `max_queued` wait. If the task is not started, its place must be given up with `release`.
         """
-        if self._taken >= self.settings.max_running + self.settings.max_queued:
-            raise TaskOverload(
-                f"overloaded: {self.settings.max_running} tasks run and {self.settings.max_queued} wait"
-            )
-        self._taken += 1
+        payer = owner if payer is None else payer
+        if reserves:
+            self._reserve(payer)
         now = self.clock.now()
         record = TaskRecord(
             id=new_task_id(),
@@ -123,7 +130,9 @@ class Supervisor:
             ttl=min(self.settings.ttl if ttl is None else ttl, self.settings.max_ttl),
             poll_interval=self.settings.poll_interval if poll_interval is None else poll_interval,
         )
-        return LiveTask(record, self.clock, self.settings.feed_buffer if keeps_history else 0)
+        live = LiveTask(record, self.clock, self.settings.feed_buffer if keeps_history else 0)
+        live.payer, live.has_place = payer, reserves
+        return live
 
     def start(self, live: LiveTask, work: Work, describe: Describe) -> None:
         """Run `work` in the supervised nursery as soon as there is a place.
@@ -133,9 +142,26 @@ class Supervisor:
         self._started.add(live)
         self._nursery.start_soon(self._run, live, work, describe, name=f"task {live.id}")
 
-    def release(self) -> None:
-        """Give up the place of a prepared task that will not be started."""
-        self._taken -= 1
+    def _reserve(self, payer: Owner) -> None:
+        settings = self.settings
+        if self._taken >= settings.max_running + settings.max_queued:
+            raise TaskOverload(f"overloaded: {settings.max_running} tasks run and {settings.max_queued} wait")
+        if self._unfinished[payer] >= settings.max_unfinished_per_owner:
+            raise TaskOverload(
+                f"overloaded: max_unfinished_per_owner is {settings.max_unfinished_per_owner}, and so many "
+                "tasks of this client run or wait"
+            )
+        self._unfinished[payer] += 1
+        self._taken += 1
+
+    def release(self, live: LiveTask) -> None:
+        """Give up the place of a task that is done, or will not be started; it may have none."""
+        if live.has_place:
+            live.has_place = False
+            self._taken -= 1
+            self._unfinished[live.payer] -= 1
+            if not self._unfinished[live.payer]:
+                del self._unfinished[live.payer]
 
     async def commit(self, live: LiveTask) -> None:
         """Store the record: from now on the task can be found. Checkpoints. Raises TaskOverload."""
@@ -226,6 +252,14 @@ class Supervisor:
         else:
             await trio.lowlevel.checkpoint()
         live.tell()
+        if self._is_finishing:
+            await self._end_unanswerable(live)
+
+    async def _end_unanswerable(self, live: LiveTask) -> None:
+        """Cancel a task that waits for an answer, because its clients are gone and the server ends."""
+        if live.inputs and not live.is_ending:
+            live.scope.cancel()
+            await self._end(live, Outcome("cancelled"), _UNANSWERABLE)
 
     async def _run(self, live: LiveTask, work: Work, describe: Describe) -> None:
         """Run one handler; the failure boundary outside its scope makes every failure the outcome."""
@@ -239,7 +273,7 @@ class Supervisor:
             passing, failure = split_failure(error)
             if failure is not None:
                 outcome = _described(describe, failure)
-        self._taken -= 1
+        self.release(live)
         self._started.discard(live)
         live.note_done(outcome)
         if live.is_committed:
@@ -247,8 +281,10 @@ class Supervisor:
         if passing is not None:
             raise passing
 
-    async def _end(self, live: LiveTask, outcome: Outcome) -> None:
+    async def _end(self, live: LiveTask, outcome: Outcome, reason: str | None = None) -> None:
         """Move the task to its end, once; the record is stored before a follower is notified.
+
+        `reason` is its status message, if it has one.
 
         In this order: nobody else ends it (`begin_end`), the record is put into the store, it is final
         here (`settle`), the followers are notified (`tell`), and those who wait for the end wake up.
@@ -258,7 +294,9 @@ class Supervisor:
             return
         live.begin_end()
         is_stored = False
-        record = live.record.moved(_ENDS[outcome.kind], self.clock.now(), outcome=outcome, inputs={})
+        record = live.record.moved(
+            _ENDS[outcome.kind], self.clock.now(), outcome=outcome, inputs={}, status_message=reason
+        )
         try:
             # Shielded so that no task stays "working" when the server is cancelled.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
@@ -331,9 +369,15 @@ class Supervisor:
                     await self._put(record)
 
     async def finish(self) -> None:
-        """Give running tasks `shutdown_grace` seconds, then cancel those that still run; checkpoints."""
+        """Give running tasks `shutdown_grace` seconds, then cancel those that still run; checkpoints.
+
+        A task that waits for an answer, now or later, is cancelled at once: nobody is left to answer.
+        """
+        self._is_finishing = True
         with trio.move_on_after(self.settings.shutdown_grace):
             await trio.lowlevel.checkpoint()
+            for live in list(self._live.values()):
+                await self._end_unanswerable(live)
             for live in list(self._live.values()):
                 await live.wait_ended()
         for live in list(self._started):

@@ -110,9 +110,12 @@ class TaskFeed(Slot):
         self.outbox.flush()
         self._ask_turn()
 
-    def follow_report(self, task: LiveTask, report: TaskReport) -> None:
-        """Append a report; never waits."""
+    def follow_report(self, task: LiveTask, report: TaskReport, replaced: TaskReport | None = None) -> None:
+        """Append a report, in place of `replaced` if that is the newest item that is pending; never waits."""
         if self._stopped:
+            return
+        if replaced is not None and self._items and self._items[-1] is replaced:
+            self._items[-1] = report
             return
         if self.reports >= self._limit:
             self._drop_oldest()

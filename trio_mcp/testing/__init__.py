@@ -14,6 +14,7 @@ from trio_mcp.testing.faults import (
     closing_at_byte,
 )
 from trio_mcp.testing.recorder import WireRecorder
+from trio_mcp.testing.step_clock import StepClock
 from trio_mcp.transports.memory import memory_pair
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "PipeConnector",
     "SlowTransport",
     "StalledTransport",
+    "StepClock",
     "WebSocketConnector",
     "WireRecorder",
     "assert_progress",

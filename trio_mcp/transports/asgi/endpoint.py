@@ -171,7 +171,9 @@ class Endpoint:
             await self._refusals.refuse_headers(call.reply, error, ident)
             return None
         exchange = ModernResponse(ident, call.receive, call.reply, self.settings)
-        return serve_request(application, request, exchange, call.principal, call.headers, self._load.scopes)
+        return serve_request(
+            application, request, exchange, call.principal, call.headers, self._load.scopes, call.peer
+        )
 
     async def _read_body(self, call: HttpCall) -> bytes | None:
         """Read the body; None if the request was refused or the client has gone. Checkpoints."""

@@ -70,7 +70,9 @@ class LegacySession:
         self.state = SessionState.INITIALIZING
         self._application = application
         self._scope = trio.CancelScope()
-        self._home = ServerConnection(Outbox(application.settings.log_buffer), principal)
+        self._home = ServerConnection(
+            Outbox(application.settings.log_buffer, application.settings.turn_clock), principal, peer=peer
+        )
         self._home.is_heard = False
         self._main = EventStream(MAIN, settings, self._home, is_main=True, primes=True)
         self._streams: OrderedDict[str, EventStream] = OrderedDict({MAIN: self._main})
@@ -170,7 +172,7 @@ class LegacySession:
 
     def _take(self, message: InFrame | IncomingRequest, headers: Mapping[str, str]) -> EventStream:
         self._count += 1
-        outbox = Outbox(self._home.outbox.frame_limit)
+        outbox = Outbox(self._home.outbox.frame_limit, self._home.outbox.clock)
         branch = self._home.branch(outbox, headers)
         if isinstance(message, IncomingRequest):
             self._session.accept_request(message, branch)
