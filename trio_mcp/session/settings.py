@@ -34,6 +34,8 @@ class ServerSettings:
     once. `drain_timeout` bounds the last writes of a session. `deadline_margin` is how
     long before the deadline of its client a handler is cancelled, at most; a tenth of the
     time if that is less. `show_errors` lets clients see what an unexpected exception said.
+    `dereference_schemas` puts the schemas of classes into those that use them, for hosts that drop
+    `$defs`; it counts when a tool is registered.
     """
 
     progress: ProgressPolicy = attrs.field(factory=Conflate)
@@ -48,3 +50,4 @@ class ServerSettings:
     # For the cleanup of the cancelled handler, and for the answer to arrive.
     deadline_margin: float = attrs.field(default=0.25, validator=check_not_negative)
     show_errors: bool = False
+    dereference_schemas: bool = True
