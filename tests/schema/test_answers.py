@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 import pytest
 
+from trio_mcp.errors import ArgumentError
 from trio_mcp.schema.answers import read_answer_form
 
 SIZES = [{"const": "s", "title": "Small"}, {"const": "l", "title": "Large"}]
@@ -32,3 +33,14 @@ def test_choices_may_have_titles():
 def test_a_list_without_choices_is_refused():
     with pytest.raises(TypeError, match="'names' must be"):
         read_answer_form(Names)
+
+
+class Amount(msgspec.Struct):
+    count: int
+
+
+def test_a_whole_number_in_an_answer_is_an_integer():
+    form = read_answer_form(Amount)
+    assert repr(form.convert({"count": 3.0})) == "Amount(count=3)"
+    with pytest.raises(ArgumentError, match="count: expected int, got float"):
+        form.convert({"count": 3.5})

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import decimal
+import enum
 import pathlib
 import subprocess
 import sys
@@ -142,7 +143,7 @@ def test_arguments_are_converted_to_their_annotations(annotation, text, expected
     ("annotation", "text", "message"),
     [
         (int, b'"3"', "value: expected int, got str"),
-        (int, b"3.0", "value: expected int, got float"),
+        (int, b"3.5", "value: expected int, got float"),
         (int, b"true", "value: expected int, got bool"),
         (int, b"null", "value: expected int, got null"),
         (str, b"3", "value: expected str, got int"),
@@ -192,6 +193,77 @@ def test_arguments_are_converted_to_their_annotations(annotation, text, expected
 )
 def test_a_refused_argument_is_named_by_its_path(annotation, text, message):
     assert refusal(annotation, text) == message
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+Limited = Annotated[int, msgspec.Meta(ge=2)]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "expected"),
+    [
+        (int, b"3.0", 3),
+        (int, b"1e3", 1000),
+        (int, b"-0.0", 0),
+        (int, b"1e20", 10**20),
+        (int, b"12345678901234567.0", 12345678901234567),
+        (int, b"1e23", 10**23),
+        (int | str, b"3.0", 3),
+        (int | None, b"3.0", 3),
+        (Limited, b"3.0", 3),
+        (Limited | None, b"3.0", 3),
+        (list[int], b"[1, 2.0]", [1, 2]),
+        (dict[str, int], b'{"a": 2.0}', {"a": 2}),
+        (set[int], b"[2.0]", {2}),
+        (tuple[int, str], b'[2.0, "a"]', (2, "a")),
+        (Counter, b'{"count": 2.0}', Counter(2)),
+        (list[Counter | None], b'[null, {"count": 2.0}]', [None, Counter(2)]),
+        (Node, b'{"value": 1.0, "children": {"a": {"value": 2.0}}}', Node(1, {"a": Node(2)})),
+        (Tagged, b'{"type": "tagged", "theShape": {"side": 1}, "theSize": 2.0}', Tagged(Square(1.0), 2)),
+        (Options, b'{"depth": 2.0}', {"depth": 2}),
+        (Row, b'[{"radius": 1}, 2.0]', Row(Circle(1.0), 2)),
+        (Literal[1, "a"], b"1.0", 1),
+        (Level, b"1.0", Level.LOW),
+        (int | float, b"3.0", 3.0),
+        (list[int | float], b"[3.0]", [3.0]),
+        (Any, b"3.0", 3.0),
+        (float, b"3.0", 3.0),
+    ],
+    ids=lambda value: repr(value)[:50],
+)
+def test_a_whole_number_with_a_point_or_an_exponent_is_an_integer(annotation, text, expected):
+    """JSON Schema, "integer": any number with a zero fractional part."""
+    converted = convert(annotation, text)
+    assert repr(converted) == repr(expected)
+    assert type(converted) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "message"),
+    [
+        (int, b"1e-400", "value: expected int, got float"),
+        (list[int], b"[1.0, 2.5]", "value[1]: expected int, got float"),
+        (list[int], b"[1.0, true]", "value[1]: expected int, got bool"),
+        (Limited, b"1.0", "value: expected int >= 2"),
+        (dict[str, Counter], b'{"a": {"count": 1.0}, "b": {"count": 1.5}}', "value['b'].count: expected int"),
+        (bool, b"1.0", "value: expected bool, got float"),
+        (str, b"1.0", "value: expected str, got float"),
+        (Level, b"2.0", "value: not an allowed value: 2"),
+    ],
+    ids=lambda value: repr(value)[:50],
+)
+def test_other_numbers_are_no_integers(annotation, text, message):
+    assert refusal(annotation, text).startswith(message)
+
+
+def test_whole_floats_of_one_argument_leave_the_others_alone():
+    def tool(a: int, b: float, c: int | float = 0): ...
+
+    given = read_parameters(tool, Context).convert(b'{"a": 1.0, "b": 2.0, "c": 3.0}')
+    assert repr(given) == "{'a': 1, 'b': 2.0, 'c': 3.0}"
 
 
 def test_every_problem_is_listed():
@@ -277,7 +349,7 @@ def test_defaults_that_a_caller_could_not_give_are_not_shown():
         "c": "x",
         "d": [1, 2],
     }
-    assert "default" not in properties["a"]
+    assert properties["a"] == {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None}
     assert "default" not in properties["b"]
 
 

@@ -174,7 +174,19 @@ SCHEMAS: list[tuple[Any, dict[str, Any]]] = [
     ),
     (dict[str, int], {"type": "object", "additionalProperties": INTEGER}),
     (collections.abc.Mapping[str, int], {"type": "object", "additionalProperties": INTEGER}),
-    (Literal["a", "b"], {"enum": ["a", "b"]}),
+    (Literal["a", "b"], {"type": "string", "enum": ["a", "b"]}),
+    (Literal["a"], {"type": "string", "enum": ["a"]}),
+    (Literal[1, 2], {"type": "integer", "enum": [1, 2]}),
+    (
+        Literal["a", 1],
+        {"anyOf": [{"type": "integer", "enum": [1]}, {"type": "string", "enum": ["a"]}]},
+    ),
+    (Literal["a", None], {"anyOf": [{"type": "string", "enum": ["a"]}, {"type": "null"}]}),
+    (
+        Annotated[Literal["a", None], "One."],
+        {"anyOf": [{"type": "string", "enum": ["a"]}, NULL], "description": "One."},
+    ),
+    (Literal["a"] | None, {"anyOf": [{"type": "string", "enum": ["a"]}, {"type": "null"}]}),
     (Color, {"$ref": "#/$defs/Color"}),
     (Level, {"$ref": "#/$defs/Level"}),
     (Mode, {"$ref": "#/$defs/Mode"}),
@@ -211,6 +223,13 @@ SCHEMAS: list[tuple[Any, dict[str, Any]]] = [
 @pytest.mark.parametrize(("annotation", "expected"), SCHEMAS, ids=lambda value: repr(value)[:60])
 def test_an_annotation_has_this_schema(annotation, expected):
     assert schema_for(annotation) == expected
+
+
+@pytest.mark.parametrize(("enumeration", "name"), [(Color, "string"), (Level, "integer"), (Mode, "string")])
+def test_an_enum_has_a_type(enumeration, name):
+    (definition,) = parameters_for(enumeration).schema["$defs"].values()
+    assert definition["type"] == name
+    assert set(definition["enum"]) == {member.value for member in enumeration}
 
 
 def test_classes_are_in_defs_under_their_names():

@@ -15,11 +15,12 @@ import attrs
 from trio_mcp.errors import ArgumentError
 from trio_mcp.schema.conversion import convert
 from trio_mcp.schema.description import describe_annotations, object_schema
+from trio_mcp.schema.integers import WholeNumbers, convert_numbers
 from trio_mcp.schema.problems import UnsupportedAnnotationError, find_problem, name_annotation
+from trio_mcp.schema.references import with_definitions
 from trio_mcp.schema.rewriter import AnnotationRewriter
 
 _PRIMITIVES: Final = frozenset({"string", "number", "integer", "boolean"})
-_PREFIX: Final = "#/$defs/"
 
 
 @attrs.frozen(eq=False)
@@ -28,11 +29,14 @@ class AnswerForm:
 
     schema: dict[str, Any]
     _annotation: Any
+    _numbers: WholeNumbers
 
     def convert(self, content: Any) -> Any:
         """The typed value of a filled-in form; raises ArgumentError, naming the path of the problem."""
         try:
-            return convert(content, self._annotation)
+            return convert_numbers(
+                content, functools.partial(convert, annotation=self._annotation), self._numbers
+            )
         except (ValueError, TypeError, RecursionError) as error:
             problem = find_problem(content, functools.partial(convert, annotation=self._annotation), error)
             raise ArgumentError(f"the client's answer does not fit: {problem.describe()}") from None
@@ -56,16 +60,13 @@ def read_answer_form(annotation: Any) -> AnswerForm:
     except UnsupportedAnnotationError as error:
         raise TypeError(f"a client cannot be asked for {name_annotation(annotation)}: {error}") from None
     required = {"required": whole["required"]} if whole.get("required") else {}
-    return AnswerForm({"type": "object", "properties": properties, **required}, form)
+    return AnswerForm(
+        {"type": "object", "properties": properties, **required}, form, WholeNumbers(annotation)
+    )
 
 
 def _property(name: str, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    reference = schema.get("$ref")
-    if reference is not None:
-        rest = {key: value for key, value in schema.items() if key != "$ref"}
-        schema = {**definitions[reference.removeprefix(_PREFIX)], **rest}
-    if "enum" in schema and "type" not in schema and all(isinstance(v, str) for v in schema["enum"]):
-        schema = {"type": "string", **schema}
+    schema = with_definitions(dict(schema), definitions, dereference=True)
     if schema.get("type") in _PRIMITIVES:
         return dict(schema)
     if schema.get("type") == "array" and "items" in schema:

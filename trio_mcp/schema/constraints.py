@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from trio_mcp.schema.fields import is_field, read_field_options
+
 _BOUNDS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length")
 _CONSTRAINTS = (*_BOUNDS, "pattern")
 _OPTIONS = (*_CONSTRAINTS, "tz", "title", "description", "examples", "extra_json_schema", "extra")
@@ -28,6 +30,8 @@ def read_metadata(metadata: Iterable[Any], *, describing: bool) -> tuple[dict[st
 
 
 def _read_item(item: Any, *, describing: bool) -> dict[str, Any]:
+    if is_field(item):
+        return read_field_options(item)
     if isinstance(item, msgspec.Meta):
         names: tuple[str, ...] = _OPTIONS
     elif isinstance(item, type):

@@ -43,6 +43,16 @@ class StandIn(metaclass=_AcceptsEverything):
         raise NotImplementedError
 
 
+class IntegerStandIn(StandIn):
+    """Stands for `strict`, an annotation of integers, where a whole float may stand too."""
+
+    strict: ClassVar[Any]
+
+    @classmethod
+    def convert(cls, value: Any, conversion: Conversion) -> Any:
+        return conversion.convert(conversion.read_integer(value), cls.strict)
+
+
 class Conversion:
     """One conversion of a JSON value; remembers what each stand-in made of each part.
 
@@ -50,15 +60,21 @@ class Conversion:
     union: without a memory, the work would double with every level of nesting.
     """
 
-    __slots__ = ("_results",)
+    __slots__ = ("_results", "_whole")
 
-    def __init__(self) -> None:
+    def __init__(self, whole: Mapping[int, int] | None = None) -> None:
+        """`whole` has the exact value of each float that may be taken for an integer, by its id."""
+        self._whole = whole or {}
         # The value is kept with its result, so that its id is not given to another.
         self._results: dict[tuple[int, type], tuple[Any, Any]] = {}
 
     def convert(self, value: Any, annotation: Any) -> Any:
         """`value` (from JSON) as `annotation`, without any coercion; raises ValueError or TypeError."""
         return msgspec.convert(value, annotation, strict=True, str_keys=True, dec_hook=self.convert_part)
+
+    def read_integer(self, value: Any) -> Any:
+        """The integer that a whole float stands for; any other value as it is."""
+        return self._whole.get(id(value), value) if type(value) is float else value
 
     def convert_part(self, annotation: type, value: Any) -> Any:
         """msgspec's `dec_hook`, for parts of the value."""

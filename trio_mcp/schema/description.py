@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,14 +16,18 @@ import msgspec
 from trio_mcp.schema.conversion import PATHS, StandIn, to_json_value
 from trio_mcp.schema.flaws import find_flaw
 from trio_mcp.schema.problems import UnsupportedAnnotationError
+from trio_mcp.schema.references import NAMED, PREFIX, VALUES
 from trio_mcp.schema.rewriter import AnnotationRewriter
 
 # Marks the place of a stand-in until all schemas are known.
 _MARK = "trio_mcp stand-in"
-_PREFIX = "#/$defs/"
-# Members of a schema that hold schemas by name, and those that hold values.
-_NAMED = frozenset({"properties", "$defs"})
-_VALUES = frozenset({"default", "enum", "const", "examples", "mapping"})
+_TYPE_NAMES: Mapping[type, str] = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    type(None): "null",
+}
 
 
 class _DateTime(StandIn):
@@ -60,7 +64,7 @@ def describe_annotations(
     extras = [part for stand_in in rewriter.stand_ins for part in stand_in.parts]
     try:
         schemas, definitions = msgspec.json.schema_components(
-            (*annotations, *extras), schema_hook=_mark, ref_template=_PREFIX + "{name}"
+            (*annotations, *extras), schema_hook=_mark, ref_template=PREFIX + "{name}"
         )
     except TypeError as error:
         raise UnsupportedAnnotationError(str(error)) from None
@@ -91,13 +95,32 @@ def _finish(schema: Any, parts: Mapping[type[StandIn], list[dict[str, Any]]]) ->
     # The decoder of a set accepts an array with duplicates.
     if finished.get("uniqueItems") is True:
         del finished["uniqueItems"]
-    return finished
+    return _with_types(finished)
+
+
+def _with_types(schema: dict[str, Any]) -> dict[str, Any]:
+    """`schema` with a `type` beside each `enum`, which some providers of models demand."""
+    values = schema.get("enum")
+    if "type" in schema or not isinstance(values, list):
+        return schema
+    groups: dict[str, list[Any]] = {}
+    for value in values:
+        groups.setdefault(_TYPE_NAMES.get(type(value), ""), []).append(value)
+    if "" in groups or not groups or (len(groups) > 1 and "anyOf" in schema):
+        return schema
+    if len(groups) == 1:
+        return {"type": next(iter(groups)), **schema}
+    choices = [
+        {"type": name} if name == "null" else {"type": name, "enum": group} for name, group in groups.items()
+    ]
+    choices.sort(key=lambda choice: choice["type"] == "null")
+    return {key: value for key, value in schema.items() if key != "enum"} | {"anyOf": choices}
 
 
 def _finish_member(key: str, value: Any, parts: Mapping[type[StandIn], list[dict[str, Any]]]) -> Any:
-    if key in _NAMED:
+    if key in NAMED:
         return {name: _finish(schema, parts) for name, schema in value.items()}
-    return value if key in _VALUES else _finish(value, parts)
+    return value if key in VALUES else _finish(value, parts)
 
 
 def object_schema(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any] | None:
@@ -105,39 +128,10 @@ def object_schema(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[s
     reference = schema.get("$ref")
     if reference is None:
         return schema if schema.get("type") == "object" else None
-    target: dict[str, Any] = definitions[reference.removeprefix(_PREFIX)]
+    target: dict[str, Any] = definitions[reference.removeprefix(PREFIX)]
     if target.get("type") != "object":
         return None
     return target | {key: value for key, value in schema.items() if key != "$ref"}
-
-
-def with_definitions(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """`schema` with those of `definitions` that it refers to, directly or not."""
-    used: dict[str, Any] = {}
-    pending = list(_references(schema))
-    while pending:
-        name = pending.pop()
-        if name not in used:
-            used[name] = definitions[name]
-            pending.extend(_references(definitions[name]))
-    if not used:
-        return schema
-    return {**schema, "$defs": {name: used[name] for name in definitions if name in used}}
-
-
-def _references(schema: Any) -> Iterator[str]:
-    if isinstance(schema, list):
-        for item in schema:
-            yield from _references(item)
-    if not isinstance(schema, dict):
-        return
-    for key, value in schema.items():
-        if key == "$ref":
-            yield value.removeprefix(_PREFIX)
-        elif key in _NAMED:
-            yield from _references(list(value.values()))
-        elif key not in _VALUES:
-            yield from _references(value)
 
 
 def describe_default(default: Any) -> dict[str, Any]:

@@ -17,14 +17,16 @@ import msgspec
 
 from trio_mcp.errors import ArgumentError, ToolDefinitionError
 from trio_mcp.schema.conversion import convert, decode_custom, json_name
+from trio_mcp.schema.defaults import fits, read_field, with_null
 from trio_mcp.schema.description import (
     ARGUMENT_STAND_INS,
     describe_annotations,
     describe_default,
-    with_definitions,
 )
 from trio_mcp.schema.docstrings import read_docstring
-from trio_mcp.schema.problems import UnsupportedAnnotationError, find_problem
+from trio_mcp.schema.integers import WholeNumbers, decode_numbers
+from trio_mcp.schema.problems import UnsupportedAnnotationError, find_problem, name_annotation
+from trio_mcp.schema.references import with_definitions
 from trio_mcp.schema.rewriter import AnnotationRewriter
 from trio_mcp.schema.signatures import Parameter, name_function, read_function_parameters
 
@@ -45,6 +47,9 @@ class Parameters:
     _annotations: Mapping[str, Any]
     _required: frozenset[str]
     _decoder: msgspec.json.Decoder[Any]
+    # What Python itself would not pass for a parameter that is left out.
+    _make_defaults: Mapping[str, Callable[[], Any]]
+    _numbers: Mapping[str, WholeNumbers]
 
     def convert(self, arguments: msgspec.Raw | bytes | None) -> dict[str, Any]:
         """The keyword arguments, without the context and without those that are not given.
@@ -58,18 +63,35 @@ class Parameters:
         except RecursionError:
             raise ArgumentError("the arguments are nested too deeply") from None
         except (ValueError, TypeError) as error:
-            problems = list(self._problems(text)) or [str(error)]
+            values = self._convert_each(text, error)
+        else:
+            values = {
+                name: value
+                for name in self._annotations
+                if (value := getattr(given, name)) is not msgspec.UNSET
+            }
+        for name, make in self._make_defaults.items():
+            if name not in values:
+                values[name] = make()
+        return values
+
+    def _convert_each(self, text: msgspec.Raw | bytes, error: Exception) -> dict[str, Any]:
+        """Convert the arguments one by one, and whole floats to integers; raises ArgumentError."""
+        values: dict[str, Any] = {}
+        problems = list(self._problems(text, values))
+        if not problems and not values:
+            problems = [str(error)]
+        if problems:
             shown = problems[:_MOST_PROBLEMS]
             if len(problems) > len(shown):
                 shown.append(f"and {len(problems) - len(shown)} more")
             raise ArgumentError("; ".join(shown)) from None
-        return {
-            name: value for name in self._annotations if (value := getattr(given, name)) is not msgspec.UNSET
-        }
+        return values
 
-    def _problems(self, text: msgspec.Raw | bytes) -> Iterator[str]:
+    def _problems(self, text: msgspec.Raw | bytes, values: dict[str, Any]) -> Iterator[str]:
+        """What is wrong with the arguments; puts those with which nothing is wrong into `values`."""
         try:
-            given = msgspec.json.decode(text)
+            given, whole = decode_numbers(text)
         except RecursionError:
             yield "the arguments are nested too deeply"
             return
@@ -86,16 +108,26 @@ class Parameters:
             if name not in self._annotations:
                 yield f"unexpected argument {name!r}"
                 continue
-            converted = functools.partial(convert, annotation=self._annotations[name])
+            strict = functools.partial(convert, annotation=self._annotations[name])
             try:
-                converted(value)
+                values[name] = strict(value)
             except (ValueError, TypeError, RecursionError) as error:
-                yield find_problem(value, converted, error).describe(name)
+                tolerant = self._numbers[name].converter(whole)
+                if tolerant is None:
+                    yield find_problem(value, strict, error).describe(name)
+                    continue
+                try:
+                    values[name] = tolerant(value)
+                except (ValueError, TypeError, RecursionError) as second:
+                    yield find_problem(value, tolerant, second).describe(name)
 
 
-def read_parameters(function: Callable[..., Any], context_type: type) -> Parameters:
+def read_parameters(
+    function: Callable[..., Any], context_type: type, *, dereference: bool = False
+) -> Parameters:
     """The parameters of a function, method, partial or callable object.
 
+    With `dereference`, the schema has no `$defs` but those that refer to themselves.
     Raises ToolDefinitionError, which names the function and the parameter.
     """
     tool = name_function(function)
@@ -103,17 +135,50 @@ def read_parameters(function: Callable[..., Any], context_type: type) -> Paramet
     contexts = [p.name for p in found if _is_context(p.annotation, context_type)]
     if len(contexts) > 1:
         raise ToolDefinitionError(f"tool {tool!r} has several context parameters: {', '.join(contexts)}")
-    parameters = [p for p in found if p.name not in contexts]
+    parameters = [_read_default(p, tool) for p in found if p.name not in contexts]
+    for parameter in parameters:
+        _check_parameter_name(parameter, tool)
     rewriter = AnnotationRewriter()
     annotations = {p.name: _rewrite_annotation(p, rewriter, tool) for p in parameters}
     required = frozenset(p.name for p in parameters if p.required)
     return Parameters(
-        schema=_schema(parameters, annotations, read_docstring(function).parameters, tool),
+        schema=with_definitions(
+            *_schema(parameters, annotations, read_docstring(function).parameters, tool),
+            dereference=dereference,
+        ),
         context_name=contexts[0] if contexts else None,
         annotations=annotations,
         required=required,
         decoder=_decoder(annotations, required),
+        numbers={p.name: WholeNumbers(p.annotation) for p in parameters},
+        make_defaults={p.name: p.make_default for p in parameters if p.make_default is not None},
     )
+
+
+def _read_default(parameter: Parameter, tool: str) -> Parameter:
+    """The parameter with what its default says; raises ToolDefinitionError for one of another type."""
+    where = f"tool {tool!r}, parameter {parameter.name!r}"
+    try:
+        parameter = read_field(parameter)
+    except UnsupportedAnnotationError as error:
+        raise ToolDefinitionError(f"{where}: {error}") from None
+    if parameter.required:
+        return parameter
+    parameter = attrs.evolve(parameter, annotation=with_null(parameter.annotation, parameter.default))
+    if not fits(parameter.default, parameter.annotation):
+        raise ToolDefinitionError(
+            f"{where}: the default {parameter.default!r} is no {name_annotation(parameter.annotation)}, "
+            "and the tool would receive it as it is; give a default of that type, or none"
+        )
+    return parameter
+
+
+def _check_parameter_name(parameter: Parameter, tool: str) -> None:
+    if parameter.name.startswith("__"):
+        raise ToolDefinitionError(
+            f"tool {tool!r}, parameter {parameter.name!r}: the name of an argument must not begin with two "
+            f"underscores; call it {parameter.name.strip('_') or 'value'!r}"
+        )
 
 
 def _rewrite_annotation(parameter: Parameter, rewriter: AnnotationRewriter, tool: str) -> Any:
@@ -146,7 +211,8 @@ def _describe_default(parameter: Parameter, annotation: Any) -> dict[str, Any]:
 
 def _schema(
     parameters: Sequence[Parameter], given: Mapping[str, Any], descriptions: Mapping[str, str], tool: str
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The schema of the arguments, and the definitions that it refers to."""
     rewriter = AnnotationRewriter(describing=True, substitutes=ARGUMENT_STAND_INS)
     try:
         annotations = [rewriter.rewrite(parameter.annotation) for parameter in parameters]
@@ -165,7 +231,7 @@ def _schema(
     if required:
         whole["required"] = required
     whole["additionalProperties"] = False
-    return with_definitions(whole, definitions)
+    return whole, definitions
 
 
 def _is_context(annotation: Any, context_type: type) -> bool:

@@ -18,9 +18,10 @@ import attrs
 
 from trio_mcp.errors import ReturnError, ToolDefinitionError
 from trio_mcp.schema.conversion import UnencodableError, convert, to_json_value
-from trio_mcp.schema.description import describe_annotations, object_schema, with_definitions
+from trio_mcp.schema.description import describe_annotations, object_schema
 from trio_mcp.schema.flaws import find_flaw, find_value
 from trio_mcp.schema.problems import Problem, UnsupportedAnnotationError, find_problem
+from trio_mcp.schema.references import with_definitions
 from trio_mcp.schema.rewriter import AnnotationRewriter
 from trio_mcp.schema.signatures import name_function, read_return_annotation
 
@@ -77,11 +78,14 @@ def _build(value: Any) -> Any:
         raise ReturnError(f"result: {error}") from error
 
 
-def read_returns(function: Callable[..., Any], content_types: tuple[type, ...] = ()) -> Returns:
+def read_returns(
+    function: Callable[..., Any], content_types: tuple[type, ...] = (), *, dereference: bool = False
+) -> Returns:
     """What a function returns, from its annotation.
 
     A result that is, or holds in a list or union, one of `content_types` has no
-    schema and is not checked. Raises ToolDefinitionError.
+    schema and is not checked. With `dereference`, the schema has no `$defs` but those that refer to
+    themselves. Raises ToolDefinitionError.
     """
     annotation = read_return_annotation(function)
     if annotation is inspect.Signature.empty or _is_content(annotation, content_types):
@@ -93,20 +97,20 @@ def read_returns(function: Callable[..., Any], content_types: tuple[type, ...] =
         rewriter = AnnotationRewriter(outgoing=True)
         form = rewriter.rewrite(annotation)
         rewriter.prepare([form])
-        schema, wrapped = _schema(annotation)
+        schema, wrapped = _schema(annotation, dereference=dereference)
     except (UnsupportedAnnotationError, RecursionError) as error:
         raise ToolDefinitionError(f"tool {name_function(function)!r}, return annotation: {error}") from error
     return Returns(schema, wrapped, form)
 
 
-def _schema(annotation: Any) -> tuple[dict[str, Any], bool]:
+def _schema(annotation: Any, *, dereference: bool) -> tuple[dict[str, Any], bool]:
     rewriter = AnnotationRewriter(outgoing=True, describing=True)
     (schema,), definitions = describe_annotations([rewriter.rewrite(annotation)], rewriter)
     whole = object_schema(schema, definitions)
     if whole is not None:
-        return with_definitions(whole, definitions), False
+        return with_definitions(whole, definitions, dereference=dereference), False
     wrapper = {"type": "object", "properties": {"result": schema}, "required": ["result"]}
-    return with_definitions(wrapper, definitions), True
+    return with_definitions(wrapper, definitions, dereference=dereference), True
 
 
 def _is_content(annotation: Any, content_types: tuple[type, ...]) -> bool:

@@ -8,6 +8,8 @@ name. Knows nothing of functions or values.
 from __future__ import annotations
 
 import collections.abc
+import decimal
+import enum
 import typing
 from collections.abc import Mapping, Sequence
 from types import UnionType
@@ -17,7 +19,8 @@ import msgspec
 from msgspec import inspect as msgspec_inspect
 
 from trio_mcp.schema.constraints import read_metadata, split_constraints
-from trio_mcp.schema.conversion import PATHS, StandIn
+from trio_mcp.schema.conversion import PATHS, IntegerStandIn, StandIn
+from trio_mcp.schema.nullable import with_null
 from trio_mcp.schema.problems import UnsupportedAnnotationError, name_annotation
 from trio_mcp.schema.records import Record, make_shadow, read_record, stand_in_for_record
 from trio_mcp.schema.unions import UnionStandIn, stand_in_for_union, union_converter
@@ -63,7 +66,8 @@ class AnnotationRewriter:
 
     With `describing`, the result is for a schema only: plain strings in
     `Annotated` become descriptions and `substitutes` are put in. With
-    `outgoing`, conversion only checks and builds no objects.
+    `outgoing`, conversion only checks and builds no objects. With `whole_numbers`, stand-ins take the
+    place of integers.
     """
 
     def __init__(
@@ -72,11 +76,13 @@ class AnnotationRewriter:
         outgoing: bool = False,
         describing: bool = False,
         substitutes: Mapping[Any, type[StandIn]] | None = None,
+        whole_numbers: bool = False,
     ) -> None:
         self.stand_ins: list[type[StandIn]] = []
         self._outgoing = outgoing
         self._describing = describing
         self._substitutes = substitutes or {}
+        self._whole_numbers = whole_numbers
         # Each class that was met, and what takes its place: itself or a stand-in.
         self._records: dict[Any, Any] = {}
         # The classes that are being tried by `_needs_rewriting`; empty while it is not at work.
@@ -87,6 +93,9 @@ class AnnotationRewriter:
 
         Raises UnsupportedAnnotationError for a type without a JSON form.
         """
+        if self._whole_numbers and _is_integer(annotation):
+            strict = AnnotationRewriter().rewrite(annotation)
+            return type("int", (IntegerStandIn,), {"strict": strict})
         origin, args = typing.get_origin(annotation), typing.get_args(annotation)
         if origin is Annotated:
             return self._rewrite_annotated(annotation, args[0], annotation.__metadata__)
@@ -149,7 +158,9 @@ class AnnotationRewriter:
         return annotation if _are_same(rewritten, args) else origin[rewritten]
 
     def _rewrite_union(self, annotation: Any, args: tuple[Any, ...]) -> Any:
-        members = tuple(self.rewrite(arg) for arg in args)
+        # Beside a float, a whole float is no integer.
+        exact = self._whole_numbers and any(map(_takes_floats, args))
+        members = tuple(arg if exact and _is_integer(arg) else self.rewrite(arg) for arg in args)
         try:
             candidate = annotation if _are_same(members, args) else _union_of(members)
             msgspec.json.Decoder(candidate)
@@ -197,7 +208,8 @@ class AnnotationRewriter:
 
     def _accepts(self, member: Any, constraint: dict[str, Any]) -> bool:
         try:
-            msgspec_inspect.type_info(Annotated[self.rewrite(member), msgspec.Meta(**constraint)])
+            plain = AnnotationRewriter() if self._whole_numbers else self
+            msgspec_inspect.type_info(Annotated[plain.rewrite(member), msgspec.Meta(**constraint)])
         except (TypeError, ValueError):
             return False
         return True
@@ -215,7 +227,10 @@ class AnnotationRewriter:
         stand_in = stand_in_for_record(shown, builds=not self._outgoing)
         self._records[annotation] = stand_in
         self.stand_ins.append(stand_in)
-        annotations = [self._rewrite_field(shown, field.name, field.annotation) for field in shown.fields]
+        annotations = [
+            self._rewrite_field(shown, field.name, with_null(field.annotation, field.default))
+            for field in shown.fields
+        ]
         stand_in.shadow = make_shadow(shown, annotations, show_defaults=self._describing)
         stand_in.parts = (stand_in.shadow,)
         return stand_in
@@ -231,7 +246,8 @@ class AnnotationRewriter:
         try:
             changed = shown != record or (record.needs_constructor and not self._outgoing)
             for field in shown.fields:
-                if self._rewrite_field(shown, field.name, field.annotation) is not field.annotation:
+                wanted = with_null(field.annotation, field.default)
+                if self._rewrite_field(shown, field.name, wanted) is not field.annotation:
                     changed = True
             if first and not changed:
                 self._records.update((seen, seen) for seen in self._trying)
@@ -262,6 +278,26 @@ class AnnotationRewriter:
                 raise UnsupportedAnnotationError(str(error)) from None
         if any(issubclass(stand_in, UnionStandIn) for stand_in in self.stand_ins):
             union_converter()
+
+
+def _is_integer(annotation: Any) -> bool:
+    """Whether the values of an annotation are integers, or may be among others in a Literal."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Annotated, Final):
+        return _is_integer(args[0])
+    if origin is Literal:
+        return any(type(arg) is int for arg in args)
+    if isinstance(annotation, NewType):
+        return _is_integer(annotation.__supertype__)
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return any(type(member.value) is int for member in annotation)
+    return annotation is int
+
+
+def _takes_floats(annotation: Any) -> bool:
+    if typing.get_origin(annotation) is Annotated:
+        return _takes_floats(typing.get_args(annotation)[0])
+    return annotation in (float, decimal.Decimal, Any, object)
 
 
 def _union_of(members: Sequence[Any]) -> Any:

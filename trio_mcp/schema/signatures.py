@@ -24,11 +24,15 @@ Function = Callable[..., Any]
 
 @attrs.frozen
 class Parameter:
-    """One parameter; `default` is `inspect.Parameter.empty` if it has none."""
+    """One parameter; `default` is `inspect.Parameter.empty` if it has none.
+
+    `make_default` makes a default that Python itself would not pass; None if Python does.
+    """
 
     name: str
     annotation: Any
     default: Any
+    make_default: Callable[[], Any] | None = None
 
     @property
     def required(self) -> bool:

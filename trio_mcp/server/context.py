@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Never, Protocol, TypeVar
 
 import msgspec
 import trio
 
 from trio_mcp.call_result import CallResult, finish_call
-from trio_mcp.errors import NotSupportedByEra
+from trio_mcp.errors import NotSupportedByEra, ToolDefinitionError
 from trio_mcp.progress.reporter import ProgressReporter
 from trio_mcp.server.client_questions import Elicited, Sampled, SamplingMessage, elicit, sample
 from trio_mcp.server.progress_helper import ProgressHelper
@@ -65,6 +65,13 @@ class Context:
         "_run",
         "_state",
     )
+
+    def __class_getitem__(cls, item: object) -> Never:
+        # Programs that were written for the official SDK have such annotations.
+        raise ToolDefinitionError(
+            "Context has no type parameters: annotate the parameter with Context alone, and read what the "
+            "lifespan yielded from ctx.lifespan"
+        )
 
     def __init__(
         self,

@@ -132,7 +132,7 @@ class Server:
     @overload
     def tool(
         self,
-        function: None = None,
+        name_: str | None = None,
         /,
         *,
         name: str | None = None,
@@ -145,7 +145,7 @@ class Server:
 
     def tool(
         self,
-        function: F | None = None,
+        function: F | str | None = None,
         /,
         *,
         name: str | None = None,
@@ -155,7 +155,11 @@ class Server:
         task: TaskConfig | bool | None = None,
         progress: ProgressPolicy | None = None,
     ) -> F | Callable[[F], F]:
-        """Register a function as a tool: `@server.tool` or `@server.tool(name=...)`; see `add_tool`."""
+        """Register a function as a tool: `@server.tool` or `@server.tool("name", ...)`; see `add_tool`."""
+        if isinstance(function, str):
+            if name is not None:
+                raise ToolDefinitionError(f"a tool has one name, not {function!r} and {name!r}")
+            function, name = None, function
 
         def register(function: F) -> F:
             self.add_tool(
@@ -200,6 +204,7 @@ class Server:
             annotations=annotations,
             task=self.default_task if task is None else task,
             progress=progress,
+            dereference_schemas=self.settings.dereference_schemas,
         )
         self.definition.add_tool(tool)
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
+import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import msgspec
@@ -19,12 +21,17 @@ from trio_mcp.outgoing.policy import Conflate, Lossless, ProgressPolicy
 from trio_mcp.schema.docstrings import read_docstring
 from trio_mcp.schema.parameters import Parameters, read_parameters
 from trio_mcp.schema.returns import Returns, read_returns
+from trio_mcp.schema.signatures import read_signature
 from trio_mcp.server.context import Context
 from trio_mcp.server.results import CONTENT_TYPES, make_result, reads_files
 from trio_mcp.tasks.settings import TaskConfig
 from trio_mcp.wire.eras import Era
 from trio_mcp.wire.http import read_parameter_headers
 from trio_mcp.wire.messages import CallToolResult, Tool, ToolAnnotations, ToolExecution
+
+_HOSTS_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_BOUND: Final = "A method is registered when it is bound: server.add_tool(instance.method)"
 
 
 @attrs.frozen
@@ -82,21 +89,28 @@ def define_tool(
     annotations: ToolAnnotations | None,
     task: TaskConfig | bool | None,
     progress: ProgressPolicy | None = None,
+    dereference_schemas: bool = True,
 ) -> ToolDefinition:
     """Make a tool of `function`; raises ToolDefinitionError if it cannot be one."""
+    if isinstance(function, staticmethod):  # decorated twice in a class body
+        function = function.__func__
+    if not callable(function):
+        raise ToolDefinitionError(f"{function!r} cannot be a tool: it is no function. {_BOUND}")
     inner = _unwrap(function)
     if name is None:
         name = getattr(function, "__name__", None) or getattr(inner, "__name__", None) or type(inner).__name__
-    if name == "<lambda>":
-        raise ToolDefinitionError("a lambda has no name: pass name=...")
+        if name == "<lambda>":
+            raise ToolDefinitionError("a lambda has no name: pass name=...")
+    _check_name(name)
     if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
         raise ToolDefinitionError(
             f"tool {name!r} is a generator: return a value, and report progress instead"
         )
     if not isinstance(progress, (Conflate, Lossless, type(None))):
         raise ToolDefinitionError(f"tool {name!r}: progress must be a policy, not {progress!r}")
-    parameters = read_parameters(function, Context)
-    returns = read_returns(function, CONTENT_TYPES)
+    _check_bound(function, name)
+    parameters = read_parameters(function, Context, dereference=dereference_schemas)
+    returns = read_returns(function, CONTENT_TYPES, dereference=dereference_schemas)
     listing = Tool(
         name=name,
         title=title,
@@ -112,6 +126,44 @@ def define_tool(
     config = TaskConfig() if task is True else task or None
     is_async = inspect.iscoroutinefunction(inner)
     return ToolDefinition(listing, function, parameters, returns, is_async, config, headers, progress)
+
+
+def _check_name(name: Any) -> None:
+    """Refuse a name that cannot be shown, and warn of one that hosts refuse (MCP tools, "Tool Names")."""
+    if not isinstance(name, str):
+        raise ToolDefinitionError(f"the name of a tool must be text, not {name!r}")
+    if not name.strip():
+        raise ToolDefinitionError(f"the name of a tool must not be empty: {name!r}")
+    if _CONTROL.search(name):
+        raise ToolDefinitionError(f"the name of a tool must not have control characters: {name!r}")
+    if not _HOSTS_NAME.fullmatch(name):
+        warnings.warn(
+            f"tool {name!r}: several hosts refuse a tool whose name is not of 1 to 64 of the characters "
+            "A-Z, a-z, 0-9, _ and -",
+            stacklevel=_caller_level(),
+        )
+
+
+def _caller_level() -> int:
+    """The `stacklevel` of the first frame outside of this package, where the tool is registered."""
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("trio_mcp."):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def _check_bound(function: Callable[..., Any], name: str) -> None:
+    """Refuse a function of a class body that still has its `self` or `cls`."""
+    first = next(iter(read_signature(function).parameters), None)
+    if first not in ("self", "cls"):
+        return
+    qualified = getattr(_unwrap(function), "__qualname__", "")
+    owner = qualified.rpartition(".")[0]
+    if owner and not owner.endswith("<locals>"):
+        raise ToolDefinitionError(
+            f"tool {name!r}, parameter {first!r}: {qualified} is a method, and no client can pass {first!r}. "
+            f"{_BOUND}"
+        )
 
 
 def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -38,6 +38,8 @@ class ServerSettings:
     `turn_clock()` returns seconds: by it a reporter knows that it should yield, and a writer that it
     has collected for long enough. Both decide which changes leave together, so tests may count
     instead: `trio_mcp.testing.StepClock`.
+    `dereference_schemas` puts the schemas of classes into those that use them, for hosts that drop
+    `$defs`; it counts when a tool is registered.
     """
 
     progress: ProgressPolicy = attrs.field(factory=Conflate)
@@ -53,3 +55,4 @@ class ServerSettings:
     deadline_margin: float = attrs.field(default=0.25, validator=check_not_negative)
     show_errors: bool = False
     turn_clock: Callable[[], float] = perf_counter
+    dereference_schemas: bool = True
