@@ -61,6 +61,7 @@ from trio_mcp.wire.messages import Implementation, Tool, ToolAnnotations
 if TYPE_CHECKING:
     from trio_mcp.client.call_handle import CallHandle
     from trio_mcp.client.client import Client, open_client
+    from trio_mcp.client.era_cache import EraCache
     from trio_mcp.client.log_queue import LogHandler, LogMessage
     from trio_mcp.client.server_requests import (
         ElicitAnswer,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
         SamplingHandler,
     )
     from trio_mcp.client.settings import ClientSettings
+    from trio_mcp.client.stdio_server import StdioServer
     from trio_mcp.client.task_handle import TaskHandle
     from trio_mcp.client.task_snapshot import TaskSnapshot
     from trio_mcp.handlers.rate_limit import rate_limited
@@ -100,6 +102,7 @@ __all__ = [
     "ElicitationHandler",
     "Elicited",
     "EmbeddedResource",
+    "EraCache",
     "Estimator",
     "HttpSettings",
     "Image",
@@ -138,6 +141,7 @@ __all__ = [
     "Server",
     "ServerSettings",
     "StageState",
+    "StdioServer",
     "TaskCancelled",
     "TaskConfig",
     "TaskFailed",
@@ -174,6 +178,7 @@ __all__ = [
 _CLIENT: Final = {
     "client.call_handle": ("CallHandle",),
     "client.client": ("Client", "open_client"),
+    "client.era_cache": ("EraCache",),
     "client.log_queue": ("LogHandler", "LogMessage"),
     "client.server_requests": (
         "ElicitAnswer",
@@ -184,6 +189,7 @@ _CLIENT: Final = {
         "SamplingHandler",
     ),
     "client.settings": ("ClientSettings",),
+    "client.stdio_server": ("StdioServer",),
     "client.task_handle": ("TaskHandle",),
     "client.task_snapshot": ("TaskSnapshot",),
     "handlers.rate_limit": ("rate_limited",),

@@ -14,12 +14,13 @@ from rich.text import Text
 from trio_mcp.cli.output import print_json, print_rich
 from trio_mcp.cli.schemas import Schema
 from trio_mcp.cli.status import SUCCEEDED
+from trio_mcp.cli.targets import CommandTarget
 from trio_mcp.client.client import Client, open_client
 from trio_mcp.handlers.plain_text import one_line, printable
 from trio_mcp.wire.messages import Tool
 
 
-async def list_tools(command: list[str] | str, *, protocol: str, as_json: bool) -> int:
+async def list_tools(command: CommandTarget, *, protocol: str, as_json: bool) -> int:
     """Connect, list and print; checkpoints. Raises what `open_client` and `list_tools` raise."""
     async with open_client(command, protocol=protocol) as client:
         tools = await client.list_tools()

@@ -25,7 +25,7 @@ from trio_mcp.client.settings import ClientSettings
 from trio_mcp.errors import ConnectionLost, RemoteProtocolError
 from trio_mcp.handlers.sink import Handler
 from trio_mcp.outgoing.outbox import Outbox
-from trio_mcp.outgoing.transport import DirectTransport, FrameTransport
+from trio_mcp.outgoing.transport import DirectTransport, FrameTransport, PeerEndedError
 from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.frames import (
     Batch,
@@ -263,6 +263,8 @@ class ClientSession:
         try:
             with self._writing:
                 await self._outbox.write(self._transport)
+        except PeerEndedError as error:
+            self._lose(str(error))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._lose("the server closed the connection")
 
@@ -276,6 +278,8 @@ class ClientSession:
                         await self._outbox.wait_room()
         except trio.EndOfChannel:
             self._lose("the server closed the connection")
+        except PeerEndedError as error:
+            self._lose(str(error))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._lose(f"the connection broke: {error}")
         finally:
