@@ -48,7 +48,7 @@ async def read_refusal(answer: HttpResponse) -> tuple[HttpResponse, bool]:
         return answer, answer.code == 404
     body = await answer.read_body() or b""
 
-    async def chunks() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncIterator[bytes]:  # noqa: ASYNC124, ASYNC900  # it holds no resource
         yield body
 
     return answer.with_chunks(chunks()), _GONE.search(body[:2000]) is not None
