@@ -333,7 +333,7 @@ def test_public_names():
         *("ElicitRequest", "ElicitAnswer", "SampleRequest", "SampleAnswer"),
         *("CursorError", "TaskCancelled", "TaskFailed", "TaskNotFound", "TaskOverload"),
         *("Owner", "TaskPage"),
-        *("Estimator", "watch_stalls"),
+        *("Estimator", "watch_stalls", "EraCache", "StdioServer"),
         *("AsgiApp", "HttpSettings", "asgi_app", "serve_http"),
         *("ProgressHandler", "LogHandler", "ElicitationHandler", "SamplingHandler"),
         "__version__",

@@ -62,6 +62,7 @@ from trio_mcp.wire.messages import Implementation, Tool, ToolAnnotations
 if TYPE_CHECKING:
     from trio_mcp.client.call_handle import CallHandle
     from trio_mcp.client.client import Client, open_client
+    from trio_mcp.client.era_cache import EraCache
     from trio_mcp.client.log_queue import LogHandler, LogMessage
     from trio_mcp.client.server_requests import (
         ElicitAnswer,
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
         SamplingHandler,
     )
     from trio_mcp.client.settings import ClientSettings
+    from trio_mcp.client.stdio_server import StdioServer
     from trio_mcp.client.task_handle import TaskHandle
     from trio_mcp.client.task_snapshot import TaskSnapshot
     from trio_mcp.handlers.rate_limit import rate_limited
@@ -101,6 +103,7 @@ __all__ = [
     "ElicitationHandler",
     "Elicited",
     "EmbeddedResource",
+    "EraCache",
     "Estimator",
     "HttpSettings",
     "Image",
@@ -139,6 +142,7 @@ __all__ = [
     "Server",
     "ServerSettings",
     "StageState",
+    "StdioServer",
     "TaskCancelled",
     "TaskConfig",
     "TaskFailed",
@@ -175,6 +179,7 @@ __all__ = [
 _CLIENT: Final = {
     "client.call_handle": ("CallHandle",),
     "client.client": ("Client", "open_client"),
+    "client.era_cache": ("EraCache",),
     "client.log_queue": ("LogHandler", "LogMessage"),
     "client.server_requests": (
         "ElicitAnswer",
@@ -185,6 +190,7 @@ _CLIENT: Final = {
         "SamplingHandler",
     ),
     "client.settings": ("ClientSettings",),
+    "client.stdio_server": ("StdioServer",),
     "client.task_handle": ("TaskHandle",),
     "client.task_snapshot": ("TaskSnapshot",),
     "handlers.rate_limit": ("rate_limited",),

@@ -67,6 +67,21 @@ def test_a_command_line_and_a_command_at_the_end_are_targets(server_file: Path) 
     assert run("call", "add", "a=1", "--", *words).stdout == "2\n"
 
 
+def test_the_server_gets_an_environment_and_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "where.py").write_text(
+        "import os\n"
+        "from trio_mcp import Server\n"
+        "server = Server('where')\n"
+        "@server.tool\n"
+        "def where() -> str:\n"
+        "    return f\"{os.environ['ONE']} {os.environ['TWO']} {os.getcwd()}\"\n"
+    )
+    options = ["--env", "ONE=1", "--env", "TWO=a b", "--cwd", "/"]
+    done = run("call", tmp_path / "where.py", "where", *options)
+    assert done.stdout == "1 a b /\n", done.stderr
+    assert "where" in run("list", tmp_path / "where.py", *options).stdout
+
+
 def test_progress_is_printed_as_lines(server_file: Path) -> None:
     done = run("call", server_file, "work", "count=5000")
     lines = [line for line in done.stderr.splitlines() if "step" in line]

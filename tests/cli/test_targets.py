@@ -9,6 +9,7 @@ import pytest
 
 from trio_mcp.cli.status import CommandError
 from trio_mcp.cli.targets import move_command, read_target
+from trio_mcp.client.stdio_server import StdioServer
 
 
 @pytest.mark.parametrize("name", ["server.py", "my server.py"])
@@ -54,3 +55,33 @@ def test_without_two_dashes_nothing_moves() -> None:
 def test_two_dashes_need_a_command_after_them() -> None:
     with pytest.raises(CommandError, match="after -- there must be a command"):
         move_command(["list", "--"])
+
+
+def test_a_command_may_have_an_environment_and_a_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "server.py"
+    path.touch()
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-m", "trio_mcp.cli", "run"]
+    assert read_target("npx x", ["A=b=c", "B="]) == StdioServer("npx", ["x"], env={"A": "b=c", "B": ""})
+    # The file is named from where the user is, not from where the server runs.
+    assert read_target("server.py", cwd="/") == StdioServer(
+        command[0], [*command[1:], str(path)], env={}, cwd="/"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "env", "cwd", "message"),
+    [
+        ("http://host", ["A=b"], None, "are for servers that are started here"),
+        ("npx x", ["secret"], None, "--env needs NAME=VALUE"),
+        ("npx x", ["=secret"], None, "--env needs NAME=VALUE"),
+        ("npx x", [], "/no/such", "there is no directory '/no/such'"),
+    ],
+)
+def test_an_environment_that_makes_no_sense_is_refused(
+    text: str, env: list[str], cwd: str | None, message: str
+) -> None:
+    with pytest.raises(CommandError, match=message):
+        read_target(text, env, cwd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -145,8 +146,42 @@ async def test_a_modern_error_that_names_a_legacy_version_leads_to_the_legacy_ha
         assert client.protocol_version == "2025-06-18"
 
 
-async def test_a_server_that_closes_during_the_probe_is_a_lost_connection():
+@attrs.define
+class LateCloser(FakeServer):
+    """Closes its first connection six seconds after the probe, without an answer."""
+
+    async def serve(self, transport: FrameTransport) -> None:
+        if self.asked:
+            await super().serve(transport)
+            return
+        await transport.receive_frames()
+        self.asked.append("server/discover")
+        await trio.sleep(6)
+        await transport.aclose()
+
+
+@pytest.mark.parametrize("kind", [FakeServer, LateCloser])
+async def test_a_server_that_closes_at_the_probe_is_connected_to_again_in_the_legacy_way(
+    autojump_clock, kind
+):
+    """Some legacy servers end at a first message that is not initialize, at once or after a while."""
+    server = kind({"server/discover": lambda request: "close", "initialize": result(INITIALIZED)})
+    async with open_client(server) as client:
+        assert client.protocol_version == LEGACY
+        assert client.server_info == Implementation(name="fake", version="9")
+    assert server.asked[:3] == ["server/discover", "initialize", "notifications/initialized"]
+
+
+async def test_a_modern_server_that_is_pinned_is_connected_to_only_once():
     server = FakeServer({"server/discover": lambda request: "close"})
+    with pytest.raises(ConnectionLost):
+        async with open_client(server, protocol=MODERN):
+            raise AssertionError("never reached")
+    assert server.asked == ["server/discover"]
+
+
+async def test_a_server_that_always_closes_is_a_lost_connection():
+    server = FakeServer({"server/discover": lambda request: "close", "initialize": lambda request: "close"})
     with pytest.raises(ConnectionLost):
         async with open_client(server):
             raise AssertionError("never reached")
@@ -369,9 +404,53 @@ async def test_pages_of_tools():
         assert [tool.name for tool in await client.list_tools()] == ["a", "b", "c"]
 
 
-async def test_an_endless_list_of_pages_is_an_error():
-    page = result({"tools": [], "nextCursor": "again"})
+@pytest.mark.parametrize("cursor", ["", None])
+async def test_an_empty_cursor_ends_a_list(cursor):
+    page = result({"tools": [{"name": "a", "inputSchema": {"type": "object"}}], "nextCursor": cursor})
     server = FakeServer({"server/discover": result(DISCOVERED), "tools/list": page})
+    async with open_client(server) as client:
+        assert [tool.name for tool in await client.list_tools()] == ["a"]
+    assert server.asked.count("tools/list") == 1
+
+
+async def test_a_repeated_cursor_ends_a_list_with_a_warning_and_keeps_what_was_read(caplog):
+    """Also if it is not the very last one: pages that go round in a circle."""
+    tools = [{"name": name, "inputSchema": {"type": "object"}} for name in "abc"]
+    after = {None: ("0", tools[0]), "0": ("1", tools[1]), "1": ("0", tools[2])}
+
+    def page(request: Any) -> Any:
+        cursor, tool = after[msgspec.json.decode(request.params).get("cursor")]
+        return result({"tools": [tool], "nextCursor": cursor})(request)
+
+    server = FakeServer({"server/discover": result(DISCOVERED), "tools/list": page})
+    async with open_client(server) as client:
+        assert [tool.name for tool in await client.list_tools()] == ["a", "b", "c"]
+    assert server.asked.count("tools/list") == 3
+    assert "the server's list of tools repeats the cursor '0'" in caplog.text
+
+
+@pytest.mark.parametrize("cursors", [[""], ["x", "x"]])
+async def test_the_list_of_tasks_ends_at_such_a_cursor_too(cursors):
+    pages = iter(cursors)
+    server = FakeServer(
+        {
+            "initialize": result(INITIALIZED),
+            "tasks/list": lambda request: result({"tasks": [], "nextCursor": next(pages)})(request),
+        }
+    )
+    async with open_client(server, protocol=LEGACY) as client:
+        assert await client.list_tasks() == []
+    assert server.asked.count("tasks/list") == len(cursors)
+
+
+async def test_an_endless_list_of_pages_is_an_error():
+    numbers = itertools.count()
+    server = FakeServer(
+        {
+            "server/discover": result(DISCOVERED),
+            "tools/list": lambda request: result({"tools": [], "nextCursor": str(next(numbers))})(request),
+        }
+    )
     async with open_client(server) as client:
         with pytest.raises(RemoteProtocolError, match="1000 pages"):
             await client.list_tools()

@@ -11,6 +11,9 @@ import pytest
 import trio
 import trio.testing
 
+import trio_mcp
+from trio_mcp import StdioServer
+from trio_mcp.outgoing.transport import PeerEndedError
 from trio_mcp.transports.newline_stream import StreamTransport
 from trio_mcp.transports.process import open_process_transport
 from trio_mcp.wire.frames import Notification
@@ -321,7 +324,7 @@ async def open_client(server: list[str], report: Report) -> AsyncIterator[trio.P
 
 async def test_a_killed_client_leaves_no_server_behind():
     report = Report()
-    async with open_client([sys.executable, "-c", SERVER], report) as client:
+    async with trio_mcp.open_client([sys.executable, "-c", SERVER], report) as client:
         client.kill()
     assert await report.read() == ""
 
@@ -334,3 +337,129 @@ async def test_a_second_interrupt_does_not_wait_for_the_server():
         await report.wait_ended()
         client.send_signal(signal.SIGINT)
     assert "KeyboardInterrupt" in await report.read()
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        ("sys.exit(3)", "its process exited with status 3"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "its process was ended by SIGKILL"),
+    ],
+)
+async def test_the_error_of_a_server_that_ends_says_how_and_quotes_its_stderr(capfd, end, words):
+    server = python(
+        f"""
+        ready()
+        sys.stdin.readline()
+        for number in range(2000):
+            print("line", number, file=sys.stderr)
+        print("no \\x1b[31mconfig\\x07", file=sys.stderr, flush=True)
+        {end}
+        """
+    )
+    async with open_ready(server) as (transport, _):
+        await transport.send_frames(FRAMES)
+        with pytest.raises(PeerEndedError) as caught:
+            await transport.receive_frames()
+    text = str(caught.value)
+    assert text.startswith(f"the server closed the connection: {words}; it wrote last:\nline 1991\n")
+    assert text.endswith("line 1999\nno  [31mconfig")
+    lines = capfd.readouterr().err.splitlines()  # and the user has seen all of it
+    assert lines[:2000] == [f"line {number}" for number in range(2000)]
+
+
+async def test_a_write_to_a_server_that_has_ended_says_how_too():
+    async with open_ready(python("ready(); sys.exit(4)")) as (transport, _):
+        with pytest.raises(PeerEndedError, match=r"exited with status 4$"):  # noqa: PT012  # any of the writes
+            while True:
+                await transport.send_frames(FRAMES * 100)
+
+
+async def test_a_stderr_that_nobody_reads_never_blocks_the_server():
+    """The server writes more than all buffers hold; what does not fit is dropped."""
+    reader, full = os.pipe()
+    saved = os.dup(2)
+    os.set_blocking(full, False)
+    with pytest.raises(BlockingIOError):  # noqa: PT012  # any of the writes
+        while True:
+            os.write(full, b"x" * 4096)
+    os.set_blocking(full, True)
+    server = python(
+        """
+        ready()
+        sys.stdin.readline()
+        os.write(2, b"e" * 3_000_000)
+        ready()
+        sys.stdin.read()
+        """
+    )
+    os.dup2(full, 2)
+    try:
+        async with open_ready(server) as (transport, pid):
+            await transport.send_frames(FRAMES)
+            (frame,) = await transport.receive_frames()
+            assert int(frame.method) == pid
+    finally:
+        os.dup2(saved, 2)
+        for fd in (saved, full, reader):
+            os.close(fd)
+
+
+OLD_SERVER = """
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    open(sys.argv[1], "a").write(message["method"] + "\\n")
+    if message["method"] == "server/discover":
+        sys.exit("what is that?")
+    if message["method"] == "initialize":
+        info = {"name": "old", "version": "1"}
+        result = {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": info}
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
+"""
+
+
+async def test_a_server_that_exits_at_the_probe_is_started_again_in_the_legacy_way(tmp_path):
+    log = tmp_path / "log"
+    with trio.fail_after(DEADLINE):
+        async with trio_mcp.open_client([sys.executable, "-c", OLD_SERVER, str(log)]) as client:
+            assert client.protocol_version == "2025-11-25"
+    assert log.read_text().split() == ["server/discover", "initialize", "notifications/initialized"]
+
+
+WHERE_SERVER = """
+import os
+from trio_mcp import Server
+server = Server("where")
+
+@server.tool
+def where() -> list[str]:
+    return [os.getcwd(), os.environ["INHERITED"], os.environ["ADDED"]]
+
+server.run()
+"""
+
+
+async def test_env_and_cwd_of_a_stdio_server(tmp_path, monkeypatch):
+    monkeypatch.setenv("INHERITED", "yes")
+    (tmp_path / "server.py").write_text(WHERE_SERVER)
+    target = StdioServer(sys.executable, ["server.py"], env={"ADDED": "1"}, cwd=tmp_path)
+    with trio.fail_after(DEADLINE):
+        async with trio_mcp.open_client(target) as client:
+            assert (await client.call_tool("where")).data == [str(tmp_path), "yes", "1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "kind"),
+    [
+        ([""], {}, TypeError),
+        ([["python"]], {}, TypeError),
+        (["python", "server.py"], {}, TypeError),
+        (["python"], {"env": {"A": 1}}, TypeError),
+        (["python"], {"env": {"A=B": "secret"}}, ValueError),
+    ],
+)
+def test_what_is_no_stdio_server_is_refused(arguments, options, kind):
+    with pytest.raises(kind) as caught:
+        StdioServer(*arguments, **options)
+    assert "secret" not in str(caught.value)

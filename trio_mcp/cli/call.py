@@ -21,6 +21,7 @@ from trio_mcp.cli.display import Display
 from trio_mcp.cli.output import print_json, print_note, print_text
 from trio_mcp.cli.running import Interrupt
 from trio_mcp.cli.status import SUCCEEDED, TOOL_FAILED, CommandError
+from trio_mcp.cli.targets import CommandTarget
 from trio_mcp.client.client import Client
 from trio_mcp.client.task_handle import TaskHandle
 from trio_mcp.errors import MCPError
@@ -54,7 +55,7 @@ class CallOptions:
     interrupt: Interrupt
 
 
-async def call_tool(command: list[str] | str, name: str, pairs: Sequence[str], options: CallOptions) -> int:
+async def call_tool(command: CommandTarget, name: str, pairs: Sequence[str], options: CallOptions) -> int:
     """Connect, call and print; checkpoints.
 
     Raises CommandError, and what `open_client` and `Client.call_tool` raise.

@@ -20,6 +20,8 @@ from trio_mcp.cli.demo.run import run_demo
 from trio_mcp.cli.listing import list_tools
 from trio_mcp.cli.network import read_address, serve_network
 from trio_mcp.cli.options import (
+    CwdOption,
+    EnvOption,
     IdleTimeoutOption,
     MaxTimeoutOption,
     ProtocolOption,
@@ -118,12 +120,14 @@ def list_(
     *,
     json: Annotated[Switch, Parameter(help="Print JSON, with complete schemas and descriptions.")] = False,
     protocol: ProtocolOption = "auto",
+    env: EnvOption = (),
+    cwd: CwdOption = None,
 ) -> int:
     """List the tools of a server.
 
     Examples: trio-mcp list server.py, trio-mcp list -- npx some-server
     """
-    command = read_target(target)
+    command = read_target(target, env, cwd)
     return run_work(partial(list_tools, command, protocol=protocol, as_json=json))
 
 
@@ -141,6 +145,8 @@ def call(
     idle_timeout: IdleTimeoutOption = None,
     max_timeout: MaxTimeoutOption = None,
     protocol: ProtocolOption = "auto",
+    env: EnvOption = (),
+    cwd: CwdOption = None,
     log_level: Annotated[LoggingLevel, Parameter(help="Lowest level of log messages to show.")] = "info",
     quiet: QuietSwitch = False,
     task: Annotated[Switch, Parameter(help="Run the tool as a background task, and wait for it.")] = False,
@@ -167,7 +173,7 @@ def call(
         ttl=ttl,
         interrupt=Interrupt(),
     )
-    work = partial(call_tool, read_target(target), tool, arguments, options)
+    work = partial(call_tool, read_target(target, env, cwd), tool, arguments, options)
     return run_work(work, interrupt=options.interrupt)
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from trio_mcp.cli.display import Display, SilentDisplay, make_log_handler, open_display
 from trio_mcp.cli.prompter import Prompter, can_prompt
+from trio_mcp.cli.targets import CommandTarget
 from trio_mcp.cli.terminal import open_terminal, relay_stderr
 from trio_mcp.client.client import Client, open_client
 from trio_mcp.client.server_requests import ElicitationHandler
@@ -41,7 +42,7 @@ class CommandConnection:
 
 
 @asynccontextmanager
-async def open_plain_client(command: list[str] | str, *, protocol: str) -> AsyncIterator[Client]:
+async def open_plain_client(command: CommandTarget, *, protocol: str) -> AsyncIterator[Client]:
     """Start the server and connect, for commands that call nothing; checkpoints.
 
     Raises what `open_client` raises.
@@ -57,7 +58,7 @@ async def open_plain_client(command: list[str] | str, *, protocol: str) -> Async
 
 @asynccontextmanager
 async def open_connection(
-    command: list[str] | str,
+    command: CommandTarget,
     *,
     protocol: str,
     log_level: LoggingLevel = "info",

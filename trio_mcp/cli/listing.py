@@ -15,12 +15,13 @@ from trio_mcp.cli.connection import open_plain_client
 from trio_mcp.cli.output import print_json, print_rich
 from trio_mcp.cli.schemas import Schema
 from trio_mcp.cli.status import SUCCEEDED
+from trio_mcp.cli.targets import CommandTarget
 from trio_mcp.client.client import Client
 from trio_mcp.printable import one_line
 from trio_mcp.wire.messages import Tool
 
 
-async def list_tools(command: list[str] | str, *, protocol: str, as_json: bool) -> int:
+async def list_tools(command: CommandTarget, *, protocol: str, as_json: bool) -> int:
     """Connect, list and print; checkpoints. Raises what `open_client` and `list_tools` raise."""
     async with open_plain_client(command, protocol=protocol) as client:
         tools = await client.list_tools()

@@ -31,6 +31,21 @@ TargetArgument: TypeAlias = Annotated[
         "stand at the end, after --, in place of TARGET."
     ),
 ]
+EnvOption: TypeAlias = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--env",
+        help="A variable NAME=VALUE for the environment of the server that is started, beside those that "
+        "it inherits; may be given several times.",
+        negative="",
+        consume_multiple=False,
+        show_default=False,
+    ),
+]
+CwdOption: TypeAlias = Annotated[
+    str | None,
+    Parameter(name="--cwd", help="The directory in which the server is started.", show_default=False),
+]
 ProtocolOption: TypeAlias = Annotated[
     str,
     Parameter(help='Protocol revision to speak, such as "2025-06-18".', validator=check_protocol),

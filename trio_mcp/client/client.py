@@ -7,8 +7,9 @@ helpers, which share a `Link`; nothing here knows a frame.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, Literal, overload
 
 import trio
@@ -16,10 +17,11 @@ import trio
 from trio_mcp.call_result import CallResult
 from trio_mcp.client.call_answer import TaskStarted
 from trio_mcp.client.call_handle import CallHandle, open_call
+from trio_mcp.client.era_cache import EraCache
 from trio_mcp.client.fault_report import ErrorHandler
 from trio_mcp.client.link import Link
 from trio_mcp.client.log_queue import LogHandler
-from trio_mcp.client.negotiation import find_era, negotiate
+from trio_mcp.client.negotiation import ProbeLost, find_era, negotiate
 from trio_mcp.client.server_requests import Answering, ElicitationHandler, SamplingHandler
 from trio_mcp.client.session import ClientSession
 from trio_mcp.client.settings import ClientSettings
@@ -34,6 +36,7 @@ from trio_mcp.handlers.sink import ProgressHandler, ProgressSink, as_handler
 from trio_mcp.outgoing.transport import MirroringTransport
 from trio_mcp.validators import describe_seconds
 from trio_mcp.version import __version__
+from trio_mcp.wire.eras import LATEST_LEGACY, Era
 from trio_mcp.wire.messages import (
     LOGGING_LEVELS,
     Implementation,
@@ -277,12 +280,14 @@ async def open_client(
     auth: Any = None,
     http_client: Any = None,
     ssl_context: ssl.SSLContext | None = None,
+    allow_redirects_to: Collection[str] | None = None,
+    era_cache: EraCache | None = None,
 ) -> AsyncIterator[Client]:
     """Connect to a server for as long as the block lasts; checkpoints.
 
     `target` is a `Server` (served in memory), the URL of a server (http, https, ws or
-    wss), the path of a .py file, or a command and its arguments as a list (both run as
-    a subprocess that is served over stdio).
+    wss), the path of a .py file, a command and its arguments as a list, or a `StdioServer`
+    (these three run as a subprocess that is served over stdio).
     `progress_handler` is used by every call that has none of its own;
     `log_handler` receives a `LogMessage` for each message of at least `log_level`.
     `on_error`, which is not async, is called with each fault of the server that belongs to no call:
@@ -290,10 +295,14 @@ async def open_client(
     for a message that cannot be read. They are logged as well.
     `elicitation_handler` fills in the forms and `sampling_handler` answers for a model
     if the server asks; a client without them declares that it cannot.
-    `protocol` is "auto" (modern first, legacy as the fall-back) or one revision.
+    `protocol` is "auto" (modern first, legacy as the fall-back) or one revision. A server that
+    ends the connection when it is asked for the modern one is connected to, or started, once more.
+    `era_cache` is shared by clients so that a legacy origin is asked for the modern one only once.
     `headers` are sent with every request to a URL. `auth` is an `auth` of httpx2, and
     `http_client` an `httpx2.AsyncClient` to use and leave open; both for HTTP only.
-    `ssl_context` says which certificates https:// and wss:// trust.
+    `ssl_context` says which certificates https:// and wss:// trust. A redirect is followed
+    within the origin of the URL, and to the origins ("https://host:port") in `allow_redirects_to`,
+    which then receive the headers and credentials as well.
 
     Raises ImportError if the extra for a URL is not installed, ValueError or TypeError
     for arguments that make no sense, FileNotFoundError
@@ -309,14 +318,47 @@ async def open_client(
     info = client_info or Implementation(name="trio_mcp", version=__version__)
     settings = settings or ClientSettings()
     answering = Answering(elicitation_handler, sampling_handler)
-    options = UrlOptions(headers=headers, auth=auth, http_client=http_client, ssl_context=ssl_context)
+    options = UrlOptions(
+        headers=headers,
+        auth=auth,
+        http_client=http_client,
+        ssl_context=ssl_context,
+        allow_redirects_to=allow_redirects_to,
+    )
+    connect = partial(
+        _open_link, target, settings, options, info, log_handler, log_level, on_error, answering, era_cache
+    )
+    async with AsyncExitStack() as stack:
+        try:
+            link = await stack.enter_async_context(connect(pinned))
+        except ProbeLost:
+            # Some legacy servers end at a first message that is not initialize.
+            link = await stack.enter_async_context(connect(LATEST_LEGACY))
+        yield Client(link, handler)
+
+
+@asynccontextmanager
+async def _open_link(
+    target: Target,
+    settings: ClientSettings,
+    options: UrlOptions,
+    info: Implementation,
+    log_handler: LogHandler | None,
+    log_level: LoggingLevel,
+    on_error: ErrorHandler | None,
+    answering: Answering,
+    era_cache: EraCache | None,
+    pinned: Era | None,
+) -> AsyncIterator[Link]:
+    """Connect and agree on an era; raises as `open_client`, and ProbeLost."""
     async with open_target(target, settings, options) as transport, open_unwrapping_nursery() as nursery:
         session = ClientSession(transport, settings, log_handler, answering, on_error)
         session.start(nursery)
         leaving_well = False
         try:
             mirror = transport if isinstance(transport, MirroringTransport) else None
-            agreement = await negotiate(session, info, pinned, None if mirror is None else mirror.origin)
+            origin = None if mirror is None else mirror.origin
+            agreement = await negotiate(session, info, pinned, origin, era_cache)
             level = None if log_handler is None else log_level
             link = Link(session, agreement, info, level, mirror)
             if level is not None and not agreement.era.modern and "logging" in agreement.capabilities:
@@ -325,7 +367,7 @@ async def open_client(
                 if setting.cancelled_caught:
                     timeout = describe_seconds(settings.handshake_timeout)
                     raise CallTimeout(f"no answer to logging/setLevel within {timeout}")
-            yield Client(link, handler)
+            yield link
             leaving_well = True
         finally:
             session.finish(abandon_logs=not leaving_well)

@@ -131,13 +131,21 @@ class Link:
     async def _list_pages(
         self, method: str, what: str, read_page: Callable[[msgspec.Raw], tuple[Sequence[T], str | None]]
     ) -> list[T]:
+        """Read every page; an empty cursor ends the list, and so does one that was there before."""
         items: list[T] = []
         cursor: str | None = None
+        seen: set[str] = set()
         for _ in range(MAX_PAGES):
             page, cursor = read_page(await self.request(method, ListParams(cursor=cursor)))
             items += page
-            if cursor is None:
+            if not cursor:
                 return items
+            if cursor in seen:
+                logger.warning(
+                    "the server's list of %s repeats the cursor %.100r: it ends here", what, cursor
+                )
+                return items
+            seen.add(cursor)
         raise RemoteProtocolError(f"the server's list of {what} has more than {MAX_PAGES} pages")
 
 

@@ -1,8 +1,8 @@
 """How a client finds out which protocol era a server speaks (MCP versioning, "Backward Compatibility").
 
-Owns the probe with server/discover, the legacy handshake and the choice between them. A server that
-does not answer the probe may be legacy, so after a while both are tried, and the first good answer
-counts. Knows no other method.
+Owns the probe with server/discover, the legacy handshake and the choice between them. Over HTTP an
+answer decides. On any other wire a server that does not answer the probe may be legacy, so after a
+while both are tried, and the first good answer counts. Knows no other method.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import attrs
 import msgspec
 import trio
 
-from trio_mcp.client.legacy_origins import LEGACY_ORIGINS
+from trio_mcp.client.era_cache import EraCache
 from trio_mcp.client.outcome import Outcome, read_error, unwrap
 from trio_mcp.client.session import ClientSession
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
-from trio_mcp.errors import CallTimeout, ProtocolError, RemoteProtocolError
+from trio_mcp.errors import CallTimeout, ConnectionLost, ProtocolError, RemoteProtocolError
 from trio_mcp.validators import describe_seconds
 from trio_mcp.wire.eras import ERAS, LATEST_LEGACY, LATEST_MODERN, Era
 from trio_mcp.wire.errors import (
@@ -42,6 +42,10 @@ from trio_mcp.wire.tasks import EXTENSION
 from trio_mcp.wire.tolerant import UNREADABLE, read_tolerantly
 
 _MODERN_ERRORS: Final = frozenset({HEADER_MISMATCH, MISSING_CLIENT_CAPABILITY, UNSUPPORTED_PROTOCOL_VERSION})
+
+
+class ProbeLost(ConnectionLost):
+    """The connection ended while nothing but the probe had been asked, as some legacy servers end it."""
 
 
 @attrs.frozen
@@ -74,16 +78,23 @@ def find_era(protocol: str) -> Era | None:
 
 
 async def negotiate(
-    session: ClientSession, client_info: Implementation, pinned: Era | None, origin: str | None = None
+    session: ClientSession,
+    client_info: Implementation,
+    pinned: Era | None,
+    origin: str | None = None,
+    era_cache: EraCache | None = None,
 ) -> Agreement:
-    """Agree on an era; checkpoints. The era of `origin` is remembered for the process.
+    """Agree on an era; checkpoints. `origin` is that of a server behind HTTP, which `era_cache` may know.
 
-    Raises CallTimeout after `handshake_timeout` seconds, ConnectionLost, and
-    ProtocolError or RemoteProtocolError if there is no common era.
+    Raises CallTimeout after `handshake_timeout` seconds, ConnectionLost (ProbeLost if the server may
+    be legacy, and has to be connected to again), and ProtocolError or RemoteProtocolError if there is
+    no common era.
     """
     with trio.move_on_after(session.settings.handshake_timeout):
+        if pinned is None and origin is None:
+            return await _probe(session, client_info)
         if pinned is None:
-            return await _negotiate_origin(session, client_info, origin)
+            return await _negotiate_origin(session, client_info, origin, era_cache)
         if pinned.modern:
             return _read_discover(await _discover(session, client_info, pinned), pinned)
         return await _initialize(session, client_info, pinned)
@@ -91,19 +102,35 @@ async def negotiate(
 
 
 async def _negotiate_origin(
-    session: ClientSession, client_info: Implementation, origin: str | None
+    session: ClientSession, client_info: Implementation, origin: str | None, era_cache: EraCache | None
 ) -> Agreement:
-    if origin is None:
-        return await _probe(session, client_info)
-    if origin in LEGACY_ORIGINS:
+    """Agree over HTTP, where only an answer decides: every request is answered, or its connection breaks."""
+    if era_cache is None or origin is None:
+        era_cache, origin = EraCache(), ""
+    if origin in era_cache:
         try:
             return await _initialize(session, client_info, LATEST_LEGACY)
         except (ProtocolError, RemoteProtocolError):
-            LEGACY_ORIGINS.discard(origin)  # the server has changed, or there is none
-    agreement = await _probe(session, client_info)
-    if not agreement.era.modern:
-        LEGACY_ORIGINS.add(origin)
+            era_cache.discard(origin)  # the server has changed, or there is none
+    outcome = await _discover(session, client_info, LATEST_MODERN)
+    if isinstance(outcome, ConnectionLost):
+        try:
+            return await _initialize(session, client_info, LATEST_LEGACY)
+        except (ProtocolError, RemoteProtocolError, ConnectionLost):
+            raise outcome from None
+    agreement = await _settle(session, client_info, outcome)
+    if not agreement.era.modern and not _is_passing(outcome):
+        era_cache.add(origin)
     return agreement
+
+
+def _is_passing(outcome: Outcome) -> bool:
+    """Whether an answer is an HTTP status that speaks of the moment (5xx) and not of the server's era."""
+    if not isinstance(outcome, ErrorResponse):
+        return False
+    data = read_error(outcome.error).data
+    status = data.get("status") if isinstance(data, dict) else None
+    return isinstance(status, int) and status >= 500
 
 
 async def _probe(session: ClientSession, client_info: Implementation) -> Agreement:
@@ -125,6 +152,8 @@ async def _probe(session: ClientSession, client_info: Implementation) -> Agreeme
             if agreement is not None:
                 return agreement
     assert outcome is not None, "either the probe was answered or the handshake was"
+    if isinstance(outcome, ConnectionLost):
+        raise ProbeLost(str(outcome))
     return await _settle(session, client_info, outcome)
 
 
@@ -142,8 +171,9 @@ async def _initialize_unless(
         nursery.start_soon(stop_when_answered)
         try:
             agreement = await _initialize(session, client_info, LATEST_LEGACY)
-        except ProtocolError:
-            await answered.wait()  # not a legacy server; a modern one that is slow to start
+        except (ProtocolError, ConnectionLost):
+            # Not a legacy server but a modern one that is slow to start, or one that ended at the probe.
+            await answered.wait()
         nursery.cancel_scope.cancel()
     return agreement
 

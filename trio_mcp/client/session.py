@@ -29,7 +29,7 @@ from trio_mcp.client.timeouts import CallTimer
 from trio_mcp.errors import ConnectionLost, MCPError, RemoteProtocolError
 from trio_mcp.handlers.sink import Handler
 from trio_mcp.outgoing.outbox import Outbox
-from trio_mcp.outgoing.transport import DirectTransport, FrameTransport, StreamingTransport
+from trio_mcp.outgoing.transport import DirectTransport, FrameTransport, PeerEndedError, StreamingTransport
 from trio_mcp.wire.codec import PROGRESS_METHOD, encode_value
 from trio_mcp.wire.frames import (
     Batch,
@@ -291,6 +291,8 @@ class ClientSession:
         try:
             with self._writing:
                 await self._outbox.write(self._transport)
+        except PeerEndedError as error:
+            self._lose(str(error))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._lose("the server closed the connection")
 
@@ -306,6 +308,8 @@ class ClientSession:
                         await self._wait_room()
         except trio.EndOfChannel:
             self._lose("the server closed the connection")
+        except PeerEndedError as error:
+            self._lose(str(error))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._lose(f"the connection broke: {error}")
         finally:

@@ -27,7 +27,8 @@ class ClientSettings:
     is the number of log messages that may wait for the log handler before the oldest
     are dropped, `max_frame_bytes` the size of the largest message that is read. A server
     that does not answer within `probe_timeout` may be starting, or legacy: then the legacy
-    handshake is tried as well. `handshake_timeout` bounds both together. `drain_timeout` bounds
+    handshake is tried as well, but not over HTTP, where only an answer decides.
+    `handshake_timeout` bounds both together. `drain_timeout` bounds
     the last writes and log messages at the end. `shutdown_grace` is how long a server
     process has to exit by itself, and again after SIGTERM.
     """

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import ssl
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
 
@@ -16,6 +16,7 @@ import attrs
 import trio
 
 from trio_mcp.client.settings import ClientSettings
+from trio_mcp.client.stdio_server import StdioServer
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.transports.memory import memory_pair
@@ -43,21 +44,24 @@ class Connector(Protocol):
         """Connect for as long as the block lasts."""
 
 
-Target: TypeAlias = Servable | Connector | str | os.PathLike[str] | Sequence[str]
-"""A server in this process, a URL, the path of a Python file, a command and its arguments, or a connector."""
+Target: TypeAlias = Servable | Connector | StdioServer | str | os.PathLike[str] | Sequence[str]
+"""A server in this process, a URL, the path of a Python file, a command and its arguments as a list or as a
+`StdioServer`, or a connector."""
 
 
 @attrs.frozen(kw_only=True)
 class UrlOptions:
     """Options for targets with a URL; `auth` and `http_client` are those of httpx2.
 
-    `ssl_context` says which certificates are trusted, instead of the usual ones.
+    `ssl_context` says which certificates are trusted, instead of the usual ones, and
+    `allow_redirects_to` to which other origins a redirect may send a request.
     """
 
     headers: Mapping[str, str] | None = None
     auth: Any = None
     http_client: httpx2.AsyncClient | None = None
     ssl_context: ssl.SSLContext | None = None
+    allow_redirects_to: Collection[str] | None = None
 
     def refuse(self, target: object, *names: str) -> None:
         """Raise TypeError if one of the options `names` is set."""
@@ -84,9 +88,10 @@ def open_target(
             auth=options.auth,
             http_client=options.http_client,
             ssl_context=options.ssl_context,
+            allow_redirects_to=options.allow_redirects_to,
         )
     if isinstance(target, str) and target.startswith(_WEBSOCKET):
-        options.refuse(target, "auth", "http_client")
+        options.refuse(target, "auth", "http_client", "allow_redirects_to")
         from trio_mcp.transports.websocket.client import open_websocket_transport
 
         return open_websocket_transport(
@@ -95,7 +100,7 @@ def open_target(
             headers=options.headers,
             ssl_context=options.ssl_context,
         )
-    options.refuse(target, "headers", "auth", "http_client", "ssl_context")
+    options.refuse(target, "headers", "auth", "http_client", "ssl_context", "allow_redirects_to")
     if isinstance(target, Connector):
         return target.open_transport(settings)
     if isinstance(target, Servable):
@@ -103,9 +108,20 @@ def open_target(
     # Imported here: only clients of a subprocess need it.
     from trio_mcp.transports.process import open_process_transport
 
+    server = target if isinstance(target, StdioServer) else StdioServer(*_split_command(target))
     return open_process_transport(
-        read_command(target), max_frame_bytes=settings.max_frame_bytes, grace=settings.shutdown_grace
+        server.command_line,
+        env=server.environment,
+        cwd=server.cwd,
+        stderr=server.stderr,
+        max_frame_bytes=settings.max_frame_bytes,
+        grace=settings.shutdown_grace,
     )
+
+
+def _split_command(target: str | os.PathLike[str] | Sequence[str]) -> tuple[str, list[str]]:
+    program, *arguments = read_command(target)
+    return program, arguments
 
 
 def read_command(target: str | os.PathLike[str] | Sequence[str]) -> list[str]:

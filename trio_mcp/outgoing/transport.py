@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
+import trio
+
 from trio_mcp.wire.frames import InFrame, OutFrame
+
+
+class PeerEndedError(trio.EndOfChannel, trio.BrokenResourceError):
+    """The peer has ended, and the message says how, for a caller to read; raised by receiving and sending."""
 
 
 class FrameSink(Protocol):

@@ -11,15 +11,24 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import IO, Final
 
 import trio
 
+from trio_mcp.outgoing.transport import PeerEndedError
 from trio_mcp.transports.newline_stream import StreamTransport
+from trio_mcp.transports.server_stderr import ServerStderr, can_pass_on, close_writing, open_server_stderr
+from trio_mcp.wire.frames import InFrame, OutFrame
 
 REAP_SECONDS: Final = 5.0
 """What a killed process may need to be gone: long for a busy machine, short for a dead disk."""
+
+EXIT_SECONDS: Final = 1.0
+"""How long a server that has closed its stdout gets to exit, so that an error can say how it did."""
+
+LAST_WORDS_SECONDS: Final = 0.2
+"""How long the stderr of a server that has exited may stay open before an error quotes it."""
 
 POLL_SECONDS: Final = 0.02
 """How often to look whether a process group has become empty."""
@@ -41,7 +50,8 @@ async def open_process_transport(
 
     `env` replaces the whole environment, `cwd` the working directory, `stderr` (a
     descriptor or file, not PIPE) where the server's messages go; all three are ours
-    by default. The server runs in a session of its own: Ctrl-C does not reach it.
+    by default. What goes to our stderr passes through a pipe, and the error of a server
+    that ends quotes its last lines. The server runs in a session of its own: Ctrl-C does not reach it.
 
     On exit the server's stdin closes; what is left of it and of what it started gets
     SIGTERM after `grace` seconds and SIGKILL after as many again (MCP stdio,
@@ -49,17 +59,71 @@ async def open_process_transport(
     not cut this short, and the exit raises nothing of its own. Raises OSError, mostly
     FileNotFoundError or PermissionError, if `command` cannot be started.
     """
-    process = await _start(command, env=env, cwd=cwd, stderr=stderr)
-    assert process.stdin is not None
-    assert process.stdout is not None
+    async with AsyncExitStack() as stack:
+        kept: ServerStderr | None = None
+        if stderr is None and can_pass_on():
+            kept = await stack.enter_async_context(open_server_stderr())
+        process = await _start(command, env=env, cwd=cwd, stderr=stderr if kept is None else kept.writing)
+        if kept is not None:
+            close_writing(kept)
+        try:
+            yield ProcessTransport(process, kept, max_frame_bytes=max_frame_bytes)
+        finally:
+            assert process.stdout is not None
+            # Shielded because a cancelled client too must leave no process behind. The deadline only
+            # matters for a process that the system cannot kill.
+            with trio.move_on_after(2 * grace + REAP_SECONDS, shield=True):
+                async with process.stdout:
+                    await _shut_down(process, grace)
+
+
+class ProcessTransport(StreamTransport):
+    """Frames over the stdin and stdout of a process; if it ends, it raises PeerEndedError that says how."""
+
+    def __init__(self, process: trio.Process, stderr: ServerStderr | None, *, max_frame_bytes: int) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        super().__init__(process.stdin, _Output(process.stdout), max_frame_bytes=max_frame_bytes)
+        self._process = process
+        self._stderr = stderr
+
+    async def send_frames(self, frames: Sequence[OutFrame]) -> None:
+        """Write `frames` in one write; checkpoints if it has to wait."""
+        try:
+            await super().send_frames(frames)
+        except trio.BrokenResourceError as error:
+            raise await self._explain(error) from error
+
+    async def receive_frames(self) -> Sequence[InFrame]:
+        """Read until at least one frame is complete; checkpoints."""
+        try:
+            return await super().receive_frames()
+        except (trio.EndOfChannel, trio.BrokenResourceError) as error:
+            raise await self._explain(error) from error
+
+    async def _explain(self, error: Exception) -> Exception:
+        """How the process has ended; `error` itself if it goes on."""
+        with trio.move_on_after(EXIT_SECONDS):
+            await self._process.wait()
+        status = self._process.returncode
+        if status is None:
+            return error
+        words = ""
+        if self._stderr is not None:
+            with trio.move_on_after(LAST_WORDS_SECONDS):
+                await self._stderr.ended.wait()
+            words = self._stderr.last_lines
+        reason = f"the server closed the connection: its process {_describe_status(status)}"
+        return PeerEndedError(f"{reason}; it wrote last:\n{words}" if words else reason)
+
+
+def _describe_status(status: int) -> str:
+    if status >= 0:
+        return f"exited with status {status}"
     try:
-        yield StreamTransport(process.stdin, _Output(process.stdout), max_frame_bytes=max_frame_bytes)
-    finally:
-        # Shielded because a cancelled client too must leave no process behind. The deadline only
-        # matters for a process that the system cannot kill.
-        with trio.move_on_after(2 * grace + REAP_SECONDS, shield=True):
-            async with process.stdout:
-                await _shut_down(process, grace)
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by signal {-status}"
 
 
 class _Output(trio.abc.ReceiveStream):

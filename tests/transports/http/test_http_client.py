@@ -14,8 +14,7 @@ import trustme
 from trio.testing import wait_all_tasks_blocked
 
 from tests.transports.http.http_peer import LEGACY, MODERN, TEXT, LegacyServer, answer_modern, serving
-from trio_mcp import ConnectionLost, ProtocolError, RemoteProtocolError, Server, open_client
-from trio_mcp.client.legacy_origins import LEGACY_ORIGINS, LegacyOrigins
+from trio_mcp import ConnectionLost, EraCache, ProtocolError, RemoteProtocolError, Server, open_client
 from trio_mcp.transports.http.transport import open_http_transport
 from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.frames import Request
@@ -415,13 +414,138 @@ async def test_a_legacy_session_sends_its_messages_in_order():
 
 
 @pytest.mark.parametrize("refusal", [400, 404, 405])
-async def test_the_second_client_of_a_legacy_origin_does_not_probe(refusal):
+async def test_clients_that_share_a_cache_probe_a_legacy_origin_once(refusal):
+    cache = EraCache()
     async with serving(LegacyServer(answer_done, refusal=refusal)) as app:
         for _ in range(2):
-            async with open_client(app.url) as client:
+            async with open_client(app.url, era_cache=cache) as client:
                 assert client.protocol_version == LEGACY
         assert len(app.made("server/discover")) == 1
         assert len(app.made("initialize")) == 2
+        assert app.url.removesuffix("/mcp") in cache
+
+
+async def test_without_a_cache_nothing_is_remembered_between_clients():
+    async with serving(LegacyServer(answer_done)) as app:
+        for _ in range(2):
+            async with open_client(app.url) as client:
+                assert client.protocol_version == LEGACY
+        assert len(app.made("server/discover")) == 2
+
+
+async def test_what_a_gateway_answers_for_an_absent_server_is_not_remembered():
+    cache = EraCache()
+    async with serving(LegacyServer(answer_done, refusal=503)) as app:
+        async with open_client(app.url, era_cache=cache) as client:
+            assert client.protocol_version == LEGACY
+        assert len(cache) == 0
+
+
+async def test_over_http_a_modern_server_may_take_longer_than_the_probe(mock_clock):
+    """An answer decides, never silence: however slow or busy it is, nobody makes it legacy."""
+    legacy = LegacyServer(answer_done)
+
+    async def handle(call):
+        if call.method == "server/discover":
+            mock_clock.jump(6)
+            await wait_all_tasks_blocked()
+            await answer_modern(call)
+        else:
+            await legacy(call)
+
+    cache = EraCache()
+    async with serving(handle) as app:
+        async with open_client(app.url, era_cache=cache) as client:
+            assert client.protocol_version == MODERN
+        assert not app.made("initialize")
+        assert len(cache) == 0
+
+
+async def break_off(call):
+    await call.start(200, {"content-type": "application/json", "content-length": "10"})
+    await call.write(b"{")
+    raise OSError("gone")
+
+
+async def test_a_server_that_breaks_the_connection_at_the_probe_is_asked_in_the_legacy_way():
+    legacy = LegacyServer(answer_done)
+
+    async def handle(call):
+        await (break_off if call.method == "server/discover" else legacy)(call)
+
+    cache = EraCache()
+    async with serving(handle) as app:
+        async with open_client(app.url, era_cache=cache) as client:
+            assert client.protocol_version == LEGACY
+            assert (await client.call_tool("x")).text == "done"
+        assert len(cache) == 0  # it was no answer
+
+
+async def test_if_both_ways_fail_the_error_is_that_of_the_first():
+    async with serving(break_off) as app:
+        with pytest.raises(ConnectionLost, match="failed"):
+            async with open_client(app.url):
+                pytest.fail("it connected")
+        assert [call.method for call in app.made()] == ["server/discover", "initialize"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Bad Request: No valid session ID provided",
+        "Session not found",
+        "Invalid session ID",
+        "Unknown Mcp-Session-Id: the session has expired",
+        "Bad Request: Server not initialized",
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_a_400_that_says_the_session_is_gone_starts_a_new_one(words, as_json):
+    server = LegacyServer(answer_done)
+    restarted = False
+
+    async def handle(call):
+        session = call.headers.get("mcp-session-id")
+        if restarted and call.verb == "POST" and session == "session-1":
+            if as_json:
+                await call.error(400, -32000, words, id=None)
+            else:
+                await call.reply(400, words.encode())
+        else:
+            await server(call)
+
+    async with serving(handle) as app, open_client(app.url, protocol=LEGACY) as client:
+        assert (await client.call_tool("x")).text == "done"
+        restarted = True
+        assert (await client.call_tool("x")).text == "done"
+        assert len(app.made("initialize")) == 2
+
+
+@pytest.mark.parametrize("is_renewed", [False, True])
+async def test_if_no_new_session_helps_the_error_is_the_original_one(is_renewed):
+    server = LegacyServer(answer_done)
+
+    async def handle(call):
+        is_new = call.method == "initialize" and server.sessions
+        if call.method == "tools/call" or (is_new and not is_renewed):
+            await call.error(400, -32000, "Session not found in shard 7", id=None)
+        else:
+            await server(call)
+
+    async with serving(handle) as app, open_client(app.url, protocol=LEGACY) as client:
+        with pytest.raises(ProtocolError, match="Session not found in shard 7"):
+            await client.call_tool("x")
+        assert len(app.made("tools/call")) == (2 if is_renewed else 1)
+
+
+async def test_any_other_400_is_an_error_and_starts_nothing():
+    async def refuse(call):
+        await call.error(400, -32602, "the session of the cinema must be a number", id=call.message["id"])
+
+    async with serving(LegacyServer(refuse)) as app, open_client(app.url, protocol=LEGACY) as client:
+        with pytest.raises(ProtocolError, match="cinema"):
+            await client.call_tool("x")
+        assert len(app.made("initialize")) == 1
 
 
 async def test_a_refused_probe_is_recognized_whatever_its_id():
@@ -443,14 +567,15 @@ async def test_a_stale_memory_of_an_origin_does_no_harm():
 
     async with serving(handle) as app:
         origin = app.url.removesuffix("/mcp")
-        LEGACY_ORIGINS.add(origin)
-        async with open_client(app.url) as client:
+        cache = EraCache()
+        cache.add(origin)
+        async with open_client(app.url, era_cache=cache) as client:
             assert client.protocol_version == MODERN
-        assert origin not in LEGACY_ORIGINS
+        assert origin not in cache
 
 
 def test_the_memory_of_origins_is_bounded():
-    origins = LegacyOrigins(2)
+    origins = EraCache(2)
     for origin in ("a", "b", "a", "c"):
         origins.add(origin)
     assert [origin for origin in "abc" if origin in origins] == ["a", "c"]
@@ -832,6 +957,85 @@ async def test_a_redirect_is_followed():
 
     async with serving(redirect) as app, open_client(app.url) as client:
         assert (await client.call_tool("x")).text == "done"
+
+
+SECRETS = {"X-Api-Key": "key-1", "Authorization": "Bearer b", "Cookie": "c=1"}
+
+
+@pytest.mark.parametrize("code", [307, 308])
+async def test_a_redirect_to_another_origin_is_followed_only_if_that_is_allowed(code):
+    """Neither the caller's headers nor the message reach it before; then all of them do."""
+
+    async def answer(call):
+        if not await answer_modern(call):
+            await call.result(TEXT)
+
+    async def redirect(call):
+        await call.reply(code, headers={"location": other.url})
+
+    async with serving(answer) as other, serving(redirect) as app:
+        with pytest.raises(ConnectionLost, match=f"redirects to {other.url}, which is another origin"):
+            async with open_client(app.url, headers=SECRETS):
+                pytest.fail("it connected")
+        assert not other.calls
+        allowed = [other.url.removesuffix("/mcp")]
+        async with open_client(app.url, headers=SECRETS, allow_redirects_to=allowed) as client:
+            assert (await client.call_tool("x")).text == "done"
+        for call in other.calls:
+            assert {name: call.headers[name.lower()] for name in SECRETS} == SECRETS
+        assert len(other.made("tools/call")) == 1
+
+
+async def test_a_client_of_the_caller_is_not_redirected_to_another_origin_either():
+    async def redirect(call):
+        await call.reply(307, headers={"location": other.url})
+
+    async with (
+        serving(answer_modern) as other,
+        serving(redirect) as app,
+        httpx2.AsyncClient(follow_redirects=True) as http_client,
+    ):
+        with pytest.raises(ConnectionLost, match="which is another origin"):
+            async with open_client(app.url, http_client=http_client, headers=SECRETS):
+                pytest.fail("it connected")
+        assert not other.calls
+
+
+async def test_a_session_is_not_told_to_another_origin():
+    """GET and DELETE carry the session's id as well."""
+    server = LegacyServer(answer_done)
+
+    async def handle(call):
+        if call.verb != "POST":
+            await call.reply(302, headers={"location": other.url})
+        else:
+            await server(call)
+
+    async with serving(answer_modern) as other, serving(handle) as app:
+        async with open_client(app.url, protocol=LEGACY) as client:
+            assert (await client.call_tool("x")).text == "done"
+        assert {call.verb for call in app.calls} == {"POST", "GET", "DELETE"}
+        assert not other.calls
+
+
+@pytest.mark.parametrize(
+    ("origins", "kind"),
+    [("http://a", TypeError), (["http://a/mcp"], ValueError), (["a"], ValueError), (["ws://a"], ValueError)],
+)
+async def test_what_are_no_origins_is_refused(origins, kind):
+    with pytest.raises(kind):
+        async with open_client("http://localhost:1/mcp", allow_redirects_to=origins):
+            pytest.fail("it connected")
+
+
+async def test_redirects_in_a_circle_end():
+    async def redirect(call):
+        await call.reply(307, headers={"location": "/mcp"})
+
+    async with serving(redirect) as app:
+        with pytest.raises(ConnectionLost, match="redirects more than 20 times"):
+            async with open_client(app.url):
+                pytest.fail("it connected")
 
 
 async def test_a_redirect_that_makes_a_get_of_a_post_fails_with_the_other_url():

@@ -618,6 +618,43 @@ async def test_a_request_that_fails_on_a_kept_connection_is_not_sent_again(way: 
         assert len(server.requests) == 2
 
 
+async def test_a_repeatable_request_that_fails_on_a_kept_connection_is_sent_again_once(way: str) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        if len(peer.server.peers) < 3:
+            await peer.reply()
+            await peer.read_request()  # it closes without a response
+
+    async with raw_server(script) as server, opened(server.url, way) as endpoint:
+        await post(endpoint)
+        async with endpoint.ask("POST", {}, b"{}", is_repeatable=True) as answer:
+            assert await answer.read_body() == b"{}"
+        assert [len([r for r in server.requests if r.peer is peer]) for peer in server.peers] == [2, 1]
+        with pytest.raises(UnreachableError, match="RemoteProtocolError"):
+            async with endpoint.ask("POST", {}, b"{}", is_repeatable=True):
+                pytest.fail("it was answered")
+        assert len(server.peers) == 3
+
+
+async def test_a_repeatable_request_whose_answer_breaks_off_is_not_sent_again() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.reply()
+        await peer.read_request()
+        await peer.send(b"HTTP/1.1 200")
+
+    async with raw_server(script) as server, opened(server.url) as endpoint:
+        await post(endpoint)
+        with pytest.raises(UnreachableError):
+            async with endpoint.ask("POST", {}, b"{}", is_repeatable=True):
+                pytest.fail("it was answered")
+        assert len(server.requests) == 2
+
+
+def test_connections_are_kept_for_less_time_than_common_servers_keep_them() -> None:
+    assert KEPT_SECONDS < 5
+
+
 async def test_kept_connections_expire(mock_clock: MockClock) -> None:
     async with raw_server(reply_always) as server, opened(server.url) as endpoint:
         server.deadline.deadline = math.inf

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from trio_mcp.cli.bench.load import Load
 from trio_mcp.cli.bench.run import BenchOptions, run_bench
-from trio_mcp.cli.options import ProtocolOption, Switch, TargetArgument, check_seconds
+from trio_mcp.cli.options import CwdOption, EnvOption, ProtocolOption, Switch, TargetArgument, check_seconds
 from trio_mcp.cli.running import Interrupt, run_work
 from trio_mcp.cli.targets import read_target
 
@@ -90,6 +90,8 @@ def bench(
     expect: ExpectOption = None,
     json: Annotated[Switch, Parameter(help="Print JSON; times are in seconds.")] = False,
     protocol: ProtocolOption = "auto",
+    env: EnvOption = (),
+    cwd: CwdOption = None,
     quiet: Annotated[Switch, Parameter(help="Show nothing while it runs.")] = False,
 ) -> int:
     """Measure any server: call a tool many times at once, and count its progress.
@@ -114,5 +116,5 @@ def bench(
         quiet=quiet,
         interrupt=interrupt,
     )
-    work = partial(run_bench, read_target(target), tool, arguments, options)
+    work = partial(run_bench, read_target(target, env, cwd), tool, arguments, options)
     return run_work(work, interrupt=interrupt, farewell="Interrupted.")

@@ -21,6 +21,7 @@ from trio_mcp.cli.output import print_json, print_rich
 from trio_mcp.cli.running import Interrupt
 from trio_mcp.cli.schemas import Schema
 from trio_mcp.cli.status import SUCCEEDED, TOOL_FAILED, CommandError
+from trio_mcp.cli.targets import CommandTarget
 from trio_mcp.cli.terminal import open_terminal, relay_stderr
 from trio_mcp.client.client import Client, open_client
 from trio_mcp.client.negotiation import find_era
@@ -46,7 +47,7 @@ class BenchOptions:
 
 
 async def run_bench(
-    command: list[str] | str, name: str | None, pairs: Sequence[str], options: BenchOptions
+    command: CommandTarget, name: str | None, pairs: Sequence[str], options: BenchOptions
 ) -> int:
     """Connect, call under load, and print the report; checkpoints.
 
@@ -106,7 +107,7 @@ def _required(tool: Tool) -> list[str]:
     return [one_line(key) for key in schema.properties if key in schema.required]
 
 
-def _describe(client: Client, command: list[str] | str, tool: Tool) -> Subject:
+def _describe(client: Client, command: CommandTarget, tool: Tool) -> Subject:
     info = client.server_info
     era = find_era(client.protocol_version)
     transport = "stdio"

@@ -8,11 +8,12 @@ from __future__ import annotations
 from trio_mcp.cli.connection import open_plain_client
 from trio_mcp.cli.output import print_text
 from trio_mcp.cli.status import SUCCEEDED, TOOL_FAILED
+from trio_mcp.cli.targets import CommandTarget
 from trio_mcp.cli.tasks.not_found import explaining_not_found
 from trio_mcp.cli.tasks.rows import show_status
 
 
-async def cancel_task(command: list[str] | str, task_id: str, *, protocol: str) -> int:
+async def cancel_task(command: CommandTarget, task_id: str, *, protocol: str) -> int:
     """Cancel a task and print the state that it is in afterwards; checkpoints.
 
     Raises CommandError for a task that does not exist, and what `open_client` and

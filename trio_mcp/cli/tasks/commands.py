@@ -11,7 +11,15 @@ from typing import Annotated, Final, TypeAlias
 
 from cyclopts import App, Parameter
 
-from trio_mcp.cli.options import ProtocolOption, QuietSwitch, StructuredSwitch, Switch, TargetArgument
+from trio_mcp.cli.options import (
+    CwdOption,
+    EnvOption,
+    ProtocolOption,
+    QuietSwitch,
+    StructuredSwitch,
+    Switch,
+    TargetArgument,
+)
 from trio_mcp.cli.running import run_work
 from trio_mcp.cli.targets import read_target
 from trio_mcp.cli.tasks.cancel import cancel_task
@@ -44,13 +52,15 @@ def list_(
     *,
     json: Annotated[Switch, Parameter(help="Print JSON; lengths of time are in seconds.")] = False,
     protocol: ProtocolOption = LISTING_PROTOCOL,
+    env: EnvOption = (),
+    cwd: CwdOption = None,
 ) -> int:
     """List the tasks of this connection.
 
     Only protocol 2025-11-25 can list tasks, and there a task belongs to the connection that made it.
     This connection is always new, so most servers have nothing to list on it.
     """
-    return run_work(partial(list_tasks, read_target(target), protocol=protocol, as_json=json))
+    return run_work(partial(list_tasks, read_target(target, env, cwd), protocol=protocol, as_json=json))
 
 
 @tasks.command(
@@ -63,13 +73,15 @@ def watch(
     /,
     *more: Annotated[str, Parameter(name="IDS", help="More tasks.", allow_leading_hyphen=True)],
     protocol: ProtocolOption = "auto",
+    env: EnvOption = (),
+    cwd: CwdOption = None,
 ) -> int:
     """Show several tasks at once, until all have ended.
 
     Ctrl-C stops the watching and cancels nothing, but a server over stdio ends with the command.
     Exit status: 0 all completed, 1 any other end, 2 anything else failed.
     """
-    work = partial(watch_tasks, read_target(target), [task_id, *more], protocol=protocol)
+    work = partial(watch_tasks, read_target(target, env, cwd), [task_id, *more], protocol=protocol)
     return run_work(work, farewell=FAREWELL)
 
 
@@ -84,6 +96,8 @@ def result(
     *,
     structured: StructuredSwitch = False,
     protocol: ProtocolOption = "auto",
+    env: EnvOption = (),
+    cwd: CwdOption = None,
     quiet: QuietSwitch = False,
 ) -> int:
     """Wait for a task, and print its result as "trio-mcp call" does.
@@ -92,7 +106,12 @@ def result(
     Exit status: 0 success, 1 the tool failed or the task was cancelled, 2 anything else failed.
     """
     work = partial(
-        print_task_result, read_target(target), task_id, protocol=protocol, structured=structured, quiet=quiet
+        print_task_result,
+        read_target(target, env, cwd),
+        task_id,
+        protocol=protocol,
+        structured=structured,
+        quiet=quiet,
     )
     return run_work(work, farewell=FAREWELL)
 
@@ -101,9 +120,17 @@ def result(
     usage="Usage: trio-mcp tasks cancel [OPTIONS] TARGET ID\n"
     "       trio-mcp tasks cancel [OPTIONS] ID -- COMMAND..."
 )
-def cancel(target: TargetArgument, task_id: IdArgument, /, *, protocol: ProtocolOption = "auto") -> int:
+def cancel(
+    target: TargetArgument,
+    task_id: IdArgument,
+    /,
+    *,
+    protocol: ProtocolOption = "auto",
+    env: EnvOption = (),
+    cwd: CwdOption = None,
+) -> int:
     """Cancel a task.
 
     Exit status: 0 it is cancelled, or asked to end and still at work; 1 it has ended otherwise.
     """
-    return run_work(partial(cancel_task, read_target(target), task_id, protocol=protocol))
+    return run_work(partial(cancel_task, read_target(target, env, cwd), task_id, protocol=protocol))

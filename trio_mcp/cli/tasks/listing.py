@@ -15,6 +15,7 @@ from rich.text import Text
 from trio_mcp.cli.connection import open_plain_client
 from trio_mcp.cli.output import print_json, print_rich, print_text
 from trio_mcp.cli.status import SUCCEEDED, CommandError
+from trio_mcp.cli.targets import CommandTarget
 from trio_mcp.cli.tasks.rows import style_status
 from trio_mcp.client.task_snapshot import TaskSnapshot
 from trio_mcp.errors import NotSupportedByEra
@@ -25,7 +26,7 @@ LISTING_PROTOCOL: Final = "2025-11-25"
 """The only revision in which tasks can be listed."""
 
 
-async def list_tasks(command: list[str] | str, *, protocol: str, as_json: bool) -> int:
+async def list_tasks(command: CommandTarget, *, protocol: str, as_json: bool) -> int:
     """Connect, list and print; checkpoints.
 
     Raises CommandError if the protocol cannot list tasks, and what `open_client` and

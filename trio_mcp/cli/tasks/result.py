@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from trio_mcp.cli.call import print_result
 from trio_mcp.cli.connection import open_connection
+from trio_mcp.cli.targets import CommandTarget
 from trio_mcp.cli.tasks.not_found import explaining_not_found
 from trio_mcp.handlers.sink import detailed
 
 
 async def print_task_result(
-    command: list[str] | str, task_id: str, *, protocol: str, structured: bool, quiet: bool
+    command: CommandTarget, task_id: str, *, protocol: str, structured: bool, quiet: bool
 ) -> int:
     """Wait for a task with its progress on stderr, and print its result as `call` does; checkpoints.
 

@@ -11,6 +11,7 @@ import trio
 
 from trio_mcp.cli.connection import open_connection
 from trio_mcp.cli.status import SUCCEEDED, TOOL_FAILED, CommandError
+from trio_mcp.cli.targets import CommandTarget
 from trio_mcp.cli.tasks.not_found import explaining_not_found
 from trio_mcp.cli.tasks.rows import TaskRow, open_rows
 from trio_mcp.client.client import Client
@@ -19,7 +20,7 @@ from trio_mcp.client.task_snapshot import Status, TaskSnapshot
 from trio_mcp.errors import MCPError, ProtocolError, TaskFailed
 
 
-async def watch_tasks(command: list[str] | str, ids: Sequence[str], *, protocol: str) -> int:
+async def watch_tasks(command: CommandTarget, ids: Sequence[str], *, protocol: str) -> int:
     """Connect and show the tasks until all have ended; checkpoints.
 
     Raises CommandError for a task that does not exist, and what `open_client` and

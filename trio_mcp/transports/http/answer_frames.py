@@ -7,7 +7,9 @@ socket but through the response that it is given, and keeps nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Container
+import re
+from collections.abc import AsyncIterator, Container
+from typing import Final
 
 from msgspec import UNSET
 
@@ -28,6 +30,32 @@ from trio_mcp.wire.frames import (
 from trio_mcp.wire.http import JSON
 
 logger = logging.getLogger("trio_mcp")
+
+
+_GONE: Final = re.compile(
+    rb"(?:no valid|invalid|unknown|expired|unrecogni[sz]ed) (?:mcp[ -])?session"
+    rb"|session(?:[ -]?id)?\b[^.;]{0,60}\b(?:not found|unknown|invalid|expired|not valid|gone|terminated|"
+    rb"closed|no longer|does not exist|not exist|unrecogni[sz]ed)"
+    rb"|server (?:is )?not initialized",
+    re.IGNORECASE,
+)
+"""How servers say with 400 that they do not have the session, for example because they were restarted."""
+
+
+async def read_refusal(answer: HttpResponse) -> tuple[HttpResponse, bool]:
+    """The answer to a request of a session, and whether it says that there is no such session.
+
+    That is 404 (MCP transports, "Session Management"), or 400 with such words. Checkpoints if it
+    waits for the body. Raises UnreachableError if that breaks off.
+    """
+    if answer.code != 400:
+        return answer, answer.code == 404
+    body = await answer.read_body() or b""
+
+    async def chunks() -> AsyncIterator[bytes]:  # noqa: ASYNC124, ASYNC900  # it holds no resource
+        yield body
+
+    return answer.with_chunks(chunks()), _GONE.search(body[:2000]) is not None
 
 
 async def read_answer(request: Request, answer: HttpResponse, url: str, limit: int) -> InFrame:

@@ -117,25 +117,43 @@ class H11Client:
         self.pool = ConnectionPool(address, ssl_context)
 
     async def ask(
-        self, method: str, headers: Mapping[str, str], body: bytes, sent: trio.Event | None
+        self,
+        method: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        sent: trio.Event | None,
+        *,
+        is_repeatable: bool = False,
     ) -> H11Response:
         """Send one request and wait for the head of its answer; checkpoints.
 
-        The body must be closed. Nothing is ever sent a second time: whoever finds a connection
-        closed cannot know how far the server came. Raises UnreachableError.
+        The body must be closed. Whoever finds a kept connection closed cannot know how far the server
+        came, so only a request that `is_repeatable` is then sent again, once and on a new connection.
+        Raises UnreachableError.
         """
         try:
             request = self._writer.write(method, headers, body)
-            connection = self.pool.reuse() or await self.pool.open()
-            try:
-                await connection.send(method, request, sent)
-                head = await connection.receive_head()
-                first = connection.take_body()  # a short answer comes with its head
-            except BaseException:
-                connection.close()
-                raise
+            kept = self.pool.reuse()
+            if kept is not None:
+                try:
+                    return await self._ask_on(kept, method, request, sent)
+                except FAILURES:
+                    if kept.has_heard or not is_repeatable:
+                        raise
+            return await self._ask_on(await self.pool.open(), method, request, sent)
         except FAILURES as error:
             raise UnreachableError(describe_failure(self._url, error)) from error
+
+    async def _ask_on(
+        self, connection: H11Connection, method: str, request: bytes, sent: trio.Event | None
+    ) -> H11Response:
+        try:
+            await connection.send(method, request, sent)
+            head = await connection.receive_head()
+            first = connection.take_body()  # a short answer comes with its head
+        except BaseException:
+            connection.close()
+            raise
         return self._read(head, H11Body(self._url, self.pool, connection, first))
 
     def _read(self, head: h11.Response, body: H11Body) -> H11Response:

@@ -50,6 +50,8 @@ class H11Connection:
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._failure: h11.RemoteProtocolError | None = None
         self._is_broken = False
+        self.has_heard = False
+        """Something of the answer has come."""
         self.is_complete = False
         """The answer has been taken to its end."""
 
@@ -125,6 +127,7 @@ class H11Connection:
         else:
             data = await self._stream.receive_some(RECEIVE_BYTES)
         self._http.receive_data(bytes(data))
+        self.has_heard = self.has_heard or bool(data)
         return bool(data)
 
     def renew(self) -> bool:
@@ -135,7 +138,7 @@ class H11Connection:
         if http.trailing_data != (b"", False):
             return False  # what nobody asked for would pass as the next answer
         http.start_next_cycle()
-        self.is_complete = False
+        self.is_complete = self.has_heard = False
         return True
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ redirects are its business. The only module that imports httpx2.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import trio
 
+from trio_mcp.transports.http.address import parse_address
 from trio_mcp.transports.http.h11_connection import CONNECT_SECONDS
 from trio_mcp.transports.http.pool import KEPT_SECONDS
 from trio_mcp.transports.http.response import HttpResponse, UnreachableError, describe_failure
@@ -33,6 +34,8 @@ CLOSE_SECONDS: Final = 1.0
 
 _KEPT_CONNECTIONS: Final = 20
 """Fewer than of our own: with each request httpx2 looks at all of them."""
+
+_MAX_REDIRECTS: Final = 20
 
 _TIMEOUT: Final = httpx2.Timeout(None, connect=CONNECT_SECONDS)
 
@@ -71,7 +74,7 @@ class _Pieces:
 class HttpxClient:
     """Asks one URL through `http_client`, which stays open, or through a client of its own.
 
-    Raises TypeError for what are no headers.
+    Redirects are followed to the `origins`. Raises TypeError for what are no headers.
     """
 
     def __init__(
@@ -83,8 +86,10 @@ class HttpxClient:
         auth: Any,
         http_client: httpx2.AsyncClient | None,
         ssl_context: ssl.SSLContext | None,
+        origins: Collection[str],
     ) -> None:
         self._url = url
+        self._origins = origins
         self._headers = httpx2.Headers(headers)
         self._options = {} if auth is None else {"auth": auth}
         self._limit = limit
@@ -107,27 +112,27 @@ class HttpxClient:
 
     @asynccontextmanager
     async def ask(
-        self, method: str, headers: Mapping[str, str], body: bytes, sent: trio.Event | None
+        self,
+        method: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        sent: trio.Event | None,
+        *,
+        is_repeatable: bool = False,
     ) -> AsyncIterator[HttpResponse]:
         """Send one request; its answer can be read while the block lasts. Checkpoints.
 
-        Raises UnreachableError, also if the answer breaks off in the block.
+        One that `is_repeatable` is sent again if its connection ends without an answer. Raises
+        UnreachableError, also if the answer breaks off in the block.
         """
         try:
-            request = self._make_request(method, headers, body)
-            if sent is not None:
-                request.stream = _Body(body, sent)
-            response = await self._client.send(request, stream=True, **self._options)
+            response = await self._send(method, headers, body, sent, is_repeatable=is_repeatable)
+        except UnreachableError:
+            raise
         except Exception as error:  # the caller's client and auth may raise anything, and so may odd headers
             raise UnreachableError(describe_failure(self._url, error)) from error
         chunks = response.aiter_bytes()
         try:
-            if response.request.method != method:
-                # What a GET brings is no answer, and may be a stream without an end.
-                raise UnreachableError(
-                    f"{self._url} redirects to {response.url}, which makes a {response.request.method} of "
-                    f"each {method}; use that URL"
-                )
             answered = {name.lower(): value for name, value in response.headers.items()}
             yield HttpResponse(response.status_code, response.reason_phrase, answered, chunks, self._limit)
         except (httpx2.HTTPError, httpx2.StreamError) as error:
@@ -137,12 +142,62 @@ class HttpxClient:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS):
                 await _close(response, chunks)
 
-    def _make_request(self, method: str, headers: Mapping[str, str], body: bytes) -> httpx2.Request:
+    async def _send(
+        self,
+        method: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        sent: trio.Event | None,
+        *,
+        is_repeatable: bool,
+    ) -> httpx2.Response:
+        """Send a request and follow its redirects, which httpx2 would follow with headers of the caller."""
+        url = self._url
+        for _ in range(_MAX_REDIRECTS + 1):
+            try:
+                response = await self._send_once(url, method, headers, body, sent)
+            except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
+                if not is_repeatable:
+                    raise
+                is_repeatable = False
+                response = await self._send_once(url, method, headers, body, sent)
+            following = response.next_request if self._client.follow_redirects else None
+            if following is None:
+                return response
+            await response.aclose()
+            self._check_redirect(following, method)
+            url = str(following.url)
+        raise UnreachableError(f"{self._url} redirects more than {_MAX_REDIRECTS} times")
+
+    async def _send_once(
+        self, url: str, method: str, headers: Mapping[str, str], body: bytes, sent: trio.Event | None
+    ) -> httpx2.Response:
+        request = self._make_request(url, method, headers, body)
+        if sent is not None:
+            request.stream = _Body(body, sent)
+        return await self._client.send(request, stream=True, follow_redirects=False, **self._options)
+
+    def _check_redirect(self, following: httpx2.Request, method: str) -> None:
+        """Raise UnreachableError unless a request may be sent there as it is."""
+        if following.method != method:
+            # What a GET brings is no answer, and may be a stream without an end.
+            raise UnreachableError(
+                f"{self._url} redirects to {following.url}, which makes a {following.method} of "
+                f"each {method}; use that URL"
+            )
+        origin = parse_address(str(following.url)).origin
+        if origin not in self._origins:
+            raise UnreachableError(
+                f"{self._url} redirects to {following.url}, which is another origin: neither headers nor "
+                f"messages are sent there; use that URL, or allow_redirects_to={[origin]!r}"
+            )
+
+    def _make_request(self, url: str, method: str, headers: Mapping[str, str], body: bytes) -> httpx2.Request:
         accept = f"{JSON}, {EVENT_STREAM}" if method == "POST" else EVENT_STREAM
         content = {"content-type": JSON} if body else {}
         return self._client.build_request(
             method,
-            self._url,
+            url,
             # Identity: what compresses a stream may hold back its events.
             headers={
                 **self._headers,

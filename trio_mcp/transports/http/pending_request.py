@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from trio_mcp.transports.http.response import HttpResponse, StreamPosition
-from trio_mcp.wire.frames import Request
+from trio_mcp.wire.frames import InFrame, Request
 
 CATCH_UP_ROUNDS: Final = 1000
 """How many scheduling rounds one stream waits for the reader of another, which may have to wait itself."""
@@ -37,7 +37,7 @@ class RequestEvent(enum.Enum):
 
     ASK = "its POST begins"
     BEGIN = "the head of the answer has come, and is no refusal"
-    REFUSE = "the server has ended the session that the request was sent in (404)"
+    REFUSE = "the server has ended the session that the request was sent in (404, or 400 that says so)"
     ANSWER = "its answer is handed over"
     CANCEL = "the client wants no answer any more"
     LOSE = "its streams have ended and there will be no answer"
@@ -58,6 +58,8 @@ TRANSITIONS: Final[Mapping[tuple[RequestState, RequestEvent], RequestState]] = {
     (RequestState.BEGUN, RequestEvent.LOSE): RequestState.LOST,
     # Sent again in the session that replaces the one that has ended.
     (RequestState.REFUSED, RequestEvent.ASK): RequestState.ASKED,
+    # There is no new session, so the refusal is the answer.
+    (RequestState.REFUSED, RequestEvent.ANSWER): RequestState.ANSWERED,
     (RequestState.REFUSED, RequestEvent.CANCEL): RequestState.CANCELLED,
     (RequestState.REFUSED, RequestEvent.LOSE): RequestState.LOST,
     # A legacy call is cancelled by a notification, which its answer may cross.
@@ -85,6 +87,8 @@ class PendingRequest:
     answer: HttpResponse | None = None
     """Its response, while that is read."""
     position: StreamPosition = attrs.field(factory=StreamPosition)
+    refusal: InFrame | None = None
+    """The error of a request that was refused as if its session had ended; None if that is sure (404)."""
     failure: str | None = None
     """Why there is no answer, if that is known."""
 

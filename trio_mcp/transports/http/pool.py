@@ -21,8 +21,12 @@ KEPT_CONNECTIONS: Final = 100
 As many as a busy client has calls at a time: to connect anew costs both sides more than a call.
 """
 
-KEPT_SECONDS: Final = 30.0
-"""How long an idle connection is used again; it is closed with the first request after that."""
+KEPT_SECONDS: Final = 4.0
+"""How long an idle connection is used again; it is closed with the first request after that.
+
+Less than the 5 seconds after which Node, uvicorn and hypercorn close one: a request that meets the
+closing is lost.
+"""
 
 
 @attrs.frozen

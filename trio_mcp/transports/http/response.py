@@ -75,6 +75,10 @@ class HttpResponse:
         """Whether the body is a stream of events."""
         return self.is_success and self.content_type == EVENT_STREAM
 
+    def with_chunks(self, chunks: AsyncIterator[bytes]) -> HttpResponse:
+        """The same answer with another body."""
+        return HttpResponse(self.code, self.reason, self.headers, chunks, self._limit)
+
     async def read_events(self, position: StreamPosition, deliver: Deliver) -> None:
         """Deliver the frames of an event stream until it ends; checkpoints if it waits for them."""
         decoder = EventDecoder(self._limit)

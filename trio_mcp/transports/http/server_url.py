@@ -7,7 +7,7 @@ Refuses to know methods, sessions and eras.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,15 +44,22 @@ class ServerUrl:
 
     @asynccontextmanager
     async def ask(
-        self, method: str, headers: Mapping[str, str], body: bytes = b"", sent: trio.Event | None = None
+        self,
+        method: str,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        sent: trio.Event | None = None,
+        *,
+        is_repeatable: bool = False,
     ) -> AsyncIterator[HttpResponse]:
         """Send one request; its answer can be read while the block lasts. Checkpoints.
 
-        `sent` is set when the request is written. Raises UnreachableError, also if the
+        `sent` is set when the request is written. One that `is_repeatable` is sent again if the
+        server has closed the kept connection on which it was sent. Raises UnreachableError, also if the
         answer breaks off in the block.
         """
         if self._direct is not None:
-            direct = await self._direct.ask(method, headers, body, sent)
+            direct = await self._direct.ask(method, headers, body, sent, is_repeatable=is_repeatable)
             try:
                 if not self._is_redirect(method, direct.answer):
                     if "set-cookie" in direct.answer.headers:
@@ -61,7 +68,8 @@ class ServerUrl:
                     return
             finally:
                 direct.body.close()
-        async with self._use_general().ask(method, headers, body, sent) as answer:
+        general = self._use_general()
+        async with general.ask(method, headers, body, sent, is_repeatable=is_repeatable) as answer:
             yield answer
 
     def _is_redirect(self, method: str, answer: HttpResponse) -> bool:
@@ -111,20 +119,29 @@ async def open_endpoint(
     auth: Any,
     http_client: httpx2.AsyncClient | None,
     ssl_context: ssl.SSLContext | None = None,
+    allow_redirects_to: Collection[str] | None = None,
 ) -> AsyncIterator[ServerUrl]:
     """An endpoint on `http_client`, which stays open, or on connections of its own. Checkpoints.
 
-    Raises ValueError unless `url` can be that of a server, TypeError unless `headers` are headers.
+    Raises ValueError unless `url` can be that of a server and `allow_redirects_to` are origins, TypeError
+    unless `headers` are headers.
     """
+    address = parse_address(url)
+    origins = frozenset({address.origin, *_read_origins(allow_redirects_to)})
 
     def make_general() -> HttpxClient:
         from trio_mcp.transports.http.httpx_client import HttpxClient
 
         return HttpxClient(
-            url, limit=limit, headers=headers, auth=auth, http_client=http_client, ssl_context=ssl_context
+            url,
+            limit=limit,
+            headers=headers,
+            auth=auth,
+            http_client=http_client,
+            ssl_context=ssl_context,
+            origins=origins,
         )
 
-    address = parse_address(url)
     is_plain = is_ordinary(headers) and http_client is None and auth is None
     if is_plain and not address.has_credentials and not may_have_proxy(address):
         direct = H11Client(url, address, _prepare_context(address, ssl_context), headers, limit)
@@ -135,6 +152,18 @@ async def open_endpoint(
         yield endpoint
     finally:
         await endpoint.aclose()
+
+
+def _read_origins(origins: Collection[str] | None) -> set[str]:
+    if isinstance(origins, str):
+        raise TypeError(f"allow_redirects_to is a collection of origins, not one text: {origins!r}")
+    found = set()
+    for text in origins or ():
+        address = parse_address(text)
+        if address.target != "/" or address.has_credentials or text.endswith("/"):
+            raise ValueError(f'{text!r} is no origin, such as "https://host:8000"')
+        found.add(address.origin)
+    return found
 
 
 def _prepare_context(address: Address, ssl_context: ssl.SSLContext | None) -> ssl.SSLContext | None:

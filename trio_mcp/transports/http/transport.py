@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -23,7 +23,7 @@ import trio
 from trio_mcp.concurrency.nursery import open_service_nursery
 from trio_mcp.outgoing.transport import Accept, WaitRoom, WaitTaken
 from trio_mcp.session.direct_reader import DirectReader
-from trio_mcp.transports.http.answer_frames import claim_frames, read_answer
+from trio_mcp.transports.http.answer_frames import claim_frames, read_answer, read_refusal
 from trio_mcp.transports.http.legacy_session import CLOSE_SECONDS, HttpSession, flatten
 from trio_mcp.transports.http.messages import MessageSender
 from trio_mcp.transports.http.pending_request import PendingRequest, RequestEvent, RequestState, let_read
@@ -59,6 +59,14 @@ LINGER_SECONDS: Final = 2.0
 
 REFUSE_SECONDS: Final = 5.0
 """How long a server that has ended a session may take to refuse what else was asked in it."""
+
+REPEATABLE: Final = frozenset(
+    {
+        *("server/discover", "ping", "tools/list", "logging/setLevel"),
+        *("tasks/get", "tasks/list", "tasks/result", "tasks/cancel"),
+    }
+)
+"""The requests that a server may receive twice without harm."""
 
 CANCEL_SECONDS: Final = 5.0
 """How long a legacy call that was cancelled may still be answered."""
@@ -234,10 +242,18 @@ class HttpTransport:
         """Send the request and deliver what is answered, unless its session turns out to have ended."""
         request = pending.request
         pending.note(RequestEvent.ASK)
-        async with self._endpoint.ask("POST", headers, encode_message(request), pending.sent) as answer:
-            if answer.code == 404 and SESSION_HEADER in headers:
-                pending.note(RequestEvent.REFUSE)
-                return
+        is_repeatable = request.method in REPEATABLE
+        async with self._endpoint.ask(
+            "POST", headers, encode_message(request), pending.sent, is_repeatable=is_repeatable
+        ) as answer:
+            if SESSION_HEADER in headers:
+                answer, is_gone = await read_refusal(answer)
+                if is_gone:
+                    if answer.code != 404:  # which says so for sure
+                        url, limit = self._endpoint.url, self._endpoint.limit
+                        pending.refusal = await read_answer(request, answer, url, limit)
+                    pending.note(RequestEvent.REFUSE)
+                    return
             pending.note(RequestEvent.BEGIN)
             pending.answer = answer
             if request.method == "initialize" and answer.is_success:
@@ -258,17 +274,28 @@ class HttpTransport:
             await self._ask(pending, {} if is_handshake else self._session.headers())
             if pending.state is RequestState.REFUSED:
                 pending.failure, pending.scope.deadline = None, math.inf  # see `_lose_session`
-                await self._session.renew(generation, self._lose_session)
+                await self._renew_session(pending, generation)
             if pending.state is RequestState.REFUSED:  # and not cancelled meanwhile
                 await self._ask(pending, self._session.headers())
         except UnreachableError:
             if pending.position.last_event_id is None:
                 raise
+        if pending.state is RequestState.REFUSED and pending.refusal is not None:
+            await self._deliver(pending, [pending.refusal])
         if pending.state is RequestState.REFUSED:
             raise UnreachableError(f"{self._endpoint.url} ended the session, and the new one as well")
         if not pending.is_over and pending.position.last_event_id is not None:
             deliver = partial(self._deliver_events, pending)
             await self._session.resume(pending.position, deliver, lambda: pending.is_over)
+
+    async def _renew_session(self, pending: PendingRequest, generation: int) -> None:
+        """Start a new session; without one, the refusal of the request is its answer."""
+        try:
+            await self._session.renew(generation, self._lose_session)
+        except UnreachableError:
+            if pending.refusal is None:
+                raise
+            await self._deliver(pending, [pending.refusal])
 
     def _lose_session(self) -> None:
         """End the requests of a session that is gone; those that the server refuses are asked again."""
@@ -307,6 +334,7 @@ async def open_http_transport(
     auth: Any = None,
     http_client: httpx2.AsyncClient | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    allow_redirects_to: Collection[str] | None = None,
 ) -> AsyncIterator[HttpTransport]:
     """A transport to the MCP endpoint `url` for as long as the block lasts; checkpoints.
 
@@ -323,6 +351,7 @@ async def open_http_transport(
             auth=auth,
             http_client=http_client,
             ssl_context=ssl_context,
+            allow_redirects_to=allow_redirects_to,
         ) as endpoint,
         open_service_nursery() as nursery,
     ):
