@@ -335,7 +335,7 @@ def test_public_names():
         *("Owner", "TaskPage"),
         *("Estimator", "watch_stalls", "EraCache", "StdioServer"),
         *("AsgiApp", "HttpSettings", "asgi_app", "serve_http"),
-        *("ProgressHandler", "LogHandler", "ElicitationHandler", "SamplingHandler"),
+        *("ProgressHandler", "LogHandler", "ErrorHandler", "ElicitationHandler", "SamplingHandler"),
         "__version__",
     }
 
