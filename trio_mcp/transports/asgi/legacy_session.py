@@ -71,7 +71,7 @@ class LegacySession:
         self._scope = trio.CancelScope()
         self._home = ServerConnection(Outbox(application.settings.log_buffer), principal)
         self._home.is_heard = False
-        self._main = EventStream(MAIN, settings, self._home, is_main=True, primes=True)
+        self._main = EventStream(MAIN, settings, self._home, is_main=True, primes=False)
         self._streams: OrderedDict[str, EventStream] = OrderedDict({MAIN: self._main})
         self._nursery: trio.Nursery
         self._session: ServerSession
@@ -151,6 +151,7 @@ class LegacySession:
         stream = self._take(request)
         if self._session.era is not None:
             self._move("accepted")
+            self._main.primes = self._session.era.primes
             reply.headers[SESSION_HEADER] = self.id
         try:
             await self._carry_answer(stream, receive, reply)
