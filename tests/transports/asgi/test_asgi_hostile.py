@@ -348,3 +348,13 @@ async def test_a_request_with_several_origins_is_refused_whichever_of_them_is_al
         for order in (headers, headers[::-1]):
             host.scope = {"headers": order}
             assert (await host.request("POST")).status == 403
+
+
+async def test_an_array_outside_of_a_session_is_refused_before_it_is_decoded(monkeypatch):
+    def decode(data: bytes) -> Any:
+        raise AssertionError("it was decoded")
+
+    async with open_host(asgi_app(make_server())) as host:
+        monkeypatch.setattr("trio_mcp.transports.asgi.endpoint.decode_message", decode)
+        answer = await finish(host.post(b" [" + b"1," * 1000 + b"1]"))
+    assert (answer.status, answer.json["error"]["code"]) == (400, -32600)
