@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 from weakref import WeakValueDictionary
 
-import attrs
 import msgspec
 import trio
 
@@ -24,6 +23,7 @@ from trio_mcp.client.notification_routes import NotificationRoutes
 from trio_mcp.client.outcome import Outcome, read_error
 from trio_mcp.client.pending_call import PendingCall
 from trio_mcp.client.server_requests import Answering, ServerRequests
+from trio_mcp.client.session_statistics import ClientSessionStatistics
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.timeouts import CallTimer
 from trio_mcp.errors import ConnectionLost, MCPError, RemoteProtocolError
@@ -60,26 +60,6 @@ MAX_LATE: Final = 1024
 
 STILL_SECONDS: Final = 0.1
 """A progress handler that takes no update for so long stands still; other calls of its wire cannot wait."""
-
-
-@attrs.frozen
-class ClientSessionStatistics:
-    """The number of objects that a session holds at one moment.
-
-    `pending_calls` wait for an answer. `kept_calls` have become tasks whose progress is still received.
-    `late_answers` are cancelled calls whose result may still arrive. `server_requests` are being answered.
-    `subscriptions` include the tasks of 2025-11-25 whose notifications are received. `queued_frames` wait
-    for the wire, `queued_logs` for the log handler.
-    """
-
-    pending_calls: int
-    kept_calls: int
-    late_answers: int
-    server_requests: int
-    subscriptions: int
-    queued_frames: int
-    queued_logs: int
-    is_lost: bool
 
 
 class ClientSession:
