@@ -376,15 +376,20 @@ async def test_a_write_to_a_server_that_has_ended_says_how_too():
                 await transport.send_frames(FRAMES * 100)
 
 
-async def test_a_stderr_that_nobody_reads_never_blocks_the_server():
-    """The server writes more than all buffers hold; what does not fit is dropped."""
-    reader, full = os.pipe()
-    saved = os.dup(2)
-    os.set_blocking(full, False)
+def open_full_pipe() -> tuple[int, int]:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
     with pytest.raises(BlockingIOError):  # noqa: PT012  # any of the writes
         while True:
-            os.write(full, b"x" * 4096)
-    os.set_blocking(full, True)
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)
+    return reader, writer
+
+
+async def test_a_stderr_that_nobody_reads_never_blocks_the_server():
+    """The server writes more than all buffers hold; what does not fit is dropped."""
+    reader, full = open_full_pipe()
+    saved = os.dup(2)
     server = python(
         """
         ready()
