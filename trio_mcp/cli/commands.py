@@ -13,6 +13,7 @@ from typing import Annotated, Final, TypeAlias
 
 from cyclopts import App, CycloptsError, Parameter
 
+from trio_mcp.background_log import log_in_background
 from trio_mcp.cli.bench.command import USAGE as BENCH_USAGE
 from trio_mcp.cli.bench.command import bench
 from trio_mcp.cli.call import CallOptions, call_tool
@@ -96,7 +97,8 @@ def run(
     if http is not None or ws is not None:
         addresses = [None if text is None else read_address(text) for text in (http, ws)]
         serve = partial(serve_network, server, *addresses)
-        return run_work(partial(_end_on_signal, serve), farewell="Stopped.")
+        with log_in_background():
+            return run_work(partial(_end_on_signal, serve), farewell="Stopped.")
     if sys.stdin.isatty():
         print_note(f"{server.name} serves MCP over stdin and stdout; Ctrl-C ends it.")
     server.run()

@@ -17,6 +17,7 @@ from typing import Any, Generic, Literal, TypeVar, overload
 
 import trio
 
+from trio_mcp.background_log import log_in_background
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import ToolDefinitionError
 from trio_mcp.outgoing.policy import ProgressPolicy
@@ -229,13 +230,17 @@ class Server:
         most `drain_timeout` seconds, and the lifespan is left. Then the exit status is 130 after Ctrl-C and
         0 after the others. A second signal ends the process at once. A signal that has a handler
         already is left alone, and so are all in a thread that is not the main one.
+
+        The logging handlers that are there when it begins are called by a thread, so that a client that
+        does not read stderr cannot hold up the server.
         """
         if transport not in ("stdio", "http"):
             raise ValueError(f'transport must be "stdio" or "http", not {transport!r}')
         serve = partial(serve_stdio if transport == "stdio" else _serve_http, self, **options)
         interrupted = False
         try:
-            received = trio.run(run_until_signal, serve, find_free((signal.SIGINT, *ENDING)))
+            with log_in_background():
+                received = trio.run(run_until_signal, serve, find_free((signal.SIGINT, *ENDING)))
             interrupted = received == signal.SIGINT
         except* KeyboardInterrupt:  # before the server has begun, or after its end
             interrupted = True
