@@ -39,6 +39,7 @@ from trio_mcp.cli.status import FAILED, SUCCEEDED, CommandError
 from trio_mcp.cli.targets import move_command, read_target
 from trio_mcp.cli.tasks.commands import tasks
 from trio_mcp.server.signals import ENDING, find_free, run_until_signal
+from trio_mcp.transports.asgi.access_log import access_log_shown
 from trio_mcp.version import __version__
 from trio_mcp.wire.messages import LoggingLevel
 
@@ -85,6 +86,9 @@ def run(
         ),
     ] = None,
     ws: Annotated[str | None, Parameter(help="Serve over WebSocket at this address.")] = None,
+    access_log: Annotated[
+        bool, Parameter(negative="--no-access-log", help="Show a line for each HTTP request on stderr.")
+    ] = True,
 ) -> int:
     """Serve the Server of a Python file over stdin and stdout, or over the network.
 
@@ -96,8 +100,8 @@ def run(
     server = load_server(read_place(file))
     if http is not None or ws is not None:
         addresses = [None if text is None else read_address(text) for text in (http, ws)]
-        serve = partial(serve_network, server, *addresses)
-        with log_in_background():
+        serve = partial(serve_network, server, *addresses, access_log=access_log)
+        with access_log_shown(), log_in_background():
             return run_work(partial(_end_on_signal, serve), farewell="Stopped.")
     if sys.stdin.isatty():
         print_note(f"{server.name} serves MCP over stdin and stdout; Ctrl-C ends it.")

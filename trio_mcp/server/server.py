@@ -10,7 +10,7 @@ import inspect
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeVar, overload
@@ -31,6 +31,7 @@ from trio_mcp.session.connection import NO_HEADERS
 from trio_mcp.session.settings import ServerSettings
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
 from trio_mcp.tasks.store import TaskStore
+from trio_mcp.transports.asgi.access_log import access_log_shown
 from trio_mcp.version import __version__
 from trio_mcp.wire.messages import Implementation, ToolAnnotations
 
@@ -232,14 +233,15 @@ class Server:
         already is left alone, and so are all in a thread that is not the main one.
 
         The logging handlers that are there when it begins are called by a thread, so that a client that
-        does not read stderr cannot hold up the server.
+        does not read stderr cannot hold up the server. Over HTTP, each request is a line on stderr, unless
+        `HttpSettings.access_log` is False or the program has configured its logging otherwise.
         """
         if transport not in ("stdio", "http"):
             raise ValueError(f'transport must be "stdio" or "http", not {transport!r}')
         serve = partial(serve_stdio if transport == "stdio" else _serve_http, self, **options)
         interrupted = False
         try:
-            with log_in_background():
+            with access_log_shown() if transport == "http" else nullcontext(), log_in_background():
                 received = trio.run(run_until_signal, serve, find_free((signal.SIGINT, *ENDING)))
             interrupted = received == signal.SIGINT
         except* KeyboardInterrupt:  # before the server has begun, or after its end
