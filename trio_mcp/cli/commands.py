@@ -101,8 +101,7 @@ def run(
     if http is not None or ws is not None:
         addresses = [None if text is None else read_address(text) for text in (http, ws)]
         serve = partial(serve_network, server, *addresses, access_log=access_log)
-        with access_log_shown(), log_in_background():
-            return run_work(partial(_end_on_signal, serve), farewell="Stopped.")
+        return run_work(partial(_end_on_signal, serve), farewell="Stopped.")
     if sys.stdin.isatty():
         print_note(f"{server.name} serves MCP over stdin and stdout; Ctrl-C ends it.")
     server.run()
@@ -110,8 +109,12 @@ def run(
 
 
 async def _end_on_signal(serve: Callable[[], Awaitable[int]]) -> int:
-    """Serve until SIGTERM or SIGHUP; Ctrl-C is `run_work`'s. Checkpoints."""
-    received = await run_until_signal(serve, find_free(ENDING))
+    """Serve until SIGTERM or SIGHUP; Ctrl-C is `run_work`'s. Checkpoints.
+
+    Once nothing is served any more, the rest of the log is written: the farewell is the last line.
+    """
+    with access_log_shown(), log_in_background():
+        received = await run_until_signal(serve, find_free(ENDING))
     if received is not None:
         print_note("Stopped.")
     return SUCCEEDED
