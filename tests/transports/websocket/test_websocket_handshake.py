@@ -286,7 +286,7 @@ async def test_a_start_that_is_cancelled_as_the_handshake_ends_does_not_wait_for
             opening.cancel()
             return "connected"
 
-        async with trio.open_nursery() as nursery:  # noqa: ASYNC112
+        async with trio.open_nursery() as nursery:  # noqa: ASYNC112  # start is what is tested
             await nursery.start(keep_connection, connect, stream, reading)
     assert trio.current_time() == started
 
