@@ -359,7 +359,7 @@ def test_what_is_imported_late_is_what_type_checkers_see():
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    late = {(f"trio_mcp.{module}", name) for module, names in trio_mcp._CLIENT.items() for name in names}
+    late = {(f"trio_mcp.{module}", name) for module, names in trio_mcp._LATER.items() for name in names}
     assert late == seen
 
 

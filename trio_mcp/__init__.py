@@ -32,21 +32,17 @@ from trio_mcp.log_records import clean_records
 from trio_mcp.outgoing.policy import Conflate, Lossless, ProgressCall
 from trio_mcp.progress.estimator import Estimator
 from trio_mcp.progress.worker import WorkerProgress
-from trio_mcp.server.asgi import AsgiApp, asgi_app
 from trio_mcp.server.client_questions import Elicited, Sampled, SamplingMessage
 from trio_mcp.server.context import Context
-from trio_mcp.server.http import serve_http
 from trio_mcp.server.progress_helper import ProgressHelper
 from trio_mcp.server.results import Audio, Image, ToolResult
 from trio_mcp.server.running import RunningServer, open_server
 from trio_mcp.server.server import Server, serve_stdio
-from trio_mcp.server.websocket import serve_websocket
 from trio_mcp.session.settings import ServerSettings
 from trio_mcp.tasks.memory_store import MemoryTaskStore
 from trio_mcp.tasks.record import Owner, TaskRecord, TaskStatus
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
 from trio_mcp.tasks.store import TaskPage, TaskStore
-from trio_mcp.transports.asgi.settings import HttpSettings
 from trio_mcp.version import __version__
 from trio_mcp.wire.content import (
     AudioContent,
@@ -83,6 +79,10 @@ if TYPE_CHECKING:
     from trio_mcp.handlers.stalls import watch_stalls
     from trio_mcp.handlers.text_lines import JsonLinesProgress, LogProgress
     from trio_mcp.handlers.tqdm_progress import TqdmProgress
+    from trio_mcp.server.asgi import AsgiApp, asgi_app
+    from trio_mcp.server.http import serve_http
+    from trio_mcp.server.websocket import serve_websocket
+    from trio_mcp.transports.asgi.settings import HttpSettings
 
 __all__ = [
     "ArgumentError",
@@ -177,8 +177,8 @@ __all__ = [
     "watch_stalls",
 ]
 
-# A server needs none of these, and would take a tenth longer to start with them.
-_CLIENT: Final = {
+# A stdio server needs none of these, and would take a sixth longer to start with them.
+_LATER: Final = {
     "client.call_handle": ("CallHandle",),
     "client.client": ("Client", "open_client"),
     "client.era_cache": ("EraCache",),
@@ -202,6 +202,10 @@ _CLIENT: Final = {
     "handlers.stalls": ("watch_stalls",),
     "handlers.text_lines": ("JsonLinesProgress", "LogProgress"),
     "handlers.tqdm_progress": ("TqdmProgress",),
+    "server.asgi": ("AsgiApp", "asgi_app"),
+    "server.http": ("serve_http",),
+    "server.websocket": ("serve_websocket",),
+    "transports.asgi.settings": ("HttpSettings",),
 }
 
 clean_records()
@@ -209,8 +213,8 @@ clean_records()
 if not TYPE_CHECKING:  # for a type checker, a module with this function has every name
 
     def __getattr__(name: str) -> Any:
-        """Import what belongs to the client when it is first asked for."""
-        for module, names in _CLIENT.items():
+        """Import what a stdio server does not need when it is first asked for."""
+        for module, names in _LATER.items():
             if name in names:
                 found = getattr(import_module(f"trio_mcp.{module}"), name)
                 globals()[name] = found

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Final
 
 # Letters and marks that show nothing, or are not characters at all; `str.isprintable` lets them pass.
 _INVISIBLE: Final = "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0\U000e0100-\U000e01ef"
-
-_SUSPECT: Final = re.compile(f"[^ -~\u00a1-\u00ac\u00ae-\u02ff\u0370-\u05ff\u4e00-\u9fff]|[{_INVISIBLE}]")
-"""What has to be looked at one by one: everything outside some blocks that have only visible characters."""
 
 _LINE_ENDS: Final = re.compile(r"\r\n?")
 
@@ -42,7 +40,13 @@ def printable(text: str, *, lines: bool = False, escape: Callable[[str], str] | 
             return char
         return char if _is_visible(char) else (escape or _escape)(char)
 
-    return _SUSPECT.sub(replace, text)
+    return _suspect().sub(replace, text)
+
+
+@cache  # compiled when it is first needed, since that takes some milliseconds
+def _suspect() -> re.Pattern[str]:
+    """What has to be looked at one by one: all outside of some blocks that have only visible characters."""
+    return re.compile(f"[^ -~\u00a1-\u00ac\u00ae-\u02ff\u0370-\u05ff\u4e00-\u9fff]|[{_INVISIBLE}]")
 
 
 def one_line(text: str) -> str:

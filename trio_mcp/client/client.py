@@ -1,15 +1,13 @@
 """The public face of a client: `open_client` and the verbs of `Client`.
 
-Owns the order in which a connection is opened and closed, and the signatures. The work is done by
-helpers, which share a `Link`; nothing here knows a frame.
+Owns the signatures. The work is done by helpers, which share a `Link`; nothing here knows a frame.
 """
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
+from contextlib import asynccontextmanager
 from typing import Any, Literal, overload
 
 import trio
@@ -17,32 +15,27 @@ import trio
 from trio_mcp.call_result import CallResult
 from trio_mcp.client.call_answer import TaskStarted
 from trio_mcp.client.call_handle import CallHandle, open_call
+from trio_mcp.client.connector import Connector
 from trio_mcp.client.era_cache import EraCache
 from trio_mcp.client.fault_report import ErrorHandler
 from trio_mcp.client.link import Link
 from trio_mcp.client.log_queue import LogHandler
-from trio_mcp.client.negotiation import ProbeLost, find_era, negotiate
+from trio_mcp.client.negotiation import find_era
 from trio_mcp.client.server_requests import Answering, ElicitationHandler, SamplingHandler
-from trio_mcp.client.session import ClientSession
 from trio_mcp.client.settings import ClientSettings
-from trio_mcp.client.target import Target, UrlOptions, open_target
+from trio_mcp.client.target import Target, UrlOptions
 from trio_mcp.client.task_following import watch
 from trio_mcp.client.task_handle import TaskHandle
 from trio_mcp.client.task_snapshot import TaskSnapshot
 from trio_mcp.client.tool_call import ToolCall
-from trio_mcp.concurrency.nursery import open_unwrapping_nursery
-from trio_mcp.errors import CallTimeout, ConnectionLost, TaskNotFound
+from trio_mcp.errors import TaskNotFound
 from trio_mcp.handlers.sink import ProgressHandler, ProgressSink, as_handler
-from trio_mcp.outgoing.transport import MirroringTransport
-from trio_mcp.validators import describe_seconds
 from trio_mcp.version import __version__
-from trio_mcp.wire.eras import LATEST_LEGACY, Era
 from trio_mcp.wire.messages import (
     LOGGING_LEVELS,
     Implementation,
     LoggingLevel,
     Params,
-    SetLevelParams,
     Tool,
 )
 
@@ -315,67 +308,22 @@ async def open_client(
     if log_level not in LOGGING_LEVELS:
         raise ValueError(f"log_level must be one of {', '.join(LOGGING_LEVELS)}, not {log_level!r}")
     handler = as_handler(progress_handler)
-    info = client_info or Implementation(name="trio_mcp", version=__version__)
-    settings = settings or ClientSettings()
-    answering = Answering(elicitation_handler, sampling_handler)
-    options = UrlOptions(
-        headers=headers,
-        auth=auth,
-        http_client=http_client,
-        ssl_context=ssl_context,
-        allow_redirects_to=allow_redirects_to,
+    connector = Connector(
+        target,
+        settings or ClientSettings(),
+        UrlOptions(
+            headers=headers,
+            auth=auth,
+            http_client=http_client,
+            ssl_context=ssl_context,
+            allow_redirects_to=allow_redirects_to,
+        ),
+        info=client_info or Implementation(name="trio_mcp", version=__version__),
+        log_handler=log_handler,
+        log_level=log_level,
+        on_error=on_error,
+        answering=Answering(elicitation_handler, sampling_handler),
+        era_cache=era_cache,
     )
-    connect = partial(
-        _open_link, target, settings, options, info, log_handler, log_level, on_error, answering, era_cache
-    )
-    async with AsyncExitStack() as stack:
-        try:
-            link = await stack.enter_async_context(connect(pinned))
-        except ProbeLost as first:
-            # Some legacy servers end at a first message that is not initialize.
-            try:
-                link = await stack.enter_async_context(connect(LATEST_LEGACY))
-            except ConnectionLost as second:
-                second.add_note(
-                    "It was connected to twice, as it may be a legacy server that ended at the probe."
-                )
-                if str(second) == str(first):
-                    raise second from None  # the same words twice say no more
-                raise
+    async with connector.open(pinned) as link:
         yield Client(link, handler)
-
-
-@asynccontextmanager
-async def _open_link(
-    target: Target,
-    settings: ClientSettings,
-    options: UrlOptions,
-    info: Implementation,
-    log_handler: LogHandler | None,
-    log_level: LoggingLevel,
-    on_error: ErrorHandler | None,
-    answering: Answering,
-    era_cache: EraCache | None,
-    pinned: Era | None,
-) -> AsyncIterator[Link]:
-    """Connect and agree on an era; raises as `open_client`, and ProbeLost."""
-    async with open_target(target, settings, options) as transport, open_unwrapping_nursery() as nursery:
-        session = ClientSession(transport, settings, log_handler, answering, on_error)
-        session.start(nursery)
-        leaving_well = False
-        try:
-            mirror = transport if isinstance(transport, MirroringTransport) else None
-            origin = None if mirror is None else mirror.origin
-            agreement = await negotiate(session, info, pinned, origin, era_cache)
-            level = None if log_handler is None else log_level
-            link = Link(session, agreement, info, level, mirror)
-            if level is not None and not agreement.era.modern and "logging" in agreement.capabilities:
-                with trio.move_on_after(settings.handshake_timeout) as setting:
-                    await link.request("logging/setLevel", SetLevelParams(level=level))
-                if setting.cancelled_caught:
-                    timeout = describe_seconds(settings.handshake_timeout)
-                    raise CallTimeout(f"no answer to logging/setLevel within {timeout}")
-            yield link
-            leaving_well = True
-        finally:
-            session.finish(abandon_logs=not leaving_well)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import inspect
 import signal
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeVar, overload
@@ -23,7 +23,6 @@ from trio_mcp.errors import ToolDefinitionError
 from trio_mcp.outgoing.policy import ProgressPolicy
 from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.server.definition import ServerDefinition
-from trio_mcp.server.http import serve_http
 from trio_mcp.server.running import open_server
 from trio_mcp.server.signals import ENDING, find_free, run_until_signal
 from trio_mcp.server.tool import ToolDefinition, define_tool
@@ -31,7 +30,6 @@ from trio_mcp.session.connection import NO_HEADERS
 from trio_mcp.session.settings import ServerSettings
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
 from trio_mcp.tasks.store import TaskStore
-from trio_mcp.transports.asgi.access_log import access_log_shown
 from trio_mcp.version import __version__
 from trio_mcp.wire.messages import Implementation, ToolAnnotations
 
@@ -238,10 +236,16 @@ class Server:
         """
         if transport not in ("stdio", "http"):
             raise ValueError(f'transport must be "stdio" or "http", not {transport!r}')
-        serve = partial(serve_stdio if transport == "stdio" else _serve_http, self, **options)
+        serve: Callable[[], Awaitable[None]] = partial(serve_stdio, self, **options)
+        access_log: AbstractContextManager[None] = nullcontext()
+        if transport == "http":
+            # Imported here: a server on stdio starts sooner without what serves HTTP.
+            from trio_mcp.transports.asgi.access_log import access_log_shown
+
+            serve, access_log = partial(_serve_http, self, **options), access_log_shown()
         interrupted = False
         try:
-            with access_log_shown() if transport == "http" else nullcontext(), log_in_background():
+            with access_log, log_in_background():
                 received = trio.run(run_until_signal, serve, find_free((signal.SIGINT, *ENDING)))
             interrupted = received == signal.SIGINT
         except* KeyboardInterrupt:  # before the server has begun, or after its end
@@ -251,6 +255,8 @@ class Server:
 
 
 async def _serve_http(server: Server, **options: Any) -> None:
+    from trio_mcp.server.http import serve_http
+
     async with open_unwrapping_nursery() as nursery:
         for url in await nursery.start(partial(serve_http, server, **options)):
             print(f"{server.name} serves MCP at {url}", file=sys.stderr)
