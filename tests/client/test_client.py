@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from tests.conftest import LEGACY, MODERN
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import (
     CallTimeout,
     ClientSettings,
@@ -376,7 +377,7 @@ async def test_a_malformed_result_is_a_clear_error(answer):
         {"server/discover": result(DISCOVERED), "tools/call": lambda request: {"id": request.id, **answer}}
     )
     async with open_client(server) as client:
-        with trio.fail_after(5), pytest.raises(RemoteProtocolError):
+        with trio.fail_after(HANG_SECONDS), pytest.raises(RemoteProtocolError):
             await client.call_tool("any")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import CallTimeout, Client, Context, RequestCancelled, Server, ServerSettings
 
 PROGRESS = "notifications/progress"
@@ -280,11 +281,11 @@ async def test_an_abandoned_thread_is_cancelled_by_its_next_report(wire):
     async with wire.open(server) as client:
         with trio.CancelScope() as scope:
             await client.call_tool("work", progress_handler=lambda *update: scope.cancel())
-        with trio.fail_after(10):
+        with trio.fail_after(HANG_SECONDS):
             await client.ping()
         await trio.testing.wait_all_tasks_blocked(0.01)
         cancelled.set()
-        with trio.fail_after(30):
+        with trio.fail_after(HANG_SECONDS):
             await trio.to_thread.run_sync(done.wait)
     assert outcomes == ["report", "helper", "check", "foreign"]
 

@@ -11,6 +11,7 @@ import trio.testing
 
 from tests.conftest import MODERN, Wire
 from tests.progress.test_progress import run_tool
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import ClientSettings, Context, Lossless, ProgressHelper, Server, ServerSettings, open_client
 
 turn = trio.lowlevel.checkpoint
@@ -231,7 +232,7 @@ async def test_a_loop_in_a_worker_thread_stops_when_the_call_is_cancelled(wire):
     async with wire.open(server) as client:
         with trio.CancelScope() as scope:
             await client.call_tool("tool", progress_handler=lambda *update: scope.cancel())
-        with trio.fail_after(10):
+        with trio.fail_after(HANG_SECONDS):
             await stopped.wait()
 
 

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from tests.conftest import LEGACY, MODERN, TRANSPORTS
+from tests.support.limits import HANG_SECONDS
 from tests.support.raw_peer import MODERN_META, open_raw
 from trio_mcp import (
     CallTimeout,
@@ -181,7 +182,7 @@ async def test_a_thread_is_cancelled_too():
         with trio.move_on_after(0.5) as scope:
             await client.call_tool("work")
         assert scope.cancelled_caught
-        with trio.fail_after(5):
+        with trio.fail_after(HANG_SECONDS):
             await left.wait()
     assert deadlines == [pytest.approx(started + 0.45, abs=0.1)]
 

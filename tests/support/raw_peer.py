@@ -12,6 +12,7 @@ import httpx2
 import msgspec
 import trio
 
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import ClientSettings, HttpSettings, Server, serve_http
 from trio_mcp.client.target import open_target
 from trio_mcp.outgoing.transport import FrameTransport
@@ -55,7 +56,7 @@ class RawPeer:
 
     async def receive(self) -> Any:
         """The next message from the server, as a dict (or a list, for a batch)."""
-        with trio.fail_after(120):
+        with trio.fail_after(HANG_SECONDS):
             while not self._messages:
                 frames = await self._transport.receive_frames()
                 self._messages.extend(msgspec.json.decode(data) for data in encode_messages(frames))
@@ -112,7 +113,7 @@ class RawHttpPeer(RawPeer):
             await self._nursery.start(self._post, body)
 
     async def receive(self) -> Any:
-        with trio.fail_after(120):
+        with trio.fail_after(HANG_SECONDS):
             return await self._receive.receive()
 
     async def _post(self, body: bytes, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from tests.conftest import MODERN
+from tests.support.limits import HANG_SECONDS
 from tests.tasks.task_server import gate, make_server
 from trio_mcp import (
     Context,
@@ -89,7 +90,7 @@ async def test_cancelling_stops_the_handler_and_runs_its_finally(wire):
         await task.cancel()
         with pytest.raises(TaskCancelled):
             await task.result()
-        with trio.fail_after(10):
+        with trio.fail_after(HANG_SECONDS):
             while not ends:
                 await client.ping()
         assert (await client.fetch_task(task.id)).status == "cancelled"
@@ -223,7 +224,7 @@ async def test_a_cancellation_right_before_the_client_leaves(wire):
             task = await client.call_tool("wait", task=True)
             await reached.wait()
             task.abandon()
-        with trio.fail_after(10):
+        with trio.fail_after(HANG_SECONDS):
             assert (await running.await_task(task.id)).status == "cancelled"
             while not ends:
                 await trio.testing.wait_all_tasks_blocked()

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from tests.conftest import LEGACY, MODERN
+from tests.support.limits import HANG_SECONDS
 from tests.support.raw_peer import MODERN_META, RawPeer
 from tests.tasks.task_server import Name, make_server, raw_peer
 from trio_mcp import (
@@ -160,7 +161,7 @@ async def test_two_connections_answer_one_question(wire):
             async def wait(client: Any) -> None:
                 results.append((await client.await_task(task.id)).data)
 
-            with trio.fail_after(10):
+            with trio.fail_after(HANG_SECONDS):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(wait, first)
                     nursery.start_soon(wait, second)

@@ -13,14 +13,14 @@ import trio
 import trio.testing
 
 import trio_mcp
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import StdioServer
 from trio_mcp.outgoing.transport import PeerEndedError
 from trio_mcp.transports.newline_stream import StreamTransport
 from trio_mcp.transports.process import open_process_transport
 from trio_mcp.wire.frames import Notification
 
-DEADLINE = 60  # seconds; only a hang or a very busy machine takes so long
-PATIENT = 2 * DEADLINE  # a grace that no test waits for
+PATIENT = 2 * HANG_SECONDS  # a grace that no test waits for
 FRAMES = [Notification("hello")]
 
 READY = """
@@ -46,12 +46,12 @@ class Report:
 
     async def wait_ended(self) -> None:
         """Wait for the first word, which says that stdin has ended."""
-        with trio.fail_after(DEADLINE):
+        with trio.fail_after(HANG_SECONDS):
             assert await self._stream.receive_some() == b"ended"
 
     async def read(self) -> str:
         os.close(self.fd)
-        with trio.fail_after(DEADLINE):
+        with trio.fail_after(HANG_SECONDS):
             async with self._stream as stream:
                 return b"".join([data async for data in stream]).decode()
 
@@ -63,7 +63,7 @@ def python(source: str) -> list[str]:
 @asynccontextmanager
 async def open_ready(command: list[str], **options) -> AsyncIterator[tuple[StreamTransport, int]]:
     """Open a transport whose server is ready, and give it with the process id of the server."""
-    with trio.fail_after(DEADLINE):
+    with trio.fail_after(HANG_SECONDS):
         async with open_process_transport(command, max_frame_bytes=1 << 20, **options) as transport:
             (frame,) = await transport.receive_frames()
             yield transport, int(frame.method)
@@ -78,7 +78,7 @@ def is_reaped(pid: int) -> bool:
 
 
 async def test_frames_travel_both_ways():
-    with trio.fail_after(DEADLINE):
+    with trio.fail_after(HANG_SECONDS):
         async with open_process_transport(["cat"], max_frame_bytes=1000) as transport:
             await transport.send_frames(FRAMES)
             assert await transport.receive_frames() == FRAMES
@@ -237,7 +237,7 @@ async def test_a_closed_transport_refuses_both_directions():
 
 
 async def test_a_receiver_outside_the_block_does_not_disturb_the_end():
-    with trio.fail_after(DEADLINE):
+    with trio.fail_after(HANG_SECONDS):
         async with (
             trio.open_nursery() as nursery,
             open_process_transport(["cat"], max_frame_bytes=1000, grace=PATIENT) as transport,
@@ -315,7 +315,7 @@ trio.run(main)
 async def open_client(server: list[str], report: Report) -> AsyncIterator[trio.Process]:
     """Run a client of `server` in a process of its own and wait until it is ready."""
     command = [sys.executable, "-c", CLIENT, *server]
-    with trio.fail_after(DEADLINE):
+    with trio.fail_after(HANG_SECONDS):
         client = await trio.lowlevel.open_process(command, stdout=-1, stderr=report.fd)
         async with client.stdout:
             assert await client.stdout.receive_some() == b"ready\n"
@@ -427,7 +427,7 @@ for line in sys.stdin:
 
 async def test_a_server_that_exits_at_the_probe_is_started_again_in_the_legacy_way(tmp_path):
     log = tmp_path / "log"
-    with trio.fail_after(DEADLINE):
+    with trio.fail_after(HANG_SECONDS):
         async with trio_mcp.open_client([sys.executable, "-c", OLD_SERVER, str(log)]) as client:
             assert client.protocol_version == "2025-11-25"
     assert log.read_text().split() == ["server/discover", "initialize", "notifications/initialized"]
@@ -445,7 +445,7 @@ async def test_a_broken_server_is_started_again_only_if_it_has_read_the_probe(tm
         pytest.skip("only Linux tells what is unread in a pipe")
     log = tmp_path / "log"
     source = f"import sys; open(sys.argv[1], 'a').write('started\\n'); {source}"
-    with trio.fail_after(DEADLINE), pytest.raises(trio_mcp.ConnectionLost) as caught:
+    with trio.fail_after(HANG_SECONDS), pytest.raises(trio_mcp.ConnectionLost) as caught:
         async with trio_mcp.open_client([sys.executable, "-c", source, str(log)]):
             raise AssertionError("never reached")
     assert log.read_text().split() == ["started"] * starts
@@ -463,7 +463,7 @@ import json, sys
 method = json.loads(sys.stdin.readline())["method"]
 sys.exit("what is that?" if method == "server/discover" else "no licence")
 """
-    with trio.fail_after(DEADLINE), pytest.raises(trio_mcp.ConnectionLost, match="no licence") as caught:
+    with trio.fail_after(HANG_SECONDS), pytest.raises(trio_mcp.ConnectionLost, match="no licence") as caught:
         async with trio_mcp.open_client([sys.executable, "-c", source, str(log)]):
             raise AssertionError("never reached")
     assert str(caught.value).endswith("no licence")
@@ -487,7 +487,7 @@ async def test_env_and_cwd_of_a_stdio_server(tmp_path, monkeypatch):
     monkeypatch.setenv("INHERITED", "yes")
     (tmp_path / "server.py").write_text(WHERE_SERVER)
     target = StdioServer(sys.executable, ["server.py"], env={"ADDED": "1"}, cwd=tmp_path)
-    with trio.fail_after(DEADLINE):
+    with trio.fail_after(HANG_SECONDS):
         async with trio_mcp.open_client(target) as client:
             assert (await client.call_tool("where")).data == [str(tmp_path), "yes", "1"]
 

@@ -18,7 +18,8 @@ import trio.testing
 from rich.console import Console
 
 from tests.cli.bench import faulty_server
-from tests.cli.command import SECONDS, lines_shown, read_until, run, start, start_in_terminal
+from tests.cli.command import lines_shown, read_until, run, start, start_in_terminal
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import ClientSettings, Context, Lossless, Server, TaskConfig, ToolError, open_client
 from trio_mcp.cli.bench.counting_connector import CountingConnector
 from trio_mcp.cli.bench.gauge import Gauge, open_gauge
@@ -62,7 +63,7 @@ def test_a_server_without_faults_is_status_0() -> None:
     assert [latency[name]["count"] for name in ("firstUpdate", "wholeCall")] == [6, 6]
     assert latency["betweenUpdates"]["count"] == 6 * (COUNT - 1)
     for times in latency.values():
-        assert times["p50"] <= times["p90"] <= times["p99"] <= times["max"] < SECONDS
+        assert times["p50"] <= times["p90"] <= times["p99"] <= times["max"] < HANG_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -198,7 +199,7 @@ def test_servers_over_http_and_websocket_are_measured(server_file: Path) -> None
                 for url, *more in ([http], [http, "--protocol", "2025-11-25"], [websocket])
             ]
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=SECONDS)
+            process.communicate(timeout=HANG_SECONDS)
         finally:
             process.kill()
     reports = [json.loads(command.stdout) for command in done]
@@ -216,7 +217,7 @@ def test_ctrl_c_reports_what_has_been_measured(server_file: Path, tmp_path: Path
         assert process.stderr is not None
         read_until(process.stderr.fileno(), "2 updates")
         process.send_signal(signal.SIGINT)
-        printed, errors = process.communicate(timeout=SECONDS)
+        printed, errors = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 130
     assert errors.decode().splitlines()[-1] == "Interrupted."
     text = printed.decode()

@@ -25,10 +25,10 @@ from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.tcp_server import TCPServer
 
+from tests.support.limits import HANG_SECONDS
 from trio_mcp.transports.asgi.websocket import MORE
 from trio_mcp.transports.hypercorn.serve import TLS, serve_asgi
 
-PATIENCE = 120  # only a hang takes so long
 CHUNK = b"x" * 65536
 
 
@@ -76,7 +76,7 @@ async def echo(scope, receive, send):
 @asynccontextmanager
 async def serving(app, **options):
     options = {"bind": "127.0.0.1:0", "shutdown_grace": 0.2, **options}
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as nursery:
             yield await nursery.start(partial(serve_asgi, app, **options))
             nursery.cancel_scope.cancel()
@@ -401,7 +401,7 @@ async def test_nothing_is_printed():
         trio.run(main)
     """
     run = partial(trio.run_process, [sys.executable, "-c", code], capture_stdout=True, capture_stderr=True)
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(HANG_SECONDS):
         done = await run(stdin=subprocess.DEVNULL)
     assert done.stdout == b""
     assert b"a bad path" in done.stderr
@@ -435,7 +435,7 @@ async def test_an_application_that_refuses_to_start_raises():
         await receive()
         await send({"type": "lifespan.startup.failed", "message": "no database"})
 
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as nursery:
             with pytest.raises(RuntimeError, match=r"^the application refused to start: no database$"):
                 await nursery.start(partial(serve_asgi, app, bind="127.0.0.1:0"))
@@ -790,11 +790,11 @@ async def test_shutdown_lets_a_stream_finish():
         await body(send, b"data: last\n\n")
 
     app = application(events=events)
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as clients, httpx2.AsyncClient() as client:
             async with trio.open_nursery() as nursery:
                 serve = partial(serve_asgi, app, bind="127.0.0.1:0", on_shutdown=stopping.set)
-                (address,) = await nursery.start(partial(serve, shutdown_grace=PATIENCE))
+                (address,) = await nursery.start(partial(serve, shutdown_grace=HANG_SECONDS))
                 begun = trio.Event()
                 received = []
 
@@ -816,7 +816,7 @@ async def test_shutdown_lets_a_stream_finish():
 
 @pytest.mark.parametrize("version", ["1.1", "2"])
 async def test_shutdown_closes_idle_connections_at_once(version):
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as nursery:
             serve = partial(serve_asgi, application(root=hello), bind="127.0.0.1:0", shutdown_grace=3600)
             (address,) = await nursery.start(serve)
@@ -869,7 +869,7 @@ async def test_cancelling_a_scope_of_the_caller_shuts_down_gracefully():
         await told.wait()
         await body(send, b"-ended")
 
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as outer:
             scope = trio.CancelScope()
 
