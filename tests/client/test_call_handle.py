@@ -144,7 +144,7 @@ async def test_lossless_updates_that_nobody_reads_fail_the_call(wire):
             assert len([update async for update in call.updates]) == 900
 
 
-async def test_an_overflow_cancels_a_handler_that_is_stuck(wire):
+async def test_an_overflow_cancels_a_handler_that_is_stuck(wire, autojump_clock):
     """Under the lossless policy the call fails at once, although its handler is still running."""
     server, ended = make_server(progress=Lossless())
     is_stuck = trio.Event()

@@ -254,7 +254,7 @@ async def test_odd_times_and_numbers_of_a_server_do_not_crash_the_client(task):
         assert client.protocol_version == MODERN
 
 
-async def test_a_server_that_asks_and_never_reads_is_not_read_from():
+async def test_a_server_that_asks_and_never_reads_is_not_read_from(autojump_clock):
     """The client's queue of responses is bounded, as the server's is."""
     ours, theirs = memory_pair()
 

@@ -244,7 +244,7 @@ async def test_close_writes_what_is_queued_first(nursery):
     outbox.put(Notification("late"))
 
 
-async def test_lossless_waits_for_space(nursery):
+async def test_lossless_waits_for_space(nursery, autojump_clock):
     outbox, transport = Outbox(10), Recorder()
     call_queue = make_call_queue(outbox, Lossless(buffer=4))
     for i in range(4):

@@ -14,13 +14,14 @@ import trio.testing
 
 import trio_mcp
 from tests.support.limits import HANG_SECONDS
-from trio_mcp import StdioServer
+from trio_mcp import ClientSettings, StdioServer
 from trio_mcp.outgoing.transport import PeerEndedError
 from trio_mcp.transports.newline_stream import StreamTransport
 from trio_mcp.transports.process import open_process_transport
 from trio_mcp.wire.frames import Notification
 
 PATIENT = 2 * HANG_SECONDS  # a grace that no test waits for
+UNHURRIED = ClientSettings(probe_timeout=HANG_SECONDS)
 FRAMES = [Notification("hello")]
 
 READY = """
@@ -54,6 +55,13 @@ class Report:
         with trio.fail_after(HANG_SECONDS):
             async with self._stream as stream:
                 return b"".join([data async for data in stream]).decode()
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How a server has ended is known however long its end takes on this machine."""
+    for name in ("EXIT_SECONDS", "LAST_WORDS_SECONDS"):
+        monkeypatch.setattr(f"trio_mcp.transports.process.{name}", HANG_SECONDS)
 
 
 def python(source: str) -> list[str]:
@@ -93,7 +101,7 @@ async def test_closing_stdin_lets_the_server_end_by_itself():
     assert await report.read() == "ended"
 
 
-async def test_a_server_that_ignores_the_end_of_stdin_is_terminated():
+async def test_a_server_that_ignores_the_end_of_stdin_is_terminated(mock_clock):
     report = Report()
     server = python(
         """
@@ -107,9 +115,13 @@ async def test_a_server_that_ignores_the_end_of_stdin_is_terminated():
             signal.pause()
         """
     )
-    # The server has the same grace to handle the signal.
-    async with open_ready(server, stderr=report.fd, grace=1.0) as (_, pid):
-        pass
+
+    async def pass_grace() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(31)  # and the server has the same grace to handle the signal
+
+    async with trio.open_nursery() as nursery, open_ready(server, stderr=report.fd, grace=30) as (_, pid):
+        nursery.start_soon(pass_grace)
     assert is_reaped(pid)
     assert await report.read() == "terminated"
 
@@ -428,7 +440,9 @@ for line in sys.stdin:
 async def test_a_server_that_exits_at_the_probe_is_started_again_in_the_legacy_way(tmp_path):
     log = tmp_path / "log"
     with trio.fail_after(HANG_SECONDS):
-        async with trio_mcp.open_client([sys.executable, "-c", OLD_SERVER, str(log)]) as client:
+        async with trio_mcp.open_client(
+            [sys.executable, "-c", OLD_SERVER, str(log)], settings=UNHURRIED
+        ) as client:
             assert client.protocol_version == "2025-11-25"
     assert log.read_text().split() == ["server/discover", "initialize", "notifications/initialized"]
 
@@ -446,7 +460,7 @@ async def test_a_broken_server_is_started_again_only_if_it_has_read_the_probe(tm
     log = tmp_path / "log"
     source = f"import sys; open(sys.argv[1], 'a').write('started\\n'); {source}"
     with trio.fail_after(HANG_SECONDS), pytest.raises(trio_mcp.ConnectionLost) as caught:
-        async with trio_mcp.open_client([sys.executable, "-c", source, str(log)]):
+        async with trio_mcp.open_client([sys.executable, "-c", source, str(log)], settings=UNHURRIED):
             raise AssertionError("never reached")
     assert log.read_text().split() == ["started"] * starts
     assert "exited with status 1" in str(caught.value)
@@ -464,7 +478,7 @@ method = json.loads(sys.stdin.readline())["method"]
 sys.exit("what is that?" if method == "server/discover" else "no licence")
 """
     with trio.fail_after(HANG_SECONDS), pytest.raises(trio_mcp.ConnectionLost, match="no licence") as caught:
-        async with trio_mcp.open_client([sys.executable, "-c", source, str(log)]):
+        async with trio_mcp.open_client([sys.executable, "-c", source, str(log)], settings=UNHURRIED):
             raise AssertionError("never reached")
     assert str(caught.value).endswith("no licence")
     assert str(caught.value.__context__).endswith("what is that?")
@@ -488,7 +502,7 @@ async def test_env_and_cwd_of_a_stdio_server(tmp_path, monkeypatch):
     (tmp_path / "server.py").write_text(WHERE_SERVER)
     target = StdioServer(sys.executable, ["server.py"], env={"ADDED": "1"}, cwd=tmp_path)
     with trio.fail_after(HANG_SECONDS):
-        async with trio_mcp.open_client(target) as client:
+        async with trio_mcp.open_client(target, settings=UNHURRIED) as client:
             assert (await client.call_tool("where")).data == [str(tmp_path), "yes", "1"]
 
 

@@ -618,18 +618,16 @@ async def test_the_server_can_ask_and_log_on_the_get_stream():
 
 
 async def test_no_request_is_sent_before_the_get_stream_is_open():
-    listening, called = trio.Event(), trio.Event()
+    listening = trio.Event()
 
     async def listen(call):
-        with trio.move_on_after(0.2):  # longer than a call that does not wait takes to arrive
-            await called.wait()
+        await wait_all_tasks_blocked(0.05)  # a call that does not wait would arrive meanwhile
         listening.set()
         await call.stream()
         await call.write(b": listening\n\n")  # hypercorn sends the head only with a first part of the body
         await call.wait_disconnect()
 
     async def handle(call):
-        called.set()
         await call.result({"content": [{"type": "text", "text": str(listening.is_set())}]})
 
     server = LegacyServer(handle, listen=listen)

@@ -605,16 +605,26 @@ async def test_a_head_that_arrives_too_slowly_is_dropped():
         nursery.cancel_scope.cancel()
 
 
-async def test_half_a_body_is_refused():
+async def test_half_a_body_is_refused(mock_clock):
+    begun = trio.Event()
+
+    async def count(scope, receive, send):
+        assert (await receive())["body"] == b"12345"
+        begun.set()
+        await echo(scope, receive, send)
+
     async with (
-        serving(application(root=echo), read_timeout=0.2) as (address,),
+        serving(application(root=count), read_timeout=30) as (address,),
         await connect(address) as stream,
     ):
         await stream.send_all(request("/", "Content-Length: 10") + b"12345")
+        await begun.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(31)
         assert (await read_to_end(stream)).startswith(b"HTTP/1.1 408 ")
 
 
-async def test_an_idle_connection_is_closed_and_a_listener_is_not():
+async def test_an_idle_connection_is_closed_and_a_listener_is_not(mock_clock):
     release = trio.Event()
 
     async def stream_later(scope, receive, send):
@@ -624,7 +634,7 @@ async def test_an_idle_connection_is_closed_and_a_listener_is_not():
         await body(send, b"last")
 
     app = application(root=hello, stream=stream_later)
-    options = {"read_timeout": 0.2, "keep_alive_timeout": 0.2}
+    options = {"read_timeout": 20, "keep_alive_timeout": 30}
     async with (
         serving(app, **options) as (address,),
         await connect(address) as idle,
@@ -634,8 +644,11 @@ async def test_an_idle_connection_is_closed_and_a_listener_is_not():
         await read_until(listener, b"first")
         # The idle connection is closed; the listener sends as little, but it waits for a response.
         await idle.send_all(request("/"))
-        assert b"hello" in await read_to_end(idle)
-        await trio.sleep(0.3)
+        await read_until(idle, b"hello")
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(31)
+        await read_to_end(idle)
+        await trio.testing.wait_all_tasks_blocked()
         release.set()
         await read_until(listener, b"last")
 
@@ -679,11 +692,12 @@ async def ask_and_stall(address, path, *, wrap=None):
 
 
 @pytest.mark.parametrize("secure", [False, True])
-async def test_a_stalled_reader_is_disconnected(secure, tls, trusting):
+async def test_a_stalled_reader_is_disconnected(secure, tls, trusting, mock_clock):
     ended = trio.Event()
     options = {"tls": tls} if secure else {}
-    async with serving(application(flood=endless(ended)), stall_timeout=0.3, **options) as (address,):
+    async with serving(application(flood=endless(ended)), stall_timeout=20, **options) as (address,):
         stream = await ask_and_stall(address, "/flood", wrap=trusting if secure else None)
+        mock_clock.autojump_threshold = 0  # whoever waits now waits for the stalled reader
         await ended.wait()
         await trio.aclose_forcefully(stream)
 
@@ -764,13 +778,14 @@ async def test_an_http2_stream_that_gets_no_window_is_reset():
 
 
 @pytest.mark.parametrize("secure", [False, True])
-async def test_a_stalled_reader_does_not_hold_up_the_shutdown(secure, tls, trusting):
+async def test_a_stalled_reader_does_not_hold_up_the_shutdown(secure, tls, trusting, mock_clock):
     ended = trio.Event()
     options = {"tls": tls} if secure else {}
     async with serving(application(flood=endless(ended)), stall_timeout=600, **options) as (address,):
         stream = await ask_and_stall(address, "/flood", wrap=trusting if secure else None)
         assert not ended.is_set()
         before = trio.current_time()
+        mock_clock.autojump_threshold = 0
     assert ended.is_set()
     assert trio.current_time() - before < 5
     await trio.aclose_forcefully(stream)
@@ -892,7 +907,7 @@ async def test_cancelling_a_scope_of_the_caller_shuts_down_gracefully():
     assert received.endswith(b"-ended\r\n0\r\n\r\n")
 
 
-async def test_the_start_can_be_cancelled():
+async def test_the_start_can_be_cancelled(autojump_clock):
     async def app(scope, receive, send):
         await trio.sleep_forever()
 
