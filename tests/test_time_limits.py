@@ -18,7 +18,8 @@ TESTS = Path(__file__).parent
 APART = {"peers", "conformance"}
 CLOCKS = {"autojump_clock", "mock_clock", "MockClock"}
 LIMITS = {"fail_after", "move_on_after"}
-PROCESS_LIMITS = {"run", "communicate", "wait"}
+WAITS = {"run", "communicate", "wait", "join", "result"}
+HTTP_CLIENTS = {"Client", "AsyncClient"}
 
 ON_REAL_TIME = {
     ("transports/hypercorn/test_hypercorn.py", "test_a_head_that_arrives_too_slowly_is_dropped"): (
@@ -80,13 +81,18 @@ def short_times(node: ast.AST, constants: Mapping[str, float], *, sleeps: bool) 
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
             continue
         name = call.func.attr
-        seconds = [value_of(each, constants) for each in call.args[:1]]
-        if name in PROCESS_LIMITS:
-            seconds = [value_of(each.value, constants) for each in call.keywords if each.arg == "timeout"]
-        elif name not in LIMITS and not (sleeps and name == "sleep"):
+        owner = call.func.value
+        given = {each.arg for each in call.keywords}
+        if name in HTTP_CLIENTS and isinstance(owner, ast.Name) and owner.id == "httpx2":
+            is_short = "timeout" not in given  # it has one of five seconds
+        elif name in WAITS or name in LIMITS or (sleeps and name == "sleep"):
+            times = [*call.args[:1], *(each.value for each in call.keywords if each.arg == "timeout")]
+            seconds = [value_of(each, constants) for each in times]
+            # A limit of 0 ends what it holds at once, on any machine; a sleep of 0 is a checkpoint.
+            is_short = any(each is not None and 0 < each < HANG_SECONDS for each in seconds)
+        else:
             continue
-        # A limit of 0 ends what it holds at once, on any machine; a sleep of 0 is a checkpoint.
-        if any(each is not None and 0 < each < HANG_SECONDS for each in seconds):
+        if is_short:
             yield f"line {call.lineno}: {ast.unparse(call)}"
 
 

@@ -74,7 +74,7 @@ async def test_hypercorn_serves_the_module(hypercorn_port, protocol):
 
 
 async def test_foreign_names_are_refused(hypercorn_port):
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=HANG_SECONDS) as http:
         answer = await http.post(f"http://127.0.0.1:{hypercorn_port}/mcp", timeout=HANG_SECONDS)
     assert answer.status_code == 403
 
@@ -114,7 +114,7 @@ async def connect(path: Path) -> trio.SocketStream:
 async def test_event_streams_pass_nginx(nginx_path, protocol):
     await (await connect(nginx_path)).aclose()
     transport = httpx2.AsyncHTTPTransport(uds=str(nginx_path))
-    async with httpx2.AsyncClient(transport=transport) as http:
+    async with httpx2.AsyncClient(timeout=HANG_SECONDS, transport=transport) as http:
         assert await resize(f"http://{NAME}/mcp", protocol, http) == [1, 2, 3]
 
 

@@ -244,8 +244,8 @@ async def test_a_thread_that_trio_did_not_start_can_report(wire):
     def tool(ctx: Context) -> None:
         with ThreadPoolExecutor(2) as pool:
             for i in range(1, 4):
-                pool.submit(ctx.report_progress, i, 3).result(10)
-            pool.submit(ctx.check_cancelled).result(10)
+                pool.submit(ctx.report_progress, i, 3).result(HANG_SECONDS)
+            pool.submit(ctx.check_cancelled).result(HANG_SECONDS)
 
     _, updates, _ = await run_tool(wire, tool)
     assert updates == [(1, 3, None), (2, 3, None), (3, 3, None)]
@@ -261,7 +261,7 @@ async def test_an_abandoned_thread_is_cancelled_by_its_next_report(wire):
     def work(ctx: Context) -> None:
         ctx.report_progress(1)
         reached.set()
-        assert cancelled.wait(30)
+        assert cancelled.wait(HANG_SECONDS)
         for name, attempt in (
             ("report", lambda: ctx.report_progress(2)),
             ("helper", ctx.progress().increment),
@@ -273,7 +273,7 @@ async def test_an_abandoned_thread_is_cancelled_by_its_next_report(wire):
                 outcomes.append(name)
         with ThreadPoolExecutor(1) as pool:
             try:
-                pool.submit(ctx.report_progress, 3).result(10)
+                pool.submit(ctx.report_progress, 3).result(HANG_SECONDS)
             except RequestCancelled:
                 outcomes.append("foreign")
         done.set()

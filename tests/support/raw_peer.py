@@ -137,7 +137,7 @@ async def open_raw(transport: str, server: Server) -> AsyncIterator[RawPeer]:
     """Connect a raw peer to `server`; see `TRANSPORTS` in tests/conftest.py."""
     limit = server.settings.max_frame_bytes
     if transport == "http":
-        async with trio.open_nursery() as nursery, httpx2.AsyncClient() as http:
+        async with trio.open_nursery() as nursery, httpx2.AsyncClient(timeout=HANG_SECONDS) as http:
             serve = partial(serve_http, server, settings=HttpSettings(max_body_bytes=limit))
             (url,) = await nursery.start(partial(serve, bind="127.0.0.1:0"))
             yield RawHttpPeer(url, http, nursery)

@@ -36,7 +36,8 @@ SUBJECT = Subject(server="s 1", protocol="2026-07-28", transport="stdio", tool="
 
 def measure(fault: str, *options: str) -> dict[str, Any]:
     """The report of six calls of a tool of the faulty server, as JSON, with the exit status added."""
-    done = run("bench", "-n", "3", "--rounds", "2", "--json", *options, fault, "--", *FAULTY)
+    limits = ("--rounds", "2", "--duration", str(HANG_SECONDS))
+    done = run("bench", "-n", "3", *limits, "--json", *options, fault, "--", *FAULTY)
     assert "Traceback" not in done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     return report | {"status": done.returncode}
@@ -126,7 +127,7 @@ def test_failed_calls_are_status_1(fault: str, error: str) -> None:
 
 
 def test_a_server_that_ends_is_called_no_more() -> None:
-    report = measure("leave", "--duration", "60")
+    report = measure("leave")
     assert (report["status"], report["stop"]) == (1, "connection lost")
     assert 1 <= report["calls"]["failed"] + report["calls"]["cut"] <= 3
     assert report["notifications"]["received"] == COUNT

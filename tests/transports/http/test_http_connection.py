@@ -953,7 +953,7 @@ def test_proxy_variables_are_read_as_httpx2_reads_them(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    client = httpx2.AsyncClient()
+    client = httpx2.AsyncClient(timeout=HANG_SECONDS)
     has_proxy = client._transport_for_url(httpx2.URL(url)) is not client._transport
     assert may_have_proxy(parse_address(url)) == has_proxy
 

@@ -143,7 +143,7 @@ async def test_a_disconnect_leaves_a_legacy_handler_running():
         return await http.post(url, json=message)
 
     info = {"name": "raw", "version": "1"}
-    async with serving(server) as url, httpx2.AsyncClient() as http:
+    async with serving(server) as url, httpx2.AsyncClient(timeout=HANG_SECONDS) as http:
         began = await post(http, url, "initialize", protocolVersion=LEGACY, capabilities={}, clientInfo=info)
         http.headers["mcp-session-id"] = session_id = began.headers["mcp-session-id"]
         stream = await connect(url)
@@ -202,9 +202,10 @@ async def test_a_stalled_reader_of_a_long_call_needs_little_memory():
 
 @pytest.mark.parametrize("clients", [500])
 @pytest.mark.parametrize("protocol", [MODERN, LEGACY])
-async def test_many_clients_at_once_leave_nothing_behind(protocol, clients):
+async def test_many_clients_at_once_leave_nothing_behind(protocol, clients, monkeypatch):
     """Every update of every client arrives; memory, tasks and descriptors return to what they were."""
     updates = 20
+    monkeypatch.setattr("trio_mcp.transports.http.h11_connection.CONNECT_SECONDS", HANG_SECONDS)
     server = make_server(progress=Lossless())
     seen: list[list[float]] = []
 

@@ -173,7 +173,7 @@ async def test_the_real_address_is_returned(host):
         (address,) = addresses
         assert address.startswith(f"http://{host}:")
         assert port_of(address) != 0
-        async with httpx2.AsyncClient() as client:
+        async with httpx2.AsyncClient(timeout=HANG_SECONDS) as client:
             response = await client.get(address)
         assert (response.status_code, response.text) == (200, "hello over 1.1")
 
@@ -213,7 +213,7 @@ async def test_two_servers_run_in_one_process():
         await start(send)
         await body(send, b"other")
 
-    async with serving(application(root=hello)) as (one,), httpx2.AsyncClient() as client:
+    async with serving(application(root=hello)) as (one,), httpx2.AsyncClient(timeout=HANG_SECONDS) as client:
         async with serving(application(root=other)) as (two,):
             assert (await client.get(two)).text == "other"
             assert (await client.get(one)).text == "hello over 1.1"
@@ -242,7 +242,7 @@ async def test_five_hundred_connections_are_served_at_once():
 async def test_tls_serves_both_http_versions(tls, trusting, http2, version):
     async with (
         serving(application(root=hello), tls=tls) as (address,),
-        httpx2.AsyncClient(verify=trusting, http2=http2) as client,
+        httpx2.AsyncClient(timeout=HANG_SECONDS, verify=trusting, http2=http2) as client,
     ):
         assert address.startswith("https://127.0.0.1:")
         response = await client.get(address)
@@ -252,7 +252,7 @@ async def test_tls_serves_both_http_versions(tls, trusting, http2, version):
 async def test_a_ready_ssl_context_is_used(tls, trusting):
     async with (
         serving(application(root=hello), tls=tls.make_context()) as (address,),
-        httpx2.AsyncClient(verify=trusting) as client,
+        httpx2.AsyncClient(timeout=HANG_SECONDS, verify=trusting) as client,
     ):
         assert (await client.get(address)).status_code == 200
 
@@ -261,11 +261,11 @@ async def test_a_client_without_a_required_certificate_is_refused(authority, tls
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     strict = TLS(certfile=tls.certfile, keyfile=tls.keyfile, ca=tmp_path / "ca.pem")
     async with serving(application(root=hello), tls=strict) as (address,):
-        async with httpx2.AsyncClient(verify=trusting) as client:
+        async with httpx2.AsyncClient(timeout=HANG_SECONDS, verify=trusting) as client:
             with pytest.raises(httpx2.TransportError):
                 await client.get(address)
         authority.issue_cert("client").configure_cert(trusting)
-        async with httpx2.AsyncClient(verify=trusting) as client:
+        async with httpx2.AsyncClient(timeout=HANG_SECONDS, verify=trusting) as client:
             assert (await client.get(address)).status_code == 200
 
 
@@ -274,7 +274,7 @@ async def test_a_client_without_tls_ends_only_its_connection(tls, trusting):
         async with await connect(address) as stream:
             await stream.send_all(request("/"))
             await read_to_end(stream)
-        async with httpx2.AsyncClient(verify=trusting) as client:
+        async with httpx2.AsyncClient(timeout=HANG_SECONDS, verify=trusting) as client:
             assert (await client.get(address)).status_code == 200
 
 
@@ -393,7 +393,7 @@ async def test_nothing_is_printed():
         async def main():
             async with trio.open_nursery() as nursery:
                 [address] = await nursery.start(lambda **k: serve_asgi(app, bind="127.0.0.1:0", **k))
-                async with httpx2.AsyncClient() as client:
+                async with httpx2.AsyncClient(timeout=HANG_SECONDS) as client:
                     assert (await client.get(address + "/good")).status_code == 200
                     assert (await client.get(address + "/bad")).status_code == 500
                 nursery.cancel_scope.cancel()
@@ -424,7 +424,7 @@ async def test_requests_share_the_state_of_the_lifespan():
         events.append((await receive())["type"])
         await send({"type": "lifespan.shutdown.complete"})
 
-    async with serving(app) as (address,), httpx2.AsyncClient() as client:
+    async with serving(app) as (address,), httpx2.AsyncClient(timeout=HANG_SECONDS) as client:
         assert (await client.get(address)).text == "good day"
         assert events == ["lifespan.startup"]
     assert events == ["lifespan.startup", "lifespan.shutdown"]
@@ -451,7 +451,7 @@ async def test_an_application_without_lifespan_is_served(end, caplog):
                 await receive()
             raise ValueError("what is this?")
 
-    async with serving(app) as (address,), httpx2.AsyncClient() as client:
+    async with serving(app) as (address,), httpx2.AsyncClient(timeout=HANG_SECONDS) as client:
         assert (await client.get(address)).status_code == 200
     assert ("served without lifespan" in caplog.text) == (end == "raise after startup was received")
 
@@ -486,7 +486,7 @@ async def test_a_crash_becomes_a_response_and_ends_nothing_else(error, caplog):
 
     async with (
         serving(application(bad=bad, slow=slow)) as (address,),
-        httpx2.AsyncClient() as client,
+        httpx2.AsyncClient(timeout=HANG_SECONDS) as client,
         client.stream("GET", address + "/slow") as response,
     ):
         assert (await client.get(address + "/bad")).status_code == 500
@@ -503,7 +503,7 @@ async def failing_half_way(scope, receive, send):
 
 async def test_an_unfinished_response_is_an_error_for_the_client():
     app = application(half=failing_half_way)
-    async with serving(app) as (address,), httpx2.AsyncClient() as client:
+    async with serving(app) as (address,), httpx2.AsyncClient(timeout=HANG_SECONDS) as client:
         with pytest.raises(httpx2.RemoteProtocolError):
             await client.get(address + "/half")
 
@@ -524,7 +524,10 @@ async def refusing(scope, receive, send):
 
 async def test_an_early_response_reaches_a_client_that_still_sends():
     # Otherwise hypercorn's queue of ten events would be full, and the last send would wait forever.
-    async with serving(application(root=refusing)) as (address,), httpx2.AsyncClient() as client:
+    async with (
+        serving(application(root=refusing)) as (address,),
+        httpx2.AsyncClient(timeout=HANG_SECONDS) as client,
+    ):
         response = await client.post(address, content=bytes(4_000_000))
         assert (response.status_code, response.text) == (403, "no")
 
@@ -550,7 +553,10 @@ async def test_a_crash_with_an_unread_body_becomes_a_response(version, tls, trus
         raise ValueError("oops")
 
     options = {"verify": trusting, "http2": version == "2"}
-    async with serving(application(root=bad), tls=tls) as (address,), httpx2.AsyncClient(**options) as client:
+    async with (
+        serving(application(root=bad), tls=tls) as (address,),
+        httpx2.AsyncClient(timeout=HANG_SECONDS, **options) as client,
+    ):
         response = await client.post(address, content=bytes(4_000_000))
         assert response.status_code == 500
         assert ended.is_set()
@@ -558,7 +564,10 @@ async def test_a_crash_with_an_unread_body_becomes_a_response(version, tls, trus
 
 async def test_a_body_beyond_the_cap_is_refused():
     app = application(root=echo)
-    async with serving(app, max_body_bytes=100_000) as (address,), httpx2.AsyncClient() as client:
+    async with (
+        serving(app, max_body_bytes=100_000) as (address,),
+        httpx2.AsyncClient(timeout=HANG_SECONDS) as client,
+    ):
         assert (await client.post(address, content=bytes(100_000))).status_code == 200
         assert (await client.post(address, content=bytes(300_000))).status_code == 413
 
@@ -806,7 +815,7 @@ async def test_shutdown_lets_a_stream_finish():
 
     app = application(events=events)
     with trio.fail_after(HANG_SECONDS):
-        async with trio.open_nursery() as clients, httpx2.AsyncClient() as client:
+        async with trio.open_nursery() as clients, httpx2.AsyncClient(timeout=HANG_SECONDS) as client:
             async with trio.open_nursery() as nursery:
                 serve = partial(serve_asgi, app, bind="127.0.0.1:0", on_shutdown=stopping.set)
                 (address,) = await nursery.start(partial(serve, shutdown_grace=HANG_SECONDS))
@@ -927,7 +936,7 @@ async def test_file_descriptors_return_to_where_they_were(tls, trusting):
     before = descriptors()
     async with serving(app, tls=tls) as (address,):
         listening = descriptors()
-        async with httpx2.AsyncClient(verify=trusting) as client:
+        async with httpx2.AsyncClient(timeout=HANG_SECONDS, verify=trusting) as client:
             await client.get(address)
         for _ in range(5):
             async with await connect(address):
