@@ -120,9 +120,10 @@ async def test_a_server_that_ignores_the_end_of_stdin_is_terminated(mock_clock):
         await trio.testing.wait_all_tasks_blocked()
         mock_clock.jump(31)  # and the server has the same grace to handle the signal
 
-    async with trio.open_nursery() as nursery, open_ready(server, stderr=report.fd, grace=30) as (_, pid):
-        nursery.start_soon(pass_grace)
-    assert is_reaped(pid)
+    async with trio.open_nursery() as nursery:
+        async with open_ready(server, stderr=report.fd, grace=30) as (_, pid):
+            nursery.start_soon(pass_grace)
+        assert is_reaped(pid)
     assert await report.read() == "terminated"
 
 
@@ -388,6 +389,17 @@ async def test_a_write_to_a_server_that_has_ended_says_how_too():
                 await transport.send_frames(FRAMES * 100)
 
 
+async def test_what_is_sent_to_a_server_that_has_ended_counts_as_unread():
+    """A slow client may send the probe only then; the server would end again without having read it."""
+    async with open_ready(python("ready()")) as (transport, _):
+        with pytest.raises(PeerEndedError) as caught:
+            await transport.receive_frames()
+        assert not caught.value.left_unread, "nothing was sent"
+        with pytest.raises(PeerEndedError) as caught:
+            await transport.send_frames(FRAMES)
+        assert caught.value.left_unread
+
+
 def open_full_pipe() -> tuple[int, int]:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -468,6 +480,28 @@ async def test_a_broken_server_is_started_again_only_if_it_has_read_the_probe(tm
     shown = "".join(traceback.format_exception(caught.value))
     assert shown.count("ConnectionLost: ") == 1, "the same failure is not shown twice"
     assert ("connected to twice" in shown) == (starts == 2)
+
+
+async def test_a_server_that_ended_before_it_was_asked_is_not_started_again(tmp_path):
+    """A client on a busy machine may be slower than a server that cannot start."""
+    log = tmp_path / "log"
+    source = "import sys; open(sys.argv[1], 'a').write('started\\n'); sys.exit('no module named config')"
+
+    class Late:
+        @asynccontextmanager
+        async def open_transport(self, settings: ClientSettings) -> AsyncIterator[StreamTransport]:
+            command = [sys.executable, "-c", source, str(log)]
+            async with open_process_transport(command, max_frame_bytes=1000) as transport:
+                await transport._process.wait()
+                yield transport
+
+    with (
+        trio.fail_after(HANG_SECONDS),
+        pytest.raises(trio_mcp.ConnectionLost, match="no module named config"),
+    ):
+        async with trio_mcp.open_client(Late(), settings=UNHURRIED):
+            raise AssertionError("never reached")
+    assert log.read_text().split() == ["started"]
 
 
 async def test_if_the_second_start_fails_otherwise_both_errors_are_shown(tmp_path):
