@@ -9,8 +9,8 @@ import attrs
 import pytest
 import trio
 
-from tests.client.test_client import DISCOVERED, INITIALIZED, FakeServer, result
 from tests.conftest import LEGACY, MODERN
+from tests.support.fake_server import DISCOVERED, INITIALIZED, FakeServer, result
 from tests.support.limits import HANG_SECONDS
 from trio_mcp import (
     Client,

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from tests.support.limits import HANG_SECONDS
+from tests.support.turns import counting_turns
 from trio_mcp import CallTimeout, Client, Context, RequestCancelled, Server, ServerSettings
 
 PROGRESS = "notifications/progress"
@@ -181,41 +182,21 @@ async def test_a_loop_of_reports_lets_other_tasks_run(wire):
     """Reports yield by elapsed time: a tight loop starves no other task."""
 
     async def tool(ctx: Context) -> int:
-        turns = 0
-
-        async def count() -> None:
-            nonlocal turns
-            while True:
-                await trio.lowlevel.checkpoint()
-                turns += 1
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(count)
+        async with counting_turns() as turns:
             for i in range(5_000):
                 await ctx.report_progress(i)
-            nursery.cancel_scope.cancel()
-        return turns
+        return turns.count
 
     assert (await run_tool(wire, tool))[0] > 10
 
 
 async def test_strict_yield_yields_at_every_report(wire):
     async def tool(ctx: Context) -> int:
-        turns = 0
-
-        async def count() -> None:
-            nonlocal turns
-            while True:
-                await trio.lowlevel.checkpoint()
-                turns += 1
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(count)
+        async with counting_turns() as turns:
             await trio.lowlevel.checkpoint()
             for i in range(100):
                 await ctx.report_progress(i)
-            nursery.cancel_scope.cancel()
-        return turns
+        return turns.count
 
     turns = (await run_tool(wire, tool, strict_yield=True))[0]
     assert turns >= 99, "one round for each report, but for the order within the first and last"

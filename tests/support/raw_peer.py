@@ -62,6 +62,13 @@ class RawPeer:
                 self._messages.extend(msgspec.json.decode(data) for data in encode_messages(frames))
         return self._messages.popleft()
 
+    async def receive_matching(self, **wanted: Any) -> Any:
+        """The next message with these members; others before it are dropped."""
+        while True:
+            message = await self.receive()
+            if all(message.get(key) == value for key, value in wanted.items()):
+                return message
+
     async def ask(self, message: bytes | dict[str, Any]) -> Any:
         """Send one message and return the next that comes."""
         await self.send(message)
