@@ -101,7 +101,7 @@ async def test_the_settings_hand_their_clock_to_the_reporter(wire):
     """A clock that leaps at each reading stands for a slow machine: every second report yields."""
     seen: list[int] = []
 
-    async def reports_between_turns(clock: Any) -> int:
+    async def turns_between_reports(clock: Any) -> Any:
         server = Server("turns", settings=ServerSettings(turn_clock=clock))
 
         @server.tool
@@ -112,10 +112,10 @@ async def test_the_settings_hand_their_clock_to_the_reporter(wire):
             return turns.count
 
         async with wire.open(server) as client:
-            return (await client.call_tool("work")).data  # type: ignore[no-any-return]
+            return (await client.call_tool("work")).data
 
     for clock in (StepClock(1), StepClock()):
-        seen.append(await reports_between_turns(clock))
+        seen.append(await turns_between_reports(clock))
     assert seen[0] >= 15
     assert seen[1] < 10
 

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from tests.support.limits import HANG_SECONDS
-from trio_mcp import Server, ToolError, open_client
+from trio_mcp import Client, Server, ToolError, open_client
 from trio_mcp.background_log import log_in_background
 
 PROGRAM = """
@@ -81,10 +81,10 @@ def failing_server() -> Server:
     return server
 
 
-async def fail(client: object, times: int, kind: str = "os") -> None:
+async def fail(client: Client, times: int, kind: str = "os") -> None:
     for _ in range(times):
         with pytest.raises(ToolError):
-            await client.call_tool("fail", {"kind": kind})  # type: ignore[attr-defined]
+            await client.call_tool("fail", {"kind": kind})
 
 
 def told(caplog: pytest.LogCaptureFixture) -> tuple[int, list[str]]:

@@ -205,4 +205,4 @@ def test_a_handler_of_the_program_is_left_alone() -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     with pytest.raises(ValueError, match="transport must be"):
-        Server("x").run("pigeon")  # type: ignore[arg-type]
+        Server("x").run("pigeon")  # type: ignore[arg-type]  # there is none of this name
