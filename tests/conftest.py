@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
+from hypothesis import HealthCheck, settings
 
 from trio_mcp import Client, Server, ServerSettings, open_client
 from trio_mcp.testing import HttpConnector, PipeConnector, StepClock, WebSocketConnector, WireRecorder
@@ -17,6 +18,10 @@ TRANSPORTS = ("memory", "stdio", "http", "websocket", "websocket-asgi")
 by hypercorn."""
 
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
+
+# How long an example takes tells of the machine.
+settings.register_profile("tests", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 @attrs.frozen

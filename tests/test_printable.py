@@ -48,7 +48,7 @@ def test_what_could_change_a_terminal_or_hide_becomes_visible(text: str, shown: 
         "日本語",
         "שלום",
         "العربية",
-        "می\u200cخواهم",  # noqa: RUF001
+        "می\u200cخواهم",  # noqa: RUF001  # these letters are meant
         "👩\u200d💻",
         "10\xa0km",
         "⣿⠀",

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import attrs
 
-SECONDS = 60.0
-"""The longest time for anything: enough for a slow machine, and the end of a test that hangs."""
+from tests.support.limits import HANG_SECONDS
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -40,7 +39,7 @@ def run(*arguments: str | Path, columns: int = 120) -> subprocess.CompletedProce
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=HANG_SECONDS,
         env=environment(columns),
         check=False,
     )
@@ -60,7 +59,7 @@ def start(*arguments: str | Path, stdin: int = subprocess.DEVNULL) -> subprocess
 def read_until(fd: int, text: str) -> str:
     """Read until `text` has come; raises AssertionError if it does not come."""
     seen = b""
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + HANG_SECONDS
     while text.encode() not in seen:
         chunk = _read(fd, deadline)
         assert chunk, f"{text!r} did not come, but {seen!r}"
@@ -70,7 +69,7 @@ def read_until(fd: int, text: str) -> str:
 
 def read_all(fd: int) -> str:
     """Read until the end of the stream."""
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + HANG_SECONDS
     chunks = []
     while chunk := _read(fd, deadline):
         chunks.append(chunk)
@@ -104,7 +103,7 @@ class Terminal:
             shown = read_all(self.screen)
             with self.process.stdout:
                 printed = read_all(self.process.stdout.fileno())
-            return shown, printed, self.process.wait(SECONDS)
+            return shown, printed, self.process.wait(HANG_SECONDS)
         finally:
             os.close(self.screen)
             self.process.kill()

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import trio_mcp
-from tests.cli.command import SECONDS, command, environment, lines_shown, run, start_in_terminal
+from tests.cli.command import command, environment, lines_shown, run, start_in_terminal
+from tests.support.limits import HANG_SECONDS
 
 MISSING_EXTRA = """
 import sys
@@ -178,7 +179,7 @@ def test_a_missing_extra_is_named(name: str) -> None:
         [sys.executable, "-c", MISSING_EXTRA.format(name=name)],
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert done.returncode == 2
@@ -194,7 +195,7 @@ def test_a_stdout_that_nobody_reads_is_no_traceback(server_file: Path, arguments
         assert process.stdout is not None
         process.stdout.close()
         process.stdout = None
-        _, errors = process.communicate(timeout=SECONDS)
+        _, errors = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 141
     assert b"Traceback" not in errors
     assert b"Exception ignored" not in errors

@@ -8,7 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.cli.command import SECONDS, read_until, start, start_in_terminal
+from tests.cli.command import read_until, start, start_in_terminal
+from tests.support.limits import HANG_SECONDS
 
 
 def test_the_first_ctrl_c_cancels_the_tool(server_file: Path, tmp_path: Path) -> None:
@@ -17,7 +18,7 @@ def test_the_first_ctrl_c_cancels_the_tool(server_file: Path, tmp_path: Path) ->
         assert process.stderr is not None
         read_until(process.stderr.fileno(), "hanging")
         process.send_signal(signal.SIGINT)
-        printed, errors = process.communicate(timeout=SECONDS)
+        printed, errors = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 130
     assert (printed, errors.decode().splitlines()[-1]) == (b"", "Cancelled.")
     assert b"Traceback" not in errors
@@ -32,7 +33,7 @@ def test_the_second_ctrl_c_does_not_wait_for_the_server(server_file: Path, tmp_p
         read_until(process.stderr.fileno(), "Ctrl-C again does not wait")
         process.send_signal(signal.SIGINT)
         # The server holds stderr open, too: that stderr ends shows that the server is gone.
-        _, errors = process.communicate(timeout=SECONDS)
+        _, errors = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 130
     assert errors.decode().splitlines()[-1] == "Cancelled."
     assert b"Traceback" not in errors
@@ -55,7 +56,7 @@ def test_the_demo_can_be_cancelled() -> None:
         assert process.stderr is not None
         read_until(process.stderr.fileno(), "counting files")
         process.send_signal(signal.SIGINT)
-        printed, errors = process.communicate(timeout=SECONDS)
+        printed, errors = process.communicate(timeout=HANG_SECONDS)
     assert (process.returncode, printed) == (130, b"")
     assert errors.decode().splitlines()[-1] == "Cancelled."
 
@@ -67,7 +68,7 @@ def test_a_server_that_is_run_by_hand_says_so_and_ends(server_file: Path) -> Non
         assert process.stderr is not None
         read_until(process.stderr.fileno(), "calculator serves MCP over stdin and stdout; Ctrl-C ends it.")
         process.send_signal(signal.SIGINT)
-        printed, errors = process.communicate(timeout=SECONDS)
+        printed, errors = process.communicate(timeout=HANG_SECONDS)
     os.close(keyboard)
     assert (process.returncode, printed) == (130, b"")
     assert b"Traceback" not in errors

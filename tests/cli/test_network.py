@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import SECONDS, environment, read_until, run, start
+from tests.cli.command import environment, read_until, run, start
+from tests.support.limits import HANG_SECONDS
 
 BARRED = """
 import sys
@@ -30,7 +31,7 @@ def run_without(modules: list[str], *arguments: str | Path) -> subprocess.Comple
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=HANG_SECONDS,
         env=environment(120),
         check=False,
     )
@@ -58,7 +59,7 @@ def test_http_and_websocket_are_served_together_until_ctrl_c(server_file: Path) 
             called = [run("call", url, "add", "a=2", "b=3") for url in urls]
             listed = run("tasks", "list", urls[0], "--protocol", "2025-11-25")
             process.send_signal(signal.SIGINT)
-            printed, errors = process.communicate(timeout=SECONDS)
+            printed, errors = process.communicate(timeout=HANG_SECONDS)
         finally:
             process.kill()
     assert [url.partition(":")[0] for url in urls] == ["http", "ws"]
@@ -77,7 +78,7 @@ def test_the_access_log_can_be_switched_off(server_file: Path) -> None:
             (url,) = re.findall(r" at (\S+);", read_until(process.stderr.fileno(), "Ctrl-C"))
             called = run("call", url, "add", "a=2", "b=3")
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=SECONDS)
+            _, errors = process.communicate(timeout=HANG_SECONDS)
         finally:
             process.kill()
     assert called.returncode == 0
@@ -94,8 +95,8 @@ def test_ctrl_c_at_the_server_fails_the_call(server_file: Path, scheme: str) -> 
                 assert caller.stderr is not None
                 read_until(caller.stderr.fileno(), "step")
                 process.send_signal(signal.SIGINT)
-                _, shown = caller.communicate(timeout=SECONDS)
-            _, errors = process.communicate(timeout=SECONDS)
+                _, shown = caller.communicate(timeout=HANG_SECONDS)
+            _, errors = process.communicate(timeout=HANG_SECONDS)
         finally:
             process.kill()
     assert (caller.returncode, process.returncode) == (2, 130)

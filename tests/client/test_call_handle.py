@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from tests.conftest import LEGACY, MODERN, Wire
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import (
     CallCancelled,
     CallTimeout,
@@ -143,7 +144,7 @@ async def test_lossless_updates_that_nobody_reads_fail_the_call(wire):
             assert len([update async for update in call.updates]) == 900
 
 
-async def test_an_overflow_cancels_a_handler_that_is_stuck(wire):
+async def test_an_overflow_cancels_a_handler_that_is_stuck(wire, autojump_clock):
     """Under the lossless policy the call fails at once, although its handler is still running."""
     server, ended = make_server(progress=Lossless())
     is_stuck = trio.Event()
@@ -164,10 +165,10 @@ async def test_an_overflow_cancels_a_handler_that_is_stuck(wire):
 
     async with wire.open(server, settings=ClientSettings(progress=Lossless(buffer=10))) as client:
         if wire.transport == "http":  # nobody else waits for its response, so only a timeout ends the call
-            with trio.fail_after(60), pytest.raises(CallTimeout):
+            with trio.fail_after(HANG_SECONDS), pytest.raises(CallTimeout):
                 await client.call_tool("chatter", progress_handler=stick, max_timeout=0.5)
         else:
-            with trio.fail_after(60), pytest.raises(ProgressOverflow):
+            with trio.fail_after(HANG_SECONDS), pytest.raises(ProgressOverflow):
                 await client.call_tool("chatter", progress_handler=stick)
         await ended.wait()
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
-import msgspec
 import pytest
 import trio
 
-from tests.client.test_client import DISCOVERED, INITIALIZED, FakeServer, error, result, silence
 from tests.conftest import LEGACY, MODERN, Wire
+from tests.support.fake_server import DISCOVERED, INITIALIZED, FakeServer, Later, error, result, silence
 from tests.tasks.task_server import Name
 from trio_mcp import (
     CallTimeout,
@@ -31,8 +30,6 @@ from trio_mcp.client.target import open_served
 from trio_mcp.client.timeouts import CallTimer
 from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.transports.memory import memory_pair
-from trio_mcp.wire.codec import decode_lines
-from trio_mcp.wire.frames import Request
 
 TASK = {
     "taskId": "t",
@@ -42,37 +39,6 @@ TASK = {
     "ttl": None,
     "pollInterval": 50,
 }
-
-
-@attrs.frozen
-class Later:
-    """An answer after `seconds`."""
-
-    seconds: float
-    answer: dict[str, Any]
-
-
-@attrs.define
-class SlowServer(FakeServer):
-    """A fake server whose rules may return `Later`."""
-
-    async def serve(self, transport: FrameTransport) -> None:
-        while True:  # noqa: ASYNC913  # ends with the transport
-            try:
-                frames: Sequence[Any] = await transport.receive_frames()
-            except trio.EndOfChannel:
-                return
-            for frame in frames:
-                self.asked.append(getattr(frame, "method", "an answer"))
-                if not isinstance(frame, Request):
-                    continue
-                answer = self.rules.get(frame.method, error(-32601))(frame)
-                if isinstance(answer, Later):
-                    await trio.sleep(answer.seconds)
-                    answer = answer.answer
-                if answer is not None:
-                    data = msgspec.json.encode({"jsonrpc": "2.0", **answer})
-                    await transport.send_frames(decode_lines(data))
 
 
 class MirroringEnd:
@@ -165,7 +131,7 @@ async def test_a_second_request_does_not_begin_the_total_again(autojump_clock):
         return Later(0.8, error(-32601)(request))
 
     capabilities = {"tools": {}, "tasks": {"requests": {"tools": {"call": {}}}}}
-    server = SlowServer(
+    server = FakeServer(
         {"initialize": result({**INITIALIZED, "capabilities": capabilities}), "tools/call": refuse}
     )
     async with open_client(server, protocol=LEGACY) as client:
@@ -177,7 +143,7 @@ async def test_a_second_request_does_not_begin_the_total_again(autojump_clock):
 @pytest.mark.parametrize("protocol", [MODERN, LEGACY])
 async def test_the_wait_for_an_unasked_task_names_the_limit_that_was_asked_for(protocol: str, autojump_clock):
     created = {"resultType": "task", **TASK} if protocol == MODERN else {"task": TASK}
-    server = SlowServer(
+    server = FakeServer(
         {
             "server/discover": result(DISCOVERED),
             "initialize": result(INITIALIZED),

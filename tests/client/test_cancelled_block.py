@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from tests.conftest import LEGACY, Wire
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import (
     CallCancelled,
     Client,
@@ -122,7 +123,7 @@ async def test_a_cancellation_around_a_client_comes_out_as_itself_at_every_step(
     monkeypatch.setattr("trio._core._run._r", random.Random(7))  # the order within a round
     steps = range(1, 400, 2) if wire.transport == "memory" else range(40, 340, 12)
     for step in steps:
-        with trio.fail_after(30):
+        with trio.fail_after(HANG_SECONDS):
             assert await cancel_at(wire, step, use), f"step {step}"
 
 
@@ -174,7 +175,7 @@ async def test_the_server_is_answered_until_a_cancelled_block_has_ended():
     with trio.CancelScope() as scope:
         async with open_client(server, protocol=LEGACY, elicitation_handler=answer) as client:
             scope.cancel()
-            with trio.CancelScope(shield=True), trio.fail_after(5):
+            with trio.CancelScope(shield=True), trio.fail_after(HANG_SECONDS):
                 assert (await client.call_tool("ask")).data == "accept"
     assert asked.is_set()
 
@@ -184,7 +185,7 @@ async def test_a_stuck_server_in_memory_does_not_hold_up_a_cancelled_client():
         async def serve(self, transport: FrameTransport) -> None:
             await trio.sleep_forever()
 
-    with trio.fail_after(5), trio.move_on_after(0) as scope:
+    with trio.fail_after(HANG_SECONDS), trio.move_on_after(0) as scope:
         async with open_client(Stuck()):
             raise AssertionError("never reached")
     assert scope.cancelled_caught

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -12,6 +11,8 @@ import pytest
 import trio
 
 from tests.conftest import LEGACY, MODERN
+from tests.support.fake_server import DISCOVERED, INITIALIZED, FakeServer, error, result, silence
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import (
     CallTimeout,
     ClientSettings,
@@ -28,57 +29,6 @@ from trio_mcp import (
 )
 from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.testing import WireRecorder
-from trio_mcp.wire.codec import decode_lines
-from trio_mcp.wire.frames import Request
-
-SERVER_INFO = {"name": "fake", "version": "9"}
-INITIALIZED = {"protocolVersion": LEGACY, "capabilities": {"tools": {}}, "serverInfo": SERVER_INFO}
-DISCOVERED = {"resultType": "complete", "supportedVersions": [MODERN], "capabilities": {}, "ttlMs": 0}
-
-
-def result(value: dict[str, Any]) -> Callable[[Any], dict[str, Any]]:
-    return lambda request: {"id": request.id, "result": value}
-
-
-def error(code: int, data: Any = None) -> Callable[[Any], dict[str, Any]]:
-    return lambda request: {"id": request.id, "error": {"code": code, "message": "no", "data": data}}
-
-
-def silence(request: Any) -> None:
-    return None
-
-
-@attrs.define
-class FakeServer:
-    """Answers each method by a rule; `asked` is what it was asked, in order."""
-
-    rules: dict[str, Callable[[Any], Any]]
-    asked: list[str] = attrs.field(factory=list)
-
-    async def serve(self, transport: FrameTransport) -> None:
-        while True:  # noqa: ASYNC913  # ends with the transport
-            try:
-                frames: Sequence[Any] = await transport.receive_frames()
-            except trio.EndOfChannel:
-                return
-            for frame in frames:
-                self.asked.append(getattr(frame, "method", "an answer"))
-                if not isinstance(frame, Request):
-                    continue
-                rule = self.rules.get(frame.method, error(-32601))
-                answers = rule(frame)
-                if answers is None:
-                    continue
-                for answer in answers if isinstance(answers, list) else [answers]:
-                    if answer == "close":
-                        await transport.aclose()
-                        return
-                    data = (
-                        answer
-                        if isinstance(answer, bytes)
-                        else msgspec.json.encode({"jsonrpc": "2.0", **answer})
-                    )
-                    await transport.send_frames(decode_lines(data))
 
 
 @pytest.mark.parametrize("code", [-32601, -32602, -32600, -32000, 0])
@@ -376,7 +326,7 @@ async def test_a_malformed_result_is_a_clear_error(answer):
         {"server/discover": result(DISCOVERED), "tools/call": lambda request: {"id": request.id, **answer}}
     )
     async with open_client(server) as client:
-        with trio.fail_after(5), pytest.raises(RemoteProtocolError):
+        with trio.fail_after(HANG_SECONDS), pytest.raises(RemoteProtocolError):
             await client.call_tool("any")
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import trio
 
-from tests.client.test_client import DISCOVERED, FakeServer, result, silence
 from tests.conftest import LEGACY, MODERN
+from tests.support.fake_server import DISCOVERED, FakeServer, result, silence
 from trio_mcp import (
     CallCancelled,
     Client,

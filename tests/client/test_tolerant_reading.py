@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.client.test_client import DISCOVERED, INITIALIZED, FakeServer, result
 from tests.conftest import LEGACY
+from tests.support.fake_server import DISCOVERED, INITIALIZED, FakeServer, result
 from trio_mcp import RemoteProtocolError, TextContent, open_client
 from trio_mcp.client.task_snapshot import read_snapshot
 

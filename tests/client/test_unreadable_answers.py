@@ -8,8 +8,9 @@ import pytest
 import trio
 import trio.testing
 
-from tests.client.test_client import DISCOVERED, FakeServer, result
+from tests.support.fake_server import DISCOVERED, FakeServer, result
 from tests.support.limits import HANG_SECONDS
+from tests.support.unreadable import UNREADABLE
 from trio_mcp import CallTimeout, MCPError, ProtocolError, RemoteProtocolError, open_client
 
 
@@ -84,18 +85,6 @@ async def test_an_error_without_an_id_is_told_if_it_may_be_that_of_several_calls
     assert isinstance(fault, ProtocolError)
     assert fault.code == -32700
     assert [message.data for message in logged] == ["what?"]
-
-
-UNREADABLE = {
-    "NaN": (b'"result":{"x":NaN}', r"byte \d+"),
-    "infinity": (b'"result":{"x":-Infinity}', r"byte \d+"),
-    "a lone surrogate": (b'"result":{"x":"\\ud83d"}', r"lone surrogate \(byte \d+\)"),
-    "no UTF-8": (b'"result":{"x":"\xff"}', r"position \d+"),
-    "trailing garbage": (b'"result":{}} x', r"byte \d+"),
-    "cut off": (b'"result":{"x":[1', r"byte \d+"),
-    "too deep": (b'"result":' + b"[" * 5000, "."),
-    "result and error": (b'"result":{},"error":{"code":1,"message":"x"}', "not both"),
-}
 
 
 @pytest.mark.parametrize("front", [True, False])

@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support.limits import HANG_SECONDS
 from trio_mcp.concurrency.nursery import open_service_nursery, open_unwrapping_nursery
 
 
@@ -89,7 +90,7 @@ async def test_a_service_goes_on_until_a_cancelled_body_has_ended():
 
 @pytest.mark.parametrize("rounds", range(6))
 async def test_a_service_nursery_that_is_cancelled_while_it_opens_ends(rounds: int):
-    with trio.fail_after(5), trio.CancelScope() as scope:
+    with trio.fail_after(HANG_SECONDS), trio.CancelScope() as scope:
         async with trio.open_nursery() as outside:
 
             async def cancel() -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.conftest import TRANSPORTS
+from tests.support.limits import HANG_SECONDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,5 +19,7 @@ def test_the_example_of_a_tool_test_runs_over_every_transport(tmp_path: Path) ->
     file.write_text(code)
     options = ["-q", "-p", "no:cacheprovider", "-p", "tests.conftest", "-c", str(ROOT / "pyproject.toml")]
     command = [sys.executable, "-m", "pytest", *options, "--rootdir", str(ROOT), str(file)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=HANG_SECONDS, check=False
+    )
     assert f"{2 * len(TRANSPORTS)} passed" in done.stdout, done.stdout + done.stderr

@@ -19,12 +19,11 @@ import pytest
 import trio
 
 from tests.docs.test_examples import ROOT, read_blocks
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import open_client
 
 BLOCKS = read_blocks(ROOT / "docs" / "deployment.md")
 NAME = "mcp.example.com"
-SECONDS = 30
-"""How long a process may take to start on a busy machine."""
 
 requires_nginx = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 
@@ -42,7 +41,7 @@ def running(command: list[str], directory: Path, pass_fds: Sequence[int] = ()) -
         yield
     finally:
         process.terminate()
-        process.wait(SECONDS)
+        process.wait(HANG_SECONDS)
 
 
 @pytest.fixture
@@ -60,7 +59,7 @@ def hypercorn_port(tmp_path: Path) -> Iterator[int]:
 async def resize(url: str, protocol: str, http: httpx2.AsyncClient | None = None) -> list[float]:
     """Call the page's tool under the page's host name, and return the progress that arrived."""
     updates: list[float] = []
-    with trio.fail_after(SECONDS):
+    with trio.fail_after(HANG_SECONDS):
         async with open_client(url, headers={"Host": NAME}, protocol=protocol, http_client=http) as client:
             result = await client.call_tool(
                 "resize", {"photos": 3}, progress_handler=lambda *update: updates.append(update[0])
@@ -75,8 +74,8 @@ async def test_hypercorn_serves_the_module(hypercorn_port, protocol):
 
 
 async def test_foreign_names_are_refused(hypercorn_port):
-    async with httpx2.AsyncClient() as http:
-        answer = await http.post(f"http://127.0.0.1:{hypercorn_port}/mcp", timeout=SECONDS)
+    async with httpx2.AsyncClient(timeout=HANG_SECONDS) as http:
+        answer = await http.post(f"http://127.0.0.1:{hypercorn_port}/mcp", timeout=HANG_SECONDS)
     assert answer.status_code == 403
 
 
@@ -102,7 +101,7 @@ def nginx_path(hypercorn_port: int, tmp_path: Path) -> Iterator[Path]:
 
 
 async def connect(path: Path) -> trio.SocketStream:
-    with trio.fail_after(SECONDS):
+    with trio.fail_after(HANG_SECONDS):
         while True:
             try:
                 return await trio.open_unix_socket(path)
@@ -115,7 +114,7 @@ async def connect(path: Path) -> trio.SocketStream:
 async def test_event_streams_pass_nginx(nginx_path, protocol):
     await (await connect(nginx_path)).aclose()
     transport = httpx2.AsyncHTTPTransport(uds=str(nginx_path))
-    async with httpx2.AsyncClient(transport=transport) as http:
+    async with httpx2.AsyncClient(timeout=HANG_SECONDS, transport=transport) as http:
         assert await resize(f"http://{NAME}/mcp", protocol, http) == [1, 2, 3]
 
 
@@ -131,5 +130,5 @@ async def test_websockets_pass_nginx(nginx_path):
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
         )
         await stream.send_all("".join(f"{line}\r\n" for line in (*lines, "")).encode())
-        with trio.fail_after(SECONDS):
+        with trio.fail_after(HANG_SECONDS):
             assert (await stream.receive_some()).startswith(b"HTTP/1.1 101 ")

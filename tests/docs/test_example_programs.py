@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.limits import HANG_SECONDS
+
 PROGRAMS = sorted((Path(__file__).parents[2] / "docs" / "examples").glob("*.py"))
-SECONDS = 60
-"""How long a program may take on a busy machine; each takes about one second."""
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
@@ -26,7 +26,7 @@ def test_a_program_prints_what_its_docstring_says(program: Path, tmp_path: Path)
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

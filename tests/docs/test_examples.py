@@ -27,6 +27,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import (
     ClientSettings,
     Conflate,
@@ -40,8 +41,6 @@ from trio_mcp import (
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SECONDS = 60
-"""How long a program may take on a busy machine; none sleeps for more than a fraction of a second."""
 
 FENCE = re.compile(r"^```(\w*)[ \t]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"# ([\w./-]+\.\w+)")
@@ -183,7 +182,7 @@ def run(
         stdout=subprocess.PIPE,
         stderr=stderr,
         text=True,
-        timeout=SECONDS,
+        timeout=HANG_SECONDS,
         check=False,
     )
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.limits import HANG_SECONDS
+
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 30
-END_SECONDS = 10
 
 
 @pytest.fixture(scope="session")
@@ -52,13 +52,13 @@ def serving(command: Sequence[Any]) -> Iterator[str]:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
         )
         try:
-            ready, _, _ = select.select([process.stdout], [], [], START_SECONDS)
+            ready, _, _ = select.select([process.stdout], [], [], HANG_SECONDS)
             url = process.stdout.readline().strip() if ready else ""
             if not url:
                 errors.seek(0)
                 pytest.fail(f"{command} did not start: {errors.read()}")
             yield url
-            process.communicate(timeout=END_SECONDS)
+            process.communicate(timeout=HANG_SECONDS)
             errors.seek(0)
             assert (process.returncode, errors.read()) == (0, "")
         finally:

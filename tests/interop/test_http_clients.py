@@ -15,8 +15,9 @@ from typing import Any
 import attrs
 import pytest
 
+from tests.support.limits import HANG_SECONDS
+
 PEERS = Path(__file__).parents[1] / "peers"
-DEADLINE = 30
 TOOLS = ["loop", "slow", "wait_cancelled", "echo", "fail", "log"]
 UPDATES = [[i, 200, f"update {i}"] for i in range(1, 201)]
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
@@ -77,7 +78,7 @@ def report(peer: Peer, environment: Callable[[str], Path], serve: Callable[..., 
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=DEADLINE,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr

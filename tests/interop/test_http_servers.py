@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import trio
 
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import Client, ConnectionLost, ToolError, open_client
 
 PEERS = Path(__file__).parents[1] / "peers"
-DEADLINE = 30
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
 TOOLS = ["loop", "slow", "wait_cancelled", "echo", "fail"]
 UPDATES = [[i, 200, f"update {i}"] for i in range(1, 201)]
@@ -48,7 +48,7 @@ def protocol(request: pytest.FixtureRequest) -> str:
 
 @asynccontextmanager
 async def connected(url: str, protocol: str) -> AsyncIterator[Client]:
-    with trio.fail_after(DEADLINE):
+    with trio.fail_after(HANG_SECONDS):
         async with open_client(url, protocol=protocol) as client:
             yield client
 
@@ -110,7 +110,7 @@ async def test_our_client_reports_at_once_that_the_server_was_killed(
     command = [environment("mcp2") / "bin" / "python", PEERS / "sdk_http_server.py"]
     run = partial(trio.run_process, stdin=subprocess.PIPE, stdout=subprocess.PIPE, check=False)
     async with trio.open_nursery() as nursery:
-        with trio.fail_after(DEADLINE):
+        with trio.fail_after(HANG_SECONDS):
             process = await nursery.start(run, command)
             url = ""
             while not url.endswith("\n"):

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import trio
 
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import Client, LogMessage, ToolError, open_client
 
 PEERS = Path(__file__).parents[1] / "peers"
-DEADLINE = 30
 TOOLS = ["loop", "slow", "wait_cancelled", "echo", "fail", "log"]
 UPDATES = [[i, 200, f"update {i}"] for i in range(1, 201)]
 
@@ -42,7 +42,7 @@ def sdk_report(request: pytest.FixtureRequest, sdk_python: str) -> dict[str, Any
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=DEADLINE,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -106,7 +106,7 @@ def sdk_server(request: pytest.FixtureRequest, sdk_python: str) -> list[str]:
 
 @asynccontextmanager
 async def connected(command: list[str], protocol: str, **options: Any) -> AsyncIterator[Client]:
-    with trio.fail_after(DEADLINE):
+    with trio.fail_after(HANG_SECONDS):
         async with open_client(command, protocol=protocol, **options) as client:
             yield client
 

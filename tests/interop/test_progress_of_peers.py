@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 import trio
 
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import open_client
 from trio_mcp.testing import WireRecorder
 
 PEERS = Path(__file__).parents[1] / "peers"
-DEADLINE = 30
 
 
 def see(*command: Any) -> dict[str, Any]:
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE, check=False
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=HANG_SECONDS, check=False
     )
     assert done.returncode == 0, done.stderr
     seen: dict[str, Any] = json.loads(done.stdout)
@@ -59,7 +59,7 @@ async def test_a_python_peer_sends_progress_that_decreases(
     peer: str, server: str, environment: Callable[[str], Path], serve: Callable[..., str]
 ) -> None:
     recorder = WireRecorder(serve(environment(peer) / "bin" / "python", PEERS / server))
-    with trio.fail_after(DEADLINE):
+    with trio.fail_after(HANG_SECONDS):
         async with open_client(recorder) as client:
             await client.call_tool("detour", progress_handler=lambda *update: None)
     sent = recorder.received_messages("notifications/progress")

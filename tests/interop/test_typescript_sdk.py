@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 import trio
 
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import Client, TaskCancelled, TaskHandle, ToolError, open_client
 
 PEERS = Path(__file__).parents[1] / "peers"
-DEADLINE = 60
 UPDATES = [[i, 200, f"update {i}"] for i in range(1, 201)]
 METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32601, -32602, -32603
 
@@ -47,7 +47,7 @@ def report(ts1: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=DEADLINE,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -215,7 +215,7 @@ def test_all_tasks_are_listed_newest_first(report: dict[str, Any]) -> None:
 @asynccontextmanager
 async def connected(ts1: Path, **options: Any) -> AsyncIterator[Client]:
     command = ["node", str(PEERS / "ts1" / "server.mjs"), str(ts1)]
-    with trio.fail_after(DEADLINE):
+    with trio.fail_after(HANG_SECONDS):
         async with open_client(command, **options) as client:
             yield client
 

@@ -9,8 +9,9 @@ import attrs
 import pytest
 import trio
 
-from tests.client.test_client import DISCOVERED, INITIALIZED, FakeServer, result
 from tests.conftest import LEGACY, MODERN
+from tests.support.fake_server import DISCOVERED, INITIALIZED, FakeServer, result
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import (
     Client,
     ClientSettings,
@@ -71,7 +72,7 @@ async def test_an_odd_error_fails_only_its_call(wire, kind, as_task, caplog):
         return "fine"
 
     async with open_server(server) as running, wire.open_running(running) as client:
-        with trio.fail_after(10), pytest.raises(MCPError):
+        with trio.fail_after(HANG_SECONDS), pytest.raises(MCPError):
             await _call(client, as_task)
         assert (await client.call_tool("fine")).data == "fine"
 
@@ -85,7 +86,7 @@ async def test_an_invalid_result_fails_only_its_task(wire):
 
     async with wire.open(server) as client:
         task = await client.call_tool("wrong", task=True)
-        with trio.fail_after(10), pytest.raises(MCPError):
+        with trio.fail_after(HANG_SECONDS), pytest.raises(MCPError):
             await task.result()
         await client.ping()
 
@@ -167,7 +168,7 @@ async def test_a_result_that_the_store_refuses_fails_its_task(wire):
 
     async with wire.open(server) as client:
         task = await client.call_tool("work", task=True)
-        with trio.fail_after(10), pytest.raises(ProtocolError, match="could not be kept"):
+        with trio.fail_after(HANG_SECONDS), pytest.raises(ProtocolError, match="could not be kept"):
             await task.result()
 
 
@@ -215,7 +216,7 @@ async def test_a_repeated_question_id_is_refused():
             "tools/list": lambda request: [question] * 50 + [result({"tools": []})(request)],
         }
     )
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with open_client(server, protocol=LEGACY, elicitation_handler=elicit) as client:
             await client.list_tools()
             await trio.testing.wait_all_tasks_blocked(0.01)
@@ -244,7 +245,7 @@ async def test_odd_times_and_numbers_of_a_server_do_not_crash_the_client(task):
         }
     )
     async with open_client(server) as client:
-        with trio.fail_after(30):
+        with trio.fail_after(HANG_SECONDS):
             try:
                 outcome = (await client.call_tool("any")).text
             except MCPError as error:
@@ -253,7 +254,7 @@ async def test_odd_times_and_numbers_of_a_server_do_not_crash_the_client(task):
         assert client.protocol_version == MODERN
 
 
-async def test_a_server_that_asks_and_never_reads_is_not_read_from():
+async def test_a_server_that_asks_and_never_reads_is_not_read_from(autojump_clock):
     """The client's queue of responses is bounded, as the server's is."""
     ours, theirs = memory_pair()
 

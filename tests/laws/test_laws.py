@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from tests.conftest import MODERN, TRANSPORTS, Wire
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import (
     ClientSettings,
     Conflate,
@@ -217,7 +218,7 @@ async def test_law_6_a_stalled_reader_does_not_stall_a_conflating_handler(transp
 
     async with open_unread(transport, server) as client:
         await client.send_frames(decode_lines(CALL_CHATTER))
-        with trio.fail_after(60):
+        with trio.fail_after(HANG_SECONDS):
             await finished.wait()
 
 
@@ -293,7 +294,7 @@ async def test_law_10_a_cancel_ends_that_request_and_nothing_else(wire):
                     inner.start_soon(client.call_tool, "wait", {"label": "cancelled"})
                     await trio.testing.wait_all_tasks_blocked(0.01)
                     scope.cancel()
-            with trio.fail_after(10):
+            with trio.fail_after(HANG_SECONDS):
                 while not ended:
                     await client.ping()
             release.set()
@@ -410,7 +411,7 @@ async def test_law_11_a_finally_that_raises_during_cancellation(wire, kind, capl
     async with wire.open(server) as client:
         with trio.CancelScope() as scope:
             await client.call_tool("wait", progress_handler=lambda *update: scope.cancel())
-        with trio.fail_after(10):
+        with trio.fail_after(HANG_SECONDS):
             await ended.wait()
         assert (await client.call_tool("echo", {"text": "alive"})).text == "alive"
     assert "failed while being cancelled" in caplog.text

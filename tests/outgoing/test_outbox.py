@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import Conflate, Lossless
 from trio_mcp.outgoing.call_queue import CallQueue
 from trio_mcp.outgoing.outbox import Outbox
@@ -243,7 +244,7 @@ async def test_close_writes_what_is_queued_first(nursery):
     outbox.put(Notification("late"))
 
 
-async def test_lossless_waits_for_space(nursery):
+async def test_lossless_waits_for_space(nursery, autojump_clock):
     outbox, transport = Outbox(10), Recorder()
     call_queue = make_call_queue(outbox, Lossless(buffer=4))
     for i in range(4):
@@ -253,7 +254,7 @@ async def test_lossless_waits_for_space(nursery):
         await call_queue.wait_space()
     assert scope.cancelled_caught
     nursery.start_soon(outbox.write, transport)
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         await call_queue.wait_space()
     outbox.close()
 

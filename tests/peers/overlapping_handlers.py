@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 
 UPDATES = 5
-SECONDS = 5
+SECONDS = 60
 """After so long a handler waits no more, so that a client that waits for handlers comes to an end."""
 
 

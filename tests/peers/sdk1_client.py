@@ -28,6 +28,10 @@ from mcp.types import (
 )
 
 UPDATES = 200
+WAIT_SECONDS = 30
+"""How long to wait for what may never come; only a loss takes so long."""
+RUN_SECONDS = 100
+"""Less than the test waits, so that a client that hangs can still say where."""
 
 
 class WireLog:
@@ -120,7 +124,7 @@ async def call_and_cancel(session: ClientSession, messages: list[Any]) -> dict[s
 async def call_log(session: ClientSession, logs: list[list[Any]], logged: anyio.Event) -> dict[str, Any]:
     await session.set_logging_level("info")
     result = await session.call_tool("log", {"text": "a log line"})
-    with anyio.move_on_after(10):
+    with anyio.move_on_after(WAIT_SECONDS):
         await logged.wait()
     return {**outcome(result), "logs": logs}
 
@@ -151,7 +155,7 @@ async def run(url: str) -> dict[str, Any]:
 
 
 async def main(url: str) -> None:
-    with anyio.fail_after(25):
+    with anyio.fail_after(RUN_SECONDS):
         report = await run(url)
     print(json.dumps(report))
 

@@ -19,6 +19,10 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult, JSONRPCError, JSONRPCNotification, JSONRPCResponse
 
 UPDATES = 200
+WAIT_SECONDS = 30
+"""How long to wait for what may never come; only a loss takes so long."""
+RUN_SECONDS = 100
+"""Less than the test waits, so that a client that hangs can still say where."""
 
 
 class WireLog:
@@ -98,7 +102,7 @@ async def call_loop(client: Client, messages: list[Any]) -> dict[str, Any]:
 
     result = await client.call_tool("loop", {"n": UPDATES}, progress_callback=on_progress)
     at_return = len(callbacks)
-    with anyio.move_on_after(10):
+    with anyio.move_on_after(WAIT_SECONDS):
         await complete.wait()
     # After a round trip, an update that was sent behind the result is on record.
     await client.call_tool("echo", {"text": "after"})
@@ -130,7 +134,7 @@ async def call_log(client: Client, mode: str, logs: list[list[Any]], logged: any
     if mode == "legacy" and client.server_capabilities.logging:
         await client.set_logging_level("info")
     result = await client.call_tool("log", {"text": "a log line"})
-    with anyio.move_on_after(10):
+    with anyio.move_on_after(WAIT_SECONDS):
         await logged.wait()
     return {**outcome(result), "logs": logs}
 
@@ -162,7 +166,7 @@ async def run(mode: str, target: list[str]) -> dict[str, Any]:
 
 
 async def main(mode: str, target: list[str]) -> None:
-    with anyio.fail_after(25):
+    with anyio.fail_after(RUN_SECONDS):
         report = await run(mode, target)
     print(json.dumps(report))
 

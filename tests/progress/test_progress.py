@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import trio
 
+from tests.support.limits import HANG_SECONDS
+from tests.support.turns import counting_turns
 from trio_mcp import CallTimeout, Client, Context, RequestCancelled, Server, ServerSettings
 
 PROGRESS = "notifications/progress"
@@ -167,7 +169,7 @@ async def test_a_message_of_the_wrong_type_is_refused(wire):
 
 async def test_report_is_always_a_cancellation_point(wire):
     async def tool(ctx: Context) -> str:
-        with trio.move_on_after(60) as scope:
+        with trio.CancelScope() as scope:
             scope.cancel()
             await ctx.report_progress(1)
             return "went on"
@@ -180,41 +182,21 @@ async def test_a_loop_of_reports_lets_other_tasks_run(wire):
     """Reports yield by elapsed time: a tight loop starves no other task."""
 
     async def tool(ctx: Context) -> int:
-        turns = 0
-
-        async def count() -> None:
-            nonlocal turns
-            while True:
-                await trio.lowlevel.checkpoint()
-                turns += 1
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(count)
+        async with counting_turns() as turns:
             for i in range(5_000):
                 await ctx.report_progress(i)
-            nursery.cancel_scope.cancel()
-        return turns
+        return turns.count
 
     assert (await run_tool(wire, tool))[0] > 10
 
 
 async def test_strict_yield_yields_at_every_report(wire):
     async def tool(ctx: Context) -> int:
-        turns = 0
-
-        async def count() -> None:
-            nonlocal turns
-            while True:
-                await trio.lowlevel.checkpoint()
-                turns += 1
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(count)
+        async with counting_turns() as turns:
             await trio.lowlevel.checkpoint()
             for i in range(100):
                 await ctx.report_progress(i)
-            nursery.cancel_scope.cancel()
-        return turns
+        return turns.count
 
     turns = (await run_tool(wire, tool, strict_yield=True))[0]
     assert turns >= 99, "one round for each report, but for the order within the first and last"
@@ -243,8 +225,8 @@ async def test_a_thread_that_trio_did_not_start_can_report(wire):
     def tool(ctx: Context) -> None:
         with ThreadPoolExecutor(2) as pool:
             for i in range(1, 4):
-                pool.submit(ctx.report_progress, i, 3).result(10)
-            pool.submit(ctx.check_cancelled).result(10)
+                pool.submit(ctx.report_progress, i, 3).result(HANG_SECONDS)
+            pool.submit(ctx.check_cancelled).result(HANG_SECONDS)
 
     _, updates, _ = await run_tool(wire, tool)
     assert updates == [(1, 3, None), (2, 3, None), (3, 3, None)]
@@ -260,7 +242,7 @@ async def test_an_abandoned_thread_is_cancelled_by_its_next_report(wire):
     def work(ctx: Context) -> None:
         ctx.report_progress(1)
         reached.set()
-        assert cancelled.wait(30)
+        assert cancelled.wait(HANG_SECONDS)
         for name, attempt in (
             ("report", lambda: ctx.report_progress(2)),
             ("helper", ctx.progress().increment),
@@ -272,7 +254,7 @@ async def test_an_abandoned_thread_is_cancelled_by_its_next_report(wire):
                 outcomes.append(name)
         with ThreadPoolExecutor(1) as pool:
             try:
-                pool.submit(ctx.report_progress, 3).result(10)
+                pool.submit(ctx.report_progress, 3).result(HANG_SECONDS)
             except RequestCancelled:
                 outcomes.append("foreign")
         done.set()
@@ -280,11 +262,11 @@ async def test_an_abandoned_thread_is_cancelled_by_its_next_report(wire):
     async with wire.open(server) as client:
         with trio.CancelScope() as scope:
             await client.call_tool("work", progress_handler=lambda *update: scope.cancel())
-        with trio.fail_after(10):
+        with trio.fail_after(HANG_SECONDS):
             await client.ping()
         await trio.testing.wait_all_tasks_blocked(0.01)
         cancelled.set()
-        with trio.fail_after(30):
+        with trio.fail_after(HANG_SECONDS):
             await trio.to_thread.run_sync(done.wait)
     assert outcomes == ["report", "helper", "check", "foreign"]
 

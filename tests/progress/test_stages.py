@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import LEGACY, MODERN, Wire
 from tests.progress.test_progress import run_tool
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import (
     ClientSettings,
     Context,
@@ -667,7 +668,7 @@ async def test_stages_of_a_background_task_are_on_its_record(wire):
         task = await client.call_tool(
             "work", task=True, progress_handler=lambda *update: updates.append(update)
         )
-        with trio.fail_after(10):
+        with trio.fail_after(HANG_SECONDS):
             while (snapshot := await client.fetch_task(task.id)).message != "b: 1/3":
                 await turn()
         assert (snapshot.current, snapshot.total) == (2, 4)

@@ -10,7 +10,7 @@ import attrs
 import pytest
 import trio
 import trio.testing
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -189,7 +189,7 @@ class StagesMachine(RuleBasedStateMachine):
                 assert current == self.request.total, "what is complete is exactly the total"
 
 
-StagesMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+StagesMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 test_stages_add_up = StagesMachine.TestCase
 
 
@@ -392,7 +392,7 @@ def check_laws(reading: Reading, policy: Any) -> None:
 def test_random_trees_obey_the_laws(transport: str, examples: int) -> None:
     """Progress strictly increases, stays bounded, arrives to its end, and stops with the result."""
 
-    @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=examples)
     @given(TREES, POLICIES, DELAYS, st.sampled_from([MODERN, LEGACY]), st.none() | st.integers(1, 10))
     def check(tree: Branch, policy: Any, delays: list[float], protocol: str, patience: int | None) -> None:
         wire = Wire(transport, protocol)

@@ -11,6 +11,8 @@ import trio.testing
 
 from tests.conftest import MODERN, Wire
 from tests.progress.test_progress import run_tool
+from tests.support.limits import HANG_SECONDS
+from tests.support.turns import counting_turns
 from trio_mcp import ClientSettings, Context, Lossless, ProgressHelper, Server, ServerSettings, open_client
 
 turn = trio.lowlevel.checkpoint
@@ -85,24 +87,14 @@ async def test_an_async_loop_of_unknown_length_sends_no_total():
 
 async def test_an_async_loop_over_a_sync_iterable_is_a_cancellation_point_and_lets_others_run():
     async def tool(ctx: Context) -> list[Any]:
-        turns = 0
-
-        async def count() -> None:
-            nonlocal turns
-            while True:
-                await turn()
-                turns += 1
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(count)
+        async with counting_turns() as turns:
             async for _ in ctx.progress().track(range(5_000)):
                 pass
-            nursery.cancel_scope.cancel()
         with trio.CancelScope() as scope:
             async for number in ctx.progress().track(range(5)):
                 if number == 2:
                     scope.cancel()
-        return [turns > 10, scope.cancelled_caught, ctx.progress().current]
+        return [turns.count > 10, scope.cancelled_caught, ctx.progress().current]
 
     assert (await run_tool(MEMORY, tool))[0] == [True, True, 5_003]
 
@@ -231,7 +223,7 @@ async def test_a_loop_in_a_worker_thread_stops_when_the_call_is_cancelled(wire):
     async with wire.open(server) as client:
         with trio.CancelScope() as scope:
             await client.call_tool("tool", progress_handler=lambda *update: scope.cancel())
-        with trio.fail_after(10):
+        with trio.fail_after(HANG_SECONDS):
             await stopped.wait()
 
 

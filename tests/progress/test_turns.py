@@ -8,6 +8,8 @@ import pytest
 import trio
 import trio.lowlevel
 
+from tests.conftest import Wire
+from tests.support.turns import counting_turns
 from trio_mcp import Context, Server, ServerSettings
 from trio_mcp.progress.reporter import ProgressReporter
 from trio_mcp.testing import StepClock
@@ -31,19 +33,23 @@ def make_server(done: trio.Event) -> Server:
     return server
 
 
-@pytest.mark.parametrize("as_task", [False, True], ids=["direct", "task"])
-async def test_changes_of_one_turn_are_one_update_in_a_call_and_in_a_task(wire, as_task):
-    """One rule for merging: above the queue of the call, and above the record of the task."""
-    server = make_server(trio.Event())
-
+async def call_work(wire: Wire, server: Server, as_task: bool) -> list[Any]:
+    """The updates of a call of `work`, directly or as a task."""
     updates: list[Any] = []
     options: dict[str, Any] = {"progress_handler": lambda *update: updates.append(update)}
     async with wire.open(server) as client:
         if as_task:
-            task = await client.call_tool("work", task=True, **options)
-            await task.result()
+            await (await client.call_tool("work", task=True, **options)).result()
         else:
             await client.call_tool("work", **options)
+    return updates
+
+
+@pytest.mark.parametrize("as_task", [False, True], ids=["direct", "task"])
+async def test_changes_of_one_turn_are_one_update_in_a_call_and_in_a_task(wire, as_task):
+    """One rule for merging: above the queue of the call, and above the record of the task."""
+    server = make_server(trio.Event())
+    updates = await call_work(wire, server, as_task)
     assert [(progress, message) for progress, _, message in updates] == [
         (step, f"step {step}") for step in range(1, TURNS + 1)
     ]
@@ -76,67 +82,40 @@ async def test_a_change_behind_a_report_of_the_same_turn_does_not_replace_it(wir
         progress.increment()
         progress.set_message("last")
 
-    updates: list[Any] = []
-    options: dict[str, Any] = {"progress_handler": lambda *update: updates.append(update)}
-    async with wire.open(server) as client:
-        if as_task:
-            await (await client.call_tool("work", task=True, **options)).result()
-        else:
-            await client.call_tool("work", **options)
+    updates = await call_work(wire, server, as_task)
     assert [progress for progress, _, _ in updates] == [1, 2, 3]
     assert updates[1:] == [(2, 9, "reported"), (3, 9, "last")]
 
 
 async def test_a_reporter_yields_after_a_number_of_reports_by_the_clock_of_tests():
     """The clock counts how often it was read, so the number of turns is known on every machine."""
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
-
     reporter = ProgressReporter(None, clock=StepClock(0.00001))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(count)
+    async with counting_turns() as turns:
         await trio.lowlevel.checkpoint()
         for step in range(1000):
             await reporter.report(step)
-        nursery.cancel_scope.cancel()
-    assert 80 <= turns <= 100, "a turn has about eleven reports of 10 microseconds"
+    assert 80 <= turns.count <= 100, "a turn has about eleven reports of 10 microseconds"
 
 
 async def test_the_settings_hand_their_clock_to_the_reporter(wire):
     """A clock that leaps at each reading stands for a slow machine: every second report yields."""
     seen: list[int] = []
 
-    async def reports_between_turns(clock: Any) -> int:
+    async def turns_between_reports(clock: Any) -> Any:
         server = Server("turns", settings=ServerSettings(turn_clock=clock))
-        others = 0
 
         @server.tool
         async def work(ctx: Context) -> int:
-            nonlocal others
-
-            async def count() -> None:
-                nonlocal others
-                while True:
-                    await trio.lowlevel.checkpoint()
-                    others += 1
-
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(count)
+            async with counting_turns() as turns:
                 for step in range(50):
                     await ctx.report_progress(step)
-                nursery.cancel_scope.cancel()
-            return others
+            return turns.count
 
         async with wire.open(server) as client:
-            return (await client.call_tool("work")).data  # type: ignore[no-any-return]
+            return (await client.call_tool("work")).data
 
     for clock in (StepClock(1), StepClock()):
-        seen.append(await reports_between_turns(clock))
+        seen.append(await turns_between_reports(clock))
     assert seen[0] >= 15
     assert seen[1] < 10
 

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from tests.conftest import MODERN, Wire
 from tests.progress.test_progress import run_tool
 from tests.support import workers
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import Context, Lossless, RequestCancelled, Server, WorkerProgress, open_client
 from trio_mcp.progress.reporter import ProgressReporter
 from trio_mcp.progress.worker_lines import MAX_LINE_BYTES, LineReader
@@ -111,7 +112,7 @@ async def test_a_cancelled_call_ends_the_work_of_its_process(wire, pool):
         with trio.CancelScope() as scope:
             await client.call_tool("tool", progress_handler=lambda *_: scope.cancel())
         assert scope.cancelled_caught
-        with trio.fail_after(10):
+        with trio.fail_after(HANG_SECONDS):
             assert await trio.to_thread.run_sync(futures[0].result) == "told"
         await client.ping()
 
@@ -188,7 +189,7 @@ async def test_a_child_is_killed_with_its_call(wire):
         with trio.CancelScope() as scope:
             await client.call_tool("tool", progress_handler=lambda *_: started and scope.cancel())
         process, worker = started
-        with trio.fail_after(10):
+        with trio.fail_after(HANG_SECONDS):
             await process.wait()
             await left.wait()
         assert not os.path.exists(os.path.dirname(worker.path))  # noqa: ASYNC240  # at once
@@ -427,6 +428,6 @@ async def test_a_stage_and_a_loop_in_a_worker_thread_are_cancellation_checks(wir
                     scope.cancel()
 
             await client.call_tool("work", progress_handler=stop)
-        with trio.fail_after(10):
+        with trio.fail_after(HANG_SECONDS):
             await trio.to_thread.run_sync(done.wait)
     assert outcome == ["told"]

@@ -355,7 +355,7 @@ PREPARED = [
 
 
 @given(values)
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_what_conversion_accepts_the_schema_accepts(value):
     text = json.dumps({"value": value}).encode()
     for parameters, validator in PREPARED:
@@ -408,7 +408,7 @@ ROUND_TRIPS: list[tuple[Any, st.SearchStrategy[Any]]] = [
 
 @pytest.mark.parametrize(("annotation", "strategy"), ROUND_TRIPS, ids=lambda value: repr(value)[:60])
 @given(data=st.data())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_conversion_accepts_what_it_wrote(annotation, strategy, data):
     def tool() -> Any: ...
 

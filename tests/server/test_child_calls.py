@@ -15,6 +15,7 @@ import trio.testing
 
 from tests.conftest import LEGACY, MODERN, Wire
 from tests.progress.test_progress import PROGRESS, run_tool
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import (
     Client,
     Context,
@@ -209,7 +210,7 @@ async def test_cancelling_the_parent_cancels_the_child(wire, where):
 
                 await client.call_tool("parent", progress_handler=stop)
             assert scope.cancelled_caught
-            with trio.fail_after(5):
+            with trio.fail_after(HANG_SECONDS):
                 await ended.wait()
             await client.ping()
 
@@ -444,7 +445,7 @@ async def test_sync_tools_call_each_other_on_one_thread_of_the_limit(wire):
 
     updates: list[Any] = []
     async with wire.open(server) as client:
-        with trio.fail_after(10):
+        with trio.fail_after(HANG_SECONDS):
             result = await client.call_tool("parent", progress_handler=lambda *update: updates.append(update))
     assert result.data == ["leaf", "leaf"]
     assert (0.5, 1, "first: in a thread") in updates

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from trio_mcp import Server, ToolError, open_client
+from tests.support.limits import HANG_SECONDS
+from trio_mcp import Client, Server, ToolError, open_client
 from trio_mcp.background_log import log_in_background
-
-SECONDS = 60
 
 PROGRAM = """
 from trio_mcp import Server
@@ -52,7 +51,7 @@ def test_a_stderr_that_nobody_reads_holds_up_no_answer_and_no_end(tmp_path: Path
     with subprocess.Popen([sys.executable, *words], stdin=pipe, stdout=pipe, stderr=pipe) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        killer = threading.Timer(SECONDS, process.kill)
+        killer = threading.Timer(HANG_SECONDS, process.kill)
         killer.start()
         try:
             for ident in range(300):
@@ -82,10 +81,10 @@ def failing_server() -> Server:
     return server
 
 
-async def fail(client: object, times: int, kind: str = "os") -> None:
+async def fail(client: Client, times: int, kind: str = "os") -> None:
     for _ in range(times):
         with pytest.raises(ToolError):
-            await client.call_tool("fail", {"kind": kind})  # type: ignore[attr-defined]
+            await client.call_tool("fail", {"kind": kind})
 
 
 def told(caplog: pytest.LogCaptureFixture) -> tuple[int, list[str]]:
@@ -136,7 +135,7 @@ class StoppedHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.is_called.set()
-        assert self.may_write.wait(SECONDS)
+        assert self.may_write.wait(HANG_SECONDS)
         self.texts.append(record.getMessage())
 
 
@@ -147,7 +146,7 @@ def test_what_finds_no_room_is_dropped_and_counted() -> None:
     try:
         with log_in_background(capacity=3):
             logger.error("first")
-            assert handler.is_called.wait(SECONDS)
+            assert handler.is_called.wait(HANG_SECONDS)
             for number in range(10):
                 logger.error("record %d", number)
             assert handler.texts == []

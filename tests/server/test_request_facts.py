@@ -22,7 +22,7 @@ async def facts(ctx: Context) -> dict[str, Any]:
 @server.tool
 async def change(ctx: Context) -> str:
     try:
-        ctx.headers["x-new"] = "1"  # type: ignore[index]
+        ctx.headers["x-new"] = "1"  # type: ignore[index]  # type checkers refuse it, too
     except TypeError:
         return "read-only"
     return "changed"
@@ -56,7 +56,10 @@ async def test_headers_can_be_given_for_a_test_in_memory() -> None:
 @pytest.mark.parametrize("scheme", ["http", "ws"])
 async def test_a_task_keeps_the_headers_of_the_request_that_started_it(protocol: str, scheme: str) -> None:
     async with trio.open_nursery() as nursery:
-        authenticate = lambda scope: dict(scope["headers"])[b"x-user"].decode()  # noqa: E731
+
+        def authenticate(scope: Any) -> str:
+            return str(dict(scope["headers"])[b"x-user"].decode())
+
         serve = partial(serve_http, server, bind="127.0.0.1:0", authenticate=authenticate)
         (url,) = await nursery.start(serve)
         url = url.replace("http", scheme, 1)

@@ -14,9 +14,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import Server
-
-SECONDS = 60
 
 PROGRAM = r"""
 import signal, sys, time
@@ -120,7 +119,7 @@ def test_a_signal_leaves_the_lifespan(tmp_path: Path, name: str, number: int, st
     with started(tmp_path, name) as process:
         wait_serving(process, name)
         process.send_signal(number)
-        _, errors = process.communicate(timeout=SECONDS)
+        _, errors = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == status
     assert b"lifespan left" in errors
     assert b"Traceback" not in errors
@@ -133,7 +132,7 @@ def test_sigterm_finishes_the_line_that_is_being_written(tmp_path: Path, name: s
         send_call(process, "long")
         head = process.stdout.read(1000)  # the pipe is full: the rest of the line waits
         process.send_signal(signal.SIGTERM)
-        rest, _ = process.communicate(timeout=SECONDS)
+        rest, _ = process.communicate(timeout=HANG_SECONDS)
     lines = (head + rest).split(b"\n")
     assert lines.pop() == b""
     assert [len(json.loads(line)["result"]["content"][0]["text"]) for line in lines] == [1_000_000]
@@ -151,7 +150,7 @@ def test_ctrl_c_in_the_middle_of_a_call_is_no_error_of_a_tool(tmp_path: Path, na
                 "mcp-method": "tools/call",
                 "mcp-name": "hang",
             }
-            with httpx2.Client(timeout=SECONDS) as http:
+            with httpx2.Client(timeout=HANG_SECONDS) as http:
                 task = http.build_request("POST", url, json=request("hang"), headers=headers)
                 with subprocess.Popen(
                     [sys.executable, "-c", POST, url, task.content.decode(), json.dumps(headers)],
@@ -160,12 +159,12 @@ def test_ctrl_c_in_the_middle_of_a_call_is_no_error_of_a_tool(tmp_path: Path, na
                 ):
                     wait_line(process, "hanging")
                     process.send_signal(signal.SIGINT)
-                    _, errors = process.communicate(timeout=SECONDS)
+                    _, errors = process.communicate(timeout=HANG_SECONDS)
         else:
             send_call(process, "hang")
             wait_line(process, "hanging")
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=SECONDS)
+            _, errors = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 130
     assert b"lifespan left" in errors
     assert b"Traceback" not in errors
@@ -189,7 +188,7 @@ def test_a_second_signal_ends_a_server_whose_tool_blocks_the_loop(tmp_path: Path
         wait_line(process, "spinning")
         process.send_signal(number)
         process.send_signal(signal.SIGTERM if number == signal.SIGINT else signal.SIGINT)
-        process.wait(SECONDS)
+        process.wait(HANG_SECONDS)
     assert process.returncode < 0  # killed by a signal
 
 
@@ -206,4 +205,4 @@ def test_a_handler_of_the_program_is_left_alone() -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     with pytest.raises(ValueError, match="transport must be"):
-        Server("x").run("pigeon")  # type: ignore[arg-type]
+        Server("x").run("pigeon")  # type: ignore[arg-type]  # there is none of this name

@@ -25,7 +25,7 @@ class Color(enum.Enum):
 
 @dataclasses.dataclass
 class Point:
-    x: int = None  # type: ignore[assignment]
+    x: int = None  # type: ignore[assignment]  # as many people write it
 
 
 def property_of(function: Any, name: str = "x") -> dict[str, Any]:
@@ -92,7 +92,11 @@ async def test_a_default_of_none_means_that_null_may_be_sent(wire: Wire) -> None
     server = Server("nulls")
 
     @server.tool
-    def describe(x: int = None, y: Annotated[str, "Why."] = None, z: Point = Point(1)) -> str:  # type: ignore[assignment]  # noqa: RUF013, B008
+    def describe(
+        x: int = None,  # type: ignore[assignment]  # noqa: RUF013  # as many people write it
+        y: Annotated[str, "Why."] = None,  # type: ignore[assignment]  # noqa: RUF013
+        z: Point = Point(1),  # noqa: B008  # a default that is no constant
+    ) -> str:
         return repr((x, y, z.x))
 
     properties = server.tools["describe"].listing.input_schema["properties"]
@@ -164,7 +168,7 @@ def test_a_tool_may_be_given_its_name_first():
     with pytest.raises(ToolDefinitionError, match="one name"):
         server.tool("a", name="b")
     with pytest.raises(ToolDefinitionError, match="it is no function"):
-        server.tool(5)  # type: ignore[call-overload]
+        server.tool(5)  # type: ignore[call-overload]  # no function
 
 
 def test_an_argument_with_two_leading_underscores_is_refused():
@@ -192,9 +196,9 @@ def test_a_field_of_pydantic_is_honoured_as_a_default_and_in_annotated():
     def tool(
         x: int = field(5, description="How many.", ge=1, title="X", examples=[2]),
         y: str = field(pattern="^a", max_length=3),
-        z: Annotated[list[int], field(default_factory=list, min_length=0)] = field(...),  # noqa: B008
+        z: Annotated[list[int], field(default_factory=list, min_length=0)] = field(...),  # noqa: B008  # pydantic's way
         a: Annotated[int, field(7, multiple_of=7)] = 14,
-        b=field(None, deprecated=True),  # noqa: B008
+        b=field(None, deprecated=True),  # noqa: B008  # pydantic's way
         c: Annotated[int, field(3)] = field(default=4),
     ): ...
 

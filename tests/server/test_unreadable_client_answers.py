@@ -21,7 +21,8 @@ class Name:
     name: str
 
 
-def make_server() -> Server:
+def make_server(patience: trio.CancelScope | None = None) -> Server:
+    """A server that asks; its tool "give_up" asks until `patience` is cancelled."""
     server = Server("asks")
 
     @server.tool
@@ -33,7 +34,8 @@ def make_server() -> Server:
 
     @server.tool
     async def give_up(ctx: Context) -> str:
-        with trio.move_on_after(0.01):
+        assert patience is not None
+        with patience:
             await ctx.elicit("Who?", Name)
         return "gave up"
 
@@ -89,9 +91,11 @@ async def test_of_several_questions_none_is_ended_by_an_answer_that_names_none(t
 
 @pytest.mark.parametrize("transport", SHARED)
 async def test_the_late_answer_to_an_earlier_question_does_not_end_the_next(transport):
-    async with open_raw(transport, make_server()) as peer:
+    patience = trio.CancelScope()
+    async with open_raw(transport, make_server(patience)) as peer:
         await peer.initialize("2025-11-25", {"elicitation": {}})
         question = await peer.ask(call(1, "give_up", modern=False))
+        patience.cancel()
         assert (await peer.receive())["method"] == "notifications/cancelled"
         assert text(await peer.receive()) == "gave up"
         second = await start_question(peer, 2)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import trio
 
+from tests.support.limits import HANG_SECONDS
 from trio_mcp.server.asgi import AsgiApp
 from trio_mcp.wire.codec import encode_messages
 from trio_mcp.wire.sse import EventDecoder
@@ -80,14 +81,14 @@ class Exchange:
 
     async def wait_messages(self, count: int) -> list[Any]:
         """Wait until `count` messages have come, and return all that have come."""
-        with trio.fail_after(60):
+        with trio.fail_after(HANG_SECONDS):
             while len(self.messages) < count:
                 await self.arrival.park()
         return self.messages
 
     async def wait_body(self, part: bytes) -> None:
         """Wait until `part` is in the body."""
-        with trio.fail_after(60):
+        with trio.fail_after(HANG_SECONDS):
             while part not in self.body:
                 await self.arrival.park()
 

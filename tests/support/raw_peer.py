@@ -12,6 +12,7 @@ import httpx2
 import msgspec
 import trio
 
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import ClientSettings, HttpSettings, Server, serve_http
 from trio_mcp.client.target import open_target
 from trio_mcp.outgoing.transport import FrameTransport
@@ -55,11 +56,18 @@ class RawPeer:
 
     async def receive(self) -> Any:
         """The next message from the server, as a dict (or a list, for a batch)."""
-        with trio.fail_after(120):
+        with trio.fail_after(HANG_SECONDS):
             while not self._messages:
                 frames = await self._transport.receive_frames()
                 self._messages.extend(msgspec.json.decode(data) for data in encode_messages(frames))
         return self._messages.popleft()
+
+    async def receive_matching(self, **wanted: Any) -> Any:
+        """The next message with these members; others before it are dropped."""
+        while True:
+            message = await self.receive()
+            if all(message.get(key) == value for key, value in wanted.items()):
+                return message
 
     async def ask(self, message: bytes | dict[str, Any]) -> Any:
         """Send one message and return the next that comes."""
@@ -112,7 +120,7 @@ class RawHttpPeer(RawPeer):
             await self._nursery.start(self._post, body)
 
     async def receive(self) -> Any:
-        with trio.fail_after(120):
+        with trio.fail_after(HANG_SECONDS):
             return await self._receive.receive()
 
     async def _post(self, body: bytes, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -136,7 +144,7 @@ async def open_raw(transport: str, server: Server) -> AsyncIterator[RawPeer]:
     """Connect a raw peer to `server`; see `TRANSPORTS` in tests/conftest.py."""
     limit = server.settings.max_frame_bytes
     if transport == "http":
-        async with trio.open_nursery() as nursery, httpx2.AsyncClient() as http:
+        async with trio.open_nursery() as nursery, httpx2.AsyncClient(timeout=HANG_SECONDS) as http:
             serve = partial(serve_http, server, settings=HttpSettings(max_body_bytes=limit))
             (url,) = await nursery.start(partial(serve, bind="127.0.0.1:0"))
             yield RawHttpPeer(url, http, nursery)

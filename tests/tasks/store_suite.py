@@ -20,6 +20,7 @@ import trio
 import trio.testing
 from msgspec import Raw
 
+from tests.support.limits import HANG_SECONDS
 from trio_mcp.errors import CursorError, TaskOverload
 from trio_mcp.tasks.record import (
     BEARER,
@@ -40,7 +41,6 @@ SECOND = timedelta(seconds=1)
 ALICE, BOB = Owner("principal", "alice"), Owner("principal", "bob")
 ENDED = [Status.COMPLETED, Status.FAILED, Status.CANCELLED]
 UNICODE = "Zürich → 東京 🚆 \u202e\x00\n\"'\\"
-STUCK = 10  # seconds, after which a test that waits for the store has failed
 
 
 class OpenStore(Protocol):
@@ -97,7 +97,7 @@ async def read_until(
 ) -> TaskRecord:
     """Read changes until `version` comes; versions only increase, and none is newer."""
     last = -1
-    with trio.fail_after(STUCK):
+    with trio.fail_after(HANG_SECONDS):
         async for record in changes:
             assert last < record.version <= version
             last = record.version
@@ -109,7 +109,7 @@ async def read_until(
 
 
 async def assert_ended(changes: trio.MemoryReceiveChannel[TaskRecord]) -> None:
-    with trio.fail_after(STUCK), pytest.raises(trio.EndOfChannel):
+    with trio.fail_after(HANG_SECONDS), pytest.raises(trio.EndOfChannel):
         await changes.receive()
 
 
@@ -599,7 +599,7 @@ class TaskStoreSuite(ABC):
             for _ in range(3):
                 first = first.reported(NOW, first.version + 1, 3, UNICODE)
                 await store.put(first)
-                with trio.fail_after(STUCK):
+                with trio.fail_after(HANG_SECONDS):
                     assert await changes.receive() == first
 
     async def test_a_waiting_subscriber_is_woken(self, store: TaskStore) -> None:

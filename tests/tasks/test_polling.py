@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.client.test_client import DISCOVERED, FakeServer, error, result
+from tests.support.fake_server import DISCOVERED, FakeServer, error, result
 from trio_mcp import ProtocolError, TaskNotFound, open_client
 from trio_mcp.client.task_following import RETRY_SECONDS
 

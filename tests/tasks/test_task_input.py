@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from tests.conftest import LEGACY, MODERN
+from tests.support.limits import HANG_SECONDS
 from tests.support.raw_peer import MODERN_META, RawPeer
 from tests.tasks.task_server import Name, make_server, raw_peer
 from trio_mcp import (
@@ -160,13 +161,27 @@ async def test_two_connections_answer_one_question(wire):
             async def wait(client: Any) -> None:
                 results.append((await client.await_task(task.id)).data)
 
-            with trio.fail_after(10):
+            with trio.fail_after(HANG_SECONDS):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(wait, first)
                     nursery.start_soon(wait, second)
     assert sorted(asked) == ["one", "two"]
     assert resumed in (["one"], ["two"])
     assert results == resumed * 2
+
+
+async def ask_in_task(creator: RawPeer, other: RawPeer) -> tuple[str, list[Any]]:
+    """Let a legacy task of `creator` ask both, who wait for its result: its id, and the two questions."""
+    peers = (creator, other)
+    for peer in peers:
+        await peer.initialize(LEGACY, {"elicitation": {}})
+    params: dict[str, Any] = {"name": "greet", "task": {}}
+    await creator.send({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
+    task_id = (await creator.receive_matching(id=1))["result"]["task"]["taskId"]
+    for peer in peers:
+        params = {"taskId": task_id}
+        await peer.send({"jsonrpc": "2.0", "id": 2, "method": "tasks/result", "params": params})
+    return task_id, [await peer.receive_matching(method="elicitation/create") for peer in peers]
 
 
 @pytest.mark.parametrize("winner", [0, 1])
@@ -181,34 +196,20 @@ async def test_a_late_answer_is_dropped(winner):
         resumed.append(answer.data.name)
         return answer.data.name
 
-    async def wait_for(peer: RawPeer, **wanted: Any) -> Any:
-        while True:
-            message = await peer.receive()
-            if all(message.get(key) == value for key, value in wanted.items()):
-                return message
-
     async with open_server(server) as running:
         known = running.authenticated("somebody")
         async with raw_peer(known) as creator, raw_peer(known) as other:
             peers = (creator, other)
-            for peer in peers:
-                await peer.initialize(LEGACY, {"elicitation": {}})
-            params = {"name": "greet", "task": {}}
-            await creator.send({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
-            task_id = (await wait_for(creator, id=1))["result"]["task"]["taskId"]
-            for peer in peers:
-                params = {"taskId": task_id}
-                await peer.send({"jsonrpc": "2.0", "id": 2, "method": "tasks/result", "params": params})
-            asked = [await wait_for(peer, method="elicitation/create") for peer in peers]
+            _, asked = await ask_in_task(*peers)
             for index in (winner, 1 - winner):
                 content = {"action": "accept", "content": {"name": f"peer {index}"}}
                 await peers[index].send({"jsonrpc": "2.0", "id": asked[index]["id"], "result": content})
                 await trio.testing.wait_all_tasks_blocked()
             for peer in peers:
-                result = (await wait_for(peer, id=2))["result"]
+                result = (await peer.receive_matching(id=2))["result"]
                 assert result["content"][0]["text"] == f"peer {winner}"
                 await peer.send({"jsonrpc": "2.0", "id": 3, "method": "ping"})
-                assert (await wait_for(peer, id=3))["result"] == {}
+                assert (await peer.receive_matching(id=3))["result"] == {}
     assert resumed == [f"peer {winner}"]
 
 
@@ -366,24 +367,10 @@ async def test_of_two_clients_the_one_that_is_read_first_answers(attempt):
     async def greet(ctx: Context) -> str:
         return str((await ctx.elicit("Who?", Name)).data.name)
 
-    async def wait_for(peer: RawPeer, **wanted: Any) -> Any:
-        while True:
-            message = await peer.receive()
-            if all(message.get(key) == value for key, value in wanted.items()):
-                return message
-
     async with open_server(server) as running:
         known = running.authenticated("somebody")
         async with raw_peer(known) as first, raw_peer(known) as second:
-            for peer in (first, second):
-                await peer.initialize(LEGACY, {"elicitation": {}})
-            params: Any = {"name": "greet", "task": {}}
-            await first.send({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
-            task_id = (await wait_for(first, id=1))["result"]["task"]["taskId"]
-            for peer in (first, second):
-                params = {"taskId": task_id}
-                await peer.send({"jsonrpc": "2.0", "id": 2, "method": "tasks/result", "params": params})
-            asked = [await wait_for(peer, method="elicitation/create") for peer in (first, second)]
+            task_id, asked = await ask_in_task(first, second)
             read: list[str] = []
             original = ServerConnection.accept_answer
 

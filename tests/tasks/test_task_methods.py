@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from tests.conftest import LEGACY, MODERN
+from tests.support.fake_server import DISCOVERED, FakeServer, result
 from tests.support.raw_peer import MODERN_META, RawPeer
 from tests.tasks.task_server import gate, make_server, raw_peer
 from trio_mcp import (
@@ -52,8 +53,6 @@ async def test_a_server_that_offers_no_notifications_is_polled(wire, autojump_cl
     """Hostile or absent intervals neither spin nor stall."""
     if wire.protocol != MODERN:
         return
-    from tests.client.test_client import DISCOVERED, FakeServer, result
-
     looks: list[float] = []
 
     def get(request: Any) -> Any:

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from tests.conftest import LEGACY
+from tests.support.limits import HANG_SECONDS
 from tests.tasks.task_server import gate, make_server
 from trio_mcp import (
     CallTimeout,
@@ -151,7 +152,7 @@ async def test_a_lossless_task_goes_on_when_its_client_has_left(wire):
         async with wire.open_running(running.authenticated("me")) as client:
             task = await client.call_tool("work", task=True, progress_handler=lambda *update: None)
         start.set()
-        with trio.fail_after(10):
+        with trio.fail_after(HANG_SECONDS):
             record = await running.await_task(task.id)
     assert record.status == "completed"
     assert record.progress is not None

@@ -13,14 +13,15 @@ import trio
 import trio.testing
 
 import trio_mcp
-from trio_mcp import StdioServer
+from tests.support.limits import HANG_SECONDS
+from trio_mcp import ClientSettings, StdioServer
 from trio_mcp.outgoing.transport import PeerEndedError
 from trio_mcp.transports.newline_stream import StreamTransport
 from trio_mcp.transports.process import open_process_transport
 from trio_mcp.wire.frames import Notification
 
-DEADLINE = 60  # seconds; only a hang or a very busy machine takes so long
-PATIENT = 2 * DEADLINE  # a grace that no test waits for
+PATIENT = 2 * HANG_SECONDS  # a grace that no test waits for
+UNHURRIED = ClientSettings(probe_timeout=HANG_SECONDS)
 FRAMES = [Notification("hello")]
 
 READY = """
@@ -46,14 +47,21 @@ class Report:
 
     async def wait_ended(self) -> None:
         """Wait for the first word, which says that stdin has ended."""
-        with trio.fail_after(DEADLINE):
+        with trio.fail_after(HANG_SECONDS):
             assert await self._stream.receive_some() == b"ended"
 
     async def read(self) -> str:
         os.close(self.fd)
-        with trio.fail_after(DEADLINE):
+        with trio.fail_after(HANG_SECONDS):
             async with self._stream as stream:
                 return b"".join([data async for data in stream]).decode()
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How a server has ended is known however long its end takes on this machine."""
+    for name in ("EXIT_SECONDS", "LAST_WORDS_SECONDS"):
+        monkeypatch.setattr(f"trio_mcp.transports.process.{name}", HANG_SECONDS)
 
 
 def python(source: str) -> list[str]:
@@ -63,7 +71,7 @@ def python(source: str) -> list[str]:
 @asynccontextmanager
 async def open_ready(command: list[str], **options) -> AsyncIterator[tuple[StreamTransport, int]]:
     """Open a transport whose server is ready, and give it with the process id of the server."""
-    with trio.fail_after(DEADLINE):
+    with trio.fail_after(HANG_SECONDS):
         async with open_process_transport(command, max_frame_bytes=1 << 20, **options) as transport:
             (frame,) = await transport.receive_frames()
             yield transport, int(frame.method)
@@ -78,7 +86,7 @@ def is_reaped(pid: int) -> bool:
 
 
 async def test_frames_travel_both_ways():
-    with trio.fail_after(DEADLINE):
+    with trio.fail_after(HANG_SECONDS):
         async with open_process_transport(["cat"], max_frame_bytes=1000) as transport:
             await transport.send_frames(FRAMES)
             assert await transport.receive_frames() == FRAMES
@@ -93,7 +101,7 @@ async def test_closing_stdin_lets_the_server_end_by_itself():
     assert await report.read() == "ended"
 
 
-async def test_a_server_that_ignores_the_end_of_stdin_is_terminated():
+async def test_a_server_that_ignores_the_end_of_stdin_is_terminated(mock_clock):
     report = Report()
     server = python(
         """
@@ -107,10 +115,15 @@ async def test_a_server_that_ignores_the_end_of_stdin_is_terminated():
             signal.pause()
         """
     )
-    # The server has the same grace to handle the signal.
-    async with open_ready(server, stderr=report.fd, grace=1.0) as (_, pid):
-        pass
-    assert is_reaped(pid)
+
+    async def pass_grace() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(31)  # and the server has the same grace to handle the signal
+
+    async with trio.open_nursery() as nursery:
+        async with open_ready(server, stderr=report.fd, grace=30) as (_, pid):
+            nursery.start_soon(pass_grace)
+        assert is_reaped(pid)
     assert await report.read() == "terminated"
 
 
@@ -237,7 +250,7 @@ async def test_a_closed_transport_refuses_both_directions():
 
 
 async def test_a_receiver_outside_the_block_does_not_disturb_the_end():
-    with trio.fail_after(DEADLINE):
+    with trio.fail_after(HANG_SECONDS):
         async with (
             trio.open_nursery() as nursery,
             open_process_transport(["cat"], max_frame_bytes=1000, grace=PATIENT) as transport,
@@ -315,7 +328,7 @@ trio.run(main)
 async def open_client(server: list[str], report: Report) -> AsyncIterator[trio.Process]:
     """Run a client of `server` in a process of its own and wait until it is ready."""
     command = [sys.executable, "-c", CLIENT, *server]
-    with trio.fail_after(DEADLINE):
+    with trio.fail_after(HANG_SECONDS):
         client = await trio.lowlevel.open_process(command, stdout=-1, stderr=report.fd)
         async with client.stdout:
             assert await client.stdout.receive_some() == b"ready\n"
@@ -376,6 +389,17 @@ async def test_a_write_to_a_server_that_has_ended_says_how_too():
                 await transport.send_frames(FRAMES * 100)
 
 
+async def test_what_is_sent_to_a_server_that_has_ended_counts_as_unread():
+    """A slow client may send the probe only then; the server would end again without having read it."""
+    async with open_ready(python("ready()")) as (transport, _):
+        with pytest.raises(PeerEndedError) as caught:
+            await transport.receive_frames()
+        assert not caught.value.left_unread, "nothing was sent"
+        with pytest.raises(PeerEndedError) as caught:
+            await transport.send_frames(FRAMES)
+        assert caught.value.left_unread
+
+
 def open_full_pipe() -> tuple[int, int]:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -427,8 +451,10 @@ for line in sys.stdin:
 
 async def test_a_server_that_exits_at_the_probe_is_started_again_in_the_legacy_way(tmp_path):
     log = tmp_path / "log"
-    with trio.fail_after(DEADLINE):
-        async with trio_mcp.open_client([sys.executable, "-c", OLD_SERVER, str(log)]) as client:
+    with trio.fail_after(HANG_SECONDS):
+        async with trio_mcp.open_client(
+            [sys.executable, "-c", OLD_SERVER, str(log)], settings=UNHURRIED
+        ) as client:
             assert client.protocol_version == "2025-11-25"
     assert log.read_text().split() == ["server/discover", "initialize", "notifications/initialized"]
 
@@ -445,8 +471,8 @@ async def test_a_broken_server_is_started_again_only_if_it_has_read_the_probe(tm
         pytest.skip("only Linux tells what is unread in a pipe")
     log = tmp_path / "log"
     source = f"import sys; open(sys.argv[1], 'a').write('started\\n'); {source}"
-    with trio.fail_after(DEADLINE), pytest.raises(trio_mcp.ConnectionLost) as caught:
-        async with trio_mcp.open_client([sys.executable, "-c", source, str(log)]):
+    with trio.fail_after(HANG_SECONDS), pytest.raises(trio_mcp.ConnectionLost) as caught:
+        async with trio_mcp.open_client([sys.executable, "-c", source, str(log)], settings=UNHURRIED):
             raise AssertionError("never reached")
     assert log.read_text().split() == ["started"] * starts
     assert "exited with status 1" in str(caught.value)
@@ -456,6 +482,28 @@ async def test_a_broken_server_is_started_again_only_if_it_has_read_the_probe(tm
     assert ("connected to twice" in shown) == (starts == 2)
 
 
+async def test_a_server_that_ended_before_it_was_asked_is_not_started_again(tmp_path):
+    """A client on a busy machine may be slower than a server that cannot start."""
+    log = tmp_path / "log"
+    source = "import sys; open(sys.argv[1], 'a').write('started\\n'); sys.exit('no module named config')"
+
+    class Late:
+        @asynccontextmanager
+        async def open_transport(self, settings: ClientSettings) -> AsyncIterator[StreamTransport]:
+            command = [sys.executable, "-c", source, str(log)]
+            async with open_process_transport(command, max_frame_bytes=1000) as transport:
+                await transport._process.wait()
+                yield transport
+
+    with (
+        trio.fail_after(HANG_SECONDS),
+        pytest.raises(trio_mcp.ConnectionLost, match="no module named config"),
+    ):
+        async with trio_mcp.open_client(Late(), settings=UNHURRIED):
+            raise AssertionError("never reached")
+    assert log.read_text().split() == ["started"]
+
+
 async def test_if_the_second_start_fails_otherwise_both_errors_are_shown(tmp_path):
     log = tmp_path / "log"
     source = """
@@ -463,8 +511,8 @@ import json, sys
 method = json.loads(sys.stdin.readline())["method"]
 sys.exit("what is that?" if method == "server/discover" else "no licence")
 """
-    with trio.fail_after(DEADLINE), pytest.raises(trio_mcp.ConnectionLost, match="no licence") as caught:
-        async with trio_mcp.open_client([sys.executable, "-c", source, str(log)]):
+    with trio.fail_after(HANG_SECONDS), pytest.raises(trio_mcp.ConnectionLost, match="no licence") as caught:
+        async with trio_mcp.open_client([sys.executable, "-c", source, str(log)], settings=UNHURRIED):
             raise AssertionError("never reached")
     assert str(caught.value).endswith("no licence")
     assert str(caught.value.__context__).endswith("what is that?")
@@ -487,8 +535,8 @@ async def test_env_and_cwd_of_a_stdio_server(tmp_path, monkeypatch):
     monkeypatch.setenv("INHERITED", "yes")
     (tmp_path / "server.py").write_text(WHERE_SERVER)
     target = StdioServer(sys.executable, ["server.py"], env={"ADDED": "1"}, cwd=tmp_path)
-    with trio.fail_after(DEADLINE):
-        async with trio_mcp.open_client(target) as client:
+    with trio.fail_after(HANG_SECONDS):
+        async with trio_mcp.open_client(target, settings=UNHURRIED) as client:
             assert (await client.call_tool("where")).data == [str(tmp_path), "yes", "1"]
 
 

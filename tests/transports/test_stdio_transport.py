@@ -11,10 +11,10 @@ from textwrap import dedent, indent
 import pytest
 import trio
 
+from tests.support.limits import HANG_SECONDS
 from trio_mcp.transports.stdio import open_stdio_transport
 
 FRAME = b'{"jsonrpc":"2.0","method":"hello"}\n'
-DEADLINE = 60  # seconds; only a hang or a very busy machine takes so long
 
 
 def program(inside: str = "", *, before: str = "", after: str = "") -> list[str]:
@@ -51,7 +51,7 @@ async def run(command: list[str], **options) -> subprocess.CompletedProcess[byte
     options = {"stdin": FRAME, "capture_stdout": True, "capture_stderr": True, "check": False} | options
     # Unbuffered, stray output would never wait for the moment when it could do harm.
     options["env"] = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    with trio.fail_after(DEADLINE):
+    with trio.fail_after(HANG_SECONDS):
         return await trio.run_process(command, **options)
 
 
@@ -190,7 +190,7 @@ async def test_a_terminal_stays_blocking_for_everyone_else():
     try:
         tty.setraw(ours)
         async with trio.lowlevel.FdStream(terminal) as stream:
-            with trio.fail_after(DEADLINE):
+            with trio.fail_after(HANG_SECONDS):
                 process = await trio.lowlevel.open_process(program(), stdin=ours, stdout=ours, stderr=ours)
                 await stream.send_all(FRAME)
                 answer = b""
@@ -210,7 +210,7 @@ async def test_a_socket_for_both_directions_works_and_is_restored():
     ours, theirs = socket.socketpair()
     with theirs:
         async with trio.SocketStream(trio.socket.from_stdlib_socket(ours)) as stream:
-            with trio.fail_after(DEADLINE):
+            with trio.fail_after(HANG_SECONDS):
                 command = program(after="assert os.get_blocking(0) and os.get_blocking(1)")
                 process = await trio.lowlevel.open_process(command, stdin=theirs, stdout=theirs)
                 await stream.send_all(FRAME)
@@ -240,7 +240,7 @@ async def test_a_peer_that_stops_reading_is_broken():
     except trio.BrokenResourceError:
         os.write(2, b"broken")
     """
-    with trio.fail_after(DEADLINE):
+    with trio.fail_after(HANG_SECONDS):
         process = await trio.lowlevel.open_process(
             program(report), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )

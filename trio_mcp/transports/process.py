@@ -86,12 +86,14 @@ class ProcessTransport(StreamTransport):
         super().__init__(process.stdin, _Output(process.stdout), max_frame_bytes=max_frame_bytes)
         self._process = process
         self._stderr = stderr
+        self._failed_to_send = False
 
     async def send_frames(self, frames: Sequence[OutFrame]) -> None:
         """Write `frames` in one write; checkpoints if it has to wait."""
         try:
             await super().send_frames(frames)
         except trio.BrokenResourceError as error:
+            self._failed_to_send = True
             raise await self._explain(error) from error
 
     async def receive_frames(self) -> Sequence[InFrame]:
@@ -119,7 +121,9 @@ class ProcessTransport(StreamTransport):
         return PeerEndedError(reason, left_unread=self._left_unread())
 
     def _left_unread(self) -> bool:
-        """Whether something that was written is still in the process's stdin; False if that is unknown."""
+        """Whether something did not reach the process or is still in its stdin; False if that is unknown."""
+        if self._failed_to_send:
+            return True
         if sys.platform != "linux" or self._pipe is None:
             return False
         # Imported here: only the error of a server that has ended needs them.

@@ -18,7 +18,8 @@ import trio.testing
 from rich.console import Console
 
 from tests.cli.bench import faulty_server
-from tests.cli.command import SECONDS, lines_shown, read_until, run, start, start_in_terminal
+from tests.cli.command import lines_shown, read_until, run, start, start_in_terminal
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import ClientSettings, Context, Lossless, Server, TaskConfig, ToolError, open_client
 from trio_mcp.cli.bench.counting_connector import CountingConnector
 from trio_mcp.cli.bench.gauge import Gauge, open_gauge
@@ -35,7 +36,8 @@ SUBJECT = Subject(server="s 1", protocol="2026-07-28", transport="stdio", tool="
 
 def measure(fault: str, *options: str) -> dict[str, Any]:
     """The report of six calls of a tool of the faulty server, as JSON, with the exit status added."""
-    done = run("bench", "-n", "3", "--rounds", "2", "--json", *options, fault, "--", *FAULTY)
+    limits = ("--rounds", "2", "--duration", str(HANG_SECONDS))
+    done = run("bench", "-n", "3", *limits, "--json", *options, fault, "--", *FAULTY)
     assert "Traceback" not in done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     return report | {"status": done.returncode}
@@ -62,7 +64,7 @@ def test_a_server_without_faults_is_status_0() -> None:
     assert [latency[name]["count"] for name in ("firstUpdate", "wholeCall")] == [6, 6]
     assert latency["betweenUpdates"]["count"] == 6 * (COUNT - 1)
     for times in latency.values():
-        assert times["p50"] <= times["p90"] <= times["p99"] <= times["max"] < SECONDS
+        assert times["p50"] <= times["p90"] <= times["p99"] <= times["max"] < HANG_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_failed_calls_are_status_1(fault: str, error: str) -> None:
 
 
 def test_a_server_that_ends_is_called_no_more() -> None:
-    report = measure("leave", "--duration", "60")
+    report = measure("leave")
     assert (report["status"], report["stop"]) == (1, "connection lost")
     assert 1 <= report["calls"]["failed"] + report["calls"]["cut"] <= 3
     assert report["notifications"]["received"] == COUNT
@@ -198,7 +200,7 @@ def test_servers_over_http_and_websocket_are_measured(server_file: Path) -> None
                 for url, *more in ([http], [http, "--protocol", "2025-11-25"], [websocket])
             ]
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=SECONDS)
+            process.communicate(timeout=HANG_SECONDS)
         finally:
             process.kill()
     reports = [json.loads(command.stdout) for command in done]
@@ -216,7 +218,7 @@ def test_ctrl_c_reports_what_has_been_measured(server_file: Path, tmp_path: Path
         assert process.stderr is not None
         read_until(process.stderr.fileno(), "2 updates")
         process.send_signal(signal.SIGINT)
-        printed, errors = process.communicate(timeout=SECONDS)
+        printed, errors = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 130
     assert errors.decode().splitlines()[-1] == "Interrupted."
     text = printed.decode()

@@ -15,7 +15,7 @@ const { StdioClientTransport } = require("@modelcontextprotocol/sdk/client/stdio
 const types = require("@modelcontextprotocol/sdk/types.js");
 
 const UPDATES = 200;
-const DEADLINE = 40_000;
+const DEADLINE = 100_000; // milliseconds: less than the test waits
 const RELATED = types.RELATED_TASK_META_KEY;
 
 // The messages that the transport received, in order, before the SDK handled them.

@@ -8,7 +8,7 @@ const require = createRequire(join(resolve(environment), "package.json"));
 const { Client, StreamableHTTPClientTransport } = require("@modelcontextprotocol/client");
 
 const UPDATES = 5;
-const MILLISECONDS = 5000;
+const MILLISECONDS = 60_000;
 
 function makeEvent() {
   let set;

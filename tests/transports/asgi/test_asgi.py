@@ -13,6 +13,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.support.asgi_host import MODERN, Host, finish, open_host
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import Context, HttpSettings, Server, ServerSettings, TaskSettings, asgi_app, open_server
 from trio_mcp.wire.codec import encode_messages
 from trio_mcp.wire.sse import EventDecoder
@@ -704,7 +705,7 @@ async def test_a_stalled_reader_of_many_reports_needs_little_memory(era):
             await answer.wait_messages(1)
             answer.reading = trio.Event()
             before = tracemalloc.get_traced_memory()[0]
-            with trio.fail_after(120):
+            with trio.fail_after(HANG_SECONDS):
                 await reported.wait()
             await wait_all_tasks_blocked()
             assert tracemalloc.get_traced_memory()[0] - before < 1_000_000

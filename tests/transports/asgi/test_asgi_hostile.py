@@ -10,6 +10,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.support.asgi_host import META, MODERN, Host, LegacyClient, finish, open_host
+from tests.support.limits import HANG_SECONDS
 from tests.transports.asgi.test_asgi import make_server
 from trio_mcp import Context, HttpSettings, TaskConfig, asgi_app, open_server
 
@@ -61,7 +62,7 @@ async def test_a_body_that_arrives_after_the_shutdown_is_refused(method):
             app.shut_down()
             message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
             answer.to_app.send_nowait({"type": "http.request", "body": msgspec.json.encode(message)})
-            with trio.fail_after(5):
+            with trio.fail_after(HANG_SECONDS):
                 await answer.ended.wait()
             assert answer.status == 503
 
@@ -154,7 +155,7 @@ async def test_a_future_event_id_stalls_nothing():
         await wait_all_tasks_blocked()  # the writer waits for room
         name = answer.event_ids[0].partition("-")[0]
         resumed = client.get(f"{name}-{10**17}")
-        with trio.fail_after(5):
+        with trio.fail_after(HANG_SECONDS):
             await resumed.ended.wait()
         assert resumed.messages == []  # its event id says that it has all messages
 

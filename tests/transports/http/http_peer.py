@@ -12,11 +12,11 @@ import hypercorn.trio
 import trio
 from hypercorn.config import Config
 
+from tests.support.limits import HANG_SECONDS
 from trio_mcp.wire.sse import encode_event
 
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 MODERN_META = {"io.modelcontextprotocol/serverInfo": {"name": "scripted", "version": "1"}}
-DEADLINE = 120  # only a hang takes so long
 TEXT = {"content": [{"type": "text", "text": "done"}]}
 
 
@@ -157,9 +157,9 @@ class Scripted:
 
 @asynccontextmanager
 async def serving(handler: Handler, certificate: tuple[str, str] | None = None) -> AsyncIterator[Scripted]:
-    """Serve `handler` while the block lasts, for at most DEADLINE seconds."""
+    """Serve `handler` while the block lasts, for at most HANG_SECONDS seconds."""
     app = Scripted(handler, certificate=certificate)
-    with trio.fail_after(DEADLINE):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as nursery:
             (address,) = await nursery.start(app.serve)
             app.url = f"{address}/mcp"

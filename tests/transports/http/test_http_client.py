@@ -13,6 +13,7 @@ import trio
 import trustme
 from trio.testing import wait_all_tasks_blocked
 
+from tests.support.limits import HANG_SECONDS
 from tests.transports.http.http_peer import LEGACY, MODERN, TEXT, LegacyServer, answer_modern, serving
 from trio_mcp import ConnectionLost, EraCache, ProtocolError, RemoteProtocolError, Server, open_client
 from trio_mcp.transports.http.transport import open_http_transport
@@ -29,6 +30,9 @@ def way(request, monkeypatch):
     if request.param == "httpx2":
         monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
         monkeypatch.setenv("NO_PROXY", "127.0.0.0/8")
+    # Hundreds of connections that are opened at once take a busy machine long.
+    monkeypatch.setattr("trio_mcp.transports.http.h11_connection.CONNECT_SECONDS", HANG_SECONDS)
+    monkeypatch.setattr("trio_mcp.transports.http.httpx_client._TIMEOUT", httpx2.Timeout(None))
     return request.param
 
 
@@ -618,18 +622,16 @@ async def test_the_server_can_ask_and_log_on_the_get_stream():
 
 
 async def test_no_request_is_sent_before_the_get_stream_is_open():
-    listening, called = trio.Event(), trio.Event()
+    listening = trio.Event()
 
     async def listen(call):
-        with trio.move_on_after(0.2):  # longer than a call that does not wait takes to arrive
-            await called.wait()
+        await wait_all_tasks_blocked(0.05)  # a call that does not wait would arrive meanwhile
         listening.set()
         await call.stream()
         await call.write(b": listening\n\n")  # hypercorn sends the head only with a first part of the body
         await call.wait_disconnect()
 
     async def handle(call):
-        called.set()
         await call.result({"content": [{"type": "text", "text": str(listening.is_set())}]})
 
     server = LegacyServer(handle, listen=listen)
@@ -939,7 +941,10 @@ async def test_the_auth_and_http_client_of_the_caller_are_used():
         elif not await answer_modern(call):
             await call.result(TEXT)
 
-    async with serving(handle) as app, httpx2.AsyncClient(headers={"x-own": "1"}) as own:
+    async with (
+        serving(handle) as app,
+        httpx2.AsyncClient(timeout=HANG_SECONDS, headers={"x-own": "1"}) as own,
+    ):
         with pytest.raises(ProtocolError, match="401 Unauthorized"):
             async with open_client(app.url):
                 pass
@@ -994,7 +999,7 @@ async def test_a_client_of_the_caller_is_not_redirected_to_another_origin_either
     async with (
         serving(answer_modern) as other,
         serving(redirect) as app,
-        httpx2.AsyncClient(follow_redirects=True) as http_client,
+        httpx2.AsyncClient(timeout=HANG_SECONDS, follow_redirects=True) as http_client,
     ):
         with pytest.raises(ConnectionLost, match="which is another origin"):
             async with open_client(app.url, http_client=http_client, headers=SECRETS):
@@ -1064,7 +1069,7 @@ async def test_tls_uses_the_http_client_of_the_caller(tmp_path):
     authority.configure_trust(trusting)
     async with (
         serving(answer_modern, (str(certificate), str(key))) as app,
-        httpx2.AsyncClient(verify=trusting) as own,
+        httpx2.AsyncClient(timeout=HANG_SECONDS, verify=trusting) as own,
     ):
         assert app.url.startswith("https://")
         async with open_client(app.url, http_client=own) as client:

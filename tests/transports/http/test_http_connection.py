@@ -21,13 +21,13 @@ import trio
 import trustme
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.support.limits import HANG_SECONDS
 from trio_mcp.transports.http.address import may_have_proxy, parse_address
 from trio_mcp.transports.http.h11_connection import CONNECT_SECONDS, MAX_HEAD_BYTES
 from trio_mcp.transports.http.pool import KEPT_CONNECTIONS, KEPT_SECONDS, ConnectionPoolStatistics
 from trio_mcp.transports.http.response import StreamPosition, UnreachableError
 from trio_mcp.transports.http.server_url import ServerUrl, open_endpoint
 
-DEADLINE = 120  # only a hang takes so long
 LIMIT = 100_000
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 
@@ -114,7 +114,7 @@ async def raw_server(
             except trio.BrokenResourceError:
                 peer.ended.set()  # the client may leave at any time
 
-    with trio.fail_after(DEADLINE) as server.deadline:
+    with trio.fail_after(HANG_SECONDS) as server.deadline:
         async with trio.open_nursery() as nursery:
             try:
                 listeners = await trio.open_tcp_listeners(0, host=host)
@@ -138,7 +138,9 @@ async def opened(url: str, way: str = "direct", **options: Any) -> AsyncIterator
     options = {"limit": LIMIT, "headers": None, "auth": None, "http_client": None, **options}
     async with AsyncExitStack() as stack:
         if way == "httpx2":
-            client = httpx2.AsyncClient(follow_redirects=True, timeout=httpx2.Timeout(None, connect=10))
+            client = httpx2.AsyncClient(
+                follow_redirects=True, timeout=httpx2.Timeout(None, connect=HANG_SECONDS)
+            )
             options["http_client"] = await stack.enter_async_context(client)
         endpoint = await stack.enter_async_context(open_endpoint(url, **options))
         assert (endpoint._direct is not None) == (way == "direct")
@@ -730,7 +732,7 @@ async def test_leaving_a_stream_closes_its_connection_at_once(way: str, leave: s
                         raise LookupError
             except LookupError:
                 assert leave == "raise"
-        with trio.fail_after(2):
+        with trio.fail_after(HANG_SECONDS):
             await server.peers[0].ended.wait()
 
 
@@ -762,7 +764,7 @@ async def test_a_cancellation_at_any_point_leaves_no_connection(rounds: int, kep
         assert endpoint._direct is not None
         assert endpoint._direct.pool.statistics().idle in ((0, 1) if kept and not rounds else (0,))
         if rounds:
-            with trio.fail_after(2):
+            with trio.fail_after(HANG_SECONDS):
                 for peer in server.peers:
                     await peer.ended.wait()
 
@@ -951,7 +953,7 @@ def test_proxy_variables_are_read_as_httpx2_reads_them(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    client = httpx2.AsyncClient()
+    client = httpx2.AsyncClient(timeout=HANG_SECONDS)
     has_proxy = client._transport_for_url(httpx2.URL(url)) is not client._transport
     assert may_have_proxy(parse_address(url)) == has_proxy
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 
+from tests.support.unreadable import UNREADABLE
 from tests.transports.http.http_peer import LegacyServer, answer_modern, serving
 from trio_mcp import MCPError, ProtocolError, RemoteProtocolError, open_client
 
@@ -92,17 +93,6 @@ async def test_an_error_without_an_id_is_that_of_its_stream(era, form, ident):
             await client.call_tool("any")
         assert caught.value.code == -32700
         await client.call_tool("any")
-
-
-UNREADABLE = {
-    "NaN": (b'"result":{"x":NaN}', r"byte \d+"),
-    "a lone surrogate": (b'"result":{"x":"\\ud83d"}', r"lone surrogate \(byte \d+\)"),
-    "no UTF-8": (b'"result":{"x":"\xff"}', r"position \d+"),
-    "trailing garbage": (b'"result":{}} x', r"byte \d+"),
-    "cut off": (b'"result":{"x":[1', r"byte \d+"),
-    "too deep": (b'"result":' + b"[" * 5000, "."),
-    "result and error": (b'"result":{},"error":{"code":1,"message":"x"}', "not both"),
-}
 
 
 @pytest.mark.parametrize("flaw", UNREADABLE)

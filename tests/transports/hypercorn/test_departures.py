@@ -15,10 +15,10 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.support.asgi_host import META, MODERN
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import Context, HttpSettings, Server, asgi_app, open_server
 from trio_mcp.transports.hypercorn.serve import serve_asgi
 
-PATIENCE = 120  # only a hang takes so long
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 
 
@@ -61,7 +61,7 @@ async def holding(**options: Any) -> AsyncIterator[Holding]:
     held = Holding()
     settings = HttpSettings(**options.pop("settings", {}))
     options = {"bind": "127.0.0.1:0", "shutdown_grace": 0.2, **options}
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(HANG_SECONDS):
         async with open_server(held.server) as running, trio.open_nursery() as nursery:
             held.app = asgi_app(running, settings=settings)
             (address,) = await nursery.start(partial(serve_asgi, held.app, **options))
@@ -153,7 +153,7 @@ async def initialize(held: Holding, version: str) -> str:
 )
 async def test_a_connection_that_the_client_wants_closed_is_closed_behind_the_response(kind, version):
     close = ["connection: close"] if version == "1.1" else []
-    async with holding(read_timeout=PATIENCE, keep_alive_timeout=PATIENCE * 2) as held:
+    async with holding(read_timeout=HANG_SECONDS, keep_alive_timeout=HANG_SECONDS * 2) as held:
         session = f"mcp-session-id: {await initialize(held, '2025-06-18')}"
         bare = f"X /mcp HTTP/{version}\r\nhost: localhost\r\n" + "".join(f"{line}\r\n" for line in close)
         data = {
@@ -180,7 +180,7 @@ async def test_a_connection_that_the_client_wants_closed_is_closed_behind_the_re
     "line", ["sec-websocket-version: 99", "sec-websocket-version: 13", "origin: http://evil"]
 )
 async def test_a_refused_websocket_handshake_closes_its_connection(line):
-    async with holding(read_timeout=PATIENCE * 2) as held:
+    async with holding(read_timeout=HANG_SECONDS * 2) as held:
         stream = await held.connect()
         lines = ["connection: Upgrade", "upgrade: websocket", line]
         if "origin" in line:

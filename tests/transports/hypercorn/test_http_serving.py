@@ -21,6 +21,7 @@ import pytest
 import trio
 
 from tests.support.asgi_host import META, MODERN
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import (
     ConnectionLost,
     Context,
@@ -102,7 +103,7 @@ async def connect(url: str, *, small: bool = False) -> trio.SocketStream:
 
 async def wait_for(stream: trio.SocketStream, part: bytes) -> None:
     seen = b""
-    with trio.fail_after(120):
+    with trio.fail_after(HANG_SECONDS):
         while part not in seen:
             data = await stream.receive_some(65_536)
             assert data, seen
@@ -117,7 +118,7 @@ async def test_a_disconnect_stops_a_modern_handler(tool):
         await stream.send_all(request(tool))
         await wait_for(stream, b"notifications/progress")
         await stream.aclose()
-        with trio.fail_after(120):
+        with trio.fail_after(HANG_SECONDS):
             await server.ended.wait()
 
 
@@ -142,7 +143,7 @@ async def test_a_disconnect_leaves_a_legacy_handler_running():
         return await http.post(url, json=message)
 
     info = {"name": "raw", "version": "1"}
-    async with serving(server) as url, httpx2.AsyncClient() as http:
+    async with serving(server) as url, httpx2.AsyncClient(timeout=HANG_SECONDS) as http:
         began = await post(http, url, "initialize", protocolVersion=LEGACY, capabilities={}, clientInfo=info)
         http.headers["mcp-session-id"] = session_id = began.headers["mcp-session-id"]
         stream = await connect(url)
@@ -161,7 +162,7 @@ async def test_a_disconnect_leaves_a_legacy_handler_running():
 async def test_a_reader_that_stops_reading_holds_up_no_shutdown(policy):
     server = make_server(**({} if policy is None else {"progress": policy}))
     stream = None
-    with trio.fail_after(120):
+    with trio.fail_after(HANG_SECONDS):
         async with serving(server, shutdown_grace=0.2) as url:
             stream = await connect(url, small=True)
             await stream.send_all(request("flood"))
@@ -191,7 +192,7 @@ async def test_a_stalled_reader_of_a_long_call_needs_little_memory():
         await wait_for(stream, b"notifications/progress")
         tracemalloc.start()
         try:
-            with trio.fail_after(120):
+            with trio.fail_after(HANG_SECONDS):
                 await reported.wait()
             assert tracemalloc.get_traced_memory()[0] < 1_000_000
         finally:
@@ -201,9 +202,10 @@ async def test_a_stalled_reader_of_a_long_call_needs_little_memory():
 
 @pytest.mark.parametrize("clients", [500])
 @pytest.mark.parametrize("protocol", [MODERN, LEGACY])
-async def test_many_clients_at_once_leave_nothing_behind(protocol, clients):
+async def test_many_clients_at_once_leave_nothing_behind(protocol, clients, monkeypatch):
     """Every update of every client arrives; memory, tasks and descriptors return to what they were."""
     updates = 20
+    monkeypatch.setattr("trio_mcp.transports.http.h11_connection.CONNECT_SECONDS", HANG_SECONDS)
     server = make_server(progress=Lossless())
     seen: list[list[float]] = []
 
@@ -221,7 +223,7 @@ async def test_many_clients_at_once_leave_nothing_behind(protocol, clients):
         seen.append(mine)
 
     async def settled() -> tuple[int, int]:
-        with trio.move_on_after(20):
+        with trio.move_on_after(HANG_SECONDS):
             while len(os.listdir("/proc/self/fd")) > before[0] or tasks() > before[1]:
                 await trio.testing.wait_all_tasks_blocked(0.01)
         return len(os.listdir("/proc/self/fd")), tasks()
@@ -238,7 +240,7 @@ async def test_many_clients_at_once_leave_nothing_behind(protocol, clients):
         tracemalloc.start()
         try:
             memory = tracemalloc.get_traced_memory()[0]
-            with trio.fail_after(240):
+            with trio.fail_after(2 * HANG_SECONDS):
                 async with trio.open_nursery() as nursery:
                     meet, arrived = trio.Event(), []
                     for _ in range(clients):
@@ -297,7 +299,7 @@ async def test_a_killed_server_is_noticed_and_its_successor_is_used(protocol, tm
                 with pytest.raises(ConnectionLost):
                     await client.call_tool("hold", progress_handler=lambda *update: reached.set())
 
-            with trio.fail_after(60):
+            with trio.fail_after(HANG_SECONDS):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(call)
                     await reached.wait()

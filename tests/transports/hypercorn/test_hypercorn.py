@@ -25,10 +25,10 @@ from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.tcp_server import TCPServer
 
+from tests.support.limits import HANG_SECONDS
 from trio_mcp.transports.asgi.websocket import MORE
 from trio_mcp.transports.hypercorn.serve import TLS, serve_asgi
 
-PATIENCE = 120  # only a hang takes so long
 CHUNK = b"x" * 65536
 
 
@@ -76,7 +76,7 @@ async def echo(scope, receive, send):
 @asynccontextmanager
 async def serving(app, **options):
     options = {"bind": "127.0.0.1:0", "shutdown_grace": 0.2, **options}
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as nursery:
             yield await nursery.start(partial(serve_asgi, app, **options))
             nursery.cancel_scope.cancel()
@@ -173,7 +173,7 @@ async def test_the_real_address_is_returned(host):
         (address,) = addresses
         assert address.startswith(f"http://{host}:")
         assert port_of(address) != 0
-        async with httpx2.AsyncClient() as client:
+        async with httpx2.AsyncClient(timeout=HANG_SECONDS) as client:
             response = await client.get(address)
         assert (response.status_code, response.text) == (200, "hello over 1.1")
 
@@ -213,7 +213,7 @@ async def test_two_servers_run_in_one_process():
         await start(send)
         await body(send, b"other")
 
-    async with serving(application(root=hello)) as (one,), httpx2.AsyncClient() as client:
+    async with serving(application(root=hello)) as (one,), httpx2.AsyncClient(timeout=HANG_SECONDS) as client:
         async with serving(application(root=other)) as (two,):
             assert (await client.get(two)).text == "other"
             assert (await client.get(one)).text == "hello over 1.1"
@@ -242,7 +242,7 @@ async def test_five_hundred_connections_are_served_at_once():
 async def test_tls_serves_both_http_versions(tls, trusting, http2, version):
     async with (
         serving(application(root=hello), tls=tls) as (address,),
-        httpx2.AsyncClient(verify=trusting, http2=http2) as client,
+        httpx2.AsyncClient(timeout=HANG_SECONDS, verify=trusting, http2=http2) as client,
     ):
         assert address.startswith("https://127.0.0.1:")
         response = await client.get(address)
@@ -252,7 +252,7 @@ async def test_tls_serves_both_http_versions(tls, trusting, http2, version):
 async def test_a_ready_ssl_context_is_used(tls, trusting):
     async with (
         serving(application(root=hello), tls=tls.make_context()) as (address,),
-        httpx2.AsyncClient(verify=trusting) as client,
+        httpx2.AsyncClient(timeout=HANG_SECONDS, verify=trusting) as client,
     ):
         assert (await client.get(address)).status_code == 200
 
@@ -261,11 +261,11 @@ async def test_a_client_without_a_required_certificate_is_refused(authority, tls
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     strict = TLS(certfile=tls.certfile, keyfile=tls.keyfile, ca=tmp_path / "ca.pem")
     async with serving(application(root=hello), tls=strict) as (address,):
-        async with httpx2.AsyncClient(verify=trusting) as client:
+        async with httpx2.AsyncClient(timeout=HANG_SECONDS, verify=trusting) as client:
             with pytest.raises(httpx2.TransportError):
                 await client.get(address)
         authority.issue_cert("client").configure_cert(trusting)
-        async with httpx2.AsyncClient(verify=trusting) as client:
+        async with httpx2.AsyncClient(timeout=HANG_SECONDS, verify=trusting) as client:
             assert (await client.get(address)).status_code == 200
 
 
@@ -274,7 +274,7 @@ async def test_a_client_without_tls_ends_only_its_connection(tls, trusting):
         async with await connect(address) as stream:
             await stream.send_all(request("/"))
             await read_to_end(stream)
-        async with httpx2.AsyncClient(verify=trusting) as client:
+        async with httpx2.AsyncClient(timeout=HANG_SECONDS, verify=trusting) as client:
             assert (await client.get(address)).status_code == 200
 
 
@@ -393,7 +393,7 @@ async def test_nothing_is_printed():
         async def main():
             async with trio.open_nursery() as nursery:
                 [address] = await nursery.start(lambda **k: serve_asgi(app, bind="127.0.0.1:0", **k))
-                async with httpx2.AsyncClient() as client:
+                async with httpx2.AsyncClient(timeout=HANG_SECONDS) as client:
                     assert (await client.get(address + "/good")).status_code == 200
                     assert (await client.get(address + "/bad")).status_code == 500
                 nursery.cancel_scope.cancel()
@@ -401,7 +401,7 @@ async def test_nothing_is_printed():
         trio.run(main)
     """
     run = partial(trio.run_process, [sys.executable, "-c", code], capture_stdout=True, capture_stderr=True)
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(HANG_SECONDS):
         done = await run(stdin=subprocess.DEVNULL)
     assert done.stdout == b""
     assert b"a bad path" in done.stderr
@@ -424,7 +424,7 @@ async def test_requests_share_the_state_of_the_lifespan():
         events.append((await receive())["type"])
         await send({"type": "lifespan.shutdown.complete"})
 
-    async with serving(app) as (address,), httpx2.AsyncClient() as client:
+    async with serving(app) as (address,), httpx2.AsyncClient(timeout=HANG_SECONDS) as client:
         assert (await client.get(address)).text == "good day"
         assert events == ["lifespan.startup"]
     assert events == ["lifespan.startup", "lifespan.shutdown"]
@@ -435,7 +435,7 @@ async def test_an_application_that_refuses_to_start_raises():
         await receive()
         await send({"type": "lifespan.startup.failed", "message": "no database"})
 
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as nursery:
             with pytest.raises(RuntimeError, match=r"^the application refused to start: no database$"):
                 await nursery.start(partial(serve_asgi, app, bind="127.0.0.1:0"))
@@ -451,7 +451,7 @@ async def test_an_application_without_lifespan_is_served(end, caplog):
                 await receive()
             raise ValueError("what is this?")
 
-    async with serving(app) as (address,), httpx2.AsyncClient() as client:
+    async with serving(app) as (address,), httpx2.AsyncClient(timeout=HANG_SECONDS) as client:
         assert (await client.get(address)).status_code == 200
     assert ("served without lifespan" in caplog.text) == (end == "raise after startup was received")
 
@@ -486,7 +486,7 @@ async def test_a_crash_becomes_a_response_and_ends_nothing_else(error, caplog):
 
     async with (
         serving(application(bad=bad, slow=slow)) as (address,),
-        httpx2.AsyncClient() as client,
+        httpx2.AsyncClient(timeout=HANG_SECONDS) as client,
         client.stream("GET", address + "/slow") as response,
     ):
         assert (await client.get(address + "/bad")).status_code == 500
@@ -503,7 +503,7 @@ async def failing_half_way(scope, receive, send):
 
 async def test_an_unfinished_response_is_an_error_for_the_client():
     app = application(half=failing_half_way)
-    async with serving(app) as (address,), httpx2.AsyncClient() as client:
+    async with serving(app) as (address,), httpx2.AsyncClient(timeout=HANG_SECONDS) as client:
         with pytest.raises(httpx2.RemoteProtocolError):
             await client.get(address + "/half")
 
@@ -524,7 +524,10 @@ async def refusing(scope, receive, send):
 
 async def test_an_early_response_reaches_a_client_that_still_sends():
     # Otherwise hypercorn's queue of ten events would be full, and the last send would wait forever.
-    async with serving(application(root=refusing)) as (address,), httpx2.AsyncClient() as client:
+    async with (
+        serving(application(root=refusing)) as (address,),
+        httpx2.AsyncClient(timeout=HANG_SECONDS) as client,
+    ):
         response = await client.post(address, content=bytes(4_000_000))
         assert (response.status_code, response.text) == (403, "no")
 
@@ -550,7 +553,10 @@ async def test_a_crash_with_an_unread_body_becomes_a_response(version, tls, trus
         raise ValueError("oops")
 
     options = {"verify": trusting, "http2": version == "2"}
-    async with serving(application(root=bad), tls=tls) as (address,), httpx2.AsyncClient(**options) as client:
+    async with (
+        serving(application(root=bad), tls=tls) as (address,),
+        httpx2.AsyncClient(timeout=HANG_SECONDS, **options) as client,
+    ):
         response = await client.post(address, content=bytes(4_000_000))
         assert response.status_code == 500
         assert ended.is_set()
@@ -558,7 +564,10 @@ async def test_a_crash_with_an_unread_body_becomes_a_response(version, tls, trus
 
 async def test_a_body_beyond_the_cap_is_refused():
     app = application(root=echo)
-    async with serving(app, max_body_bytes=100_000) as (address,), httpx2.AsyncClient() as client:
+    async with (
+        serving(app, max_body_bytes=100_000) as (address,),
+        httpx2.AsyncClient(timeout=HANG_SECONDS) as client,
+    ):
         assert (await client.post(address, content=bytes(100_000))).status_code == 200
         assert (await client.post(address, content=bytes(300_000))).status_code == 413
 
@@ -605,16 +614,26 @@ async def test_a_head_that_arrives_too_slowly_is_dropped():
         nursery.cancel_scope.cancel()
 
 
-async def test_half_a_body_is_refused():
+async def test_half_a_body_is_refused(mock_clock):
+    begun = trio.Event()
+
+    async def count(scope, receive, send):
+        assert (await receive())["body"] == b"12345"
+        begun.set()
+        await echo(scope, receive, send)
+
     async with (
-        serving(application(root=echo), read_timeout=0.2) as (address,),
+        serving(application(root=count), read_timeout=30) as (address,),
         await connect(address) as stream,
     ):
         await stream.send_all(request("/", "Content-Length: 10") + b"12345")
+        await begun.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(31)
         assert (await read_to_end(stream)).startswith(b"HTTP/1.1 408 ")
 
 
-async def test_an_idle_connection_is_closed_and_a_listener_is_not():
+async def test_an_idle_connection_is_closed_and_a_listener_is_not(mock_clock):
     release = trio.Event()
 
     async def stream_later(scope, receive, send):
@@ -624,7 +643,7 @@ async def test_an_idle_connection_is_closed_and_a_listener_is_not():
         await body(send, b"last")
 
     app = application(root=hello, stream=stream_later)
-    options = {"read_timeout": 0.2, "keep_alive_timeout": 0.2}
+    options = {"read_timeout": 20, "keep_alive_timeout": 30}
     async with (
         serving(app, **options) as (address,),
         await connect(address) as idle,
@@ -634,8 +653,11 @@ async def test_an_idle_connection_is_closed_and_a_listener_is_not():
         await read_until(listener, b"first")
         # The idle connection is closed; the listener sends as little, but it waits for a response.
         await idle.send_all(request("/"))
-        assert b"hello" in await read_to_end(idle)
-        await trio.sleep(0.3)
+        await read_until(idle, b"hello")
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(31)
+        await read_to_end(idle)
+        await trio.testing.wait_all_tasks_blocked()
         release.set()
         await read_until(listener, b"last")
 
@@ -679,11 +701,12 @@ async def ask_and_stall(address, path, *, wrap=None):
 
 
 @pytest.mark.parametrize("secure", [False, True])
-async def test_a_stalled_reader_is_disconnected(secure, tls, trusting):
+async def test_a_stalled_reader_is_disconnected(secure, tls, trusting, mock_clock):
     ended = trio.Event()
     options = {"tls": tls} if secure else {}
-    async with serving(application(flood=endless(ended)), stall_timeout=0.3, **options) as (address,):
+    async with serving(application(flood=endless(ended)), stall_timeout=20, **options) as (address,):
         stream = await ask_and_stall(address, "/flood", wrap=trusting if secure else None)
+        mock_clock.autojump_threshold = 0  # whoever waits now waits for the stalled reader
         await ended.wait()
         await trio.aclose_forcefully(stream)
 
@@ -764,13 +787,14 @@ async def test_an_http2_stream_that_gets_no_window_is_reset():
 
 
 @pytest.mark.parametrize("secure", [False, True])
-async def test_a_stalled_reader_does_not_hold_up_the_shutdown(secure, tls, trusting):
+async def test_a_stalled_reader_does_not_hold_up_the_shutdown(secure, tls, trusting, mock_clock):
     ended = trio.Event()
     options = {"tls": tls} if secure else {}
     async with serving(application(flood=endless(ended)), stall_timeout=600, **options) as (address,):
         stream = await ask_and_stall(address, "/flood", wrap=trusting if secure else None)
         assert not ended.is_set()
         before = trio.current_time()
+        mock_clock.autojump_threshold = 0
     assert ended.is_set()
     assert trio.current_time() - before < 5
     await trio.aclose_forcefully(stream)
@@ -790,11 +814,11 @@ async def test_shutdown_lets_a_stream_finish():
         await body(send, b"data: last\n\n")
 
     app = application(events=events)
-    with trio.fail_after(PATIENCE):
-        async with trio.open_nursery() as clients, httpx2.AsyncClient() as client:
+    with trio.fail_after(HANG_SECONDS):
+        async with trio.open_nursery() as clients, httpx2.AsyncClient(timeout=HANG_SECONDS) as client:
             async with trio.open_nursery() as nursery:
                 serve = partial(serve_asgi, app, bind="127.0.0.1:0", on_shutdown=stopping.set)
-                (address,) = await nursery.start(partial(serve, shutdown_grace=PATIENCE))
+                (address,) = await nursery.start(partial(serve, shutdown_grace=HANG_SECONDS))
                 begun = trio.Event()
                 received = []
 
@@ -816,7 +840,7 @@ async def test_shutdown_lets_a_stream_finish():
 
 @pytest.mark.parametrize("version", ["1.1", "2"])
 async def test_shutdown_closes_idle_connections_at_once(version):
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as nursery:
             serve = partial(serve_asgi, application(root=hello), bind="127.0.0.1:0", shutdown_grace=3600)
             (address,) = await nursery.start(serve)
@@ -869,7 +893,7 @@ async def test_cancelling_a_scope_of_the_caller_shuts_down_gracefully():
         await told.wait()
         await body(send, b"-ended")
 
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as outer:
             scope = trio.CancelScope()
 
@@ -892,7 +916,7 @@ async def test_cancelling_a_scope_of_the_caller_shuts_down_gracefully():
     assert received.endswith(b"-ended\r\n0\r\n\r\n")
 
 
-async def test_the_start_can_be_cancelled():
+async def test_the_start_can_be_cancelled(autojump_clock):
     async def app(scope, receive, send):
         await trio.sleep_forever()
 
@@ -912,7 +936,7 @@ async def test_file_descriptors_return_to_where_they_were(tls, trusting):
     before = descriptors()
     async with serving(app, tls=tls) as (address,):
         listening = descriptors()
-        async with httpx2.AsyncClient(verify=trusting) as client:
+        async with httpx2.AsyncClient(timeout=HANG_SECONDS, verify=trusting) as client:
             await client.get(address)
         for _ in range(5):
             async with await connect(address):

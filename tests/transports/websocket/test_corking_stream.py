@@ -95,7 +95,7 @@ async def test_writers_wait_for_each_other():
     assert len(counter.writes) == 2  # the sends that waited for the first write left together
 
 
-async def test_nothing_is_written_after_an_interrupted_write():
+async def test_nothing_is_written_after_an_interrupted_write(autojump_clock):
     stream, _, _ = corking_pair(trio.testing.lockstep_stream_pair)
     with trio.move_on_after(0.01):
         await stream.send_all(b"half of a frame")

@@ -310,7 +310,7 @@ async def test_a_server_that_closes_at_the_probe_is_connected_to_again_in_the_le
         except trio_websocket.ConnectionClosed:
             pass
 
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with serving_peer(talk) as url:
             async with open_client(url) as client:
                 assert client.protocol_version == "2025-11-25"

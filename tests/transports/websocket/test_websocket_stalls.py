@@ -79,7 +79,7 @@ async def stalled_peer(url: str, message: dict[str, Any]) -> AsyncIterator[trio.
 
 
 @pytest.mark.parametrize("policy", [Conflate(), Lossless()], ids=["conflate", "lossless"])
-async def test_a_reader_that_stalls_holds_up_no_shutdown(policy):
+async def test_a_reader_that_stalls_holds_up_no_shutdown(policy, mock_clock):
     server = Server("flood", settings=ServerSettings(progress=policy, drain_timeout=0.2))
     reported = 0
     flooded, ended = trio.Event(), trio.Event()
@@ -109,25 +109,27 @@ async def test_a_reader_that_stalls_holds_up_no_shutdown(policy):
                 else:
                     await trio.testing.wait_all_tasks_blocked(0.2)
                 start = trio.current_time()
+                mock_clock.autojump_threshold = 0
                 nursery.cancel_scope.cancel()
                 with trio.CancelScope(shield=True):  # the peer keeps its socket until the server has ended
                     await ended.wait()
     assert trio.current_time() - start < 5
 
 
-async def test_a_reader_that_stalls_is_dropped_by_pings():
+async def test_a_reader_that_stalls_is_dropped_by_pings(mock_clock):
     server, seen = make_server()
 
     with trio.fail_after(HANG_SECONDS):
         async with (
-            serving(server, ping_interval=0.05) as url,
+            serving(server, ping_interval=20) as url,
             stalled_peer(url, call(1, "wait", token=1)),
         ):
             await seen["started"].wait()
+            mock_clock.autojump_threshold = 0
             await seen["cancelled"].wait()
 
 
-async def test_a_client_leaves_a_server_that_never_answers_its_close():
+async def test_a_client_leaves_a_server_that_never_answers_its_close(mock_clock):
     async def handle(stream: trio.SocketStream) -> None:
         async with trio.open_nursery() as nursery:
             request = await trio_websocket.wrap_server_stream(nursery, stream)
@@ -141,5 +143,6 @@ async def test_a_client_leaves_a_server_that_never_answers_its_close():
             url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}"
             async with open_websocket_transport(url, max_frame_bytes=LIMIT):
                 start = trio.current_time()
+                mock_clock.autojump_threshold = 0
             assert 0.9 < trio.current_time() - start < 5
             nursery.cancel_scope.cancel()
