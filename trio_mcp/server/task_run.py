@@ -141,7 +141,7 @@ class TaskRun:
     async def _answer_or_promote(self) -> Result:
         """Answer directly if the handler is done in time, otherwise make it a task."""
         self.request.progress.record_in(self.live)
-        self.supervisor.start(self.live, self._work, self._describe)
+        self.supervisor.start(self.live, self._work, self._describe, waits=False)
         try:
             with trio.move_on_after(self.config.promote_after):
                 await self.live.wait_left(LiveState.UNDECIDED)

@@ -157,6 +157,13 @@ class MemoryTaskStore:
             records.append(record)
         return TaskPage(records, None)
 
+    async def delete(self, task_id: str) -> None:
+        """Forget a record and end its subscriptions; does nothing if there is none. Checkpoints."""
+        await trio.lowlevel.checkpoint()
+        entry = self._entries.get(task_id)
+        if entry is not None:
+            self._forget(entry)
+
     async def delete_expired(self, now: datetime) -> Sequence[str]:
         """Forget what has expired by `now`, end its subscriptions, and return the ids. Checkpoints.
 

@@ -30,6 +30,9 @@ class TaskStore(Protocol):
 
     `write_behind` is how many seconds progress may wait before it is put, or None
     if `put` is so cheap that nothing waits. A change of status is always put at once.
+
+    A store may also have `async def delete(self, task_id: str) -> None`, which forgets one record and ends
+    its subscriptions, and does nothing if there is none. Without it no ended task gives way to a new one.
     """
 
     write_behind: float | None

@@ -23,6 +23,7 @@ from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import TaskNotFound, TaskOverload
 from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.history import EndedHistories, TaskReport
+from trio_mcp.tasks.kept_records import KeptRecords
 from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus, new_task_id
 from trio_mcp.tasks.settings import TaskSettings
@@ -31,6 +32,9 @@ from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.frames import ErrorObject
 
 logger = logging.getLogger("trio_mcp")
+
+ROOM_TRIES: Final = 3
+"""How often a full store is asked again after a record gave way, since another task may take its room."""
 
 STORE_SECONDS: Final = 5.0
 """How long the end of a task waits for its store while the server is being cancelled."""
@@ -76,8 +80,10 @@ class Supervisor:
         self._histories = EndedHistories(settings.history_reports)
         self._started: set[LiveTask] = set()
         self._places = trio.CapacityLimiter(settings.max_running)
+        self._kept = KeptRecords()
         self._is_finishing = False
         self._unfinished: Counter[Owner] = Counter()  # the places that each payer has taken
+        self._beyond = 0  # what runs beyond max_running
         self._taken = 0  # running, queued and prepared; at most max_running + max_queued
         self._expiries: list[tuple[datetime, str]] = []
         self._expiry_added = trio.lowlevel.ParkingLot()
@@ -88,7 +94,7 @@ class Supervisor:
 
     def statistics(self) -> SupervisorStatistics:
         """The state now."""
-        running = self._places.borrowed_tokens
+        running = self._places.borrowed_tokens + self._beyond
         return SupervisorStatistics(
             running=running,
             queued=self._taken - running,
@@ -134,13 +140,13 @@ class Supervisor:
         live.payer, live.has_place = payer, reserves
         return live
 
-    def start(self, live: LiveTask, work: Work, describe: Describe) -> None:
-        """Run `work` in the supervised nursery as soon as there is a place.
+    def start(self, live: LiveTask, work: Work, describe: Describe, *, waits: bool = True) -> None:
+        """Run `work` in the supervised nursery as soon as there is a place, or at once unless it `waits`.
 
         `describe` makes the outcome of an exception that `work` raises.
         """
         self._started.add(live)
-        self._nursery.start_soon(self._run, live, work, describe, name=f"task {live.id}")
+        self._nursery.start_soon(self._run, live, work, describe, waits, name=f"task {live.id}")
 
     def _reserve(self, payer: Owner) -> None:
         settings = self.settings
@@ -164,16 +170,56 @@ class Supervisor:
                 del self._unfinished[live.payer]
 
     async def commit(self, live: LiveTask) -> None:
-        """Store the record: from now on the task can be found. Checkpoints. Raises TaskOverload."""
-        await self._store.create(live.record)
+        """Store the record: from now on the task can be found. Checkpoints. Raises TaskOverload.
+
+        Ended tasks give way first: the oldest of the same payer, then, if the store is full, of all.
+        """
+        cap = self.settings.max_kept_per_owner
+        while self._kept.count(live.payer) >= cap:  # noqa: ASYNC913  # each turn forgets a record or raises
+            if not await self._give_way(live.payer):
+                raise TaskOverload(
+                    f"overloaded: max_kept_per_owner is {cap}, and so many tasks of this client are kept"
+                )
+        self._kept.add(live.id, live.payer)
+        try:
+            await self._create(live)
+        except BaseException:
+            self._kept.discard(live.id)
+            raise
         self._live[live.id] = live
         live.note_committed()
         expires_at = live.record.expires_at
         if expires_at is not None:
+            if len(self._expiries) > 2 * len(self._kept) + 64:  # most of them gave way
+                self._expiries = [each for each in self._expiries if each[1] in self._kept]
+                heapq.heapify(self._expiries)
             heapq.heappush(self._expiries, (expires_at, live.id))
             self._expiry_added.unpark_all()
         if live.outcome is not None:  # it was faster than its store
             await self._end(live, live.outcome)
+
+    async def _create(self, live: LiveTask) -> None:
+        for _ in range(ROOM_TRIES):
+            try:
+                await self._store.create(live.record)
+                return
+            except TaskOverload:
+                if not (await self._give_way(live.payer) or await self._give_way(None)):
+                    raise
+        await self._store.create(live.record)
+
+    async def _give_way(self, payer: Owner | None) -> bool:
+        """Forget the task that ended first, of `payer` or of all; False if none can be forgotten."""
+        delete = getattr(self._store, "delete", None)
+        task_id = self._kept.oldest_ended(payer)
+        if delete is None or task_id is None:
+            return False
+        self._kept.discard(task_id)
+        self._histories.take(task_id)
+        # Shielded, since nobody would forget the record before it expires.
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
+            await delete(task_id)
+        return True
 
     def find(self, task_id: str) -> LiveTask | None:
         """The task, if it runs in this process."""
@@ -261,14 +307,17 @@ class Supervisor:
             live.scope.cancel()
             await self._end(live, Outcome("cancelled"), _UNANSWERABLE)
 
-    async def _run(self, live: LiveTask, work: Work, describe: Describe) -> None:
+    async def _run(self, live: LiveTask, work: Work, describe: Describe, waits: bool) -> None:
         """Run one handler; the failure boundary outside its scope makes every failure the outcome."""
         outcome = Outcome("cancelled")
         passing: BaseException | None = None
         try:
             with live.scope:
-                async with self._places:
-                    outcome = await work(live)
+                if waits or self._places.available_tokens:
+                    async with self._places:
+                        outcome = await work(live)
+                else:
+                    outcome = await self._run_beyond(live, work)
         except BaseException as error:  # noqa: ASYNC103  # the boundary of tasks; cancellation is raised again below
             passing, failure = split_failure(error)
             if failure is not None:
@@ -280,6 +329,14 @@ class Supervisor:
             await self._end(live, outcome)
         if passing is not None:
             raise passing
+
+    async def _run_beyond(self, live: LiveTask, work: Work) -> Outcome:
+        """Run a call that is answered directly, if it can be, though `max_running` tasks run."""
+        self._beyond += 1
+        try:
+            return await work(live)
+        finally:
+            self._beyond -= 1
 
     async def _end(self, live: LiveTask, outcome: Outcome, reason: str | None = None) -> None:
         """Move the task to its end, once; the record is stored before a follower is notified.
@@ -318,6 +375,7 @@ class Supervisor:
             # has expired, it is not there any more, and leaves no history.
             if is_stored and self._live.pop(live.id, None) is not None:
                 self._histories.keep(live.id, live.take_history() or ())
+                self._kept.note_end(live.id)
             live.tell()
             live.note_ended()
 
@@ -354,6 +412,7 @@ class Supervisor:
             except Exception:  # foreign code: a store that fails must not end the server
                 logger.exception("the task store could not forget what has expired")
             self._histories.take(task_id)
+            self._kept.discard(task_id)
             live = self._live.pop(task_id, None)
             if live is not None:
                 live.expire()
