@@ -93,7 +93,8 @@ def test_what_each_layer_may_import(layer, name, tree):
         if module == "trio_mcp.handlers.rich_board":
             assert not top or layer == "cli", f"{name} imports {module} for everybody"
         if package in {"hypercorn", "h2"}:
-            assert name == "transports/hypercorn/connection.py", f"{name} imports {module}"
+            hidden = ("transports/hypercorn/connection.py", "transports/hypercorn/protocols.py")
+            assert name in hidden, f"{name} imports {module}"
         if package in {"trio_websocket", "wsproto"}:
             assert layer == "transports", f"{name} imports {module}"
         if package in {"cattrs", "docstring_parser"}:
@@ -137,6 +138,8 @@ FOREIGN_PRIVATES = {
     ("transports/hypercorn/connection.py", "_flush"): "hypercorn's HTTP/2 has no public way to flush",
     ("transports/hypercorn/connection.py", "_close_stream"): "nor to end a stream that the peer has reset",
     ("transports/hypercorn/connection.py", "_window_updated"): "nor to wake who waits for its window",
+    ("transports/hypercorn/protocols.py", "_send_wsproto_event"): "nor to close a WebSocket with a code",
+    ("transports/hypercorn/protocols.py", "_send_error_response"): "nor to refuse one",
     ("transports/websocket/library.py", "_event"): "trio-websocket shows the Host header nowhere else",
     ("transports/websocket/library.py", "_recv_channel"): "its queue of messages, to take a burst at once",
     (

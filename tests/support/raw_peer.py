@@ -55,7 +55,7 @@ class RawPeer:
 
     async def receive(self) -> Any:
         """The next message from the server, as a dict (or a list, for a batch)."""
-        with trio.fail_after(10):
+        with trio.fail_after(120):
             while not self._messages:
                 frames = await self._transport.receive_frames()
                 self._messages.extend(msgspec.json.decode(data) for data in encode_messages(frames))
@@ -112,7 +112,7 @@ class RawHttpPeer(RawPeer):
             await self._nursery.start(self._post, body)
 
     async def receive(self) -> Any:
-        with trio.fail_after(10):
+        with trio.fail_after(120):
             return await self._receive.receive()
 
     async def _post(self, body: bytes, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -88,3 +88,122 @@ def test_a_lone_string_is_refused():
 def test_an_ipv4_peer_of_an_ipv6_socket_is_loopback_too():
     assert is_loopback_host("::ffff:127.0.0.1")
     assert not is_loopback_host("::ffff:192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("http://evil.example, http://localhost", "http://localhost, http://evil.example"),
+        *("http://localhost,http://localhost", "http://localhost http://localhost", "null, http://localhost"),
+        *("http://evil.example#http://localhost", "http://evil.example?http://localhost"),
+        *("http://evil.example/http://localhost", "http://evil.example\\http://localhost"),
+        *(
+            "http://evil.example@localhost",
+            "http://user:word@localhost",
+            "http://localhost#",
+            "http://localhost?",
+        ),
+        *(
+            "http://localhost/",
+            "http://localhost/path",
+            " http://localhost",
+            "http://localhost ",
+            "http:localhost",
+        ),
+        *(
+            "http://localhost\t",
+            "http://localhost\n",
+            "http://local\u212aost",
+            "http://localhos%74",
+            "://localhost",
+        ),
+        *(
+            "http:////localhost",
+            "http:///localhost",
+            "http:/localhost",
+            "http//localhost",
+            "1http://localhost",
+        ),
+        *("http://localhost:", "http://localhost:*", "http://localhost:080", "http://localhost:65536"),
+        *("http://localhost:-1", "http://localhost:+1", "http://localhost:\u0661", "http://localhost:1:2"),
+        *(
+            "http://[::1",
+            "http://::1",
+            "http://[::1]x",
+            "http://[::1%25lo]",
+            "http://[[::1]]",
+            "http://[127.0.0.1]",
+        ),
+        *("http://localhost.", "http://.localhost", "http://127.1", "http://0x7f000001", "http://2130706433"),
+        *(
+            "java script://localhost",
+            "http://evil.example:http://localhost",
+            "blob:http://localhost",
+            "http://*",
+        ),
+    ],
+)
+def test_an_origin_is_a_scheme_a_host_and_a_port_and_nothing_else(origin):
+    assert LOOPBACK.refusal("localhost", origin) == f"the origin {origin!r} is not allowed here"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(
+            "localhost, evil.example",
+            "localhost,localhost",
+            "evil.example#localhost",
+            "localhost#",
+            "localhost?",
+        ),
+        *("localhost ", " localhost", "localhost:080", "localhost:65536", "localhost:\u0661", "localhost\\"),
+        *(
+            "localhost.",
+            "localhos%74",
+            "[::1%25lo]",
+            "[::1]:",
+            "[127.0.0.1]",
+            "http://localhost",
+            "localhost:1:2",
+        ),
+    ],
+)
+def test_a_host_is_a_name_and_a_port_and_nothing_else(host):
+    assert LOOPBACK.refusal(host, None) == f"the host {host!r} is not allowed here"
+
+
+def test_the_default_port_of_a_scheme_may_be_named_or_left_out():
+    door = Doorkeeper(None, {"https://app.example", "http://dev.example:80", "any.example"})
+    allowed = [
+        *(
+            "https://app.example:443",
+            "http://dev.example",
+            "HTTP://DEV.EXAMPLE:80",
+            "https://any.example:443",
+        ),
+        "http://any.example:80",
+    ]
+    refused = [
+        "https://app.example:80",
+        "http://dev.example:443",
+        "http://any.example:443",
+        "foo://any.example:80",
+    ]
+    assert [origin for origin in allowed + refused if door.refusal(None, origin) is None] == allowed
+
+
+def test_an_address_may_be_written_in_any_way_and_a_name_in_any_script():
+    door = Doorkeeper({"[0:0:0:0:0:0:0:1]:*"}, {"https://b\u00fccher.example", "https://[2001:DB8::0:1]"})
+    assert door.refusal("[::1]", "https://xn--bcher-kva.example") is None
+    assert door.refusal("[::0001]:80", "https://[2001:db8::1]") is None
+    assert door.refusal("[::2]", None) is not None
+    assert door.refusal("[::1]", "https://b\u00fccher.example") is not None  # no header is so
+
+
+@pytest.mark.parametrize(
+    "entry", ["null://", "a b", "name:70000", "name:1:*", "x y://name", "https://name#", "%41"]
+)
+def test_entries_are_read_as_strictly_as_headers(entry):
+    with pytest.raises(ValueError, match="is none of"):
+        Doorkeeper(None, {entry})

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import force_setattr
 
+from trio_mcp.wire.batch_members import MAX_MEMBERS, read_members
 from trio_mcp.wire.errors import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -103,7 +104,6 @@ class _Envelope(Struct, frozen=True):
 
 _encoder = msgspec.json.Encoder()
 _envelope_decoder = msgspec.json.Decoder(_Envelope)
-_batch_decoder = msgspec.json.Decoder(list[Raw])
 _error_decoder = msgspec.json.Decoder(ErrorObject)
 _progress_decoder = msgspec.json.Decoder(_ProgressNotification)
 _params_decoder = msgspec.json.Decoder(_ProgressParams)
@@ -224,7 +224,9 @@ def refuse_message(data: bytes, reason: str, *, lost: bool = False) -> Malformed
 
 def _read_batch(data: bytes) -> Decoded:
     try:
-        members = _batch_decoder.decode(data)
+        members = read_members(data)
+    except msgspec.ValidationError:
+        return Malformed(INVALID_REQUEST, f"a batch must not hold more than {MAX_MEMBERS} messages")
     except Exception as error:  # any failure to decode is an answer, RecursionError too
         return _read_unreadable_batch(data, error)
     return _read_members([bytes(member) for member in members])

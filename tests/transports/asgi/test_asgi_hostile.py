@@ -340,3 +340,21 @@ async def test_a_version_in_meta_is_found_although_its_key_has_escapes():
         client = await host.initialize()
         answer = await finish(client.post(body))
     assert (answer.status, answer.json["error"]["code"]) == (400, -32020)
+
+
+async def test_a_request_with_several_origins_is_refused_whichever_of_them_is_allowed():
+    headers = [(b"host", b"localhost"), (b"origin", b"http://localhost"), (b"origin", b"http://evil.example")]
+    async with open_host(asgi_app(make_server())) as host:
+        for order in (headers, headers[::-1]):
+            host.scope = {"headers": order}
+            assert (await host.request("POST")).status == 403
+
+
+async def test_an_array_outside_of_a_session_is_refused_before_it_is_decoded(monkeypatch):
+    def decode(data: bytes) -> Any:
+        raise AssertionError("it was decoded")
+
+    async with open_host(asgi_app(make_server())) as host:
+        monkeypatch.setattr("trio_mcp.transports.asgi.endpoint.decode_message", decode)
+        answer = await finish(host.post(b" [" + b"1," * 1000 + b"1]"))
+    assert (answer.status, answer.json["error"]["code"]) == (400, -32600)

@@ -108,3 +108,14 @@ async def test_an_endpoint_shows_its_state():
         call = host.call("hold", token=1)
         await call.wait_messages(1)
         assert repr(app._endpoint) == "<Endpoint /mcp serving, 1 responses, 1 sessions>"
+
+
+@pytest.mark.parametrize("version", ["2025-03-26", "2025-06-18", "2025-11-25"])
+async def test_an_event_without_data_is_sent_only_in_the_revision_that_has_it(version):
+    """Clients of the older revisions take it for a message, on the stream of a GET as on that of a POST."""
+    async with open_host(asgi_app(make_server())) as host:
+        client = await host.initialize(version)
+        answer = client.get()
+        await answer.wait_body(b":\n\n")
+        assert (b"data: \n" in answer.body) == (version == "2025-11-25")
+        answer.scope.cancel()

@@ -16,7 +16,7 @@ from trio_mcp.wire.sse import encode_event
 
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 MODERN_META = {"io.modelcontextprotocol/serverInfo": {"name": "scripted", "version": "1"}}
-DEADLINE = 20
+DEADLINE = 120  # only a hang takes so long
 TEXT = {"content": [{"type": "text", "text": "done"}]}
 
 

@@ -27,7 +27,7 @@ from trio_mcp.transports.http.pool import KEPT_CONNECTIONS, KEPT_SECONDS, Connec
 from trio_mcp.transports.http.response import StreamPosition, UnreachableError
 from trio_mcp.transports.http.server_url import ServerUrl, open_endpoint
 
-DEADLINE = 20
+DEADLINE = 120  # only a hang takes so long
 LIMIT = 100_000
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 

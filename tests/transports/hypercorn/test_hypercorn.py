@@ -28,7 +28,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from trio_mcp.transports.asgi.websocket import MORE
 from trio_mcp.transports.hypercorn.serve import TLS, serve_asgi
 
-PATIENCE = 30  # nothing here takes a tenth of this time
+PATIENCE = 120  # only a hang takes so long
 CHUNK = b"x" * 65536
 
 

@@ -145,6 +145,10 @@ class Endpoint:
         if self._serving is not call.serving:
             await self._refusals.refuse_unserved(call.reply)  # it ended while the body was on its way
             return None
+        if SESSION_HEADER not in call.headers and body.lstrip()[:1] == b"[":
+            reason = "only sessions of 2025-03-26 have batches"  # which is not worth decoding it
+            await self._refusals.refuse_malformed(call.reply, Malformed(INVALID_REQUEST, reason))
+            return None
         message: InFrame | IncomingRequest = decode_message(body)
         version = call.headers.get(VERSION_HEADER)
         is_modern = version is not None and version in ERAS and ERAS[version].modern

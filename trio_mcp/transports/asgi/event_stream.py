@@ -30,7 +30,8 @@ class EventStream:
     The writer waits while more than `stream_buffer` bytes are unsent. The main stream (`is_main`)
     is for messages that belong to no request, and may never be asked for: its writer waits only
     while a response carries it, and without one the oldest messages are dropped for new ones.
-    `primes` says that the client understands an event without data (2025-11-25). `connection` is
+    `primes` says that the client understands an event without data (2025-11-25); the main stream
+    is told once the revision is agreed on. `connection` is
     told whether a response carries the stream.
     """
 
@@ -41,7 +42,7 @@ class EventStream:
         self._connection = connection
         self._settings = settings
         self._is_main = is_main
-        self._primes = primes
+        self.primes = primes
         self._messages: deque[tuple[int, bytes]] = deque()  # kept: at most twice `stream_buffer`, see `_trim`
         self._kept = self._unsent = 0  # bytes
         self._newest = self._sent = 0  # numbers of messages; 0 is the event that primes
@@ -99,7 +100,7 @@ class EventStream:
 
         Nothing happens if the client could not resume.
         """
-        if self._primes and self.is_carried:
+        if self.primes and self.is_carried:
             self._pause = seconds
             self._changed.unpark_all()
 
@@ -157,7 +158,7 @@ class EventStream:
                 await self._changed.park()
 
     def _opening(self) -> bytes:
-        return encode_event(b"", event_id=self._event_id(0)) if self._primes else b""
+        return encode_event(b"", event_id=self._event_id(0)) if self.primes else b""
 
     def _event_id(self, number: int) -> str:
         return f"{self.name}-{number}"

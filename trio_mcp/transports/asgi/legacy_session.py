@@ -74,7 +74,7 @@ class LegacySession:
             Outbox(application.settings.log_buffer, application.settings.turn_clock), principal, peer=peer
         )
         self._home.is_heard = False
-        self._main = EventStream(MAIN, settings, self._home, is_main=True, primes=True)
+        self._main = EventStream(MAIN, settings, self._home, is_main=True, primes=False)
         self._streams: OrderedDict[str, EventStream] = OrderedDict({MAIN: self._main})
         self._nursery: trio.Nursery
         self._session: ServerSession
@@ -154,6 +154,7 @@ class LegacySession:
         stream = self._take(request, call.headers)
         if self._session.era is not None:
             self._move("accepted")
+            self._main.primes = self._session.era.primes
             call.reply.headers[SESSION_HEADER] = self.id
         try:
             await self._carry_answer(stream, call.receive, call.reply)

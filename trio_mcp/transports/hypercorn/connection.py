@@ -1,7 +1,7 @@
 """One accepted connection, spoken by hypercorn and bounded by us.
 
-Owns how hypercorn's protocols are driven, and all access to hypercorn's internals (0.18), which
-is in no other file; `tests/transports/hypercorn/test_hypercorn.py` fails if they change. Refuses to
+Owns how hypercorn's protocols are driven, and, with `protocols.py`, all access to hypercorn's
+internals (0.18); `tests/transports/hypercorn/test_hypercorn.py` fails if they change. Refuses to
 know what an application is told of its request (`exchange.py`), listening, and what is served.
 
 Problems of hypercorn's trio worker that this module solves:
@@ -18,6 +18,8 @@ Problems of hypercorn's trio worker that this module solves:
   both the reader and the application's last `send` hang. We read and drop them.
 - While an HTTP/2 peer's window is shut, it takes whatever the application sends into
   a buffer without bound. `HypercornConnection.let_through` waits until that is empty.
+- The `send` that ends a response also closes the connection, and an application may be cancelled
+  while it runs: the connection stayed open. Both are shielded, and bounded by GuardedStream.
 - It goes on sending pings to a WebSocket peer that has gone, up to `ping_interval`.
 - A failed response leaves the stream of an HTTP/2 client open for ever. We reset it.
 """
@@ -37,14 +39,18 @@ from trio_mcp.concurrency.failures import contain_failure
 from trio_mcp.transports.asgi.types import DISCONNECT, ASGIApp, Message, Receive, Scope, Send
 from trio_mcp.transports.hypercorn.exchange import HttpExchange, Reset, WebSocketExchange
 from trio_mcp.transports.hypercorn.guarded_stream import PIECE, GuardedStream, Limits
+from trio_mcp.transports.hypercorn.protocols import Http2, Http11, Pause
 
 try:
     from h2.exceptions import ProtocolError
     from hypercorn.config import Config
     from hypercorn.events import Closed, Event, RawData
-    from hypercorn.protocol.h2 import H2Protocol
+    from hypercorn.protocol.h11 import H2ProtocolAssumedError
+    from hypercorn.trio.task_group import TaskGroup
     from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
     from hypercorn.trio.worker_context import WorkerContext
+    from hypercorn.typing import ConnectionState
+    from hypercorn.utils import parse_socket_addr
 except ImportError as missing:
     raise ImportError("serving over HTTP needs hypercorn: pip install 'trio-mcp[http]'") from missing
 
@@ -111,6 +117,7 @@ class _TCPServer(TCPServer):
     """
 
     on_peer_gone: Callable[[], None]
+    protocol: Any  # Http11 or Http2; hypercorn has a wrapper there
     _peer_gone = False
     _corked: bytearray | None = None
 
@@ -118,6 +125,34 @@ class _TCPServer(TCPServer):
         super().__init__(*args)
         self._idle = _Idle(self.context)
         self.idle_task = self._idle  # type: ignore[assignment]
+
+    async def run(self) -> None:
+        """Speak with the peer until it has gone; checkpoints."""
+        alpn, socket = "http/1.1", getattr(self.stream, "socket", None)
+        if isinstance(self.stream, trio.SSLStream):
+            try:
+                with trio.fail_after(self.config.ssl_handshake_timeout):
+                    await self.stream.do_handshake()
+            except (trio.BrokenResourceError, trio.TooSlowError):
+                return
+            alpn, socket = self.stream.selected_alpn_protocol() or alpn, self.stream.transport_stream.socket
+        try:
+            ends = [
+                parse_socket_addr(socket.family, name()) for name in (socket.getpeername, socket.getsockname)
+            ]
+            async with TaskGroup() as self._task_group:
+                self._protocol_args = (
+                    *(self.app, self.config, self.context, self._task_group, ConnectionState(self.state)),
+                    *(isinstance(self.stream, trio.SSLStream), *ends, self.protocol_send),
+                )
+                self.protocol = (Http2 if alpn == "h2" else Http11)(*self._protocol_args)
+                await self.protocol.initiate()
+                await self.idle_task.restart(self._task_group, self._idle_timeout)
+                await self._read_data()
+        except OSError:
+            pass  # the peer has gone
+        finally:
+            await self._close()  # noqa: ASYNC102  # shielded there
 
     @property
     def peer_gone(self) -> bool:
@@ -145,13 +180,15 @@ class _TCPServer(TCPServer):
             await self._initiate_server_close()
 
     async def _send(self, data: bytes | bytearray) -> None:
-        # Taking the lock is the checkpoint of an application that sends without end.
-        async with self.send_lock:
-            # Shielded, because a half-sent message would end the connection; GuardedStream bounds it.
-            with trio.CancelScope(shield=True):
+        # Shielded, because a protocol counts what it hands over as sent, and a half-sent message would
+        # end the connection; GuardedStream bounds it. Taking the lock lets others run.
+        with trio.CancelScope(shield=True):
+            async with self.send_lock:
                 await self._put(data)
 
     async def _put(self, data: bytes | bytearray) -> None:
+        if isinstance(self.protocol, Http2):
+            self.protocol.note_sent(len(data))
         try:
             await self.stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -162,21 +199,43 @@ class _TCPServer(TCPServer):
         self._peer_gone = True
         self.on_peer_gone()
         await self.idle_task.stop()
-        protocol = self.protocol.protocol
-        if isinstance(protocol, H2Protocol):
+        if isinstance(self.protocol, Http2):
             # Applications that wait for the peer's flow control.
-            for buffer in list(protocol.stream_buffers.values()):
+            for buffer in list(self.protocol.stream_buffers.values()):
                 await buffer.close()
 
     async def _read_until_gone(self) -> None:
-        data: bytes | bytearray = b"nothing yet"
-        while data:
+        data: bytes | bytearray | None = b"nothing yet"
+        while data != b"":
+            protocol = self.protocol
+            pause = protocol.pause if isinstance(protocol, Http11) and protocol.pause.is_on else None
             try:
-                data = await self.stream.receive_some(MAX_RECV)
+                data = await (
+                    self.stream.receive_some(MAX_RECV) if pause is None else self._receive_until(pause)
+                )
             except (trio.ClosedResourceError, trio.BrokenResourceError):
                 break
-            await self.protocol.handle(RawData(bytes(data)))
+            try:
+                if data is None:
+                    await protocol.resume()
+                else:
+                    await protocol.handle(RawData(bytes(data)))
+            except H2ProtocolAssumedError as error:
+                self.protocol = Http2(*self._protocol_args)
+                await self.protocol.initiate()
+                await self.protocol.handle(RawData(error.data))
         await self.protocol.handle(Closed())
+
+    async def _receive_until(self, pause: Pause) -> bytes | bytearray | None:
+        """Receive, or return None at the end of the pause; checkpoints."""
+        with trio.CancelScope() as pause.scope:
+            return await self.stream.receive_some(MAX_RECV)
+        return None
+
+    async def _close(self) -> None:
+        # Also if the application that sends the end of its response has been cancelled meanwhile.
+        with trio.CancelScope(shield=True):
+            await super()._close()
 
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, RawData):
@@ -188,18 +247,6 @@ class _TCPServer(TCPServer):
         if isinstance(event, Closed):
             await self.uncork()
         await super().protocol_send(event)
-
-
-class _Unread:
-    """Drops what the peer still sends on a stream that is answered already."""
-
-    async def handle(self, event: Any) -> None:
-        await trio.lowlevel.checkpoint()
-
-
-class _Streams(dict[int, Any]):
-    def __missing__(self, stream_id: int) -> Any:
-        return _Unread()
 
 
 class HypercornConnection:
@@ -256,9 +303,6 @@ class HypercornConnection:
         """Run one request; to hypercorn, this is the application."""
         self._requests += 1
         self._stream.expect_request(inf)
-        protocol = self._server.protocol.protocol
-        if isinstance(protocol, H2Protocol) and type(protocol.streams) is dict:
-            protocol.streams = _Streams(protocol.streams)
         try:
             exchange = HttpExchange if scope["type"] == "http" else WebSocketExchange
             await exchange(self, scope, receive, send).run(self._worker.app)
@@ -292,16 +336,16 @@ class HypercornConnection:
 
     async def let_through(self, send: Send) -> None:
         """Wait until the peer's flow control has let through what was sent to it over HTTP/2."""
-        protocol = self._server.protocol.protocol
-        assert isinstance(protocol, H2Protocol)
+        protocol = self._server.protocol
+        assert isinstance(protocol, Http2)
         buffer = protocol.stream_buffers.get(_stream_id(send))
         if buffer is not None and len(buffer.buffer) >= PIECE:
             await buffer.drain()
 
     async def reset(self, send: Send, code: Reset) -> None:
         """End a request without a proper end: RST_STREAM, or the whole HTTP/1.1 connection."""
-        protocol = self._server.protocol.protocol
-        if not isinstance(protocol, H2Protocol):
+        protocol = self._server.protocol
+        if not isinstance(protocol, Http2):
             self.scope.cancel()
             return
         stream_id = _stream_id(send)

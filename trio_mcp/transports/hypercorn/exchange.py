@@ -102,6 +102,8 @@ class HypercornExchange(ABC):
     async def push(self, message: Message, content: bytes | str) -> None:
         """Hand one message to hypercorn, within a bound for the flow control of HTTP/2; checkpoints."""
         if self.scope["http_version"] != "2":
+            # Once it is handed over, it is sent: here an application that sends without end is cancelled.
+            await trio.lowlevel.checkpoint_if_cancelled()
             await self._send(message)
             return
         with trio.move_on_after(self.connection.limits.stall_timeout * (1 + len(content) // PIECE)):
