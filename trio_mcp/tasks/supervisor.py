@@ -203,9 +203,10 @@ class Supervisor:
             try:
                 await self._store.create(live.record)
                 return
-            except TaskOverload:
-                if not (await self._give_way(live.payer) or await self._give_way(None)):
-                    raise
+            except TaskOverload as error:
+                refusal = error
+            if not (await self._give_way(live.payer) or await self._give_way(None)):
+                raise refusal
         await self._store.create(live.record)
 
     async def _give_way(self, payer: Owner | None) -> bool:
