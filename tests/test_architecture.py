@@ -336,7 +336,7 @@ def test_public_names():
         *("RunningServer", "open_server", "TaskHandle", "TaskSnapshot"),
         *("Elicited", "Sampled", "SamplingMessage"),
         *("ElicitRequest", "ElicitAnswer", "SampleRequest", "SampleAnswer"),
-        *("CursorError", "TaskCancelled", "TaskFailed", "TaskNotFound", "TaskOverload"),
+        *("CursorError", "TaskCancelled", "TaskFailed", "TaskNotFound", "TaskOverload", "TaskTooLarge"),
         *("Owner", "TaskPage"),
         *("Estimator", "watch_stalls", "EraCache", "StdioServer"),
         *("AsgiApp", "HttpSettings", "asgi_app", "serve_http"),

@@ -25,6 +25,7 @@ from trio_mcp.errors import (
     TaskFailed,
     TaskNotFound,
     TaskOverload,
+    TaskTooLarge,
     ToolDefinitionError,
     ToolError,
 )
@@ -157,6 +158,7 @@ __all__ = [
     "TaskSnapshot",
     "TaskStatus",
     "TaskStore",
+    "TaskTooLarge",
     "TextContent",
     "Tool",
     "ToolAnnotations",

@@ -35,6 +35,7 @@ __all__ = [
     "TaskFailed",
     "TaskNotFound",
     "TaskOverload",
+    "TaskTooLarge",
     "ToolDefinitionError",
     "ToolError",
 ]
@@ -96,6 +97,10 @@ class TaskNotFound(MCPError):
 
 class TaskOverload(MCPError):
     """A cap on background tasks is reached; the message names it."""
+
+
+class TaskTooLarge(TaskOverload):
+    """The record of a task is larger than its store takes; the message names the cap."""
 
 
 class TaskCancelled(MCPError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -21,7 +21,7 @@ import trio.testing
 from msgspec import Raw
 
 from tests.support.limits import HANG_SECONDS
-from trio_mcp.errors import CursorError, TaskOverload
+from trio_mcp.errors import CursorError, TaskOverload, TaskTooLarge
 from trio_mcp.tasks.record import (
     BEARER,
     InputRequest,
@@ -111,6 +111,14 @@ async def read_until(
 async def assert_ended(changes: trio.MemoryReceiveChannel[TaskRecord]) -> None:
     with trio.fail_after(HANG_SECONDS), pytest.raises(trio.EndOfChannel):
         await changes.receive()
+
+
+def require_delete(store: TaskStore) -> Callable[[str], Awaitable[None]]:
+    """The `delete` of a store that has it; skips the test of one that does not."""
+    delete: Callable[[str], Awaitable[None]] | None = getattr(store, "delete", None)
+    if delete is None:
+        pytest.skip("this store has no delete")
+    return delete
 
 
 def kinds(values: Sequence[Any]) -> list[tuple[type, Any]]:
@@ -490,14 +498,80 @@ class TaskStoreSuite(ABC):
         assert await store.get(record.id, NOW) is None
         assert await read_pages(store, ALICE, 1) == [[]]
 
+    # delete, which a store may have
+
+    async def test_one_record_is_deleted(self, store: TaskStore) -> None:
+        delete = require_delete(store)
+        first, second, third = await create_many(store, 3)
+        await store.put(completed(second))
+        await delete(second.id)
+        assert await store.get(second.id, NOW) is None
+        assert await read_pages(store, ALICE, 1) == [[third], [first]]
+
+    async def test_deleting_what_is_not_there_does_nothing(self, store: TaskStore) -> None:
+        delete = require_delete(store)
+        record = make_record()
+        await store.create(record)
+        await delete(new_task_id())
+        gone = make_record()
+        await store.create(gone)
+        await delete(gone.id)
+        await delete(gone.id)
+        assert await read_pages(store, ALICE, 10) == [[record]]
+
+    async def test_deleting_ends_subscriptions(self, store: TaskStore) -> None:
+        delete = require_delete(store)
+        record, other = await create_many(store, 2)
+        async with store.subscribe(record.id) as changes, store.subscribe(other.id) as other_changes:
+            await delete(record.id)
+            await assert_ended(changes)
+            newer = other.changed(NOW, status_message="goes on")
+            await store.put(newer)
+            assert await read_until(other_changes, newer.version) == newer
+
+    async def test_a_deleted_record_is_not_put_again(self, store: TaskStore) -> None:
+        delete = require_delete(store)
+        record = make_record()
+        await store.create(record)
+        await delete(record.id)
+        await store.put(completed(record))
+        assert await store.get(record.id, NOW) is None
+
+    async def test_a_deleted_record_does_not_expire(self, store: TaskStore) -> None:
+        delete = require_delete(store)
+        record = make_record(ttl=10)
+        await store.create(record)
+        await delete(record.id)
+        assert list(await store.delete_expired(NOW + 20 * SECOND)) == []
+
+    async def test_one_deleted_record_makes_room_for_one(self, open_store: OpenStore) -> None:
+        async with open_store(max_records=2) as store:
+            delete = require_delete(store)
+            first, second = await create_many(store, 2)
+            await delete(first.id)
+            third = make_record(created_at=NOW + 5 * SECOND)
+            await store.create(third)
+            with pytest.raises(TaskOverload):
+                await store.create(make_record())
+            assert await read_pages(store, ALICE, 10) == [[third, second]]
+
+    async def test_a_cursor_outlives_the_record_that_it_marks(self, store: TaskStore) -> None:
+        delete = require_delete(store)
+        records = await create_many(store, 4)
+        page = await store.list_page(ALICE, None, 2, NOW)
+        await delete(records[2].id)  # the last on that page
+        rest = await store.list_page(ALICE, page.next_cursor, 2, NOW)
+        assert list(rest.records) == [records[1], records[0]]
+
     # caps
 
     async def test_records_are_capped(self, open_store: OpenStore) -> None:
         async with open_store(max_records=3) as store:
             records = await create_many(store, 2)
             records += await create_many(store, 1, owner=BOB)
-            with pytest.raises(TaskOverload, match="max_records is 3"):
+            with pytest.raises(TaskOverload, match="max_records is 3") as refusal:
                 await store.create(make_record())
+            assert not isinstance(refusal.value, TaskTooLarge), "it fits as soon as there is room"
             for record in records:
                 assert await store.get(record.id, NOW) == record
             await store.put(completed(records[0]))
@@ -570,10 +644,10 @@ class TaskStoreSuite(ABC):
             record = make_record()
             await store.create(record)
             async with store.subscribe(record.id) as changes:
-                with pytest.raises(TaskOverload, match="max_record_bytes is 1000"):
+                with pytest.raises(TaskTooLarge, match="max_record_bytes is 1000"):
                     await store.put(record.changed(NOW, **change))
                 assert await store.get(record.id, NOW) == record
-                with pytest.raises(TaskOverload, match="max_record_bytes is 1000"):
+                with pytest.raises(TaskTooLarge, match="max_record_bytes is 1000"):
                     await store.create(make_record(**change))
                 fits = record.changed(NOW, status_message="x" * 500)
                 await store.put(fits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -162,6 +163,41 @@ async def test_a_task_that_waits_for_an_answer_does_not_hold_up_the_end(wire, au
     assert record.status == "cancelled"
     assert record.status_message is not None
     assert "waited for an answer" in record.status_message
+
+
+async def test_a_call_that_gathers_its_input_does_not_hold_up_the_end(wire, autojump_clock):
+    """Its client left in the middle of a question, so there never is a task to wait for."""
+    server = make_server(shutdown_grace=600)
+    parked = trio.Event()
+    ends: list[str] = []
+
+    async def gather(ctx: Context, arguments: dict[str, Any]) -> Any:
+        try:
+            return (await ctx.elicit("Who?", Name)).data
+        finally:
+            ends.append("gather")
+
+    @server.tool(task=TaskConfig(mode="required", gather=gather))
+    async def greet(ctx: Context) -> None:
+        ends.append("tool")
+
+    async def never(request: Any) -> None:
+        parked.set()
+        await trio.sleep_forever()
+
+    async with open_server(server) as running:
+        ada = running.authenticated("ada")
+        async with (
+            wire.open_running(ada, elicitation_handler=never) as client,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(partial(client.call_tool, "greet", task=True))
+            await parked.wait()
+            nursery.cancel_scope.cancel()
+        assert await running.list_tasks("ada") == []
+        ended_at = trio.current_time()
+    assert trio.current_time() - ended_at < 60
+    assert ends == ["gather"]
 
 
 async def test_a_task_that_asks_while_the_server_ends_is_cancelled_at_once(autojump_clock):

@@ -8,8 +8,10 @@ import pytest
 import trio
 
 from tests.conftest import LEGACY, MODERN
+from tests.support.limits import HANG_SECONDS
 from tests.tasks.task_server import gate, make_server, raw_peer
 from trio_mcp import (
+    Context,
     CursorError,
     NotSupportedByEra,
     ProtocolError,
@@ -105,6 +107,73 @@ async def test_one_client_cannot_take_the_places_of_others(wire, is_known):
             assert (await again.result()).data == "counted 1"
 
 
+@pytest.mark.parametrize("cap", ["max_running", "max_running_per_owner"])
+async def test_calls_that_may_become_tasks_are_bounded_as_tasks_are(wire, autojump_clock, cap):
+    """Without a word of the client about tasks; most of them are tasks when their turn comes."""
+    server = make_server(**{cap: 2})
+    running = most = 0
+
+    @server.tool(task=TaskConfig(promote_after=0.5))
+    async def busy(ctx: Context) -> str:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await trio.sleep(1)
+        running -= 1
+        return "busy"
+
+    async with wire.open(server) as client:
+        results = []
+
+        async def call() -> None:
+            if wire.protocol == MODERN:
+                results.append((await client.call_tool("busy")).data)
+            else:  # there a call is a task only if it asks for that
+                results.append((await (await client.call_tool("busy", task=True)).result()).data)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(call)
+    assert results == ["busy"] * 10
+    assert most == 2
+
+
+async def test_without_a_place_a_call_is_answered_with_its_progress(wire):
+    server = make_server(max_running=1, max_queued=0)
+    reached, release, _ = await gate(server)
+    seen: list[float] = []
+    async with wire.open(server) as client:
+        first = await client.call_tool("wait", task=True)
+        await reached.wait()
+        with trio.fail_after(HANG_SECONDS):
+            result = await client.call_tool(
+                "count", {"n": 3}, progress_handler=lambda *update: seen.append(update[0])
+            )
+            assert (result.data, seen) == ("counted 3", [1, 2, 3])
+            with pytest.raises(ProtocolError, match="overloaded"):
+                await client.call_tool("required")
+        release.set()
+        await first.result()
+
+
+async def test_anonymous_clients_of_one_address_share_its_caps(wire):
+    """Over HTTP and WebSocket; elsewhere each connection is a client of its own."""
+    server = make_server(max_unfinished_per_owner=1)
+    _, release, _ = await gate(server)
+    async with open_server(server) as running, wire.open_running(running) as one:
+        first = await one.call_tool("wait", task=True)
+        async with wire.open_running(running) as other:
+            if wire.transport in ("memory", "stdio"):
+                await (await other.call_tool("count", {"n": 1}, task=True)).result()
+            else:
+                with pytest.raises(ProtocolError, match="max_unfinished_per_owner is 1"):
+                    await other.call_tool("count", {"n": 1}, task=True)
+        async with wire.open_running(running.authenticated("alice")) as alice:
+            await (await alice.call_tool("count", {"n": 1}, task=True)).result()
+        release.set()
+        await first.result()
+
+
 async def test_queued_tasks_run_in_turn(wire, autojump_clock):
     server = make_server(max_running=2, max_queued=100)
     running = most = 0
@@ -130,6 +199,9 @@ def test_settings_must_make_sense():
             TaskConfig(**bad)
     for bad in (
         {"max_running": 0},
+        {"max_running_per_owner": 0},
+        {"max_unfinished_per_owner": 0},
+        {"max_kept_per_owner": 0},
         {"max_queued": -1},
         {"ttl": 0},
         {"shutdown_grace": -1},

@@ -69,14 +69,16 @@ class RunningServer:
         *,
         principal: str | None = None,
         headers: Mapping[str, str] = NO_HEADERS,
+        peer: str | None = None,
     ) -> None:
         """Serve one connection until the peer closes it, then close it; checkpoints.
 
         `principal` is who the peer is, if the caller has authenticated it. Its tasks then belong
         to that principal, whatever connection it asks for them on. `headers` are those of the
-        handshake, by lower-case names. Handlers find both in their Context.
+        handshake, by lower-case names. Handlers find both in their Context. `peer` is the address of the
+        client: without a principal, connections from one address share its caps on tasks.
         """
-        await serve_transport(self.application, transport, principal, headers)
+        await serve_transport(self.application, transport, principal, headers, peer)
 
     def authenticated(self, principal: str, headers: Mapping[str, str] = NO_HEADERS) -> AuthenticatedServer:
         """This server as a target of `open_client`, for a client that is authenticated as `principal`.

@@ -26,7 +26,8 @@ from trio_mcp.tasks.rendering import (
     progress_meta,
     related_meta,
 )
-from trio_mcp.tasks.supervisor import STORE_SECONDS, Supervisor
+from trio_mcp.tasks.store import STORE_SECONDS
+from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.tasks.task_feed import Joins, TaskFeed
 from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.errors import INVALID_PARAMS

@@ -70,7 +70,8 @@ class TaskRun:
     """One run. `handler(run)` is the tool itself, `gatherer(run)` its `gather` function, if it has one.
 
     `round` is the round of gathering that is going on, in the modern era; `gathered` what came of
-    it. `deadline` is that of the task, on Trio's clock. `wires` are those of a legacy task.
+    it. `deadline` is that of the task, on Trio's clock. `wires` are those of a legacy task. It
+    `has_begun` when its handler runs in the supervisor's nursery.
     """
 
     supervisor: Supervisor
@@ -85,6 +86,7 @@ class TaskRun:
     round: Gathering | None = None
     gathered: Any = None
     deadline: float = math.inf
+    has_begun: bool = False
     wires: LegacyTaskWires | None = attrs.field(default=attrs.Factory(_make_wires, takes_self=True))
 
     def __repr__(self) -> str:
@@ -139,7 +141,11 @@ class TaskRun:
             raise ProtocolError(INTERNAL_ERROR, str(error)) from None
 
     async def _answer_or_promote(self) -> Result:
-        """Answer directly if the handler is done in time, otherwise make it a task."""
+        """Answer directly if the handler is done in time, otherwise make it a task.
+
+        If no record can be kept, the answer is direct whenever it comes. A handler that waits for its
+        turn then does not wait any longer: it runs here, as that of a call that is never a task.
+        """
         self.request.progress.record_in(self.live)
         self.supervisor.start(self.live, self._work, self._describe)
         try:
@@ -150,6 +156,9 @@ class TaskRun:
                     await self.supervisor.commit(self.live)
                 except TaskOverload:
                     self._refuse()
+                    if not self.has_begun:
+                        self.live.scope.cancel()
+                        return await self.handler(self)
                     await self.live.wait_left(LiveState.REFUSED)
         except BaseException:
             self._refuse()
@@ -205,6 +214,7 @@ class TaskRun:
         return LegacyCreateTaskResult(task=legacy_task(record))
 
     async def _work(self, live: LiveTask) -> Outcome:
+        self.has_begun = True
         live.tell()
         if self.config.stall_after is None:
             return await self._work_in_time()

@@ -57,7 +57,7 @@ async def serve_websocket(  # noqa: ASYNC128  # listen starts it
     opening = nullcontext(server) if isinstance(server, RunningServer) else open_server(server)
     async with opening as running:
         service = WebSocketService(
-            lambda transport, headers: running.serve(transport, headers=headers),
+            lambda transport, headers, peer: running.serve(transport, headers=headers, peer=peer),
             running.settings.max_frame_bytes,
             doorkeeper,
             path,

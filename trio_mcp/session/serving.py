@@ -46,6 +46,7 @@ async def serve_transport(
     transport: FrameTransport,
     principal: str | None = None,
     headers: Mapping[str, str] = NO_HEADERS,
+    peer: str | None = None,
 ) -> None:
     """Serve until the peer closes its end or the connection breaks; then close. Checkpoints.
 
@@ -54,7 +55,7 @@ async def serve_transport(
     """
     drain_timeout = application.settings.drain_timeout
     outbox = Outbox(application.settings.log_buffer, application.settings.turn_clock)
-    connection = ServerConnection(outbox, principal, headers=headers)
+    connection = ServerConnection(outbox, principal, headers=headers, peer=peer)
     reading = trio.CancelScope()
     # Shielded so that answers leave although the session is being cancelled; the deadline is
     # set as soon as the handlers are done.

@@ -17,6 +17,7 @@ import trio
 from trio_mcp.progress.estimator import Estimator
 from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.history import Estimate, History, TaskReport
+from trio_mcp.tasks.places import OwnerShare
 from trio_mcp.tasks.record import InputRequest, Outcome, TaskProgress, TaskRecord, TaskStatus
 from trio_mcp.wire.errors import LocalProtocolError
 from trio_mcp.wire.frames import StageState
@@ -108,7 +109,8 @@ class LiveTask:
     keeps, 0 for none. `active_at` is when the task last did something that can be seen from outside,
     on Trio's clock. `stages` returns the stages of the handler that are open; it is None until there
     was one, and a report does not call it. `min_interval` is that of the policy of the call, for
-    clients that follow the task. While it `has_place`, it counts among the tasks of `payer`.
+    clients that follow the task. It counts for `payer`; `share` is what its place is taken out of, while it
+    has one.
     """
 
     def __init__(self, record: TaskRecord, clock: TaskClock, history_limit: int = 0) -> None:
@@ -134,7 +136,7 @@ class LiveTask:
         self.stages: Callable[[], tuple[StageState, ...]] | None = None
         self.min_interval: float = 0
         self.payer = record.owner
-        self.has_place = False
+        self.share: OwnerShare | None = None
 
     def __repr__(self) -> str:
         status = self._record.status.value

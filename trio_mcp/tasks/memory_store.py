@@ -25,7 +25,7 @@ import msgspec
 import trio
 
 from trio_mcp.concurrency.latest_channel import LatestChannel
-from trio_mcp.errors import CursorError, TaskOverload
+from trio_mcp.errors import CursorError, TaskOverload, TaskTooLarge
 from trio_mcp.tasks.record import Owner, TaskRecord
 from trio_mcp.tasks.store import TaskPage
 from trio_mcp.validators import require_count
@@ -81,7 +81,8 @@ class MemoryTaskStore:
         """Keep a new record; when this returns, `get` finds it. Checkpoints.
 
         A full store first forgets what had expired when `record` was created, and nothing
-        else. Raises TaskOverload if a cap is reached, ValueError if the id exists.
+        else. Raises TaskOverload if the store is full, TaskTooLarge if `record` is larger than
+        `max_record_bytes`, ValueError if the id exists.
         """
         await trio.lowlevel.checkpoint()
         if record.id in self._entries:
@@ -113,7 +114,7 @@ class MemoryTaskStore:
         """Keep `record` in place of its older version, and show it to the subscribers. Checkpoints.
 
         Changes nothing if the record kept is as new or final, or there is none. Raises
-        TaskOverload if `record` is larger than `max_record_bytes`, LocalProtocolError
+        TaskTooLarge if `record` is larger than `max_record_bytes`, LocalProtocolError
         if its tool, its owner or its time of creation is another.
         """
         await trio.lowlevel.checkpoint()
@@ -157,6 +158,13 @@ class MemoryTaskStore:
             records.append(record)
         return TaskPage(records, None)
 
+    async def delete(self, task_id: str) -> None:
+        """Forget a record and end its subscriptions; does nothing if there is none. Checkpoints."""
+        await trio.lowlevel.checkpoint()
+        entry = self._entries.get(task_id)
+        if entry is not None:
+            self._forget(entry)
+
     async def delete_expired(self, now: datetime) -> Sequence[str]:
         """Forget what has expired by `now`, end its subscriptions, and return the ids. Checkpoints.
 
@@ -192,7 +200,7 @@ class MemoryTaskStore:
     def _check_size(self, record: TaskRecord) -> None:
         size = _size(record)
         if size > self.max_record_bytes:
-            raise TaskOverload(
+            raise TaskTooLarge(
                 f"max_record_bytes is {self.max_record_bytes}, and task {record.id} would take {size}"
             )
 

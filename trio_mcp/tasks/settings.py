@@ -62,8 +62,10 @@ class TaskSettings:
     """How a server runs its background tasks. Times in seconds.
 
     `max_running` tasks run at once, `max_queued` more may wait for a place; beyond
-    that a new one is refused, as beyond `max_unfinished_per_owner` tasks of one owner: a principal, or
-    an anonymous client, which is its address over HTTP and its wire otherwise.
+    that a new one is refused. An owner is a principal, or an anonymous client: its address over
+    HTTP and WebSocket, its wire otherwise. Of one owner at most `max_running_per_owner` tasks run, while
+    those of others pass them; `max_unfinished_per_owner` run or wait, and a new one is refused beyond that;
+    `max_kept_per_owner` records are kept, and its oldest ended task gives way beyond that.
     `ttl` is how long a record is kept if neither tool
     nor client says, `max_ttl` the most that a client may ask for. `shutdown_grace` is
     how long running tasks may go on when the server ends. `feed_buffer` is the number of
@@ -74,8 +76,12 @@ class TaskSettings:
 
     max_running: int = attrs.field(default=100, validator=check_count)
     max_queued: int = attrs.field(default=1000, validator=check_not_negative)
+    # Three quarters of max_running: whoever fills them for hours leaves others some to run in.
+    max_running_per_owner: int = attrs.field(default=75, validator=check_count)
     # A quarter of all places: no client alone shuts out the others.
     max_unfinished_per_owner: int = attrs.field(default=275, validator=check_count)
+    # A quarter of what the default store keeps.
+    max_kept_per_owner: int = attrs.field(default=2500, validator=check_count)
     ttl: float = attrs.field(default=3600.0, validator=check_positive)
     max_ttl: float = attrs.field(default=86_400.0, validator=check_positive)
     poll_interval: float = attrs.field(default=1.0, validator=check_positive)

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 import trio
 
 from trio_mcp.tasks.record import Owner, TaskRecord
+
+STORE_SECONDS: Final = 5.0
+"""How long a shielded call of a store may take while the server is being cancelled."""
 
 
 @attrs.frozen
@@ -30,6 +33,9 @@ class TaskStore(Protocol):
 
     `write_behind` is how many seconds progress may wait before it is put, or None
     if `put` is so cheap that nothing waits. A change of status is always put at once.
+
+    A store may also have `async def delete(self, task_id: str) -> None`, which forgets one record and ends
+    its subscriptions, and does nothing if there is none. Without it no ended task gives way to a new one.
     """
 
     write_behind: float | None
@@ -37,7 +43,8 @@ class TaskStore(Protocol):
     async def create(self, record: TaskRecord) -> None:
         """Keep a new record; when this returns, `get` finds it.
 
-        Raises TaskOverload if a cap is reached, ValueError if the id exists.
+        Raises TaskOverload if a cap is reached, which is TaskTooLarge if no room would be enough;
+        ValueError if the id exists.
         """
 
     async def get(self, task_id: str, now: datetime) -> TaskRecord | None:
@@ -46,7 +53,7 @@ class TaskStore(Protocol):
     async def put(self, record: TaskRecord) -> None:
         """Keep `record` in place of its older version; does nothing if it is not newer, or there is none.
 
-        Raises TaskOverload if it is larger than the cap on size.
+        Raises TaskTooLarge if it is larger than the cap on size.
         """
 
     async def list_page(self, owner: Owner, cursor: str | None, limit: int, now: datetime) -> TaskPage:

@@ -1,18 +1,16 @@
 """The supervised nursery, in which tasks run outside all sessions.
 
-Owns the tasks that run in this process, their caps, their ends and their
-expiry. A handler's failure becomes its task's outcome and touches nothing else.
-Knows neither tools nor sessions: it is given what to run.
+Owns the tasks that run in this process, their ends and their expiry. A handler's
+failure becomes its task's outcome and touches nothing else. Knows neither tools nor
+sessions: it is given what to run. How many tasks there may be is counted in `places.py`
+and `kept_records.py`.
 """
 
 from __future__ import annotations
 
-import heapq
 import logging
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import Final, TypeAlias
 
 import attrs
@@ -20,20 +18,20 @@ import trio
 
 from trio_mcp.concurrency.failures import split_failure
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
-from trio_mcp.errors import TaskNotFound, TaskOverload
+from trio_mcp.errors import TaskNotFound
 from trio_mcp.tasks.clock import TaskClock
+from trio_mcp.tasks.expiries import Expiries
 from trio_mcp.tasks.history import EndedHistories, TaskReport
+from trio_mcp.tasks.kept_records import KeptRecords
 from trio_mcp.tasks.live_task import LiveTask
+from trio_mcp.tasks.places import TaskPlaces
 from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus, new_task_id
 from trio_mcp.tasks.settings import TaskSettings
-from trio_mcp.tasks.store import TaskPage, TaskStore
+from trio_mcp.tasks.store import STORE_SECONDS, TaskPage, TaskStore
 from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.frames import ErrorObject
 
 logger = logging.getLogger("trio_mcp")
-
-STORE_SECONDS: Final = 5.0
-"""How long the end of a task waits for its store while the server is being cancelled."""
 
 _UNANSWERABLE: Final = "cancelled: the server ended while the task waited for an answer of its client"
 
@@ -75,12 +73,10 @@ class Supervisor:
         self._live: dict[str, LiveTask] = {}
         self._histories = EndedHistories(settings.history_reports)
         self._started: set[LiveTask] = set()
-        self._places = trio.CapacityLimiter(settings.max_running)
+        self._places = TaskPlaces(settings)
+        self._kept = KeptRecords(store, settings.max_kept_per_owner, self._histories.take)
         self._is_finishing = False
-        self._unfinished: Counter[Owner] = Counter()  # the places that each payer has taken
-        self._taken = 0  # running, queued and prepared; at most max_running + max_queued
-        self._expiries: list[tuple[datetime, str]] = []
-        self._expiry_added = trio.lowlevel.ParkingLot()
+        self._expiries = Expiries(self.clock, self._kept)
 
     def __repr__(self) -> str:
         now = self.statistics()
@@ -88,13 +84,13 @@ class Supervisor:
 
     def statistics(self) -> SupervisorStatistics:
         """The state now."""
-        running = self._places.borrowed_tokens
+        places = self._places
         return SupervisorStatistics(
-            running=running,
-            queued=self._taken - running,
+            running=places.running,
+            queued=places.taken - places.running,
             live=len(self._live),
             kept_reports=self._histories.count,
-            free_places=self.settings.max_running + self.settings.max_queued - self._taken,
+            free_places=places.free,
         )
 
     def prepare(
@@ -118,8 +114,7 @@ class Supervisor:
         `max_queued` wait. If the task is not started, its place must be given up with `release`.
         """
         payer = owner if payer is None else payer
-        if reserves:
-            self._reserve(payer)
+        share = self._places.reserve(payer) if reserves else None
         now = self.clock.now()
         record = TaskRecord(
             id=new_task_id(),
@@ -131,47 +126,35 @@ class Supervisor:
             poll_interval=self.settings.poll_interval if poll_interval is None else poll_interval,
         )
         live = LiveTask(record, self.clock, self.settings.feed_buffer if keeps_history else 0)
-        live.payer, live.has_place = payer, reserves
+        live.payer, live.share = payer, share
         return live
 
     def start(self, live: LiveTask, work: Work, describe: Describe) -> None:
-        """Run `work` in the supervised nursery as soon as there is a place.
+        """Run `work` in the supervised nursery as soon as it is the turn of the task, which has a place.
 
+        If the scope of the task is cancelled before, `work` is never called.
         `describe` makes the outcome of an exception that `work` raises.
         """
         self._started.add(live)
         self._nursery.start_soon(self._run, live, work, describe, name=f"task {live.id}")
 
-    def _reserve(self, payer: Owner) -> None:
-        settings = self.settings
-        if self._taken >= settings.max_running + settings.max_queued:
-            raise TaskOverload(f"overloaded: {settings.max_running} tasks run and {settings.max_queued} wait")
-        if self._unfinished[payer] >= settings.max_unfinished_per_owner:
-            raise TaskOverload(
-                f"overloaded: max_unfinished_per_owner is {settings.max_unfinished_per_owner}, and so many "
-                "tasks of this client run or wait"
-            )
-        self._unfinished[payer] += 1
-        self._taken += 1
-
     def release(self, live: LiveTask) -> None:
         """Give up the place of a task that is done, or will not be started; it may have none."""
-        if live.has_place:
-            live.has_place = False
-            self._taken -= 1
-            self._unfinished[live.payer] -= 1
-            if not self._unfinished[live.payer]:
-                del self._unfinished[live.payer]
+        share, live.share = live.share, None
+        if share is not None:
+            self._places.release(share)
 
     async def commit(self, live: LiveTask) -> None:
-        """Store the record: from now on the task can be found. Checkpoints. Raises TaskOverload."""
-        await self._store.create(live.record)
+        """Store the record: from now on the task can be found. Checkpoints.
+
+        Raises TaskOverload if there is no room, although tasks that have ended give way.
+        """
+        await self._kept.create(live.record, live.payer)
         self._live[live.id] = live
         live.note_committed()
         expires_at = live.record.expires_at
         if expires_at is not None:
-            heapq.heappush(self._expiries, (expires_at, live.id))
-            self._expiry_added.unpark_all()
+            self._expiries.add(live.id, expires_at)
         if live.outcome is not None:  # it was faster than its store
             await self._end(live, live.outcome)
 
@@ -265,10 +248,16 @@ class Supervisor:
         """Run one handler; the failure boundary outside its scope makes every failure the outcome."""
         outcome = Outcome("cancelled")
         passing: BaseException | None = None
+        share = live.share
+        assert share is not None, "only a task with a place is started"
         try:
             with live.scope:
-                async with self._places:
-                    outcome = await work(live)
+                await self._places.wait_running(share)
+                try:
+                    if not live.scope.cancel_called:
+                        outcome = await work(live)
+                finally:
+                    self._places.stop_running(share)
         except BaseException as error:  # noqa: ASYNC103  # the boundary of tasks; cancellation is raised again below
             passing, failure = split_failure(error)
             if failure is not None:
@@ -318,6 +307,7 @@ class Supervisor:
             # has expired, it is not there any more, and leaves no history.
             if is_stored and self._live.pop(live.id, None) is not None:
                 self._histories.keep(live.id, live.take_history() or ())
+                self._kept.note_end(live.id)
             live.tell()
             live.note_ended()
 
@@ -339,21 +329,14 @@ class Supervisor:
 
     async def _sweep(self) -> None:
         """Forget every task when it expires."""
-        while True:  # noqa: ASYNC913  # each turn parks, or forgets one task
-            if not self._expiries:
-                await self._expiry_added.park()
-                continue
-            wait = self.clock.seconds_until(self._expiries[0][0])
-            if wait > 0:
-                with trio.move_on_after(wait):
-                    await self._expiry_added.park()
-                continue
-            _, task_id = heapq.heappop(self._expiries)
+        while True:
+            task_id = await self._expiries.wait_next()
             try:
                 await self._store.delete_expired(self.clock.now())
             except Exception:  # foreign code: a store that fails must not end the server
                 logger.exception("the task store could not forget what has expired")
             self._histories.take(task_id)
+            self._kept.discard(task_id)
             live = self._live.pop(task_id, None)
             if live is not None:
                 live.expire()

@@ -104,9 +104,11 @@ class WebSocketConnector:
 
         served = trio.Event()
 
-        async def serve(transport: FrameTransport, headers: Mapping[str, str]) -> None:
+        async def serve(transport: FrameTransport, headers: Mapping[str, str], peer: str) -> None:
             try:
-                if isinstance(self.server, (Server, RunningServer)):
+                if isinstance(self.server, RunningServer):
+                    await self.server.serve(transport, headers=headers, peer=peer)
+                elif isinstance(self.server, Server):
                     await self.server.serve(transport, headers=headers)
                 else:
                     await self.server.serve(transport)

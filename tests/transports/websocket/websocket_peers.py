@@ -181,7 +181,7 @@ def make_service(serve: Any) -> Any:
     from trio_mcp.transports.websocket.server import WebSocketService
     from trio_mcp.wire.origin import Doorkeeper
 
-    return WebSocketService(serve, LIMIT, Doorkeeper())
+    return WebSocketService(lambda transport, headers, peer: serve(transport, headers), LIMIT, Doorkeeper())
 
 
 async def receive_until_closed(transport: Any) -> None:

@@ -217,7 +217,7 @@ class Endpoint:
         try:
             with trio.CancelScope() as ended:
                 self._load.scopes.add(ended)
-                await self._converse(scope, receive, send, serving, principal, headers)
+                await self._converse(scope, receive, send, serving, principal, headers, peer)
         finally:
             self._load.scopes.discard(ended)
             self._load.leave(peer)
@@ -230,6 +230,7 @@ class Endpoint:
         serving: Serving,
         principal: str | None,
         headers: Mapping[str, str],
+        peer: str,
     ) -> None:
         # Imported here: only servers that meet a WebSocket need it.
         from trio_mcp.transports.asgi.websocket import AsgiWebSocketTransport
@@ -239,4 +240,4 @@ class Endpoint:
             await transport.accept()
         except trio.BrokenResourceError:
             return  # the client has left already
-        await serve_transport(serving.application, transport, principal, headers)
+        await serve_transport(serving.application, transport, principal, headers, peer)

@@ -46,12 +46,13 @@ HANDSHAKE_SECONDS: Final = 10.0
 class WebSocketService:
     """Serves what connects, each connection in a task of its own.
 
-    `serve` is called with the transport of each connection that may enter and the headers of its
-    handshake, by lower-case names, and closes it. If `path` is None, every path is served. Sizes in
+    `serve` is called with the transport of each connection that may enter, the headers of its
+    handshake, by lower-case names, and the address of its peer, which may be empty. It closes the
+    transport. If `path` is None, every path is served. Sizes in
     bytes, times in seconds.
     """
 
-    serve: Callable[[WebSocketTransport, Mapping[str, str]], Awaitable[None]]
+    serve: Callable[[WebSocketTransport, Mapping[str, str], str], Awaitable[None]]
     max_frame_bytes: int
     doorkeeper: Doorkeeper
     path: str | None = None
@@ -108,7 +109,7 @@ class WebSocketService:
                     transport = WebSocketTransport(
                         connection, stream, max_frame_bytes=self.max_frame_bytes, close_code=GOING_AWAY
                     )
-                    await self.serve(transport, read_headers(request))
+                    await self.serve(transport, read_headers(request), peer)
             except trio_websocket.HandshakeError as failed:
                 logger.debug("a peer was not let in: %s", failed)
             finally:

@@ -1,0 +1,112 @@
+"""The records that one process keeps in its store: for whom each counts, and which gives way.
+
+Owns the count of each payer, the order in which tasks ended, and how a new record gets room. Knows
+neither what runs nor when a record expires.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from trio_mcp.errors import TaskOverload, TaskTooLarge
+from trio_mcp.tasks.record import Owner, TaskRecord
+from trio_mcp.tasks.store import STORE_SECONDS, TaskStore
+
+ROOM_TRIES: Final = 3
+"""How often a full store is asked again after a record gave way, since another task may take its room."""
+
+
+class KeptRecords:
+    """The records of this process that its store keeps. Each costs one entry, and two if it has ended.
+
+    At most `cap` are kept for each payer. `on_gone` is called with the id of each that gives way. Only a
+    store that has `delete` can forget a record before it expires.
+    """
+
+    __slots__ = ("_cap", "_counts", "_ended", "_ended_of", "_on_gone", "_payers", "_store")
+
+    def __init__(self, store: TaskStore, cap: int, on_gone: Callable[[str], object]) -> None:
+        self._store = store
+        self._cap = cap
+        self._on_gone = on_gone
+        self._payers: dict[str, Owner] = {}
+        self._counts: Counter[Owner] = Counter()
+        self._ended: dict[str, None] = {}  # in the order of their ends
+        self._ended_of: dict[Owner, dict[str, None]] = {}  # the same of each payer, never an empty dict
+
+    def __contains__(self, task_id: str) -> bool:
+        return task_id in self._payers
+
+    def __len__(self) -> int:
+        return len(self._payers)
+
+    async def create(self, record: TaskRecord, payer: Owner) -> None:
+        """Store a new record, which counts for `payer`. Checkpoints. Raises TaskOverload.
+
+        Ended tasks give way first: the oldest of the same payer, then, if the store is full, of all.
+        """
+        while self._counts[payer] >= self._cap:  # noqa: ASYNC913  # each turn forgets a record or raises
+            if not await self._give_way(payer):
+                raise TaskOverload(
+                    f"overloaded: max_kept_per_owner is {self._cap}, and so many tasks of this client are "
+                    "kept"
+                )
+        self._payers[record.id] = payer  # before the store is asked, or more than the cap could get here
+        self._counts[payer] += 1
+        try:
+            await self._create(record, payer)
+        except BaseException:
+            self.discard(record.id)
+            raise
+
+    def note_end(self, task_id: str) -> None:
+        """Note that a task has ended, so that its record may give way; one that is not kept is ignored."""
+        payer = self._payers.get(task_id)
+        if payer is not None:
+            self._ended[task_id] = None
+            self._ended_of.setdefault(payer, {})[task_id] = None
+
+    def discard(self, task_id: str) -> None:
+        """Count a record no longer; one that is not kept is ignored."""
+        payer = self._payers.pop(task_id, None)
+        if payer is None:
+            return
+        self._counts[payer] -= 1
+        if not self._counts[payer]:
+            del self._counts[payer]
+        if task_id in self._ended:
+            del self._ended[task_id]
+            ended = self._ended_of[payer]
+            del ended[task_id]
+            if not ended:
+                del self._ended_of[payer]
+
+    async def _create(self, record: TaskRecord, payer: Owner) -> None:
+        for _ in range(ROOM_TRIES):
+            try:
+                await self._store.create(record)
+                return
+            except TaskTooLarge:
+                raise  # no room would be enough
+            except TaskOverload as error:
+                refusal = error
+            if not (await self._give_way(payer) or await self._give_way(None)):
+                raise refusal
+        await self._store.create(record)
+
+    async def _give_way(self, payer: Owner | None) -> bool:
+        """Forget the task that ended first, of `payer` or of all; False if none can be forgotten."""
+        delete = getattr(self._store, "delete", None)
+        task_id = next(iter(self._ended if payer is None else self._ended_of.get(payer, ())), None)
+        if delete is None or task_id is None:
+            return False
+        self.discard(task_id)
+        self._on_gone(task_id)
+        # Shielded, since nobody would forget the record before it expires.
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
+            await delete(task_id)
+        return True
