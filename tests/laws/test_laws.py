@@ -184,10 +184,11 @@ async def test_law_5_lossless_client_overflows_with_a_clear_error(wire, autojump
 
 async def test_law_5_requests_in_flight_are_capped(wire):
     server = make_server(max_requests=2)
-    release = trio.Event()
+    begun, release = trio.Semaphore(0), trio.Event()
 
     @server.tool
     async def wait() -> str:
+        begun.release()
         await release.wait()
         return "waited"
 
@@ -198,7 +199,8 @@ async def test_law_5_requests_in_flight_are_capped(wire):
     async with open_client(target, protocol=wire.protocol) as client, trio.open_nursery() as nursery:
         nursery.start_soon(client.call_tool, "wait")
         nursery.start_soon(client.call_tool, "wait")
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        for _ in range(2):
+            await begun.acquire()
         with pytest.raises(Exception, match="overloaded"):
             await client.call_tool("echo", {"text": "no"})
         release.set()
@@ -268,12 +270,12 @@ async def test_law_8_one_writer_drains_what_waits_into_one_write(wire):
 async def test_law_10_a_cancel_ends_that_request_and_nothing_else(wire):
     server = make_server()
     ended: list[str] = []
-    started = trio.Event()
+    started = trio.Semaphore(0)
     release = trio.Event()
 
     @server.tool
     async def wait(label: str) -> str:
-        started.set()
+        started.release()
         try:
             await release.wait()
         except trio.Cancelled:
@@ -292,7 +294,8 @@ async def test_law_10_a_cancel_ends_that_request_and_nothing_else(wire):
             with trio.CancelScope() as scope:
                 async with trio.open_nursery() as inner:
                     inner.start_soon(client.call_tool, "wait", {"label": "cancelled"})
-                    await trio.testing.wait_all_tasks_blocked(0.01)
+                    for _ in range(2):
+                        await started.acquire()
                     scope.cancel()
             with trio.fail_after(HANG_SECONDS):
                 while not ended:

@@ -320,16 +320,19 @@ async def test_updates_before_and_after_the_client_follows(wire: Wire):
 async def test_a_wait_that_was_left_goes_on_where_it_was(wire: Wire):
     counting = make_counting()
     seen: list[Any] = []
+    three_came = trio.Event()
+
+    def see(*update: Any) -> None:
+        seen.append(update)
+        if len(seen) == 3:
+            three_came.set()
+
     async with wire.open(counting.server) as client:
-        task = await client.call_tool(
-            "count",
-            {"before": 3, "after": 3, "wait": True},
-            task=True,
-            progress_handler=lambda *update: seen.append(update),
-        )
+        arguments = {"before": 3, "after": 3, "wait": True}
+        task = await client.call_tool("count", arguments, task=True, progress_handler=see)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(task.result)
-            await trio.testing.wait_all_tasks_blocked(0.01)
+            await three_came.wait()
             nursery.cancel_scope.cancel()
         assert seen == steps(1, 2, 3, total=6)
         await client.ping()

@@ -82,7 +82,7 @@ async def test_asking_for_input_promotes_at_once(wire, autojump_clock):
 
 async def test_a_default_for_all_tools(wire):
     """The server says it for all, and a tool may say otherwise."""
-    server = Server("default", version="1", default_task=TaskConfig(mode="required", ttl=7))
+    server = Server("default", version="1", default_task=TaskConfig(mode="required", ttl=700))
 
     @server.tool
     async def usual(ctx: Context) -> bool:
@@ -92,14 +92,14 @@ async def test_a_default_for_all_tools(wire):
     async def never(ctx: Context) -> bool:
         return ctx.task_id is not None
 
-    @server.tool(task=TaskConfig(ttl=9))
+    @server.tool(task=TaskConfig(ttl=900))
     async def other(ctx: Context) -> bool:
         return ctx.task_id is not None
 
     async with wire.open(server) as client:
         assert (await client.call_tool("usual")).data is True
         assert (await client.call_tool("never")).data is False
-        for name, ttl in (("usual", 7), ("other", 9)):
+        for name, ttl in (("usual", 700), ("other", 900)):
             task = await client.call_tool(name, task=True)
             assert (await task.status()).ttl == ttl
             assert (await task.result()).data is True

@@ -92,8 +92,8 @@ async def test_expiry(wire, autojump_clock):
 
 async def test_a_client_may_ask_for_a_shorter_ttl(wire):
     async with wire.open(make_server()) as client:
-        task = await client.call_tool("count", {"n": 1}, task=True, ttl=5)
-        assert (await task.status()).ttl == (5 if wire.protocol == LEGACY else 3600)
+        task = await client.call_tool("count", {"n": 1}, task=True, ttl=600)
+        assert (await task.status()).ttl == (600 if wire.protocol == LEGACY else 3600)
         await task.result()
 
 

@@ -43,17 +43,19 @@ async def test_legacy_progress_keeps_the_token_until_the_end(wire):
 
 async def test_stored_progress_never_goes_back_and_keeps_its_floats(wire):
     server = make_server()
-    release = trio.Event()
+    reported, release = trio.Semaphore(0), trio.Event()
 
     @server.tool(task=True)
     async def zigzag(ctx: Context, values: list[float], total: float) -> None:
         for value in values:
             await ctx.report_progress(value, total)
+        reported.release()
         await release.wait()
 
     async with open_server(server) as running, wire.open_running(running) as client:
         for values, total, kept in (([5, 3, 6], 10, 6), ([0.25], 1.0, 0.25), ([5, 3], 10, 5)):
             task = await client.call_tool("zigzag", {"values": values, "total": total}, task=True)
+            await reported.acquire()
             await trio.testing.wait_all_tasks_blocked(0.01)
             snapshot = await client.fetch_task(task.id)
             assert (snapshot.current, snapshot.total) == (kept, total)
@@ -96,11 +98,12 @@ async def test_an_hour_of_virtual_time(wire, autojump_clock):
 async def test_status_notifications_keep_their_order():
     """working, working with a message, completed (2025-11-25)."""
     server = make_server()
-    _, release, _ = await gate(server)
+    reached, release, _ = await gate(server)
     for target in (server, PipeConnector(server)):
         recorder = WireRecorder(target)
         async with open_client(recorder, protocol=LEGACY) as client:
             task = await client.call_tool("wait", task=True)
+            await reached.wait()
             await trio.testing.wait_all_tasks_blocked(0.05)
             release.set()
             await task.result()

@@ -385,9 +385,9 @@ async def test_many_connections_are_served_at_once():
             async with trio.open_nursery() as nursery:
                 for _ in range(100):
                     nursery.start_soon(use, url)
-            await trio.testing.wait_all_tasks_blocked(0.01)
-            assert open_files() == before
-            assert trio.lowlevel.current_statistics().tasks_living == tasks
+            # Only a leak takes long.
+            while (open_files(), trio.lowlevel.current_statistics().tasks_living) != (before, tasks):
+                await trio.testing.wait_all_tasks_blocked(0.01)
     assert counts == [20] * 101
 
 
