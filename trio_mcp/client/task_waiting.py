@@ -33,7 +33,7 @@ class _Flagged(msgspec.Struct, rename="camel"):
     is_error: Any = False
 
 
-LATE_SECONDS: Final = 1.0
+LATE_SECONDS: Final = 5.0
 """How long a result waits for progress that the server sent before it, by another stream."""
 
 
