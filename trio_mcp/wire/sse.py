@@ -66,6 +66,8 @@ class EventDecoder:
         self._frames: list[InFrame] = []
         self._last_event_id: str | None = None
         self._retry: int | None = None
+        self.idle_lines = 0
+        """How many lines came that belong to no message: comments, and events without data."""
 
     @property
     def last_event_id(self) -> str | None:
@@ -151,8 +153,11 @@ class EventDecoder:
         unfinished = b"" if self._after_cr or data.endswith(b"\n") else lines.pop()
         for line in lines:
             if not line:
+                self.idle_lines += not self._data
                 self._end_event()
-            elif not self._skipping:
+            elif self._skipping or line[0] == 0x3A:
+                self.idle_lines += 1
+            else:
                 self._take_field(line)
         if unfinished:
             self._keep(unfinished)

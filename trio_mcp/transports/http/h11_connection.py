@@ -27,6 +27,12 @@ CONNECT_SECONDS: Final = 10.0
 MAX_HEAD_BYTES: Final = 100 * 1024
 """The longest head of an answer, or of a chunk: far more than any server sends."""
 
+EVENTS_AT_ONCE: Final = 128
+"""How many chunks, or informational answers, are parsed before other tasks have a turn."""
+
+MAX_INFORMATIONAL: Final = 1000
+"""How many informational answers (RFC 9110, section 15.2) may come before the answer, beyond one a second."""
+
 RECEIVE_BYTES: Final = 65_536
 
 FAILURES: Final = (OSError, OverflowError, ValueError, trio.BrokenResourceError, h11.ProtocolError)
@@ -50,6 +56,7 @@ class H11Connection:
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._failure: h11.RemoteProtocolError | None = None
         self._is_broken = False
+        self._has_more = False  # of the body, received but not parsed
         self.has_heard = False
         """Something of the answer has come."""
         self.is_complete = False
@@ -80,10 +87,19 @@ class H11Connection:
             await self._stream.send_all(data[written:])
 
     async def receive_head(self) -> h11.Response:
-        """Wait for the head of the answer, past informational ones; checkpoints."""
+        """Wait for the head of the answer, past informational ones; checkpoints.
+
+        Raises `h11.RemoteProtocolError` also if the server sends informational answers without end.
+        """
+        count, start = 0, trio.current_time()
         while await self._fill():
             event = self._http.next_event()
             while type(event) is h11.InformationalResponse:
+                count += 1
+                if count > MAX_INFORMATIONAL + trio.current_time() - start:
+                    raise h11.RemoteProtocolError("the server sends informational answers without end")
+                if count % EVENTS_AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
                 event = self._http.next_event()
             if type(event) is h11.Response:
                 return event
@@ -92,6 +108,8 @@ class H11Connection:
     async def receive_body(self) -> bytes:
         """The next portion of the body, or nothing at its end; checkpoints if it is not there yet."""
         while not self.is_complete:
+            if self._has_more:
+                await trio.lowlevel.checkpoint()
             if data := self.take_body():
                 return data
             if not self.is_complete:
@@ -99,12 +117,16 @@ class H11Connection:
         return b""
 
     def take_body(self) -> bytes:
-        """Take what has come of the body, without waiting."""
+        """Take what has come of the body, or as much as may be parsed at once, without waiting."""
         if self._failure is not None:
             raise self._failure
-        parts = []
+        parts: list[bytes] = []
+        self._has_more = False
         try:
             while True:
+                if len(parts) == EVENTS_AT_ONCE:
+                    self._has_more = True
+                    break
                 event = self._http.next_event()
                 if type(event) is h11.Data:
                     parts.append(event.data)

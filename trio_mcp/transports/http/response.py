@@ -10,7 +10,9 @@ from http import HTTPStatus
 from typing import Final
 
 import attrs
+import trio
 
+from trio_mcp.wire.frame_meter import Patience
 from trio_mcp.wire.frames import InFrame
 from trio_mcp.wire.http import EVENT_STREAM
 from trio_mcp.wire.sse import EventDecoder
@@ -80,10 +82,19 @@ class HttpResponse:
         return HttpResponse(self.code, self.reason, self.headers, chunks, self._limit)
 
     async def read_events(self, position: StreamPosition, deliver: Deliver) -> None:
-        """Deliver the frames of an event stream until it ends; checkpoints if it waits for them."""
+        """Deliver the frames of an event stream until it ends; checkpoints if it waits for them.
+
+        Raises UnreachableError also if the server only wastes time, with comments and empty events.
+        """
         decoder = EventDecoder(self._limit)
+        patience = Patience()
         async for data in self._chunks:
             frames = decoder.feed(data)
+            if decoder.idle_lines:
+                counts = decoder.idle_lines, len(data) if frames else 0
+                decoder.idle_lines = 0
+                if patience.is_exhausted_by(counts, trio.current_time()):
+                    raise UnreachableError("the server sends an event stream that carries nothing")
             if decoder.last_event_id is not None:
                 position.last_event_id = decoder.last_event_id
             if decoder.retry is not None:
