@@ -55,8 +55,8 @@ class H11Body:
         return data
 
     def has_unread(self) -> bool:
-        """Whether bytes wait in the socket; False once all have come."""
-        return self._connection is not None and self._connection.is_stale
+        """Whether bytes wait to be taken; False once all have come."""
+        return self._connection is not None and self._connection.has_unread
 
     def _release(self) -> None:
         connection = self._connection

@@ -67,6 +67,11 @@ class H11Connection:
         """Whether bytes have come: on an idle connection, its end or what nobody has asked for."""
         return self._socket.is_readable()
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether something has come that was not taken, in the socket or received already."""
+        return self._has_more or self.is_stale
+
     async def send(self, method: str, request: bytes, sent: trio.Event | None) -> None:
         """Write one request in one piece; `sent` is set when it is written. Checkpoints if it waits."""
         # What h11 would write is dropped. Of a request it keeps only the method and that the connection
