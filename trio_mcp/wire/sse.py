@@ -155,9 +155,8 @@ class EventDecoder:
             if not line:
                 self.idle_lines += not self._data
                 self._end_event()
-            elif self._skipping or line[0] == 0x3A:
-                self.idle_lines += 1
-            else:
+            elif not self._skipping:
+                self.idle_lines += line.startswith(b":")
                 self._take_field(line)
         if unfinished:
             self._keep(unfinished)
