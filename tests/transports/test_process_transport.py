@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from textwrap import dedent
@@ -324,7 +325,7 @@ async def open_client(server: list[str], report: Report) -> AsyncIterator[trio.P
 
 async def test_a_killed_client_leaves_no_server_behind():
     report = Report()
-    async with trio_mcp.open_client([sys.executable, "-c", SERVER], report) as client:
+    async with open_client([sys.executable, "-c", SERVER], report) as client:
         client.kill()
     assert await report.read() == ""
 
@@ -363,7 +364,7 @@ async def test_the_error_of_a_server_that_ends_says_how_and_quotes_its_stderr(ca
             await transport.receive_frames()
     text = str(caught.value)
     assert text.startswith(f"the server closed the connection: {words}; it wrote last:\nline 1991\n")
-    assert text.endswith("line 1999\nno  [31mconfig")
+    assert text.endswith("line 1999\nno \\x1b[31mconfig\\x07")
     lines = capfd.readouterr().err.splitlines()  # and the user has seen all of it
     assert lines[:2000] == [f"line {number}" for number in range(2000)]
 
@@ -375,15 +376,20 @@ async def test_a_write_to_a_server_that_has_ended_says_how_too():
                 await transport.send_frames(FRAMES * 100)
 
 
-async def test_a_stderr_that_nobody_reads_never_blocks_the_server():
-    """The server writes more than all buffers hold; what does not fit is dropped."""
-    reader, full = os.pipe()
-    saved = os.dup(2)
-    os.set_blocking(full, False)
+def open_full_pipe() -> tuple[int, int]:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
     with pytest.raises(BlockingIOError):  # noqa: PT012  # any of the writes
         while True:
-            os.write(full, b"x" * 4096)
-    os.set_blocking(full, True)
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)
+    return reader, writer
+
+
+async def test_a_stderr_that_nobody_reads_never_blocks_the_server():
+    """The server writes more than all buffers hold; what does not fit is dropped."""
+    reader, full = open_full_pipe()
+    saved = os.dup(2)
     server = python(
         """
         ready()
@@ -425,6 +431,43 @@ async def test_a_server_that_exits_at_the_probe_is_started_again_in_the_legacy_w
         async with trio_mcp.open_client([sys.executable, "-c", OLD_SERVER, str(log)]) as client:
             assert client.protocol_version == "2025-11-25"
     assert log.read_text().split() == ["server/discover", "initialize", "notifications/initialized"]
+
+
+@pytest.mark.parametrize(
+    ("source", "starts"),
+    [
+        ("sys.exit('no module named config')", 1),  # broken: it never reads what it is asked
+        ("sys.stdin.readline(); sys.exit('no module named config')", 2),  # it may be legacy
+    ],
+)
+async def test_a_broken_server_is_started_again_only_if_it_has_read_the_probe(tmp_path, source, starts):
+    if sys.platform != "linux" and starts == 1:
+        pytest.skip("only Linux tells what is unread in a pipe")
+    log = tmp_path / "log"
+    source = f"import sys; open(sys.argv[1], 'a').write('started\\n'); {source}"
+    with trio.fail_after(DEADLINE), pytest.raises(trio_mcp.ConnectionLost) as caught:
+        async with trio_mcp.open_client([sys.executable, "-c", source, str(log)]):
+            raise AssertionError("never reached")
+    assert log.read_text().split() == ["started"] * starts
+    assert "exited with status 1" in str(caught.value)
+    assert str(caught.value).endswith("no module named config")
+    shown = "".join(traceback.format_exception(caught.value))
+    assert shown.count("ConnectionLost: ") == 1, "the same failure is not shown twice"
+    assert ("connected to twice" in shown) == (starts == 2)
+
+
+async def test_if_the_second_start_fails_otherwise_both_errors_are_shown(tmp_path):
+    log = tmp_path / "log"
+    source = """
+import json, sys
+method = json.loads(sys.stdin.readline())["method"]
+sys.exit("what is that?" if method == "server/discover" else "no licence")
+"""
+    with trio.fail_after(DEADLINE), pytest.raises(trio_mcp.ConnectionLost, match="no licence") as caught:
+        async with trio_mcp.open_client([sys.executable, "-c", source, str(log)]):
+            raise AssertionError("never reached")
+    assert str(caught.value).endswith("no licence")
+    assert str(caught.value.__context__).endswith("what is that?")
 
 
 WHERE_SERVER = """
