@@ -36,6 +36,7 @@ async def flood(stream: trio.SocketStream, kind: str, *, masked: bool) -> bool:
         except trio.BrokenResourceError:
             pass
 
+    is_closed = False
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
         try:
@@ -44,10 +45,9 @@ async def flood(stream: trio.SocketStream, kind: str, *, masked: bool) -> bool:
             for _ in range(1000):
                 await stream.send_all(frame * 1000)
         except trio.BrokenResourceError:
-            return True
-        finally:
-            nursery.cancel_scope.cancel()
-    return False
+            is_closed = True
+        nursery.cancel_scope.cancel()
+    return is_closed
 
 
 @pytest.mark.parametrize("kind", KINDS)

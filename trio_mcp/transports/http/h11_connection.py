@@ -15,6 +15,7 @@ import trio
 
 from trio_mcp.transports.http.address import Address
 from trio_mcp.transports.write_now import write_now
+from trio_mcp.wire.frame_meter import Patience
 
 try:
     import h11
@@ -46,6 +47,10 @@ _REQUESTS: Final = {
 _END: Final = h11.EndOfMessage()
 
 
+class NoPatienceError(h11.RemoteProtocolError):
+    """The server only wastes time."""
+
+
 class H11Connection:
     """A connection that is open, made by `open_connection`. Raises `FAILURES`."""
 
@@ -57,6 +62,8 @@ class H11Connection:
         self._failure: h11.RemoteProtocolError | None = None
         self._is_broken = False
         self._has_more = False  # of the body, received but not parsed
+        self._patience = Patience()
+        self._chunks = self._chunk_bytes = 0  # what the patience does not know yet
         self.has_heard = False
         """Something of the answer has come."""
         self.is_complete = False
@@ -94,7 +101,7 @@ class H11Connection:
     async def receive_head(self) -> h11.Response:
         """Wait for the head of the answer, past informational ones; checkpoints.
 
-        Raises `h11.RemoteProtocolError` also if the server sends informational answers without end.
+        Raises NoPatienceError if the server sends informational answers without end.
         """
         count, start = 0, trio.current_time()
         while await self._fill():
@@ -102,7 +109,7 @@ class H11Connection:
             while type(event) is h11.InformationalResponse:
                 count += 1
                 if count > MAX_INFORMATIONAL + trio.current_time() - start:
-                    raise h11.RemoteProtocolError("the server sends informational answers without end")
+                    raise NoPatienceError("sends informational answers")
                 if count % EVENTS_AT_ONCE == 0:
                     await trio.lowlevel.checkpoint()
                 event = self._http.next_event()
@@ -122,7 +129,10 @@ class H11Connection:
         return b""
 
     def take_body(self) -> bytes:
-        """Take what has come of the body, or as much as may be parsed at once, without waiting."""
+        """Take what has come of the body, or as much as may be parsed at once, without waiting.
+
+        Raises NoPatienceError if it comes in ever more chunks with hardly anything in them.
+        """
         if self._failure is not None:
             raise self._failure
         parts: list[bytes] = []
@@ -142,7 +152,14 @@ class H11Connection:
             if not parts:
                 raise
             self._failure = error  # raised once the parts before it have been taken
-        return b"".join(parts)
+        data = b"".join(parts)
+        self._chunks += len(parts)
+        self._chunk_bytes += len(data)
+        if self._chunks >= EVENTS_AT_ONCE:
+            counts, self._chunks, self._chunk_bytes = (self._chunks, self._chunk_bytes), 0, 0
+            if self._patience.is_exhausted_by(counts, trio.current_time()):
+                raise NoPatienceError("sends chunks")
+        return data
 
     async def _fill(self) -> bool:
         """Wait for bytes; False if the connection has ended. Checkpoints."""
