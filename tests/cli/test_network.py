@@ -68,7 +68,9 @@ def test_http_and_websocket_are_served_together_until_ctrl_c(server_file: Path) 
     *accesses, farewell = errors.decode().splitlines()
     assert (printed, farewell, process.returncode) == (b"", "Stopped.", 130)
     assert accesses, "each HTTP request is logged"
-    assert all(re.search(r" (POST|GET|DELETE) /mcp \d+ \d+ ms 127\.0\.0\.1$", line) for line in accesses)
+    place = r" ((POST|GET|DELETE) /mcp|WEBSOCKET /) \d+ \d+ ms 127\.0\.0\.1$"
+    assert all(re.search(place, line) for line in accesses)
+    assert sum(" WEBSOCKET / 101 " in line for line in accesses) == 1
 
 
 def test_the_access_log_can_be_switched_off(server_file: Path) -> None:

@@ -300,6 +300,23 @@ class Recording:
         return [self.progress.current, self.progress.total, self.progress.message]
 
 
+@pytest.mark.parametrize("line", [b"\n", b" \n", b"1\n", b"{}\n"])
+async def test_others_have_a_turn_while_many_lines_are_skipped(line):
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        await Recording().take(line * 6400)
+        nursery.cancel_scope.cancel()
+    assert turns >= 90
+
+
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [

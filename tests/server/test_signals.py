@@ -43,6 +43,26 @@ async def hang(ctx: Context) -> str:
 
 
 @server.tool
+async def churn(ctx: Context) -> None:
+    if ctx.request_id == 50:
+        print("churning", file=sys.stderr, flush=True)
+    number = 0
+    while True:
+        number += 1
+        await ctx.report_progress(number)
+
+
+@server.tool
+async def refuse() -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        print("refusing", file=sys.stderr, flush=True)
+        with trio.CancelScope(shield=True):
+            await trio.sleep_forever()
+
+
+@server.tool
 async def spin() -> None:
     print("spinning", file=sys.stderr, flush=True)
     while True:
@@ -179,6 +199,89 @@ try:
 except Exception:
     pass
 """
+
+
+CALLS = """
+import sys, json, trio
+
+async def read(stream, request):
+    await stream.send_all(request)
+    while await stream.receive_some():
+        pass
+
+async def main():
+    async with trio.open_nursery() as nursery:
+        for request in json.load(sys.stdin):
+            stream = await trio.open_tcp_stream("127.0.0.1", int(sys.argv[1]))
+            nursery.start_soon(read, stream, request.encode())
+
+try:
+    trio.run(main)
+except* (trio.BrokenResourceError, KeyboardInterrupt):
+    pass
+"""
+
+
+@contextmanager
+def calling(url: str, *tools: str) -> Iterator[None]:
+    """Call the tools from another process, each on a connection of its own, and read what comes."""
+    address = url.split("/")[2]
+    requests = []
+    for number, tool in enumerate(tools, 1):
+        message = request(tool)
+        message["id"] = number
+        message["params"]["_meta"] = {**META, "progressToken": number}
+        body = json.dumps(message)
+        head = [
+            f"POST /mcp HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json",
+            "accept: application/json, text/event-stream",
+            "mcp-protocol-version: 2026-07-28\r\nmcp-method: tools/call",
+            f"mcp-name: {tool}\r\ncontent-length: {len(body)}\r\n\r\n{body}",
+        ]
+        requests.append("\r\n".join(head))
+    null = subprocess.DEVNULL
+    port = address.rpartition(":")[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", CALLS, port], stdin=subprocess.PIPE, stdout=null, stderr=null
+    ) as client:
+        try:
+            assert client.stdin is not None
+            client.stdin.write(json.dumps(requests).encode())
+            client.stdin.close()
+            yield
+        finally:
+            client.kill()
+
+
+HTTP_COMMANDS = [name for name in COMMANDS if "http" in name]
+
+
+@pytest.mark.parametrize("name", HTTP_COMMANDS)
+def test_ctrl_c_ends_a_server_with_many_calls_that_report_all_the_time(tmp_path: Path, name: str) -> None:
+    with started(tmp_path, name) as process, calling(wait_serving(process, name), *["churn"] * 50):
+        wait_line(process, "churning")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130
+    assert b"lifespan left" in errors
+    assert b"Traceback" not in errors
+    assert b"KeyboardInterrupt" not in errors
+
+
+@pytest.mark.parametrize("name", HTTP_COMMANDS)
+def test_a_second_ctrl_c_ends_a_server_whose_handler_does_not_end(tmp_path: Path, name: str) -> None:
+    with (
+        started(tmp_path, name) as process,
+        calling(wait_serving(process, name), "refuse", *["churn"] * 49),
+    ):
+        wait_line(process, "churning")
+        process.send_signal(signal.SIGINT)
+        wait_line(process, "refusing")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode in (130, -signal.SIGINT)
+    assert b"Traceback" not in errors
+    assert b"KeyboardInterrupt" not in errors
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

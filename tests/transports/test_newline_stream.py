@@ -1,6 +1,7 @@
 """StreamTransport over streams in memory: frames split at every byte, ends, and breaks."""
 
 import os
+from contextlib import suppress
 
 import msgspec
 import pytest
@@ -9,9 +10,10 @@ import trio.testing
 
 from tests.support.limits import HANG_SECONDS
 from trio_mcp.testing.faults import closing_at_byte
-from trio_mcp.transports.newline_stream import StreamTransport
+from trio_mcp.transports.newline_stream import READ_BYTES, StreamTransport
 from trio_mcp.wire.codec import encode_lines
 from trio_mcp.wire.frames import InFrame, Malformed, Notification, ProgressRun, Request
+from trio_mcp.wire.framing import PORTION
 
 FRAMES = [
     Request(1, "tools/call"),
@@ -183,3 +185,57 @@ async def test_send_now_writes_nothing_to_a_broken_pipe():
         assert not transport.send_now(Notification("notifications/small"))
         await transport.aclose()
         assert not transport.send_now(Notification("notifications/small"))
+
+
+@pytest.mark.parametrize("line", [b"\n", b" \n", b"\r\n", b"1\n", b"{}\n"])
+@pytest.mark.parametrize("kind", ["memory", "pipe"])
+async def test_others_have_a_turn_while_many_tiny_lines_are_decoded(line: bytes, kind: str):
+    data = line * (READ_BYTES // 2 // len(line))
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    if kind == "pipe":
+        reading, writing = os.pipe()
+        receive: trio.abc.ReceiveStream = trio.lowlevel.FdStream(reading)
+        send: trio.abc.SendStream = trio.lowlevel.FdStream(writing)
+    else:
+        send, receive = trio.testing.memory_stream_one_way_pair()
+    transport = StreamTransport(send, receive, max_frame_bytes=LIMIT)
+    await send.send_all(data + encode_lines(FRAMES[:1]))
+    with trio.fail_after(HANG_SECONDS):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(count)
+            frames: list[InFrame] = []
+            while FRAMES[0] not in frames:
+                frames += await transport.receive_frames()
+            nursery.cancel_scope.cancel()
+    assert sum(isinstance(frame, Malformed) for frame in frames) == (data.count(line) if line.strip() else 0)
+    assert turns >= len(data) // PORTION
+    await transport.aclose()
+
+
+async def test_a_reader_that_is_cancelled_among_tiny_lines_loses_none():
+    transport, peer = transport_pair()
+    await peer.send_all(b"\n" * 5000 + encode_lines(FRAMES[:1]) + b"\n" * 5000)
+    await peer.aclose()
+    frames: list[InFrame] = []
+    with trio.fail_after(HANG_SECONDS):
+        for rounds in range(100):
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+
+                    @nursery.start_soon
+                    async def cancel(scope=scope, rounds=rounds):
+                        for _ in range(rounds):
+                            await trio.lowlevel.checkpoint()
+                        scope.cancel()
+
+                    with suppress(trio.EndOfChannel):
+                        while True:
+                            frames.extend(await transport.receive_frames())
+    assert frames == FRAMES[:1]

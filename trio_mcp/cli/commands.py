@@ -6,6 +6,7 @@ for what it does.
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -33,9 +34,9 @@ from trio_mcp.cli.options import (
     check_seconds,
 )
 from trio_mcp.cli.output import prepare_streams, print_error, print_note
-from trio_mcp.cli.running import Interrupt, run_work
+from trio_mcp.cli.running import Interrupt, run_serving, run_work
 from trio_mcp.cli.server_file import load_server, read_place
-from trio_mcp.cli.status import FAILED, SUCCEEDED, CommandError
+from trio_mcp.cli.status import FAILED, INTERRUPTED, SUCCEEDED, CommandError
 from trio_mcp.cli.targets import move_command, read_target
 from trio_mcp.cli.tasks.commands import tasks
 from trio_mcp.server.signals import ENDING, find_free, run_until_signal
@@ -87,7 +88,10 @@ def run(
     ] = None,
     ws: Annotated[str | None, Parameter(help="Serve over WebSocket at this address.")] = None,
     access_log: Annotated[
-        bool, Parameter(negative="--no-access-log", help="Show a line for each HTTP request on stderr.")
+        bool,
+        Parameter(
+            negative="--no-access-log", help="Show a line for each HTTP request and WebSocket on stderr."
+        ),
     ] = True,
 ) -> int:
     """Serve the Server of a Python file over stdin and stdout, or over the network.
@@ -101,23 +105,24 @@ def run(
     if http is not None or ws is not None:
         addresses = [None if text is None else read_address(text) for text in (http, ws)]
         serve = partial(serve_network, server, *addresses, access_log=access_log)
-        return run_work(partial(_end_on_signal, serve), farewell="Stopped.")
+        numbers = find_free((signal.SIGINT, *ENDING))  # before Trio takes SIGINT
+        return run_serving(partial(_end_on_signal, serve, numbers), farewell="Stopped.")
     if sys.stdin.isatty():
         print_note(f"{server.name} serves MCP over stdin and stdout; Ctrl-C ends it.")
     server.run()
     return SUCCEEDED
 
 
-async def _end_on_signal(serve: Callable[[], Awaitable[int]]) -> int:
-    """Serve until SIGTERM or SIGHUP; Ctrl-C is `run_work`'s. Checkpoints.
+async def _end_on_signal(serve: Callable[[], Awaitable[int]], numbers: Sequence[int]) -> int:
+    """Serve until one of the signals comes; a second signal ends the process at once. Checkpoints.
 
     Once nothing is served any more, the rest of the log is written: the farewell is the last line.
     """
     with access_log_shown(), log_in_background():
-        received = await run_until_signal(serve, find_free(ENDING))
+        received = await run_until_signal(serve, numbers)
     if received is not None:
         print_note("Stopped.")
-    return SUCCEEDED
+    return INTERRUPTED if received == signal.SIGINT else SUCCEEDED
 
 
 @app.command(

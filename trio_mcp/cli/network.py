@@ -45,7 +45,8 @@ async def serve_network(server: Server, http: Address | None, ws: Address | None
             settings = HttpSettings(access_log=access_log)
             urls += await _listen(nursery, partial(serve_http, running, bind=bind, settings=settings), bind)
         if ws is not None:
-            urls += await _listen(nursery, partial(serve_websocket, running, *ws), _format(ws))
+            serve = partial(serve_websocket, running, *ws, access_log=access_log)
+            urls += await _listen(nursery, serve, _format(ws))
         for url in urls:
             print_note(f"{server.name} serves MCP at {url}; Ctrl-C ends it.")
     return SUCCEEDED

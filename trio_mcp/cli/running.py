@@ -66,6 +66,20 @@ def run_work(work: Work, *, interrupt: Interrupt | None = None, farewell: str = 
     return status
 
 
+def run_serving(work: Work, *, farewell: str) -> int:
+    """Run `work`, which handles signals itself, as `run_work` does otherwise.
+
+    The farewell is printed here only if Ctrl-C comes before `work` has begun, or after its end. A handler
+    that does not end cannot hold up the process: the second signal is not an exception of a task.
+    """
+    status = INTERRUPTED
+    try:
+        status = trio.run(_run_reporting, work)
+    except* KeyboardInterrupt:
+        print_note(farewell)
+    return status
+
+
 async def _run_interruptible(work: Work, interrupt: Interrupt, farewell: str) -> int:
     status = INTERRUPTED
     async with trio.open_nursery() as nursery:

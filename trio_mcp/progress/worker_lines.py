@@ -22,6 +22,9 @@ logger = logging.getLogger("trio_mcp")
 MAX_LINE_BYTES: Final = 131_072
 """The longest message with every character escaped, and room for the other members."""
 
+LINES_AT_ONCE: Final = 64
+"""How many lines are read before other tasks have a turn."""
+
 SHOWN_BYTES: Final = 100
 """How much of a skipped line is logged."""
 
@@ -52,7 +55,9 @@ class LineReader:
         """Report the lines in `data`, which may end in the middle of one; checkpoints as reports do."""
         await trio.lowlevel.checkpoint_if_cancelled()
         *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
+        for number, line in enumerate(lines, 1):
+            if number % LINES_AT_ONCE == 0:
+                await trio.lowlevel.cancel_shielded_checkpoint()  # lines without a report do not yield
             if self._is_skipping:
                 self._is_skipping = False
             else:

@@ -58,8 +58,6 @@ class AsgiApp:
             await self._serve_lifespan(receive, send)
         elif scope["type"] not in ("http", "websocket"):
             raise RuntimeError(f"there is no ASGI scope of type {scope['type']!r} here")
-        elif scope["type"] == "websocket":
-            await self._serve_request(scope, receive, send)
         elif self._endpoint.settings.access_log and is_logged():
             await serve_logged(self._serve_request, scope, receive, send)
         else:

@@ -29,6 +29,7 @@ async def serve_websocket(  # noqa: ASYNC128  # listen starts it
     max_connections_per_peer: int = 500,
     allowed_hosts: Iterable[str] | None = None,
     allowed_origins: Iterable[str] | None = None,
+    access_log: bool = True,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `server` over WebSocket until cancelled; checkpoints.
@@ -39,7 +40,8 @@ async def serve_websocket(  # noqa: ASYNC128  # listen starts it
     `allowed_hosts` and `allowed_origins` replace these lists ("name", "name:port", "name:*"; "*"
     alone allows all), everything else gets 403. Beyond `max_connections`, or
     `max_connections_per_peer` from one address, the handshake gets 503. Refusals are counted in
-    `RunningServer.refusals`. A connection is pinged after `ping_interval` seconds of silence and
+    `RunningServer.refusals`. With `access_log`, each connection is logged at INFO to the logger
+    `trio_mcp.access` when it has ended. A connection is pinged after `ping_interval` seconds of silence and
     dropped after twice as many. A disconnect cancels the handlers of that connection. When
     cancelled, it closes with code 1001, and returns within twice the server's `drain_timeout`,
     also if clients do not read.
@@ -65,5 +67,6 @@ async def serve_websocket(  # noqa: ASYNC128  # listen starts it
             max_connections,
             max_connections_per_peer,
             running.refusals,
+            access_log,
         )
         await service.listen(host, port, ssl_context, task_status=task_status)

@@ -18,7 +18,7 @@ import trio
 from trio_mcp.transports.write_now import write_now
 from trio_mcp.wire.codec import encode_lines
 from trio_mcp.wire.frames import InFrame, OutFrame
-from trio_mcp.wire.framing import LineDecoder
+from trio_mcp.wire.framing import PORTION, LineDecoder, has_tiny_lines
 
 PIPE_BUF: Final = getattr(select, "PIPE_BUF", 0)
 """What a pipe takes whole or not at all (POSIX write)."""
@@ -71,6 +71,7 @@ class StreamTransport:
             else functools.partial(receive.receive_some, READ_BYTES)
         )
         self._decoder = LineDecoder(max_frame_bytes)
+        self._rest = b""  # of what was read, if its lines are so tiny that it is decoded in portions
         self._ended = False
 
     async def send_frames(self, frames: Sequence[OutFrame]) -> None:
@@ -91,17 +92,26 @@ class StreamTransport:
         return write_now(self._pipe.fileno(), data) > 0
 
     async def receive_frames(self) -> Sequence[InFrame]:
-        """Read until at least one frame is complete; checkpoints."""
+        """Read until at least one frame is complete; checkpoints, also between portions of what was read."""
         while not self._ended:
-            data = await self._receive_some()
-            if data:
-                frames = self._decoder.feed(bytes(data))
+            if self._rest:
+                await trio.lowlevel.checkpoint()
+                portion, self._rest = self._rest[:PORTION], self._rest[PORTION:]
+                frames = self._decoder.feed(portion)
             else:
-                self._ended = True
-                frames = self._decoder.finish()
+                frames = self._take(await self._receive_some())
             if frames:
                 return frames
         raise trio.EndOfChannel
+
+    def _take(self, data: bytes | bytearray) -> list[InFrame]:
+        if not data:
+            self._ended = True
+            return self._decoder.finish()
+        if has_tiny_lines(data):
+            self._rest = bytes(data)
+            return []
+        return self._decoder.feed(bytes(data))
 
     async def aclose(self) -> None:
         """Close both streams, also when cancelled; checkpoints."""

@@ -5,8 +5,21 @@ Owns the line buffer and its cap. Knows nothing of where the bytes come from.
 
 from __future__ import annotations
 
+from typing import Final
+
 from trio_mcp.wire.codec import decode_lines, refuse_message
 from trio_mcp.wire.frames import InFrame, Malformed
+
+PORTION: Final = 512
+"""How many bytes of tiny lines are decoded at a time: a few milliseconds, if each has to be refused."""
+
+_SHORT_LINE: Final = 32
+"""Lines that are shorter on the average are no messages of JSON-RPC."""
+
+
+def has_tiny_lines(data: bytes | bytearray) -> bool:
+    """Whether `data` holds so many lines that other tasks need a turn before all of them are decoded."""
+    return len(data) > PORTION and (data.count(b"\n") + data.count(b"\r")) * _SHORT_LINE > len(data)
 
 
 class LineDecoder:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from trio_mcp.wire.codec import decode_lines, decode_message, encode_lines, refuse_message
+from trio_mcp.wire.frame_meter import Counts
 from trio_mcp.wire.frames import InFrame, OutFrame
 
 KEEP_ALIVE: Final = b":\n\n"
@@ -66,6 +67,10 @@ class EventDecoder:
         self._frames: list[InFrame] = []
         self._last_event_id: str | None = None
         self._retry: int | None = None
+        self.unpaid = 0
+        """How many lines and events came since `take_counts`, for which the data of messages has to pay."""
+        self._useful = 0  # bytes of data of messages
+        self._event_lines = 0  # of the event that is being read: those that count if it is no message
 
     @property
     def last_event_id(self) -> str | None:
@@ -76,6 +81,12 @@ class EventDecoder:
     def retry(self) -> int | None:
         """How many milliseconds to wait before connecting again, or None."""
         return self._retry
+
+    def take_counts(self) -> Counts:
+        """What came since this was called last; the fields of a message count only until it is complete."""
+        counts = self.unpaid, self._useful
+        self.unpaid = self._useful = 0
+        return counts
 
     def feed(self, data: bytes) -> list[InFrame]:
         """Take the next bytes and return the frames that they complete."""
@@ -125,8 +136,11 @@ class EventDecoder:
         block = data[len(_DATA) : end]
         lines = block.replace(_BETWEEN, b"\n")
         # Each replacement took `_BETWEEN` and left one newline: more newlines are other fields.
-        if lines.count(b"\n") * (len(_BETWEEN) - 1) != len(block) - len(lines):
+        newlines = lines.count(b"\n")
+        if newlines * (len(_BETWEEN) - 1) != len(block) - len(lines):
             return data
+        self.unpaid += newlines + 1
+        self._useful += len(lines) - newlines
         if len(lines) <= self._limit:
             self._frames += decode_lines(lines)
         else:
@@ -152,7 +166,9 @@ class EventDecoder:
         for line in lines:
             if not line:
                 self._end_event()
-            elif not self._skipping:
+            elif self._skipping:
+                self.unpaid += 1
+            else:
                 self._take_field(line)
         if unfinished:
             self._keep(unfinished)
@@ -174,6 +190,9 @@ class EventDecoder:
             return
         name, _, value = line.partition(b":")
         value = value[1:] if value[:1] == b" " else value
+        if name != b"data" or not value:
+            self.unpaid += 1
+            self._event_lines += 1
         if name == b"data":
             self._data_length += len(value) + bool(self._data)
             if self._data_length > self._limit:
@@ -188,9 +207,13 @@ class EventDecoder:
             self._retry = int(value)
 
     def _end_event(self) -> None:
+        self.unpaid += 1
         if self._new_id is not None:
             self._last_event_id, self._new_id = self._new_id, None
         if self._data and self._is_message:
+            if self._data_length >= len(self._data):  # so not all of its lines are empty
+                self.unpaid -= self._event_lines
+                self._useful += self._data_length
             if len(self._data) == 1:
                 self._complete.append(self._data[0])
             else:
@@ -198,7 +221,7 @@ class EventDecoder:
                 message = b"\n".join(self._data)
                 if message.strip():
                     self._frames.append(decode_message(message))
-        self._data, self._data_length = [], 0
+        self._data, self._data_length, self._event_lines = [], 0, 0
         self._is_message = True
         self._skipping = False
 

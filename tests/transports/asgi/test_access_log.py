@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import logging
+import re
+from functools import partial
+from typing import Any
 
 import pytest
 import trio
 
 from tests.support.asgi_host import finish, open_host
-from trio_mcp import Context, HttpSettings, Server, asgi_app
+from tests.support.limits import HANG_SECONDS
+from trio_mcp import (
+    ConnectionLost,
+    Context,
+    HttpSettings,
+    Server,
+    asgi_app,
+    open_client,
+    serve_http,
+    serve_websocket,
+)
 
 
 def make_server() -> Server:
@@ -53,3 +66,58 @@ async def test_nothing_is_logged_unless_it_is_wanted(
     async with open_host(asgi_app(make_server(), settings=HttpSettings(access_log=access_log))) as host:
         await finish(host.start("PUT"))
     assert lines(caplog) == []
+
+
+SERVERS: dict[str, Any] = {
+    "hypercorn": partial(serve_http, bind="127.0.0.1:0"),
+    "trio-websocket": partial(serve_websocket, path="/mcp"),
+}
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+async def test_each_websocket_is_one_line_when_it_has_ended(
+    caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    caplog.set_level(logging.INFO, "trio_mcp.access")
+    server = Server("logged")
+
+    @server.tool
+    async def count_lines() -> int:
+        return len(lines(caplog))
+
+    with trio.fail_after(HANG_SECONDS):
+        async with trio.open_nursery() as nursery:
+            (url,) = await nursery.start(partial(SERVERS[kind], server))
+            async with open_client(f"{url.replace('http:', 'ws:')}?token=secret") as client:
+                assert (await client.call_tool("count_lines")).structured_content == {"result": 0}
+            nursery.cancel_scope.cancel()
+    (line,) = lines(caplog)
+    assert re.fullmatch(r"WEBSOCKET /mcp 101 \d+ ms 127\.0\.0\.1", line)
+
+
+@pytest.mark.parametrize("access_log", [True, False])
+async def test_a_handshake_that_is_refused_is_one_line(
+    caplog: pytest.LogCaptureFixture, access_log: bool
+) -> None:
+    caplog.set_level(logging.INFO, "trio_mcp.access")
+    with trio.fail_after(HANG_SECONDS):
+        async with trio.open_nursery() as nursery:
+            http = partial(
+                serve_http,
+                make_server(),
+                bind="127.0.0.1:0",
+                settings=HttpSettings(access_log=access_log),
+                allowed_hosts={"x"},
+            )
+            websocket = partial(
+                serve_websocket, make_server(), path="/mcp", allowed_hosts={"x"}, access_log=access_log
+            )
+            for serve in (http, websocket):
+                (url,) = await nursery.start(serve)
+                address = url.replace("http:", "ws:").split("?")[0]
+                with pytest.raises(ConnectionLost):
+                    async with open_client(f"{address}?token=secret"):
+                        pytest.fail("it was let in")
+            nursery.cancel_scope.cancel()
+    said = [re.sub(r"\d+ ms", "0 ms", line) for line in lines(caplog)]
+    assert said == (["WEBSOCKET /mcp 403 0 ms 127.0.0.1"] * 2 if access_log else [])

@@ -359,3 +359,34 @@ async def test_an_array_outside_of_a_session_is_refused_before_it_is_decoded(mon
         monkeypatch.setattr("trio_mcp.transports.asgi.endpoint.decode_message", decode)
         answer = await finish(host.post(b" [" + b"1," * 1000 + b"1]"))
     assert (answer.status, answer.json["error"]["code"]) == (400, -32600)
+
+
+async def send_pieces(host: Any, piece: bytes, count: int) -> Any:
+    """POST a body of so many pieces, which are there at once; return the response."""
+    headers = {"accept": "*/*", "content-type": "application/json"}
+    answer = host.start("POST", headers, None)
+
+    async def send() -> None:
+        for _ in range(count):
+            await answer.to_app.send({"type": "http.request", "body": piece, "more_body": True})
+        await answer.to_app.send({"type": "http.request", "body": b"", "more_body": False})
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        await finish(answer)
+        nursery.cancel_scope.cancel()
+    return answer
+
+
+@pytest.mark.parametrize("piece", [b"", b" ", b"1"])
+async def test_a_body_in_pieces_that_carry_nothing_is_refused(piece):
+    async with open_host(asgi_app(make_server())) as host:
+        answer = await send_pieces(host, piece, 10_000)
+        assert (answer.status, answer.json["error"]["code"]) == (400, -32700)
+        assert answer.json["error"]["message"] == "the body comes in pieces that carry nothing"
+
+
+async def test_a_body_in_many_pieces_of_some_length_is_read():
+    async with open_host(asgi_app(make_server())) as host:
+        answer = await send_pieces(host, b" " * 20, 10_000)
+        assert "not valid JSON" in answer.json["error"]["message"]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import msgspec
 import pytest
 import trio
+import trustme
 from trio.testing import wait_all_tasks_blocked
 
 from tests.support.asgi_host import META, MODERN
@@ -29,8 +31,9 @@ class Holding:
         self.server = Server("holding")
         self.begun, self.ended = trio.Semaphore(0), trio.Semaphore(0)
         self.port = 0
-        self.streams: list[trio.SocketStream] = []
+        self.streams: list[trio.abc.Stream] = []
         self.app: Any = None
+        self.trusting: ssl.SSLContext | None = None  # of a client, if it has to speak TLS
 
         @self.server.tool
         async def hold(ctx: Context) -> None:
@@ -45,8 +48,11 @@ class Holding:
         """How many requests count as being answered."""
         return len(self.app._endpoint._load)
 
-    async def connect(self) -> trio.SocketStream:
-        stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+    async def connect(self) -> Any:
+        stream: Any = await trio.open_tcp_stream("127.0.0.1", self.port)
+        if self.trusting is not None:
+            stream = trio.SSLStream(stream, self.trusting, server_hostname="127.0.0.1", https_compatible=True)
+            await stream.do_handshake()
         self.streams.append(stream)
         return stream
 
@@ -56,10 +62,35 @@ class Holding:
             await trio.sleep(0.01)
 
 
+@cache
+def make_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """The TLS contexts of a server on the loopback, and of a client that trusts it."""
+    authority = trustme.CA()
+    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(serving)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    return serving, trusting
+
+
+async def leave(stream: Any, how: str) -> None:
+    """End the connection of a client: closed, reset, or with its own direction closed."""
+    raw = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    if how == "half":
+        await raw.send_eof()
+        return
+    if how == "reset":
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        await raw.aclose()
+    await stream.aclose()
+
+
 @asynccontextmanager
 async def holding(**options: Any) -> AsyncIterator[Holding]:
     held = Holding()
     settings = HttpSettings(**options.pop("settings", {}))
+    if options.pop("is_secure", False):
+        options["tls"], held.trusting = make_contexts()
     options = {"bind": "127.0.0.1:0", "shutdown_grace": 0.2, **options}
     with trio.fail_after(HANG_SECONDS):
         async with open_server(held.server) as running, trio.open_nursery() as nursery:
@@ -100,14 +131,14 @@ H2C = ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: A
 OFFERS = {"none": (), "h2c": H2C, "foo": ("connection: Upgrade", "upgrade: foo/2")}
 
 
-async def read_to_end(stream: trio.SocketStream) -> bytes:
+async def read_to_end(stream: trio.abc.ReceiveStream) -> bytes:
     received = b""
     while data := await stream.receive_some():
         received += data
     return received
 
 
-async def read_answer(stream: trio.SocketStream, count: int = 1) -> bytes:
+async def read_answer(stream: trio.abc.ReceiveStream, count: int = 1) -> bytes:
     """Read `count` responses, each with a Content-Length."""
     received = rest = b""
     for _ in range(count):
@@ -194,9 +225,11 @@ async def test_a_refused_websocket_handshake_closes_its_connection(line):
 
 @pytest.mark.parametrize("unread", [b"", b"\r\n", b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n", b"\0" * 5000])
 @pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
+# A client that closes its direction has left, too: nobody could tell them apart.
 @pytest.mark.parametrize("how", ["close", "reset", "half"])
-async def test_a_client_that_has_left_is_seen_whatever_is_unread(unread, offer, how):
-    async with holding() as held:
+@pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "TLS"])
+async def test_a_client_that_has_left_is_seen_whatever_is_unread(unread, offer, how, is_secure):
+    async with holding(is_secure=is_secure) as held:
         for request, is_held in ((HOLD, True), (LISTEN, False)):
             stream = await held.connect()
             await stream.send_all(post(request, *offer, modern=True) + unread)
@@ -205,22 +238,15 @@ async def test_a_client_that_has_left_is_seen_whatever_is_unread(unread, offer, 
             else:
                 assert b"200" in await stream.receive_some()
             assert held.load == 1
-            if (
-                how == "half"
-            ):  # a client that closes its direction has left, too: nobody could tell them apart
-                await stream.send_eof()
-            elif how == "reset":
-                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-                await stream.aclose()
-            else:
-                await stream.aclose()
+            await leave(stream, how)
             if is_held:
                 await held.ended.acquire()
             await held.wait_idle()
 
 
-async def test_what_comes_behind_a_request_in_a_later_packet_does_not_hide_that_its_client_leaves():
-    async with holding() as held:
+@pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "TLS"])
+async def test_what_comes_behind_a_request_in_a_later_packet_does_not_hide_that_its_client_leaves(is_secure):
+    async with holding(is_secure=is_secure) as held:
         stream = await held.connect()
         await stream.send_all(post(HOLD, modern=True))
         await held.begun.acquire()
@@ -292,8 +318,9 @@ def handshake(*, version: str = "13") -> bytes:
 
 
 @pytest.mark.parametrize("early", [b"x", b"\x81\x80\0\0\0\0", b"y" * 100_000], ids=["byte", "frame", "much"])
-async def test_what_comes_with_a_websocket_handshake_is_refused_and_leaves_nothing(early, caplog):
-    async with holding() as held:
+@pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "TLS"])
+async def test_what_comes_with_a_websocket_handshake_is_refused_and_leaves_nothing(early, is_secure, caplog):
+    async with holding(is_secure=is_secure) as held:
         for _ in range(10):
             stream = await held.connect()
             await stream.send_all(handshake() + early)

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 import trio
 
-from tests.transports.hypercorn.test_departures import handshake, holding, read_to_end
+from tests.transports.hypercorn.test_departures import handshake, holding, post, read_to_end
 from trio_mcp.wire.frame_meter import (
     FRAMES_AT_ONCE,
     PATIENCE_FRAMES,
@@ -58,6 +58,17 @@ async def is_closed_under(stream: trio.SocketStream, frame: bytes) -> bool:
             is_closed = True
         nursery.cancel_scope.cancel()
     return is_closed
+
+
+@pytest.mark.parametrize("chunk", [b"1\r\n \r\n", b"1;extension=1\r\n \r\n"])
+async def test_a_request_in_ever_more_tiny_chunks_is_closed(chunk):
+    async with holding() as held:
+        stream = await held.connect()
+        head, _, _ = post({}).partition(b"\r\n\r\n")
+        head = head.replace(b"content-length: 2", b"transfer-encoding: chunked")
+        await stream.send_all(head + b"\r\n\r\n")
+        assert await is_closed_under(stream, chunk)
+        await held.wait_idle()
 
 
 @pytest.mark.parametrize("kind", WEBSOCKET)

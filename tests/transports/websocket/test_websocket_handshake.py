@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -14,6 +16,7 @@ import trustme
 
 from tests.support.limits import HANG_SECONDS
 from tests.support.raw_peer import call
+from tests.transports.hypercorn.test_departures import make_contexts
 from tests.transports.websocket.websocket_peers import (
     LIMIT,
     Url,
@@ -36,7 +39,9 @@ from trio_mcp.testing import assert_progress
 from trio_mcp.transports.websocket.client import open_websocket_transport
 from trio_mcp.transports.websocket.corking_stream import CorkingStream
 from trio_mcp.transports.websocket.keeping import keep_connection
+from trio_mcp.transports.websocket.server import WebSocketService
 from trio_mcp.wire.frames import Malformed
+from trio_mcp.wire.origin import Doorkeeper
 
 # The handshake
 
@@ -320,3 +325,49 @@ async def test_a_server_that_closes_at_the_probe_is_connected_to_again_in_the_le
                     raise AssertionError("never reached")
     assert asked_by_auto == ["server/discover", "initialize"]
     assert asked[-1] == "server/discover"
+
+
+# What comes before the handshake is over
+
+
+async def receive_to_end(stream: trio.abc.ReceiveStream) -> None:
+    while await stream.receive_some():
+        pass
+
+
+@pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize("early", [b"x", b"\x81\x80\0\0\0\0", b"y" * 100_000], ids=["byte", "frame", "much"])
+@pytest.mark.parametrize("refused", [False, True])
+async def test_what_comes_with_a_handshake_leaves_nothing_behind(early, is_secure, refused, caplog):
+    server, _ = make_server()
+    serving_context, trusting = make_contexts()
+    head = (
+        "GET / HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
+        "sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    ) + ("origin: http://evil.example\r\n" if refused else "")
+    with trio.fail_after(HANG_SECONDS):
+        async with open_server(server) as running, trio.open_nursery() as nursery:
+            service = WebSocketService(
+                lambda transport, headers: running.serve(transport, headers=headers),
+                LIMIT,
+                Doorkeeper.for_bind("127.0.0.1", None, None),
+            )
+            context = serving_context if is_secure else None
+            (url,) = await nursery.start(service.listen, "127.0.0.1", 0, context)
+            for _ in range(10):
+                stream: trio.abc.Stream = await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2]))
+                if is_secure:
+                    stream = trio.SSLStream(
+                        stream, trusting, server_hostname="127.0.0.1", https_compatible=True
+                    )
+                async with stream:
+                    await stream.send_all(head.encode() + b"\r\n" + early)
+                    with suppress(trio.BrokenResourceError):  # the bytes that nobody reads end it
+                        assert b" 403 " in await stream.receive_some() or not refused
+                        if refused:  # otherwise it is read as the beginning of a frame
+                            await receive_to_end(stream)
+            while service._sockets:  # noqa: ASYNC110  # the service has no event for it
+                await trio.sleep(0.01)
+            assert not service._admitted
+            nursery.cancel_scope.cancel()
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

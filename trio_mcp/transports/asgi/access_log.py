@@ -1,4 +1,4 @@
-"""One line in the log for each HTTP request, when its response has ended.
+"""One line in the log for each HTTP request, when its response has ended, and for each WebSocket at its end.
 
 Owns the logger `trio_mcp.access`, and how a program that is a server and nothing else shows it.
 """
@@ -17,16 +17,28 @@ from trio_mcp.transports.asgi.types import ASGIApp, Message, Receive, Scope, Sen
 
 logger: Final = logging.getLogger("trio_mcp.access")
 
+WEBSOCKET: Final = "WEBSOCKET"
+"""Stands in the place of the method."""
+
+_HANDSHAKES: Final = {"websocket.accept": "101", "websocket.close": "403"}
+"""What a server answers to a handshake if the application sends this first (ASGI, "Websocket")."""
+
 
 def is_logged() -> bool:
     """Whether anybody asks for these lines: without that, a request costs nothing more."""
     return logger.isEnabledFor(logging.INFO)
 
 
-async def serve_logged(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Let `app` answer one HTTP request, then log it; checkpoints and raises as `app` does.
+def log_line(method: str, path: str, status: str, begun: float, peer: str) -> None:
+    """Log what began at `begun` in Trio's time; the path is without its query, which may hold secrets."""
+    milliseconds = (trio.current_time() - begun) * 1000
+    logger.info("%s %s %s %.0f ms %s", method, path, status, milliseconds, peer or "-")
 
-    The query is not logged: it may hold secrets. The status is "-" if there was no response.
+
+async def serve_logged(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Let `app` serve one HTTP request or WebSocket, then log it; checkpoints and raises as `app` does.
+
+    The status is "-" if there was no response.
     """
     status = "-"
 
@@ -34,15 +46,15 @@ async def serve_logged(app: ASGIApp, scope: Scope, receive: Receive, send: Send)
         nonlocal status
         if message["type"] == "http.response.start":
             status = str(message["status"])
+        elif status == "-" and message["type"] in _HANDSHAKES:
+            status = _HANDSHAKES[message["type"]]
         await send(message)
 
     begun = trio.current_time()
     try:
         await app(scope, receive, send_watched)
     finally:
-        milliseconds = (trio.current_time() - begun) * 1000
-        peer = read_peer(scope) or "-"
-        logger.info("%s %s %s %.0f ms %s", scope["method"], scope["path"], status, milliseconds, peer)
+        log_line(scope.get("method", WEBSOCKET), scope["path"], status, begun, read_peer(scope))
 
 
 @contextmanager

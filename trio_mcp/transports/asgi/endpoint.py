@@ -22,7 +22,14 @@ from trio_mcp.transports.asgi.legacy_session import LegacySessions
 from trio_mcp.transports.asgi.modern_response import ModernResponse
 from trio_mcp.transports.asgi.refusals import Refusals
 from trio_mcp.transports.asgi.reply import Reply
-from trio_mcp.transports.asgi.request import accepts, is_longer, read_headers, read_peer, take_body
+from trio_mcp.transports.asgi.request import (
+    WastefulBodyError,
+    accepts,
+    is_longer,
+    read_headers,
+    read_peer,
+    take_body,
+)
 from trio_mcp.transports.asgi.settings import HttpSettings
 from trio_mcp.transports.asgi.types import Receive, Scope, Send
 from trio_mcp.wire.codec import decode_message
@@ -194,7 +201,12 @@ class Endpoint:
         is_whole = False
         if not is_longer(call.headers.get("content-length", ""), limit):
             with trio.move_on_after(timeout) as scope:
-                body, is_whole = await take_body(call.receive, limit)
+                try:
+                    body, is_whole = await take_body(call.receive, limit)
+                except WastefulBodyError:
+                    reason = "the body comes in pieces that carry nothing"
+                    await self._refusals.refuse(reply, "tiny pieces", 400, reason, PARSE_ERROR)
+                    return None
             if scope.cancelled_caught:
                 reason = f"the body did not arrive within {timeout:g} seconds"
                 await self._refusals.refuse(reply, "slow body", 408, reason, PARSE_ERROR)

@@ -10,6 +10,8 @@ import zlib
 from collections.abc import AsyncIterator
 from typing import Final
 
+import trio
+
 PIECE_BYTES: Final = 65_536
 """The most that one step decodes: the cap of the body refuses a bomb before it takes more memory."""
 
@@ -46,6 +48,8 @@ class DecodedChunks:
         return self
 
     async def __anext__(self) -> bytes:
+        if self._input:  # a long piece came of little input, and others have a turn before the next
+            await trio.lowlevel.checkpoint()
         while True:
             if self._may_have_more and (piece := self._decode()):
                 return piece

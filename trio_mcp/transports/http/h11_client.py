@@ -17,13 +17,19 @@ import trio
 
 from trio_mcp.transports.http.address import Address
 from trio_mcp.transports.http.content_coding import DecodedChunks, is_decodable, is_identity
-from trio_mcp.transports.http.h11_connection import FAILURES, H11Connection
+from trio_mcp.transports.http.h11_connection import FAILURES, H11Connection, NoPatienceError
 from trio_mcp.transports.http.h11_request import RequestWriter
 from trio_mcp.transports.http.pool import ConnectionPool
-from trio_mcp.transports.http.response import HttpResponse, UnreachableError, describe_failure
+from trio_mcp.transports.http.response import HttpResponse, UnreachableError, WastefulError, describe_failure
 
 if TYPE_CHECKING:
     import h11
+
+
+def _unreachable(url: str, error: Exception) -> UnreachableError:
+    if isinstance(error, NoPatienceError):
+        return WastefulError(url, str(error))
+    return UnreachableError(describe_failure(url, error))
 
 
 class H11Body:
@@ -48,15 +54,15 @@ class H11Body:
         try:
             data = await self._connection.receive_body()
         except FAILURES as error:
-            raise UnreachableError(describe_failure(self._url, error)) from error
+            raise _unreachable(self._url, error) from error
         self._release()
         if not data:
             raise StopAsyncIteration
         return data
 
     def has_unread(self) -> bool:
-        """Whether bytes wait in the socket; False once all have come."""
-        return self._connection is not None and self._connection.is_stale
+        """Whether bytes wait to be taken; False once all have come."""
+        return self._connection is not None and self._connection.has_unread
 
     def _release(self) -> None:
         connection = self._connection
@@ -142,7 +148,7 @@ class H11Client:
                         raise
             return await self._ask_on(await self.pool.open(), method, request, sent)
         except FAILURES as error:
-            raise UnreachableError(describe_failure(self._url, error)) from error
+            raise _unreachable(self._url, error) from error
 
     async def _ask_on(
         self, connection: H11Connection, method: str, request: bytes, sent: trio.Event | None
@@ -172,5 +178,5 @@ class H11Client:
                 f"{self._url} answered in the content coding {coding!r}, although identity was asked for"
             )
         return H11Response(
-            HttpResponse(code, reason, headers, chunks, self._limit, body.has_unread), body, head
+            HttpResponse(code, reason, headers, chunks, self._limit, body.has_unread, self._url), body, head
         )

@@ -15,6 +15,7 @@ import trio
 
 from trio_mcp.transports.http.address import Address
 from trio_mcp.transports.write_now import write_now
+from trio_mcp.wire.frame_meter import Patience
 
 try:
     import h11
@@ -26,6 +27,12 @@ CONNECT_SECONDS: Final = 10.0
 
 MAX_HEAD_BYTES: Final = 100 * 1024
 """The longest head of an answer, or of a chunk: far more than any server sends."""
+
+EVENTS_AT_ONCE: Final = 128
+"""How many chunks, or informational answers, are parsed before other tasks have a turn."""
+
+MAX_INFORMATIONAL: Final = 1000
+"""How many informational answers (RFC 9110, section 15.2) may come before the answer, beyond one a second."""
 
 RECEIVE_BYTES: Final = 65_536
 
@@ -40,6 +47,10 @@ _REQUESTS: Final = {
 _END: Final = h11.EndOfMessage()
 
 
+class NoPatienceError(h11.RemoteProtocolError):
+    """The server only wastes time."""
+
+
 class H11Connection:
     """A connection that is open, made by `open_connection`. Raises `FAILURES`."""
 
@@ -50,6 +61,9 @@ class H11Connection:
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._failure: h11.RemoteProtocolError | None = None
         self._is_broken = False
+        self._has_more = False  # of the body, received but not parsed
+        self._patience = Patience()
+        self._chunks = self._chunk_bytes = 0  # what the patience does not know yet
         self.has_heard = False
         """Something of the answer has come."""
         self.is_complete = False
@@ -59,6 +73,11 @@ class H11Connection:
     def is_stale(self) -> bool:
         """Whether bytes have come: on an idle connection, its end or what nobody has asked for."""
         return self._socket.is_readable()
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether something has come that was not taken, in the socket or received already."""
+        return self._has_more or self.is_stale
 
     async def send(self, method: str, request: bytes, sent: trio.Event | None) -> None:
         """Write one request in one piece; `sent` is set when it is written. Checkpoints if it waits."""
@@ -80,10 +99,19 @@ class H11Connection:
             await self._stream.send_all(data[written:])
 
     async def receive_head(self) -> h11.Response:
-        """Wait for the head of the answer, past informational ones; checkpoints."""
+        """Wait for the head of the answer, past informational ones; checkpoints.
+
+        Raises NoPatienceError if the server sends informational answers without end.
+        """
+        count, start = 0, trio.current_time()
         while await self._fill():
             event = self._http.next_event()
             while type(event) is h11.InformationalResponse:
+                count += 1
+                if count > MAX_INFORMATIONAL + trio.current_time() - start:
+                    raise NoPatienceError("sends informational answers")
+                if count % EVENTS_AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
                 event = self._http.next_event()
             if type(event) is h11.Response:
                 return event
@@ -92,6 +120,8 @@ class H11Connection:
     async def receive_body(self) -> bytes:
         """The next portion of the body, or nothing at its end; checkpoints if it is not there yet."""
         while not self.is_complete:
+            if self._has_more:
+                await trio.lowlevel.checkpoint()
             if data := self.take_body():
                 return data
             if not self.is_complete:
@@ -99,12 +129,19 @@ class H11Connection:
         return b""
 
     def take_body(self) -> bytes:
-        """Take what has come of the body, without waiting."""
+        """Take what has come of the body, or as much as may be parsed at once, without waiting.
+
+        Raises NoPatienceError if it comes in ever more chunks with hardly anything in them.
+        """
         if self._failure is not None:
             raise self._failure
-        parts = []
+        parts: list[bytes] = []
+        self._has_more = False
         try:
             while True:
+                if len(parts) == EVENTS_AT_ONCE:
+                    self._has_more = True
+                    break
                 event = self._http.next_event()
                 if type(event) is h11.Data:
                     parts.append(event.data)
@@ -115,7 +152,14 @@ class H11Connection:
             if not parts:
                 raise
             self._failure = error  # raised once the parts before it have been taken
-        return b"".join(parts)
+        data = b"".join(parts)
+        self._chunks += len(parts)
+        self._chunk_bytes += len(data)
+        if self._chunks >= EVENTS_AT_ONCE:
+            counts, self._chunks, self._chunk_bytes = (self._chunks, self._chunk_bytes), 0, 0
+            if self._patience.is_exhausted_by(counts, trio.current_time()):
+                raise NoPatienceError("sends chunks")
+        return data
 
     async def _fill(self) -> bool:
         """Wait for bytes; False if the connection has ended. Checkpoints."""

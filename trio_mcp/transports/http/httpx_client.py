@@ -16,9 +16,10 @@ import attrs
 import trio
 
 from trio_mcp.transports.http.address import parse_address
-from trio_mcp.transports.http.h11_connection import CONNECT_SECONDS
+from trio_mcp.transports.http.h11_connection import CONNECT_SECONDS, EVENTS_AT_ONCE
 from trio_mcp.transports.http.pool import KEPT_SECONDS
-from trio_mcp.transports.http.response import HttpResponse, UnreachableError, describe_failure
+from trio_mcp.transports.http.response import HttpResponse, UnreachableError, WastefulError, describe_failure
+from trio_mcp.wire.frame_meter import Patience
 from trio_mcp.wire.http import EVENT_STREAM, JSON
 
 try:
@@ -49,6 +50,31 @@ class _Body(httpx2.AsyncByteStream):
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return _Pieces(self._data, self._sent)
+
+
+@attrs.define(eq=False)
+class _Chunks:
+    """The chunks of an answer, which httpx2 hands out without letting others run between two of one read."""
+
+    _url: str
+    _chunks: AsyncIterator[bytes]
+    _count: int = 0
+    _length: int = 0
+    _patience: Patience = attrs.field(factory=Patience)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._count == EVENTS_AT_ONCE:
+            counts, self._count, self._length = (self._count, self._length), 0, 0
+            if self._patience.is_exhausted_by(counts, trio.current_time()):
+                raise WastefulError(self._url, "sends chunks")
+            await trio.lowlevel.checkpoint()
+        data = await anext(self._chunks)
+        self._count += 1
+        self._length += len(data)
+        return data
 
 
 @attrs.define(eq=False)
@@ -134,7 +160,9 @@ class HttpxClient:
         chunks = response.aiter_bytes()
         try:
             answered = {name.lower(): value for name, value in response.headers.items()}
-            yield HttpResponse(response.status_code, response.reason_phrase, answered, chunks, self._limit)
+            paced = _Chunks(self._url, chunks)
+            code, reason = response.status_code, response.reason_phrase
+            yield HttpResponse(code, reason, answered, paced, self._limit, url=self._url)
         except (httpx2.HTTPError, httpx2.StreamError) as error:
             raise UnreachableError(describe_failure(self._url, error)) from error
         finally:

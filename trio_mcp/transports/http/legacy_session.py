@@ -15,7 +15,13 @@ import attrs
 import msgspec
 import trio
 
-from trio_mcp.transports.http.response import Deliver, HttpResponse, StreamPosition, UnreachableError
+from trio_mcp.transports.http.response import (
+    Deliver,
+    HttpResponse,
+    StreamPosition,
+    UnreachableError,
+    WastefulError,
+)
 from trio_mcp.transports.http.server_url import ServerUrl
 from trio_mcp.wire.codec import decode_message, encode_message
 from trio_mcp.wire.frames import Batch, ErrorResponse, InFrame, Notification, Request, Response
@@ -193,6 +199,8 @@ class HttpSession:
             try:
                 if not await self._read_stream(position, deliver):
                     return
+            except WastefulError:
+                raise
             except UnreachableError:
                 if failures + 1 == MAX_FAILURES:
                     raise
@@ -215,8 +223,8 @@ class HttpSession:
         heard = self._heard
         try:
             return await self._read_stream(position, self._deliver)
-        except UnreachableError:
-            if not heard.is_set():
+        except UnreachableError as error:
+            if not heard.is_set() or isinstance(error, WastefulError):
                 raise
             return True
 

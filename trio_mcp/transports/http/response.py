@@ -10,8 +10,11 @@ from http import HTTPStatus
 from typing import Final
 
 import attrs
+import trio
 
+from trio_mcp.wire.frame_meter import FRAMES_AT_ONCE, Patience
 from trio_mcp.wire.frames import InFrame
+from trio_mcp.wire.framing import PORTION, has_tiny_lines
 from trio_mcp.wire.http import EVENT_STREAM
 from trio_mcp.wire.sse import EventDecoder
 
@@ -23,6 +26,13 @@ Deliver = Callable[[list[InFrame]], Awaitable[None]]
 
 class UnreachableError(Exception):
     """The endpoint could not be asked, or it broke off its answer; the message names its URL."""
+
+
+class WastefulError(UnreachableError):
+    """The server only wastes time, so it is not asked again."""
+
+    def __init__(self, url: str, what: str) -> None:
+        super().__init__(f"{url} {what} that carry nothing, and is not read any further")
 
 
 def describe_failure(url: str, error: BaseException) -> str:
@@ -41,7 +51,33 @@ class StreamPosition:
     retry: int = RETRY_MILLISECONDS
 
 
-@attrs.frozen(eq=False)
+class _Portions:
+    """The chunks of an event stream, those with tiny lines in portions between which others have a turn."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether a part of a chunk is still to come."""
+        return bool(self._rest)
+
+    def __aiter__(self) -> _Portions:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._rest:
+            await trio.lowlevel.checkpoint()
+            data, self._rest = self._rest[:PORTION], self._rest[PORTION:]
+            return data
+        data = await anext(self._chunks)
+        if has_tiny_lines(data):
+            data, self._rest = data[:PORTION], data[PORTION:]
+        return data
+
+
+@attrs.define(eq=False)
 class HttpResponse:
     """The answer to one request; `headers` have lower-case names.
 
@@ -53,8 +89,13 @@ class HttpResponse:
     headers: Mapping[str, str]
     _chunks: AsyncIterator[bytes] = attrs.field(repr=False)
     _limit: int = attrs.field(repr=False)
-    has_unread: Callable[[], bool] = attrs.field(repr=False, default=lambda: False)
-    """Whether unread bytes of the answer have arrived; False if that cannot be told."""
+    _has_unread: Callable[[], bool] = attrs.field(repr=False, default=lambda: False)
+    url: str = ""
+    _portions: _Portions | None = attrs.field(init=False, repr=False, default=None)
+
+    def has_unread(self) -> bool:
+        """Whether unread bytes of the answer have arrived; False if that cannot be told."""
+        return (self._portions is not None and self._portions.has_more) or self._has_unread()
 
     @property
     def status(self) -> str:
@@ -77,13 +118,24 @@ class HttpResponse:
 
     def with_chunks(self, chunks: AsyncIterator[bytes]) -> HttpResponse:
         """The same answer with another body."""
-        return HttpResponse(self.code, self.reason, self.headers, chunks, self._limit)
+        return HttpResponse(self.code, self.reason, self.headers, chunks, self._limit, url=self.url)
 
     async def read_events(self, position: StreamPosition, deliver: Deliver) -> None:
-        """Deliver the frames of an event stream until it ends; checkpoints if it waits for them."""
+        """Deliver the frames of an event stream until it ends; checkpoints if it waits for them.
+
+        Raises UnreachableError if the answer breaks off, and WastefulError if the server only wastes
+        time, as with comments or empty events.
+        """
         decoder = EventDecoder(self._limit)
-        async for data in self._chunks:
+        patience = Patience()
+        portions = _Portions(self._chunks)
+        self._portions = portions
+        async for data in portions:
             frames = decoder.feed(data)
+            if decoder.unpaid >= FRAMES_AT_ONCE and patience.is_exhausted_by(
+                decoder.take_counts(), trio.current_time()
+            ):
+                raise WastefulError(self.url, "sends events")
             if decoder.last_event_id is not None:
                 position.last_event_id = decoder.last_event_id
             if decoder.retry is not None:

@@ -28,7 +28,7 @@ from trio_mcp.transports.http.legacy_session import CLOSE_SECONDS, HttpSession, 
 from trio_mcp.transports.http.messages import MessageSender
 from trio_mcp.transports.http.pending_request import PendingRequest, RequestEvent, RequestState, let_read
 from trio_mcp.transports.http.request_headers import UnmirroredError, mirror_arguments, mirror_request
-from trio_mcp.transports.http.response import UnreachableError
+from trio_mcp.transports.http.response import UnreachableError, WastefulError
 from trio_mcp.transports.http.server_url import ServerUrl, open_endpoint
 from trio_mcp.wire.codec import encode_message
 from trio_mcp.wire.errors import INVALID_PARAMS
@@ -277,8 +277,8 @@ class HttpTransport:
                 await self._renew_session(pending, generation)
             if pending.state is RequestState.REFUSED:  # and not cancelled meanwhile
                 await self._ask(pending, self._session.headers())
-        except UnreachableError:
-            if pending.position.last_event_id is None:
+        except UnreachableError as error:
+            if pending.position.last_event_id is None or isinstance(error, WastefulError):
                 raise
         if pending.state is RequestState.REFUSED and pending.refusal is not None:
             await self._deliver(pending, [pending.refusal])

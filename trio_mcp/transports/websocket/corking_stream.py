@@ -1,7 +1,7 @@
 """A byte stream that joins a burst of writes into one and reports its state.
 
-Owns what trio-websocket leaves out: joining writes, a cap on what is read ahead, the time of the last
-sign of life, and the end. Refuses to know frames: its users write whole frames.
+Owns what trio-websocket leaves out: joining writes, a cap on what is read ahead, turns for other tasks
+while much is read, the time of the last sign of life, and the end. Its users write whole frames.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Final
 
 import trio
 
+from trio_mcp.transports.websocket.frame_pacing import FramePacer
 from trio_mcp.transports.write_now import write_now
 
 WRITE_BYTES: Final = 256 * 1024
@@ -22,6 +23,8 @@ AHEAD_BYTES: Final = 1024 * 1024
 
 FLUSH_SECONDS: Final = 1.0
 """What the last frames get before the stream closes: they are small, the peer may have stopped reading."""
+
+WASTING: Final = "the peer sends frames that carry nothing"
 
 
 class CorkingStream(trio.abc.Stream):
@@ -39,6 +42,9 @@ class CorkingStream(trio.abc.Stream):
         self._ahead = 0  # bytes received since somebody last took what was received
         self._wanted = self._discarding = False
         self._room = trio.lowlevel.ParkingLot()
+        self._pacer = FramePacer()
+        self.fault: str | None = None
+        """What the peer did because of which the stream was broken off."""
         self.is_reading = False
         self.last_heard = trio.current_time()
 
@@ -86,24 +92,36 @@ class CorkingStream(trio.abc.Stream):
         """Wait as the inner stream does; checkpoints."""
         await self._inner.wait_send_all_might_not_block()
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Receive as the inner stream does, but wait while much is unread that nobody wants; checkpoints."""
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Receive as the inner stream does, a few frames at a time; checkpoints.
+
+        Waits while much is unread that nobody wants. Raises `trio.BrokenResourceError` also if the
+        peer only wastes time.
+        """
+        if self._pacer.has_more:
+            await trio.lowlevel.checkpoint()
+            return self._pacer.take()
         while self._ahead > AHEAD_BYTES and not (self._wanted or self._discarding or self._ended):
             await self._room.park()
         self.is_reading = True
         try:
-            data = await self._inner.receive_some(max_bytes)
+            data = bytes(await self._inner.receive_some(max_bytes))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.end()
             raise
         finally:
             self.is_reading = False
-        if data:
-            self.last_heard = trio.current_time()
-            self._ahead += len(data)
-        else:
+        if not data:
             self.end()
-        return data
+            return data
+        self.last_heard = trio.current_time()
+        self._ahead += len(data)
+        if not self._pacer.feed(data, self.last_heard):
+            self.fault = WASTING
+            self.end()
+            await trio.aclose_forcefully(self._inner)
+            raise trio.BrokenResourceError(WASTING)
+        return self._pacer.take()
 
     @contextmanager
     def wanting(self) -> Iterator[None]:
@@ -115,6 +133,11 @@ class CorkingStream(trio.abc.Stream):
         finally:
             self._wanted = False
             self._ahead = 0
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something was received of the inner stream that is not handed out yet."""
+        return self._pacer.has_more and not self._ended
 
     def discard(self) -> None:
         """Read without a cap from now on, because what comes is thrown away."""

@@ -17,6 +17,7 @@ import attrs
 import trio
 
 from trio_mcp.concurrency.failures import contain_failure
+from trio_mcp.transports.asgi.access_log import WEBSOCKET, is_logged, log_line
 from trio_mcp.transports.websocket.corking_stream import CorkingStream
 from trio_mcp.transports.websocket.keeping import (
     PING_SECONDS,
@@ -60,6 +61,7 @@ class WebSocketService:
     max_connections: int = MAX_CONNECTIONS
     max_connections_per_peer: int = MAX_CONNECTIONS
     refusals: Counter[str] = attrs.field(factory=Counter)
+    access_log: bool = False
     _sockets: int = attrs.field(default=0, init=False)
     _admitted: dict[CorkingStream, str] = attrs.field(factory=dict, init=False)  # and from which address
 
@@ -99,12 +101,14 @@ class WebSocketService:
     async def _converse(self, stream: CorkingStream, peer: str) -> None:
         async with trio.open_nursery() as nursery:
             reading = trio.CancelScope()
+            request: trio_websocket.WebSocketRequest | None = None
             connection = None
+            begun, status = trio.current_time(), "-"
             try:
                 with trio.move_on_after(HANDSHAKE_SECONDS) as scope, stream.unless_ended(scope):
                     request = await nursery.start(keep_connection, self._wrap(stream), stream, reading)
-                    connection = await self._admit(request, stream, peer)
-                if connection is not None:
+                    status, connection = await self._admit(request, stream, peer)
+                if request is not None and connection is not None:
                     nursery.start_soon(keep_alive, connection, stream, self.ping_interval)
                     transport = WebSocketTransport(
                         connection, stream, max_frame_bytes=self.max_frame_bytes, close_code=GOING_AWAY
@@ -116,6 +120,8 @@ class WebSocketService:
                 self._admitted.pop(stream, None)
                 reading.cancel()
                 nursery.cancel_scope.cancel()
+                if request is not None and self.access_log and is_logged():
+                    log_line(WEBSOCKET, request.path.partition("?")[0], status, begun, peer)
 
     def _wrap(
         self, stream: CorkingStream
@@ -133,11 +139,12 @@ class WebSocketService:
 
     async def _admit(
         self, request: trio_websocket.WebSocketRequest, stream: CorkingStream, peer: str
-    ) -> trio_websocket.WebSocketConnection | None:
-        """Finish the handshake, or refuse it in words and return None."""
+    ) -> tuple[str, trio_websocket.WebSocketConnection | None]:
+        """Finish the handshake, or refuse it in words; return its status, and the connection or None."""
         stream.cork()  # so that a refusal leaves in one write
         refusal = self._refusal(request, peer)
         if refusal is None:
+            status = 101
             self._admitted[stream] = peer  # before anything waits, or more than the cap could get here
             offered = request.proposed_subprotocols
             connection = await request.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
@@ -152,7 +159,7 @@ class WebSocketService:
             )
         stream.uncork()
         await stream.flush()
-        return connection
+        return str(status), connection
 
     def _refusal(self, request: trio_websocket.WebSocketRequest, peer: str) -> tuple[int, str] | None:
         origins = [value.decode("latin-1") for name, value in request.headers if name == b"origin"]

@@ -125,7 +125,12 @@ class WebSocketTransport:
         quiet = 0
         # While trio-websocket reads, what was read is all here; until then it hands over one message
         # in each scheduling round.
-        while quiet < QUIET_ROUNDS and not self._stream.is_reading and len(messages) < BURST_MESSAGES:
+        # Another turn passes between the portions of a read.
+        while (
+            quiet < QUIET_ROUNDS + self._stream.has_more
+            and not self._stream.is_reading
+            and len(messages) < BURST_MESSAGES
+        ):
             before = len(messages)
             await trio.lowlevel.cancel_shielded_checkpoint()  # cancelled, it would lose what it has taken
             self._add_waiting(messages)
@@ -146,6 +151,8 @@ class WebSocketTransport:
     def _broken(self, closed: trio_websocket.ConnectionClosed) -> Exception:
         if self._closed:
             return trio.ClosedResourceError("this transport was closed")
+        if self._stream.fault is not None:
+            return trio.BrokenResourceError(self._stream.fault)
         if closed.reason is None:
             return trio.BrokenResourceError("the connection ended without a closing handshake")
         code, reason = closed.reason.code, closed.reason.reason or closed.reason.name
