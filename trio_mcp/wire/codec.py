@@ -44,6 +44,7 @@ from trio_mcp.wire.frames import (
     Update,
 )
 from trio_mcp.wire.id_scan import find_flaw, scan_message, split_batch
+from trio_mcp.wire.value_count import MAX_VALUES, SMALL_BYTES, has_too_many_values
 
 PROGRESS_METHOD: Final = "notifications/progress"
 META_RELATED_TASK: Final = "io.modelcontextprotocol/related-task"
@@ -191,6 +192,8 @@ def decode_lines(data: bytes) -> list[InFrame]:
 
 def decode_message(data: bytes) -> Decoded:
     """Decode one message. Never raises: what is not JSON-RPC comes back as `Malformed`."""
+    if len(data) > SMALL_BYTES and has_too_many_values(data):
+        return _refuse_values(data)
     try:
         # Raw members are only skipped by the decoder, so UTF-8 is checked here.
         data.decode()
@@ -198,6 +201,12 @@ def decode_message(data: bytes) -> Decoded:
     except Exception as error:  # any failure to decode is an answer, RecursionError too
         return _undecodable(data, error)
     return _read_envelope(envelope)
+
+
+def _refuse_values(data: bytes) -> Malformed:
+    if data.lstrip()[:1] == b"[" and isinstance(refused := _read_batch(data), Malformed):
+        return refused  # its number of members is the plainer reason
+    return refuse_message(data, f"a message must not hold more than {MAX_VALUES} values")
 
 
 def _undecodable(data: bytes, error: Exception) -> Decoded:
