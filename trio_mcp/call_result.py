@@ -7,6 +7,7 @@ in `trio_mcp.wire.messages`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import attrs
@@ -59,8 +60,19 @@ def read_result(raw: msgspec.Raw, result_type: Any) -> CallResult:
         try:
             data = msgspec.convert(data, result_type)
         except msgspec.ValidationError as error:
-            raise RemoteProtocolError(f"the tool's result is no {result_type!r}: {error}") from None
+            data = _convert_numbers(data, result_type, error)
     return CallResult(result.content, structured, result.is_error, data, meta)
+
+
+def _convert_numbers(data: Any, result_type: Any, error: msgspec.ValidationError) -> Any:
+    """Convert data that was refused with `error`, perhaps because of integers like `3.0`."""
+    # Imported here, since hardly any client needs it.
+    from trio_mcp.schema.integers import WholeNumbers, convert_numbers
+
+    try:
+        return convert_numbers(data, partial(msgspec.convert, type=result_type), WholeNumbers(result_type))
+    except (ValueError, TypeError, RecursionError):
+        raise RemoteProtocolError(f"the tool's result is no {result_type!r}: {error}") from None
 
 
 class _WithoutContent(CallToolResult, kw_only=True):

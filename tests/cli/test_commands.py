@@ -141,12 +141,18 @@ def test_errors_are_one_line_and_status_2(server_file: Path, arguments: list[str
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("option", ["--idle-timeout", "--max-timeout"])
-def test_a_timeout_is_status_124(server_file: Path, tmp_path: Path, option: str) -> None:
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--idle-timeout", "made no progress for 0.2 seconds"),
+        ("--max-timeout", "took longer than 0.2 seconds"),
+    ],
+)
+def test_a_timeout_is_status_124(server_file: Path, tmp_path: Path, option: str, words: str) -> None:
     marker = tmp_path / "marker"
     done = run("call", server_file, "hang", f"marker={marker}", option, "0.2")
     assert done.returncode == 124
-    assert "trio-mcp: tools/call " in done.stderr
+    assert f"trio-mcp: tool 'hang' {words}\n" in done.stderr
 
 
 def test_a_file_that_cannot_be_imported_is_status_1(tmp_path: Path) -> None:

@@ -143,6 +143,7 @@ def test_arguments_are_converted_to_their_annotations(annotation, text, expected
     ("annotation", "text", "message"),
     [
         (int, b'"3"', "value: expected int, got str"),
+        (Row, b'[{"radius": 1}, 2, 3]', "value: expected array of at most length 2, got 3"),
         (int, b"3.5", "value: expected int, got float"),
         (int, b"true", "value: expected int, got bool"),
         (int, b"null", "value: expected int, got null"),

@@ -94,11 +94,11 @@ async def test_the_wire_s_errors_for_tasks():
     """Wrong owner, expired and unknown are one error; what has ended cannot be cancelled in 2025-11-25."""
     server = make_server()
     async with open_server(server) as running:
-        async with open_client(running, protocol=LEGACY) as client:
+        async with open_client(running.authenticated("ann"), protocol=LEGACY) as client:
             task = await client.call_tool("count", {"n": 1}, task=True)
             await task.result()
             errors = []
-            async with raw_peer(running) as other:
+            async with raw_peer(running.authenticated("bob")) as other:
                 await other.initialize(LEGACY)
                 for task_id in (task.id, "unknown"):
                     for method in ("tasks/get", "tasks/result", "tasks/cancel"):

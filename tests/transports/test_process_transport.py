@@ -324,7 +324,7 @@ async def open_client(server: list[str], report: Report) -> AsyncIterator[trio.P
 
 async def test_a_killed_client_leaves_no_server_behind():
     report = Report()
-    async with trio_mcp.open_client([sys.executable, "-c", SERVER], report) as client:
+    async with open_client([sys.executable, "-c", SERVER], report) as client:
         client.kill()
     assert await report.read() == ""
 
@@ -363,7 +363,7 @@ async def test_the_error_of_a_server_that_ends_says_how_and_quotes_its_stderr(ca
             await transport.receive_frames()
     text = str(caught.value)
     assert text.startswith(f"the server closed the connection: {words}; it wrote last:\nline 1991\n")
-    assert text.endswith("line 1999\nno  [31mconfig")
+    assert text.endswith("line 1999\nno \\x1b[31mconfig\\x07")
     lines = capfd.readouterr().err.splitlines()  # and the user has seen all of it
     assert lines[:2000] == [f"line {number}" for number in range(2000)]
 
@@ -375,15 +375,20 @@ async def test_a_write_to_a_server_that_has_ended_says_how_too():
                 await transport.send_frames(FRAMES * 100)
 
 
-async def test_a_stderr_that_nobody_reads_never_blocks_the_server():
-    """The server writes more than all buffers hold; what does not fit is dropped."""
-    reader, full = os.pipe()
-    saved = os.dup(2)
-    os.set_blocking(full, False)
+def open_full_pipe() -> tuple[int, int]:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
     with pytest.raises(BlockingIOError):  # noqa: PT012  # any of the writes
         while True:
-            os.write(full, b"x" * 4096)
-    os.set_blocking(full, True)
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)
+    return reader, writer
+
+
+async def test_a_stderr_that_nobody_reads_never_blocks_the_server():
+    """The server writes more than all buffers hold; what does not fit is dropped."""
+    reader, full = open_full_pipe()
+    saved = os.dup(2)
     server = python(
         """
         ready()

@@ -140,7 +140,8 @@ def _read_named_tuple(annotation: Any, origin: Any) -> Record:
         )
         for name in origin._fields
     )
-    return Record(origin, _record_name(annotation, origin), fields, {"array_like": True})
+    options = {"array_like": True, "forbid_unknown_fields": True}  # a tuple has no further items
+    return Record(origin, _record_name(annotation, origin), fields, options)
 
 
 def _read_typed_dict(annotation: Any, origin: Any) -> Record:

@@ -26,6 +26,7 @@ from trio_mcp.schema.rewriter import AnnotationRewriter
 from trio_mcp.schema.signatures import name_function, read_return_annotation
 
 _UNIONS = (Union, types.UnionType)
+_CONTAINERS = (list, tuple, set, frozenset, dict)
 # Annotations that tell a schema nothing, or whose values become text anyway.
 _WITHOUT_SCHEMA = (Any, object, None, type(None), str, typing.Never, typing.NoReturn)
 
@@ -42,6 +43,8 @@ class Returns:
     wrapped: bool
     # What values are checked against; Any if they are not checked.
     _annotation: Any
+    is_open: bool = True
+    """Whether the annotation admits any value, as a whole or inside of its containers."""
 
     def to_builtins(self, value: Any) -> Any:
         """A returned value as builtins that JSON can hold, not wrapped.
@@ -83,7 +86,7 @@ def read_returns(
 ) -> Returns:
     """What a function returns, from its annotation.
 
-    A result that is, or holds in a list or union, one of `content_types` has no
+    A result that is, or holds in a container or union, one of `content_types` has no
     schema and is not checked. With `dereference`, the schema has no `$defs` but those that refer to
     themselves. Raises ToolDefinitionError.
     """
@@ -100,7 +103,7 @@ def read_returns(
         schema, wrapped = _schema(annotation, dereference=dereference)
     except (UnsupportedAnnotationError, RecursionError) as error:
         raise ToolDefinitionError(f"tool {name_function(function)!r}, return annotation: {error}") from error
-    return Returns(schema, wrapped, form)
+    return Returns(schema, wrapped, form, _is_open(annotation))
 
 
 def _schema(annotation: Any, *, dereference: bool) -> tuple[dict[str, Any], bool]:
@@ -118,6 +121,15 @@ def _is_content(annotation: Any, content_types: tuple[type, ...]) -> bool:
     if origin is Annotated:
         return _is_content(args[0], content_types)
     if origin in _UNIONS or (isinstance(origin, type) and issubclass(origin, typing.Collection)):
-        is_mapping = isinstance(origin, type) and issubclass(origin, typing.Mapping)
-        return not is_mapping and any(_is_content(arg, content_types) for arg in args)
+        return any(_is_content(arg, content_types) for arg in args)
     return isinstance(annotation, type) and issubclass(annotation, content_types)
+
+
+def _is_open(annotation: Any) -> bool:
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _is_open(args[0])
+    if origin in _UNIONS or (isinstance(origin, type) and issubclass(origin, typing.Collection)):
+        return any(_is_open(arg) for arg in args)
+    is_bare_container = isinstance(annotation, type) and annotation in _CONTAINERS
+    return is_bare_container or annotation in (Any, object)

@@ -7,6 +7,7 @@ Owns ToolResult, Image and Audio, and the choice between content blocks and stru
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,6 +90,8 @@ class ToolResult:
     meta: dict[str, Any] | None = None
 
 
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+
 CONTENT_TYPES: Final = (*BLOCKS, Image, Audio, ToolResult)
 
 
@@ -103,14 +106,33 @@ def to_block(value: Any) -> ContentBlock:
     raise ReturnError(f"content must be text or content blocks, not {value!r}")
 
 
-def reads_files(value: Any) -> bool:
+def reads_files(value: Any, returns: Returns) -> bool:
     """Whether making a result of `value` reads files, which blocks."""
     if type(value) is str:
         return False
-    items = value.content if isinstance(value, ToolResult) else value
-    if not isinstance(items, (list, tuple)):
-        items = (items,)
+    items = value.content if isinstance(value, ToolResult) else find_content(value, returns)
     return any(isinstance(item, (Image, Audio)) and isinstance(item.source, Path) for item in items)
+
+
+def find_content(value: Any, returns: Returns) -> Iterator[Any]:
+    """The content in `value`, in order: itself, or that in its lists and dicts if the annotation is open."""
+    if isinstance(value, CONTENT_TYPES):
+        yield value
+    elif returns.is_open:
+        yield from _find_inside(value, set())
+
+
+def _find_inside(value: Any, seen: set[int]) -> Iterator[Any]:
+    if not isinstance(value, (list, tuple, dict)) or id(value) in seen:
+        return
+    seen.add(id(value))
+    for item in value.values() if isinstance(value, dict) else value:
+        if type(item) in _SCALARS:
+            continue
+        if isinstance(item, CONTENT_TYPES):
+            yield item
+        else:
+            yield from _find_inside(item, seen)
 
 
 def make_result(value: Any, returns: Returns) -> CallToolResult:
@@ -136,8 +158,44 @@ def make_result(value: Any, returns: Returns) -> CallToolResult:
         )
     if isinstance(value, CONTENT_TYPES):
         return CallToolResult(content=[to_block(value)])
-    if returns.schema is None and _holds_content(value):
-        return CallToolResult(content=[to_block(item) for item in value])
+    if any(find_content(value, returns)):
+        try:
+            return _make_mixed_result(value, returns)
+        except RecursionError:
+            raise ReturnError("result: it contains itself, or is nested too deeply") from None
+    return _make_plain_result(value, returns)
+
+
+def _make_mixed_result(value: Any, returns: Returns) -> CallToolResult:
+    """A container with content in it: the content becomes blocks, all else text and structured content."""
+    if not isinstance(value, dict) and returns.schema is None:
+        return CallToolResult(content=list(_make_blocks(value)))
+    result = _make_plain_result(_without_content(value), returns)
+    if isinstance(value, dict):
+        blocks = [*result.content, *map(to_block, find_content(value, returns))]
+    else:
+        blocks = list(_make_blocks(value))
+    return msgspec.structs.replace(result, content=blocks)
+
+
+def _make_blocks(items: Sequence[Any]) -> Iterator[ContentBlock]:
+    for item in items:
+        if isinstance(item, (str, *CONTENT_TYPES)):
+            yield to_block(item)
+        else:
+            yield from make_result(item, FREE).content
+
+
+def _without_content(value: Any) -> Any:
+    """A copy of the containers in `value`, with None in the place of each content."""
+    if isinstance(value, CONTENT_TYPES):
+        return None
+    if isinstance(value, dict):
+        return {key: _without_content(item) for key, item in value.items()}
+    return [_without_content(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _make_plain_result(value: Any, returns: Returns) -> CallToolResult:
     structured = returns.to_builtins(value)
     if returns.wrapped:
         return CallToolResult(
@@ -151,10 +209,6 @@ def make_result(value: Any, returns: Returns) -> CallToolResult:
         content=[TextContent(text=_as_text(structured))],
         structured_content=structured if isinstance(structured, dict) else msgspec.UNSET,
     )
-
-
-def _holds_content(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and any(isinstance(item, CONTENT_TYPES) for item in value)
 
 
 def _as_text(value: Any) -> str:

@@ -75,7 +75,7 @@ class ToolDefinition:
             )
             if inspect.isawaitable(value):  # for example a lambda around an async function
                 value = await value
-        if reads_files(value):
+        if reads_files(value, self.returns):
             return await trio.to_thread.run_sync(make_result, value, self.returns, limiter=limiter)
         return make_result(value, self.returns)
 

@@ -83,6 +83,7 @@ class ServerStderr:
                     nursery.start_soon(self._write_rest)
             self.ended.set()
 
+    @trio.lowlevel.enable_ki_protection
     async def _write_rest(self) -> None:
         while not self._write():  # noqa: ASYNC110  # a regular file or a terminal may not be waited for
             await trio.sleep(RETRY_SECONDS)
@@ -126,6 +127,8 @@ async def open_server_stderr() -> AsyncIterator[ServerStderr]:
     # set on exit.
     patience = trio.CancelScope(shield=True)
 
+    # A KeyboardInterrupt is for those who wait for the server's end: here it would end nothing.
+    @trio.lowlevel.enable_ki_protection
     async def run() -> None:
         with patience:
             await stderr.pass_on()

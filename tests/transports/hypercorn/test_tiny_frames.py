@@ -48,16 +48,16 @@ async def is_closed_under(stream: trio.SocketStream, frame: bytes) -> bool:
         with suppress(trio.BrokenResourceError):
             await read_to_end(stream)
 
+    is_closed = False
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
         try:
             for _ in range(1000):
                 await stream.send_all(frame * 1000)
         except trio.BrokenResourceError:
-            return True
-        finally:
-            nursery.cancel_scope.cancel()
-    return False
+            is_closed = True
+        nursery.cancel_scope.cancel()
+    return is_closed
 
 
 @pytest.mark.parametrize("kind", WEBSOCKET)
