@@ -25,6 +25,7 @@ LAYERS = [
         "validators",
         "printable",
         "log_records",
+        "background_log",
         "concurrency",
         "schema",
         "call_result",
@@ -211,6 +212,7 @@ BROAD_HANDLERS = {
     "schema/signatures.py:_resolver.resolve": "evaluates the user's annotation",
     "tasks/supervisor.py:Supervisor._put": "calls the user's store; its failure must not end the server",
     "tasks/supervisor.py:Supervisor._sweep": "calls the user's store; its failure must not end the server",
+    "background_log.py:LogWriter._handle": "calls the program's logging handlers, in their thread",
     "server/asgi.py:AsgiApp._serve_lifespan": "enters the user's lifespan; the host is told of a failure",
     # Other libraries and applications, whose failures end no more than what they serve.
     "transports/http/httpx_client.py:HttpxClient.ask": "the caller's client and auth",
@@ -338,7 +340,7 @@ def test_public_names():
         *("Owner", "TaskPage"),
         *("Estimator", "watch_stalls", "EraCache", "StdioServer"),
         *("AsgiApp", "HttpSettings", "asgi_app", "serve_http"),
-        *("ProgressHandler", "LogHandler", "ElicitationHandler", "SamplingHandler"),
+        *("ProgressHandler", "LogHandler", "ErrorHandler", "ElicitationHandler", "SamplingHandler"),
         "__version__",
     }
 

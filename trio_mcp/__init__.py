@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from trio_mcp.client.call_handle import CallHandle
     from trio_mcp.client.client import Client, open_client
     from trio_mcp.client.era_cache import EraCache
+    from trio_mcp.client.fault_report import ErrorHandler
     from trio_mcp.client.log_queue import LogHandler, LogMessage
     from trio_mcp.client.server_requests import (
         ElicitAnswer,
@@ -104,6 +105,7 @@ __all__ = [
     "Elicited",
     "EmbeddedResource",
     "EraCache",
+    "ErrorHandler",
     "Estimator",
     "HttpSettings",
     "Image",
@@ -180,6 +182,7 @@ _CLIENT: Final = {
     "client.call_handle": ("CallHandle",),
     "client.client": ("Client", "open_client"),
     "client.era_cache": ("EraCache",),
+    "client.fault_report": ("ErrorHandler",),
     "client.log_queue": ("LogHandler", "LogMessage"),
     "client.server_requests": (
         "ElicitAnswer",

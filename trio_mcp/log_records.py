@@ -38,4 +38,5 @@ class PrintableFilter(logging.Filter):
 
 def clean_records() -> None:
     """Let every record of this package go through a `PrintableFilter`."""
-    logging.getLogger("trio_mcp").addFilter(PrintableFilter())
+    for name in ("trio_mcp", "trio_mcp.access"):  # a logger's filters do not see the records of its children
+        logging.getLogger(name).addFilter(PrintableFilter())

@@ -64,7 +64,24 @@ def test_http_and_websocket_are_served_together_until_ctrl_c(server_file: Path) 
     assert [url.partition(":")[0] for url in urls] == ["http", "ws"]
     assert [(call.stdout, call.returncode) for call in called] == [("5\n", 0)] * 2
     assert listed.returncode == 0, listed.stderr
-    assert (printed, errors.decode(), process.returncode) == (b"", "Stopped.\n", 130)
+    *accesses, farewell = errors.decode().splitlines()
+    assert (printed, farewell, process.returncode) == (b"", "Stopped.", 130)
+    assert accesses, "each HTTP request is logged"
+    assert all(re.search(r" (POST|GET|DELETE) /mcp \d+ \d+ ms 127\.0\.0\.1$", line) for line in accesses)
+
+
+def test_the_access_log_can_be_switched_off(server_file: Path) -> None:
+    with start("run", server_file, "--http", ":0", "--no-access-log") as process:
+        assert process.stderr is not None
+        try:
+            (url,) = re.findall(r" at (\S+);", read_until(process.stderr.fileno(), "Ctrl-C"))
+            called = run("call", url, "add", "a=2", "b=3")
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=SECONDS)
+        finally:
+            process.kill()
+    assert called.returncode == 0
+    assert errors == b"Stopped.\n"
 
 
 @pytest.mark.parametrize("scheme", ["http", "ws"])
@@ -84,7 +101,8 @@ def test_ctrl_c_at_the_server_fails_the_call(server_file: Path, scheme: str) -> 
     assert (caller.returncode, process.returncode) == (2, 130)
     assert shown.decode().splitlines()[-1].startswith("trio-mcp: ")
     assert b"Traceback" not in shown
-    assert errors == b"Stopped.\n"
+    assert errors.endswith(b"Stopped.\n")
+    assert b"Traceback" not in errors
 
 
 @pytest.mark.parametrize("option", ["--http", "--ws"])

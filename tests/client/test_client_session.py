@@ -21,7 +21,8 @@ from trio_mcp import (
     open_server,
 )
 from trio_mcp.client.pending_call import PendingCall
-from trio_mcp.client.session import ClientSession, ClientSessionStatistics
+from trio_mcp.client.session import ClientSession
+from trio_mcp.client.session_statistics import ClientSessionStatistics
 from trio_mcp.client.task_following import TaskFollowing
 from trio_mcp.client.task_snapshot import TaskNews, TaskSnapshot
 from trio_mcp.outgoing.policy import Conflate

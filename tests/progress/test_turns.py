@@ -15,9 +15,8 @@ from trio_mcp.testing import StepClock
 TURNS = 200
 
 
-@pytest.mark.parametrize("as_task", [False, True], ids=["direct", "task"])
-async def test_changes_of_one_turn_are_one_update_in_a_call_and_in_a_task(wire, as_task):
-    """One rule for merging: above the queue of the call, and above the record of the task."""
+def make_server(done: trio.Event) -> Server:
+    """A tool that makes two changes in each of its turns; `done` is set when it ends."""
     server = Server("turns")
 
     @server.tool(task=True)
@@ -27,6 +26,15 @@ async def test_changes_of_one_turn_are_one_update_in_a_call_and_in_a_task(wire, 
             progress.set_message(f"step {step}")
             progress.increment()
             await trio.lowlevel.checkpoint()
+        done.set()
+
+    return server
+
+
+@pytest.mark.parametrize("as_task", [False, True], ids=["direct", "task"])
+async def test_changes_of_one_turn_are_one_update_in_a_call_and_in_a_task(wire, as_task):
+    """One rule for merging: above the queue of the call, and above the record of the task."""
+    server = make_server(trio.Event())
 
     updates: list[Any] = []
     options: dict[str, Any] = {"progress_handler": lambda *update: updates.append(update)}
@@ -43,17 +51,8 @@ async def test_changes_of_one_turn_are_one_update_in_a_call_and_in_a_task(wire, 
 
 async def test_a_late_reader_of_a_task_misses_no_turn(wire):
     """The states of 200 turns fit into the history of a task, because each turn is one."""
-    server = Server("turns")
     done = trio.Event()
-
-    @server.tool(task=True)
-    async def work(ctx: Context) -> None:
-        progress = ctx.progress()
-        for step in range(1, TURNS + 1):
-            progress.set_message(f"step {step}")
-            progress.increment()
-            await trio.lowlevel.checkpoint()
-        done.set()
+    server = make_server(done)
 
     updates: list[Any] = []
     async with wire.open(server) as client:

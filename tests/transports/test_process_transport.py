@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from textwrap import dedent
@@ -430,6 +431,43 @@ async def test_a_server_that_exits_at_the_probe_is_started_again_in_the_legacy_w
         async with trio_mcp.open_client([sys.executable, "-c", OLD_SERVER, str(log)]) as client:
             assert client.protocol_version == "2025-11-25"
     assert log.read_text().split() == ["server/discover", "initialize", "notifications/initialized"]
+
+
+@pytest.mark.parametrize(
+    ("source", "starts"),
+    [
+        ("sys.exit('no module named config')", 1),  # broken: it never reads what it is asked
+        ("sys.stdin.readline(); sys.exit('no module named config')", 2),  # it may be legacy
+    ],
+)
+async def test_a_broken_server_is_started_again_only_if_it_has_read_the_probe(tmp_path, source, starts):
+    if sys.platform != "linux" and starts == 1:
+        pytest.skip("only Linux tells what is unread in a pipe")
+    log = tmp_path / "log"
+    source = f"import sys; open(sys.argv[1], 'a').write('started\\n'); {source}"
+    with trio.fail_after(DEADLINE), pytest.raises(trio_mcp.ConnectionLost) as caught:
+        async with trio_mcp.open_client([sys.executable, "-c", source, str(log)]):
+            raise AssertionError("never reached")
+    assert log.read_text().split() == ["started"] * starts
+    assert "exited with status 1" in str(caught.value)
+    assert str(caught.value).endswith("no module named config")
+    shown = "".join(traceback.format_exception(caught.value))
+    assert shown.count("ConnectionLost: ") == 1, "the same failure is not shown twice"
+    assert ("connected to twice" in shown) == (starts == 2)
+
+
+async def test_if_the_second_start_fails_otherwise_both_errors_are_shown(tmp_path):
+    log = tmp_path / "log"
+    source = """
+import json, sys
+method = json.loads(sys.stdin.readline())["method"]
+sys.exit("what is that?" if method == "server/discover" else "no licence")
+"""
+    with trio.fail_after(DEADLINE), pytest.raises(trio_mcp.ConnectionLost, match="no licence") as caught:
+        async with trio_mcp.open_client([sys.executable, "-c", source, str(log)]):
+            raise AssertionError("never reached")
+    assert str(caught.value).endswith("no licence")
+    assert str(caught.value.__context__).endswith("what is that?")
 
 
 WHERE_SERVER = """

@@ -13,6 +13,7 @@ from typing import Annotated, Final, TypeAlias
 
 from cyclopts import App, CycloptsError, Parameter
 
+from trio_mcp.background_log import log_in_background
 from trio_mcp.cli.bench.command import USAGE as BENCH_USAGE
 from trio_mcp.cli.bench.command import bench
 from trio_mcp.cli.call import CallOptions, call_tool
@@ -38,6 +39,7 @@ from trio_mcp.cli.status import FAILED, SUCCEEDED, CommandError
 from trio_mcp.cli.targets import move_command, read_target
 from trio_mcp.cli.tasks.commands import tasks
 from trio_mcp.server.signals import ENDING, find_free, run_until_signal
+from trio_mcp.transports.asgi.access_log import access_log_shown
 from trio_mcp.version import __version__
 from trio_mcp.wire.messages import LoggingLevel
 
@@ -84,6 +86,9 @@ def run(
         ),
     ] = None,
     ws: Annotated[str | None, Parameter(help="Serve over WebSocket at this address.")] = None,
+    access_log: Annotated[
+        bool, Parameter(negative="--no-access-log", help="Show a line for each HTTP request on stderr.")
+    ] = True,
 ) -> int:
     """Serve the Server of a Python file over stdin and stdout, or over the network.
 
@@ -95,7 +100,7 @@ def run(
     server = load_server(read_place(file))
     if http is not None or ws is not None:
         addresses = [None if text is None else read_address(text) for text in (http, ws)]
-        serve = partial(serve_network, server, *addresses)
+        serve = partial(serve_network, server, *addresses, access_log=access_log)
         return run_work(partial(_end_on_signal, serve), farewell="Stopped.")
     if sys.stdin.isatty():
         print_note(f"{server.name} serves MCP over stdin and stdout; Ctrl-C ends it.")
@@ -104,8 +109,12 @@ def run(
 
 
 async def _end_on_signal(serve: Callable[[], Awaitable[int]]) -> int:
-    """Serve until SIGTERM or SIGHUP; Ctrl-C is `run_work`'s. Checkpoints."""
-    received = await run_until_signal(serve, find_free(ENDING))
+    """Serve until SIGTERM or SIGHUP; Ctrl-C is `run_work`'s. Checkpoints.
+
+    Once nothing is served any more, the rest of the log is written: the farewell is the last line.
+    """
+    with access_log_shown(), log_in_background():
+        received = await run_until_signal(serve, find_free(ENDING))
     if received is not None:
         print_note("Stopped.")
     return SUCCEEDED

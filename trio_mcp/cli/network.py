@@ -18,6 +18,7 @@ from trio_mcp.server.http import serve_http
 from trio_mcp.server.running import open_server
 from trio_mcp.server.server import Server
 from trio_mcp.server.websocket import serve_websocket
+from trio_mcp.transports.asgi.settings import HttpSettings
 
 Address: TypeAlias = tuple[str, int]
 
@@ -32,7 +33,7 @@ def read_address(text: str) -> Address:
     return host.removeprefix("[").removesuffix("]") or LOOPBACK, int(port)
 
 
-async def serve_network(server: Server, http: Address | None, ws: Address | None) -> int:
+async def serve_network(server: Server, http: Address | None, ws: Address | None, *, access_log: bool) -> int:
     """Serve over HTTP and WebSocket, with one set of background tasks, until cancelled; checkpoints.
 
     Raises CommandError if it cannot listen at an address.
@@ -41,7 +42,8 @@ async def serve_network(server: Server, http: Address | None, ws: Address | None
         urls: list[str] = []
         if http is not None:
             bind = _format(http)
-            urls += await _listen(nursery, partial(serve_http, running, bind=bind), bind)
+            settings = HttpSettings(access_log=access_log)
+            urls += await _listen(nursery, partial(serve_http, running, bind=bind, settings=settings), bind)
         if ws is not None:
             urls += await _listen(nursery, partial(serve_websocket, running, *ws), _format(ws))
         for url in urls:

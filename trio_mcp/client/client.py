@@ -31,7 +31,7 @@ from trio_mcp.client.task_handle import TaskHandle
 from trio_mcp.client.task_snapshot import TaskSnapshot
 from trio_mcp.client.tool_call import ToolCall
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
-from trio_mcp.errors import CallTimeout, TaskNotFound
+from trio_mcp.errors import CallTimeout, ConnectionLost, TaskNotFound
 from trio_mcp.handlers.sink import ProgressHandler, ProgressSink, as_handler
 from trio_mcp.outgoing.transport import MirroringTransport
 from trio_mcp.validators import describe_seconds
@@ -331,9 +331,17 @@ async def open_client(
     async with AsyncExitStack() as stack:
         try:
             link = await stack.enter_async_context(connect(pinned))
-        except ProbeLost:
+        except ProbeLost as first:
             # Some legacy servers end at a first message that is not initialize.
-            link = await stack.enter_async_context(connect(LATEST_LEGACY))
+            try:
+                link = await stack.enter_async_context(connect(LATEST_LEGACY))
+            except ConnectionLost as second:
+                second.add_note(
+                    "It was connected to twice, as it may be a legacy server that ended at the probe."
+                )
+                if str(second) == str(first):
+                    raise second from None  # the same words twice say no more
+                raise
         yield Client(link, handler)
 
 

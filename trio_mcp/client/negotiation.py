@@ -43,6 +43,9 @@ from trio_mcp.wire.tolerant import UNREADABLE, read_tolerantly
 
 _MODERN_ERRORS: Final = frozenset({HEADER_MISMATCH, MISSING_CLIENT_CAPABILITY, UNSUPPORTED_PROTOCOL_VERSION})
 
+_PASSING: Final = frozenset({401, 403, 407, 408, 425, 429})
+"""HTTP statuses of a request that may be let in at another time, beside all from 500 on."""
+
 
 class ProbeLost(ConnectionLost):
     """The connection ended while nothing but the probe had been asked, as some legacy servers end it."""
@@ -125,16 +128,17 @@ async def _negotiate_origin(
 
 
 def _is_passing(outcome: Outcome) -> bool:
-    """Whether an answer is an HTTP status that speaks of the moment (5xx) and not of the server's era."""
+    """Whether an answer is an HTTP status that speaks of the moment, not of the server's era."""
     if not isinstance(outcome, ErrorResponse):
         return False
     data = read_error(outcome.error).data
     status = data.get("status") if isinstance(data, dict) else None
-    return isinstance(status, int) and status >= 500
+    return isinstance(status, int) and (status >= 500 or status in _PASSING)
 
 
 async def _probe(session: ClientSession, client_info: Implementation) -> Agreement:
     outcome: Outcome | None = None
+    initialized: Agreement | ProtocolError | None = None
     answered = trio.Event()
 
     async def ask() -> None:
@@ -146,22 +150,25 @@ async def _probe(session: ClientSession, client_info: Implementation) -> Agreeme
         nursery.start_soon(ask)
         with trio.move_on_after(session.settings.probe_timeout):
             await answered.wait()
-        if outcome is None:
-            agreement = await _initialize_unless(session, client_info, answered)
+        was_silent = outcome is None
+        if was_silent:
+            initialized = await _initialize_unless(session, client_info, answered)
             nursery.cancel_scope.cancel()
-            if agreement is not None:
-                return agreement
+            if isinstance(initialized, Agreement):
+                return initialized
     assert outcome is not None, "either the probe was answered or the handshake was"
     if isinstance(outcome, ConnectionLost):
+        if (session.left_unread and not was_silent) or initialized is not None:
+            raise outcome  # it never read the probe, or answered after it, so it would end again
         raise ProbeLost(str(outcome))
     return await _settle(session, client_info, outcome)
 
 
 async def _initialize_unless(
     session: ClientSession, client_info: Implementation, answered: trio.Event
-) -> Agreement | None:
-    """Do the legacy handshake; return None if the probe is answered first."""
-    agreement: Agreement | None = None
+) -> Agreement | ProtocolError | None:
+    """Do the legacy handshake; return None, or the error that answered it, if the probe's outcome counts."""
+    agreement: Agreement | ProtocolError | None = None
     async with open_unwrapping_nursery() as nursery:
 
         async def stop_when_answered() -> None:
@@ -171,8 +178,10 @@ async def _initialize_unless(
         nursery.start_soon(stop_when_answered)
         try:
             agreement = await _initialize(session, client_info, LATEST_LEGACY)
-        except (ProtocolError, ConnectionLost):
-            # Not a legacy server but a modern one that is slow to start, or one that ended at the probe.
+        except ProtocolError as error:
+            agreement = error  # not a legacy server but a modern one that is slow to start
+            await answered.wait()
+        except ConnectionLost:
             await answered.wait()
         nursery.cancel_scope.cancel()
     return agreement

@@ -10,20 +10,20 @@ import itertools
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 from weakref import WeakValueDictionary
 
-import attrs
 import msgspec
 import trio
 
 from trio_mcp.client.fault_report import ErrorHandler, FaultReport
 from trio_mcp.client.log_queue import LogHandler, LogMessage, LogQueue
+from trio_mcp.client.notification_routes import NotificationRoutes
 from trio_mcp.client.outcome import Outcome, read_error
 from trio_mcp.client.pending_call import PendingCall
 from trio_mcp.client.server_requests import Answering, ServerRequests
+from trio_mcp.client.session_statistics import ClientSessionStatistics
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.timeouts import CallTimer
 from trio_mcp.errors import ConnectionLost, MCPError, RemoteProtocolError
@@ -48,7 +48,6 @@ from trio_mcp.wire.frames import (
 )
 from trio_mcp.wire.messages import (
     META_PROGRESS_TOKEN,
-    META_SUBSCRIPTION_ID,
     CancelledParams,
     Params,
 )
@@ -61,38 +60,6 @@ MAX_LATE: Final = 1024
 
 STILL_SECONDS: Final = 0.1
 """A progress handler that takes no update for so long stands still; other calls of its wire cannot wait."""
-
-
-class _AddressedMeta(msgspec.Struct):
-    subscription_id: int | str | None = msgspec.field(name=META_SUBSCRIPTION_ID, default=None)
-
-
-class _Addressed(msgspec.Struct, rename="camel"):
-    """The members of a notification that say for which request, task or subscription it is."""
-
-    request_id: int | str | None = None
-    task_id: str | None = None
-    meta: _AddressedMeta | None = msgspec.field(name="_meta", default=None)
-
-
-@attrs.frozen
-class ClientSessionStatistics:
-    """The number of objects that a session holds at one moment.
-
-    `pending_calls` wait for an answer. `kept_calls` have become tasks whose progress is still received.
-    `late_answers` are cancelled calls whose result may still arrive. `server_requests` are being answered.
-    `subscriptions` include the tasks of 2025-11-25 whose notifications are received. `queued_frames` wait
-    for the wire, `queued_logs` for the log handler.
-    """
-
-    pending_calls: int
-    kept_calls: int
-    late_answers: int
-    server_requests: int
-    subscriptions: int
-    queued_frames: int
-    queued_logs: int
-    is_lost: bool
 
 
 class ClientSession:
@@ -113,8 +80,7 @@ class ClientSession:
         self._requests = ServerRequests(answering, self._outbox.put)
         self._logs = None if log_handler is None else LogQueue(log_handler, settings.log_buffer)
         self._faults = FaultReport(on_error)
-        self._subscriptions: dict[RequestId, Callable[[Notification], None]] = {}
-        self._task_listeners: dict[str, list[Callable[[msgspec.Raw], None]]] = {}
+        self.routes = NotificationRoutes(self._requests.cancel)
         self._ids = itertools.count(1)  # an id is also the progress token of its request
         self._last_id = 0
         self._calls: dict[ProgressToken, PendingCall] = {}
@@ -126,6 +92,8 @@ class ClientSession:
         self.note_crowded = self._crowded.append
         self._has_streams = isinstance(transport, StreamingTransport)
         self._lost: ConnectionLost | None = None
+        self.left_unread = False
+        """Whether the server is known to have ended without having read all that was sent."""
         self._writing = trio.CancelScope(shield=True)  # shielded: notifications of cancellation must leave
         # Shielded: the connection lasts until the block of `open_client` has ended, however it ends. Lost
         # earlier, it would reach a caller whose own cancellation is still on its way.
@@ -142,7 +110,7 @@ class ClientSession:
             kept_calls=len(self._kept),
             late_answers=len(self._late),
             server_requests=len(self._requests),
-            subscriptions=len(self._subscriptions) + len(self._task_listeners),
+            subscriptions=len(self.routes),
             queued_frames=self._outbox.queued,
             queued_logs=0 if self._logs is None else len(self._logs),
             is_lost=self.is_lost,
@@ -262,27 +230,6 @@ class ClientSession:
         self._calls.pop(call.id, None)
         self._kept[call.id] = call
 
-    @contextmanager
-    def subscribed(self, ident: RequestId, receive: Callable[[Notification], None]) -> Iterator[None]:
-        """While the block lasts, `receive` gets the notifications of a subscription (MCP subscriptions)."""
-        self._subscriptions[ident] = receive
-        try:
-            yield
-        finally:
-            del self._subscriptions[ident]
-
-    @contextmanager
-    def listening_for_task(self, task_id: str, receive: Callable[[msgspec.Raw], None]) -> Iterator[None]:
-        """While the block lasts, `receive` gets the status notifications of a task (2025-11-25)."""
-        listeners = self._task_listeners.setdefault(task_id, [])
-        listeners.append(receive)
-        try:
-            yield
-        finally:
-            listeners.remove(receive)
-            if not listeners:
-                self._task_listeners.pop(task_id, None)
-
     def notify(self, method: str, params: Params) -> None:
         """Send a notification."""
         self._outbox.put(Notification(method, encode_value(params)))
@@ -292,7 +239,7 @@ class ClientSession:
             with self._writing:
                 await self._outbox.write(self._transport)
         except PeerEndedError as error:
-            self._lose(str(error))
+            self._lose(str(error), left_unread=error.left_unread)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._lose("the server closed the connection")
 
@@ -306,17 +253,18 @@ class ClientSession:
                 while True:  # after `deliver_frames` this raises EndOfChannel
                     if self._accept_all(await self._transport.receive_frames()):
                         await self._wait_room()
+        except PeerEndedError as error:
+            self._lose(str(error), left_unread=error.left_unread)
         except trio.EndOfChannel:
             self._lose("the server closed the connection")
-        except PeerEndedError as error:
-            self._lose(str(error))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._lose(f"the connection broke: {error}")
         finally:
             self._lose("the client was closed")
 
-    def _lose(self, reason: str) -> None:
+    def _lose(self, reason: str, *, left_unread: bool = False) -> None:
         if self._lost is None:
+            self.left_unread = left_unread
             self._lost = ConnectionLost(reason)
             for call in self._calls.values():
                 call.settle(ConnectionLost(reason))
@@ -431,29 +379,8 @@ class ClientSession:
         elif frame.method == PROGRESS_METHOD:
             # Progress that can be read comes as a ProgressRun.
             self._faults.tell(RemoteProtocolError("the server sent progress that cannot be read"))
-        elif is_log or not self._dispatch(frame):
+        elif is_log or not self.routes.pass_on(frame):
             logger.debug("notification %r was not asked for", frame.method)
-
-    def _dispatch(self, frame: Notification) -> bool:
-        """Pass a notification to those who wait for it; return False if nobody does."""
-        if isinstance(frame.params, msgspec.UnsetType):
-            return False
-        try:
-            params = msgspec.json.decode(frame.params, type=_Addressed)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return False
-        if frame.method == "notifications/cancelled" and self._requests.cancel(params.request_id):
-            return True
-        if frame.method == "notifications/tasks/status" and params.task_id is not None:
-            for listener in list(self._task_listeners.get(params.task_id, ())):
-                listener(frame.params)
-            return True
-        ident = None if params.meta is None else params.meta.subscription_id
-        receive = None if ident is None else self._subscriptions.get(as_number(ident))
-        if receive is None:
-            return False
-        receive(frame)
-        return True
 
 
 async def _wait_for_handlers(calls: list[PendingCall], patience: float) -> None:

@@ -199,7 +199,7 @@ class TaskFollowing:
         """While the block lasts, receive the notifications that the server sends about the task, if any."""
         session = self._link.session
         if not self._link.era.modern:
-            with session.listening_for_task(self._id, self._accept_raw):
+            with session.routes.listening_for_task(self._id, self._accept_raw):
                 yield
             return
         params = ListenParams(notifications=SubscriptionFilter(task_ids=[self._id]))
@@ -213,7 +213,7 @@ class TaskFollowing:
         if call.outcome is not None:  # the connection is lost
             self._note_end()
         try:
-            with session.subscribed(call.id, self._accept_notification):
+            with session.routes.subscribed(call.id, self._accept_notification):
                 yield
         finally:
             session.end(call)

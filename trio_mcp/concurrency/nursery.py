@@ -53,7 +53,7 @@ async def open_service_nursery() -> AsyncIterator[trio.Nursery]:
 
     async with open_unwrapping_nursery() as outer:
         # Not `start`: cancelled at the wrong moment, that would wait for the shielded task for ever.
-        outer.start_soon(hold)  # noqa: ASYNC113
+        outer.start_soon(hold)  # noqa: ASYNC113  # see above
         try:
             await opened.wait()
             assert services is not None, "it was opened"

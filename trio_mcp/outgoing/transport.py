@@ -15,7 +15,14 @@ from trio_mcp.wire.frames import InFrame, OutFrame
 
 
 class PeerEndedError(trio.EndOfChannel, trio.BrokenResourceError):
-    """The peer has ended, and the message says how, for a caller to read; raised by receiving and sending."""
+    """The peer has ended, and the message says how, for a caller to read; raised by receiving and sending.
+
+    `left_unread` says that it is known not to have read all that was sent.
+    """
+
+    def __init__(self, reason: str, *, left_unread: bool = False) -> None:
+        super().__init__(reason)
+        self.left_unread = left_unread
 
 
 class FrameSink(Protocol):

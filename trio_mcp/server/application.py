@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 from trio_mcp.errors import ProtocolError
 from trio_mcp.server.definition import ServerDefinition
-from trio_mcp.server.error_results import describe_failure
+from trio_mcp.server.error_results import ErrorResults
 from trio_mcp.server.task_methods import TaskMethods
 from trio_mcp.server.task_run import TaskRun
 from trio_mcp.server.tool_methods import ToolMethods
@@ -46,8 +46,9 @@ class ServerApplication:
         self._definition = definition
         self.settings = definition.settings
         self.info = definition.info
+        self.errors = ErrorResults(self.settings.show_errors)
         runs: WeakValueDictionary[str, TaskRun] = WeakValueDictionary()
-        tools = ToolMethods(definition, supervisor, runs, lifespan)
+        tools = ToolMethods(definition, supervisor, runs, lifespan, self.errors)
         tasks = TaskMethods(supervisor, runs, definition.info)
         self.immediate: Mapping[str, Callable[[ServerRequest], Result]] = {
             "initialize": self._initialize,
@@ -88,7 +89,7 @@ class ServerApplication:
     def describe_failure(self, request: ServerRequest, failure: BaseException) -> Result:
         """The result that tells the client of `failure`; raises ProtocolError for a JSON-RPC error."""
         if isinstance(request.params, CallToolParams):
-            return describe_failure(request.params.name, failure, show_errors=self.settings.show_errors)
+            return self.errors.describe(request.params.name, failure)
         if isinstance(failure, ProtocolError):
             raise failure
         logger.error("%s failed", request.method, exc_info=failure)

@@ -15,6 +15,7 @@ import trio
 
 from trio_mcp.server.definition import HasDefinition
 from trio_mcp.server.running import RunningServer, open_server
+from trio_mcp.transports.asgi.access_log import is_logged, serve_logged
 from trio_mcp.transports.asgi.call import Serving
 from trio_mcp.transports.asgi.endpoint import Authenticate, Endpoint
 from trio_mcp.transports.asgi.settings import HttpSettings
@@ -57,7 +58,15 @@ class AsgiApp:
             await self._serve_lifespan(receive, send)
         elif scope["type"] not in ("http", "websocket"):
             raise RuntimeError(f"there is no ASGI scope of type {scope['type']!r} here")
-        elif not self._is_for_us(scope):
+        elif scope["type"] == "websocket":
+            await self._serve_request(scope, receive, send)
+        elif self._endpoint.settings.access_log and is_logged():
+            await serve_logged(self._serve_request, scope, receive, send)
+        else:
+            await self._serve_request(scope, receive, send)
+
+    async def _serve_request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._is_for_us(scope):
             await self._endpoint.serve_nothing(scope, send)
         elif scope["type"] == "http":
             await self._endpoint.serve_http(scope, receive, send)

@@ -7,7 +7,6 @@ nothing of sessions, and of progress only which helper the child reports to.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -20,7 +19,7 @@ from trio_mcp.errors import ProtocolError, ReturnError, ToolError
 from trio_mcp.progress.reporter import ProgressReporter
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.server.context import Context
-from trio_mcp.server.error_results import describe_failure
+from trio_mcp.server.error_results import ErrorResults
 from trio_mcp.server.progress_helper import ProgressHelper
 from trio_mcp.server.task_run import TaskRun
 from trio_mcp.server.tool import ToolDefinition
@@ -28,8 +27,6 @@ from trio_mcp.session.request import ServerRequest
 from trio_mcp.wire.codec import UNENCODABLE, encode_value
 from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.messages import CallToolParams
-
-logger = logging.getLogger("trio_mcp")
 
 MAX_DEPTH: Final = 32
 """Calls within calls: more than a design needs, and less than Python's stack holds."""
@@ -42,7 +39,7 @@ class ChildCalls:
     tools: Mapping[str, ToolDefinition]
     limiter: trio.CapacityLimiter
     lifespan: Any
-    show_errors: bool
+    errors: ErrorResults
     path: tuple[str, ...] = ()
     gathered: Any = None
 
@@ -72,9 +69,9 @@ class ChildCalls:
         except BaseException as error:  # noqa: ASYNC103  # a failure boundary: Cancelled is raised again below
             passing, failure = split_failure(error)
         if passing is None and failure is not None:
-            return _encode(describe_failure(name, failure, show_errors=self.show_errors))
+            return _encode(self.errors.describe(name, failure))
         for leaf in () if failure is None else leaves(failure):
-            logger.error("tool %r failed while being cancelled", name, exc_info=leaf)
+            self.errors.log(name, leaf, "failed while being cancelled")
         assert passing is not None, "an exception passes on or is an answer"
         raise passing
 

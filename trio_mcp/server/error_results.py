@@ -1,11 +1,17 @@
 """The error results of tools that failed.
 
-Owns which exceptions a client reads, and which stay in the server's log (`show_errors`).
+Owns which exceptions a client reads, and which stay in the server's log (`show_errors`); there, that a
+failure which repeats itself is one traceback and then a count.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
+from typing import Final, TypeAlias
+
+import attrs
+import trio
 
 from trio_mcp.concurrency.failures import leaves
 from trio_mcp.errors import ArgumentError, NotSupportedByEra, ProtocolError, ReturnError, ToolError
@@ -15,25 +21,101 @@ from trio_mcp.wire.messages import CallToolResult
 logger = logging.getLogger("trio_mcp")
 
 
-def describe_failure(tool: str, failure: BaseException, *, show_errors: bool) -> CallToolResult:
-    """The error result that a client sees (MCP tools, "Error Handling").
+MAX_FAILURES: Final = 256
+"""Kinds of failures that are remembered; the one that was seen longest ago gives way."""
 
-    Raises `failure` itself if it is a ProtocolError: then the call has no result.
-    """
-    if isinstance(failure, ProtocolError):
-        raise failure
-    found = list(leaves(failure))
-    for leaf in found:
-        if isinstance(leaf, NotSupportedByEra):  # the message says all: where it was raised helps nobody
-            logger.warning("tool %r failed: %s", tool, leaf)
-    if all(isinstance(leaf, (ToolError, ArgumentError, ReturnError, NotSupportedByEra)) for leaf in found):
-        return _error_result("\n".join(str(leaf) for leaf in found))
-    for leaf in found:
-        logger.error("tool %r failed", tool, exc_info=leaf)
-    text = f"Error in tool {tool!r}"
-    if show_errors:
-        text += ": " + "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in found)
-    return _error_result(text)
+TRACEBACK_SECONDS: Final = 60.0
+"""A failure that repeats itself gets a traceback no more often."""
+
+FailureKind: TypeAlias = tuple[str, type[BaseException], str, int]
+"""A tool, what it raised, and the file and line where."""
+
+
+@attrs.define
+class _Seen:
+    """How often one kind of failure has come since its traceback at `told`."""
+
+    told: float
+    times: int = 1
+
+
+@attrs.define(eq=False)
+class ErrorResults:
+    """Describes failed calls to the clients and in the log of one running server."""
+
+    show_errors: bool = False
+    _seen: OrderedDict[FailureKind, _Seen] = attrs.field(factory=OrderedDict, init=False, repr=False)
+
+    def describe(self, tool: str, failure: BaseException) -> CallToolResult:
+        """The error result that a client sees (MCP tools, "Error Handling").
+
+        Raises `failure` itself if it is a ProtocolError: then the call has no result.
+        """
+        if isinstance(failure, ProtocolError):
+            raise failure
+        found = list(leaves(failure))
+        for leaf in found:
+            if isinstance(leaf, NotSupportedByEra):  # the message says all: where it was raised helps nobody
+                logger.warning("tool %r failed: %s", tool, leaf)
+        if all(
+            isinstance(leaf, (ToolError, ArgumentError, ReturnError, NotSupportedByEra)) for leaf in found
+        ):
+            return _error_result("\n".join(str(leaf) for leaf in found))
+        for leaf in found:
+            self.log(tool, leaf)
+        text = f"Error in tool {tool!r}"
+        if self.show_errors:
+            text += ": " + "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in found)
+        return _error_result(text)
+
+    def log(self, tool: str, failure: BaseException, what: str = "failed") -> None:
+        """Log `failure` with its traceback; if the same was logged within a minute, only count it.
+
+        Counts are logged when they are 10, 100, 1,000 and so on, and with the next traceback.
+        """
+        kind = _kind_of(tool, failure)
+        now = trio.current_time()
+        seen = self._seen.get(kind)
+        if seen is None or now - seen.told >= TRACEBACK_SECONDS:
+            if seen is not None and seen.times > 1:
+                self._log_count(kind, seen)
+            self._seen[kind] = _Seen(now)
+            logger.error("tool %r %s", tool, what, exc_info=failure)
+        else:
+            seen.times += 1
+            if _is_power_of_ten(seen.times):
+                self._log_count(kind, seen)
+        self._seen.move_to_end(kind)
+        if len(self._seen) > MAX_FAILURES:
+            forgotten = self._seen.popitem(last=False)
+            if forgotten[1].times > 1:
+                self._log_count(*forgotten)
+
+    def close(self) -> None:
+        """Log how often each failure has come, at the end of the server."""
+        for kind, seen in self._seen.items():
+            if seen.times > 1 and not _is_power_of_ten(seen.times):
+                self._log_count(kind, seen)
+        self._seen.clear()
+
+    def _log_count(self, kind: FailureKind, seen: _Seen) -> None:
+        tool, error, file, line = kind
+        text = "tool %r failed %d times with %s at %s:%d; its traceback was logged once"
+        logger.error(text, tool, seen.times, error.__name__, file, line)
+
+
+def _kind_of(tool: str, failure: BaseException) -> FailureKind:
+    place = failure.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    if place is None:
+        return tool, type(failure), "an unknown place", 0
+    return tool, type(failure), place.tb_frame.f_code.co_filename, place.tb_lineno
+
+
+def _is_power_of_ten(number: int) -> bool:
+    text = str(number)
+    return number > 1 and text.rstrip("0") == "1"
 
 
 def _error_result(text: str) -> CallToolResult:

@@ -10,13 +10,14 @@ import inspect
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeVar, overload
 
 import trio
 
+from trio_mcp.background_log import log_in_background
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import ToolDefinitionError
 from trio_mcp.outgoing.policy import ProgressPolicy
@@ -30,6 +31,7 @@ from trio_mcp.session.connection import NO_HEADERS
 from trio_mcp.session.settings import ServerSettings
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
 from trio_mcp.tasks.store import TaskStore
+from trio_mcp.transports.asgi.access_log import access_log_shown
 from trio_mcp.version import __version__
 from trio_mcp.wire.messages import Implementation, ToolAnnotations
 
@@ -229,13 +231,18 @@ class Server:
         most `drain_timeout` seconds, and the lifespan is left. Then the exit status is 130 after Ctrl-C and
         0 after the others. A second signal ends the process at once. A signal that has a handler
         already is left alone, and so are all in a thread that is not the main one.
+
+        The logging handlers that are there when it begins are called by a thread, so that a client that
+        does not read stderr cannot hold up the server. Over HTTP, each request is a line on stderr, unless
+        `HttpSettings.access_log` is False or the program has configured its logging otherwise.
         """
         if transport not in ("stdio", "http"):
             raise ValueError(f'transport must be "stdio" or "http", not {transport!r}')
         serve = partial(serve_stdio if transport == "stdio" else _serve_http, self, **options)
         interrupted = False
         try:
-            received = trio.run(run_until_signal, serve, find_free((signal.SIGINT, *ENDING)))
+            with access_log_shown() if transport == "http" else nullcontext(), log_in_background():
+                received = trio.run(run_until_signal, serve, find_free((signal.SIGINT, *ENDING)))
             interrupted = received == signal.SIGINT
         except* KeyboardInterrupt:  # before the server has begun, or after its end
             interrupted = True

@@ -19,7 +19,7 @@ import trio
 
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import LocalProtocolError, ProtocolError, ReturnError, TaskOverload, ToolError
-from trio_mcp.server.error_results import describe_failure
+from trio_mcp.server.error_results import ErrorResults
 from trio_mcp.server.input_rounds import Gathering, InputNeededError, StateSeal
 from trio_mcp.server.legacy_task_wires import LegacyStatus, LegacyTaskWires
 from trio_mcp.server.task_choice import Choice
@@ -80,7 +80,7 @@ class TaskRun:
     handler: Callable[[TaskRun], Awaitable[CallToolResult]]
     gatherer: Callable[[TaskRun], Awaitable[Any]] | None
     seal: StateSeal
-    show_errors: bool
+    errors: ErrorResults
     state: RunState = RunState.GATHERING
     round: Gathering | None = None
     gathered: Any = None
@@ -224,7 +224,7 @@ class TaskRun:
 
     def _describe(self, failure: BaseException) -> Outcome:
         try:
-            return _as_outcome(describe_failure(self.live.record.tool, failure, show_errors=self.show_errors))
+            return _as_outcome(self.errors.describe(self.live.record.tool, failure))
         except ProtocolError as error:
             return Outcome("protocol_error", error=make_error(error))
 

@@ -18,6 +18,7 @@ from trio_mcp.outgoing.policy import Conflate, Lossless, ProgressCall, find_inte
 from trio_mcp.server.child_calls import ChildCalls
 from trio_mcp.server.context import Context
 from trio_mcp.server.definition import ServerDefinition
+from trio_mcp.server.error_results import ErrorResults
 from trio_mcp.server.input_rounds import StateSeal
 from trio_mcp.server.task_choice import Choice, choose, find_owner, find_payer, read_ttl
 from trio_mcp.server.task_run import TaskRun
@@ -39,6 +40,7 @@ class ToolMethods:
         supervisor: Supervisor,
         runs: MutableMapping[str, TaskRun],
         lifespan: Any,
+        errors: ErrorResults,
     ) -> None:
         self._tools = definition.tools
         self._settings = definition.settings
@@ -48,7 +50,7 @@ class ToolMethods:
         self._seal = StateSeal()
         # A limiter of its own: tools that block must not starve the application's own threads.
         self._limiter = trio.CapacityLimiter(self._settings.thread_limit)
-        self._calls = ChildCalls(self._tools, self._limiter, lifespan, self._settings.show_errors)
+        self._calls = ChildCalls(self._tools, self._limiter, lifespan, errors)
 
     def list_tools(self, request: ServerRequest) -> Result:
         """Answer tools/list."""
@@ -122,8 +124,9 @@ class ToolMethods:
             choice = Choice.ANSWER
             live = self._prepare(request, tool, config, reserves=False)
         gatherer = None if config.gather is None else gather
-        show_errors = self._settings.show_errors
-        run = TaskRun(self._supervisor, live, request, config, handle, gatherer, self._seal, show_errors)
+        run = TaskRun(
+            self._supervisor, live, request, config, handle, gatherer, self._seal, self._calls.errors
+        )
         self._runs[live.id] = run
         return run, choice
 

@@ -18,7 +18,8 @@ from trio_mcp.errors import ConnectionLost, ProtocolError
 from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.wire.codec import encode_value
-from trio_mcp.wire.frames import ErrorResponse, Notification, Request, RequestId, Response
+from trio_mcp.wire.errors import INVALID_REQUEST
+from trio_mcp.wire.frames import ErrorObject, ErrorResponse, Notification, Request, RequestId, Response
 
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -37,6 +38,14 @@ class _Client:
         self.questions = 0
         self.asked: dict[RequestId, _Asked] = {}
         self.is_lost = False
+
+    def has_asked(self, ident: object) -> bool:
+        """Whether `ident` is, or was, that of a question."""
+        if not isinstance(ident, str):
+            return False
+        prefix, _, number = ident.partition("-")
+        is_number = number.isascii() and number.isdigit() and len(number) < 20
+        return prefix == "server" and is_number and 0 < int(number) <= self.questions
 
 
 class ServerConnection:
@@ -147,11 +156,15 @@ class ServerConnection:
     def accept_answer(self, frame: Response | ErrorResponse) -> bool:
         """Hand an answer to the `ask` that waits for it; False if none does."""
         ident, waiting = frame.id, self._client.asked
-        if ident is None or isinstance(ident, msgspec.UnsetType):
-            # The client could not tell which question it was; if there is only one, we can.
-            asked = next(iter(waiting.values())) if len(waiting) == 1 else None
-        else:
+        asked = None
+        if isinstance(ident, (str, int)):
             asked = waiting.get(ident)
+        if asked is None and len(waiting) == 1 and not self._client.has_asked(ident):
+            # The client could not tell, or garbled, which question it was; if there is only one, we can.
+            (asked,) = waiting.values()
+            if isinstance(ident, (str, int)):
+                reason = f"the client answered with the id {ident!r}, which no question has"
+                frame = ErrorResponse(ErrorObject(INVALID_REQUEST, reason), ident)
         if asked is None or asked.answered.is_set():
             return False
         asked.answer = frame

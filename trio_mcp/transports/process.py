@@ -114,7 +114,22 @@ class ProcessTransport(StreamTransport):
                 await self._stderr.ended.wait()
             words = self._stderr.last_lines
         reason = f"the server closed the connection: its process {_describe_status(status)}"
-        return PeerEndedError(f"{reason}; it wrote last:\n{words}" if words else reason)
+        if words:
+            reason += f"; it wrote last:\n{words}"
+        return PeerEndedError(reason, left_unread=self._left_unread())
+
+    def _left_unread(self) -> bool:
+        """Whether something that was written is still in the process's stdin; False if that is unknown."""
+        if sys.platform != "linux" or self._pipe is None:
+            return False
+        # Imported here: only the error of a server that has ended needs them.
+        import fcntl
+        import termios
+
+        unread = bytearray(4)
+        with suppress(OSError, ValueError):  # the pipe was closed
+            fcntl.ioctl(self._pipe.fileno(), termios.FIONREAD, unread)
+        return any(unread)
 
 
 def _describe_status(status: int) -> str:

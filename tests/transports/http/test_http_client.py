@@ -433,9 +433,10 @@ async def test_without_a_cache_nothing_is_remembered_between_clients():
         assert len(app.made("server/discover")) == 2
 
 
-async def test_what_a_gateway_answers_for_an_absent_server_is_not_remembered():
+@pytest.mark.parametrize("status", [503, 429, 408, 401])
+async def test_what_a_gateway_answers_for_an_absent_server_is_not_remembered(status):
     cache = EraCache()
-    async with serving(LegacyServer(answer_done, refusal=503)) as app:
+    async with serving(LegacyServer(answer_done, refusal=status)) as app:
         async with open_client(app.url, era_cache=cache) as client:
             assert client.protocol_version == LEGACY
         assert len(cache) == 0

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
+import trio_websocket
 import trustme
 
 from tests.support.raw_peer import call
@@ -284,6 +286,36 @@ async def test_a_start_that_is_cancelled_as_the_handshake_ends_does_not_wait_for
             opening.cancel()
             return "connected"
 
-        async with trio.open_nursery() as nursery:  # noqa: ASYNC112
+        async with trio.open_nursery() as nursery:  # noqa: ASYNC112  # start is what is tested
             await nursery.start(keep_connection, connect, stream, reading)
     assert trio.current_time() == started
+
+
+async def test_a_server_that_closes_at_the_probe_is_connected_to_again_in_the_legacy_way():
+    asked: list[str] = []
+
+    async def talk(connection: Any) -> None:
+        try:
+            while True:
+                message = msgspec.json.decode(await connection.get_message())
+                asked.append(message["method"])
+                if message["method"] == "server/discover":
+                    return
+                if message["method"] == "initialize":
+                    info = {"name": "old", "version": "1"}
+                    agreed = {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": info}
+                    answer = {"jsonrpc": "2.0", "id": message["id"], "result": agreed}
+                    await connection.send_message(msgspec.json.encode(answer).decode())
+        except trio_websocket.ConnectionClosed:
+            pass
+
+    with trio.fail_after(10):
+        async with serving_peer(talk) as url:
+            async with open_client(url) as client:
+                assert client.protocol_version == "2025-11-25"
+            asked_by_auto = asked[:2]
+            with pytest.raises(ConnectionLost):
+                async with open_client(url, protocol="2026-07-28"):
+                    raise AssertionError("never reached")
+    assert asked_by_auto == ["server/discover", "initialize"]
+    assert asked[-1] == "server/discover"

@@ -26,7 +26,7 @@ class HttpSettings:
     when its client has not been heard of for `session_timeout`. `stream_buffer` is what one
     response stream of a legacy session may have waiting for its client, and again what it
     keeps for one that resumes; `kept_streams` is how many ended streams of a session can be
-    resumed.
+    resumed. `access_log` logs a line at INFO to the logger `trio_mcp.access` for each request.
     """
 
     max_body_bytes: int = attrs.field(default=DEFAULT_FRAME_BYTES, validator=check_count)
@@ -43,3 +43,4 @@ class HttpSettings:
     # Some five hundred progress notifications.
     stream_buffer: int = attrs.field(default=65_536, validator=check_count)
     kept_streams: int = attrs.field(default=8, validator=check_count)
+    access_log: bool = True
