@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from tests.conftest import Wire
+from tests.support.limits import HANG_SECONDS
 from tests.tasks.task_server import make_server
 from trio_mcp import (
     ConnectionLost,
@@ -26,7 +27,7 @@ async def leave(wire: Wire, tool: str, arguments: dict[str, Any], *, waits: bool
     async with open_server(make_server()) as running, wire.open_running(running) as client:
         task = await client.call_tool(tool, arguments, task=True)
         if waits:
-            with trio.fail_after(10):
+            with trio.fail_after(HANG_SECONDS):
                 with suppress(ToolError, ProtocolError):
                     await task.result()
     return task
@@ -34,7 +35,7 @@ async def leave(wire: Wire, tool: str, arguments: dict[str, Any], *, waits: bool
 
 async def test_a_result_is_kept_when_the_server_has_stopped(wire: Wire):
     task = await leave(wire, "count", {"n": 3})
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         assert (await task.result()).data == "counted 3"
         assert (await task.result(max_timeout=1)).data == "counted 3"
         snapshot = await task.status()
@@ -59,7 +60,7 @@ async def test_a_failure_is_kept_when_the_server_has_stopped(
 ):
     task = await leave(wire, tool, {})
     for _ in range(2):
-        with trio.fail_after(5), pytest.raises(failure, match=words):
+        with trio.fail_after(HANG_SECONDS), pytest.raises(failure, match=words):
             await task.result()
     snapshot = await task.status()
     assert snapshot is not None
@@ -73,7 +74,7 @@ async def test_a_cancellation_is_kept_when_the_server_has_stopped(wire: Wire):
         with pytest.raises(TaskCancelled):
             await task.result()
     for _ in range(2):
-        with trio.fail_after(5), pytest.raises(TaskCancelled):
+        with trio.fail_after(HANG_SECONDS), pytest.raises(TaskCancelled):
             await task.result()
     assert (await task.status()).status == "cancelled"
 
@@ -84,13 +85,13 @@ async def test_what_a_watcher_has_seen_is_kept(wire: Wire):
         async with client.watch_task(task) as snapshots:
             statuses = [snapshot.status async for snapshot in snapshots]
     assert statuses[-1] == "completed"
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         assert (await task.status()).status == "completed"
 
 
 async def test_an_end_that_is_not_known_is_not_made_up(wire: Wire):
     task = await leave(wire, "count", {"n": 2, "pause": 60}, waits=False)
-    with trio.fail_after(60), pytest.raises(ConnectionLost):
+    with trio.fail_after(HANG_SECONDS), pytest.raises(ConnectionLost):
         await task.status()
 
 

@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from tests.client.test_client import DISCOVERED, FakeServer, result
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import CallTimeout, MCPError, ProtocolError, RemoteProtocolError, open_client
 
 
@@ -24,7 +25,7 @@ def server_that_answers(*answers: bytes) -> FakeServer:
 @pytest.mark.parametrize("ident", [b'"%d"', b"%d.0", b"%d.00"])
 async def test_an_answer_whose_id_differs_in_its_json_type_is_matched(ident):
     server = server_that_answers(b'{"jsonrpc":"2.0","id":' + ident + b',"result":{"content":[]}}')
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         async with open_client(server) as client:
             assert (await client.call_tool("any")).content == []
 
@@ -43,7 +44,7 @@ async def test_progress_whose_token_came_back_as_text_is_delivered():
 @pytest.mark.parametrize("ident", [b'"other"', b"4711", b'"01"'])
 async def test_an_answer_with_an_id_that_was_never_given_fails_the_only_call(ident):
     server = server_that_answers(b'{"jsonrpc":"2.0","id":' + ident + b',"result":{"content":[]}}')
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         async with open_client(server) as client:
             with pytest.raises(RemoteProtocolError, match=ident.decode().strip('"')):
                 await client.call_tool("any")
@@ -52,7 +53,7 @@ async def test_an_answer_with_an_id_that_was_never_given_fails_the_only_call(ide
 @pytest.mark.parametrize("ident", [b"", b',"id":null'])
 async def test_an_error_without_an_id_is_that_of_the_only_call(ident):
     server = server_that_answers(b'{"jsonrpc":"2.0","error":{"code":-32700,"message":"what?"}' + ident + b"}")
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         async with open_client(server) as client:
             with pytest.raises(ProtocolError, match="what"):
                 await client.call_tool("any")
@@ -107,7 +108,7 @@ async def test_an_answer_that_cannot_be_decoded_ends_its_call_and_names_the_plac
         pytest.skip("nothing stands behind the flaw")
     else:
         answer = b'{"jsonrpc":"2.0",' + member + b',"id":%d}'
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         async with open_client(server_that_answers(answer)) as client:
             with pytest.raises(RemoteProtocolError, match=words):
                 await client.call_tool("any")

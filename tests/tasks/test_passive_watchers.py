@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from tests.conftest import LEGACY, MODERN, Wire
+from tests.support.limits import HANG_SECONDS
 from tests.tasks.task_server import Name
 from trio_mcp import Client, Context, ProtocolError, Server, TaskConfig, open_client, open_server
 
@@ -68,7 +69,7 @@ async def test_a_client_that_only_watches_does_not_answer_for_the_owner(
 
         nursery.start_soon(watch, watcher, task.id)
         nursery.start_soon(wait)
-        with trio.fail_after(10):
+        with trio.fail_after(HANG_SECONDS):
             await asked.wait()
             async with watcher.watch_task(task.id) as snapshots:
                 async for snapshot in snapshots:
@@ -116,7 +117,7 @@ async def test_an_unasked_task_is_answered_by_the_call_that_waits_for_it(wire: W
     async def confirm(ctx: Context) -> str:
         return (await ctx.elicit("Really?", Name)).data.name
 
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with wire.open(server, elicitation_handler=lambda request: {"name": "yes"}) as client:
             assert (await client.call_tool("confirm")).data == "yes"
 
@@ -132,5 +133,5 @@ async def test_a_question_before_the_task_fails_the_call_of_a_client_without_a_h
         return str(ctx.gathered)
 
     async with open_client(server, protocol=MODERN) as client:
-        with trio.fail_after(10), pytest.raises(ProtocolError):
+        with trio.fail_after(HANG_SECONDS), pytest.raises(ProtocolError):
             await client.call_tool("greet")

@@ -4,6 +4,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support.limits import HANG_SECONDS
 from trio_mcp.testing.faults import (
     DroppingTransport,
     LockstepTransport,
@@ -20,7 +21,7 @@ FRAMES = [Notification("first"), Notification("second"), Notification("third")]
 async def test_lockstep_passes_the_frames_that_the_test_releases():
     ours, peer = memory_pair()
     transport = LockstepTransport(ours)
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(transport.send_frames, FRAMES)
             for frame in FRAMES[:2]:
@@ -35,7 +36,7 @@ async def test_lockstep_waits_for_frames_to_release():
     ours, peer = memory_pair()
     transport = LockstepTransport(ours)
     released = []
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as nursery:
 
             @nursery.start_soon
@@ -61,7 +62,7 @@ async def test_lockstep_does_not_hold_back_received_frames():
 async def test_closing_lockstep_wakes_the_sender():
     ours, peer = memory_pair()
     transport = LockstepTransport(ours)
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as nursery:
 
             @nursery.start_soon
@@ -94,7 +95,7 @@ async def test_slow_delays_each_send(autojump_clock):
 async def test_stalled_blocks_until_resumed():
     ours, peer = memory_pair()
     transport = StalledTransport(ours)
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(transport.send_frames, FRAMES)
             await trio.testing.wait_all_tasks_blocked()
@@ -110,7 +111,7 @@ async def test_stalled_may_start_resumed_and_stall_again():
     transport = StalledTransport(ours, stalled=False)
     await transport.send_frames(FRAMES)
     transport.stall()
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         assert await peer.receive_frames() == FRAMES
         async with trio.open_nursery() as nursery:
             nursery.start_soon(transport.send_frames, FRAMES)
@@ -123,7 +124,7 @@ async def test_stalled_may_start_resumed_and_stall_again():
 async def test_closing_stalled_wakes_the_sender():
     ours, _ = memory_pair()
     transport = StalledTransport(ours)
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as nursery:
 
             @nursery.start_soon
@@ -138,7 +139,7 @@ async def test_closing_stalled_wakes_the_sender():
 async def test_dropping_loses_the_matching_frames():
     ours, peer = memory_pair()
     transport = DroppingTransport(ours, lambda frame: frame.method == "second")
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         await transport.send_frames(FRAMES[1:2])
         await transport.send_frames(FRAMES)
         assert await peer.receive_frames() == [FRAMES[0], FRAMES[2]]

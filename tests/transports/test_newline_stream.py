@@ -7,6 +7,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support.limits import HANG_SECONDS
 from trio_mcp.testing.faults import closing_at_byte
 from trio_mcp.transports.newline_stream import StreamTransport
 from trio_mcp.wire.codec import encode_lines
@@ -39,7 +40,7 @@ async def test_frames_arrive_however_the_bytes_are_split():
     for split in range(len(data) + 1):
         transport, peer = transport_pair()
         received = []
-        with trio.fail_after(5):
+        with trio.fail_after(HANG_SECONDS):
             async with trio.open_nursery() as nursery:
 
                 @nursery.start_soon
@@ -58,7 +59,7 @@ async def test_bytes_after_the_last_newline_are_read_at_the_end():
     transport, peer = transport_pair()
     await peer.send_all(encode_lines(FRAMES).rstrip(b"\n"))
     await peer.aclose()
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         assert await receive_all(transport) == FRAMES
 
 
@@ -74,7 +75,7 @@ async def test_a_malformed_frame_arrives_in_its_place():
     transport, peer = transport_pair()
     await peer.send_all(b"nonsense\n" + encode_lines(FRAMES[:1]) + b"x" * (LIMIT + 1) + b"\n")
     await peer.aclose()
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         first, second, third = await receive_all(transport)
     assert isinstance(first, Malformed)
     assert second == FRAMES[0]
@@ -107,7 +108,7 @@ async def test_a_frame_cut_by_the_end_is_malformed():
     send, receive = trio.testing.memory_stream_one_way_pair()
     await send.send_all(encode_lines(FRAMES))
     transport = StreamTransport(send, closing_at_byte(receive, 10), max_frame_bytes=LIMIT)
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         (frame,) = await receive_all(transport)
     assert isinstance(frame, Malformed)
 
@@ -123,7 +124,7 @@ async def test_a_closed_transport_refuses_both_directions():
 
 async def test_closing_wakes_the_receiver():
     transport, _ = transport_pair()
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as nursery:
 
             @nursery.start_soon
@@ -148,7 +149,7 @@ async def test_closing_while_cancelled_closes_both_directions():
 
 async def test_a_second_receiver_is_refused():
     transport, _ = transport_pair()
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(transport.receive_frames)
             await trio.testing.wait_all_tasks_blocked()

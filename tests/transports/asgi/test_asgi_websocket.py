@@ -17,6 +17,7 @@ import trio.testing
 import trio_websocket
 
 from tests.conftest import LEGACY, MODERN
+from tests.support.limits import HANG_SECONDS
 from tests.support.raw_peer import call
 from tests.transports.websocket.websocket_peers import Url, ask, make_server, open_peer
 from trio_mcp import Lossless, Server, open_client, open_server
@@ -57,7 +58,7 @@ async def hypercorn_serving(server: Server, limit: int = LIMIT) -> AsyncIterator
 async def test_the_progress_of_a_call_arrives_in_order_on_hypercorn(protocol):
     server, _ = make_server(progress=Lossless())
     updates: list[Any] = []
-    with trio.fail_after(30):
+    with trio.fail_after(HANG_SECONDS):
         async with (
             hypercorn_serving(server) as url,
             open_client(
@@ -78,7 +79,7 @@ async def test_the_progress_of_a_call_arrives_in_order_on_hypercorn(protocol):
 )
 async def test_the_subprotocol_is_chosen_on_hypercorn(offered, chosen):
     server, _ = make_server()
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with hypercorn_serving(server) as url, open_peer(url, subprotocols=offered) as connection:
             assert connection.subprotocol == chosen
             assert "result" in await ask(connection, call(1, "echo", text="x"))
@@ -87,7 +88,7 @@ async def test_the_subprotocol_is_chosen_on_hypercorn(offered, chosen):
 @pytest.mark.parametrize("message", [b"\x00binary", "nonsense", ""])
 async def test_a_malformed_message_is_answered_on_hypercorn(message):
     server, _ = make_server()
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with hypercorn_serving(server) as url, open_peer(url) as connection:
             answer = await ask(connection, message)
             assert answer["error"]["code"] == PARSE_ERROR
@@ -96,7 +97,7 @@ async def test_a_malformed_message_is_answered_on_hypercorn(message):
 
 async def test_a_disconnect_cancels_the_handler_on_hypercorn():
     server, seen = make_server()
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with hypercorn_serving(server) as url:
             async with open_peer(url) as connection:
                 await connection.send_message(msgspec.json.encode(call(1, "wait")).decode())
@@ -106,7 +107,7 @@ async def test_a_disconnect_cancels_the_handler_on_hypercorn():
 
 async def test_a_message_over_the_cap_closes_with_1009_on_hypercorn():
     server, seen = make_server()
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with hypercorn_serving(server) as url, open_peer(url) as connection:
             await connection.send_message(msgspec.json.encode(call(1, "wait")).decode())
             await seen["started"].wait()
@@ -235,7 +236,7 @@ async def test_binary_and_oversized_messages_are_refused():
 async def test_closing_wakes_the_receiver():
     events = Events()
     transport = await events.open()
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as nursery:
 
             @nursery.start_soon

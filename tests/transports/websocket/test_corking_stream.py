@@ -8,6 +8,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support.limits import HANG_SECONDS
 from trio_mcp.transports.websocket.corking_stream import AHEAD_BYTES, WRITE_BYTES, CorkingStream
 
 
@@ -100,7 +101,7 @@ async def test_nothing_is_written_after_an_interrupted_write():
         await stream.send_all(b"half of a frame")
     with pytest.raises(trio.BrokenResourceError, match="cut short"):
         await stream.send_all(b"a frame")
-    with trio.fail_after(0.5):
+    with trio.fail_after(HANG_SECONDS):
         await stream.aclose()
 
 
@@ -128,7 +129,7 @@ async def test_reading_ahead_is_capped_while_nobody_reads():
         while data := await stream.receive_some(65536):
             received += len(data)
 
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read)
             await trio.testing.wait_all_tasks_blocked()
@@ -145,7 +146,7 @@ async def test_discarded_data_is_read_without_a_cap():
     await peer.aclose()
     stream.discard()
     received = 0
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         while data := await stream.receive_some(65536):
             received += len(data)
     assert received == 3 * AHEAD_BYTES
@@ -156,7 +157,7 @@ async def test_the_end_cancels_a_task_that_waits(how):
     stream, _, peer = corking_pair()
     if how == "before":
         stream.end()
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as scope, stream.unless_ended(scope):
                 if how == "end of input":

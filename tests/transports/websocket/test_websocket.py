@@ -14,6 +14,7 @@ import trio.testing
 import trio_websocket
 
 from tests.conftest import LEGACY, MODERN
+from tests.support.limits import HANG_SECONDS
 from tests.support.raw_peer import call
 from tests.transports.websocket.websocket_peers import (
     LIMIT,
@@ -50,7 +51,7 @@ async def test_the_progress_of_a_call_arrives_in_order(protocol):
     server, _ = make_server(progress=Lossless())
     updates: list[Any] = []
     settings = ClientSettings(progress=Lossless(buffer=10_000))
-    with trio.fail_after(30):
+    with trio.fail_after(HANG_SECONDS):
         async with open_client(
             WebSocketConnector(server),
             protocol=protocol,
@@ -67,7 +68,7 @@ async def test_the_progress_of_a_call_arrives_in_order(protocol):
 async def test_a_burst_leaves_in_one_write_and_arrives_in_few_reads():
     connected = memory_pair(trio.testing.memory_stream_pair())
     sent = [(float(number), None, None, None) for number in range(1000)]
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with connected() as (client, server, counter):
             await server.send_frames([ProgressRun(1, sent), Response(1, msgspec.Raw(b"{}"))])
             assert len(counter.writes) == 1
@@ -83,7 +84,7 @@ async def test_a_burst_leaves_in_one_write_and_arrives_in_few_reads():
 async def test_pings_during_a_burst_are_answered_and_corrupt_nothing():
     connected = memory_pair(trio.testing.memory_stream_pair())
     sent = [(float(number), None, None, None) for number in range(300)]
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with connected() as (client, server, _), trio.open_nursery() as nursery:
             raw = client._connection
 
@@ -130,7 +131,7 @@ async def test_the_close_of_a_peer_during_a_burst_is_answered(autojump_clock):
 
 async def test_a_cancelled_send_loses_nothing_that_trio_websocket_sends():
     connected = memory_pair(trio.testing.memory_stream_pair())
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with connected() as (client, server, _):
             with trio.CancelScope() as scope:
                 scope.cancel()
@@ -163,7 +164,7 @@ def test_messages_are_decoded_in_order():
 @pytest.mark.parametrize("message", [b"\x00binary", "nonsense", "", "{}\n{}"])
 async def test_a_malformed_message_is_answered_and_the_connection_lives_on(message):
     server, _ = make_server()
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with serving(server) as url, open_peer(url) as connection:
             answer = await ask(connection, message)
             assert answer["error"]["code"] == PARSE_ERROR
@@ -174,7 +175,7 @@ async def test_a_malformed_message_is_answered_and_the_connection_lives_on(messa
 
 async def test_one_connection_serves_both_eras():
     server, _ = make_server()
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with serving(server) as url, open_peer(url) as connection:
             params = {
                 "protocolVersion": LEGACY,
@@ -192,7 +193,7 @@ async def test_one_connection_serves_both_eras():
 
 async def test_a_disconnect_cancels_the_handler():
     server, seen = make_server()
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with serving(server) as url:
             async with open_peer(url) as connection:
                 await connection.send_message(msgspec.json.encode(call(1, "wait")).decode())
@@ -202,7 +203,7 @@ async def test_a_disconnect_cancels_the_handler():
 
 async def test_a_peer_that_vanishes_cancels_the_handler():
     server, seen = make_server()
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with serving(server) as url, trio.open_nursery() as nursery:
             connection = await trio_websocket.connect_websocket_url(nursery, url)
             await connection.send_message(msgspec.json.encode(call(1, "wait")).decode())
@@ -232,7 +233,7 @@ async def test_close_codes_become_exceptions(code, expected):
         else:
             await connection.aclose(code, None if code is None else "because")
 
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with (
             serving_peer(talk) as url,
             open_websocket_transport(url, max_frame_bytes=LIMIT) as transport,
@@ -249,7 +250,7 @@ async def test_close_codes_become_exceptions(code, expected):
 
 async def test_a_client_in_mid_call_learns_that_the_server_closed():
     server, seen = make_server()
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as outer, trio.open_nursery() as nursery:
             (url,) = await nursery.start(serve_websocket, server)
 
@@ -265,7 +266,7 @@ async def test_a_client_in_mid_call_learns_that_the_server_closed():
 
 async def test_a_cancelled_server_closes_with_code_1001():
     server, _ = make_server()
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as nursery:
             (url,) = await nursery.start(serve_websocket, server)
             with trio.CancelScope(shield=True):  # the client is not cancelled with the server
@@ -279,7 +280,7 @@ async def test_a_cancelled_server_closes_with_code_1001():
 
 async def test_a_closed_transport_refuses_both_directions():
     connected = memory_pair(trio.testing.memory_stream_pair())
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with connected() as (client, server, _):
             await client.aclose()
             await client.aclose()
@@ -293,7 +294,7 @@ async def test_a_closed_transport_refuses_both_directions():
 
 async def test_closing_wakes_the_receiver():
     connected = memory_pair(trio.testing.memory_stream_pair())
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with connected() as (client, _, _), trio.open_nursery() as nursery:
 
             @nursery.start_soon
@@ -307,7 +308,7 @@ async def test_closing_wakes_the_receiver():
 
 async def test_a_second_user_of_a_direction_is_refused():
     connected = memory_pair(trio.testing.lockstep_stream_pair())
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with connected() as (client, _, _), trio.open_nursery() as nursery:
             nursery.start_soon(client.receive_frames)
             await trio.testing.wait_all_tasks_blocked()
@@ -319,7 +320,7 @@ async def test_a_second_user_of_a_direction_is_refused():
 async def test_closing_while_cancelled_closes_the_stream():
     ours, theirs = trio.testing.memory_stream_pair()
     connected = memory_pair((ours, theirs))
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with connected() as (client, _, _):
             with trio.CancelScope() as scope:
                 scope.cancel()
@@ -331,7 +332,7 @@ async def test_closing_while_cancelled_closes_the_stream():
 @pytest.mark.parametrize("tell", ["peer", "us"])
 async def test_a_message_over_the_cap_closes_with_1009(tell):
     server, seen = make_server(max_frame_bytes=LIMIT)
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         if tell == "peer":
             async with serving(server) as url, open_peer(url) as connection:
                 await connection.send_message(msgspec.json.encode(call(1, "wait")).decode())
@@ -353,7 +354,7 @@ async def test_text_that_is_not_utf8_breaks_the_connection():
         await connection._stream.send_all(b"\x81\x01\xff")
         await trio.sleep_forever()
 
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with (
             serving_peer(talk) as url,
             open_websocket_transport(url, max_frame_bytes=LIMIT) as transport,
@@ -376,7 +377,7 @@ async def test_many_connections_are_served_at_once():
         assert_progress(updates, last=20)
         counts.append(len(updates))
 
-    with trio.fail_after(60):
+    with trio.fail_after(HANG_SECONDS):
         async with serving(server) as url:
             await use(url)
             await trio.testing.wait_all_tasks_blocked(0.01)
@@ -416,7 +417,7 @@ async def test_the_crash_of_one_connection_touches_no_other(caplog):
             await crash.wait()
             raise RuntimeError("this one only")
 
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with open_server(server) as running, trio.open_nursery() as nursery:
             connections = 0
 
@@ -443,7 +444,7 @@ async def test_one_running_server_on_two_sockets_shares_its_tasks():
     async def job() -> str:
         return "done"
 
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with open_server(server) as running, serving(running) as one, serving(running) as other:
             async with open_client(Url(one)) as client:
                 handle = await client.call_tool("job", task=True)

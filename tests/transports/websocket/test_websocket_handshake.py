@@ -12,6 +12,7 @@ import trio.testing
 import trio_websocket
 import trustme
 
+from tests.support.limits import HANG_SECONDS
 from tests.support.raw_peer import call
 from tests.transports.websocket.websocket_peers import (
     LIMIT,
@@ -45,7 +46,7 @@ from trio_mcp.wire.frames import Malformed
 )
 async def test_the_subprotocol_is_chosen(offered, chosen):
     server, _ = make_server()
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with (
             serving(server) as url,
             open_peer(url, subprotocols=offered) as connection,
@@ -56,7 +57,7 @@ async def test_the_subprotocol_is_chosen(offered, chosen):
 
 @pytest.mark.parametrize("options", [{}, {"subprotocol": "mcp"}])
 async def test_a_client_accepts_a_server_with_or_without_a_subprotocol(options):
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with (
             serving_peer(lambda connection: connection.send_message("{}"), **options) as url,
             open_websocket_transport(url, max_frame_bytes=LIMIT) as transport,
@@ -77,7 +78,7 @@ async def test_a_client_accepts_a_server_with_or_without_a_subprotocol(options):
 )
 async def test_a_handshake_is_refused(headers, options, status, words):
     server, _ = make_server()
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with serving(server, **options) as url:
             with pytest.raises(ConnectionLost) as caught:
                 async with open_client(Url(url, headers=headers)):
@@ -98,14 +99,14 @@ async def test_a_handshake_is_refused(headers, options, status, words):
 )
 async def test_a_handshake_is_accepted(headers, options):
     server, _ = make_server()
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with serving(server, **options) as url, open_client(Url(url, headers=headers)) as client:
             await client.call_tool("echo", {"text": "x"})
 
 
 async def test_other_paths_are_refused():
     server, _ = make_server()
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with serving(server, path="/mcp") as url:
             assert url.endswith("/mcp")
             async with open_client(Url(f"{url}?key=1")) as client:
@@ -121,7 +122,7 @@ async def test_other_paths_are_refused():
 )
 async def test_connections_over_the_cap_are_refused(cap, words):
     server, _ = make_server()
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with open_server(server) as running, serving(running, **{cap: 1}) as url:
             async with open_client(Url(url)) as client:
                 with pytest.raises(ConnectionLost, match=f"HTTP 503: {words}"):
@@ -137,18 +138,18 @@ async def test_connections_over_the_cap_are_refused(cap, words):
     "options", [{"ping_interval": 0}, {"max_connections": 0}, {"allowed_hosts": ["http://x"]}]
 )
 async def test_bad_options_are_refused(options):
-    with trio.fail_after(5), pytest.raises(ValueError, match=r"larger than 0|is none of"):
+    with trio.fail_after(HANG_SECONDS), pytest.raises(ValueError, match=r"larger than 0|is none of"):
         await serve_websocket(make_server()[0], **options)
 
 
 async def test_a_string_instead_of_a_list_is_refused():
-    with trio.fail_after(5), pytest.raises(TypeError, match="not one string"):
+    with trio.fail_after(HANG_SECONDS), pytest.raises(TypeError, match="not one string"):
         await serve_websocket(make_server()[0], allowed_hosts="localhost")
 
 
 async def test_a_port_in_use_raises():
     server, _ = make_server()
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with serving(server) as url:
             with pytest.raises(OSError, match="in use"):
                 await serve_websocket(server, port=int(url.rpartition(":")[2]))
@@ -160,7 +161,7 @@ async def test_a_port_in_use_raises():
 )
 async def test_a_malformed_handshake_ends_only_its_connection(request_bytes):
     server, _ = make_server()
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with serving(server) as url:
             async with await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2])) as raw:
                 await raw.send_all(request_bytes)
@@ -211,7 +212,7 @@ async def test_a_server_that_does_not_listen_raises_connection_lost():
     ],
 )
 async def test_a_server_that_does_not_speak_websocket_raises(answer, words):
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with serving_bytes(answer) as url:
             with pytest.raises(ConnectionLost) as caught:
                 async with open_client(Url(url)):
@@ -223,7 +224,7 @@ async def test_a_server_that_does_not_speak_websocket_raises(answer, words):
 async def test_a_handshake_that_is_never_answered_times_out(monkeypatch):
     monkeypatch.setattr("trio_mcp.transports.websocket.client.CONNECT_SECONDS", 0.05)
 
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as nursery:
             (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
             url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}"
@@ -260,7 +261,7 @@ async def test_wss_carries_long_messages():
     authority.configure_trust(client_context)
     server, _ = make_server(progress=Lossless())
     updates: list[Any] = []
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with serving(server, ssl_context=server_context) as url:
             assert url.startswith("wss://")
             async with open_client(Url(url, ssl_context=client_context)) as client:

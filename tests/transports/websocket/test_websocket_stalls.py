@@ -13,6 +13,7 @@ import trio
 import trio.testing
 import trio_websocket
 
+from tests.support.limits import HANG_SECONDS
 from tests.support.raw_peer import call
 from tests.transports.websocket.websocket_peers import (
     LIMIT,
@@ -92,7 +93,7 @@ async def test_a_reader_that_stalls_holds_up_no_shutdown(policy):
             if reported == 20_000:  # 40 MB, which no socket takes
                 flooded.set()
 
-    with trio.fail_after(30):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as nursery:
 
             async def serve(*, task_status: trio.TaskStatus[list[str]]) -> None:  # noqa: ASYNC128  # serve_websocket starts it
@@ -117,7 +118,7 @@ async def test_a_reader_that_stalls_holds_up_no_shutdown(policy):
 async def test_a_reader_that_stalls_is_dropped_by_pings():
     server, seen = make_server()
 
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with (
             serving(server, ping_interval=0.05) as url,
             stalled_peer(url, call(1, "wait", token=1)),
@@ -134,7 +135,7 @@ async def test_a_client_leaves_a_server_that_never_answers_its_close():
             nursery.cancel_scope.cancel()
         await trio.sleep_forever()
 
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as nursery:
             (listener,) = await nursery.start(partial(trio.serve_tcp, handle, 0, host="127.0.0.1"))
             url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}"
