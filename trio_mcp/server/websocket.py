@@ -64,6 +64,7 @@ async def serve_websocket(  # noqa: ASYNC128  # listen starts it
             ping_interval,
             max_connections,
             max_connections_per_peer,
+            running.settings.max_values,
             running.refusals,
         )
         await service.listen(host, port, ssl_context, task_status=task_status)

@@ -1,6 +1,6 @@
-"""Reading an HTTP request over ASGI: its peer, its headers, its body, its disconnect.
+"""Reading an HTTP request over ASGI: its peer, its headers, its disconnect.
 
-Owns the reading. What is read is judged by the endpoint.
+Owns the reading, except that of the body. What is read is judged by the endpoint.
 """
 
 from __future__ import annotations
@@ -36,23 +36,6 @@ def accepts(accepted: str, content_type: str) -> bool:
 def is_longer(declared: str, limit: int) -> bool:
     """Whether a Content-Length is well-formed, and larger than `limit`."""
     return declared.isascii() and declared.isdigit() and int(declared[:19]) > limit
-
-
-async def take_body(receive: Receive, limit: int) -> tuple[bytes | None, bool]:
-    """Read a body, and whether it is complete; None if it is longer than `limit`. Checkpoints."""
-    parts: list[bytes] = []
-    length = 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return b"", False  # the client has gone
-        part = message.get("body", b"")
-        length += len(part)
-        if length > limit:
-            return None, False
-        parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts), True
 
 
 async def wait_disconnect(receive: Receive) -> None:

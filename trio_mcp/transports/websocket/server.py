@@ -28,6 +28,7 @@ from trio_mcp.transports.websocket.keeping import (
 from trio_mcp.transports.websocket.library import find_host, read_headers, trio_websocket
 from trio_mcp.transports.websocket.transport import WebSocketTransport
 from trio_mcp.wire.origin import Doorkeeper
+from trio_mcp.wire.value_count import MAX_VALUES
 from trio_mcp.wire.websocket import GOING_AWAY, SUBPROTOCOL
 
 logger = logging.getLogger("trio_mcp")
@@ -58,6 +59,7 @@ class WebSocketService:
     ping_interval: float = PING_SECONDS
     max_connections: int = MAX_CONNECTIONS
     max_connections_per_peer: int = MAX_CONNECTIONS
+    max_values: int = MAX_VALUES
     refusals: Counter[str] = attrs.field(factory=Counter)
     _sockets: int = attrs.field(default=0, init=False)
     _admitted: dict[CorkingStream, str] = attrs.field(factory=dict, init=False)  # and from which address
@@ -106,7 +108,11 @@ class WebSocketService:
                 if connection is not None:
                     nursery.start_soon(keep_alive, connection, stream, self.ping_interval)
                     transport = WebSocketTransport(
-                        connection, stream, max_frame_bytes=self.max_frame_bytes, close_code=GOING_AWAY
+                        connection,
+                        stream,
+                        max_frame_bytes=self.max_frame_bytes,
+                        max_values=self.max_values,
+                        close_code=GOING_AWAY,
                     )
                     await self.serve(transport, read_headers(request))
             except trio_websocket.HandshakeError as failed:
