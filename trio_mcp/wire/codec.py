@@ -53,6 +53,9 @@ PROGRESS_META: Final = "io.github.trio-mcp/progress"
 STAGES_META: Final = "io.github.trio-mcp/stages"
 """The `_meta` key of the stages that are open, if they have changed."""
 
+ERROR_LENGTH: Final = 1000
+"""The most characters of an error's message: many quote what a peer sent, and a batch has many of them."""
+
 UNENCODABLE: Final = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
 """What `encode_value` raises for values that JSON cannot hold."""
 
@@ -122,6 +125,8 @@ def make_error(error: ProtocolError) -> ErrorObject:
     if type(code) is not int:
         return ErrorObject(INTERNAL_ERROR, f"an error with the code {code!r}, which is no integer")
     text = message if isinstance(message, str) else repr(message)
+    if len(text) > ERROR_LENGTH:
+        text = f"{text[:ERROR_LENGTH]}... ({len(text)} characters)"
     text = text.encode(errors="backslashreplace").decode()
     if error.data is None:
         return ErrorObject(code, text)
