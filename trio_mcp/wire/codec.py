@@ -280,12 +280,12 @@ def _read_unreadable_batch(data: bytes, error: Exception) -> Decoded:
 def _read_members(members: list[bytes]) -> Decoded:
     if not members:
         return Malformed(INVALID_REQUEST, "a batch must not be empty")
-    frames = []
+    frames: list[Any] = []
     for member in members:
-        frame = decode_counted(member)
-        if isinstance(frame, Batch):
-            frame = Malformed(INVALID_REQUEST, "a batch must not hold a batch")
-        frames.append(frame)
+        if member.lstrip()[:1] == b"[":  # which may hold others, deeper than anything can be read
+            frames.append(Malformed(INVALID_REQUEST, "a batch must not hold a batch"))
+        else:
+            frames.append(decode_counted(member))
     return Batch(frames)
 
 
