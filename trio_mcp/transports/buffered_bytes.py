@@ -58,18 +58,12 @@ class BufferClaim:
         self._peer = peer
         self._length = 0
 
-    def grow(self, count: int) -> None:
-        """Hold `count` bytes more; raises TooMuchBufferedError if the caps do not allow it."""
-        length = self._length + count
-        if length > UNCOUNTED_BYTES:
-            self._buffered.change(self._peer, length - max(self._length, UNCOUNTED_BYTES))
+    def hold(self, length: int) -> None:
+        """Hold `length` bytes from now on; raises TooMuchBufferedError if the caps do not allow it."""
+        if length > UNCOUNTED_BYTES or self._length > UNCOUNTED_BYTES:
+            counted = max(self._length, UNCOUNTED_BYTES)
+            self._buffered.change(self._peer, max(length, UNCOUNTED_BYTES) - counted)
         self._length = length
-
-    def release(self) -> None:
-        """Hold nothing any more."""
-        if self._length > UNCOUNTED_BYTES:
-            self._buffered.change(self._peer, UNCOUNTED_BYTES - self._length)
-        self._length = 0
 
     def __enter__(self) -> BufferClaim:
         return self
@@ -77,4 +71,4 @@ class BufferClaim:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.release()
+        self.hold(0)

@@ -20,6 +20,7 @@ NORMAL_CLOSURE: Final = 1000
 GOING_AWAY: Final = 1001
 NO_STATUS: Final = 1005
 MESSAGE_TOO_BIG: Final = 1009
+TRY_AGAIN_LATER: Final = 1013
 
 NORMAL_ENDS: Final = frozenset({NORMAL_CLOSURE, GOING_AWAY, NO_STATUS})
 """The close codes of a peer that ended the connection in order."""

@@ -58,7 +58,7 @@ async def read_body(
             part = message.get("body", b"")
             if len(read) + len(part) > max_bytes:
                 raise TooLongError
-            claim.grow(len(part))
+            claim.hold(len(read) + len(part))
             if counter is None and len(read) + len(part) > max_values:
                 counter = ValueCounter(max_values)
                 await count_in_turns(counter, bytes(read))

@@ -6,7 +6,7 @@ sign of life, and the end. Refuses to know frames: its users write whole frames.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -39,6 +39,8 @@ class CorkingStream(trio.abc.Stream):
         self._ahead = 0  # bytes received since somebody last took what was received
         self._wanted = self._discarding = False
         self._room = trio.lowlevel.ParkingLot()
+        self.note_held: Callable[[int], None] | None = None
+        """Called with the number of received bytes that nobody has taken, when that changes."""
         self.is_reading = False
         self.last_heard = trio.current_time()
 
@@ -101,6 +103,8 @@ class CorkingStream(trio.abc.Stream):
         if data:
             self.last_heard = trio.current_time()
             self._ahead += len(data)
+            if self.note_held is not None and not self._discarding:
+                self.note_held(self._ahead)
         else:
             self.end()
         return data
@@ -115,6 +119,8 @@ class CorkingStream(trio.abc.Stream):
         finally:
             self._wanted = False
             self._ahead = 0
+            if self.note_held is not None:
+                self.note_held(0)
 
     def discard(self) -> None:
         """Read without a cap from now on, because what comes is thrown away."""

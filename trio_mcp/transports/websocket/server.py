@@ -17,6 +17,7 @@ import attrs
 import trio
 
 from trio_mcp.concurrency.failures import contain_failure
+from trio_mcp.transports.buffered_bytes import BufferedBytes, TooMuchBufferedError
 from trio_mcp.transports.websocket.corking_stream import CorkingStream
 from trio_mcp.transports.websocket.keeping import (
     PING_SECONDS,
@@ -26,10 +27,10 @@ from trio_mcp.transports.websocket.keeping import (
     keep_connection,
 )
 from trio_mcp.transports.websocket.library import find_host, read_headers, trio_websocket
-from trio_mcp.transports.websocket.transport import WebSocketTransport
+from trio_mcp.transports.websocket.transport import CLOSE_SECONDS, WebSocketTransport
 from trio_mcp.wire.origin import Doorkeeper
 from trio_mcp.wire.value_count import MAX_VALUES
-from trio_mcp.wire.websocket import GOING_AWAY, SUBPROTOCOL
+from trio_mcp.wire.websocket import GOING_AWAY, SUBPROTOCOL, TRY_AGAIN_LATER
 
 logger = logging.getLogger("trio_mcp")
 
@@ -61,6 +62,9 @@ class WebSocketService:
     max_connections_per_peer: int = MAX_CONNECTIONS
     max_values: int = MAX_VALUES
     refusals: Counter[str] = attrs.field(factory=Counter)
+    buffered: BufferedBytes = attrs.Factory(
+        lambda self: BufferedBytes(4 * self.max_frame_bytes, 2 * self.max_frame_bytes), takes_self=True
+    )
     _sockets: int = attrs.field(default=0, init=False)
     _admitted: dict[CorkingStream, str] = attrs.field(factory=dict, init=False)  # and from which address
 
@@ -106,6 +110,7 @@ class WebSocketService:
                     request = await nursery.start(keep_connection, self._wrap(stream), stream, reading)
                     connection = await self._admit(request, stream, peer)
                 if connection is not None:
+                    self._count_held(connection, stream, peer, nursery)
                     nursery.start_soon(keep_alive, connection, stream, self.ping_interval)
                     transport = WebSocketTransport(
                         connection,
@@ -119,8 +124,38 @@ class WebSocketService:
                 logger.debug("a peer was not let in: %s", failed)
             finally:
                 self._admitted.pop(stream, None)
+                if stream.note_held is not None:
+                    stream.note_held(0)
+                    stream.note_held = None
                 reading.cancel()
                 nursery.cancel_scope.cancel()
+
+    def _count_held(
+        self,
+        connection: trio_websocket.WebSocketConnection,
+        stream: CorkingStream,
+        peer: str,
+        nursery: trio.Nursery,
+    ) -> None:
+        """Count what the connection holds of unfinished messages, and close it beyond the common caps."""
+        claim = self.buffered.claim(peer)
+
+        def note_held(length: int) -> None:
+            try:
+                claim.hold(length)
+            except TooMuchBufferedError as error:
+                self.refusals["buffered"] += 1
+                stream.note_held = None
+                claim.hold(0)  # what still comes until it is closed is thrown away
+                nursery.start_soon(close, f"overloaded: {error}")
+
+        async def close(reason: str) -> None:
+            stream.discard()
+            with trio.move_on_after(CLOSE_SECONDS):
+                await connection.aclose(TRY_AGAIN_LATER, reason)
+            await trio.aclose_forcefully(stream)
+
+        stream.note_held = note_held
 
     def _wrap(
         self, stream: CorkingStream
