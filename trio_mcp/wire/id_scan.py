@@ -54,8 +54,10 @@ class Scan(Struct, frozen=True):
 
 def scan_message(data: bytes) -> Scan:
     """Look for the id of a message, and for what it is; never raises, and takes bounded time."""
-    start = _BETWEEN.match(data)
+    start = _BETWEEN.match(data, 0, SCAN_BYTES)
     at = 0 if start is None else start.end()
+    if SCAN_BYTES <= at < len(data):
+        return Scan(gave_up=True)
     if data[at : at + 1] != b"{" or data[:at].strip(b" \t\r\n\xef\xbb\xbf"):
         return Scan()
     end = min(len(data), SCAN_BYTES)

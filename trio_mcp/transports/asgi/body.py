@@ -6,6 +6,8 @@ a refusal looks is the endpoint's.
 
 from __future__ import annotations
 
+from typing import Final
+
 import attrs
 import trio
 
@@ -15,6 +17,9 @@ from trio_mcp.transports.paced_decoding import count_in_turns
 from trio_mcp.wire.codec import decode_counted, refuse_values
 from trio_mcp.wire.frames import InFrame
 from trio_mcp.wire.value_count import ValueCounter
+
+_BLANKS: Final = 1024
+"""How much blank space in front of an array is looked through: nobody sends more who means well."""
 
 
 class TooLongError(Exception):
@@ -32,7 +37,7 @@ class Body:
     @property
     def is_batch(self) -> bool:
         """Whether it begins as an array."""
-        return self.data.lstrip()[:1] == b"["
+        return self.data[:_BLANKS].lstrip()[:1] == b"["
 
     def decode(self) -> InFrame:
         """The message that it holds; never raises."""
@@ -66,7 +71,8 @@ async def read_body(
             if counter is not None:
                 await count_in_turns(counter, part)
             if not message.get("more_body", False):
+                body = Body(bytes(read), max_values, counter is not None and counter.is_beyond)
                 await trio.lowlevel.checkpoint()
-                return Body(bytes(read), max_values, counter is not None and counter.is_beyond)
+                return body
             message = await receive()
     return None

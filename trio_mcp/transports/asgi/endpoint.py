@@ -152,6 +152,8 @@ class Endpoint:
             await self._refusals.refuse_malformed(call.reply, Malformed(INVALID_REQUEST, reason))
             return None
         message: InFrame | IncomingRequest = body.decode()
+        if len(body.data) > self.settings.max_values:
+            await trio.lowlevel.checkpoint()  # each decoding of a long text takes a turn of its own
         version = call.headers.get(VERSION_HEADER)
         is_modern = version is not None and version in ERAS and ERAS[version].modern
         if isinstance(message, Request):
