@@ -102,6 +102,10 @@ class StreamTransport:
             data = await self._receive_some()
             if data:
                 frames = self._decoder.feed(bytes(data))
+                if self._decoder.has_ended_long:
+                    self._decoder.has_ended_long = False
+                    # What follows takes a turn of its own. Cancelled, this would lose the frames.
+                    await trio.lowlevel.cancel_shielded_checkpoint()
             else:
                 self._ended = True
                 frames = self._decoder.finish()

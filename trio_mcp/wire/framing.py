@@ -25,6 +25,8 @@ class LineDecoder:
         self._tail: list[bytes] = []  # the unfinished line, at most `max_frame_bytes` long
         self._length = 0
         self._skipping = False
+        self.has_ended_long = False
+        """Whether a line that was long enough to be counted has ended; its reader sets it back."""
 
     def feed(self, data: bytes) -> list[InFrame]:
         """Take the next bytes and return the frames that they complete."""
@@ -61,6 +63,7 @@ class LineDecoder:
         line = b"".join((*self._tail, data))
         if self._counter is None:
             return decode_lines(line, self._max_values)
+        self.has_ended_long = True
         if line.isspace():
             return []
         if self._counter.is_beyond:
