@@ -261,7 +261,7 @@ def test_ctrl_c_ends_a_server_with_many_calls_that_report_all_the_time(tmp_path:
     with started(tmp_path, name) as process, calling(wait_serving(process, name), *["churn"] * 50):
         wait_line(process, "churning")
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=SECONDS)
+        _, errors = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 130
     assert b"lifespan left" in errors
     assert b"Traceback" not in errors
@@ -278,7 +278,7 @@ def test_a_second_ctrl_c_ends_a_server_whose_handler_does_not_end(tmp_path: Path
         process.send_signal(signal.SIGINT)
         wait_line(process, "refusing")
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=SECONDS)
+        _, errors = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode in (130, -signal.SIGINT)
     assert b"Traceback" not in errors
     assert b"KeyboardInterrupt" not in errors

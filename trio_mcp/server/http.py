@@ -73,5 +73,7 @@ async def serve_http(
             shutdown_grace=shutdown_grace,
             on_shutdown=app.shut_down,
             max_body_bytes=settings.max_body_bytes + ROOM,
+            max_buffered_bytes=settings.max_buffered_bytes,
+            max_buffered_bytes_per_peer=settings.max_buffered_bytes_per_peer,
         )
         task_status.started([f"{origin}{path}" for origin in await nursery.start(serve)])

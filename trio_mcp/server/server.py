@@ -272,5 +272,7 @@ async def serve_stdio(server: Server) -> None:
     # Imported here: only servers on stdio need it, and Windows does not have it.
     from trio_mcp.transports.stdio import open_stdio_transport
 
-    async with open_stdio_transport(max_frame_bytes=server.settings.max_frame_bytes) as transport:
+    async with open_stdio_transport(
+        max_frame_bytes=server.settings.max_frame_bytes, max_values=server.settings.max_values
+    ) as transport:
         await server.serve(transport)

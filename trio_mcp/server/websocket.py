@@ -66,6 +66,7 @@ async def serve_websocket(  # noqa: ASYNC128  # listen starts it
             ping_interval,
             max_connections,
             max_connections_per_peer,
+            running.settings.max_values,
             running.refusals,
             access_log,
         )

@@ -20,10 +20,11 @@ from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.server.http import serve_http
 from trio_mcp.server.running import AuthenticatedServer, RunningServer
 from trio_mcp.server.server import Server
-from trio_mcp.session.settings import DEFAULT_FRAME_BYTES
+from trio_mcp.session.settings import DEFAULT_REQUEST_BYTES
 from trio_mcp.transports.asgi.settings import HttpSettings
 from trio_mcp.transports.newline_stream import StreamTransport
 from trio_mcp.wire.origin import Doorkeeper
+from trio_mcp.wire.value_count import MAX_ANSWER_VALUES
 
 
 @attrs.frozen
@@ -35,13 +36,18 @@ class PipeConnector:
     """
 
     server: Servable
-    max_frame_bytes: int = DEFAULT_FRAME_BYTES
+    max_frame_bytes: int = DEFAULT_REQUEST_BYTES
 
     @asynccontextmanager
     async def open_transport(self, settings: ClientSettings) -> AsyncIterator[FrameTransport]:
         """Serve and connect during the block; checkpoints on exit."""
         (to_server, from_client), (to_client, from_server) = pipe_streams(), pipe_streams()
-        ours = StreamTransport(to_server, from_server, max_frame_bytes=settings.max_frame_bytes)
+        ours = StreamTransport(
+            to_server,
+            from_server,
+            max_frame_bytes=settings.max_frame_bytes,
+            max_values=MAX_ANSWER_VALUES,
+        )
         theirs = StreamTransport(to_client, from_client, max_frame_bytes=self.max_frame_bytes)
         async with open_served(self.server, ours, theirs) as transport:
             yield transport
@@ -92,7 +98,7 @@ class WebSocketConnector:
     """
 
     server: Servable
-    max_frame_bytes: int = DEFAULT_FRAME_BYTES
+    max_frame_bytes: int = DEFAULT_REQUEST_BYTES
     ping_interval: float = 20.0
 
     @asynccontextmanager

@@ -19,6 +19,7 @@ from trio_mcp.transports.write_now import write_now
 from trio_mcp.wire.codec import encode_lines
 from trio_mcp.wire.frames import InFrame, OutFrame
 from trio_mcp.wire.framing import PORTION, LineDecoder, has_tiny_lines
+from trio_mcp.wire.value_count import MAX_VALUES
 
 PIPE_BUF: Final = getattr(select, "PIPE_BUF", 0)
 """What a pipe takes whole or not at all (POSIX write)."""
@@ -60,7 +61,12 @@ class StreamTransport:
     """Frames over a byte stream in each direction; the streams are closed with it."""
 
     def __init__(
-        self, send: trio.abc.SendStream, receive: trio.abc.ReceiveStream, *, max_frame_bytes: int
+        self,
+        send: trio.abc.SendStream,
+        receive: trio.abc.ReceiveStream,
+        *,
+        max_frame_bytes: int,
+        max_values: int = MAX_VALUES,
     ) -> None:
         self._send = send
         self._pipe = send if _is_pipe(send) else None
@@ -70,7 +76,7 @@ class StreamTransport:
             if _is_pipe(receive)
             else functools.partial(receive.receive_some, READ_BYTES)
         )
-        self._decoder = LineDecoder(max_frame_bytes)
+        self._decoder = LineDecoder(max_frame_bytes, max_values)
         self._rest = b""  # of what was read, if its lines are so tiny that it is decoded in portions
         self._ended = False
 
@@ -100,6 +106,10 @@ class StreamTransport:
                 frames = self._decoder.feed(portion)
             else:
                 frames = self._take(await self._receive_some())
+            if self._decoder.has_ended_long:
+                self._decoder.has_ended_long = False
+                # What follows takes a turn of its own. Cancelled, this would lose the frames.
+                await trio.lowlevel.cancel_shielded_checkpoint()
             if frames:
                 return frames
         raise trio.EndOfChannel

@@ -20,6 +20,7 @@ from trio_mcp.outgoing.transport import PeerEndedError
 from trio_mcp.transports.newline_stream import StreamTransport
 from trio_mcp.transports.server_stderr import ServerStderr, can_pass_on, close_writing, open_server_stderr
 from trio_mcp.wire.frames import InFrame, OutFrame
+from trio_mcp.wire.value_count import MAX_ANSWER_VALUES
 
 REAP_SECONDS: Final = 5.0
 """What a killed process may need to be gone: long for a busy machine, short for a dead disk."""
@@ -83,7 +84,12 @@ class ProcessTransport(StreamTransport):
     def __init__(self, process: trio.Process, stderr: ServerStderr | None, *, max_frame_bytes: int) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
-        super().__init__(process.stdin, _Output(process.stdout), max_frame_bytes=max_frame_bytes)
+        super().__init__(
+            process.stdin,
+            _Output(process.stdout),
+            max_frame_bytes=max_frame_bytes,
+            max_values=MAX_ANSWER_VALUES,
+        )
         self._process = process
         self._stderr = stderr
         self._failed_to_send = False

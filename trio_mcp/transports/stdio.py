@@ -17,6 +17,7 @@ from typing import Final
 import trio
 
 from trio_mcp.transports.newline_stream import StreamTransport
+from trio_mcp.wire.value_count import MAX_VALUES
 
 STDIN: Final = 0
 STDOUT: Final = 1
@@ -24,7 +25,9 @@ STDERR: Final = 2
 
 
 @asynccontextmanager
-async def open_stdio_transport(*, max_frame_bytes: int) -> AsyncIterator[StreamTransport]:
+async def open_stdio_transport(
+    *, max_frame_bytes: int, max_values: int = MAX_VALUES
+) -> AsyncIterator[StreamTransport]:
     """Talk to the peer over stdin and stdout, and keep everything else away from them.
 
     While it is open, descriptor 0 reads nothing and what is written to descriptor 1
@@ -41,7 +44,7 @@ async def open_stdio_transport(*, max_frame_bytes: int) -> AsyncIterator[StreamT
     # If both are one open file description, each stream must restore its blocking flag in the
     # opposite order; StreamTransport.aclose does so too.
     with _input_stream() as receive, _output_stream() as send:
-        yield StreamTransport(send, receive, max_frame_bytes=max_frame_bytes)
+        yield StreamTransport(send, receive, max_frame_bytes=max_frame_bytes, max_values=max_values)
 
 
 def _require_open_streams() -> None:

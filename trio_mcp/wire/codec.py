@@ -43,7 +43,8 @@ from trio_mcp.wire.frames import (
     StageState,
     Update,
 )
-from trio_mcp.wire.id_scan import find_flaw, scan_message, split_batch
+from trio_mcp.wire.id_scan import find_flaw, find_last_id, scan_message, split_batch
+from trio_mcp.wire.value_count import MAX_VALUES, has_too_many_values
 
 PROGRESS_METHOD: Final = "notifications/progress"
 META_RELATED_TASK: Final = "io.modelcontextprotocol/related-task"
@@ -51,6 +52,9 @@ PROGRESS_META: Final = "io.github.trio-mcp/progress"
 """The `_meta` key of the exact progress, if the notification had to carry a larger number."""
 STAGES_META: Final = "io.github.trio-mcp/stages"
 """The `_meta` key of the stages that are open, if they have changed."""
+
+ERROR_LENGTH: Final = 1000
+"""The most characters of an error's message: many quote what a peer sent, and a batch has many of them."""
 
 UNENCODABLE: Final = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
 """What `encode_value` raises for values that JSON cannot hold."""
@@ -121,6 +125,8 @@ def make_error(error: ProtocolError) -> ErrorObject:
     if type(code) is not int:
         return ErrorObject(INTERNAL_ERROR, f"an error with the code {code!r}, which is no integer")
     text = message if isinstance(message, str) else repr(message)
+    if len(text) > ERROR_LENGTH:
+        text = f"{text[:ERROR_LENGTH]}... ({len(text)} characters)"
     text = text.encode(errors="backslashreplace").decode()
     if error.data is None:
         return ErrorObject(code, text)
@@ -177,27 +183,55 @@ def _notifications(frame: ProgressRun) -> list[_ProgressNotification]:
     return notifications
 
 
-def decode_lines(data: bytes) -> list[InFrame]:
+def decode_lines(data: bytes, max_values: int = MAX_VALUES) -> list[InFrame]:
     """Decode newline-separated messages; blank lines are skipped, nothing is lost.
 
-    A run of progress notifications of one token becomes one `ProgressRun` frame.
+    A run of progress notifications of one token becomes one `ProgressRun` frame. A message that holds
+    more than `max_values` values comes back as `Malformed`.
     """
     try:
-        # A burst is all progress: one typed pass over it costs half of the general one.
-        return _group(_progress_decoder.decode_lines(data))
+        if len(data) <= max_values or not has_too_many_values(data, max_values):
+            # A burst is all progress: one typed pass over it costs half of the general one.
+            return _group(_progress_decoder.decode_lines(data))
     except Exception:  # not a burst: every line is decoded, and answered, by itself
-        return _merge([decode_message(line) for line in data.split(b"\n") if line.strip()])
+        pass
+    return _merge([decode_message(line, max_values) for line in data.split(b"\n") if line.strip()])
 
 
-def decode_message(data: bytes) -> Decoded:
-    """Decode one message. Never raises: what is not JSON-RPC comes back as `Malformed`."""
+def decode_message(data: bytes, max_values: int = MAX_VALUES) -> Decoded:
+    """Decode one message. Never raises: what is not JSON-RPC comes back as `Malformed`.
+
+    So does what holds more than `max_values` values.
+    """
+    if len(data) > max_values and has_too_many_values(data, max_values):
+        return refuse_values(data, max_values)
+    return decode_counted(data)
+
+
+def decode_counted(data: bytes) -> Decoded:
+    """Decode one message whose values have been counted before; never raises."""
     try:
         # Raw members are only skipped by the decoder, so UTF-8 is checked here.
-        data.decode()
+        if not data.isascii():
+            data.decode()
         envelope = _envelope_decoder.decode(data)
     except Exception as error:  # any failure to decode is an answer, RecursionError too
         return _undecodable(data, error)
     return _read_envelope(envelope)
+
+
+def refuse_values(data: bytes, max_values: int) -> Malformed:
+    """Stand in for the message `data`, which holds more than `max_values` values."""
+    try:
+        if data.lstrip()[:1] == b"[":
+            read_members(data)
+    except msgspec.ValidationError:
+        return _refuse_batch()  # its number of members is the plainer reason
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    frame = refuse_message(data, f"a message must not hold more than {max_values} values")
+    ident = find_last_id(data) if frame.lost else UNSET
+    return frame if ident is UNSET else Malformed(frame.code, frame.reason, ident, kind=frame.kind)
 
 
 def _undecodable(data: bytes, error: Exception) -> Decoded:
@@ -226,10 +260,14 @@ def _read_batch(data: bytes) -> Decoded:
     try:
         members = read_members(data)
     except msgspec.ValidationError:
-        return Malformed(INVALID_REQUEST, f"a batch must not hold more than {MAX_MEMBERS} messages")
+        return _refuse_batch()
     except Exception as error:  # any failure to decode is an answer, RecursionError too
         return _read_unreadable_batch(data, error)
     return _read_members([bytes(member) for member in members])
+
+
+def _refuse_batch() -> Malformed:
+    return Malformed(INVALID_REQUEST, f"a batch must not hold more than {MAX_MEMBERS} messages")
 
 
 def _read_unreadable_batch(data: bytes, error: Exception) -> Decoded:
@@ -242,12 +280,12 @@ def _read_unreadable_batch(data: bytes, error: Exception) -> Decoded:
 def _read_members(members: list[bytes]) -> Decoded:
     if not members:
         return Malformed(INVALID_REQUEST, "a batch must not be empty")
-    frames = []
+    frames: list[Any] = []
     for member in members:
-        frame = decode_message(member)
-        if isinstance(frame, Batch):
-            frame = Malformed(INVALID_REQUEST, "a batch must not hold a batch")
-        frames.append(frame)
+        if member.lstrip()[:1] == b"[":  # which may hold others, deeper than anything can be read
+            frames.append(Malformed(INVALID_REQUEST, "a batch must not hold a batch"))
+        else:
+            frames.append(decode_counted(member))
     return Batch(frames)
 
 
@@ -263,14 +301,14 @@ def _read_envelope(envelope: _Envelope) -> Decoded:
     if _has_outcome(envelope):
         return _refuse("a message has either a method or an outcome, not both", ident)
     params = envelope.params
-    if params is not UNSET and bytes(params) == b"null":
+    if params is not UNSET and len(params) == 4 and bytes(params) == b"null":
         params = UNSET
     if envelope.id is UNSET:
         return _read_notification(envelope.method, params)
     if ident is UNSET:
         return Malformed(INVALID_REQUEST, 'member "id" must be a string or an integer')
-    if params is not UNSET and bytes(params)[:1] != b"{":
-        code = INVALID_PARAMS if bytes(params)[:1] == b"[" else INVALID_REQUEST
+    if params is not UNSET and bytes(memoryview(params)[:1]) != b"{":  # which does not copy a long one
+        code = INVALID_PARAMS if bytes(memoryview(params)[:1]) == b"[" else INVALID_REQUEST
         return Malformed(code, 'member "params" must be an object', ident, kind="request")
     return Request(ident, envelope.method, params)
 
@@ -290,7 +328,7 @@ def _has_outcome(envelope: _Envelope) -> bool:
 
 def _is_there(member: Raw | UnsetType) -> bool:
     """Null is absent."""
-    return not isinstance(member, UnsetType) and bytes(member) != b"null"
+    return not isinstance(member, UnsetType) and (len(member) != 4 or bytes(member) != b"null")
 
 
 def _read_notification(method: str, params: Raw | UnsetType) -> Notification | ProgressRun:

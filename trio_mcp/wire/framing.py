@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from trio_mcp.wire.codec import decode_lines, refuse_message
+from trio_mcp.wire.codec import decode_counted, decode_lines, refuse_message, refuse_values
 from trio_mcp.wire.frames import InFrame, Malformed
+from trio_mcp.wire.value_count import MAX_VALUES, ValueCounter
 
 PORTION: Final = 512
 """How many bytes of tiny lines are decoded at a time: a few milliseconds, if each has to be refused."""
@@ -26,14 +27,19 @@ class LineDecoder:
     """Collects bytes and hands out the frames of every complete line.
 
     A line longer than `max_frame_bytes` is answered once, as `Malformed`, and
-    skipped to its end without being stored.
+    skipped to its end without being stored. So is one that holds more than `max_values`
+    values, at its end; they are counted while it arrives.
     """
 
-    def __init__(self, max_frame_bytes: int) -> None:
+    def __init__(self, max_frame_bytes: int, max_values: int = MAX_VALUES) -> None:
         self._limit = max_frame_bytes
+        self._max_values = max_values
+        self._counter: ValueCounter | None = None  # of the unfinished line, once it is long
         self._tail: list[bytes] = []  # the unfinished line, at most `max_frame_bytes` long
         self._length = 0
         self._skipping = False
+        self.has_ended_long = False
+        """Whether a line that was long enough to be counted has ended; its reader sets it back."""
 
     def feed(self, data: bytes) -> list[InFrame]:
         """Take the next bytes and return the frames that they complete."""
@@ -48,8 +54,8 @@ class LineDecoder:
             elif self._length + first > self._limit:
                 frames.append(self._refuse(data[:first]))
             else:
-                frames.extend(decode_lines(b"".join((*self._tail, data[:first]))))
-            self._tail, self._length = [], 0
+                frames.extend(self._end_line(data[:first]))
+            self._forget()
             start = first + 1
         else:
             start = 0
@@ -60,15 +66,43 @@ class LineDecoder:
 
     def finish(self) -> list[InFrame]:
         """Return the frames of a last line without a newline, when the input has ended."""
-        tail, self._tail, self._length = self._tail, [], 0
-        return decode_lines(b"".join(tail)) if tail else []
+        frames = self._end_line(b"") if self._tail else []
+        self._forget()
+        return frames
+
+    def _end_line(self, data: bytes) -> list[InFrame]:
+        """The frames of the unfinished line, which ends with `data`."""
+        self._count(data)
+        line = b"".join((*self._tail, data))
+        if self._counter is None:
+            return decode_lines(line, self._max_values)
+        self.has_ended_long = True
+        if line.isspace():
+            return []
+        if self._counter.is_beyond:
+            return [refuse_values(line, self._max_values)]
+        return [decode_counted(line)]
+
+    def _forget(self) -> None:
+        self._tail, self._length, self._counter = [], 0, None
+
+    def _count(self, data: bytes) -> None:
+        """Count the values of the unfinished line, which goes on with `data`, if there can be too many."""
+        if self._counter is None:
+            if self._length + len(data) <= self._max_values:
+                return
+            self._counter = ValueCounter(self._max_values)
+            self._counter.feed(b"".join(self._tail))
+        self._counter.feed(data)
 
     def _decode(self, block: bytes) -> list[InFrame]:
         if len(block) <= self._limit:
-            return decode_lines(block)
+            return decode_lines(block, self._max_values)
         frames: list[InFrame] = []
         for line in block.split(b"\n"):
-            frames.extend([self._refuse(line)] if len(line) > self._limit else decode_lines(line))
+            frames.extend(
+                [self._refuse(line)] if len(line) > self._limit else decode_lines(line, self._max_values)
+            )
         return frames
 
     def _keep(self, data: bytes) -> list[InFrame]:
@@ -76,8 +110,10 @@ class LineDecoder:
             return []
         if self._length + len(data) > self._limit:
             refused = self._refuse(data)
-            self._tail, self._length, self._skipping = [], 0, True
+            self._forget()
+            self._skipping = True
             return [refused]
+        self._count(data)
         self._tail.append(data)
         self._length += len(data)
         return []

@@ -30,6 +30,8 @@ _COLON: Final = re.compile(_SPACE + rb":" + _SPACE)
 _ID: Final = re.compile(
     rb'(-?[0-9]{1,18}(?:\.0{1,9})?)(?=[ \t\r\n,}])|("(?:[^"\\]++|\\.){0,1024}+")(?=[ \t\r\n,}])', re.DOTALL
 )
+_LAST_BYTES: Final = 2_048
+_LAST_ID: Final = re.compile(rb',\s*"id"\s*:\s*(?=[^\s}][^}]*\}\s*\Z)')
 _KINDS: Final[dict[bytes, MessageKind]] = {
     b'"method"': "request",
     b'"params"': "request",
@@ -52,8 +54,10 @@ class Scan(Struct, frozen=True):
 
 def scan_message(data: bytes) -> Scan:
     """Look for the id of a message, and for what it is; never raises, and takes bounded time."""
-    start = _BETWEEN.match(data)
+    start = _BETWEEN.match(data, 0, SCAN_BYTES)
     at = 0 if start is None else start.end()
+    if SCAN_BYTES <= at < len(data):
+        return Scan(gave_up=True)
     if data[at : at + 1] != b"{" or data[:at].strip(b" \t\r\n\xef\xbb\xbf"):
         return Scan()
     end = min(len(data), SCAN_BYTES)
@@ -84,6 +88,13 @@ def scan_message(data: bytes) -> Scan:
             elif kind == "unknown":
                 kind = _KINDS.get(name, "unknown")
     return Scan(ident, kind, gave_up=True)
+
+
+def find_last_id(data: bytes) -> RequestId | UnsetType:
+    """The id of a whole message if it is the last member, as some peers send it behind long parameters."""
+    start = max(0, len(data) - _LAST_BYTES)
+    found = _LAST_ID.search(data, start)
+    return UNSET if found is None else _read_id(data, found.end(), len(data))
 
 
 def split_batch(data: bytes) -> list[bytes]:

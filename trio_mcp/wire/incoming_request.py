@@ -61,11 +61,15 @@ def read_request(frame: Request) -> IncomingRequest:
         except UNREADABLE:
             return _read_flawed(frame, _describe(frame, error))
     if isinstance(params, CallToolParams):  # it keeps these members encoded
-        if not isinstance(params.arguments, UnsetType) and bytes(params.arguments) == b"null":
+        if _is_null(params.arguments):
             params.arguments = UNSET
-        if not isinstance(params.task, UnsetType) and bytes(params.task) == b"null":
+        if _is_null(params.task):
             params.task = UNSET
     return IncomingRequest(frame, params, _NOTHING if params.meta is UNSET else params.meta)
+
+
+def _is_null(member: Raw | UnsetType) -> bool:
+    return not isinstance(member, UnsetType) and len(member) == 4 and bytes(member) == b"null"
 
 
 def _without_nulls(params: Raw | UnsetType) -> bytes:

@@ -12,6 +12,7 @@ from typing import Final
 from trio_mcp.wire.codec import decode_lines, decode_message, encode_lines, refuse_message
 from trio_mcp.wire.frame_meter import Counts
 from trio_mcp.wire.frames import InFrame, OutFrame
+from trio_mcp.wire.value_count import MAX_ANSWER_VALUES
 
 KEEP_ALIVE: Final = b":\n\n"
 """A comment, which every reader ignores; it keeps a quiet connection open."""
@@ -142,7 +143,7 @@ class EventDecoder:
         self.unpaid += newlines + 1
         self._useful += len(lines) - newlines
         if len(lines) <= self._limit:
-            self._frames += decode_lines(lines)
+            self._frames += decode_lines(lines, MAX_ANSWER_VALUES)
         else:
             for line in lines.split(b"\n"):
                 if len(line) > self._limit:
@@ -220,14 +221,14 @@ class EventDecoder:
                 self._decode_complete()
                 message = b"\n".join(self._data)
                 if message.strip():
-                    self._frames.append(decode_message(message))
+                    self._frames.append(decode_message(message, MAX_ANSWER_VALUES))
         self._data, self._data_length, self._event_lines = [], 0, 0
         self._is_message = True
         self._skipping = False
 
     def _decode_complete(self) -> None:
         if self._complete:
-            self._frames += decode_lines(b"\n".join(self._complete))
+            self._frames += decode_lines(b"\n".join(self._complete), MAX_ANSWER_VALUES)
             self._complete = []
 
     def _skip_event(self, data: bytes) -> None:

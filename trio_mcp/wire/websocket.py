@@ -11,6 +11,7 @@ from typing import Final
 
 from trio_mcp.wire.codec import decode_lines, decode_message, refuse_message
 from trio_mcp.wire.frames import InFrame
+from trio_mcp.wire.value_count import MAX_VALUES
 
 SUBPROTOCOL: Final = "mcp"
 """The subprotocol that a client offers and a server chooses; neither requires it."""
@@ -19,6 +20,7 @@ NORMAL_CLOSURE: Final = 1000
 GOING_AWAY: Final = 1001
 NO_STATUS: Final = 1005
 MESSAGE_TOO_BIG: Final = 1009
+TRY_AGAIN_LATER: Final = 1013
 
 NORMAL_ENDS: Final = frozenset({NORMAL_CLOSURE, GOING_AWAY, NO_STATUS})
 """The close codes of a peer that ended the connection in order."""
@@ -43,10 +45,11 @@ def encode_texts(messages: Iterable[bytes]) -> bytes:
     return b"".join(parts)
 
 
-def decode_texts(messages: Sequence[str | bytes]) -> list[InFrame]:
+def decode_texts(messages: Sequence[str | bytes], max_values: int = MAX_VALUES) -> list[InFrame]:
     """The frames of WebSocket messages, in order; never raises.
 
-    A binary message is `Malformed`; runs of text are decoded in one pass.
+    A binary message is `Malformed`, and so is one that holds more than `max_values` values. Runs of
+    text are decoded in one pass.
     """
     frames: list[InFrame] = []
     run: list[str] = []
@@ -54,16 +57,16 @@ def decode_texts(messages: Sequence[str | bytes]) -> list[InFrame]:
         if isinstance(message, str) and "\n" not in message and message and not message.isspace():
             run.append(message)
             continue
-        frames.extend(_decode_run(run))
+        frames.extend(_decode_run(run, max_values))
         run = []
         # An empty message, or one with a newline inside, must not be decoded as lines.
         if isinstance(message, str):
-            frames.append(decode_message(message.encode(errors="surrogatepass")))
+            frames.append(decode_message(message.encode(errors="surrogatepass"), max_values))
         else:
             frames.append(refuse_message(message, "a binary message: MCP is sent in text messages"))
-    frames.extend(_decode_run(run))
+    frames.extend(_decode_run(run, max_values))
     return frames
 
 
-def _decode_run(run: list[str]) -> list[InFrame]:
-    return decode_lines("\n".join(run).encode(errors="surrogatepass")) if run else []
+def _decode_run(run: list[str], max_values: int) -> list[InFrame]:
+    return decode_lines("\n".join(run).encode(errors="surrogatepass"), max_values) if run else []

@@ -352,11 +352,11 @@ async def test_a_request_with_several_origins_is_refused_whichever_of_them_is_al
 
 
 async def test_an_array_outside_of_a_session_is_refused_before_it_is_decoded(monkeypatch):
-    def decode(data: bytes) -> Any:
+    def decode(body: Any) -> Any:
         raise AssertionError("it was decoded")
 
     async with open_host(asgi_app(make_server())) as host:
-        monkeypatch.setattr("trio_mcp.transports.asgi.endpoint.decode_message", decode)
+        monkeypatch.setattr("trio_mcp.transports.asgi.body.Body.decode", decode)
         answer = await finish(host.post(b" [" + b"1," * 1000 + b"1]"))
     assert (answer.status, answer.json["error"]["code"]) == (400, -32600)
 

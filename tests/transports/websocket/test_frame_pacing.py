@@ -68,6 +68,7 @@ async def test_a_client_that_only_wastes_time_is_closed(kind):
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_server_that_only_wastes_time_is_closed(kind):
     closed = []
+    was_closed = trio.Event()
 
     async def serve(raw: trio.SocketStream) -> None:
         head = await raw.receive_some()
@@ -80,6 +81,7 @@ async def test_a_server_that_only_wastes_time_is_closed(kind):
             b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
         )
         closed.append(await flood(raw, kind, masked=False))
+        was_closed.set()
 
     with trio.fail_after(HANG_SECONDS):
         async with trio.open_nursery() as nursery:
@@ -88,8 +90,7 @@ async def test_a_server_that_only_wastes_time_is_closed(kind):
             async with open_websocket_transport(url, max_frame_bytes=LIMIT) as transport:
                 with pytest.raises(trio.BrokenResourceError, match="carry nothing"):
                     await receive_until_closed(transport)
-            while not closed:  # noqa: ASYNC110  # the other side has no event for it
-                await trio.sleep(0.01)
+            await was_closed.wait()
             nursery.cancel_scope.cancel()
     assert closed == [True]
 

@@ -335,6 +335,11 @@ async def receive_to_end(stream: trio.abc.ReceiveStream) -> None:
         pass
 
 
+async def wait_empty(service: WebSocketService) -> None:
+    while service._sockets:  # noqa: ASYNC110  # the service has no event for it
+        await trio.sleep(0.01)
+
+
 @pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "TLS"])
 @pytest.mark.parametrize("early", [b"x", b"\x81\x80\0\0\0\0", b"y" * 100_000], ids=["byte", "frame", "much"])
 @pytest.mark.parametrize("refused", [False, True])
@@ -348,7 +353,7 @@ async def test_what_comes_with_a_handshake_leaves_nothing_behind(early, is_secur
     with trio.fail_after(HANG_SECONDS):
         async with open_server(server) as running, trio.open_nursery() as nursery:
             service = WebSocketService(
-                lambda transport, headers: running.serve(transport, headers=headers),
+                lambda transport, headers, peer: running.serve(transport, headers=headers, peer=peer),
                 LIMIT,
                 Doorkeeper.for_bind("127.0.0.1", None, None),
             )
@@ -366,8 +371,7 @@ async def test_what_comes_with_a_handshake_leaves_nothing_behind(early, is_secur
                         assert b" 403 " in await stream.receive_some() or not refused
                         if refused:  # otherwise it is read as the beginning of a frame
                             await receive_to_end(stream)
-            while service._sockets:  # noqa: ASYNC110  # the service has no event for it
-                await trio.sleep(0.01)
+            await wait_empty(service)
             assert not service._admitted
             nursery.cancel_scope.cancel()
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

@@ -16,23 +16,17 @@ import trio
 from trio_mcp.session.serving import serve_request, serve_transport
 from trio_mcp.transports.asgi.access import METHODS, Access
 from trio_mcp.transports.asgi.admission import Admission
+from trio_mcp.transports.asgi.body import Body, TooLongError, WastefulBodyError, read_body
 from trio_mcp.transports.asgi.call import Answer, HttpCall, Serving
 from trio_mcp.transports.asgi.legacy_routes import LegacyRoutes
 from trio_mcp.transports.asgi.legacy_session import LegacySessions
 from trio_mcp.transports.asgi.modern_response import ModernResponse
 from trio_mcp.transports.asgi.refusals import Refusals
 from trio_mcp.transports.asgi.reply import Reply
-from trio_mcp.transports.asgi.request import (
-    WastefulBodyError,
-    accepts,
-    is_longer,
-    read_headers,
-    read_peer,
-    take_body,
-)
+from trio_mcp.transports.asgi.request import accepts, is_longer, read_headers, read_peer
 from trio_mcp.transports.asgi.settings import HttpSettings
 from trio_mcp.transports.asgi.types import Receive, Scope, Send
-from trio_mcp.wire.codec import decode_message
+from trio_mcp.transports.buffered_bytes import BufferedBytes, TooMuchBufferedError
 from trio_mcp.wire.eras import ERAS
 from trio_mcp.wire.errors import INVALID_REQUEST, PARSE_ERROR, ProtocolError
 from trio_mcp.wire.frames import InFrame, Malformed, Notification, ProgressRun, Request
@@ -63,6 +57,7 @@ class Endpoint:
         self._serving: Serving | None = None
         self._sessions = LegacySessions(settings)
         self._load = Admission(settings)
+        self._buffered = BufferedBytes(settings.max_buffered_bytes, settings.max_buffered_bytes_per_peer)
         self._refusals = Refusals()
         self._legacy = LegacyRoutes(self._sessions, self._refusals)
 
@@ -152,11 +147,13 @@ class Endpoint:
         if self._serving is not call.serving:
             await self._refusals.refuse_unserved(call.reply)  # it ended while the body was on its way
             return None
-        if SESSION_HEADER not in call.headers and body.lstrip()[:1] == b"[":
+        if SESSION_HEADER not in call.headers and body.is_batch:
             reason = "only sessions of 2025-03-26 have batches"  # which is not worth decoding it
             await self._refusals.refuse_malformed(call.reply, Malformed(INVALID_REQUEST, reason))
             return None
-        message: InFrame | IncomingRequest = decode_message(body)
+        message: InFrame | IncomingRequest = body.decode()
+        if len(body.data) > self.settings.max_values:
+            await trio.lowlevel.checkpoint()  # each decoding of a long text takes a turn of its own
         version = call.headers.get(VERSION_HEADER)
         is_modern = version is not None and version in ERAS and ERAS[version].modern
         if isinstance(message, Request):
@@ -186,7 +183,7 @@ class Endpoint:
             application, request, exchange, call.principal, call.headers, self._load.scopes, call.peer
         )
 
-    async def _read_body(self, call: HttpCall) -> bytes | None:
+    async def _read_body(self, call: HttpCall) -> Body | None:
         """Read the body; None if the request was refused or the client has gone. Checkpoints."""
         accepted, reply = call.headers.get("accept", "*/*"), call.reply
         if not (accepts(accepted, JSON) and accepts(accepted, EVENT_STREAM)):
@@ -197,24 +194,25 @@ class Endpoint:
             await self._refusals.refuse(reply, "content type", 415, f"the body must be {JSON}")
             return None
         limit, timeout = self.settings.max_body_bytes, self.settings.body_timeout
-        body: bytes | None = None
-        is_whole = False
-        if not is_longer(call.headers.get("content-length", ""), limit):
-            with trio.move_on_after(timeout) as scope:
-                try:
-                    body, is_whole = await take_body(call.receive, limit)
-                except WastefulBodyError:
-                    reason = "the body comes in pieces that carry nothing"
-                    await self._refusals.refuse(reply, "tiny pieces", 400, reason, PARSE_ERROR)
-                    return None
-            if scope.cancelled_caught:
-                reason = f"the body did not arrive within {timeout:g} seconds"
-                await self._refusals.refuse(reply, "slow body", 408, reason, PARSE_ERROR)
-                return None
-        if body is None:
+        try:
+            if is_longer(call.headers.get("content-length", ""), limit):
+                raise TooLongError
+            with trio.move_on_after(timeout):
+                return await read_body(
+                    call.receive, limit, self.settings.max_values, self._buffered, call.peer
+                )
+        except WastefulBodyError:
+            reason = "the body comes in pieces that carry nothing"
+            await self._refusals.refuse(reply, "tiny pieces", 400, reason, PARSE_ERROR)
+        except TooLongError:
             reason = f"the body is longer than {limit} bytes"
             await self._refusals.refuse(reply, "body", 413, reason, PARSE_ERROR)
-        return body if is_whole else None
+        except TooMuchBufferedError as error:
+            await self._refusals.refuse_overload(reply, "buffered", str(error))
+        else:
+            reason = f"the body did not arrive within {timeout:g} seconds"
+            await self._refusals.refuse(reply, "slow body", 408, reason, PARSE_ERROR)
+        return None
 
     async def serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one WebSocket connection, with the semantics of stdio; checkpoints."""
@@ -247,7 +245,8 @@ class Endpoint:
         # Imported here: only servers that meet a WebSocket need it.
         from trio_mcp.transports.asgi.websocket import AsgiWebSocketTransport
 
-        transport = AsgiWebSocketTransport(scope, receive, send, max_frame_bytes=self.settings.max_body_bytes)
+        limit, max_values = self.settings.max_body_bytes, self.settings.max_values
+        transport = AsgiWebSocketTransport(scope, receive, send, max_frame_bytes=limit, max_values=max_values)
         try:
             await transport.accept()
         except trio.BrokenResourceError:

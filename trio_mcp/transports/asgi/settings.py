@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import attrs
 
-from trio_mcp.session.settings import DEFAULT_FRAME_BYTES
+from trio_mcp.session.settings import DEFAULT_REQUEST_BYTES
 from trio_mcp.validators import check_count, check_positive
+from trio_mcp.wire.value_count import MAX_VALUES
 
 
 @attrs.frozen(kw_only=True)
@@ -16,9 +17,14 @@ class HttpSettings:
     """How an HTTP endpoint runs. Sizes in bytes, times in seconds.
 
     `max_body_bytes` is the largest request body, `body_timeout` how long one may take to
-    arrive. `quiet_timeout` is how long a response waits for its first message before it
-    becomes an event stream, and `keep_alive` how often such a stream gets a comment while
-    it has nothing to say, so that proxies keep it open.
+    arrive, and `max_values` how many numbers, texts and other values it may hold (what is counted
+    is commas and opening brackets outside of texts). `max_buffered_bytes` is what is held of all
+    bodies and WebSocket messages that are still arriving, not counting the first 64 KiB of each,
+    and `max_buffered_bytes_per_peer` the same for one address.
+
+    `quiet_timeout` is how long a response waits for its first message before it becomes an event
+    stream, and `keep_alive` how often such a stream gets a comment while it has nothing to say,
+    so that proxies keep it open.
 
     `max_streams` is the number of requests that are answered at once, `max_streams_per_peer`
     that of one address (a reverse proxy is one address). `max_sessions` and
@@ -30,8 +36,16 @@ class HttpSettings:
     and each WebSocket.
     """
 
-    max_body_bytes: int = attrs.field(default=DEFAULT_FRAME_BYTES, validator=check_count)
+    max_body_bytes: int = attrs.field(default=DEFAULT_REQUEST_BYTES, validator=check_count)
     body_timeout: float = attrs.field(default=30.0, validator=check_positive)
+    max_values: int = attrs.field(default=MAX_VALUES, validator=check_count)
+    # Thousands of usual requests; of the largest bodies four at a time, and two from one address.
+    max_buffered_bytes: int = attrs.field(
+        default=attrs.Factory(lambda self: 4 * self.max_body_bytes, takes_self=True), validator=check_count
+    )
+    max_buffered_bytes_per_peer: int = attrs.field(
+        default=attrs.Factory(lambda self: 2 * self.max_body_bytes, takes_self=True), validator=check_count
+    )
     quiet_timeout: float = attrs.field(default=3.0, validator=check_positive)
     # Shorter than the 60 s after which common proxies give up on a silent server.
     keep_alive: float = attrs.field(default=15.0, validator=check_positive)

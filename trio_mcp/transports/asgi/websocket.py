@@ -13,15 +13,16 @@ import trio
 
 from trio_mcp.concurrency.exclusive import Exclusive
 from trio_mcp.transports.asgi.types import Receive, Scope, Send
+from trio_mcp.transports.paced_decoding import decode_messages
 from trio_mcp.wire.codec import encode_messages
 from trio_mcp.wire.frames import InFrame, OutFrame
+from trio_mcp.wire.value_count import MAX_VALUES
 from trio_mcp.wire.websocket import (
     GOING_AWAY,
     MESSAGE_TOO_BIG,
     NO_STATUS,
     NORMAL_ENDS,
     SUBPROTOCOL,
-    decode_texts,
 )
 
 MORE: Final = "trio_mcp.more"
@@ -31,12 +32,21 @@ MORE: Final = "trio_mcp.more"
 class AsgiWebSocketTransport:
     """Frames over one ASGI WebSocket connection, which `accept` must open first."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, *, max_frame_bytes: int) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        max_frame_bytes: int,
+        max_values: int = MAX_VALUES,
+    ) -> None:
         self._offered: Sequence[str] = scope.get("subprotocols", ())
         self._receive = receive
         self._send = send
         self._is_joined = MORE in (scope.get("extensions") or ())
         self._limit = max_frame_bytes
+        self._max_values = max_values
         self._accepted = False
         self._closed = False
         self._end: Exception | None = None  # how the peer ended it
@@ -85,7 +95,8 @@ class AsgiWebSocketTransport:
             if self._end is not None:
                 raise self._end
             with trio.CancelScope() as self._waiting:
-                return decode_texts([await self._take(await self._receive())])
+                message = await self._take(await self._receive())
+                return await decode_messages([message], self._max_values)
             raise trio.ClosedResourceError("this transport was closed")
 
     async def aclose(self) -> None:

@@ -28,6 +28,7 @@ from trio_mcp.wire.frames import (
     is_same_id,
 )
 from trio_mcp.wire.http import JSON
+from trio_mcp.wire.value_count import MAX_ANSWER_VALUES
 
 logger = logging.getLogger("trio_mcp")
 
@@ -67,7 +68,7 @@ async def read_answer(request: Request, answer: HttpResponse, url: str, limit: i
     if body is None:
         return Malformed(PARSE_ERROR, f"an answer longer than {limit} bytes", request.id)
     is_answer = answer.is_success and answer.content_type == JSON and body.strip()
-    frame = decode_message(body)
+    frame = decode_message(body, MAX_ANSWER_VALUES)
     if is_answer and isinstance(frame, Malformed):
         return Malformed(frame.code, frame.reason, request.id, kind="answer")
     if isinstance(frame, ErrorResponse):

@@ -37,9 +37,10 @@ import trio
 
 from trio_mcp.concurrency.failures import contain_failure
 from trio_mcp.transports.asgi.types import DISCONNECT, ASGIApp, Message, Receive, Scope, Send
+from trio_mcp.transports.buffered_bytes import BufferedBytes
 from trio_mcp.transports.hypercorn.exchange import HttpExchange, Reset, WebSocketExchange
 from trio_mcp.transports.hypercorn.guarded_stream import PIECE, GuardedStream, Limits
-from trio_mcp.transports.hypercorn.protocols import Http2, Http11, Pause
+from trio_mcp.transports.hypercorn.protocols import CountedBuffer, Http2, Http11, Pause
 
 try:
     from h2.exceptions import ProtocolError
@@ -71,9 +72,14 @@ class Worker:
         await self.context.terminated.set()
 
 
+class _Config(Config):
+    buffered: BufferedBytes  # what all WebSockets share, which hypercorn's protocols hand to each
+
+
 def _make_config(limits: Limits) -> Config:
     """hypercorn's configuration: it logs no access, and leaves the timeouts to us."""
-    config = Config()
+    config = _Config()
+    config.buffered = BufferedBytes(limits.max_buffered_bytes, limits.max_buffered_bytes_per_peer)
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")  # as it is: no handler is added
     config.include_server_header = False
@@ -307,6 +313,10 @@ class HypercornConnection:
             exchange = HttpExchange if scope["type"] == "http" else WebSocketExchange
             await exchange(self, scope, receive, send).run(self._worker.app)
         finally:
+            if scope["type"] == "websocket":
+                buffer = send.__self__.buffer  # type: ignore[attr-defined]  # a method of hypercorn's stream
+                if isinstance(buffer, CountedBuffer):
+                    buffer.end()
             self._requests -= 1
             if not self._requests:
                 self._stream.expect_request(self.limits.keep_alive_timeout)

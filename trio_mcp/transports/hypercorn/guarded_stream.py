@@ -33,6 +33,8 @@ class Limits:
     - `stall_timeout`: a peer that takes nothing of what is sent for that long is cut.
     - `max_head_bytes`, `max_body_bytes`: for a request's head; for its body, beyond which it is
       answered with 413, and for a WebSocket message.
+    - `max_buffered_bytes`, `max_buffered_bytes_per_peer`: for the unfinished WebSocket messages of all
+      connections together, and of those from one address.
     - `ping_interval`: between pings on a WebSocket; None for no pings.
     """
 
@@ -41,6 +43,8 @@ class Limits:
     stall_timeout: float
     max_head_bytes: int
     max_body_bytes: int
+    max_buffered_bytes: int
+    max_buffered_bytes_per_peer: int
     ping_interval: float | None
 
 

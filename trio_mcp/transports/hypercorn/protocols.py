@@ -24,6 +24,7 @@ from typing import Any, Final
 
 import trio
 
+from trio_mcp.transports.buffered_bytes import BufferClaim, TooMuchBufferedError
 from trio_mcp.wire.frame_meter import FrameMeter, Patience, read_http2_header, read_websocket_header
 
 try:
@@ -32,8 +33,8 @@ try:
     from hypercorn.protocol.events import Body, Data, EndBody, StreamClosed
     from hypercorn.protocol.h2 import H2Protocol
     from hypercorn.protocol.h11 import H11Protocol
-    from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
-    from wsproto.events import CloseConnection
+    from hypercorn.protocol.ws_stream import ASGIWebsocketState, WebsocketBuffer, WSStream
+    from wsproto.events import CloseConnection, Message
 except ImportError as missing:
     raise ImportError("serving over HTTP needs hypercorn: pip install 'trio-mcp[http]'") from missing
 
@@ -42,6 +43,9 @@ PREFACE_BYTES: Final = 24
 
 POLICY_VIOLATION: Final = 1008
 """The close code of a WebSocket whose peer sends nothing of use (RFC 6455, section 7.4.1)."""
+
+TRY_AGAIN_LATER: Final = 1013
+"""The close code of a WebSocket that a server has no room for (IANA registry of close codes)."""
 
 NO_PATIENCE: Final = "the peer sends frames that carry nothing"
 
@@ -67,11 +71,48 @@ class Pause:
             self.scope.cancel()
 
 
+class CountedBuffer(WebsocketBuffer):
+    """What hypercorn holds of an unfinished message, within caps that all connections share."""
+
+    def __init__(self, max_length: int, claim: BufferClaim) -> None:
+        super().__init__(max_length)
+        self._claim = claim
+        self._ended = False
+        self.refusal: str | None = None
+
+    def extend(self, event: Message[Any]) -> None:
+        """Hold what comes; beyond the caps drop it, and say so in `refusal`."""
+        if self._ended or self.refusal is not None:
+            return
+        super().extend(event)
+        if event.message_finished:
+            return  # it is handed over at once
+        try:
+            self._claim.hold(self.length)
+        except TooMuchBufferedError as error:
+            self.refusal = f"overloaded: {error}"
+            self.clear()
+
+    def clear(self) -> None:
+        """Hold nothing any more."""
+        super().clear()
+        self._claim.hold(0)
+
+    def end(self) -> None:
+        """Hold nothing any more, whatever comes."""
+        self._ended = True
+        self.clear()
+
+
 class WebSocket:
     """One WebSocket of hypercorn, which is given a few frames at a time."""
 
     def __init__(self, stream: WSStream, close: Callable[[], Awaitable[None]]) -> None:
         self._stream = stream
+        # `_make_config` in connection.py gives hypercorn's configuration this attribute.
+        claim = stream.config.buffered.claim(str(stream.client[0]) if stream.client else "")  # type: ignore[attr-defined]
+        self._buffer = stream.buffer = CountedBuffer(stream.buffer.max_length, claim)
+        self._is_refused = False
         self._close = close
         self._meter = FrameMeter(read_websocket_header)
         self._patience = Patience()
@@ -102,6 +143,10 @@ class WebSocket:
             await stream.handle(Data(stream_id=stream.stream_id, data=piece))
             if stream.buffer.length > stream.buffer.max_length:
                 stream.buffer.clear()
+            if self._buffer.refusal is not None and not self._is_refused:
+                # The peer is to read this, so the connection stays open until the peer closes it.
+                self._is_refused = True
+                await stream._send_wsproto_event(CloseConnection(TRY_AGAIN_LATER, self._buffer.refusal))
             if self._patience.is_exhausted_by(self._meter.take_counts(), trio.current_time()):
                 await stream._send_wsproto_event(CloseConnection(POLICY_VIOLATION, NO_PATIENCE))
                 await self._close()

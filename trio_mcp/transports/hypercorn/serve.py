@@ -73,6 +73,8 @@ async def serve_asgi(  # noqa: ASYNC128  # the service calls it
     backlog: int = 2048,
     max_head_bytes: int = 64 * 1024,
     max_body_bytes: int = 16 * 1024 * 1024,
+    max_buffered_bytes: int | None = None,
+    max_buffered_bytes_per_peer: int | None = None,
     ping_interval: float | None = 20.0,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -95,7 +97,14 @@ async def serve_asgi(  # noqa: ASYNC128  # the service calls it
     what loading the certificate raises.
     """
     limits = Limits(
-        read_timeout, keep_alive_timeout, stall_timeout, max_head_bytes, max_body_bytes, ping_interval
+        read_timeout,
+        keep_alive_timeout,
+        stall_timeout,
+        max_head_bytes,
+        max_body_bytes,
+        4 * max_body_bytes if max_buffered_bytes is None else max_buffered_bytes,
+        2 * max_body_bytes if max_buffered_bytes_per_peer is None else max_buffered_bytes_per_peer,
+        ping_interval,
     )
     binds = [bind] if isinstance(bind, str) else list(bind)
     context = tls.make_context() if isinstance(tls, TLS) else tls

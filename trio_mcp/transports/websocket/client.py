@@ -25,6 +25,7 @@ from trio_mcp.transports.websocket.keeping import (
 )
 from trio_mcp.transports.websocket.library import trio_websocket
 from trio_mcp.transports.websocket.transport import CLOSE_SECONDS, WebSocketTransport
+from trio_mcp.wire.value_count import MAX_ANSWER_VALUES
 from trio_mcp.wire.websocket import SUBPROTOCOL
 
 CONNECT_SECONDS: Final = 30.0
@@ -59,7 +60,9 @@ async def open_websocket_transport(
                 connection = await _shake_hands(url, parts, stream, extra, max_frame_bytes, nursery, reading)
             if connecting.cancelled_caught:
                 raise ConnectionLost(f"{url} did not answer within {CONNECT_SECONDS:g} seconds")
-            transport = WebSocketTransport(connection, stream, max_frame_bytes=max_frame_bytes)
+            transport = WebSocketTransport(
+                connection, stream, max_frame_bytes=max_frame_bytes, max_values=MAX_ANSWER_VALUES
+            )
             nursery.start_soon(keep_alive, connection, stream, ping_interval)
             try:
                 yield transport

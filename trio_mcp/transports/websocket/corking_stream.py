@@ -6,7 +6,7 @@ while much is read, the time of the last sign of life, and the end. Its users wr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -45,6 +45,8 @@ class CorkingStream(trio.abc.Stream):
         self._pacer = FramePacer()
         self.fault: str | None = None
         """What the peer did because of which the stream was broken off."""
+        self.note_held: Callable[[int], None] | None = None
+        """Called with the number of received bytes that nobody has taken, when that changes."""
         self.is_reading = False
         self.last_heard = trio.current_time()
 
@@ -116,6 +118,8 @@ class CorkingStream(trio.abc.Stream):
             return data
         self.last_heard = trio.current_time()
         self._ahead += len(data)
+        if self.note_held is not None and not self._discarding:
+            self.note_held(self._ahead)
         if not self._pacer.feed(data, self.last_heard):
             self.fault = WASTING
             self.end()
@@ -133,6 +137,8 @@ class CorkingStream(trio.abc.Stream):
         finally:
             self._wanted = False
             self._ahead = 0
+            if self.note_held is not None:
+                self.note_held(0)
 
     @property
     def has_more(self) -> bool:

@@ -18,6 +18,7 @@ import trio
 
 from trio_mcp.concurrency.failures import contain_failure
 from trio_mcp.transports.asgi.access_log import WEBSOCKET, is_logged, log_line
+from trio_mcp.transports.buffered_bytes import BufferedBytes, TooMuchBufferedError
 from trio_mcp.transports.websocket.corking_stream import CorkingStream
 from trio_mcp.transports.websocket.keeping import (
     PING_SECONDS,
@@ -27,9 +28,10 @@ from trio_mcp.transports.websocket.keeping import (
     keep_connection,
 )
 from trio_mcp.transports.websocket.library import find_host, read_headers, trio_websocket
-from trio_mcp.transports.websocket.transport import WebSocketTransport
+from trio_mcp.transports.websocket.transport import CLOSE_SECONDS, WebSocketTransport
 from trio_mcp.wire.origin import Doorkeeper
-from trio_mcp.wire.websocket import GOING_AWAY, SUBPROTOCOL
+from trio_mcp.wire.value_count import MAX_VALUES
+from trio_mcp.wire.websocket import GOING_AWAY, SUBPROTOCOL, TRY_AGAIN_LATER
 
 logger = logging.getLogger("trio_mcp")
 
@@ -60,8 +62,12 @@ class WebSocketService:
     ping_interval: float = PING_SECONDS
     max_connections: int = MAX_CONNECTIONS
     max_connections_per_peer: int = MAX_CONNECTIONS
+    max_values: int = MAX_VALUES
     refusals: Counter[str] = attrs.field(factory=Counter)
     access_log: bool = False
+    buffered: BufferedBytes = attrs.Factory(
+        lambda self: BufferedBytes(4 * self.max_frame_bytes, 2 * self.max_frame_bytes), takes_self=True
+    )
     _sockets: int = attrs.field(default=0, init=False)
     _admitted: dict[CorkingStream, str] = attrs.field(factory=dict, init=False)  # and from which address
 
@@ -109,19 +115,54 @@ class WebSocketService:
                     request = await nursery.start(keep_connection, self._wrap(stream), stream, reading)
                     status, connection = await self._admit(request, stream, peer)
                 if request is not None and connection is not None:
+                    self._count_held(connection, stream, peer, nursery)
                     nursery.start_soon(keep_alive, connection, stream, self.ping_interval)
                     transport = WebSocketTransport(
-                        connection, stream, max_frame_bytes=self.max_frame_bytes, close_code=GOING_AWAY
+                        connection,
+                        stream,
+                        max_frame_bytes=self.max_frame_bytes,
+                        max_values=self.max_values,
+                        close_code=GOING_AWAY,
                     )
                     await self.serve(transport, read_headers(request), peer)
             except trio_websocket.HandshakeError as failed:
                 logger.debug("a peer was not let in: %s", failed)
             finally:
                 self._admitted.pop(stream, None)
+                if stream.note_held is not None:
+                    stream.note_held(0)
+                    stream.note_held = None
                 reading.cancel()
                 nursery.cancel_scope.cancel()
                 if request is not None and self.access_log and is_logged():
                     log_line(WEBSOCKET, request.path.partition("?")[0], status, begun, peer)
+
+    def _count_held(
+        self,
+        connection: trio_websocket.WebSocketConnection,
+        stream: CorkingStream,
+        peer: str,
+        nursery: trio.Nursery,
+    ) -> None:
+        """Count what the connection holds of unfinished messages, and close it beyond the common caps."""
+        claim = self.buffered.claim(peer)
+
+        def note_held(length: int) -> None:
+            try:
+                claim.hold(length)
+            except TooMuchBufferedError as error:
+                self.refusals["buffered"] += 1
+                stream.note_held = None
+                claim.hold(0)  # what still comes until it is closed is thrown away
+                nursery.start_soon(close, f"overloaded: {error}")
+
+        async def close(reason: str) -> None:
+            stream.discard()
+            with trio.move_on_after(CLOSE_SECONDS):
+                await connection.aclose(TRY_AGAIN_LATER, reason)
+            await trio.aclose_forcefully(stream)
+
+        stream.note_held = note_held
 
     def _wrap(
         self, stream: CorkingStream

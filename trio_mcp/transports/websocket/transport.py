@@ -14,15 +14,16 @@ from typing import Final
 import trio
 
 from trio_mcp.concurrency.exclusive import Exclusive
+from trio_mcp.transports.paced_decoding import decode_messages
 from trio_mcp.transports.websocket.corking_stream import CorkingStream
 from trio_mcp.transports.websocket.library import find_messages, trio_websocket
 from trio_mcp.wire.codec import encode_messages
 from trio_mcp.wire.frames import InFrame, OutFrame
+from trio_mcp.wire.value_count import MAX_VALUES
 from trio_mcp.wire.websocket import (
     MESSAGE_TOO_BIG,
     NORMAL_CLOSURE,
     NORMAL_ENDS,
-    decode_texts,
     encode_texts,
 )
 
@@ -48,11 +49,13 @@ class WebSocketTransport:
         stream: CorkingStream,
         *,
         max_frame_bytes: int,
+        max_values: int = MAX_VALUES,
         close_code: int = NORMAL_CLOSURE,
     ) -> None:
         self._connection = connection
         self._stream = stream
         self._limit = max_frame_bytes
+        self._max_values = max_values
         self._close_code = close_code
         self._messages = find_messages(connection)
         self._closed = False
@@ -98,7 +101,8 @@ class WebSocketTransport:
         with self._receiving:
             try:
                 with self._stream.wanting():
-                    return decode_texts(await self._receive_burst())
+                    messages = await self._receive_burst()
+                return await decode_messages(messages, self._max_values)
             except trio_websocket.ConnectionClosed as closed:
                 if self._closed:
                     raise trio.ClosedResourceError("this transport was closed") from None
