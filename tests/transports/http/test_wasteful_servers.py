@@ -168,10 +168,11 @@ async def counted(portions: list[bytes]) -> AsyncIterator[tuple[HttpResponse, li
 
 
 async def test_others_have_a_turn_between_portions_of_tiny_lines() -> None:
-    data = b":\n" * 1000
+    data = b":\n" * 1900
     async with counted([data]) as (answer, turns):
         await answer.read_events(StreamPosition(), ignore)
-        assert turns[0] >= len(data) // PORTION - 1
+        # Trio runs the tasks of one round in any order, so that some turns come before or after.
+        assert turns[0] >= len(data) // PORTION - 3
 
 
 async def test_what_is_received_and_not_decoded_counts_as_unread() -> None:
