@@ -13,7 +13,7 @@ import trio
 from tally import report_burst, report_paced
 from trio_mcp_loops import add_loops
 
-from trio_mcp import Context, Lossless, Server, ServerSettings, serve_http
+from trio_mcp import Context, Lossless, Server, ServerSettings
 from trio_mcp.outgoing import outbox
 
 
@@ -49,6 +49,8 @@ def make_server(*, strict: bool = False) -> Server:
 
 
 async def serve(server: Server) -> None:
+    from trio_mcp import serve_http  # a server on stdio starts without it
+
     async with trio.open_nursery() as nursery:
         (url,) = await nursery.start(partial(serve_http, server, bind="127.0.0.1:0"))
         print(url, flush=True)

@@ -4,7 +4,7 @@ import time
 
 from tally import MESSAGE
 
-from trio_mcp import Context, MemoryTaskStore, Server, TaskConfig
+from trio_mcp import Context, MemoryTaskStore, Server, TaskConfig, TaskSettings
 
 # Room for the records of all rounds.
 MAX_RECORDS = 1_000_000
@@ -15,6 +15,7 @@ def make_server() -> Server:
         "benchmark",
         version="1.0",
         task_store=MemoryTaskStore(max_records=MAX_RECORDS),
+        task_settings=TaskSettings(max_kept_per_owner=MAX_RECORDS),
     )
 
     @server.tool(task=TaskConfig(mode="required"))

@@ -6,11 +6,12 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-import uvicorn
 
 
 async def serve_app(app: Any) -> None:
     """Print the URL of the endpoint, and serve until standard input ends."""
+    import uvicorn  # a server on stdio starts without it
+
     # The protocol is named, as in uvicorn's own sockets: asyncio sets TCP_NODELAY only then.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))

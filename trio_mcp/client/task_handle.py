@@ -19,8 +19,9 @@ from trio_mcp.client.link import Link
 from trio_mcp.client.task_following import watch
 from trio_mcp.client.task_snapshot import TaskSnapshot
 from trio_mcp.client.task_waiting import TaskWaiter
-from trio_mcp.client.timeouts import CallTimer, read_timeouts
+from trio_mcp.client.timeouts import CallTimer, read_timeouts, start_timer
 from trio_mcp.handlers.sink import Handler, as_handler, open_handler
+from trio_mcp.outgoing.policy import Lossless
 
 
 class TaskHandle:
@@ -89,16 +90,24 @@ class TaskHandle:
         idle, longest = read_timeouts(idle_timeout, max_timeout)
         if self._waiter is not None:
             async with open_handler(self._handler, self._tool or what) as handler:
-                timer = CallTimer(what, idle, longest)
-                with timer.scope:
-                    raw = await self.wait(handler, timer)
-                if timer.scope.cancelled_caught:
-                    raise timer.explain()
+                raw = await self._wait_within(handler, what, idle, longest)
         else:
             await trio.lowlevel.checkpoint()
             assert self.answer is not None, "without a task there is an answer"
             raw = self.answer
         return finish_call(what, raw, result_type, raise_on_error=raise_on_error)
+
+    async def _wait_within(
+        self, handler: Handler | None, what: str, idle: float, longest: float
+    ) -> msgspec.Raw:
+        settings = self._link.session.settings
+        is_lossless = handler is not None and isinstance(settings.progress, Lossless)
+        timer = start_timer(what, idle, longest, is_lossless=is_lossless)
+        if timer is None:
+            return await self.wait(handler, None)
+        with timer.scope:
+            return await self.wait(handler, timer)
+        raise timer.explain()
 
     async def wait(self, handler: Handler | None, timer: CallTimer | None) -> msgspec.Raw:
         """Wait for the task's result within the scope of `timer`; checkpoints. Raises as `result`."""

@@ -87,6 +87,13 @@ class CallTimer:
         return CallTimeout(f"{self._what} made no progress for {describe_seconds(self._idle)}")
 
 
+def start_timer(what: str, idle: float, longest: float, *, is_lossless: bool) -> CallTimer | None:
+    """Return the timer of a call that begins now, or None if nothing but its caller ends it early."""
+    if idle is math.inf and longest is math.inf and not is_lossless:  # a lossless call may overflow
+        return None
+    return CallTimer(what, idle, longest)
+
+
 @attrs.frozen
 class CallDeadline:
     """The latest time at which a call is cancelled, on Trio's clock; infinity for never.

@@ -21,7 +21,7 @@ from trio_mcp.client.outcome import unwrap
 from trio_mcp.client.pending_call import PendingCall
 from trio_mcp.client.task_handle import TaskHandle
 from trio_mcp.client.task_snapshot import MILLISECONDS
-from trio_mcp.client.timeouts import CallDeadline, CallTimer, read_timeouts
+from trio_mcp.client.timeouts import CallDeadline, CallTimer, read_timeouts, start_timer
 from trio_mcp.errors import NotSupportedByEra, ProtocolError, RemoteProtocolError
 from trio_mcp.handlers.sink import Handler, ProgressHandler, ProgressSink, open_handler
 from trio_mcp.outgoing.policy import Lossless
@@ -110,9 +110,9 @@ class ToolCall:
     ) -> T:
         """Do `work`, all of it within the timeouts; checkpoints."""
         is_lossless = handler is not None and isinstance(self._link.session.settings.progress, Lossless)
-        if self._idle is math.inf and self._longest is math.inf and not is_lossless:
-            return await work(handler, None)  # nothing but its caller ends it early
-        timer = CallTimer(f"tool {self.name!r}", self._idle, self._longest)
+        timer = start_timer(f"tool {self.name!r}", self._idle, self._longest, is_lossless=is_lossless)
+        if timer is None:
+            return await work(handler, None)
         with timer.scope:
             return await work(handler, timer)
         raise timer.explain()

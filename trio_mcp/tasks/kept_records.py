@@ -58,7 +58,17 @@ class KeptRecords:
         self._payers[record.id] = payer  # before the store is asked, or more than the cap could get here
         self._counts[payer] += 1
         try:
-            await self._create(record, payer)
+            for _ in range(ROOM_TRIES):
+                try:
+                    await self._store.create(record)
+                    return
+                except TaskTooLarge:
+                    raise  # no room would be enough
+                except TaskOverload as error:
+                    refusal = error
+                if not (await self._give_way(payer) or await self._give_way(None)):
+                    raise refusal
+            await self._store.create(record)
         except BaseException:
             self.discard(record.id)
             raise
@@ -84,19 +94,6 @@ class KeptRecords:
             del ended[task_id]
             if not ended:
                 del self._ended_of[payer]
-
-    async def _create(self, record: TaskRecord, payer: Owner) -> None:
-        for _ in range(ROOM_TRIES):
-            try:
-                await self._store.create(record)
-                return
-            except TaskTooLarge:
-                raise  # no room would be enough
-            except TaskOverload as error:
-                refusal = error
-            if not (await self._give_way(payer) or await self._give_way(None)):
-                raise refusal
-        await self._store.create(record)
 
     async def _give_way(self, payer: Owner | None) -> bool:
         """Forget the task that ended first, of `payer` or of all; False if none can be forgotten."""

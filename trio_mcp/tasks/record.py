@@ -47,7 +47,7 @@ MOVES: Final[Mapping[TaskStatus, frozenset[TaskStatus]]] = {
 OwnerKind: TypeAlias = Literal["principal", "session", "bearer"]
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class Owner:
     """Who may see a task: an authenticated principal, a legacy session, or anyone who knows its id.
 

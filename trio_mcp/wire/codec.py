@@ -290,7 +290,9 @@ def _read_members(members: list[bytes]) -> Decoded:
 
 
 def _read_envelope(envelope: _Envelope) -> Decoded:
-    ident = envelope.id if type(envelope.id) in (int, str) else _read_integral(envelope.id)
+    ident = envelope.id
+    if type(ident) not in (int, str) and ident is not UNSET:
+        ident = _read_integral(ident)
     if envelope.jsonrpc != "2.0":
         kind: MessageKind = "unknown" if envelope.method is UNSET else "request"
         return _refuse('member "jsonrpc" must be "2.0"', ident, kind)
@@ -323,6 +325,8 @@ def _read_integral(ident: Any) -> RequestId | UnsetType:
 
 
 def _has_outcome(envelope: _Envelope) -> bool:
+    if envelope.result is UNSET and envelope.error is UNSET:  # as in every request
+        return False
     return _is_there(envelope.result) or _is_there(envelope.error)
 
 
