@@ -118,6 +118,45 @@ def test_a_mixed_block_keeps_its_order_and_groups_progress():
     assert [plain(f) for f in decoded] == [plain(f) for f in frames]
 
 
+@pytest.mark.parametrize("blank", [b"", b" \r\n", b"\n\n"])
+@pytest.mark.parametrize(
+    "last",
+    [
+        b'{"jsonrpc":"2.0","id":1,"result":{}}',
+        b'{"jsonrpc":"2.0","id":1,"result":{"text":"\xc3\xa4 \\"notifications/progress\\""}}',
+        b'{"jsonrpc":"2.0","id":1,"result":{"text":"\xff"}}',
+        b'{"jsonrpc":"2.0","id":1,"result":{',
+        b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":4,"total":"?"}}',
+        b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":null}}',
+        b"x",
+    ],
+)
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_what_comes_behind_a_burst_in_one_read_is_decoded_as_it_is_alone(last, length, blank):
+    burst = encode_lines([ProgressRun(1, [(n, 5, "half ä", None) for n in range(length)])])
+    together = decode_lines(burst + blank + last + b"\n" + blank)
+    apart = [*decode_lines(burst), decode_message(last)]
+    assert [m for f in together for m in shown(f)] == [m for f in apart for m in shown(f)]
+    kinds = [type(frame) for frame in together]
+    assert kinds[0] is ProgressRun
+    assert len(kinds) == (1 if apart[-1].__class__ is ProgressRun else 2)
+
+
+def test_a_message_that_only_holds_the_name_of_progress_is_no_burst():
+    lines = [
+        b'{"jsonrpc":"2.0","id":1,"result":{"text":"\\"notifications/progress\\"","x":"notifications/progress"}}',
+        b'{"jsonrpc":"2.0","id":2,"result":{}}',
+    ]
+    assert [shown(f) for f in decode_lines(b"\n".join(lines))] == [
+        shown(decode_message(line)) for line in lines
+    ]
+
+
+def shown(frame: object) -> list[str]:
+    """The messages of a frame, or the frame itself if it stands for none."""
+    return [repr(frame)] if isinstance(frame, Malformed) else [repr(m) for m in encode_messages([frame])]
+
+
 @pytest.mark.parametrize("value", [True, "1", None, [1], {}])
 def test_progress_of_a_wrong_type_stays_a_notification(value):
     line = json.dumps(

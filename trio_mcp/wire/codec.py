@@ -47,6 +47,7 @@ from trio_mcp.wire.id_scan import find_flaw, find_last_id, scan_message, split_b
 from trio_mcp.wire.value_count import MAX_VALUES, has_too_many_values
 
 PROGRESS_METHOD: Final = "notifications/progress"
+_PROGRESS_NAME: Final = b'"notifications/progress"'
 META_RELATED_TASK: Final = "io.modelcontextprotocol/related-task"
 PROGRESS_META: Final = "io.github.trio-mcp/progress"
 """The `_meta` key of the exact progress, if the notification had to carry a larger number."""
@@ -189,13 +190,31 @@ def decode_lines(data: bytes, max_values: int = MAX_VALUES) -> list[InFrame]:
     A run of progress notifications of one token becomes one `ProgressRun` frame. A message that holds
     more than `max_values` values comes back as `Malformed`.
     """
+    is_counted = len(data) <= max_values or not has_too_many_values(data, max_values)
     try:
-        if len(data) <= max_values or not has_too_many_values(data, max_values):
+        if is_counted:
             # A burst is all progress: one typed pass over it costs half of the general one.
             return _group(_progress_decoder.decode_lines(data))
     except Exception:  # not a burst: every line is decoded, and answered, by itself
         pass
-    return _merge([decode_message(line, max_values) for line in data.split(b"\n") if line.strip()])
+    if is_counted and (frames := _decode_ended_burst(data)) is not None:
+        return frames
+    lines = [line for line in data.split(b"\n") if line.strip()]
+    if is_counted:
+        return _merge([decode_counted(line) for line in lines])
+    return _merge([decode_message(line, max_values) for line in lines])
+
+
+def _decode_ended_burst(data: bytes) -> list[InFrame] | None:
+    """Decode a burst and one other message behind it, such as its answer; None if `data` is not that."""
+    burst, _, last = data.rstrip().rpartition(b"\n")
+    if not burst or burst.count(_PROGRESS_NAME) != burst.count(b"\n") + 1:
+        return None
+    try:
+        frames = _group(_progress_decoder.decode_lines(burst))
+    except Exception:  # its lines only hold the name
+        return None
+    return _merge([*frames, decode_counted(last)])
 
 
 def decode_message(data: bytes, max_values: int = MAX_VALUES) -> Decoded:
@@ -296,11 +315,12 @@ def _read_envelope(envelope: _Envelope) -> Decoded:
     if envelope.jsonrpc != "2.0":
         kind: MessageKind = "unknown" if envelope.method is UNSET else "request"
         return _refuse('member "jsonrpc" must be "2.0"', ident, kind)
-    if envelope.method is UNSET or (envelope.method is None and _has_outcome(envelope)):
+    may_answer = envelope.result is not UNSET or envelope.error is not UNSET
+    if envelope.method is UNSET or (envelope.method is None and may_answer and _has_outcome(envelope)):
         return _read_answer(envelope, ident)
     if type(envelope.method) is not str:
         return _refuse('member "method" must be a string', ident, "request")
-    if _has_outcome(envelope):
+    if may_answer and _has_outcome(envelope):
         return _refuse("a message has either a method or an outcome, not both", ident)
     params = envelope.params
     if params is not UNSET and len(params) == 4 and bytes(params) == b"null":
@@ -325,8 +345,6 @@ def _read_integral(ident: Any) -> RequestId | UnsetType:
 
 
 def _has_outcome(envelope: _Envelope) -> bool:
-    if envelope.result is UNSET and envelope.error is UNSET:  # as in every request
-        return False
     return _is_there(envelope.result) or _is_there(envelope.error)
 
 
