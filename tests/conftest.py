@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -58,6 +59,14 @@ class Wire:
         """Connect to a server over this transport, in this era."""
         target = server if isinstance(server, WireRecorder) else self.target(server)
         return open_client(target, protocol=self.protocol, **options)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def noticed_interrupts() -> None:
+    """Let processes that tests start notice Ctrl-C, also if a shell that runs the tests in the background
+    has them ignore it: a child ignores what its parent ignores."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
