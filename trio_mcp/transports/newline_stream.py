@@ -105,7 +105,8 @@ class StreamTransport:
                 portion, self._rest = self._rest[:PORTION], self._rest[PORTION:]
                 frames = self._decoder.feed(portion)
             else:
-                frames = self._take(await self._receive_some())
+                data = await self._receive_some()
+                frames = self._decoder.feed(bytes(data)) if 0 < len(data) <= PORTION else self._take(data)
             if self._decoder.has_ended_long:
                 self._decoder.has_ended_long = False
                 # What follows takes a turn of its own. Cancelled, this would lose the frames.
@@ -115,6 +116,7 @@ class StreamTransport:
         raise trio.EndOfChannel
 
     def _take(self, data: bytes | bytearray) -> list[InFrame]:
+        """The frames of what was read: the end, or more than a portion."""
         if not data:
             self._ended = True
             return self._decoder.finish()
