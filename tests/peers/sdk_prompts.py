@@ -1,6 +1,6 @@
 """Prompts with the official SDK: `python sdk_prompts.py serve`, or `python sdk_prompts.py MODE COMMAND...`.
 
-The first is a stdio server. The second is a client of the stdio server COMMAND, and prints JSON of what it saw.
+The first is a stdio server. The second is a client of the stdio server COMMAND. It prints what it saw.
 """
 
 import json

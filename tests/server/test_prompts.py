@@ -213,6 +213,23 @@ async def test_a_text_that_breaks_a_pattern_is_told_so_and_not_that_it_is_a_numb
             await client.get_prompt("coded", {"code": "5"})
 
 
+async def test_values_inside_of_a_text_are_counted_before_they_are_decoded(wire: Wire) -> None:
+    server = Server("bounded", settings=ServerSettings(max_values=100))
+    lengths = []
+
+    @server.prompt
+    async def measure(items: list[list[int]], text: str = "") -> str:
+        lengths.append(len(items))
+        return "measured"
+
+    async with wire.open(server) as client:
+        with pytest.raises(ProtocolError, match="items: it has more than 100 values") as refused:
+            await client.get_prompt("measure", {"items": [[]] * 100})
+        assert refused.value.code == INVALID_PARAMS
+        await client.get_prompt("measure", {"items": [[]] * 50, "text": "[" * 1000})
+    assert lengths == [50]
+
+
 async def test_an_unknown_prompt_and_an_unknown_cursor_are_invalid_params(wire: Wire) -> None:
     async with wire.open(make_server()) as client:
         with pytest.raises(ProtocolError, match="Unknown prompt: nobody") as refused:

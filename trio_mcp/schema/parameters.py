@@ -29,6 +29,7 @@ from trio_mcp.schema.problems import UnsupportedAnnotationError, find_problem, n
 from trio_mcp.schema.references import with_definitions
 from trio_mcp.schema.rewriter import AnnotationRewriter
 from trio_mcp.schema.signatures import Parameter, name_function, read_function_parameters
+from trio_mcp.wire.value_count import has_too_many_values
 
 # A peer must not be able to make an answer much longer than its question.
 _MOST_PROBLEMS = 20
@@ -76,11 +77,11 @@ class Parameters:
                 values[name] = make()
         return values
 
-    def convert_texts(self, texts: Mapping[str, Any]) -> dict[str, Any]:
+    def convert_texts(self, texts: Mapping[str, Any], max_values: int) -> dict[str, Any]:
         """As `convert`, for arguments whose values are texts.
 
         A text that the parameter's type takes as it is stays a text. Every other is the JSON text of
-        the value.
+        the value, which has `max_values` values at most.
         """
         chosen: dict[str, Any] = {}
         unread = []
@@ -90,6 +91,8 @@ class Parameters:
                 problem = _find_refusal(text, self._annotations[name])
                 if problem is None:
                     continue
+                if len(text) > max_values and has_too_many_values(text.encode(), max_values):
+                    raise ArgumentError(f"{name}: it has more than {max_values} values")
                 try:
                     value = msgspec.json.decode(text)
                 except (ValueError, RecursionError):

@@ -61,15 +61,20 @@ class PromptDefinition:
         self.completers[argument] = define_completer(function, where)
 
     async def get(
-        self, context: Context | None, arguments: Mapping[str, Any], limiter: trio.CapacityLimiter
+        self,
+        context: Context | None,
+        arguments: Mapping[str, Any],
+        limiter: trio.CapacityLimiter,
+        max_values: int,
     ) -> GetPromptResult:
         """Convert the arguments, run the function, make messages of what it returns.
 
-        `context` is for a function that takes one. Raises ProtocolError for arguments that do not fit,
-        ReturnError, and what the function raises.
+        The JSON text of an argument has `max_values` values at most. `context` is for a function that
+        takes one. Raises ProtocolError for arguments that do not fit, ReturnError, and what the function
+        raises.
         """
         try:
-            kwargs = self.parameters.convert_texts(arguments)
+            kwargs = self.parameters.convert_texts(arguments, max_values)
         except ArgumentError as error:
             raise ProtocolError(INVALID_PARAMS, f"prompt {self.listing.name!r}: {error}") from None
         if self.parameters.context_name is not None:

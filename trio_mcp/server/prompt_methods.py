@@ -30,6 +30,7 @@ class PromptMethods:
 
     def __init__(self, definition: ServerDefinition, lifespan: Any, calls: ChildCalls) -> None:
         self._prompts = definition.prompts
+        self._max_values = definition.settings.max_values
         self._lifespan = lifespan
         self._calls = calls
 
@@ -46,7 +47,8 @@ class PromptMethods:
         assert isinstance(request.params, GetPromptParams)
         prompt = self._find(request.params.name)
         context = None if prompt.parameters.context_name is None else self._make_context(request)
-        return await prompt.get(context, request.params.arguments or {}, self._calls.limiter)
+        arguments = request.params.arguments or {}
+        return await prompt.get(context, arguments, self._calls.limiter, self._max_values)
 
     async def complete(self, request: ServerRequest) -> Result:
         """Answer completion/complete; an argument without a function has no values."""
