@@ -62,11 +62,16 @@ class Wire:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def noticed_interrupts() -> None:
-    """Let processes that tests start notice Ctrl-C, also if a shell that runs the tests in the background
-    has them ignore it: a child ignores what its parent ignores."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def noticed_signals() -> None:
+    """Let processes that tests start notice signals, also if the tests run in the background or by nohup.
+
+    A child ignores what its parent ignores.
+    """
+    defaults = {"SIGINT": signal.default_int_handler, "SIGTERM": signal.SIG_DFL, "SIGHUP": signal.SIG_DFL}
+    for name, default in defaults.items():
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, default)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -38,6 +38,7 @@ async def hypercorn_serving(server: Server, limit: int = LIMIT) -> AsyncIterator
     config.errorlog = logging.getLogger("silent")
     config.errorlog.setLevel(logging.CRITICAL)
     config.graceful_timeout = 0.5
+    config.keep_alive_timeout = HANG_SECONDS  # also for the handshake
     stop = trio.Event()
 
     async with open_server(server) as running, trio.open_nursery() as nursery:

@@ -115,6 +115,8 @@ class Scripted:
         config.bind = ["127.0.0.1:0"]
         config.errorlog = None
         config.backlog = 1000
+        # It is also how long a connection may be open before its first request: five seconds by default.
+        config.keep_alive_timeout = config.ssl_handshake_timeout = HANG_SECONDS
         if self.certificate is not None:
             config.certfile, config.keyfile = self.certificate
         with self._scope:
