@@ -338,6 +338,8 @@ def test_public_names():
         *("ElicitRequest", "ElicitAnswer", "SampleRequest", "SampleAnswer"),
         *("CursorError", "TaskCancelled", "TaskFailed", "TaskNotFound", "TaskOverload", "TaskTooLarge"),
         *("Owner", "TaskPage"),
+        *("Prompt", "PromptArgument", "PromptMessage", "GetPromptResult", "Message", "Icon"),
+        *("Completion", "PromptReference", "ResourceTemplateReference", "PromptDefinitionError"),
         *("Estimator", "watch_stalls", "EraCache", "StdioServer"),
         *("AsgiApp", "HttpSettings", "asgi_app", "serve_http"),
         *("ProgressHandler", "LogHandler", "ErrorHandler", "ElicitationHandler", "SamplingHandler"),

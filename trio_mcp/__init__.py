@@ -17,6 +17,7 @@ from trio_mcp.errors import (
     MCPError,
     NotSupportedByEra,
     ProgressOverflow,
+    PromptDefinitionError,
     ProtocolError,
     RemoteProtocolError,
     RequestCancelled,
@@ -48,13 +49,20 @@ from trio_mcp.version import __version__
 from trio_mcp.wire.content import (
     AudioContent,
     EmbeddedResource,
+    Icon,
     ImageContent,
     ResourceContents,
     ResourceLink,
     TextContent,
 )
 from trio_mcp.wire.frames import StageState
-from trio_mcp.wire.messages import Implementation, Tool, ToolAnnotations
+from trio_mcp.wire.messages import (
+    Implementation,
+    PromptReference,
+    ResourceTemplateReference,
+    Tool,
+    ToolAnnotations,
+)
 
 if TYPE_CHECKING:
     from trio_mcp.client.call_handle import CallHandle
@@ -82,8 +90,10 @@ if TYPE_CHECKING:
     from trio_mcp.handlers.tqdm_progress import TqdmProgress
     from trio_mcp.server.asgi import AsgiApp, asgi_app
     from trio_mcp.server.http import serve_http
+    from trio_mcp.server.messages import Message
     from trio_mcp.server.websocket import serve_websocket
     from trio_mcp.transports.asgi.settings import HttpSettings
+    from trio_mcp.wire.prompts import Completion, GetPromptResult, Prompt, PromptArgument, PromptMessage
 
 __all__ = [
     "ArgumentError",
@@ -96,6 +106,7 @@ __all__ = [
     "CallTimeout",
     "Client",
     "ClientSettings",
+    "Completion",
     "Conflate",
     "ConnectionLost",
     "Context",
@@ -108,7 +119,9 @@ __all__ = [
     "EraCache",
     "ErrorHandler",
     "Estimator",
+    "GetPromptResult",
     "HttpSettings",
+    "Icon",
     "Image",
     "ImageContent",
     "Implementation",
@@ -120,6 +133,7 @@ __all__ = [
     "Lossless",
     "MCPError",
     "MemoryTaskStore",
+    "Message",
     "NotSupportedByEra",
     "Owner",
     "Progress",
@@ -129,11 +143,17 @@ __all__ = [
     "ProgressOverflow",
     "ProgressReceiver",
     "ProgressSink",
+    "Prompt",
+    "PromptArgument",
+    "PromptDefinitionError",
+    "PromptMessage",
+    "PromptReference",
     "ProtocolError",
     "RemoteProtocolError",
     "RequestCancelled",
     "ResourceContents",
     "ResourceLink",
+    "ResourceTemplateReference",
     "ReturnError",
     "RichProgress",
     "RunningServer",
@@ -206,8 +226,10 @@ _LATER: Final = {
     "handlers.tqdm_progress": ("TqdmProgress",),
     "server.asgi": ("AsgiApp", "asgi_app"),
     "server.http": ("serve_http",),
+    "server.messages": ("Message",),
     "server.websocket": ("serve_websocket",),
     "transports.asgi.settings": ("HttpSettings",),
+    "wire.prompts": ("Completion", "GetPromptResult", "Prompt", "PromptArgument", "PromptMessage"),
 }
 
 clean_records()

@@ -27,6 +27,7 @@ __all__ = [
     "MCPError",
     "NotSupportedByEra",
     "ProgressOverflow",
+    "PromptDefinitionError",
     "ProtocolError",
     "RemoteProtocolError",
     "RequestCancelled",
@@ -43,6 +44,10 @@ __all__ = [
 
 class ToolDefinitionError(MCPError, TypeError):
     """A function cannot be made a tool; the message names the function and the parameter."""
+
+
+class PromptDefinitionError(MCPError, TypeError):
+    """A function cannot be made a prompt, or cannot complete an argument; the message names it."""
 
 
 class ArgumentError(MCPError):

@@ -105,6 +105,7 @@ def make_server() -> Server:
     add_content_tools(server)
     add_reporting_tools(server)
     add_asking_tools(server)
+    add_prompts(server)
     add_task_tools(server)
     add_asking_task_tools(server)
     return server
@@ -234,6 +235,35 @@ def add_asking_tools(server: Server) -> None:
 
 def shown(data: Any) -> str:
     return msgspec.json.encode(data).decode()
+
+
+def add_prompts(server: Server) -> None:
+    @server.prompt
+    async def test_simple_prompt() -> str:
+        """Say one thing."""
+        return "This is a simple prompt for testing."
+
+    @server.prompt
+    async def test_prompt_with_arguments(arg1: str, arg2: str) -> str:
+        """Say what the arguments are."""
+        return f"Prompt with arguments: arg1='{arg1}', arg2='{arg2}'"
+
+    @test_prompt_with_arguments.complete("arg1")
+    async def complete_arg1(value: str) -> list[str]:
+        return [word for word in ("paris", "park", "party") if word.startswith(value)]
+
+    @server.prompt
+    async def test_prompt_with_embedded_resource(resourceUri: str) -> list[str | EmbeddedResource]:  # noqa: N803
+        """Show a resource."""
+        contents = ResourceContents(
+            uri=resourceUri, mime_type="text/plain", text="Embedded resource content for testing."
+        )
+        return [EmbeddedResource(resource=contents), "Please process the embedded resource above."]
+
+    @server.prompt
+    async def test_prompt_with_image() -> list[str | Image]:
+        """Show a picture."""
+        return [Image(PNG, "png"), "Please analyze the image above."]
 
 
 def add_task_tools(server: Server) -> None:

@@ -21,6 +21,8 @@ from trio_mcp.client.fault_report import ErrorHandler
 from trio_mcp.client.link import Link
 from trio_mcp.client.log_queue import LogHandler
 from trio_mcp.client.negotiation import find_era
+from trio_mcp.client.plain_request import request
+from trio_mcp.client.prompts import make_completion_params, make_prompt_params, read_completion, read_prompt
 from trio_mcp.client.server_requests import Answering, ElicitationHandler, SamplingHandler
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.target import Target, UrlOptions
@@ -36,8 +38,11 @@ from trio_mcp.wire.messages import (
     Implementation,
     LoggingLevel,
     Params,
+    PromptReference,
+    ResourceTemplateReference,
     Tool,
 )
+from trio_mcp.wire.prompts import Completion, GetPromptResult, Prompt
 
 
 class Client:
@@ -199,6 +204,61 @@ class Client:
             result_type=result_type,
         ) as handle:
             yield handle
+
+    async def list_prompts(self) -> list[Prompt]:
+        """List all prompts, page by page (MCP prompts, "Listing Prompts"); checkpoints.
+
+        Raises ConnectionLost, RemoteProtocolError for a malformed list, and ProtocolError, which a server
+        without prompts answers.
+        """
+        return await self._link.list_prompts()
+
+    async def get_prompt(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        progress_handler: ProgressHandler | ProgressSink | None = None,
+        idle_timeout: float | None = None,
+        max_timeout: float | None = None,
+    ) -> GetPromptResult:
+        """Get the messages of a prompt (MCP prompts, "Getting a Prompt"); checkpoints.
+
+        A text among the `arguments` is sent as it is, every other value as its JSON text. Progress,
+        timeouts and cancellation are as in `call_tool`. Raises ProtocolError if the server has no such
+        prompt, if the arguments do not fit, or if the prompt failed; ConnectionLost; CallTimeout;
+        RemoteProtocolError for malformed messages; ValueError for arguments that are not JSON.
+        """
+        params = make_prompt_params(name, arguments)
+        handler = self._progress_handler if progress_handler is None else as_handler(progress_handler)
+        what = f"prompt {name!r}"
+        raw = await request(self._link, "prompts/get", params, what, handler, idle_timeout, max_timeout)
+        return read_prompt(raw)
+
+    async def complete(
+        self,
+        ref: PromptReference | ResourceTemplateReference,
+        argument: Mapping[str, str],
+        context_arguments: Mapping[str, Any] | None = None,
+        *,
+        progress_handler: ProgressHandler | ProgressSink | None = None,
+        idle_timeout: float | None = None,
+        max_timeout: float | None = None,
+    ) -> Completion:
+        """Ask for values of an argument of a prompt or a resource template (MCP completion); checkpoints.
+
+        `argument` is `{"name": ..., "value": ...}` with what has been typed so far, and
+        `context_arguments` are the other arguments that have a value. Progress, timeouts and cancellation
+        are as in `call_tool`. Raises ProtocolError for what the server does not know, ConnectionLost,
+        CallTimeout, RemoteProtocolError, and ValueError for an `argument` that is none.
+        """
+        params = make_completion_params(ref, argument, context_arguments)
+        handler = self._progress_handler if progress_handler is None else as_handler(progress_handler)
+        what = f"the completion of {params.argument.name!r}"
+        raw = await request(
+            self._link, "completion/complete", params, what, handler, idle_timeout, max_timeout
+        )
+        return read_completion(raw)
 
     async def fetch_task(self, task_id: str) -> TaskSnapshot:
         """Ask for the state of a task (tasks/get); checkpoints.

@@ -17,6 +17,7 @@ from trio_mcp.client.call_answer import read_created
 from trio_mcp.client.header_mirroring import mirror_tools
 from trio_mcp.client.negotiation import Agreement, modern_meta
 from trio_mcp.client.outcome import unwrap
+from trio_mcp.client.prompts import read_prompt_page
 from trio_mcp.client.session import ClientSession
 from trio_mcp.client.task_snapshot import TaskNews, TaskSnapshot, read_snapshot, read_task, read_task_page
 from trio_mcp.errors import NotSupportedByEra, ProtocolError, RemoteProtocolError, TaskNotFound
@@ -33,6 +34,7 @@ from trio_mcp.wire.messages import (
     TaskIdParams,
     Tool,
 )
+from trio_mcp.wire.prompts import Prompt
 from trio_mcp.wire.tolerant import UNREADABLE, read_tolerantly
 
 logger = logging.getLogger("trio_mcp")
@@ -85,6 +87,10 @@ class Link:
         """See `Client.list_tools`."""
         tools = await self._list_pages("tools/list", "tools", _read_tool_page)
         return tools if self.mirror is None else mirror_tools(tools, self.mirror)
+
+    async def list_prompts(self) -> list[Prompt]:
+        """See `Client.list_prompts`."""
+        return await self._list_pages("prompts/list", "prompts", read_prompt_page)
 
     async def list_tasks(self) -> list[TaskSnapshot]:
         """See `Client.list_tasks`."""

@@ -25,13 +25,15 @@ from trio_mcp.schema.description import (
 )
 from trio_mcp.schema.docstrings import read_docstring
 from trio_mcp.schema.integers import WholeNumbers, decode_numbers
-from trio_mcp.schema.problems import UnsupportedAnnotationError, find_problem, name_annotation
+from trio_mcp.schema.problems import UnsupportedAnnotationError, find_problem, name_annotation, read_problem
 from trio_mcp.schema.references import with_definitions
 from trio_mcp.schema.rewriter import AnnotationRewriter
 from trio_mcp.schema.signatures import Parameter, name_function, read_function_parameters
+from trio_mcp.wire.value_count import has_too_many_values
 
 # A peer must not be able to make an answer much longer than its question.
 _MOST_PROBLEMS = 20
+_NOT_TEXT = "got str"
 
 
 @attrs.frozen(eq=False)
@@ -74,6 +76,39 @@ class Parameters:
             if name not in values:
                 values[name] = make()
         return values
+
+    def convert_texts(self, texts: Mapping[str, Any], max_values: int) -> dict[str, Any]:
+        """As `convert`, for arguments whose values are texts.
+
+        A text that the parameter's type takes as it is stays a text. Every other is the JSON text of
+        the value, which has `max_values` values at most.
+        """
+        chosen: dict[str, Any] = {}
+        unread = []
+        for name, text in texts.items():
+            chosen[name] = text
+            if isinstance(text, str) and name in self._annotations:
+                problem = _find_refusal(text, self._annotations[name])
+                if problem is None:
+                    continue
+                if len(text) > max_values and has_too_many_values(text.encode(), max_values):
+                    raise ArgumentError(f"{name}: it has more than {max_values} values")
+                try:
+                    value = msgspec.json.decode(text)
+                except (ValueError, RecursionError):
+                    if problem.endswith(_NOT_TEXT):
+                        unread.append(name)
+                    continue
+                # If neither fits, the problem of the value says more, unless a text is expected.
+                if problem.endswith(_NOT_TEXT) or _find_refusal(value, self._annotations[name]) is None:
+                    chosen[name] = msgspec.Raw(text.encode())
+        try:
+            return self.convert(msgspec.json.encode(chosen))
+        except ArgumentError as error:
+            if not unread:
+                raise
+            names = ", ".join(map(repr, unread[:_MOST_PROBLEMS]))
+            raise ArgumentError(f"{error}; {names} must be JSON text, such as 5, true or [1, 2]") from None
 
     def _convert_each(self, text: msgspec.Raw | bytes, error: Exception) -> dict[str, Any]:
         """Convert the arguments one by one, and whole floats to integers; raises ArgumentError."""
@@ -132,7 +167,7 @@ def read_parameters(
     """
     tool = name_function(function)
     found = read_function_parameters(function, {context_type.__name__: context_type})
-    contexts = [p.name for p in found if _is_context(p.annotation, context_type)]
+    contexts = [p.name for p in found if is_context(p.annotation, context_type)]
     if len(contexts) > 1:
         raise ToolDefinitionError(f"tool {tool!r} has several context parameters: {', '.join(contexts)}")
     parameters = [_read_default(p, tool) for p in found if p.name not in contexts]
@@ -190,6 +225,15 @@ def _rewrite_annotation(parameter: Parameter, rewriter: AnnotationRewriter, tool
     return annotation
 
 
+def _find_refusal(value: Any, annotation: Any) -> str | None:
+    """Why `value` is none of this annotation, or None."""
+    try:
+        convert(value, annotation)
+    except (ValueError, TypeError, RecursionError) as error:
+        return read_problem(error).message
+    return None
+
+
 def _decoder(annotations: Mapping[str, Any], required: frozenset[str]) -> msgspec.json.Decoder[Any]:
     fields = [
         (name, annotation) if name in required else (name, annotation, msgspec.UNSET)
@@ -234,11 +278,12 @@ def _schema(
     return whole, definitions
 
 
-def _is_context(annotation: Any, context_type: type) -> bool:
+def is_context(annotation: Any, context_type: type) -> bool:
+    """Whether a parameter with this annotation receives the context."""
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
-        return _is_context(args[0], context_type)
+        return is_context(args[0], context_type)
     if origin in (Union, types.UnionType):
-        return all(arg is type(None) or _is_context(arg, context_type) for arg in args)
+        return all(arg is type(None) or is_context(arg, context_type) for arg in args)
     candidate = origin or annotation
     return isinstance(candidate, type) and issubclass(candidate, context_type)

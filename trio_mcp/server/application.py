@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from trio_mcp.errors import ProtocolError
@@ -23,18 +23,23 @@ from trio_mcp.server.tool_methods import ToolMethods
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.wire.eras import ERAS, Era
-from trio_mcp.wire.errors import INTERNAL_ERROR
+from trio_mcp.wire.errors import INTERNAL_ERROR, METHOD_NOT_FOUND
 from trio_mcp.wire.http import check_parameter_headers, read_mirrored_arguments
 from trio_mcp.wire.incoming_request import IncomingRequest
 from trio_mcp.wire.messages import (
     CallToolParams,
+    CompleteParams,
     DiscoverResult,
     EmptyResult,
+    GetPromptParams,
     InitializeResult,
     Result,
     SetLevelParams,
 )
 from trio_mcp.wire.tasks import EXTENSION
+
+if TYPE_CHECKING:  # a server without prompts starts without that module
+    from trio_mcp.server.prompt_methods import PromptMethods
 
 logger = logging.getLogger("trio_mcp")
 
@@ -50,15 +55,21 @@ class ServerApplication:
         runs: WeakValueDictionary[str, TaskRun] = WeakValueDictionary()
         tools = ToolMethods(definition, supervisor, runs, lifespan, self.errors)
         tasks = TaskMethods(supervisor, runs, definition.info)
+        self._tools = tools
+        self._lifespan = lifespan
+        self._prompts: PromptMethods | None = None
         self.immediate: Mapping[str, Callable[[ServerRequest], Result]] = {
             "initialize": self._initialize,
             "server/discover": self._discover,
             "ping": lambda request: EmptyResult(),
             "logging/setLevel": _set_level,
             "tools/list": tools.list_tools,
+            "prompts/list": lambda request: self._find_prompts(request).list_prompts(request),
         }
         self.handlers: Mapping[str, Callable[[ServerRequest], Awaitable[Result]]] = {
             "tools/call": tools.call_tool,
+            "prompts/get": lambda request: self._find_prompts(request).get_prompt(request),
+            "completion/complete": lambda request: self._find_prompts(request).complete(request),
             "tasks/get": tasks.get,
             "tasks/result": tasks.wait_result,
             "tasks/list": tasks.list_page,
@@ -90,13 +101,33 @@ class ServerApplication:
         """The result that tells the client of `failure`; raises ProtocolError for a JSON-RPC error."""
         if isinstance(request.params, CallToolParams):
             return self.errors.describe(request.params.name, failure)
+        if isinstance(request.params, GetPromptParams):
+            raise self.errors.explain(f"prompt {request.params.name!r}", failure)
+        if isinstance(request.params, CompleteParams):
+            raise self.errors.explain(f"the completion of {request.params.argument.name!r}", failure)
         if isinstance(failure, ProtocolError):
             raise failure
         logger.error("%s failed", request.method, exc_info=failure)
         raise ProtocolError(INTERNAL_ERROR, f"{request.method!r} failed")
 
+    def _find_prompts(self, request: ServerRequest) -> PromptMethods:
+        """The methods of prompts; raises ProtocolError if the server has no prompts."""
+        if not self._definition.prompts:
+            raise ProtocolError(METHOD_NOT_FOUND, f"{request.method!r} is for servers with prompts")
+        if self._prompts is None:
+            # Imported here: a server without prompts starts sooner without that module.
+            from trio_mcp.server.prompt_methods import PromptMethods
+
+            self._prompts = PromptMethods(self._definition, self._lifespan, self._tools.calls)
+        return self._prompts
+
     def _capabilities(self, era: Era) -> dict[str, Any]:
         capabilities: dict[str, Any] = {"logging": {}, "tools": {}}
+        prompts = self._definition.prompts
+        if prompts:
+            capabilities["prompts"] = {}
+            if any(prompt.completers for prompt in prompts.values()):
+                capabilities["completions"] = {}
         if any(tool.task is not None for tool in self._definition.tools.values()):
             if era.tasks == "legacy":
                 capabilities["tasks"] = {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}

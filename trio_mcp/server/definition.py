@@ -1,6 +1,6 @@
 """What a server is, as plain data: its name, its tools, its settings, its lifespan.
 
-Owns the registry of tools. Knows nothing of serving: everything that serves takes a
+Owns the registry of tools and prompts. Knows nothing of serving: everything that serves takes a
 definition, and `Server` is the face with which programs write one.
 """
 
@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
-from trio_mcp.errors import ToolDefinitionError
+from trio_mcp.errors import PromptDefinitionError, ToolDefinitionError
 from trio_mcp.server.tool import ToolDefinition
 from trio_mcp.session.settings import ServerSettings
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
 from trio_mcp.tasks.store import TaskStore
 from trio_mcp.wire.messages import Implementation
+
+if TYPE_CHECKING:  # a server without prompts starts without that module
+    from trio_mcp.server.prompt import PromptDefinition
 
 
 @attrs.define(eq=False)
@@ -25,7 +28,7 @@ class ServerDefinition:
     """One server; it can be served many times, also at once.
 
     `task_store` is None for one in memory. `default_task` is the `task` of every tool that
-    gives none of its own. `tools` are kept by name, in the order of their registration.
+    gives none of its own. `tools` and `prompts` are kept by name, in the order of their registration.
     `enter_lifespan` makes the context manager of the server's lifespan; None if it has none.
     """
 
@@ -37,6 +40,7 @@ class ServerDefinition:
     default_task: TaskConfig | bool
     tools: dict[str, ToolDefinition] = attrs.field(factory=dict)
     enter_lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None
+    prompts: dict[str, PromptDefinition] = attrs.field(factory=dict)
 
     def add_tool(self, tool: ToolDefinition) -> None:
         """Register a tool; raises ToolDefinitionError if its name is taken."""
@@ -44,6 +48,13 @@ class ServerDefinition:
         if name in self.tools:
             raise ToolDefinitionError(f"there is already a tool named {name!r}")
         self.tools[name] = tool
+
+    def add_prompt(self, prompt: PromptDefinition) -> None:
+        """Register a prompt; raises PromptDefinitionError if its name is taken."""
+        name = prompt.listing.name
+        if name in self.prompts:
+            raise PromptDefinitionError(f"there is already a prompt named {name!r}")
+        self.prompts[name] = prompt
 
     @asynccontextmanager
     async def open_lifespan(self) -> AsyncIterator[Any]:

@@ -1,4 +1,4 @@
-"""The error results of tools that failed.
+"""The error results of tools that failed, and the errors of prompts.
 
 Owns which exceptions a client reads, and which stay in the server's log (`show_errors`); there, that a
 failure which repeats itself is one traceback and then a count.
@@ -16,6 +16,7 @@ import trio
 from trio_mcp.concurrency.failures import leaves
 from trio_mcp.errors import ArgumentError, NotSupportedByEra, ProtocolError, ReturnError, ToolError
 from trio_mcp.wire.content import TextContent
+from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.messages import CallToolResult
 
 logger = logging.getLogger("trio_mcp")
@@ -28,7 +29,7 @@ TRACEBACK_SECONDS: Final = 60.0
 """A failure that repeats itself gets a traceback no more often."""
 
 FailureKind: TypeAlias = tuple[str, type[BaseException], str, int]
-"""A tool, what it raised, and the file and line where."""
+"""What failed, what it raised, and the file and line where."""
 
 
 @attrs.define
@@ -68,19 +69,42 @@ class ErrorResults:
             text += ": " + "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in found)
         return _error_result(text)
 
+    def explain(self, subject: str, failure: BaseException) -> ProtocolError:
+        """The JSON-RPC error for what is no tool, and so has no error result; `subject` is its kind and name.
+
+        A client reads what is meant for it, as of a tool: ToolError, NotSupportedByEra, and what is wrong
+        with its arguments or with the result.
+        """
+        if isinstance(failure, ProtocolError):
+            return failure
+        found = list(leaves(failure))
+        if all(
+            isinstance(leaf, (ToolError, ArgumentError, ReturnError, NotSupportedByEra)) for leaf in found
+        ):
+            return ProtocolError(INTERNAL_ERROR, "\n".join(map(str, found)))
+        for leaf in found:
+            self._log(subject, leaf, "failed")
+        text = f"Error in {subject}"
+        if self.show_errors:
+            text += ": " + "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in found)
+        return ProtocolError(INTERNAL_ERROR, text)
+
     def log(self, tool: str, failure: BaseException, what: str = "failed") -> None:
-        """Log `failure` with its traceback; if the same was logged within a minute, only count it.
+        """Log `failure` of a tool with its traceback; if the same was logged within a minute, only count it.
 
         Counts are logged when they are 10, 100, 1,000 and so on, and with the next traceback.
         """
-        kind = _kind_of(tool, failure)
+        self._log(f"tool {tool!r}", failure, what)
+
+    def _log(self, subject: str, failure: BaseException, what: str) -> None:
+        kind = _kind_of(subject, failure)
         now = trio.current_time()
         seen = self._seen.get(kind)
         if seen is None or now - seen.told >= TRACEBACK_SECONDS:
             if seen is not None and seen.times > 1:
                 self._log_count(kind, seen)
             self._seen[kind] = _Seen(now)
-            logger.error("tool %r %s", tool, what, exc_info=failure)
+            logger.error("%s %s", subject, what, exc_info=failure)
         else:
             seen.times += 1
             if _is_power_of_ten(seen.times):
@@ -99,18 +123,18 @@ class ErrorResults:
         self._seen.clear()
 
     def _log_count(self, kind: FailureKind, seen: _Seen) -> None:
-        tool, error, file, line = kind
-        text = "tool %r failed %d times with %s at %s:%d; its traceback was logged once"
-        logger.error(text, tool, seen.times, error.__name__, file, line)
+        subject, error, file, line = kind
+        text = "%s failed %d times with %s at %s:%d; its traceback was logged once"
+        logger.error(text, subject, seen.times, error.__name__, file, line)
 
 
-def _kind_of(tool: str, failure: BaseException) -> FailureKind:
+def _kind_of(subject: str, failure: BaseException) -> FailureKind:
     place = failure.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
     if place is None:
-        return tool, type(failure), "an unknown place", 0
-    return tool, type(failure), place.tb_frame.f_code.co_filename, place.tb_lineno
+        return subject, type(failure), "an unknown place", 0
+    return subject, type(failure), place.tb_frame.f_code.co_filename, place.tb_lineno
 
 
 def _is_power_of_ten(number: int) -> bool:

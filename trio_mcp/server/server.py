@@ -9,17 +9,17 @@ from __future__ import annotations
 import inspect
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 import trio
 
 from trio_mcp.background_log import log_in_background
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
-from trio_mcp.errors import ToolDefinitionError
+from trio_mcp.errors import PromptDefinitionError, ToolDefinitionError
 from trio_mcp.outgoing.policy import ProgressPolicy
 from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.server.definition import ServerDefinition
@@ -31,8 +31,14 @@ from trio_mcp.session.settings import ServerSettings
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
 from trio_mcp.tasks.store import TaskStore
 from trio_mcp.version import __version__
+from trio_mcp.wire.content import Icon
 from trio_mcp.wire.messages import Implementation, ToolAnnotations
 
+if TYPE_CHECKING:  # a server without prompts starts without that module
+    from trio_mcp.server.prompt import PromptDefinition, PromptFunction
+
+P = ParamSpec("P")
+R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 L = TypeVar("L", bound=Callable[..., Any])
 V = TypeVar("V")
@@ -103,6 +109,11 @@ class Server:
     def tools(self) -> Mapping[str, ToolDefinition]:
         """The tools by name, in the order of their registration; read-only."""
         return MappingProxyType(self.definition.tools)
+
+    @property
+    def prompts(self) -> Mapping[str, PromptDefinition]:
+        """The prompts by name, in the order of their registration; read-only."""
+        return MappingProxyType(self.definition.prompts)
 
     def lifespan(self, function: L, /) -> L:
         """Register a context that lasts as long as the server runs: `@server.lifespan`.
@@ -207,6 +218,80 @@ class Server:
             dereference_schemas=self.settings.dereference_schemas,
         )
         self.definition.add_tool(tool)
+
+    @overload
+    def prompt(self, function: Callable[P, R], /) -> PromptFunction[P, R]: ...
+
+    @overload
+    def prompt(
+        self,
+        name_: str | None = None,
+        /,
+        *,
+        name: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        icons: Sequence[Icon] | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> Callable[[Callable[P, R]], PromptFunction[P, R]]: ...
+
+    def prompt(
+        self,
+        function: Callable[P, R] | str | None = None,
+        /,
+        *,
+        name: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        icons: Sequence[Icon] | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> PromptFunction[P, R] | Callable[[Callable[P, R]], PromptFunction[P, R]]:
+        """Register a prompt: `@server.prompt` or `@server.prompt("name", ...)`; see `add_prompt`."""
+        if isinstance(function, str):
+            if name is not None:
+                raise PromptDefinitionError(f"a prompt has one name, not {function!r} and {name!r}")
+            function, name = None, function
+
+        def register(function: Callable[P, R]) -> PromptFunction[P, R]:
+            return self.add_prompt(
+                function, name=name, title=title, description=description, icons=icons, meta=meta
+            )
+
+        return register if function is None else register(function)
+
+    def add_prompt(
+        self,
+        function: Callable[P, R],
+        *,
+        name: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        icons: Sequence[Icon] | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> PromptFunction[P, R]:
+        """Register `function` as a prompt (MCP prompts).
+
+        Its arguments come from its type hints, their descriptions from its docstring; a parameter
+        annotated with `Context` receives the context. Clients send texts: one that a parameter's type takes
+        as it is stays a text, every other is read as JSON. A sync function runs in a worker thread. The
+        function returns text, content, a `Message`, or a list of them. What is returned here can be
+        called as the function, and its `complete` registers functions that complete arguments. Raises
+        PromptDefinitionError if the signature cannot be described or the name is taken.
+        """
+        # Imported here: a server without prompts starts sooner without that module.
+        from trio_mcp.server.prompt import PromptFunction, define_prompt
+
+        prompt = define_prompt(
+            function,
+            name=name,
+            title=title,
+            description=description,
+            icons=icons,
+            meta=meta,
+            dereference_schemas=self.settings.dereference_schemas,
+        )
+        self.definition.add_prompt(prompt)
+        return PromptFunction(function, prompt)
 
     async def serve(self, transport: FrameTransport, *, headers: Mapping[str, str] = NO_HEADERS) -> None:
         """Serve one connection until the peer closes it, then close it; checkpoints.

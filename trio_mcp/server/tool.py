@@ -31,7 +31,7 @@ from trio_mcp.wire.messages import CallToolResult, Tool, ToolAnnotations, ToolEx
 
 _HOSTS_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_BOUND: Final = "A method is registered when it is bound: server.add_tool(instance.method)"
+_BOUND: Final = "A method is registered when it is bound: server.add_{}(instance.method)"
 
 
 @attrs.frozen
@@ -95,8 +95,10 @@ def define_tool(
     if isinstance(function, staticmethod):  # decorated twice in a class body
         function = function.__func__
     if not callable(function):
-        raise ToolDefinitionError(f"{function!r} cannot be a tool: it is no function. {_BOUND}")
-    inner = _unwrap(function)
+        raise ToolDefinitionError(
+            f"{function!r} cannot be a tool: it is no function. {_BOUND.format('tool')}"
+        )
+    inner = unwrap(function)
     if name is None:
         name = getattr(function, "__name__", None) or getattr(inner, "__name__", None) or type(inner).__name__
         if name == "<lambda>":
@@ -108,7 +110,7 @@ def define_tool(
         )
     if not isinstance(progress, (Conflate, Lossless, type(None))):
         raise ToolDefinitionError(f"tool {name!r}: progress must be a policy, not {progress!r}")
-    _check_bound(function, name)
+    check_bound(function, "tool", name)
     parameters = read_parameters(function, Context, dereference=dereference_schemas)
     returns = read_returns(function, CONTENT_TYPES, dereference=dereference_schemas)
     listing = Tool(
@@ -152,21 +154,21 @@ def _caller_level() -> int:
     return level
 
 
-def _check_bound(function: Callable[..., Any], name: str) -> None:
-    """Refuse a function of a class body that still has its `self` or `cls`."""
+def check_bound(function: Callable[..., Any], kind: str, name: str) -> None:
+    """Refuse a function of a class body that still has its `self` or `cls`, as a `kind` ("tool")."""
     first = next(iter(read_signature(function).parameters), None)
     if first not in ("self", "cls"):
         return
-    qualified = getattr(_unwrap(function), "__qualname__", "")
+    qualified = getattr(unwrap(function), "__qualname__", "")
     owner = qualified.rpartition(".")[0]
     if owner and not owner.endswith("<locals>"):
         raise ToolDefinitionError(
-            f"tool {name!r}, parameter {first!r}: {qualified} is a method, and no client can pass {first!r}. "
-            f"{_BOUND}"
+            f"{kind} {name!r}, parameter {first!r}: {qualified} is a method, and no client can pass "
+            f"{first!r}. {_BOUND.format(kind)}"
         )
 
 
-def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
+def unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function that decides whether a call is async."""
     while isinstance(function, functools.partial):
         function = function.func

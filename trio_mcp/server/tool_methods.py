@@ -8,7 +8,7 @@ goes on in `task_run.py`.
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import trio
@@ -50,7 +50,8 @@ class ToolMethods:
         self._seal = StateSeal()
         # A limiter of its own: tools that block must not starve the application's own threads.
         self._limiter = trio.CapacityLimiter(self._settings.thread_limit)
-        self._calls = ChildCalls(self._tools, self._limiter, lifespan, errors)
+        self.calls: Final = ChildCalls(self._tools, self._limiter, lifespan, errors)
+        """What handlers may call, also those of prompts; with the threads of sync functions."""
 
     def list_tools(self, request: ServerRequest) -> Result:
         """Answer tools/list."""
@@ -78,7 +79,7 @@ class ToolMethods:
         return await run.run(choice)
 
     def _make_context(self, request: ServerRequest, run: TaskRun | None) -> Context:
-        return Context(request, run, self._lifespan, self._calls)
+        return Context(request, run, self._lifespan, self.calls)
 
     def _choose_policy(self, request: ServerRequest, tool: ToolDefinition) -> None:
         """Let the call queue follow the policy of the tool, or what the server's own function chooses."""
@@ -125,7 +126,7 @@ class ToolMethods:
             live = self._prepare(request, tool, config, reserves=False)
         gatherer = None if config.gather is None else gather
         run = TaskRun(
-            self._supervisor, live, request, config, handle, gatherer, self._seal, self._calls.errors
+            self._supervisor, live, request, config, handle, gatherer, self._seal, self.calls.errors
         )
         self._runs[live.id] = run
         return run, choice

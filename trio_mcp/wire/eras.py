@@ -15,6 +15,8 @@ from trio_mcp.wire.messages import (
     META_SERVER_INFO,
     CacheableResult,
     CallToolParams,
+    CompleteParams,
+    GetPromptParams,
     Implementation,
     InitializeParams,
     ListenParams,
@@ -32,6 +34,9 @@ _LEGACY_REQUESTS: Final[Mapping[str, type[Params]]] = {
     "logging/setLevel": SetLevelParams,
     "tools/list": ListParams,
     "tools/call": CallToolParams,
+    "prompts/list": ListParams,
+    "prompts/get": GetPromptParams,
+    "completion/complete": CompleteParams,
 }
 _LEGACY_TASK_REQUESTS: Final[Mapping[str, type[Params]]] = {
     **_LEGACY_REQUESTS,
@@ -44,6 +49,9 @@ _MODERN_REQUESTS: Final[Mapping[str, type[Params]]] = {
     "server/discover": Params,
     "tools/list": ListParams,
     "tools/call": CallToolParams,
+    "prompts/list": ListParams,
+    "prompts/get": GetPromptParams,
+    "completion/complete": CompleteParams,
     "tasks/get": TaskIdParams,
     "tasks/update": UpdateTaskParams,
     "tasks/cancel": TaskIdParams,

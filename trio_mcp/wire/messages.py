@@ -99,6 +99,49 @@ class CallToolParams(Params, kw_only=True):
     request_state: str | UnsetType = UNSET
 
 
+class GetPromptParams(Params, kw_only=True):
+    """A prompts/get; the values of `arguments` are texts (MCP prompts)."""
+
+    name: str
+    arguments: dict[str, Any] | None = None
+
+
+class PromptReference(
+    Struct, rename="camel", omit_defaults=True, kw_only=True, tag_field="type", tag="ref/prompt"
+):
+    """Names the prompt whose argument is completed (MCP completion)."""
+
+    name: str
+    title: str | None = None
+
+
+class ResourceTemplateReference(Struct, tag_field="type", tag="ref/resource"):
+    """Names the resource template whose variable is completed: its URI template (MCP completion)."""
+
+    uri: str
+
+
+class CompletionArgument(Struct):
+    """The argument that is completed, and what has been typed of its value."""
+
+    name: str
+    value: str
+
+
+class CompletionContext(Struct, omit_defaults=True):
+    """The arguments that have their value already."""
+
+    arguments: dict[str, str] | None = None
+
+
+class CompleteParams(Params, kw_only=True):
+    """A completion/complete (MCP completion)."""
+
+    ref: PromptReference | ResourceTemplateReference
+    argument: CompletionArgument
+    context: CompletionContext | None = None
+
+
 class TaskIdParams(Params, kw_only=True):
     """Names a task."""
 
