@@ -212,7 +212,7 @@ def _decode_ended_burst(data: bytes) -> list[InFrame] | None:
         return None
     try:
         frames = _group(_progress_decoder.decode_lines(burst))
-    except Exception:  # its lines only hold the name
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # its lines only hold the name
         return None
     return _merge([*frames, decode_counted(last)])
 
