@@ -26,6 +26,7 @@ from tests.conftest import MODERN, Wire
 from tests.progress.test_progress import run_tool
 from tests.support import workers
 from tests.support.limits import HANG_SECONDS
+from tests.support.turns import counting_turns
 from trio_mcp import Context, Lossless, RequestCancelled, Server, WorkerProgress, open_client
 from trio_mcp.progress.reporter import ProgressReporter
 from trio_mcp.progress.worker_lines import MAX_LINE_BYTES, LineReader
@@ -302,19 +303,9 @@ class Recording:
 
 @pytest.mark.parametrize("line", [b"\n", b" \n", b"1\n", b"{}\n"])
 async def test_others_have_a_turn_while_many_lines_are_skipped(line):
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(count)
+    async with counting_turns() as turns:
         await Recording().take(line * 6400)
-        nursery.cancel_scope.cancel()
-    assert turns >= 90
+    assert turns.count >= 90
 
 
 @pytest.mark.parametrize(

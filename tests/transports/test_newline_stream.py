@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from tests.support.limits import HANG_SECONDS
+from tests.support.turns import counting_turns
 from trio_mcp.testing.faults import closing_at_byte
 from trio_mcp.transports.newline_stream import READ_BYTES, StreamTransport
 from trio_mcp.wire.codec import encode_lines
@@ -191,14 +192,6 @@ async def test_send_now_writes_nothing_to_a_broken_pipe():
 @pytest.mark.parametrize("kind", ["memory", "pipe"])
 async def test_others_have_a_turn_while_many_tiny_lines_are_decoded(line: bytes, kind: str):
     data = line * (READ_BYTES // 2 // len(line))
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
-
     if kind == "pipe":
         reading, writing = os.pipe()
         receive: trio.abc.ReceiveStream = trio.lowlevel.FdStream(reading)
@@ -208,14 +201,12 @@ async def test_others_have_a_turn_while_many_tiny_lines_are_decoded(line: bytes,
     transport = StreamTransport(send, receive, max_frame_bytes=LIMIT)
     await send.send_all(data + encode_lines(FRAMES[:1]))
     with trio.fail_after(HANG_SECONDS):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(count)
+        async with counting_turns() as turns:
             frames: list[InFrame] = []
             while FRAMES[0] not in frames:
                 frames += await transport.receive_frames()
-            nursery.cancel_scope.cancel()
     assert sum(isinstance(frame, Malformed) for frame in frames) == (data.count(line) if line.strip() else 0)
-    assert turns >= len(data) // PORTION
+    assert turns.count >= len(data) // PORTION
     await transport.aclose()
 
 

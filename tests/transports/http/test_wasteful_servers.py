@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
+from tests.support.turns import Turns, counting_turns
 from tests.transports.http.http_peer import Call, LegacyServer, serving
 from tests.transports.http.test_http_connection import (
     OK,
@@ -125,46 +126,28 @@ async def test_a_few_informational_answers_precede_the_answer(way: str) -> None:
 
 async def test_others_have_a_turn_while_many_chunks_are_parsed(way: str) -> None:
     chunks = b"3\r\n   \r\n" * 1000 + b"2\r\n{}\r\n0\r\n\r\n"
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
-
     async with (
         raw_server(closing(OK + b"transfer-encoding: chunked\r\n\r\n" + chunks)) as server,
         opened(server.url, way) as endpoint,
         endpoint.ask("POST", {}, b"{}") as answer,
-        trio.open_nursery() as nursery,
+        counting_turns() as turns,
     ):
-        nursery.start_soon(count)
         body = await answer.read_body()
-        nursery.cancel_scope.cancel()
     assert body is not None
     assert body.strip() == b"{}"
-    assert turns >= 4
+    assert turns.count >= 4
 
 
 @asynccontextmanager
-async def counted(portions: list[bytes]) -> AsyncIterator[tuple[HttpResponse, list[int]]]:
+async def counted(portions: list[bytes]) -> AsyncIterator[tuple[HttpResponse, Turns]]:
     """An answer of these chunks, which are there at once, and the number of turns that another task has."""
-    turns = [0]
 
     async def chunks() -> AsyncIterator[bytes]:  # noqa: ASYNC900  # it holds no resource
         for portion in portions:
             yield portion  # noqa: ASYNC911, ASYNC119  # without a checkpoint, as what has come already
 
-    async def count() -> None:
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns[0] += 1
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(count)
+    async with counting_turns() as turns:
         yield HttpResponse(200, "OK", {}, chunks(), 1_000_000, url="http://server/"), turns
-        nursery.cancel_scope.cancel()
 
 
 async def test_others_have_a_turn_between_portions_of_tiny_lines() -> None:
@@ -172,7 +155,7 @@ async def test_others_have_a_turn_between_portions_of_tiny_lines() -> None:
     async with counted([data]) as (answer, turns):
         await answer.read_events(StreamPosition(), ignore)
         # Trio runs the tasks of one round in any order, so that some turns come before or after.
-        assert turns[0] >= len(data) // PORTION - 3
+        assert turns.count >= len(data) // PORTION - 3
 
 
 async def test_what_is_received_and_not_decoded_counts_as_unread() -> None:
@@ -194,22 +177,12 @@ async def test_others_have_a_turn_while_much_is_inflated() -> None:
     async def chunks() -> AsyncIterator[bytes]:  # noqa: ASYNC900  # it holds no resource
         yield zlib.compress(b"x" * PIECE_BYTES * 20)  # noqa: ASYNC911, ASYNC119  # it has come already
 
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(count)
-        length = 0
+    length = 0
+    async with counting_turns() as turns:
         async for piece in DecodedChunks(chunks(), "deflate"):
             length += len(piece)
-        nursery.cancel_scope.cancel()
     assert length == PIECE_BYTES * 20
-    assert turns >= 15
+    assert turns.count >= 15
 
 
 def is_given_up(events: bytes, times: int, seconds: float) -> bool:

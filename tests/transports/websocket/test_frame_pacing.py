@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from tests.support.limits import HANG_SECONDS
+from tests.support.turns import counting_turns
 from tests.transports.websocket.websocket_peers import LIMIT, make_server, receive_until_closed, serving
 from trio_mcp.transports.websocket.client import open_websocket_transport
 from trio_mcp.transports.websocket.corking_stream import CorkingStream
@@ -103,23 +104,13 @@ async def test_others_have_a_turn_after_every_few_frames():
     assert await stream.receive_some() == HEAD[:-1]
     await other.send_all(HEAD[-1:] + frame * 1000)
     assert await stream.receive_some() == HEAD[-1:]
-    turns = 0
-
-    async def take_turns() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
-
     pieces = []
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(take_turns)
+    async with counting_turns() as turns:
         while len(b"".join(pieces)) < 2000:
             pieces.append(await stream.receive_some())
             assert len(pieces[-1]) <= FRAMES_AT_ONCE * len(frame)
-        nursery.cancel_scope.cancel()
     assert b"".join(pieces) == frame * 1000
-    assert turns >= len(pieces) // 2
+    assert turns.count >= len(pieces) // 2
 
 
 async def test_pings_at_a_sane_rate_are_fine_for_days(autojump_clock):
