@@ -20,6 +20,8 @@ from trio_mcp.errors import (
     ProtocolError,
     RemoteProtocolError,
     RequestCancelled,
+    ResourceError,
+    ResourceNotFound,
     ReturnError,
     TaskCancelled,
     TaskFailed,
@@ -46,8 +48,10 @@ from trio_mcp.tasks.settings import TaskConfig, TaskSettings
 from trio_mcp.tasks.store import TaskPage, TaskStore
 from trio_mcp.version import __version__
 from trio_mcp.wire.content import (
+    Annotations,
     AudioContent,
     EmbeddedResource,
+    Icon,
     ImageContent,
     ResourceContents,
     ResourceLink,
@@ -62,6 +66,7 @@ if TYPE_CHECKING:
     from trio_mcp.client.era_cache import EraCache
     from trio_mcp.client.fault_report import ErrorHandler
     from trio_mcp.client.log_queue import LogHandler, LogMessage
+    from trio_mcp.client.resource_reading import ReadResult
     from trio_mcp.client.server_requests import (
         ElicitAnswer,
         ElicitationHandler,
@@ -84,8 +89,10 @@ if TYPE_CHECKING:
     from trio_mcp.server.http import serve_http
     from trio_mcp.server.websocket import serve_websocket
     from trio_mcp.transports.asgi.settings import HttpSettings
+    from trio_mcp.wire.resources import Resource, ResourceTemplate
 
 __all__ = [
+    "Annotations",
     "ArgumentError",
     "AsgiApp",
     "Audio",
@@ -109,6 +116,7 @@ __all__ = [
     "ErrorHandler",
     "Estimator",
     "HttpSettings",
+    "Icon",
     "Image",
     "ImageContent",
     "Implementation",
@@ -130,10 +138,15 @@ __all__ = [
     "ProgressReceiver",
     "ProgressSink",
     "ProtocolError",
+    "ReadResult",
     "RemoteProtocolError",
     "RequestCancelled",
+    "Resource",
     "ResourceContents",
+    "ResourceError",
     "ResourceLink",
+    "ResourceNotFound",
+    "ResourceTemplate",
     "ReturnError",
     "RichProgress",
     "RunningServer",
@@ -186,6 +199,7 @@ _LATER: Final = {
     "client.era_cache": ("EraCache",),
     "client.fault_report": ("ErrorHandler",),
     "client.log_queue": ("LogHandler", "LogMessage"),
+    "client.resource_reading": ("ReadResult",),
     "client.server_requests": (
         "ElicitAnswer",
         "ElicitRequest",
@@ -208,6 +222,7 @@ _LATER: Final = {
     "server.http": ("serve_http",),
     "server.websocket": ("serve_websocket",),
     "transports.asgi.settings": ("HttpSettings",),
+    "wire.resources": ("Resource", "ResourceTemplate"),
 }
 
 clean_records()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from trio_mcp.errors import ProtocolError
@@ -23,7 +23,7 @@ from trio_mcp.server.tool_methods import ToolMethods
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.wire.eras import ERAS, Era
-from trio_mcp.wire.errors import INTERNAL_ERROR
+from trio_mcp.wire.errors import INTERNAL_ERROR, METHOD_NOT_FOUND
 from trio_mcp.wire.http import check_parameter_headers, read_mirrored_arguments
 from trio_mcp.wire.incoming_request import IncomingRequest
 from trio_mcp.wire.messages import (
@@ -31,10 +31,14 @@ from trio_mcp.wire.messages import (
     DiscoverResult,
     EmptyResult,
     InitializeResult,
+    ReadResourceParams,
     Result,
     SetLevelParams,
 )
 from trio_mcp.wire.tasks import EXTENSION
+
+if TYPE_CHECKING:
+    from trio_mcp.server.resource_methods import ResourceMethods
 
 logger = logging.getLogger("trio_mcp")
 
@@ -49,6 +53,9 @@ class ServerApplication:
         self.errors = ErrorResults(self.settings.show_errors)
         runs: WeakValueDictionary[str, TaskRun] = WeakValueDictionary()
         tools = ToolMethods(definition, supervisor, runs, lifespan, self.errors)
+        self._lifespan = lifespan
+        self._calls = tools.calls
+        self._resources: ResourceMethods | None = None
         tasks = TaskMethods(supervisor, runs, definition.info)
         self.immediate: Mapping[str, Callable[[ServerRequest], Result]] = {
             "initialize": self._initialize,
@@ -56,9 +63,12 @@ class ServerApplication:
             "ping": lambda request: EmptyResult(),
             "logging/setLevel": _set_level,
             "tools/list": tools.list_tools,
+            "resources/list": lambda request: self._resource_methods.list_resources(request),
+            "resources/templates/list": lambda request: self._resource_methods.list_templates(request),
         }
         self.handlers: Mapping[str, Callable[[ServerRequest], Awaitable[Result]]] = {
             "tools/call": tools.call_tool,
+            "resources/read": self._read_resource,
             "tasks/get": tasks.get,
             "tasks/result": tasks.wait_result,
             "tasks/list": tasks.list_page,
@@ -66,6 +76,22 @@ class ServerApplication:
             "tasks/update": tasks.update,
             "subscriptions/listen": tasks.listen,
         }
+
+    @property
+    def _resource_methods(self) -> ResourceMethods:
+        """The methods of resources; raises ProtocolError if the server has none."""
+        if self._resources is None:
+            table = self._definition.resources
+            if table is None:
+                raise ProtocolError(METHOD_NOT_FOUND, "this server has no resources")
+            # Imported here: a server of tools starts sooner without.
+            from trio_mcp.server.resource_methods import ResourceMethods
+
+            self._resources = ResourceMethods(table, self.settings, self._lifespan, self._calls, self.errors)
+        return self._resources
+
+    async def _read_resource(self, request: ServerRequest) -> Result:
+        return await self._resource_methods.read(request)
 
     def check_headers(self, headers: Mapping[str, str], request: IncomingRequest) -> None:
         """Compare the headers that repeat arguments of a tool (MCP streamable HTTP, "Custom Headers").
@@ -92,11 +118,15 @@ class ServerApplication:
             return self.errors.describe(request.params.name, failure)
         if isinstance(failure, ProtocolError):
             raise failure
+        if isinstance(request.params, ReadResourceParams):
+            self._resource_methods.describe_failure(request, failure)
         logger.error("%s failed", request.method, exc_info=failure)
         raise ProtocolError(INTERNAL_ERROR, f"{request.method!r} failed")
 
     def _capabilities(self, era: Era) -> dict[str, Any]:
         capabilities: dict[str, Any] = {"logging": {}, "tools": {}}
+        if self._definition.resources is not None:
+            capabilities["resources"] = {}
         if any(tool.task is not None for tool in self._definition.tools.values()):
             if era.tasks == "legacy":
                 capabilities["tasks"] = {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}

@@ -78,13 +78,14 @@ class ChildCalls:
     def _descend(self, request: ServerRequest, name: str) -> ChildCalls:
         """The calls that the child may make; raises ToolError beyond MAX_DEPTH."""
         path = self.path
-        if not path:
-            assert isinstance(request.params, CallToolParams)
+        if not path and isinstance(request.params, CallToolParams):
             path = (request.params.name,)
         if len(path) > MAX_DEPTH:
             raise ToolError(f"tool {name!r} was called more than {MAX_DEPTH} calls deep, by {path[-1]!r}")
         # A sync tool waits in its thread for its child, which must not wait for that thread to be free.
-        limiter = self.limiter if self.tools[path[-1]].is_async else trio.CapacityLimiter(1)
+        # A resource has threads of its own.
+        is_async = not path or self.tools[path[-1]].is_async
+        limiter = self.limiter if is_async else trio.CapacityLimiter(1)
         return attrs.evolve(self, path=(*path, name), limiter=limiter, gathered=None)
 
 

@@ -1,6 +1,6 @@
 """What a server is, as plain data: its name, its tools, its settings, its lifespan.
 
-Owns the registry of tools. Knows nothing of serving: everything that serves takes a
+Owns the registries of tools and resources. Knows nothing of serving: everything that serves takes a
 definition, and `Server` is the face with which programs write one.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
@@ -19,6 +19,10 @@ from trio_mcp.tasks.settings import TaskConfig, TaskSettings
 from trio_mcp.tasks.store import TaskStore
 from trio_mcp.wire.messages import Implementation
 
+if TYPE_CHECKING:
+    from trio_mcp.server.resource import ResourceDefinition
+    from trio_mcp.server.resource_table import ResourceTable
+
 
 @attrs.define(eq=False)
 class ServerDefinition:
@@ -26,6 +30,7 @@ class ServerDefinition:
 
     `task_store` is None for one in memory. `default_task` is the `task` of every tool that
     gives none of its own. `tools` are kept by name, in the order of their registration.
+    `resources` is None until the first is registered, so that a server of tools imports nothing for them.
     `enter_lifespan` makes the context manager of the server's lifespan; None if it has none.
     """
 
@@ -37,6 +42,7 @@ class ServerDefinition:
     default_task: TaskConfig | bool
     tools: dict[str, ToolDefinition] = attrs.field(factory=dict)
     enter_lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None
+    resources: ResourceTable | None = None
 
     def add_tool(self, tool: ToolDefinition) -> None:
         """Register a tool; raises ToolDefinitionError if its name is taken."""
@@ -44,6 +50,14 @@ class ServerDefinition:
         if name in self.tools:
             raise ToolDefinitionError(f"there is already a tool named {name!r}")
         self.tools[name] = tool
+
+    def add_resource(self, resource: ResourceDefinition) -> None:
+        """Register a resource or a template; raises ToolDefinitionError if its URI is taken."""
+        if self.resources is None:
+            from trio_mcp.server.resource_table import ResourceTable
+
+            self.resources = ResourceTable()
+        self.resources.add(resource)
 
     @asynccontextmanager
     async def open_lifespan(self) -> AsyncIterator[Any]:

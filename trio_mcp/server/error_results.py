@@ -28,7 +28,7 @@ TRACEBACK_SECONDS: Final = 60.0
 """A failure that repeats itself gets a traceback no more often."""
 
 FailureKind: TypeAlias = tuple[str, type[BaseException], str, int]
-"""A tool, what it raised, and the file and line where."""
+"""What failed, for example a tool; what it raised, and the file and line where."""
 
 
 @attrs.define
@@ -68,24 +68,27 @@ class ErrorResults:
             text += ": " + "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in found)
         return _error_result(text)
 
-    def log(self, tool: str, failure: BaseException, what: str = "failed") -> None:
-        """Log `failure` with its traceback; if the same was logged within a minute, only count it.
+    def log(self, name: str, failure: BaseException, what: str = "failed", *, kind: str = "tool") -> None:
+        """Log `failure` of the tool, or other `kind` of thing, `name` with its traceback.
+
+        If the same was logged within a minute, it is only counted.
 
         Counts are logged when they are 10, 100, 1,000 and so on, and with the next traceback.
         """
-        kind = _kind_of(tool, failure)
+        subject = f"{kind} {name!r}"
+        failed = _kind_of(subject, failure)
         now = trio.current_time()
-        seen = self._seen.get(kind)
+        seen = self._seen.get(failed)
         if seen is None or now - seen.told >= TRACEBACK_SECONDS:
             if seen is not None and seen.times > 1:
-                self._log_count(kind, seen)
-            self._seen[kind] = _Seen(now)
-            logger.error("tool %r %s", tool, what, exc_info=failure)
+                self._log_count(failed, seen)
+            self._seen[failed] = _Seen(now)
+            logger.error("%s %s", subject, what, exc_info=failure)
         else:
             seen.times += 1
             if _is_power_of_ten(seen.times):
-                self._log_count(kind, seen)
-        self._seen.move_to_end(kind)
+                self._log_count(failed, seen)
+        self._seen.move_to_end(failed)
         if len(self._seen) > MAX_FAILURES:
             forgotten = self._seen.popitem(last=False)
             if forgotten[1].times > 1:
@@ -99,18 +102,18 @@ class ErrorResults:
         self._seen.clear()
 
     def _log_count(self, kind: FailureKind, seen: _Seen) -> None:
-        tool, error, file, line = kind
-        text = "tool %r failed %d times with %s at %s:%d; its traceback was logged once"
-        logger.error(text, tool, seen.times, error.__name__, file, line)
+        subject, error, file, line = kind
+        text = "%s failed %d times with %s at %s:%d; its traceback was logged once"
+        logger.error(text, subject, seen.times, error.__name__, file, line)
 
 
-def _kind_of(tool: str, failure: BaseException) -> FailureKind:
+def _kind_of(subject: str, failure: BaseException) -> FailureKind:
     place = failure.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
     if place is None:
-        return tool, type(failure), "an unknown place", 0
-    return tool, type(failure), place.tb_frame.f_code.co_filename, place.tb_lineno
+        return subject, type(failure), "an unknown place", 0
+    return subject, type(failure), place.tb_frame.f_code.co_filename, place.tb_lineno
 
 
 def _is_power_of_ten(number: int) -> bool:

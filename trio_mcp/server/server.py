@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from types import MappingProxyType
@@ -31,6 +31,7 @@ from trio_mcp.session.settings import ServerSettings
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
 from trio_mcp.tasks.store import TaskStore
 from trio_mcp.version import __version__
+from trio_mcp.wire.content import Annotations, Icon
 from trio_mcp.wire.messages import Implementation, ToolAnnotations
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -207,6 +208,83 @@ class Server:
             dereference_schemas=self.settings.dereference_schemas,
         )
         self.definition.add_tool(tool)
+
+    def resource(
+        self,
+        uri: str,
+        /,
+        *,
+        name: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        mime_type: str | None = None,
+        size: int | None = None,
+        annotations: Annotations | None = None,
+        icons: Sequence[Icon] | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> Callable[[F], F]:
+        """Register a function as a resource: `@server.resource("config://app")`; see `add_resource`."""
+        if callable(uri):
+            raise ToolDefinitionError('a resource needs its URI: @server.resource("config://app")')
+
+        def register(function: F) -> F:
+            self.add_resource(
+                uri,
+                function,
+                name=name,
+                title=title,
+                description=description,
+                mime_type=mime_type,
+                size=size,
+                annotations=annotations,
+                icons=icons,
+                meta=meta,
+            )
+            return function
+
+        return register
+
+    def add_resource(
+        self,
+        uri: str,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        mime_type: str | None = None,
+        size: int | None = None,
+        annotations: Annotations | None = None,
+        icons: Sequence[Icon] | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Register what `function` returns as a resource (MCP server features, "Resources").
+
+        `uri` is its URI, or a template of URIs like "users://{id}/profile" (RFC 6570), whose variables are
+        the function's parameters; a URI is decoded once, and its parts are converted to the type hints. Of
+        templates that match the same URI, the first counts. Text and bytes are read as they are, everything
+        else as JSON. A parameter annotated with `Context` receives the context, and a sync function runs in
+        a worker thread. `size` is in bytes. Raises ToolDefinitionError for a template that is malformed or
+        ambiguous, for a variable that the function does not take, for a required parameter that the URI does
+        not give, and if the URI is taken.
+        """
+        # Imported here: a server of tools starts sooner without.
+        from trio_mcp.server.resource import define_resource
+
+        self.definition.add_resource(
+            define_resource(
+                uri,
+                function,
+                name=name,
+                title=title,
+                description=description,
+                mime_type=mime_type,
+                size=size,
+                annotations=annotations,
+                icons=icons,
+                meta=meta,
+            )
+        )
 
     async def serve(self, transport: FrameTransport, *, headers: Mapping[str, str] = NO_HEADERS) -> None:
         """Serve one connection until the peer closes it, then close it; checkpoints.

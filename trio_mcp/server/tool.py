@@ -96,7 +96,7 @@ def define_tool(
         function = function.__func__
     if not callable(function):
         raise ToolDefinitionError(f"{function!r} cannot be a tool: it is no function. {_BOUND}")
-    inner = _unwrap(function)
+    inner = unwrap(function)
     if name is None:
         name = getattr(function, "__name__", None) or getattr(inner, "__name__", None) or type(inner).__name__
         if name == "<lambda>":
@@ -108,7 +108,7 @@ def define_tool(
         )
     if not isinstance(progress, (Conflate, Lossless, type(None))):
         raise ToolDefinitionError(f"tool {name!r}: progress must be a policy, not {progress!r}")
-    _check_bound(function, name)
+    check_bound(function, f"tool {name!r}")
     parameters = read_parameters(function, Context, dereference=dereference_schemas)
     returns = read_returns(function, CONTENT_TYPES, dereference=dereference_schemas)
     listing = Tool(
@@ -152,21 +152,21 @@ def _caller_level() -> int:
     return level
 
 
-def _check_bound(function: Callable[..., Any], name: str) -> None:
-    """Refuse a function of a class body that still has its `self` or `cls`."""
+def check_bound(function: Callable[..., Any], what: str) -> None:
+    """Refuse a function of a class body that still has its `self` or `cls`; `what` is made of it."""
     first = next(iter(read_signature(function).parameters), None)
     if first not in ("self", "cls"):
         return
-    qualified = getattr(_unwrap(function), "__qualname__", "")
+    qualified = getattr(unwrap(function), "__qualname__", "")
     owner = qualified.rpartition(".")[0]
     if owner and not owner.endswith("<locals>"):
         raise ToolDefinitionError(
-            f"tool {name!r}, parameter {first!r}: {qualified} is a method, and no client can pass {first!r}. "
+            f"{what}, parameter {first!r}: {qualified} is a method, and no client can pass {first!r}. "
             f"{_BOUND}"
         )
 
 
-def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
+def unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function that decides whether a call is async."""
     while isinstance(function, functools.partial):
         function = function.func

@@ -32,7 +32,10 @@ from trio_mcp.wire.messages import CallToolParams, CallToolResult, ListParams, L
 
 
 class ToolMethods:
-    """Answers the tool methods of one running server; `runs` are its task runs by the task's id."""
+    """Answers the tool methods of one running server; `runs` are its task runs by the task's id.
+
+    `calls` are what handlers may call.
+    """
 
     def __init__(
         self,
@@ -50,7 +53,7 @@ class ToolMethods:
         self._seal = StateSeal()
         # A limiter of its own: tools that block must not starve the application's own threads.
         self._limiter = trio.CapacityLimiter(self._settings.thread_limit)
-        self._calls = ChildCalls(self._tools, self._limiter, lifespan, errors)
+        self.calls = ChildCalls(self._tools, self._limiter, lifespan, errors)
 
     def list_tools(self, request: ServerRequest) -> Result:
         """Answer tools/list."""
@@ -78,7 +81,7 @@ class ToolMethods:
         return await run.run(choice)
 
     def _make_context(self, request: ServerRequest, run: TaskRun | None) -> Context:
-        return Context(request, run, self._lifespan, self._calls)
+        return Context(request, run, self._lifespan, self.calls)
 
     def _choose_policy(self, request: ServerRequest, tool: ToolDefinition) -> None:
         """Let the call queue follow the policy of the tool, or what the server's own function chooses."""
@@ -125,7 +128,7 @@ class ToolMethods:
             live = self._prepare(request, tool, config, reserves=False)
         gatherer = None if config.gather is None else gather
         run = TaskRun(
-            self._supervisor, live, request, config, handle, gatherer, self._seal, self._calls.errors
+            self._supervisor, live, request, config, handle, gatherer, self._seal, self.calls.errors
         )
         self._runs[live.id] = run
         return run, choice

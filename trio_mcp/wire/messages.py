@@ -99,6 +99,14 @@ class CallToolParams(Params, kw_only=True):
     request_state: str | UnsetType = UNSET
 
 
+class ReadResourceParams(Params, kw_only=True):
+    """A resources/read; `input_responses` and `request_state` continue one that asked for input."""
+
+    uri: str
+    input_responses: dict[str, Any] | UnsetType = UNSET
+    request_state: str | UnsetType = UNSET
+
+
 class TaskIdParams(Params, kw_only=True):
     """Names a task."""
 
