@@ -7,6 +7,7 @@ a `ServerDefinition`; serving it is the business of `running.py`.
 from __future__ import annotations
 
 import inspect
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -284,6 +285,48 @@ class Server:
                 icons=icons,
                 meta=meta,
             )
+        )
+
+    def add_directory(
+        self,
+        uri: str,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        annotations: Annotations | None = None,
+        icons: Sequence[Icon] | None = None,
+        meta: Mapping[str, Any] | None = None,
+        max_bytes: int = 8 * 1024 * 1024,
+        hidden: bool = False,
+    ) -> None:
+        """Register the files below a directory as the template "`uri`/{path*}".
+
+        They are read in a worker thread. The extension of a file gives its MIME type; what is text, in UTF-8,
+        is read as text, everything else as bytes. No client can leave the directory: "..", absolute paths,
+        links that lead out of it, names of devices and everything that is no regular file count as unknown.
+        So do, unless `hidden` is True, files and directories whose names begin with a dot.
+        A file of more than `max_bytes` bytes, 8 MiB by default, cannot be read. `name` is by default that of
+        the directory. Raises ToolDefinitionError if there is no directory at `path`, and as `add_resource`
+        does.
+        """
+        # Imported here: a server of tools starts sooner without.
+        from trio_mcp.server.directory import directory_function, make_directory
+
+        directory = make_directory(path, max_bytes, hidden=hidden)
+        if not isinstance(uri, str) or "{" in uri:
+            raise ToolDefinitionError(f"the URI of a directory must be text without variables, not {uri!r}")
+        base = uri.rstrip("/") if not uri.endswith("://") else uri[:-1]
+        self.add_resource(
+            f"{base}/{{path*}}",
+            directory_function(directory, base),
+            name=name or directory.root.name or "files",
+            title=title,
+            description=description or "The files of a directory.",
+            annotations=annotations,
+            icons=icons,
+            meta=meta,
         )
 
     async def serve(self, transport: FrameTransport, *, headers: Mapping[str, str] = NO_HEADERS) -> None:
