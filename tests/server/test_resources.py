@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import logging
+import subprocess
+import sys
 import threading
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
@@ -469,3 +472,19 @@ def test_a_decorator_without_a_uri_and_a_lambda_without_a_name_are_refused():
         server.add_resource("x://{a}", lambda a: "", name="a", size=3)
     with pytest.raises(ToolDefinitionError, match="number of bytes"):
         server.add_resource("x://y", lambda: "", name="a", size=-1)
+
+
+def test_a_server_of_tools_imports_nothing_for_resources():
+    code = """
+import sys, trio
+from trio_mcp import Server, open_server
+server = Server("tools")
+@server.tool
+def tool() -> None: ...
+async def main():
+    async with open_server(server):
+        print(sorted(name for name in sys.modules if "resource" in name or "template" in name))
+trio.run(main)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert [name for name in ast.literal_eval(done.stdout) if name.startswith("trio_mcp")] == []
