@@ -335,6 +335,8 @@ def test_public_names():
         *("TaskConfig", "TaskSettings", "TaskStore", "MemoryTaskStore", "TaskRecord", "TaskStatus"),
         *("RunningServer", "open_server", "TaskHandle", "TaskSnapshot"),
         *("Elicited", "Sampled", "SamplingMessage"),
+        *("Resource", "ResourceTemplate", "ReadResult", "ResourceError", "ResourceNotFound"),
+        *("Annotations", "Icon"),
         *("ElicitRequest", "ElicitAnswer", "SampleRequest", "SampleAnswer"),
         *("CursorError", "TaskCancelled", "TaskFailed", "TaskNotFound", "TaskOverload", "TaskTooLarge"),
         *("Owner", "TaskPage"),

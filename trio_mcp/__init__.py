@@ -21,6 +21,8 @@ from trio_mcp.errors import (
     ProtocolError,
     RemoteProtocolError,
     RequestCancelled,
+    ResourceError,
+    ResourceNotFound,
     ReturnError,
     TaskCancelled,
     TaskFailed,
@@ -47,6 +49,7 @@ from trio_mcp.tasks.settings import TaskConfig, TaskSettings
 from trio_mcp.tasks.store import TaskPage, TaskStore
 from trio_mcp.version import __version__
 from trio_mcp.wire.content import (
+    Annotations,
     AudioContent,
     EmbeddedResource,
     Icon,
@@ -70,6 +73,7 @@ if TYPE_CHECKING:
     from trio_mcp.client.era_cache import EraCache
     from trio_mcp.client.fault_report import ErrorHandler
     from trio_mcp.client.log_queue import LogHandler, LogMessage
+    from trio_mcp.client.resource_reading import ReadResult
     from trio_mcp.client.server_requests import (
         ElicitAnswer,
         ElicitationHandler,
@@ -94,8 +98,10 @@ if TYPE_CHECKING:
     from trio_mcp.server.websocket import serve_websocket
     from trio_mcp.transports.asgi.settings import HttpSettings
     from trio_mcp.wire.prompts import Completion, GetPromptResult, Prompt, PromptArgument, PromptMessage
+    from trio_mcp.wire.resources import Resource, ResourceTemplate
 
 __all__ = [
+    "Annotations",
     "ArgumentError",
     "AsgiApp",
     "Audio",
@@ -149,10 +155,15 @@ __all__ = [
     "PromptMessage",
     "PromptReference",
     "ProtocolError",
+    "ReadResult",
     "RemoteProtocolError",
     "RequestCancelled",
+    "Resource",
     "ResourceContents",
+    "ResourceError",
     "ResourceLink",
+    "ResourceNotFound",
+    "ResourceTemplate",
     "ResourceTemplateReference",
     "ReturnError",
     "RichProgress",
@@ -206,6 +217,7 @@ _LATER: Final = {
     "client.era_cache": ("EraCache",),
     "client.fault_report": ("ErrorHandler",),
     "client.log_queue": ("LogHandler", "LogMessage"),
+    "client.resource_reading": ("ReadResult",),
     "client.server_requests": (
         "ElicitAnswer",
         "ElicitRequest",
@@ -230,6 +242,7 @@ _LATER: Final = {
     "server.websocket": ("serve_websocket",),
     "transports.asgi.settings": ("HttpSettings",),
     "wire.prompts": ("Completion", "GetPromptResult", "Prompt", "PromptArgument", "PromptMessage"),
+    "wire.resources": ("Resource", "ResourceTemplate"),
 }
 
 clean_records()

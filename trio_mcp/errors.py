@@ -31,6 +31,8 @@ __all__ = [
     "ProtocolError",
     "RemoteProtocolError",
     "RequestCancelled",
+    "ResourceError",
+    "ResourceNotFound",
     "ReturnError",
     "TaskCancelled",
     "TaskFailed",
@@ -43,7 +45,7 @@ __all__ = [
 
 
 class ToolDefinitionError(MCPError, TypeError):
-    """A function cannot be made a tool; the message names the function and the parameter."""
+    """A function cannot be made a tool or a resource; the message names it, and the parameter."""
 
 
 class PromptDefinitionError(MCPError, TypeError):
@@ -70,6 +72,21 @@ class ToolError(MCPError):
         super().__init__(message)
         self.message = message
         self.result = result
+
+
+class ResourceError(MCPError):
+    """A resource cannot be read, and the message is meant for the client.
+
+    A resource raises it to answer with a JSON-RPC error (MCP resources, "Error Handling"); the client
+    gets a ProtocolError.
+    """
+
+
+class ResourceNotFound(ResourceError):
+    """There is no such resource; a resource raises it if its URI names nothing that exists."""
+
+    def __init__(self, message: str = "Resource not found") -> None:
+        super().__init__(message)
 
 
 class ConnectionLost(MCPError):

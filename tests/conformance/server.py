@@ -108,6 +108,7 @@ def make_server() -> Server:
     add_prompts(server)
     add_task_tools(server)
     add_asking_task_tools(server)
+    add_resources(server)
     return server
 
 
@@ -320,6 +321,28 @@ def add_asking_task_tools(server: Server) -> None:
     async def test_tool_with_task(ctx: Context) -> str:
         """Ask before the task begins, then work."""
         return f"Hello, {ctx.gathered}!"
+
+
+def add_resources(server: Server) -> None:
+    @server.resource("test://static-text", name="Static text")
+    async def static_text() -> str:
+        """Text that never changes."""
+        return "This is the content of the static text resource."
+
+    @server.resource("test://static-binary", name="Static binary", mime_type="image/png")
+    async def static_binary() -> bytes:
+        """A picture that never changes."""
+        return PNG
+
+    @server.resource("test://watched-resource", name="Watched")
+    async def watched() -> str:
+        """What clients subscribe to."""
+        return "Watched resource content"
+
+    @server.resource("test://template/{key}/data", name="Template")
+    async def template(key: str) -> dict[str, Any]:
+        """Data of one key."""
+        return {"id": key, "templateTest": True, "data": f"Data for ID: {key}"}
 
 
 async def main() -> None:

@@ -21,8 +21,9 @@ from trio_mcp.client.fault_report import ErrorHandler
 from trio_mcp.client.link import Link
 from trio_mcp.client.log_queue import LogHandler
 from trio_mcp.client.negotiation import find_era
-from trio_mcp.client.plain_request import request
+from trio_mcp.client.progress_request import ProgressRequest
 from trio_mcp.client.prompts import make_completion_params, make_prompt_params, read_completion, read_prompt
+from trio_mcp.client.resource_reading import ReadResult, list_resources, list_templates, read_resource
 from trio_mcp.client.server_requests import Answering, ElicitationHandler, SamplingHandler
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.target import Target, UrlOptions
@@ -43,6 +44,7 @@ from trio_mcp.wire.messages import (
     Tool,
 )
 from trio_mcp.wire.prompts import Completion, GetPromptResult, Prompt
+from trio_mcp.wire.resources import Resource, ResourceTemplate
 
 
 class Client:
@@ -95,6 +97,43 @@ class Client:
         Raises ConnectionLost, ProtocolError, and RemoteProtocolError for a malformed list.
         """
         return await self._link.list_tools()
+
+    async def list_resources(self) -> list[Resource]:
+        """List all resources, page by page (MCP resources, "Listing Resources"); checkpoints.
+
+        Those that follow a template are listed by `list_resource_templates`. Raises ConnectionLost,
+        ProtocolError, for example if the server has no resources, and RemoteProtocolError for a malformed
+        list.
+        """
+        return await list_resources(self._link)
+
+    async def list_resource_templates(self) -> list[ResourceTemplate]:
+        """List all templates of resources, page by page (MCP resources, "Resource Templates"); checkpoints.
+
+        Raises as `list_resources` does.
+        """
+        return await list_templates(self._link)
+
+    async def read_resource(
+        self,
+        uri: str,
+        *,
+        progress_handler: ProgressHandler | ProgressSink | None = None,
+        idle_timeout: float | None = None,
+        max_timeout: float | None = None,
+    ) -> ReadResult:
+        """Read a resource (MCP resources, "Reading Resources"); checkpoints.
+
+        `progress_handler`, `idle_timeout` and `max_timeout` are as in `call_tool`; when the result is
+        returned, the handler has finished with every update. Cancelling the call cancels the server's
+        function.
+
+        Raises ProtocolError if there is no such resource (code -32602 in the modern revision, -32002 in
+        the legacy ones) or it cannot be read; CallTimeout; ProgressOverflow under the lossless policy;
+        ConnectionLost; RemoteProtocolError for a malformed result; ValueError for times that are none.
+        """
+        handler = self._progress_handler if progress_handler is None else as_handler(progress_handler)
+        return await read_resource(self._link, uri, handler, idle_timeout, max_timeout)
 
     @overload
     async def call_tool(
@@ -232,8 +271,8 @@ class Client:
         params = make_prompt_params(name, arguments)
         handler = self._progress_handler if progress_handler is None else as_handler(progress_handler)
         what = f"prompt {name!r}"
-        raw = await request(self._link, "prompts/get", params, what, handler, idle_timeout, max_timeout)
-        return read_prompt(raw)
+        request = ProgressRequest(self._link, "prompts/get", params, what, handler, idle_timeout, max_timeout)
+        return read_prompt(await request.run())
 
     async def complete(
         self,
@@ -255,10 +294,10 @@ class Client:
         params = make_completion_params(ref, argument, context_arguments)
         handler = self._progress_handler if progress_handler is None else as_handler(progress_handler)
         what = f"the completion of {params.argument.name!r}"
-        raw = await request(
+        request = ProgressRequest(
             self._link, "completion/complete", params, what, handler, idle_timeout, max_timeout
         )
-        return read_completion(raw)
+        return read_completion(await request.run())
 
     async def fetch_task(self, task_id: str) -> TaskSnapshot:
         """Ask for the state of a task (tasks/get); checkpoints.

@@ -85,18 +85,18 @@ class Link:
 
     async def list_tools(self) -> list[Tool]:
         """See `Client.list_tools`."""
-        tools = await self._list_pages("tools/list", "tools", _read_tool_page)
+        tools = await self.list_pages("tools/list", "tools", _read_tool_page)
         return tools if self.mirror is None else mirror_tools(tools, self.mirror)
 
     async def list_prompts(self) -> list[Prompt]:
         """See `Client.list_prompts`."""
-        return await self._list_pages("prompts/list", "prompts", read_prompt_page)
+        return await self.list_pages("prompts/list", "prompts", read_prompt_page)
 
     async def list_tasks(self) -> list[TaskSnapshot]:
         """See `Client.list_tasks`."""
         if self.era.tasks != "legacy":
             raise NotSupportedByEra(f"protocol {self.era.version} cannot list tasks")
-        return await self._list_pages("tasks/list", "tasks", _read_snapshots)
+        return await self.list_pages("tasks/list", "tasks", _read_snapshots)
 
     async def fetch_task(self, task_id: str) -> TaskNews:
         """Ask for the state of a task (tasks/get); checkpoints. Raises as `Client.fetch_task`."""
@@ -134,7 +134,7 @@ class Link:
                 raise TaskNotFound(error.message) from None
             raise
 
-    async def _list_pages(
+    async def list_pages(
         self, method: str, what: str, read_page: Callable[[msgspec.Raw], tuple[Sequence[T], str | None]]
     ) -> list[T]:
         """Read every page; an empty cursor ends the list, and so does one that was there before."""

@@ -110,6 +110,33 @@ class Parameters:
             names = ", ".join(map(repr, unread[:_MOST_PROBLEMS]))
             raise ArgumentError(f"{error}; {names} must be JSON text, such as 5, true or [1, 2]") from None
 
+    @property
+    def lists(self) -> frozenset[str]:
+        """The parameters that take a list, and no text."""
+        found = set()
+        for name, schema in self.schema["properties"].items():
+            types = {branch.get("type") for branch in schema.get("anyOf", [schema])}
+            if "array" in types and "string" not in types:
+                found.add(name)
+        return frozenset(found)
+
+    def convert_uri_values(self, texts: Mapping[str, str | Sequence[str]]) -> dict[str, Any]:
+        """The keyword arguments from texts, such as the parts of a URI, or lists of texts.
+
+        A text that is no value of its parameter counts as the number or bool that it spells. Raises
+        ArgumentError, which lists every problem.
+        """
+        given = {name: self._read_text(text, self._annotations[name]) for name, text in texts.items()}
+        return self.convert(msgspec.json.encode(given))
+
+    def _read_text(self, text: str | Sequence[str], annotation: Any) -> Any:
+        spelled = _read_scalar(text) if isinstance(text, str) else [_read_scalar(item) for item in text]
+        try:
+            convert(text, annotation)
+        except (ValueError, TypeError, RecursionError):
+            return spelled
+        return text
+
     def _convert_each(self, text: msgspec.Raw | bytes, error: Exception) -> dict[str, Any]:
         """Convert the arguments one by one, and whole floats to integers; raises ArgumentError."""
         values: dict[str, Any] = {}
@@ -155,6 +182,15 @@ class Parameters:
                     values[name] = tolerant(value)
                 except (ValueError, TypeError, RecursionError) as second:
                     yield find_problem(value, tolerant, second).describe(name)
+
+
+def _read_scalar(text: str) -> Any:
+    """The number or bool that `text` spells in JSON, or else `text`."""
+    try:
+        value = msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, (bool, int, float)) else text
 
 
 def read_parameters(

@@ -33,13 +33,15 @@ from trio_mcp.wire.messages import (
     EmptyResult,
     GetPromptParams,
     InitializeResult,
+    ReadResourceParams,
     Result,
     SetLevelParams,
 )
 from trio_mcp.wire.tasks import EXTENSION
 
-if TYPE_CHECKING:  # a server without prompts starts without that module
+if TYPE_CHECKING:  # a server without prompts or resources starts without these modules
     from trio_mcp.server.prompt_methods import PromptMethods
+    from trio_mcp.server.resource_methods import ResourceMethods
 
 logger = logging.getLogger("trio_mcp")
 
@@ -58,6 +60,7 @@ class ServerApplication:
         self._tools = tools
         self._lifespan = lifespan
         self._prompts: PromptMethods | None = None
+        self._resources: ResourceMethods | None = None
         self.immediate: Mapping[str, Callable[[ServerRequest], Result]] = {
             "initialize": self._initialize,
             "server/discover": self._discover,
@@ -65,11 +68,14 @@ class ServerApplication:
             "logging/setLevel": _set_level,
             "tools/list": tools.list_tools,
             "prompts/list": lambda request: self._find_prompts(request).list_prompts(request),
+            "resources/list": lambda request: self._find_resources(request).list_resources(request),
+            "resources/templates/list": lambda request: self._find_resources(request).list_templates(request),
         }
         self.handlers: Mapping[str, Callable[[ServerRequest], Awaitable[Result]]] = {
             "tools/call": tools.call_tool,
             "prompts/get": lambda request: self._find_prompts(request).get_prompt(request),
             "completion/complete": lambda request: self._find_prompts(request).complete(request),
+            "resources/read": lambda request: self._find_resources(request).read(request),
             "tasks/get": tasks.get,
             "tasks/result": tasks.wait_result,
             "tasks/list": tasks.list_page,
@@ -107,6 +113,8 @@ class ServerApplication:
             raise self.errors.explain(f"the completion of {request.params.argument.name!r}", failure)
         if isinstance(failure, ProtocolError):
             raise failure
+        if isinstance(request.params, ReadResourceParams):
+            self._find_resources(request).describe_failure(request, failure)
         logger.error("%s failed", request.method, exc_info=failure)
         raise ProtocolError(INTERNAL_ERROR, f"{request.method!r} failed")
 
@@ -121,6 +129,19 @@ class ServerApplication:
             self._prompts = PromptMethods(self._definition, self._lifespan, self._tools.calls)
         return self._prompts
 
+    def _find_resources(self, request: ServerRequest) -> ResourceMethods:
+        """The methods of resources; raises ProtocolError if the server has no resources."""
+        table = self._definition.resources
+        if table is None:
+            raise ProtocolError(METHOD_NOT_FOUND, f"{request.method!r} is for servers with resources")
+        if self._resources is None:
+            from trio_mcp.server.resource_methods import ResourceMethods
+
+            self._resources = ResourceMethods(
+                table, self.settings, self._lifespan, self._tools.calls, self.errors
+            )
+        return self._resources
+
     def _capabilities(self, era: Era) -> dict[str, Any]:
         capabilities: dict[str, Any] = {"logging": {}, "tools": {}}
         prompts = self._definition.prompts
@@ -128,6 +149,8 @@ class ServerApplication:
             capabilities["prompts"] = {}
             if any(prompt.completers for prompt in prompts.values()):
                 capabilities["completions"] = {}
+        if self._definition.resources is not None:
+            capabilities["resources"] = {}
         if any(tool.task is not None for tool in self._definition.tools.values()):
             if era.tasks == "legacy":
                 capabilities["tasks"] = {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}

@@ -1,6 +1,6 @@
 """What a server is, as plain data: its name, its tools, its settings, its lifespan.
 
-Owns the registry of tools and prompts. Knows nothing of serving: everything that serves takes a
+Owns the registries of tools, prompts and resources. Knows nothing of serving: everything that serves takes a
 definition, and `Server` is the face with which programs write one.
 """
 
@@ -19,8 +19,10 @@ from trio_mcp.tasks.settings import TaskConfig, TaskSettings
 from trio_mcp.tasks.store import TaskStore
 from trio_mcp.wire.messages import Implementation
 
-if TYPE_CHECKING:  # a server without prompts starts without that module
+if TYPE_CHECKING:  # a server without prompts or resources starts without these modules
     from trio_mcp.server.prompt import PromptDefinition
+    from trio_mcp.server.resource import ResourceDefinition
+    from trio_mcp.server.resource_table import ResourceTable
 
 
 @attrs.define(eq=False)
@@ -29,6 +31,7 @@ class ServerDefinition:
 
     `task_store` is None for one in memory. `default_task` is the `task` of every tool that
     gives none of its own. `tools` and `prompts` are kept by name, in the order of their registration.
+    `resources` is None until the first is registered, so that a server of tools imports nothing for them.
     `enter_lifespan` makes the context manager of the server's lifespan; None if it has none.
     """
 
@@ -41,6 +44,7 @@ class ServerDefinition:
     tools: dict[str, ToolDefinition] = attrs.field(factory=dict)
     enter_lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None
     prompts: dict[str, PromptDefinition] = attrs.field(factory=dict)
+    resources: ResourceTable | None = None
 
     def add_tool(self, tool: ToolDefinition) -> None:
         """Register a tool; raises ToolDefinitionError if its name is taken."""
@@ -55,6 +59,14 @@ class ServerDefinition:
         if name in self.prompts:
             raise PromptDefinitionError(f"there is already a prompt named {name!r}")
         self.prompts[name] = prompt
+
+    def add_resource(self, resource: ResourceDefinition) -> None:
+        """Register a resource or a template; raises ToolDefinitionError if its URI is taken."""
+        if self.resources is None:
+            from trio_mcp.server.resource_table import ResourceTable
+
+            self.resources = ResourceTable()
+        self.resources.add(resource)
 
     @asynccontextmanager
     async def open_lifespan(self) -> AsyncIterator[Any]:

@@ -1,4 +1,4 @@
-"""The error results of tools that failed, and the errors of prompts.
+"""The error results of tools that failed, and the errors of prompts and resources.
 
 Owns which exceptions a client reads, and which stay in the server's log (`show_errors`); there, that a
 failure which repeats itself is one traceback and then a count.
@@ -14,7 +14,14 @@ import attrs
 import trio
 
 from trio_mcp.concurrency.failures import leaves
-from trio_mcp.errors import ArgumentError, NotSupportedByEra, ProtocolError, ReturnError, ToolError
+from trio_mcp.errors import (
+    ArgumentError,
+    NotSupportedByEra,
+    ProtocolError,
+    ResourceError,
+    ReturnError,
+    ToolError,
+)
 from trio_mcp.wire.content import TextContent
 from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.messages import CallToolResult
@@ -27,6 +34,8 @@ MAX_FAILURES: Final = 256
 
 TRACEBACK_SECONDS: Final = 60.0
 """A failure that repeats itself gets a traceback no more often."""
+
+_MEANT_FOR_CLIENTS: Final = (ToolError, ResourceError, ArgumentError, ReturnError, NotSupportedByEra)
 
 FailureKind: TypeAlias = tuple[str, type[BaseException], str, int]
 """What failed, what it raised, and the file and line where."""
@@ -58,9 +67,7 @@ class ErrorResults:
         for leaf in found:
             if isinstance(leaf, NotSupportedByEra):  # the message says all: where it was raised helps nobody
                 logger.warning("tool %r failed: %s", tool, leaf)
-        if all(
-            isinstance(leaf, (ToolError, ArgumentError, ReturnError, NotSupportedByEra)) for leaf in found
-        ):
+        if all(isinstance(leaf, _MEANT_FOR_CLIENTS) for leaf in found):
             return _error_result("\n".join(str(leaf) for leaf in found))
         for leaf in found:
             self.log(tool, leaf)
@@ -69,21 +76,20 @@ class ErrorResults:
             text += ": " + "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in found)
         return _error_result(text)
 
-    def explain(self, subject: str, failure: BaseException) -> ProtocolError:
+    def explain(self, subject: str, failure: BaseException, *, logged_as: str | None = None) -> ProtocolError:
         """The JSON-RPC error for what is no tool, and so has no error result; `subject` is its kind and name.
 
-        A client reads what is meant for it, as of a tool: ToolError, NotSupportedByEra, and what is wrong
-        with its arguments or with the result.
+        A client reads what is meant for it, as of a tool: ToolError, ResourceError, NotSupportedByEra, and
+        what is wrong with its arguments or with the result. The log calls it `logged_as`, if the client has
+        chosen a part of `subject`.
         """
         if isinstance(failure, ProtocolError):
             return failure
         found = list(leaves(failure))
-        if all(
-            isinstance(leaf, (ToolError, ArgumentError, ReturnError, NotSupportedByEra)) for leaf in found
-        ):
+        if all(isinstance(leaf, _MEANT_FOR_CLIENTS) for leaf in found):
             return ProtocolError(INTERNAL_ERROR, "\n".join(map(str, found)))
         for leaf in found:
-            self._log(subject, leaf, "failed")
+            self._log(logged_as or subject, leaf, "failed")
         text = f"Error in {subject}"
         if self.show_errors:
             text += ": " + "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in found)

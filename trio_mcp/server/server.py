@@ -7,6 +7,7 @@ a `ServerDefinition`; serving it is the business of `running.py`.
 from __future__ import annotations
 
 import inspect
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -31,7 +32,7 @@ from trio_mcp.session.settings import ServerSettings
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
 from trio_mcp.tasks.store import TaskStore
 from trio_mcp.version import __version__
-from trio_mcp.wire.content import Icon
+from trio_mcp.wire.content import Annotations, Icon
 from trio_mcp.wire.messages import Implementation, ToolAnnotations
 
 if TYPE_CHECKING:  # a server without prompts starts without that module
@@ -292,6 +293,125 @@ class Server:
         )
         self.definition.add_prompt(prompt)
         return PromptFunction(function, prompt)
+
+    def resource(
+        self,
+        uri: str,
+        /,
+        *,
+        name: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        mime_type: str | None = None,
+        size: int | None = None,
+        annotations: Annotations | None = None,
+        icons: Sequence[Icon] | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> Callable[[F], F]:
+        """Register a function as a resource: `@server.resource("config://app")`; see `add_resource`."""
+        if callable(uri):
+            raise ToolDefinitionError('a resource needs its URI: @server.resource("config://app")')
+
+        def register(function: F) -> F:
+            self.add_resource(
+                uri,
+                function,
+                name=name,
+                title=title,
+                description=description,
+                mime_type=mime_type,
+                size=size,
+                annotations=annotations,
+                icons=icons,
+                meta=meta,
+            )
+            return function
+
+        return register
+
+    def add_resource(
+        self,
+        uri: str,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        mime_type: str | None = None,
+        size: int | None = None,
+        annotations: Annotations | None = None,
+        icons: Sequence[Icon] | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Register what `function` returns as a resource (MCP server features, "Resources").
+
+        `uri` is its URI, or a template of URIs like "users://{id}/profile" (RFC 6570), whose variables are
+        the function's parameters; a URI is decoded once, and its parts are converted to the type hints. Of
+        templates that match the same URI, the first counts. Text and bytes are read as they are, everything
+        else as JSON. A parameter annotated with `Context` receives the context, and a sync function runs in
+        a worker thread. `size` is in bytes. Raises ToolDefinitionError for a template that is malformed or
+        ambiguous, for a variable that the function does not take, for a required parameter that the URI does
+        not give, and if the URI is taken.
+        """
+        # Imported here: a server of tools starts sooner without.
+        from trio_mcp.server.resource import define_resource
+
+        self.definition.add_resource(
+            define_resource(
+                uri,
+                function,
+                name=name,
+                title=title,
+                description=description,
+                mime_type=mime_type,
+                size=size,
+                annotations=annotations,
+                icons=icons,
+                meta=meta,
+            )
+        )
+
+    def add_directory(
+        self,
+        uri: str,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        annotations: Annotations | None = None,
+        icons: Sequence[Icon] | None = None,
+        meta: Mapping[str, Any] | None = None,
+        max_bytes: int = 8 * 1024 * 1024,
+        hidden: bool = False,
+    ) -> None:
+        """Register the files below a directory as the template "`uri`/{path*}".
+
+        They are read in a worker thread. The extension of a file gives its MIME type; what is text, in UTF-8,
+        is read as text, everything else as bytes. No client can leave the directory: "..", absolute paths,
+        links that lead out of it, names of devices and everything that is no regular file count as unknown.
+        So do, unless `hidden` is True, files and directories whose names begin with a dot.
+        A file of more than `max_bytes` bytes, 8 MiB by default, cannot be read. `name` is by default that of
+        the directory. Raises ToolDefinitionError if there is no directory at `path`, and as `add_resource`
+        does.
+        """
+        # Imported here: a server of tools starts sooner without.
+        from trio_mcp.server.directory import directory_function, make_directory
+
+        directory = make_directory(path, max_bytes, hidden=hidden)
+        if not isinstance(uri, str) or "{" in uri:
+            raise ToolDefinitionError(f"the URI of a directory must be text without variables, not {uri!r}")
+        base = uri.rstrip("/") if not uri.endswith("://") else uri[:-1]
+        self.add_resource(
+            f"{base}/{{path*}}",
+            directory_function(directory, base),
+            name=name or directory.root.name or "files",
+            title=title,
+            description=description or "The files of a directory.",
+            annotations=annotations,
+            icons=icons,
+            meta=meta,
+        )
 
     async def serve(self, transport: FrameTransport, *, headers: Mapping[str, str] = NO_HEADERS) -> None:
         """Serve one connection until the peer closes it, then close it; checkpoints.

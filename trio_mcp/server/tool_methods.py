@@ -32,7 +32,10 @@ from trio_mcp.wire.messages import CallToolParams, CallToolResult, ListParams, L
 
 
 class ToolMethods:
-    """Answers the tool methods of one running server; `runs` are its task runs by the task's id."""
+    """Answers the tool methods of one running server; `runs` are its task runs by the task's id.
+
+    `calls` are what handlers may call.
+    """
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 import attrs
 
+from trio_mcp.wire.errors import INVALID_PARAMS, RESOURCE_NOT_FOUND
 from trio_mcp.wire.messages import (
     META_SERVER_INFO,
     CacheableResult,
@@ -22,6 +23,7 @@ from trio_mcp.wire.messages import (
     ListenParams,
     ListParams,
     Params,
+    ReadResourceParams,
     Result,
     SetLevelParams,
     TaskIdParams,
@@ -37,6 +39,9 @@ _LEGACY_REQUESTS: Final[Mapping[str, type[Params]]] = {
     "prompts/list": ListParams,
     "prompts/get": GetPromptParams,
     "completion/complete": CompleteParams,
+    "resources/list": ListParams,
+    "resources/templates/list": ListParams,
+    "resources/read": ReadResourceParams,
 }
 _LEGACY_TASK_REQUESTS: Final[Mapping[str, type[Params]]] = {
     **_LEGACY_REQUESTS,
@@ -52,6 +57,9 @@ _MODERN_REQUESTS: Final[Mapping[str, type[Params]]] = {
     "prompts/list": ListParams,
     "prompts/get": GetPromptParams,
     "completion/complete": CompleteParams,
+    "resources/list": ListParams,
+    "resources/templates/list": ListParams,
+    "resources/read": ReadResourceParams,
     "tasks/get": TaskIdParams,
     "tasks/update": UpdateTaskParams,
     "tasks/cancel": TaskIdParams,
@@ -67,7 +75,8 @@ class Era:
     `_meta`; the others agree on them once, in `initialize`. `tasks` is the protocol
     of its background tasks. `unreadable_id` says how an error answers a message
     whose id could not be read. `primes` says that clients understand an event without data
-    at the beginning of a stream over HTTP.
+    at the beginning of a stream over HTTP. `unknown_resource` is the code of the error for a URI that
+    names no resource.
     """
 
     version: str
@@ -77,6 +86,7 @@ class Era:
     batches: bool = False
     unreadable_id: Literal["absent", "null"] = "absent"
     primes: bool = False
+    unknown_resource: int = RESOURCE_NOT_FOUND
 
     def stamp(self, result: Result, server_info: Implementation) -> None:
         """Add the members that this revision requires in every result (MCP base protocol, "ResultType")."""
@@ -90,7 +100,13 @@ class Era:
 
 
 _ALL: Final = (
-    Era("2026-07-28", modern=True, requests=_MODERN_REQUESTS, tasks="extension"),
+    Era(
+        "2026-07-28",
+        modern=True,
+        requests=_MODERN_REQUESTS,
+        tasks="extension",
+        unknown_resource=INVALID_PARAMS,
+    ),
     Era("2025-11-25", modern=False, requests=_LEGACY_TASK_REQUESTS, tasks="legacy", primes=True),
     Era("2025-06-18", modern=False, requests=_LEGACY_REQUESTS, unreadable_id="null"),
     Era("2025-03-26", modern=False, requests=_LEGACY_REQUESTS, unreadable_id="null", batches=True),

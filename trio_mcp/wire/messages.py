@@ -100,10 +100,15 @@ class CallToolParams(Params, kw_only=True):
 
 
 class GetPromptParams(Params, kw_only=True):
-    """A prompts/get; the values of `arguments` are texts (MCP prompts)."""
+    """A prompts/get; the values of `arguments` are texts (MCP prompts).
+
+    `input_responses` and `request_state` continue one that asked for input.
+    """
 
     name: str
     arguments: dict[str, Any] | None = None
+    input_responses: dict[str, Any] | UnsetType = UNSET
+    request_state: str | UnsetType = UNSET
 
 
 class PromptReference(
@@ -140,6 +145,14 @@ class CompleteParams(Params, kw_only=True):
     ref: PromptReference | ResourceTemplateReference
     argument: CompletionArgument
     context: CompletionContext | None = None
+
+
+class ReadResourceParams(Params, kw_only=True):
+    """A resources/read; `input_responses` and `request_state` continue one that asked for input."""
+
+    uri: str
+    input_responses: dict[str, Any] | UnsetType = UNSET
+    request_state: str | UnsetType = UNSET
 
 
 class TaskIdParams(Params, kw_only=True):

@@ -63,6 +63,7 @@ REFUSE_SECONDS: Final = 5.0
 REPEATABLE: Final = frozenset(
     {
         *("server/discover", "ping", "tools/list", "logging/setLevel"),
+        *("resources/list", "resources/templates/list"),
         *("tasks/get", "tasks/list", "tasks/result", "tasks/cancel"),
     }
 )

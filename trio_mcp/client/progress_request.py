@@ -1,0 +1,114 @@
+"""A request other than tools/call that may report progress, ask for input and take long.
+
+Owns the loop over its rounds, in which the server asks for input (MCP multi round-trip requests), and its
+timeouts. Refuses to know what the result means. Calls of tools, which may become tasks, are in `tool_call`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import UNSET, Raw
+
+from trio_mcp.client.call_answer import Questions, read_questions
+from trio_mcp.client.link import Link
+from trio_mcp.client.outcome import unwrap
+from trio_mcp.client.timeouts import CallDeadline, CallTimer, read_timeouts, start_timer
+from trio_mcp.errors import ProtocolError, RemoteProtocolError
+from trio_mcp.handlers.sink import Handler, ProgressHandler, ProgressSink, open_handler
+from trio_mcp.outgoing.policy import Lossless
+from trio_mcp.wire.messages import CompleteParams, GetPromptParams, ReadResourceParams
+
+MAX_ROUNDS: Final = 10
+"""How often a server may ask for input before it answers one request."""
+
+
+class ProgressRequest:
+    """A request that is to be made once; `what` is what messages and progress sinks call it.
+
+    Raises ValueError for bad timeouts.
+    """
+
+    __slots__ = ("_floor", "_handler", "_idle", "_link", "_longest", "_method", "_params", "_what")
+
+    def __init__(
+        self,
+        link: Link,
+        method: str,
+        params: CompleteParams | GetPromptParams | ReadResourceParams,
+        what: str,
+        handler: ProgressHandler | ProgressSink | None,
+        idle_timeout: float | None,
+        max_timeout: float | None,
+    ) -> None:
+        self._link = link
+        self._method = method
+        self._params = params
+        self._what = what
+        self._handler = handler
+        self._idle, self._longest = read_timeouts(idle_timeout, max_timeout)
+        self._floor: float | None = None  # the progress that earlier rounds have delivered
+
+    async def run(self) -> Raw:
+        """Make the request and wait for its result; checkpoints.
+
+        Raises ConnectionLost, ProtocolError, CallTimeout, ProgressOverflow and RemoteProtocolError.
+        """
+        async with open_handler(self._handler, self._what) as handler:
+            is_lossless = handler is not None and isinstance(self._link.session.settings.progress, Lossless)
+            timer = start_timer(self._what, self._idle, self._longest, is_lossless=is_lossless)
+            if timer is None:
+                return await self._run(handler, None)
+            with timer.scope:
+                return await self._run(handler, timer)
+            raise timer.explain()
+
+    async def _run(self, handler: Handler | None, timer: CallTimer | None) -> Raw:
+        for _ in range(MAX_ROUNDS + 1):
+            deadline = CallDeadline.find(timer)
+            raw = await self._ask(handler, timer, deadline)
+            if raw is None:
+                await deadline.wait()
+            if timer is not None:
+                timer.resume()  # the answer has suspended it
+            questions = read_questions(raw)
+            if questions is None:
+                return raw
+            await self._answer(questions)
+            if timer is not None:
+                timer.resume()
+        raise RemoteProtocolError(f"the server asked more than {MAX_ROUNDS} times for one request")
+
+    async def _ask(
+        self, handler: Handler | None, timer: CallTimer | None, deadline: CallDeadline
+    ) -> Raw | None:
+        """Send the request once and wait for the server's answer; checkpoints.
+
+        Returns None if the server has given up at `deadline`.
+        """
+        link = self._link
+        self._params.meta = deadline.add_to(link.meta) or UNSET
+        wants_progress = handler is not None or (timer is not None and timer.has_idle)
+        call = link.session.begin(self._method, self._params, handler, timer, wants_progress=wants_progress)
+        call.floor = self._floor
+        try:
+            return unwrap(await call.wait())
+        except ProtocolError as error:
+            if deadline.was_met_by(error):
+                return None
+            raise
+        finally:
+            link.session.end(call)
+            if call.newest is not None:
+                self._floor = call.newest[0]
+
+    async def _answer(self, questions: Questions) -> None:
+        """Put the answers to the server's questions into the next request; checkpoints if a handler does."""
+        if isinstance(self._params, CompleteParams):
+            raise RemoteProtocolError("the server asked for input to complete an argument")
+        answering = self._link.session.answering
+        self._params.input_responses = {
+            key: await answering.answer(asked.method, asked.params or {})
+            for key, asked in (questions.input_requests or {}).items()
+        }
+        self._params.request_state = UNSET if questions.request_state is None else questions.request_state

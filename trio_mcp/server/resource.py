@@ -1,0 +1,210 @@
+"""One resource, or one template of them: a function, how it is listed, and how it is read.
+
+Owns how the parts of a URI become arguments, and how what the function returns becomes contents
+(MCP server features, "Resources"). Knows nothing of requests.
+"""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+import msgspec
+import trio
+
+from trio_mcp.errors import ReturnError, ToolDefinitionError
+from trio_mcp.schema.docstrings import read_docstring
+from trio_mcp.schema.parameters import Parameters, read_parameters
+from trio_mcp.schema.returns import Returns, read_returns
+from trio_mcp.schema.signatures import read_return_annotation
+from trio_mcp.server.context import Context
+from trio_mcp.server.functions import call_function
+from trio_mcp.server.tool import check_bound, unwrap
+from trio_mcp.wire.content import Annotations, Icon, ResourceContents
+from trio_mcp.wire.resources import Resource, ResourceTemplate
+from trio_mcp.wire.uri_template import UriTemplate, parse_template
+
+_BYTES: Final = (bytes, bytearray, memoryview)
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.")
+
+
+@attrs.frozen
+class ResourceDefinition:
+    """A resource of a server, or a template; `listing` is what clients see of it.
+
+    `uri` is its URI or its template; `template` is None for a single resource.
+    """
+
+    uri: str
+    listing: Resource | ResourceTemplate
+    template: UriTemplate | None
+    function: Callable[..., Any]
+    parameters: Parameters
+    returns: Returns
+    is_async: bool
+    lists: frozenset[str]
+    """The variables whose parameters take lists."""
+
+    def match(self, uri: str) -> Mapping[str, str | list[str]] | None:
+        """The values of the variables in `uri`, or None if it names another resource."""
+        if self.template is None:
+            return {} if uri == self.uri else None
+        return self.template.match(uri, self.lists)
+
+    async def read(
+        self,
+        context: Context,
+        uri: str,
+        values: Mapping[str, str | list[str]],
+        limiter: trio.CapacityLimiter,
+    ) -> list[ResourceContents]:
+        """Convert the values, run the function, convert what it returns.
+
+        A sync function runs in a worker thread, which is abandoned if the request is cancelled. Raises
+        ArgumentError, ReturnError and what the function raises.
+        """
+        kwargs = self.parameters.convert_uri_values(values)
+        if self.parameters.context_name is not None:
+            kwargs[self.parameters.context_name] = context
+        value = await call_function(self.function, kwargs, limiter, is_async=self.is_async)
+        return make_contents(value, uri, self.listing.mime_type, self.returns)
+
+
+def define_resource(
+    uri: str,
+    function: Callable[..., Any],
+    *,
+    name: str | None,
+    title: str | None,
+    description: str | None,
+    mime_type: str | None,
+    size: int | None,
+    annotations: Annotations | None,
+    icons: Sequence[Icon] | None,
+    meta: Mapping[str, Any] | None,
+) -> ResourceDefinition:
+    """Make a resource of `function`, or a template if `uri` has variables.
+
+    Raises ToolDefinitionError if it cannot be one.
+    """
+    template = _read_uri(uri)
+    what = f"resource {uri!r}"
+    inner, name = _read_function(function, name, what)
+    try:
+        parameters = read_parameters(function, Context)
+        returns = read_returns(function, (ResourceContents, *_BYTES))
+        mime_type = mime_type or _guess_type(read_return_annotation(function), returns)
+    except ToolDefinitionError as error:
+        raise ToolDefinitionError(f"{what}: {error}") from None
+    _check_names(template, parameters, what)
+    shown: dict[str, Any] = {
+        "name": name,
+        "title": title,
+        "description": description or read_docstring(function).description,
+        "mime_type": mime_type,
+        "annotations": annotations,
+        "icons": None if icons is None else list(icons),
+        "meta": None if meta is None else dict(meta),
+    }
+    listing: Resource | ResourceTemplate
+    if not template.names:
+        if size is not None and (type(size) is not int or size < 0):
+            raise ToolDefinitionError(f"{what}: size must be a number of bytes, not {size!r}")
+        listing = Resource(uri=uri, size=size, **shown)
+    elif size is not None:
+        raise ToolDefinitionError(f"{what}: a template has no size, because its resources differ")
+    else:
+        listing = ResourceTemplate(uri_template=uri, **shown)
+    is_async = inspect.iscoroutinefunction(inner)
+    return ResourceDefinition(
+        uri,
+        listing,
+        template if template.names else None,
+        function,
+        parameters,
+        returns,
+        is_async,
+        parameters.lists,
+    )
+
+
+def _read_uri(uri: Any) -> UriTemplate:
+    if not isinstance(uri, str):
+        raise ToolDefinitionError(
+            f'a resource needs its URI, as in @server.resource("config://app"): {uri!r}'
+        )
+    try:
+        template = parse_template(uri)
+    except ValueError as error:
+        raise ToolDefinitionError(f"resource {uri!r}: {error}") from None
+    if not uri.startswith("{") and not _SCHEME.match(uri):
+        raise ToolDefinitionError(f"resource {uri!r} is no URI: it needs a scheme, as in 'config://app'")
+    return template
+
+
+def _read_function(
+    function: Callable[..., Any], name: str | None, what: str
+) -> tuple[Callable[..., Any], str]:
+    """The function that decides whether a read is async, and the name of the resource."""
+    if not callable(function):
+        raise ToolDefinitionError(f"{what}: {function!r} is no function")
+    inner = unwrap(function)
+    if name is None:
+        name = getattr(function, "__name__", None) or getattr(inner, "__name__", None) or type(inner).__name__
+        if name == "<lambda>":
+            raise ToolDefinitionError(f"{what}: a lambda has no name: pass name=...")
+    if not isinstance(name, str) or not name.strip():
+        raise ToolDefinitionError(f"{what}: the name must be text that is not empty, not {name!r}")
+    if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
+        raise ToolDefinitionError(f"{what} is a generator: return a value, and report progress instead")
+    check_bound(function, "resource", what.partition(" ")[2])
+    return inner, name
+
+
+def _check_names(template: UriTemplate, parameters: Parameters, what: str) -> None:
+    """Refuse a variable that the function does not take, and a parameter that no variable gives."""
+    properties = parameters.schema["properties"]
+    unused = [name for name in template.names if name not in properties]
+    if unused:
+        raise ToolDefinitionError(f"{what}: the function has no parameter {unused[0]!r}")
+    missing = [name for name in parameters.schema.get("required", ()) if name not in template.names]
+    if missing:
+        raise ToolDefinitionError(f"{what}: the URI has no variable for the parameter {missing[0]!r}")
+
+
+def _guess_type(annotation: Any, returns: Returns) -> str | None:
+    if annotation is str:
+        return "text/plain"
+    if annotation in _BYTES:
+        return "application/octet-stream"
+    return None if returns.schema is None else "application/json"
+
+
+def make_contents(value: Any, uri: str, mime_type: str | None, returns: Returns) -> list[ResourceContents]:
+    """The contents of a resource whose function returned `value`.
+
+    Text and bytes stay what they are, ResourceContents are complete, and everything else becomes JSON.
+    Raises ReturnError if `value` does not fit the annotation or JSON.
+    """
+    given = [value] if isinstance(value, ResourceContents) else value
+    if isinstance(given, (list, tuple)) and given and all(isinstance(i, ResourceContents) for i in given):
+        for contents in given:
+            if (contents.text is None) == (contents.blob is None):
+                raise ReturnError(f"the contents of {contents.uri!r} need either a text or a blob")
+        return list(given)
+    if isinstance(value, _BYTES):
+        blob = base64.b64encode(value).decode()
+        return [ResourceContents(uri=uri, mime_type=mime_type or "application/octet-stream", blob=blob)]
+    if value is None:
+        raise ReturnError(
+            "the function returned None: return text, bytes or a JSON value, or raise ResourceNotFound"
+        )
+    built = returns.to_builtins(value)
+    if isinstance(value, str) and isinstance(built, str):
+        return [ResourceContents(uri=uri, mime_type=mime_type or "text/plain", text=built)]
+    text = msgspec.json.encode(built).decode()
+    return [ResourceContents(uri=uri, mime_type=mime_type or "application/json", text=text)]

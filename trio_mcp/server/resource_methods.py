@@ -1,0 +1,98 @@
+"""The methods by which clients list and read resources (MCP server features, "Resources").
+
+Owns the answers to failures of a resource. It is imported when a client first asks for resources.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import trio
+
+from trio_mcp.concurrency.failures import leaves
+from trio_mcp.errors import ArgumentError, ProtocolError, ResourceNotFound
+from trio_mcp.server.child_calls import ChildCalls
+from trio_mcp.server.context import Context
+from trio_mcp.server.error_results import ErrorResults
+from trio_mcp.server.resource_table import ResourceTable
+from trio_mcp.session.request import ServerRequest
+from trio_mcp.session.settings import ServerSettings
+from trio_mcp.wire.errors import INVALID_PARAMS
+from trio_mcp.wire.messages import ListParams, ReadResourceParams, Result
+from trio_mcp.wire.resources import (
+    ListResourcesResult,
+    ListResourceTemplatesResult,
+    ReadResourceResult,
+    Resource,
+    ResourceTemplate,
+)
+
+
+class ResourceMethods:
+    """Answers the resource methods of one running server; `calls` are what its handlers may call."""
+
+    def __init__(
+        self,
+        table: ResourceTable,
+        settings: ServerSettings,
+        lifespan: Any,
+        calls: ChildCalls,
+        errors: ErrorResults,
+    ) -> None:
+        self._table = table
+        self._lifespan = lifespan
+        self._calls = calls
+        self._errors = errors
+        # Not that of the tools: a resource that holds a thread may wait for a tool that needs one.
+        self._limiter = trio.CapacityLimiter(settings.thread_limit)
+
+    def list_resources(self, request: ServerRequest) -> Result:
+        """Answer resources/list."""
+        _refuse_cursor(request)
+        listings = [resource.listing for resource in self._table.resources.values()]
+        return ListResourcesResult(resources=[found for found in listings if isinstance(found, Resource)])
+
+    def list_templates(self, request: ServerRequest) -> Result:
+        """Answer resources/templates/list."""
+        _refuse_cursor(request)
+        listings = [template.listing for template in self._table.templates.values()]
+        return ListResourceTemplatesResult(
+            resource_templates=[found for found in listings if isinstance(found, ResourceTemplate)]
+        )
+
+    async def read(self, request: ServerRequest) -> Result:
+        """Answer resources/read."""
+        params = request.params
+        assert isinstance(params, ReadResourceParams)
+        found = self._table.find(params.uri)
+        if found is None:
+            raise ResourceNotFound
+        resource, values = found
+        context = Context(request, None, self._lifespan, self._calls)
+        return ReadResourceResult(contents=await resource.read(context, params.uri, values, self._limiter))
+
+    def describe_failure(self, request: ServerRequest, failure: BaseException) -> NoReturn:
+        """Raise the ProtocolError that tells the client of `failure` (MCP resources, "Error Handling")."""
+        assert isinstance(request.params, ReadResourceParams)
+        if isinstance(failure, ProtocolError):
+            raise failure
+        uri = request.params.uri
+        causes = list(leaves(failure))
+        told = "\n".join(map(str, causes))
+        if all(isinstance(cause, ResourceNotFound) for cause in causes):
+            error = ProtocolError(request.era.unknown_resource, told)
+        elif all(isinstance(cause, ArgumentError) for cause in causes):
+            error = ProtocolError(INVALID_PARAMS, told)
+        else:
+            found = self._table.find(uri)
+            name = uri if found is None else found[0].uri  # a client must not choose what is remembered
+            error = self._errors.explain(f"resource {uri!r}", failure, logged_as=f"resource {name!r}")
+        text = error.message.encode(errors="backslashreplace").decode()
+        raise ProtocolError(error.code, text, {"uri": uri})
+
+
+def _refuse_cursor(request: ServerRequest) -> None:
+    assert isinstance(request.params, ListParams)
+    if request.params.cursor is not None:
+        # Every page is the last one, so no cursor was ever given out.
+        raise ProtocolError(INVALID_PARAMS, f"unknown cursor {request.params.cursor!r}")
