@@ -329,6 +329,8 @@ def test_public_names():
             "RemoteProtocolError",
             "ToolError",
             "ToolDefinitionError",
+            "ResourceDefinitionError",
+            "DefinitionError",
         ),
         *("ArgumentError", "ReturnError", "CallTimeout", "ConnectionLost", "ProgressOverflow"),
         *("NotSupportedByEra", "RequestCancelled"),

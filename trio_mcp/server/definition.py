@@ -61,7 +61,7 @@ class ServerDefinition:
         self.prompts[name] = prompt
 
     def add_resource(self, resource: ResourceDefinition) -> None:
-        """Register a resource or a template; raises ToolDefinitionError if its URI is taken."""
+        """Register a resource or a template; raises ResourceDefinitionError if its URI is taken."""
         if self.resources is None:
             from trio_mcp.server.resource_table import ResourceTable
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from trio_mcp.errors import PromptDefinitionError, ToolDefinitionError
+from trio_mcp.errors import PromptDefinitionError, ResourceDefinitionError, ToolDefinitionError
 from trio_mcp.outgoing.policy import ProgressPolicy
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.tool import ToolDefinition, define_tool
@@ -215,7 +215,7 @@ class Registration:
     ) -> Callable[[F], F]:
         """Register a function as a resource: `@server.resource("config://app")`; see `add_resource`."""
         if callable(uri):
-            raise ToolDefinitionError('a resource needs its URI: @server.resource("config://app")')
+            raise ResourceDefinitionError('a resource needs its URI: @server.resource("config://app")')
 
         def register(function: F) -> F:
             self.add_resource(
@@ -254,9 +254,9 @@ class Registration:
         the function's parameters; a URI is decoded once, and its parts are converted to the type hints. Of
         templates that match the same URI, the first counts. Text and bytes are read as they are, everything
         else as JSON. A parameter annotated with `Context` receives the context, and a sync function runs in
-        a worker thread. `size` is in bytes. Raises ToolDefinitionError for a template that is malformed or
-        ambiguous, for a variable that the function does not take, for a required parameter that the URI does
-        not give, and if the URI is taken.
+        a worker thread. `size` is in bytes. Raises ResourceDefinitionError for a template that is malformed
+        or ambiguous, for a variable that the function does not take, for a required parameter that the URI
+        does not give, and if the URI is taken.
         """
         # Imported here: a server of tools starts sooner without.
         from trio_mcp.server.resource import define_resource
@@ -297,15 +297,17 @@ class Registration:
         links that lead out of it, names of devices and everything that is no regular file count as unknown.
         So do, unless `hidden` is True, files and directories whose names begin with a dot.
         A file of more than `max_bytes` bytes, 8 MiB by default, cannot be read. `name` is by default that of
-        the directory. Raises ToolDefinitionError if there is no directory at `path`, and as `add_resource`
-        does.
+        the directory. Raises ResourceDefinitionError if there is no directory at `path`, and as
+        `add_resource` does.
         """
         # Imported here: a server of tools starts sooner without.
         from trio_mcp.server.directory import directory_function, make_directory
 
         directory = make_directory(path, max_bytes, hidden=hidden)
         if not isinstance(uri, str) or "{" in uri:
-            raise ToolDefinitionError(f"the URI of a directory must be text without variables, not {uri!r}")
+            raise ResourceDefinitionError(
+                f"the URI of a directory must be text without variables, not {uri!r}"
+            )
         base = uri.rstrip("/") if not uri.endswith("://") else uri[:-1]
         self.add_resource(
             f"{base}/{{path*}}",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from trio_mcp.errors import ToolDefinitionError
+from trio_mcp.errors import ResourceDefinitionError
 from trio_mcp.server.resource import ResourceDefinition
 
 
@@ -22,10 +22,10 @@ class ResourceTable:
     templates: dict[str, ResourceDefinition] = attrs.field(factory=dict)
 
     def add(self, resource: ResourceDefinition) -> None:
-        """Register a resource or a template; raises ToolDefinitionError if its URI is taken."""
+        """Register a resource or a template; raises ResourceDefinitionError if its URI is taken."""
         table = self.resources if resource.template is None else self.templates
         if resource.uri in table:
-            raise ToolDefinitionError(f"there is already a resource {resource.uri!r}")
+            raise ResourceDefinitionError(f"there is already a resource {resource.uri!r}")
         table[resource.uri] = resource
 
     def find(self, uri: str) -> tuple[ResourceDefinition, Mapping[str, str | list[str]]] | None:
