@@ -338,7 +338,7 @@ def test_public_names():
         *("RunningServer", "open_server", "TaskHandle", "TaskSnapshot"),
         *("Elicited", "Sampled", "SamplingMessage"),
         *("Resource", "ResourceTemplate", "ReadResult", "ResourceError", "ResourceNotFound"),
-        *("Annotations", "Icon"),
+        *("Annotations", "Icon", "CacheHint"),
         *("ElicitRequest", "ElicitAnswer", "SampleRequest", "SampleAnswer"),
         *("CursorError", "TaskCancelled", "TaskFailed", "TaskNotFound", "TaskOverload", "TaskTooLarge"),
         *("Owner", "TaskPage"),

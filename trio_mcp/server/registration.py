@@ -7,14 +7,16 @@ Owns the verbs of registration, with their overloads. What they register is kept
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, overload
 
 from trio_mcp.errors import PromptDefinitionError, ResourceDefinitionError, ToolDefinitionError
 from trio_mcp.outgoing.policy import ProgressPolicy
+from trio_mcp.server.changes import ListKind
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.tool import ToolDefinition, define_tool
+from trio_mcp.session.settings import CacheHint
 from trio_mcp.tasks.settings import TaskConfig
 from trio_mcp.wire.content import Annotations, Icon
 from trio_mcp.wire.messages import ToolAnnotations
@@ -25,6 +27,7 @@ if TYPE_CHECKING:  # a server without prompts starts without that module
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
+Names: TypeAlias = str | Iterable[str]
 
 
 class Registration:
@@ -35,12 +38,12 @@ class Registration:
 
     @property
     def tools(self) -> Mapping[str, ToolDefinition]:
-        """The tools by name, in the order of their registration; read-only."""
+        """The tools that are not disabled, by name, in the order of their registration; read-only."""
         return MappingProxyType(self.definition.tools)
 
     @property
     def prompts(self) -> Mapping[str, PromptDefinition]:
-        """The prompts by name, in the order of their registration; read-only."""
+        """The prompts that are not disabled, by name, in the order of their registration; read-only."""
         return MappingProxyType(self.definition.prompts)
 
     @overload
@@ -56,6 +59,8 @@ class Registration:
         title: str | None = None,
         description: str | None = None,
         annotations: ToolAnnotations | None = None,
+        icons: Sequence[Icon] | None = None,
+        meta: Mapping[str, Any] | None = None,
         task: TaskConfig | bool | None = None,
         progress: ProgressPolicy | None = None,
     ) -> Callable[[F], F]: ...
@@ -69,6 +74,8 @@ class Registration:
         title: str | None = None,
         description: str | None = None,
         annotations: ToolAnnotations | None = None,
+        icons: Sequence[Icon] | None = None,
+        meta: Mapping[str, Any] | None = None,
         task: TaskConfig | bool | None = None,
         progress: ProgressPolicy | None = None,
     ) -> F | Callable[[F], F]:
@@ -85,6 +92,8 @@ class Registration:
                 title=title,
                 description=description,
                 annotations=annotations,
+                icons=icons,
+                meta=meta,
                 task=task,
                 progress=progress,
             )
@@ -100,6 +109,8 @@ class Registration:
         title: str | None = None,
         description: str | None = None,
         annotations: ToolAnnotations | None = None,
+        icons: Sequence[Icon] | None = None,
+        meta: Mapping[str, Any] | None = None,
         task: TaskConfig | bool | None = None,
         progress: ProgressPolicy | None = None,
     ) -> None:
@@ -119,6 +130,8 @@ class Registration:
             title=title,
             description=description,
             annotations=annotations,
+            icons=icons,
+            meta=meta,
             task=self.definition.default_task if task is None else task,
             progress=progress,
             dereference_schemas=self.definition.settings.dereference_schemas,
@@ -212,6 +225,7 @@ class Registration:
         annotations: Annotations | None = None,
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
+        cache: CacheHint | None = None,
     ) -> Callable[[F], F]:
         """Register a function as a resource: `@server.resource("config://app")`; see `add_resource`."""
         if callable(uri):
@@ -229,6 +243,7 @@ class Registration:
                 annotations=annotations,
                 icons=icons,
                 meta=meta,
+                cache=cache,
             )
             return function
 
@@ -247,6 +262,7 @@ class Registration:
         annotations: Annotations | None = None,
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
+        cache: CacheHint | None = None,
     ) -> None:
         """Register what `function` returns as a resource (MCP server features, "Resources").
 
@@ -273,6 +289,7 @@ class Registration:
                 annotations=annotations,
                 icons=icons,
                 meta=meta,
+                cache=cache,
             )
         )
 
@@ -287,6 +304,7 @@ class Registration:
         annotations: Annotations | None = None,
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
+        cache: CacheHint | None = None,
         max_bytes: int = 8 * 1024 * 1024,
         hidden: bool = False,
     ) -> None:
@@ -318,4 +336,50 @@ class Registration:
             annotations=annotations,
             icons=icons,
             meta=meta,
+            cache=cache,
         )
+
+    def remove_tool(self, name: str) -> None:
+        """Take a tool away; a call that is running goes on.
+
+        As every change, it may be made at any time and from any thread. Clients that want to know are told
+        that the list has changed, and to others the tool is unknown from now on. Raises ToolDefinitionError
+        if there is no such tool.
+        """
+        self.definition.remove("tools", name)
+
+    def remove_prompt(self, name: str) -> None:
+        """Take a prompt away, as `remove_tool` does; raises PromptDefinitionError if there is none."""
+        self.definition.remove("prompts", name)
+
+    def remove_resource(self, uri: str) -> None:
+        """Take a resource or a template away, as `remove_tool` does.
+
+        Raises ResourceDefinitionError if `uri` is that of none.
+        """
+        self.definition.remove("resources", uri)
+
+    def disable(self, *, tools: Names = (), prompts: Names = (), resources: Names = ()) -> None:
+        """Hide what is registered until it is enabled: it is not listed, and is answered as unknown.
+
+        Each is a name, or several; resources and templates are named by their URIs. What is disabled
+        already stays so. Calls that are running go on. Clients are told as by `remove_tool`. Raises
+        DefinitionError, and changes nothing, if something is not registered.
+        """
+        self._switch(tools, prompts, resources, is_enabled=False)
+
+    def enable(self, *, tools: Names = (), prompts: Names = (), resources: Names = ()) -> None:
+        """Undo `disable`: what was hidden is listed again, in its old place. Raises as `disable` does."""
+        self._switch(tools, prompts, resources, is_enabled=True)
+
+    def _switch(self, tools: Names, prompts: Names, resources: Names, *, is_enabled: bool) -> None:
+        keys: dict[ListKind, list[str]] = {
+            "tools": _as_list(tools),
+            "prompts": _as_list(prompts),
+            "resources": _as_list(resources),
+        }
+        self.definition.switch(keys, is_enabled=is_enabled)
+
+
+def _as_list(names: Names) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)

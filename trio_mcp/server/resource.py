@@ -24,6 +24,7 @@ from trio_mcp.schema.signatures import Subject, read_return_annotation
 from trio_mcp.server.context import Context
 from trio_mcp.server.functions import call_function
 from trio_mcp.server.tool import check_bound, unwrap
+from trio_mcp.session.settings import CacheHint
 from trio_mcp.wire.content import Annotations, Icon, ResourceContents
 from trio_mcp.wire.resources import Resource, ResourceTemplate
 from trio_mcp.wire.uri_template import UriTemplate, parse_template
@@ -48,6 +49,8 @@ class ResourceDefinition:
     is_async: bool
     lists: frozenset[str]
     """The variables whose parameters take lists."""
+    cache: CacheHint | None = None
+    """How long clients may keep what they read; None for what the server says."""
 
     def match(self, uri: str) -> Mapping[str, str | list[str]] | None:
         """The values of the variables in `uri`, or None if it names another resource."""
@@ -86,6 +89,7 @@ def define_resource(
     annotations: Annotations | None,
     icons: Sequence[Icon] | None,
     meta: Mapping[str, Any] | None,
+    cache: CacheHint | None,
 ) -> ResourceDefinition:
     """Make a resource of `function`, or a template if `uri` has variables.
 
@@ -98,6 +102,8 @@ def define_resource(
     returns = read_returns(function, (ResourceContents, *_BYTES), subject)
     mime_type = mime_type or _guess_type(read_return_annotation(function, subject), returns)
     _check_names(template, parameters, subject)
+    if not isinstance(cache, (CacheHint, type(None))):
+        raise subject.flaw(f"cache must be a CacheHint, not {cache!r}")
     shown: dict[str, Any] = {
         "name": name,
         "title": title,
@@ -126,6 +132,7 @@ def define_resource(
         returns,
         is_async,
         parameters.lists,
+        cache,
     )
 
 

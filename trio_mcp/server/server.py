@@ -89,6 +89,7 @@ class Server(Registration):
                 default_task,
             )
         )
+        self.definition.server = self
 
     def __repr__(self) -> str:
         return f"<Server {self.name!r} tools={len(self.definition.tools)}>"

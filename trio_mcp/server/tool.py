@@ -9,7 +9,7 @@ import functools
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -25,6 +25,7 @@ from trio_mcp.schema.signatures import Subject, read_signature
 from trio_mcp.server.context import Context
 from trio_mcp.server.results import CONTENT_TYPES, make_result, reads_files
 from trio_mcp.tasks.settings import TaskConfig
+from trio_mcp.wire.content import Icon
 from trio_mcp.wire.eras import Era
 from trio_mcp.wire.http import read_parameter_headers
 from trio_mcp.wire.messages import CallToolResult, Tool, ToolAnnotations, ToolExecution
@@ -87,6 +88,8 @@ def define_tool(
     title: str | None,
     description: str | None,
     annotations: ToolAnnotations | None,
+    icons: Sequence[Icon] | None = None,
+    meta: Mapping[str, Any] | None = None,
     task: TaskConfig | bool | None,
     progress: ProgressPolicy | None = None,
     dereference_schemas: bool = True,
@@ -121,6 +124,8 @@ def define_tool(
         input_schema=parameters.schema,
         output_schema=returns.schema,
         annotations=annotations,
+        icons=None if icons is None else list(icons),
+        meta=None if meta is None else dict(meta),
     )
     try:
         headers = read_parameter_headers(parameters.schema)
