@@ -40,6 +40,7 @@ class ChildCalls:
     limiter: trio.CapacityLimiter
     lifespan: Any
     errors: ErrorResults
+    server: Any = None
     path: tuple[str, ...] = ()
     gathered: Any = None
 

@@ -35,11 +35,12 @@ class ChildCaller(Protocol):
 
     `path` are the tools from that of the request down to the handler's own; it is empty for the
     request's own handler. `gathered` is what the handler's `gather` function returned, if another
-    tool called it.
+    tool called it. `server` is the server that runs, as its program wrote it.
     """
 
     path: tuple[str, ...]
     gathered: Any
+    server: Any
 
     async def call(
         self,
@@ -231,6 +232,11 @@ class Context:
                 "check_cancelled is for worker threads; here, use await trio.lowlevel.checkpoint()"
             )
         self._bridge.check_cancelled()
+
+    @property
+    def server(self) -> Any:
+        """The `Server` that this request is served by; its tools, prompts and resources may change."""
+        return self._calls.server
 
     @property
     def lifespan(self) -> Any:
