@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 
 from trio_mcp.errors import PromptDefinitionError, ToolDefinitionError
+from trio_mcp.server.changes import ListChanges
 from trio_mcp.server.tool import ToolDefinition
 from trio_mcp.session.settings import ServerSettings
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
@@ -32,7 +33,8 @@ class ServerDefinition:
     `task_store` is None for one in memory. `default_task` is the `task` of every tool that
     gives none of its own. `tools` and `prompts` are kept by name, in the order of their registration.
     `resources` is None until the first is registered, so that a server of tools imports nothing for them.
-    `enter_lifespan` makes the context manager of the server's lifespan; None if it has none.
+    `enter_lifespan` makes the context manager of the server's lifespan; None if it has none. `changes` are
+    told what changes while the server runs.
     """
 
     info: Implementation
@@ -45,6 +47,7 @@ class ServerDefinition:
     enter_lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None
     prompts: dict[str, PromptDefinition] = attrs.field(factory=dict)
     resources: ResourceTable | None = None
+    changes: ListChanges = attrs.field(factory=ListChanges)
 
     def add_tool(self, tool: ToolDefinition) -> None:
         """Register a tool; raises ToolDefinitionError if its name is taken."""
