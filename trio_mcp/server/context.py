@@ -273,7 +273,7 @@ class Context:
         that is no task, ArgumentError for an answer that does not fit, TypeError for a
         class that makes no form, and ConnectionLost.
         """
-        return await elicit(self._request, self._run, message, schema_type, key)
+        return await elicit(self._request, self._run, self._calls, message, schema_type, key)
 
     async def sample(
         self,
@@ -296,7 +296,7 @@ class Context:
             "stopSequences": stop_sequences,
         }
         given = {name: value for name, value in options.items() if value is not None}
-        return await sample(self._request, self._run, messages, given, key)
+        return await sample(self._request, self._run, self._calls, messages, given, key)
 
     def log(self, level: LoggingLevel, data: Any, *, logger: str | None = None) -> Awaitable[None]:
         """Send the client a log message (MCP logging); `await` it.
