@@ -15,8 +15,10 @@ from typing import Any, Final, Protocol
 import trio
 
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
-from trio_mcp.errors import ConnectionLost, NotSupportedByEra, ProtocolError
+from trio_mcp.errors import ConnectionLost, ProtocolError
+from trio_mcp.server.input_rounds import InputRounds
 from trio_mcp.server.legacy_task_wires import LegacyTaskWires
+from trio_mcp.server.question_place import Place
 from trio_mcp.server.task_run import RunState, TaskRun
 from trio_mcp.session.connection import ServerConnection, read_answer
 from trio_mcp.session.request import ServerRequest
@@ -33,14 +35,10 @@ _NEEDS: Final[Mapping[str, Mapping[str, Any]]] = {
 """The capabilities that a question needs, by its method."""
 
 
-class QuestionPlace(Protocol):
-    """Where a handler stands that asks: the request's own, or one that it calls (`ChildCalls`).
+class QuestionPlace(Place, Protocol):
+    """Where a handler stands that asks, with the rounds of its server."""
 
-    `path` are the tools from that of the request down to the handler's own; it is empty for the
-    request's own handler.
-    """
-
-    path: tuple[str, ...]
+    rounds: InputRounds
 
 
 async def ask_client(
@@ -61,17 +59,12 @@ async def ask_client(
     """
     _require(request, _NEEDS[method] if needs is None else needs)
     params = dict(params)
-    if run is not None and run.round is not None:
-        await trio.lowlevel.checkpoint()
-        return run.round.answer(key, method, params)
     if run is not None and run.state is not RunState.GATHERING and await _is_task(request, run):
         return await _ask_in_task(run, method, params, key)
     if request.era.modern:
-        raise NotSupportedByEra(
-            f"in protocol {request.era.version} a tool cannot ask its client within a direct call: make it a "
-            "background task (task=True, for clients with the tasks extension), or ask before the task "
-            "begins (TaskConfig(gather=...))"
-        )
+        # The handler runs in the supervisor's nursery if it could have become a task.
+        scope = run.live.scope if run is not None and run.has_begun else request.scope
+        return await place.rounds.find(request).ask(place, method, params, key, scope)
     return await request.connection.ask(method, params)
 
 
