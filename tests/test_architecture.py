@@ -206,6 +206,7 @@ BROAD_HANDLERS = {
     "client/log_queue.py:LogQueue._handle": "the consumer of log messages, which calls the user's handler",
     "client/server_requests.py:ServerRequests._answer": "calls the user's handler of a question",
     "client/task_questions.py:TaskQuestions._find_answer": "calls the user's handler of a task's question",
+    "client/round_answers.py:_answer": "calls the user's handler of a question of a call",
     # Other code of users, called within a call that goes on.
     "handlers/rate_limit.py:_Limiter._hand_over_held": "calls the user's progress handler",
     "handlers/sink.py:open_handler": "closes the user's sink",

@@ -99,7 +99,6 @@ class InputRound:
             raise NotSupportedByEra(
                 f"in protocol {self._request.era.version} a server cannot ask within {self._request.method!r}"
             )
-        self._memory.refuse_within("ask the client")
         question = encode_json({"method": method, "params": params})
         name = self._name_question(place, method, question, key)
         if name in self._answers:
@@ -121,6 +120,10 @@ class InputRound:
                 if not asked.waiting:
                     del self._pending[name]
         return await _raise_cancelled()
+
+    def refuse_within_once(self) -> None:
+        """Raise LocalProtocolError if the caller is in a function of `once`."""
+        self._memory.refuse_within("ask the client")
 
     async def once(self, place: Place, key: str, fn: Callable[[], Any], result_type: Any) -> Any:
         """See `Context.once`; checkpoints."""

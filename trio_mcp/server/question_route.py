@@ -55,10 +55,13 @@ async def ask_client(
     `place` is where the handler stands that asks, and `key` names the question there. `needs` are the
     capabilities that the client must have declared, in the form of `requiredCapabilities`, if they are
     more than `method` itself needs. Raises ProtocolError if it has not, and with the error that it
-    answers; ConnectionLost; ValueError for parameters that are not JSON.
+    answers; ConnectionLost; ValueError for parameters that are not JSON; LocalProtocolError within a
+    function of `Context.once`.
     """
     _require(request, _NEEDS[method] if needs is None else needs)
     params = dict(params)
+    if request.round is not None:
+        place.rounds.find(request).refuse_within_once()
     if run is not None and run.state is not RunState.GATHERING and await _is_task(request, run):
         return await _ask_in_task(run, method, params, key)
     if request.era.modern:
