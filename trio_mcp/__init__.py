@@ -98,6 +98,7 @@ if TYPE_CHECKING:
     from trio_mcp.server.http import serve_http
     from trio_mcp.server.messages import Message
     from trio_mcp.server.websocket import serve_websocket
+    from trio_mcp.session.used_states import MemoryUsedStates, UsedStates
     from trio_mcp.transports.asgi.settings import HttpSettings
     from trio_mcp.wire.prompts import Completion, GetPromptResult, Prompt, PromptArgument, PromptMessage
     from trio_mcp.wire.resources import Resource, ResourceTemplate
@@ -143,6 +144,7 @@ __all__ = [
     "Lossless",
     "MCPError",
     "MemoryTaskStore",
+    "MemoryUsedStates",
     "Message",
     "NotSupportedByEra",
     "Owner",
@@ -202,6 +204,7 @@ __all__ = [
     "ToolError",
     "ToolResult",
     "TqdmProgress",
+    "UsedStates",
     "WorkerProgress",
     "__version__",
     "asgi_app",
@@ -245,6 +248,7 @@ _LATER: Final = {
     "server.http": ("serve_http",),
     "server.messages": ("Message",),
     "server.websocket": ("serve_websocket",),
+    "session.used_states": ("MemoryUsedStates", "UsedStates"),
     "transports.asgi.settings": ("HttpSettings",),
     "wire.prompts": ("Completion", "GetPromptResult", "Prompt", "PromptArgument", "PromptMessage"),
     "wire.resources": ("Resource", "ResourceTemplate"),
