@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
+import trio
 
 from trio_mcp.client.call_answer import read_created
 from trio_mcp.client.header_mirroring import mirror_tools
@@ -25,12 +26,14 @@ from trio_mcp.outgoing.transport import MirroringTransport
 from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.frames import Response
 from trio_mcp.wire.messages import (
+    LOGGING_LEVELS,
     META_LOG_LEVEL,
     Implementation,
     ListParams,
     ListToolsResult,
     LoggingLevel,
     Params,
+    SetLevelParams,
     TaskIdParams,
     Tool,
 )
@@ -43,6 +46,12 @@ T = TypeVar("T")
 
 MAX_PAGES: Final = 1000
 """A list that has more pages than this never ends."""
+
+
+def check_level(level: str) -> None:
+    """Raise ValueError for what is no level of MCP logging."""
+    if level not in LOGGING_LEVELS:
+        raise ValueError(f"log_level must be one of {', '.join(LOGGING_LEVELS)}, not {level!r}")
 
 
 class Link:
@@ -82,6 +91,15 @@ class Link:
             return unwrap(await call.wait())
         finally:
             self.session.end(call)
+
+    async def set_log_level(self, level: LoggingLevel) -> None:
+        """See `ServerReader.set_log_level`."""
+        check_level(level)
+        if self.era.modern:
+            self.meta[META_LOG_LEVEL] = level
+            await trio.lowlevel.checkpoint()
+        else:
+            await self.request("logging/setLevel", SetLevelParams(level=level))
 
     async def list_tools(self) -> list[Tool]:
         """See `Client.list_tools`."""
