@@ -337,6 +337,8 @@ def test_public_names():
         *("Elicited", "Sampled", "SamplingMessage"),
         *("Resource", "ResourceTemplate", "ReadResult", "ResourceError", "ResourceNotFound"),
         *("Annotations", "Icon"),
+        *("Change", "ChangeChannel", "ChangeHandler", "SubscriptionRefused"),
+        *("ToolsListChanged", "PromptsListChanged", "ResourcesListChanged", "ResourceUpdated"),
         *("ElicitRequest", "ElicitAnswer", "SampleRequest", "SampleAnswer"),
         *("CursorError", "TaskCancelled", "TaskFailed", "TaskNotFound", "TaskOverload", "TaskTooLarge"),
         *("Owner", "TaskPage"),

@@ -24,6 +24,7 @@ from trio_mcp.errors import (
     ResourceError,
     ResourceNotFound,
     ReturnError,
+    SubscriptionRefused,
     TaskCancelled,
     TaskFailed,
     TaskNotFound,
@@ -69,6 +70,15 @@ from trio_mcp.wire.messages import (
 
 if TYPE_CHECKING:
     from trio_mcp.client.call_handle import CallHandle
+    from trio_mcp.client.changes import (
+        Change,
+        ChangeChannel,
+        ChangeHandler,
+        PromptsListChanged,
+        ResourcesListChanged,
+        ResourceUpdated,
+        ToolsListChanged,
+    )
     from trio_mcp.client.client import Client, open_client
     from trio_mcp.client.era_cache import EraCache
     from trio_mcp.client.fault_report import ErrorHandler
@@ -110,6 +120,9 @@ __all__ = [
     "CallHandle",
     "CallResult",
     "CallTimeout",
+    "Change",
+    "ChangeChannel",
+    "ChangeHandler",
     "Client",
     "ClientSettings",
     "Completion",
@@ -154,6 +167,7 @@ __all__ = [
     "PromptDefinitionError",
     "PromptMessage",
     "PromptReference",
+    "PromptsListChanged",
     "ProtocolError",
     "ReadResult",
     "RemoteProtocolError",
@@ -165,6 +179,8 @@ __all__ = [
     "ResourceNotFound",
     "ResourceTemplate",
     "ResourceTemplateReference",
+    "ResourceUpdated",
+    "ResourcesListChanged",
     "ReturnError",
     "RichProgress",
     "RunningServer",
@@ -177,6 +193,7 @@ __all__ = [
     "ServerSettings",
     "StageState",
     "StdioServer",
+    "SubscriptionRefused",
     "TaskCancelled",
     "TaskConfig",
     "TaskFailed",
@@ -196,6 +213,7 @@ __all__ = [
     "ToolDefinitionError",
     "ToolError",
     "ToolResult",
+    "ToolsListChanged",
     "TqdmProgress",
     "WorkerProgress",
     "__version__",
@@ -213,6 +231,15 @@ __all__ = [
 # A stdio server needs none of these, and would take a sixth longer to start with them.
 _LATER: Final = {
     "client.call_handle": ("CallHandle",),
+    "client.changes": (
+        "Change",
+        "ChangeChannel",
+        "ChangeHandler",
+        "PromptsListChanged",
+        "ResourceUpdated",
+        "ResourcesListChanged",
+        "ToolsListChanged",
+    ),
     "client.client": ("Client", "open_client"),
     "client.era_cache": ("EraCache",),
     "client.fault_report": ("ErrorHandler",),

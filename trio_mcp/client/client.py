@@ -6,7 +6,7 @@ Owns the signatures. The work is done by helpers, which share a `Link`; nothing 
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal, overload
 
@@ -15,10 +15,12 @@ import trio
 from trio_mcp.call_result import CallResult
 from trio_mcp.client.call_answer import TaskStarted
 from trio_mcp.client.call_handle import CallHandle, open_call
+from trio_mcp.client.changes import ChangeChannel, make_filter
 from trio_mcp.client.connector import Connector
 from trio_mcp.client.era_cache import EraCache
 from trio_mcp.client.fault_report import ErrorHandler
 from trio_mcp.client.link import check_level
+from trio_mcp.client.listening import open_listening
 from trio_mcp.client.log_queue import LogHandler
 from trio_mcp.client.negotiation import find_era
 from trio_mcp.client.server_reader import ServerReader
@@ -149,6 +151,40 @@ class Client(ServerReader):
             result_type=result_type,
         ) as handle:
             yield handle
+
+    @asynccontextmanager
+    async def listen(
+        self,
+        *,
+        tools: bool = False,
+        prompts: bool = False,
+        resources: bool = False,
+        uris: Sequence[str] = (),
+    ) -> AsyncIterator[ChangeChannel]:
+        """Open a channel of what changes at the server, for as long as the block lasts.
+
+        `tools`, `prompts` and `resources` ask for changes of these lists, `uris` for updates of these
+        resources and of those below them. Entering waits until the server has acknowledged it. The
+        channel yields `ToolsListChanged`, `PromptsListChanged`, `ResourcesListChanged` and
+        `ResourceUpdated`, each once as long as it has not been read, and ends if the server ends the
+        subscription. One that breaks while the connection goes on, as over HTTP, is opened again; then
+        all that was asked for is told as changed, since it may have. What the server does not offer is
+        logged, see `ChangeChannel.honoured`. (MCP subscriptions; MCP resources, "Subscriptions".)
+        Checkpoints.
+
+        Raises SubscriptionRefused if the server offers nothing of it, ProtocolError, ConnectionLost,
+        CallTimeout if it does not answer, and ValueError if nothing is asked for. A connection that is lost
+        later is raised by the channel.
+        """
+        wanted = make_filter(tools=tools, prompts=prompts, resources=resources, uris=uris)
+        async with open_listening(self._link, wanted) as changes:
+            yield changes
+
+    @asynccontextmanager
+    async def subscribe(self, uri: str) -> AsyncIterator[ChangeChannel]:
+        """Open a channel of the updates of one resource; as `listen(uris=[uri])`."""
+        async with self.listen(uris=[uri]) as changes:
+            yield changes
 
     async def fetch_task(self, task_id: str) -> TaskSnapshot:
         """Ask for the state of a task (tasks/get); checkpoints.

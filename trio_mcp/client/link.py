@@ -19,6 +19,7 @@ from trio_mcp.client.header_mirroring import mirror_tools
 from trio_mcp.client.negotiation import Agreement, modern_meta
 from trio_mcp.client.outcome import unwrap
 from trio_mcp.client.prompts import read_prompt_page
+from trio_mcp.client.resource_subscriptions import ResourceSubscriptions
 from trio_mcp.client.session import ClientSession
 from trio_mcp.client.task_snapshot import TaskNews, TaskSnapshot, read_snapshot, read_task, read_task_page
 from trio_mcp.errors import NotSupportedByEra, ProtocolError, RemoteProtocolError, TaskNotFound
@@ -73,6 +74,7 @@ class Link:
         self.agreement = agreement
         self.era = agreement.era
         self.mirror = mirror if agreement.era.modern else None
+        self.subscriptions = ResourceSubscriptions(self.request, session.send_and_forget)
         self.meta: dict[str, Any] = {}
         if agreement.era.modern:
             self.meta = modern_meta(agreement.era, client_info, session.answering.capabilities)
