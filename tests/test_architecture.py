@@ -343,6 +343,8 @@ def test_public_names():
         *("UsedStates", "MemoryUsedStates"),
         *("Resource", "ResourceTemplate", "ReadResult", "ResourceError", "ResourceNotFound"),
         *("Annotations", "Icon", "CacheHint"),
+        *("Change", "ChangeChannel", "ChangeHandler", "SubscriptionRefused"),
+        *("ToolsListChanged", "PromptsListChanged", "ResourcesListChanged", "ResourceUpdated"),
         *("ElicitRequest", "ElicitAnswer", "SampleRequest", "SampleAnswer"),
         *("CursorError", "TaskCancelled", "TaskFailed", "TaskNotFound", "TaskOverload", "TaskTooLarge"),
         *("Owner", "TaskPage"),
