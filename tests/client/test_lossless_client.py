@@ -6,7 +6,8 @@ import pytest
 import trio
 
 from tests.conftest import Wire
-from trio_mcp import ClientSettings, Context, Lossless, Server, ServerSettings
+from trio_mcp import Client, ClientSettings, Context, Lossless, Server, ServerSettings
+from trio_mcp.client.session import STILL_SECONDS
 
 REPORTS = 3000
 SETTINGS = ClientSettings(progress=Lossless(buffer=10))
@@ -92,3 +93,33 @@ async def test_a_caller_that_leaves_lets_the_reader_go_on(wire: Wire, autojump_c
             await client.call_tool("burst", {"to": REPORTS}, progress_handler=handle)
         with trio.fail_after(5):
             assert (await client.call_tool("echo", {"text": "on"})).data == "on"
+
+
+@pytest.mark.parametrize("reads", ["handler", "channel"])
+async def test_time_in_which_the_process_did_not_run_counts_against_no_handler(reads: str, mock_clock):
+    """On a busy machine all deadlines may pass before any task gets a turn."""
+    seen: list[float] = []
+    goes_on = trio.Event()
+
+    async def handle(progress: float, total: float | None, message: str | None) -> None:
+        await goes_on.wait()
+        seen.append(progress)
+
+    async def count(client: Client) -> None:
+        if reads == "handler":
+            await client.call_tool("burst_at_once", {"to": REPORTS}, progress_handler=handle)
+            return
+        async with client.start_call("burst_at_once", {"to": REPORTS}) as call:
+            await goes_on.wait()
+            async for update in call.updates:
+                seen.append(update.progress)
+
+    server = make_server()
+    server.add_tool(server.tools["burst"].function, name="burst_at_once", task=False)
+    wire = Wire("memory", "2026-07-28")
+    async with wire.open(server, settings=SETTINGS) as client, trio.open_nursery() as nursery:
+        nursery.start_soon(count, client)
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(10 * STILL_SECONDS)
+        goes_on.set()
+    assert seen == list(range(1, REPORTS + 1))

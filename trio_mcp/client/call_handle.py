@@ -14,6 +14,7 @@ import trio
 
 from trio_mcp.call_result import CallResult
 from trio_mcp.client.link import Link
+from trio_mcp.client.pending_call import PATIENCE_PARTS
 from trio_mcp.client.session import STILL_SECONDS
 from trio_mcp.client.tool_call import ToolCall
 from trio_mcp.concurrency.failures import split_failure
@@ -46,10 +47,11 @@ class UpdateChannel:
 
     async def wait_put(self, update: Progress, patience: float) -> bool:
         """Append `update` when there is room; False if there is none for `patience` seconds. Checkpoints."""
-        with trio.move_on_after(patience):
-            await self._send.send(update)
-            self._left += 1
-            return True
+        for _ in range(PATIENCE_PARTS):
+            with trio.move_on_after(patience / PATIENCE_PARTS):
+                await self._send.send(update)
+                self._left += 1
+                return True
         return False
 
     def close(self) -> None:

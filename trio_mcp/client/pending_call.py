@@ -34,6 +34,13 @@ DELIVERIES_PER_YIELD: Final = 128
 """How many updates a sync handler gets before other tasks may run."""
 
 
+PATIENCE_PARTS: Final = 10
+"""In so many parts is waited for a handler, with a turn for it in each.
+
+So the time for which the system does not run this process at all counts as one part, and a handler that was
+given no turn does not seem to stand still.
+"""
+
 class PendingCall:
     """A request of one caller, with the updates that its progress handler has not seen yet.
 
@@ -155,17 +162,19 @@ class PendingCall:
         Whoever reads a wire does so before it reads on. Returns False if the handler has taken no
         update for `patience` seconds.
         """
+        idle_parts = 0
         while len(self._queue) > self._limit and (self.outcome is None or self._accepts_late):
             if self.held is None:
                 self.held = trio.lowlevel.ParkingLot()
             if self._timer is not None and self.outcome is None:
                 self._timer.keep_total()  # there is progress, though it has not been read
             before = len(self._queue)
-            with trio.move_on_after(patience):
+            with trio.move_on_after(patience / PATIENCE_PARTS):
                 await self.held.park()
             if self._timer is not None and self.outcome is None:
                 self._timer.resume()
-            if len(self._queue) >= before:
+            idle_parts = 0 if len(self._queue) < before else idle_parts + 1
+            if idle_parts == PATIENCE_PARTS:
                 return False
         return True
 
