@@ -155,6 +155,12 @@ class ReadResourceParams(Params, kw_only=True):
     request_state: str | UnsetType = UNSET
 
 
+class SubscribeParams(Params, kw_only=True):
+    """A resources/subscribe or resources/unsubscribe."""
+
+    uri: str
+
+
 class TaskIdParams(Params, kw_only=True):
     """Names a task."""
 
@@ -168,8 +174,12 @@ class UpdateTaskParams(TaskIdParams, kw_only=True):
 
 
 class SubscriptionFilter(Struct, rename="camel", omit_defaults=True, kw_only=True):
-    """The notifications that a client wants (MCP subscriptions)."""
+    """The notifications that a client wants (MCP subscriptions); `resource_subscriptions` are URIs."""
 
+    tools_list_changed: bool | None = None
+    prompts_list_changed: bool | None = None
+    resources_list_changed: bool | None = None
+    resource_subscriptions: list[str] | None = None
     task_ids: list[str] | None = None
 
 
