@@ -154,7 +154,7 @@ class SubscriptionMethods:
 
     def _read_uri(self, request: ServerRequest) -> str:
         assert isinstance(request.params, SubscribeParams)
-        if self._definition.resources is None:
+        if "resources" not in self._listed():
             raise ProtocolError(METHOD_NOT_FOUND, f"{request.method!r} is for servers with resources")
         return request.params.uri
 

@@ -155,12 +155,6 @@ class ReadResourceParams(Params, kw_only=True):
     request_state: str | UnsetType = UNSET
 
 
-class SubscribeParams(Params, kw_only=True):
-    """A resources/subscribe or resources/unsubscribe."""
-
-    uri: str
-
-
 class TaskIdParams(Params, kw_only=True):
     """Names a task."""
 
@@ -187,6 +181,12 @@ class ListenParams(Params, kw_only=True):
     """A subscriptions/listen."""
 
     notifications: SubscriptionFilter
+
+
+class SubscribeParams(Params, kw_only=True):
+    """A resources/subscribe or resources/unsubscribe (legacy)."""
+
+    uri: str
 
 
 class SetLevelParams(Params, kw_only=True):
