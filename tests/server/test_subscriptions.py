@@ -10,7 +10,15 @@ import trio
 from tests.conftest import LEGACY, MODERN, Wire
 from tests.support.change_listener import ALL_LISTS, SUBSCRIPTION_ID, ChangeListener, open_listener
 from tests.support.limits import HANG_SECONDS
-from trio_mcp import Context, ProtocolError, Server, ServerSettings, open_server
+from trio_mcp import (
+    Context,
+    ProtocolError,
+    ResourceUpdated,
+    Server,
+    ServerSettings,
+    ToolsListChanged,
+    open_server,
+)
 from trio_mcp.server.changes import ListKind
 from trio_mcp.wire.messages import ListenParams, SubscribeParams, SubscriptionFilter
 
@@ -247,3 +255,16 @@ async def refused(listener: ChangeListener, uris: list[str]) -> None:
     """Ask for a subscription that is answered with an error, which is raised."""
     params = ListenParams(notifications=SubscriptionFilter(resource_subscriptions=uris))
     await listener.client._link.request("subscriptions/listen", params)
+
+
+async def test_our_client_is_told_by_one_code_in_both_eras(wire: Wire) -> None:
+    server = make_server()
+    async with open_server(server) as running, wire.open_running(running) as client:
+        async with client.listen(tools=True, uris=["config://app"]) as changes:
+            await client.call_tool("touch", {"uri": "config://app"})
+            assert await changes.receive() == ResourceUpdated("config://app")
+            server.disable(tools="touch_in_thread")
+            assert await changes.receive() == ToolsListChanged()
+        await client.call_tool("touch", {"uri": "config://app"})
+        # Of a legacy session the application stays, which tells it of lists.
+        await wait_for(lambda: len(running.application.audience) == (0 if wire.protocol == MODERN else 3))
