@@ -10,6 +10,7 @@ import trio
 from tests.conftest import LEGACY, MODERN, Wire
 from tests.support.change_listener import ALL_LISTS, SUBSCRIPTION_ID, ChangeListener, open_listener
 from tests.support.limits import HANG_SECONDS
+from tests.tasks.task_server import raw_peer
 from trio_mcp import (
     Context,
     ProtocolError,
@@ -268,3 +269,31 @@ async def test_our_client_is_told_by_one_code_in_both_eras(wire: Wire) -> None:
         await client.call_tool("touch", {"uri": "config://app"})
         # Of a legacy session the application stays, which tells it of lists.
         await wait_for(lambda: len(running.application.audience) == (0 if wire.protocol == MODERN else 3))
+
+
+async def test_a_client_that_begins_a_new_session_on_its_wire_begins_without_subscriptions() -> None:
+    async with open_server(make_server()) as running, raw_peer(running) as peer:
+        await peer.initialize(LEGACY)
+        subscribe = {"jsonrpc": "2.0", "id": 1, "method": "resources/subscribe"}
+        assert (await peer.ask({**subscribe, "params": {"uri": "config://app"}}))["result"] == {}
+        assert len(running.application.audience) == 4
+        await peer.initialize(LEGACY)
+        ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+        assert (await peer.ask(ping))["result"] == {}
+        assert len(running.application.audience) == 3, "the lists"
+
+
+async def test_lists_are_told_only_once_the_handshake_has_ended() -> None:
+    server = make_server()
+    async with open_server(server) as running, raw_peer(running) as peer:
+        params = {
+            "protocolVersion": LEGACY,
+            "capabilities": {},
+            "clientInfo": {"name": "raw", "version": "1"},
+        }
+        await peer.ask({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
+        server.disable(tools="touch")
+        await peer.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
+        assert (await peer.ask({"jsonrpc": "2.0", "id": 2, "method": "ping"}))["id"] == 2
+        server.enable(tools="touch")
+        assert (await peer.receive())["method"] == "notifications/tools/list_changed"
