@@ -63,6 +63,9 @@ class Registration:
         meta: Mapping[str, Any] | None = None,
         task: TaskConfig | bool | None = None,
         progress: ProgressPolicy | None = None,
+        input_schema: Mapping[str, Any] | None = None,
+        output_schema: Mapping[str, Any] | None = None,
+        validate: bool = True,
     ) -> Callable[[F], F]: ...
 
     def tool(
@@ -78,6 +81,9 @@ class Registration:
         meta: Mapping[str, Any] | None = None,
         task: TaskConfig | bool | None = None,
         progress: ProgressPolicy | None = None,
+        input_schema: Mapping[str, Any] | None = None,
+        output_schema: Mapping[str, Any] | None = None,
+        validate: bool = True,
     ) -> F | Callable[[F], F]:
         """Register a function as a tool: `@server.tool` or `@server.tool("name", ...)`; see `add_tool`."""
         if isinstance(function, str):
@@ -96,6 +102,9 @@ class Registration:
                 meta=meta,
                 task=task,
                 progress=progress,
+                input_schema=input_schema,
+                output_schema=output_schema,
+                validate=validate,
             )
             return function
 
@@ -113,6 +122,9 @@ class Registration:
         meta: Mapping[str, Any] | None = None,
         task: TaskConfig | bool | None = None,
         progress: ProgressPolicy | None = None,
+        input_schema: Mapping[str, Any] | None = None,
+        output_schema: Mapping[str, Any] | None = None,
+        validate: bool = True,
     ) -> None:
         """Register `function` as a tool (MCP tools).
 
@@ -121,7 +133,12 @@ class Registration:
         runs in a worker thread. `task` is True or a TaskConfig for a tool that may run
         on in the background after its request was answered, False for one that may not;
         None stands for the server's `default_task`. `progress` is the policy for this tool's
-        pending progress, in place of the server's. Raises ToolDefinitionError if the signature
+        pending progress, in place of the server's.
+
+        `input_schema` and `output_schema` are JSON Schemas that clients are shown as they are, in place of
+        those of the type hints. The function then takes all arguments, as JSON values, in one dict or as
+        `**arguments`, or returns a dict. With `validate` both are checked by the package jsonschema (the
+        extra of that name). Raises ToolDefinitionError if the signature
         cannot be described in JSON or the name is taken.
         """
         tool = define_tool(
@@ -134,6 +151,9 @@ class Registration:
             meta=meta,
             task=self.definition.default_task if task is None else task,
             progress=progress,
+            input_schema=input_schema,
+            output_schema=output_schema,
+            validate=validate,
             dereference_schemas=self.definition.settings.dereference_schemas,
         )
         self.definition.add_tool(tool)
@@ -319,17 +339,12 @@ class Registration:
         `add_resource` does.
         """
         # Imported here: a server of tools starts sooner without.
-        from trio_mcp.server.directory import directory_function, make_directory
+        from trio_mcp.server.directory import make_directory
 
-        directory = make_directory(path, max_bytes, hidden=hidden)
-        if not isinstance(uri, str) or "{" in uri:
-            raise ResourceDefinitionError(
-                f"the URI of a directory must be text without variables, not {uri!r}"
-            )
-        base = uri.rstrip("/") if not uri.endswith("://") else uri[:-1]
+        directory = make_directory(uri, path, max_bytes, hidden=hidden)
         self.add_resource(
-            f"{base}/{{path*}}",
-            directory_function(directory, base),
+            directory.template,
+            directory.read_file,
             name=name or directory.root.name or "files",
             title=title,
             description=description or "The files of a directory.",
