@@ -26,6 +26,7 @@ from trio_mcp.errors import (
     ResourceError,
     ResourceNotFound,
     ReturnError,
+    SubscriptionRefused,
     TaskCancelled,
     TaskFailed,
     TaskNotFound,
@@ -71,6 +72,15 @@ from trio_mcp.wire.messages import (
 
 if TYPE_CHECKING:
     from trio_mcp.client.call_handle import CallHandle
+    from trio_mcp.client.changes import (
+        Change,
+        ChangeChannel,
+        ChangeHandler,
+        PromptsListChanged,
+        ResourcesListChanged,
+        ResourceUpdated,
+        ToolsListChanged,
+    )
     from trio_mcp.client.client import Client, open_client
     from trio_mcp.client.era_cache import EraCache
     from trio_mcp.client.fault_report import ErrorHandler
@@ -98,6 +108,7 @@ if TYPE_CHECKING:
     from trio_mcp.server.http import serve_http
     from trio_mcp.server.messages import Message
     from trio_mcp.server.websocket import serve_websocket
+    from trio_mcp.session.used_states import MemoryUsedStates, UsedStates
     from trio_mcp.transports.asgi.settings import HttpSettings
     from trio_mcp.wire.prompts import Completion, GetPromptResult, Prompt, PromptArgument, PromptMessage
     from trio_mcp.wire.resources import Resource, ResourceTemplate
@@ -113,6 +124,9 @@ __all__ = [
     "CallHandle",
     "CallResult",
     "CallTimeout",
+    "Change",
+    "ChangeChannel",
+    "ChangeHandler",
     "Client",
     "ClientSettings",
     "Completion",
@@ -143,6 +157,7 @@ __all__ = [
     "Lossless",
     "MCPError",
     "MemoryTaskStore",
+    "MemoryUsedStates",
     "Message",
     "NotSupportedByEra",
     "Owner",
@@ -158,6 +173,7 @@ __all__ = [
     "PromptDefinitionError",
     "PromptMessage",
     "PromptReference",
+    "PromptsListChanged",
     "ProtocolError",
     "ReadResult",
     "RemoteProtocolError",
@@ -170,6 +186,8 @@ __all__ = [
     "ResourceNotFound",
     "ResourceTemplate",
     "ResourceTemplateReference",
+    "ResourceUpdated",
+    "ResourcesListChanged",
     "ReturnError",
     "RichProgress",
     "RunningServer",
@@ -182,6 +200,7 @@ __all__ = [
     "ServerSettings",
     "StageState",
     "StdioServer",
+    "SubscriptionRefused",
     "TaskCancelled",
     "TaskConfig",
     "TaskFailed",
@@ -201,7 +220,9 @@ __all__ = [
     "ToolDefinitionError",
     "ToolError",
     "ToolResult",
+    "ToolsListChanged",
     "TqdmProgress",
+    "UsedStates",
     "WorkerProgress",
     "__version__",
     "asgi_app",
@@ -218,6 +239,15 @@ __all__ = [
 # A stdio server needs none of these, and would take a sixth longer to start with them.
 _LATER: Final = {
     "client.call_handle": ("CallHandle",),
+    "client.changes": (
+        "Change",
+        "ChangeChannel",
+        "ChangeHandler",
+        "PromptsListChanged",
+        "ResourceUpdated",
+        "ResourcesListChanged",
+        "ToolsListChanged",
+    ),
     "client.client": ("Client", "open_client"),
     "client.era_cache": ("EraCache",),
     "client.fault_report": ("ErrorHandler",),
@@ -245,6 +275,7 @@ _LATER: Final = {
     "server.http": ("serve_http",),
     "server.messages": ("Message",),
     "server.websocket": ("serve_websocket",),
+    "session.used_states": ("MemoryUsedStates", "UsedStates"),
     "transports.asgi.settings": ("HttpSettings",),
     "wire.prompts": ("Completion", "GetPromptResult", "Prompt", "PromptArgument", "PromptMessage"),
     "wire.resources": ("Resource", "ResourceTemplate"),

@@ -36,6 +36,7 @@ __all__ = [
     "ResourceError",
     "ResourceNotFound",
     "ReturnError",
+    "SubscriptionRefused",
     "TaskCancelled",
     "TaskFailed",
     "TaskNotFound",
@@ -117,6 +118,10 @@ class ProgressOverflow(MCPError):
 
 class NotSupportedByEra(MCPError):
     """The protocol revision of this connection does not have what was asked for."""
+
+
+class SubscriptionRefused(MCPError):
+    """The server tells of nothing that was to be listened for; the message names it."""
 
 
 class CursorError(MCPError, ValueError):

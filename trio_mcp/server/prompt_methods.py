@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import UNSET
+
 from trio_mcp.errors import ProtocolError
 from trio_mcp.server.child_calls import ChildCalls
 from trio_mcp.server.context import Context
@@ -44,6 +46,9 @@ class PromptMethods:
         """Answer prompts/get."""
         assert isinstance(request.params, GetPromptParams)
         prompt = self._find(request.params.name)
+        params = request.params
+        if params.request_state is not UNSET or params.input_responses is not UNSET:
+            await self._calls.rounds.resume(request)
         context = None if prompt.parameters.context_name is None else self._make_context(request)
         arguments = request.params.arguments or {}
         return await prompt.get(context, arguments, self._calls.limiter, self._settings.max_values)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 import trio
+from msgspec import UNSET
 
 from trio_mcp.concurrency.failures import leaves
 from trio_mcp.errors import ArgumentError, ProtocolError, ResourceNotFound
@@ -70,6 +71,8 @@ class ResourceMethods:
         if found is None:
             raise ResourceNotFound
         resource, values = found
+        if params.request_state is not UNSET or params.input_responses is not UNSET:
+            await self._calls.rounds.resume(request)
         context = Context(request, None, self._lifespan, self._calls)
         contents = await resource.read(context, params.uri, values, self._limiter)
         result = ReadResourceResult(contents=contents)

@@ -121,6 +121,16 @@ class Server(Registration):
         """Enter the server's lifespan for as long as the block lasts; yields None if it has none."""
         return self.definition.open_lifespan()
 
+    def notify_resource_updated(self, uri: str) -> None:
+        """Tell the clients that subscribed to `uri` that what it holds has changed (MCP "Subscriptions").
+
+        It does not wait, and may be called from any thread, also while the server does not run. A client that
+        is told slowly is told once of several changes. Raises TypeError if `uri` is not text.
+        """
+        if not isinstance(uri, str):
+            raise TypeError(f"the URI of a resource must be text, not {uri!r}")
+        self.definition.changes.tell_updated(uri)
+
     async def serve(self, transport: FrameTransport, *, headers: Mapping[str, str] = NO_HEADERS) -> None:
         """Serve one connection until the peer closes it, then close it; checkpoints.
 

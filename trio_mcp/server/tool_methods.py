@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 import trio
+from msgspec import UNSET
 
 from trio_mcp.errors import ProtocolError, TaskOverload
 from trio_mcp.outgoing.policy import Conflate, Lossless, ProgressCall, find_interval
@@ -19,7 +20,7 @@ from trio_mcp.server.child_calls import ChildCalls
 from trio_mcp.server.context import Context
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.error_results import ErrorResults
-from trio_mcp.server.input_rounds import StateSeal
+from trio_mcp.server.input_rounds import InputRounds
 from trio_mcp.server.pages import mark_list, read_page
 from trio_mcp.server.task_choice import Choice, choose, find_owner, find_payer, read_ttl
 from trio_mcp.server.task_run import TaskRun
@@ -52,10 +53,12 @@ class ToolMethods:
         self._supervisor = supervisor
         self._runs = runs
         self._lifespan = lifespan
-        self._seal = StateSeal()
         # A limiter of its own: tools that block must not starve the application's own threads.
         self._limiter = trio.CapacityLimiter(self._settings.thread_limit)
-        self.calls: Final = ChildCalls(self._tools, self._limiter, lifespan, errors, definition.server)
+        rounds = InputRounds(definition.info.name, self._settings)
+        self.calls: Final = ChildCalls(
+            self._tools, self._limiter, lifespan, errors, rounds, definition.server
+        )
         """What handlers may call, also those of prompts; with the threads of sync functions."""
 
     def list_tools(self, request: ServerRequest) -> Result:
@@ -74,6 +77,8 @@ class ToolMethods:
         if tool.progress is not None or self._settings.choose_progress is not None:
             self._choose_policy(request, tool)
         arguments = None if isinstance(params.arguments, msgspec.UnsetType) else params.arguments
+        if params.request_state is not UNSET or params.input_responses is not UNSET:
+            await self.calls.rounds.resume(request)
         choice = choose(request, params.name, tool.task)
         if tool.task is None or (choice is Choice.ANSWER and tool.task.gather is None):
             context = None if tool.parameters.context_name is None else self._make_context(request, None)
@@ -128,9 +133,7 @@ class ToolMethods:
             choice = Choice.ANSWER
             live = self._prepare(request, tool, config, reserves=False)
         gatherer = None if config.gather is None else gather
-        run = TaskRun(
-            self._supervisor, live, request, config, handle, gatherer, self._seal, self.calls.errors
-        )
+        run = TaskRun(self._supervisor, live, request, config, handle, gatherer, self.calls.errors)
         self._runs[live.id] = run
         return run, choice
 
