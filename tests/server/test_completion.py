@@ -340,9 +340,7 @@ async def test_completions_that_come_later_may_be_offered_from_the_start(wire: W
     ],
     ids=["unknown", "twice", "none", "no function"],
 )
-def test_what_cannot_complete_a_variable_is_refused(
-    variable: str, function: Any, words: str
-) -> None:
+def test_what_cannot_complete_a_variable_is_refused(variable: str, function: Any, words: str) -> None:
     table = make_weather().definition.resources
     assert table is not None
     with pytest.raises(ResourceDefinitionError, match=words):
