@@ -35,6 +35,30 @@ WAV = base64.b64decode("UklGRiQAAABXQVZFZm10IBAAAAABAAEAQB8AAIA+AAACABAAZGF0YQAA
 TASK = TaskConfig(promote_after=0, poll_interval=0.1)
 REQUIRED = TaskConfig(mode="required", poll_interval=0.1)
 
+SCHEMA = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "$defs": {
+        "address": {
+            "$anchor": "addressDef",
+            "type": "object",
+            "properties": {"street": {"type": "string"}, "city": {"type": "string"}},
+        }
+    },
+    "properties": {
+        "name": {"type": "string"},
+        "address": {"$ref": "#/$defs/address"},
+        "contactMethod": {"type": "string", "enum": ["phone", "email"]},
+        "phone": {"type": "string"},
+        "email": {"type": "string"},
+    },
+    "allOf": [{"anyOf": [{"required": ["phone"]}, {"required": ["email"]}]}],
+    "if": {"properties": {"contactMethod": {"const": "phone"}}, "required": ["contactMethod"]},
+    "then": {"required": ["phone"]},
+    "else": {"required": ["email"]},
+    "additionalProperties": False,
+}
+
 
 def choices(*titled: tuple[str, str]) -> list[dict[str, str]]:
     return [{"const": value, "title": title} for value, title in titled]
@@ -347,7 +371,7 @@ def add_resources(server: Server) -> None:
 
 
 def add_lists(server: Server) -> None:
-    """What the suite asks of lists: that they change."""
+    """What the suite asks of lists: that they change, and that a schema is listed as it is given."""
 
     @server.tool
     async def test_trigger_tool_change(ctx: Context) -> str:
@@ -362,6 +386,11 @@ def add_lists(server: Server) -> None:
         ctx.server.add_prompt(lambda: "never asked for", name="test_triggered_prompt")
         ctx.server.remove_prompt("test_triggered_prompt")
         return "the list of prompts has changed"
+
+    @server.tool(input_schema=SCHEMA)
+    async def json_schema_2020_12_tool(arguments: dict[str, Any]) -> dict[str, Any]:
+        """Tool with JSON Schema 2020-12 features"""
+        return arguments
 
 
 async def main() -> None:

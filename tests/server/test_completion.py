@@ -1,4 +1,4 @@
-"""Completion of a prompt's arguments: who is asked, what is answered, and what is refused."""
+"""Completion of arguments of prompts and of variables of resource templates: what is answered and refused."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from trio_mcp import (
     PromptDefinitionError,
     PromptReference,
     ProtocolError,
+    ResourceDefinitionError,
     ResourceTemplateReference,
     Server,
+    ServerSettings,
     ToolError,
     open_client,
 )
@@ -233,3 +235,145 @@ async def test_an_argument_that_is_none_is_refused_before_it_is_sent() -> None:
     async with open_client(make_server()) as client:
         with pytest.raises(ValueError, match="an argument to complete is"):
             await client.complete(PAINT, {"style": "c"})
+
+
+CITY = ResourceTemplateReference("weather://{country}/{city}{?unit}")
+
+
+def make_weather() -> Server:
+    server = Server("weather")
+
+    @server.resource("weather://{country}/{city}{?unit}")
+    def weather(country: str, city: str, unit: str = "C") -> str:
+        return f"{city}, {country}: 20 {unit}"
+
+    @weather.complete("country")
+    def complete_country(value: str) -> list[str]:
+        return [country for country in ("France", "Finland", "Italy") if country.startswith(value)]
+
+    @weather.complete("city")
+    async def complete_city(value: str, known: dict[str, str], ctx: Context) -> list[str]:
+        await ctx.report_progress(1)
+        return [f"{known.get('country', 'any')} {value}"]
+
+    assert weather("Italy", "Rome") == "Rome, Italy: 20 C"
+    return server
+
+
+async def test_a_variable_of_a_template_is_completed_on_a_server_without_prompts(wire: Wire) -> None:
+    async with wire.open(make_weather()) as client:
+        assert "completions" in client.server_capabilities
+        assert "prompts" not in client.server_capabilities
+        completion = await client.complete(CITY, {"name": "country", "value": "F"})
+        assert completion == Completion(["France", "Finland"], 2, False)
+        seen: list[float] = []
+        completion = await client.complete(
+            CITY,
+            {"name": "city", "value": "Ro"},
+            {"country": "Italy"},
+            progress_handler=lambda progress, total, message: seen.append(progress),
+        )
+        assert (completion.values, seen) == (["Italy Ro"], [1])
+        assert (await client.complete(CITY, {"name": "unit", "value": ""})).values == []
+        assert (await client.read_resource("weather://Italy/Rome")).text == "Rome, Italy: 20 C"
+
+
+@pytest.mark.parametrize(
+    ("ref", "variable", "words"),
+    [
+        (CITY, "planet", f"resource template '{CITY.uri}' has no variable 'planet'"),
+        (
+            ResourceTemplateReference("weather://{city}"),
+            "city",
+            "Unknown resource template: weather://{city}",
+        ),
+        (ResourceTemplateReference("weather://now"), "city", "Unknown resource template: weather://now"),
+        (PAINT, "style", "Unknown prompt: paint"),
+    ],
+    ids=["variable", "template", "resource", "prompt"],
+)
+async def test_what_a_server_of_templates_does_not_know_is_invalid_params(
+    wire: Wire, ref: Any, variable: str, words: str
+) -> None:
+    server = make_weather()
+    server.add_resource("weather://now", lambda: "", name="now")
+    async with wire.open(server) as client:
+        with pytest.raises(ProtocolError) as refused:
+            await client.complete(ref, {"name": variable, "value": ""})
+    assert (refused.value.code, refused.value.message) == (INVALID_PARAMS, words)
+
+
+async def test_a_template_that_is_disabled_completes_nothing_until_it_is_enabled(
+    wire: Wire,
+) -> None:
+    server = make_weather()
+    server.disable(resources=CITY.uri)
+    async with wire.open(server) as client:
+        assert "completions" in client.server_capabilities
+        with pytest.raises(ProtocolError, match="Unknown resource template"):
+            await client.complete(CITY, {"name": "country", "value": "I"})
+        server.enable(resources=CITY.uri)
+        assert (await client.complete(CITY, {"name": "country", "value": "I"})).values == ["Italy"]
+
+
+async def test_completions_that_come_later_may_be_offered_from_the_start(wire: Wire) -> None:
+    server = Server("later", settings=ServerSettings(offers=("completions",)))
+    async with wire.open(server) as client:
+        assert set(client.server_capabilities) >= {"completions"}
+        with pytest.raises(ProtocolError, match="Unknown prompt: paint"):
+            await complete(client, "style")
+        server.add_prompt(lambda style: "", name="paint").complete("style")(lambda value: ["late"])
+        assert (await complete(client, "style")).values == ["late"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "function", "words"),
+    [
+        (
+            "planet",
+            lambda value: [],
+            "there is no such variable; there are: country, city",
+        ),
+        ("city", lambda value: [], "variable 'city': a function completes it already"),
+        ("unit", nothing, "variable 'unit': its function has the parameters: none"),
+        ("unit", 5, "is no function"),
+    ],
+    ids=["unknown", "twice", "none", "no function"],
+)
+def test_what_cannot_complete_a_variable_is_refused(variable: str, function: Any, words: str) -> None:
+    table = make_weather().definition.resources
+    assert table is not None
+    with pytest.raises(ResourceDefinitionError, match=words):
+        table.templates[CITY.uri].add_completer(variable, function)
+
+
+def test_a_single_resource_has_nothing_to_complete() -> None:
+    config = Server("x").add_resource("config://app", lambda: "", name="config")
+    with pytest.raises(ResourceDefinitionError, match="there is no such variable; there are: none"):
+        config.complete("city")(lambda value: [])
+
+
+async def test_one_function_may_be_a_tool_a_prompt_and_several_resources(wire: Wire) -> None:
+    server = Server("all")
+
+    @server.tool
+    @server.prompt
+    @server.resource("x://{name}")
+    @server.resource("y://{name}")
+    async def greet(ctx: Context, name: str) -> str:
+        """Greet somebody."""
+        return f"Hello, {name}!"
+
+    greet.complete("name")(lambda value: ["Ada"])
+    async with wire.open(server) as client:
+        assert (await client.call_tool("greet", {"name": "Ada"})).data == "Hello, Ada!"
+        prompt = await client.get_prompt("greet", {"name": "Ada"})
+        assert prompt.messages[0].content.text == "Hello, Ada!"
+        for scheme in ("x", "y"):
+            assert (await client.read_resource(f"{scheme}://Ada")).text == "Hello, Ada!"
+        listed = [*await client.list_tools(), *await client.list_prompts()]
+        listed += await client.list_resource_templates()
+        assert {one.description for one in listed} == {"Greet somebody."}
+        completion = await client.complete(PromptReference(name="greet"), {"name": "name", "value": ""})
+        assert completion.values == ["Ada"]
+    assert all(isinstance(tool.function, type(make_server)) for tool in server.tools.values())

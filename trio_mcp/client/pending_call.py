@@ -41,6 +41,7 @@ So the time for which the system does not run this process at all counts as one 
 given no turn does not seem to stand still.
 """
 
+
 class PendingCall:
     """A request of one caller, with the updates that its progress handler has not seen yet.
 

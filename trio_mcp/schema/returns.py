@@ -45,6 +45,8 @@ class Returns:
     _annotation: Any
     is_open: bool = True
     """Whether the annotation admits any value, as a whole or inside of its containers."""
+    find_problem: Callable[[Any], str | None] | None = None
+    """What is wrong with a value by a schema that was given, of which the annotation tells nothing."""
 
     def to_builtins(self, value: Any) -> Any:
         """A returned value as builtins that JSON can hold, not wrapped.
@@ -57,6 +59,8 @@ class Returns:
         flaw = None if is_text and value.isascii() else find_flaw(built)
         if flaw is not None:
             raise ReturnError(flaw.describe("result"))
+        if self.find_problem is not None and (wrong := self.find_problem(built)) is not None:
+            raise ReturnError(f"returned value does not match the output schema: {wrong}")
         if self._annotation is Any or (is_text and self._annotation is str):
             return built
         try:

@@ -51,6 +51,8 @@ class Parameter:
     annotation: Any
     default: Any
     make_default: Callable[[], Any] | None = None
+    is_rest: bool = False
+    """Whether it takes all arguments that have no parameter of their own, as `**arguments` does."""
 
     @property
     def required(self) -> bool:
@@ -72,12 +74,12 @@ def read_signature(function: Function, subject: Subject) -> inspect.Signature:
 
 
 def read_function_parameters(
-    function: Function, extra_names: Mapping[str, Any], subject: Subject
+    function: Function, extra_names: Mapping[str, Any], subject: Subject, *, rest: bool = False
 ) -> list[Parameter]:
     """The parameters that a caller passes by name; raises the DefinitionError of `subject`.
 
     Arguments that a `functools.partial` has bound are not among them. `extra_names` resolve
-    annotations whose names exist only under `if TYPE_CHECKING`.
+    annotations whose names exist only under `if TYPE_CHECKING`. With `rest`, `**arguments` is allowed.
     """
     bound = _bound_names(function)
     resolve = _resolver(function, extra_names, subject)
@@ -86,7 +88,8 @@ def read_function_parameters(
         if parameter.name in bound:
             continue
         part = f"parameter {parameter.name!r}"
-        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+        is_rest = rest and parameter.kind is parameter.VAR_KEYWORD
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) and not is_rest:
             shown = str(parameter.replace(annotation=parameter.empty, default=parameter.empty))
             raise subject.flaw(
                 f"a {parameter.kind.description} parameter ({shown}) cannot be called by name; "
@@ -95,7 +98,7 @@ def read_function_parameters(
             )
         empty = parameter.annotation is parameter.empty
         annotation = Any if empty else resolve(parameter.annotation, part)
-        parameters.append(Parameter(parameter.name, annotation, parameter.default))
+        parameters.append(Parameter(parameter.name, annotation, parameter.default, is_rest=is_rest))
     return parameters
 
 

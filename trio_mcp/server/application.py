@@ -42,6 +42,7 @@ from trio_mcp.wire.messages import (
 from trio_mcp.wire.tasks import EXTENSION
 
 if TYPE_CHECKING:  # a server starts without the modules that its clients may not need
+    from trio_mcp.server.completion_methods import CompletionMethods
     from trio_mcp.server.prompt_methods import PromptMethods
     from trio_mcp.server.resource_methods import ResourceMethods
     from trio_mcp.server.subscription_methods import SubscriptionMethods
@@ -64,6 +65,7 @@ class ServerApplication:
         self._tasks = tasks
         self._lifespan = lifespan
         self._prompts: PromptMethods | None = None
+        self._completion: CompletionMethods | None = None
         self._resources: ResourceMethods | None = None
         self._subscriptions: SubscriptionMethods | None = None
         self.audience = Audience()
@@ -85,7 +87,7 @@ class ServerApplication:
         self.handlers: Mapping[str, Callable[[ServerRequest], Awaitable[Result]]] = {
             "tools/call": tools.call_tool,
             "prompts/get": lambda request: self._find_prompts(request).get_prompt(request),
-            "completion/complete": lambda request: self._find_prompts(request).complete(request),
+            "completion/complete": lambda request: self._find_completion(request).complete(request),
             "resources/read": lambda request: self._find_resources(request).read(request),
             "tasks/get": tasks.get,
             "tasks/result": tasks.wait_result,
@@ -129,7 +131,7 @@ class ServerApplication:
         if request.frame.method != "tools/call":
             return
         if request.problem is not None:
-            if any(tool.headers for tool in self._definition.tools.in_order()):
+            if any(tool.headers for tool in self._definition.tools.all()):
                 raise request.problem
             return
         assert isinstance(request.params, CallToolParams)
@@ -166,6 +168,18 @@ class ServerApplication:
             self._prompts = PromptMethods(self._definition, self._lifespan, self._tools.calls)
         return self._prompts
 
+    def _find_completion(self, request: ServerRequest) -> CompletionMethods:
+        """The method of completion; raises ProtocolError if the server has nothing to complete."""
+        if not (self._has_prompts or self._has_resources or "completions" in self.settings.offers):
+            raise ProtocolError(
+                METHOD_NOT_FOUND, f"{request.method!r} is for servers with prompts or resources"
+            )
+        if self._completion is None:
+            from trio_mcp.server.completion_methods import CompletionMethods
+
+            self._completion = CompletionMethods(self._definition, self._lifespan, self._tools.calls)
+        return self._completion
+
     def _find_resources(self, request: ServerRequest) -> ResourceMethods:
         """The methods of resources; raises ProtocolError if the server has no resources."""
         if not self._has_resources:
@@ -190,6 +204,15 @@ class ServerApplication:
     def _has_resources(self) -> bool:
         table = self._definition.resources
         return (table is not None and table.has_begun) or "resources" in self.settings.offers
+
+    @property
+    def _completes(self) -> bool:
+        table = self._definition.resources
+        return (
+            "completions" in self.settings.offers
+            or any(prompt.completers for prompt in self._definition.prompts.all())
+            or (table is not None and any(template.completers for template in table.templates.all()))
+        )
 
     def _find_subscriptions(self) -> SubscriptionMethods:
         if self._subscriptions is None:
@@ -216,9 +239,9 @@ class ServerApplication:
             capabilities[kind] = {"listChanged": True}
         if "resources" in capabilities:
             capabilities["resources"]["subscribe"] = True
-        if any(prompt.completers for prompt in self._definition.prompts.in_order()):
+        if self._completes:
             capabilities["completions"] = {}
-        if any(tool.task is not None for tool in self._definition.tools.in_order()):
+        if any(tool.task is not None for tool in self._definition.tools.all()):
             if era.tasks == "legacy":
                 capabilities["tasks"] = {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}
             elif era.tasks == "extension":

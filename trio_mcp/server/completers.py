@@ -46,6 +46,26 @@ class Completer:
         return make_completion(await call_function(self.function, kwargs, limiter, is_async=self.is_async))
 
 
+def add_completer(
+    completers: dict[str, Completer],
+    names: Sequence[str],
+    name: str,
+    function: Callable[..., Any],
+    subject: Subject,
+    kind: str,
+) -> None:
+    """Let `function` complete `name`, a `kind` ("argument") of `subject`, which has such `names`.
+
+    Raises the DefinitionError of `subject`.
+    """
+    where = Subject(f"{subject.text}, {kind} {name!r}", subject.error)
+    if name not in names:
+        raise where.flaw(f"there is no such {kind}; there are: {', '.join(names) or 'none'}")
+    if name in completers:
+        raise where.flaw("a function completes it already")
+    completers[name] = define_completer(function, where)
+
+
 def define_completer(function: Callable[..., Any], subject: Subject) -> Completer:
     """Make a completer of `function`; `subject` is its argument. Raises the DefinitionError of `subject`."""
     if isinstance(function, staticmethod):

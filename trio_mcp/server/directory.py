@@ -12,7 +12,6 @@ import mimetypes
 import os
 import re
 import stat
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -49,8 +48,8 @@ _types = mimetypes.MimeTypes()
 _types.add_type("text/markdown", ".md")  # in the standard library since Python 3.13
 
 
-def make_directory(path: str | os.PathLike[str], max_bytes: int, *, hidden: bool) -> Directory:
-    """The directory at `path`; raises ResourceDefinitionError if there is none."""
+def make_directory(uri: str, path: str | os.PathLike[str], max_bytes: int, *, hidden: bool) -> Directory:
+    """The directory at `path`, below `uri`; raises ResourceDefinitionError if there is none."""
     if type(max_bytes) is not int or max_bytes < 1:
         raise ResourceDefinitionError(f"max_bytes must be a number of bytes, not {max_bytes!r}")
     try:
@@ -59,12 +58,15 @@ def make_directory(path: str | os.PathLike[str], max_bytes: int, *, hidden: bool
         raise ResourceDefinitionError(f"the directory {os.fspath(path)!r} cannot be used: {error}") from None
     if not root.is_dir():
         raise ResourceDefinitionError(f"{os.fspath(path)!r} is no directory")
-    return Directory(root, max_bytes, hidden)
+    if not isinstance(uri, str) or "{" in uri:
+        raise ResourceDefinitionError(f"the URI of a directory must be text without variables, not {uri!r}")
+    base = uri.rstrip("/") if not uri.endswith("://") else uri[:-1]
+    return Directory(root, max_bytes, hidden, base)
 
 
 @attrs.frozen
 class Directory:
-    """A directory whose files are read; `root` is its real path.
+    """A directory whose files are read; `uri` is what theirs begin with, `root` its real path.
 
     `hidden` says whether those whose names begin with a dot are, too.
     """
@@ -72,6 +74,16 @@ class Directory:
     root: Path
     max_bytes: int
     hidden: bool
+    uri: str = ""
+
+    @property
+    def template(self) -> str:
+        """The template of the URIs of its files."""
+        return f"{self.uri}/{{path*}}"
+
+    def read_file(self, path: str) -> ResourceContents:
+        """Read a file as `read` does; its URI is written in one way, however the client has encoded it."""
+        return self.read(f"{self.uri}/{quote(path)}", path)
 
     def read(self, uri: str, path: str) -> ResourceContents:
         """Read the file `path`, whose parts are separated by "/"; blocks.
@@ -146,13 +158,3 @@ def _make_contents(uri: str, mime_type: str | None, data: bytes) -> ResourceCont
             return ResourceContents(uri=uri, mime_type=mime_type or "text/plain", text=text)
     blob = base64.b64encode(data).decode()
     return ResourceContents(uri=uri, mime_type=mime_type or "application/octet-stream", blob=blob)
-
-
-def directory_function(directory: Directory, uri: str) -> Callable[[str], ResourceContents]:
-    """The function of the template "`uri`/{path*}"."""
-
-    def read_file(path: str) -> ResourceContents:
-        # The URI of the contents is written in one way, however the client has encoded it.
-        return directory.read(f"{uri}/{quote(path)}", path)
-
-    return read_file

@@ -1,6 +1,6 @@
 """One prompt: a function, how it is listed, how it is called, and how its arguments are completed.
 
-Owns what `@server.prompt` makes of a function. Knows nothing of requests. A server without prompts
+Knows nothing of requests. A server without prompts
 never imports this module.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Generic, ParamSpec, TypeVar
+from typing import Any, Final
 
 import attrs
 import msgspec
@@ -19,7 +19,7 @@ from trio_mcp.errors import ArgumentError, PromptDefinitionError, ProtocolError
 from trio_mcp.schema.docstrings import read_docstring
 from trio_mcp.schema.parameters import Parameters, read_parameters
 from trio_mcp.schema.signatures import Subject
-from trio_mcp.server.completers import Completer, define_completer
+from trio_mcp.server.completers import Completer, add_completer
 from trio_mcp.server.context import Context
 from trio_mcp.server.functions import call_function
 from trio_mcp.server.messages import make_messages, reads_files
@@ -27,10 +27,6 @@ from trio_mcp.server.tool import check_bound, unwrap
 from trio_mcp.wire.content import Icon
 from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.prompts import GetPromptResult, Prompt, PromptArgument
-
-P = ParamSpec("P")
-R = TypeVar("R")
-F = TypeVar("F", bound=Callable[..., Any])
 
 _SCALARS: Final = ("string", "integer", "number", "boolean")
 _SHOWN_APART: Final = ("description", "title", "default")
@@ -51,15 +47,10 @@ class PromptDefinition:
         """The arguments that clients may give, in the order of the function's parameters."""
         return [argument.name for argument in self.listing.arguments or ()]
 
-    def add_completer(self, argument: str, function: Callable[..., Any]) -> None:
-        """Let `function` complete `argument`; raises PromptDefinitionError if it cannot."""
-        subject = Subject(f"prompt {self.listing.name!r}, argument {argument!r}", PromptDefinitionError)
-        if argument not in self.argument_names:
-            known = ", ".join(self.argument_names) or "none"
-            raise subject.flaw(f"there is no such argument; there are: {known}")
-        if argument in self.completers:
-            raise subject.flaw("a function completes it already")
-        self.completers[argument] = define_completer(function, subject)
+    def add_completer(self, name: str, function: Callable[..., Any]) -> None:
+        """Let `function` complete an argument; raises PromptDefinitionError if it cannot."""
+        subject = Subject(f"prompt {self.listing.name!r}", PromptDefinitionError)
+        add_completer(self.completers, self.argument_names, name, function, subject, "argument")
 
     async def get(
         self,
@@ -83,38 +74,6 @@ class PromptDefinition:
         value = await call_function(self.function, kwargs, limiter, is_async=self.is_async)
         make = functools.partial(make_messages, value, self.listing.description)
         return await trio.to_thread.run_sync(make, limiter=limiter) if reads_files(value) else make()
-
-
-class PromptFunction(Generic[P, R]):
-    """What `@server.prompt` makes of a function: it is called as before, and can complete arguments."""
-
-    def __init__(self, function: Callable[P, R], definition: PromptDefinition) -> None:
-        self.definition = definition
-        self._function = function
-        functools.update_wrapper(self, function)
-
-    def __repr__(self) -> str:
-        return f"<PromptFunction {self.definition.listing.name!r}>"
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function itself."""
-        return self._function(*args, **kwargs)
-
-    def complete(self, argument: str) -> Callable[[F], F]:
-        """Register a function that completes `argument`: `@my_prompt.complete("style")` (MCP completion).
-
-        The function, sync or async, gets the text typed so far, and the other arguments that
-        have a value already, as a dict of texts, if it has a second parameter. A parameter annotated
-        with `Context` receives the context. It returns a list of texts, the best first, or a `Completion`.
-        Raises PromptDefinitionError for an unknown argument, for one that has a function already, and for a
-        function with other parameters.
-        """
-
-        def register(function: F) -> F:
-            self.definition.add_completer(argument, function)
-            return function
-
-        return register
 
 
 def define_prompt(

@@ -1,4 +1,4 @@
-"""The methods by which clients list and get prompts, and complete arguments.
+"""The methods by which clients list and get prompts.
 
 Owns the steps from the parameters of such a request to its answer. A server without prompts never
 imports this module.
@@ -19,16 +19,14 @@ from trio_mcp.server.prompt import PromptDefinition
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.messages import (
-    CompleteParams,
     GetPromptParams,
-    ResourceTemplateReference,
     Result,
 )
-from trio_mcp.wire.prompts import CompleteResult, Completion, ListPromptsResult
+from trio_mcp.wire.prompts import ListPromptsResult
 
 
 class PromptMethods:
-    """Answers the prompt methods of one running server, and completion/complete."""
+    """Answers the prompt methods of one running server."""
 
     def __init__(self, definition: ServerDefinition, lifespan: Any, calls: ChildCalls) -> None:
         self._prompts = definition.prompts
@@ -52,27 +50,6 @@ class PromptMethods:
         context = None if prompt.parameters.context_name is None else self._make_context(request)
         arguments = request.params.arguments or {}
         return await prompt.get(context, arguments, self._calls.limiter, self._settings.max_values)
-
-    async def complete(self, request: ServerRequest) -> Result:
-        """Answer completion/complete; an argument without a function has no values."""
-        params = request.params
-        assert isinstance(params, CompleteParams)
-        if isinstance(params.ref, ResourceTemplateReference):
-            raise ProtocolError(INVALID_PARAMS, f"Unknown resource template: {params.ref.uri}")
-        prompt = self._find(params.ref.name)
-        argument = params.argument
-        if argument.name not in prompt.argument_names:
-            raise ProtocolError(
-                INVALID_PARAMS, f"prompt {params.ref.name!r} has no argument {argument.name!r}"
-            )
-        completer = prompt.completers.get(argument.name)
-        if completer is None:
-            return CompleteResult(completion=Completion([], 0, False))
-        known = {} if params.context is None else params.context.arguments or {}
-        context = self._make_context(request)
-        return CompleteResult(
-            completion=await completer.complete(context, argument.value, known, self._calls.limiter)
-        )
 
     def _find(self, name: str) -> PromptDefinition:
         prompt = self._prompts.get(name)

@@ -15,6 +15,7 @@ from trio_mcp.errors import PromptDefinitionError, ResourceDefinitionError, Tool
 from trio_mcp.outgoing.policy import ProgressPolicy
 from trio_mcp.server.changes import ListKind
 from trio_mcp.server.definition import ServerDefinition
+from trio_mcp.server.functions import CompletableFunction, bare_function
 from trio_mcp.server.tool import ToolDefinition, define_tool
 from trio_mcp.session.settings import CacheHint
 from trio_mcp.tasks.settings import TaskConfig
@@ -22,7 +23,7 @@ from trio_mcp.wire.content import Annotations, Icon
 from trio_mcp.wire.messages import ToolAnnotations
 
 if TYPE_CHECKING:  # a server without prompts starts without that module
-    from trio_mcp.server.prompt import PromptDefinition, PromptFunction
+    from trio_mcp.server.prompt import PromptDefinition
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,6 +64,9 @@ class Registration:
         meta: Mapping[str, Any] | None = None,
         task: TaskConfig | bool | None = None,
         progress: ProgressPolicy | None = None,
+        input_schema: Mapping[str, Any] | None = None,
+        output_schema: Mapping[str, Any] | None = None,
+        validate: bool = True,
     ) -> Callable[[F], F]: ...
 
     def tool(
@@ -78,6 +82,9 @@ class Registration:
         meta: Mapping[str, Any] | None = None,
         task: TaskConfig | bool | None = None,
         progress: ProgressPolicy | None = None,
+        input_schema: Mapping[str, Any] | None = None,
+        output_schema: Mapping[str, Any] | None = None,
+        validate: bool = True,
     ) -> F | Callable[[F], F]:
         """Register a function as a tool: `@server.tool` or `@server.tool("name", ...)`; see `add_tool`."""
         if isinstance(function, str):
@@ -96,6 +103,9 @@ class Registration:
                 meta=meta,
                 task=task,
                 progress=progress,
+                input_schema=input_schema,
+                output_schema=output_schema,
+                validate=validate,
             )
             return function
 
@@ -113,6 +123,9 @@ class Registration:
         meta: Mapping[str, Any] | None = None,
         task: TaskConfig | bool | None = None,
         progress: ProgressPolicy | None = None,
+        input_schema: Mapping[str, Any] | None = None,
+        output_schema: Mapping[str, Any] | None = None,
+        validate: bool = True,
     ) -> None:
         """Register `function` as a tool (MCP tools).
 
@@ -121,11 +134,16 @@ class Registration:
         runs in a worker thread. `task` is True or a TaskConfig for a tool that may run
         on in the background after its request was answered, False for one that may not;
         None stands for the server's `default_task`. `progress` is the policy for this tool's
-        pending progress, in place of the server's. Raises ToolDefinitionError if the signature
+        pending progress, in place of the server's.
+
+        `input_schema` and `output_schema` are JSON Schemas that clients are shown as they are, in place of
+        those of the type hints. The function then takes all arguments, as JSON values, in one dict or as
+        `**arguments`, or returns a dict. With `validate` both are checked by the package jsonschema (the
+        extra of that name). Raises ToolDefinitionError if the signature
         cannot be described in JSON or the name is taken.
         """
         tool = define_tool(
-            function,
+            bare_function(function),
             name=name,
             title=title,
             description=description,
@@ -134,12 +152,15 @@ class Registration:
             meta=meta,
             task=self.definition.default_task if task is None else task,
             progress=progress,
+            input_schema=input_schema,
+            output_schema=output_schema,
+            validate=validate,
             dereference_schemas=self.definition.settings.dereference_schemas,
         )
         self.definition.add_tool(tool)
 
     @overload
-    def prompt(self, function: Callable[P, R], /) -> PromptFunction[P, R]: ...
+    def prompt(self, function: Callable[P, R], /) -> CompletableFunction[P, R]: ...
 
     @overload
     def prompt(
@@ -152,7 +173,7 @@ class Registration:
         description: str | None = None,
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
-    ) -> Callable[[Callable[P, R]], PromptFunction[P, R]]: ...
+    ) -> Callable[[Callable[P, R]], CompletableFunction[P, R]]: ...
 
     def prompt(
         self,
@@ -164,14 +185,14 @@ class Registration:
         description: str | None = None,
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
-    ) -> PromptFunction[P, R] | Callable[[Callable[P, R]], PromptFunction[P, R]]:
+    ) -> CompletableFunction[P, R] | Callable[[Callable[P, R]], CompletableFunction[P, R]]:
         """Register a prompt: `@server.prompt` or `@server.prompt("name", ...)`; see `add_prompt`."""
         if isinstance(function, str):
             if name is not None:
                 raise PromptDefinitionError(f"a prompt has one name, not {function!r} and {name!r}")
             function, name = None, function
 
-        def register(function: Callable[P, R]) -> PromptFunction[P, R]:
+        def register(function: Callable[P, R]) -> CompletableFunction[P, R]:
             return self.add_prompt(
                 function, name=name, title=title, description=description, icons=icons, meta=meta
             )
@@ -187,7 +208,7 @@ class Registration:
         description: str | None = None,
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
-    ) -> PromptFunction[P, R]:
+    ) -> CompletableFunction[P, R]:
         """Register `function` as a prompt (MCP prompts).
 
         Its arguments come from its type hints, their descriptions from its docstring; a parameter
@@ -198,8 +219,9 @@ class Registration:
         PromptDefinitionError if the signature cannot be described or the name is taken.
         """
         # Imported here: a server without prompts starts sooner without that module.
-        from trio_mcp.server.prompt import PromptFunction, define_prompt
+        from trio_mcp.server.prompt import define_prompt
 
+        function = bare_function(function)
         prompt = define_prompt(
             function,
             name=name,
@@ -210,7 +232,7 @@ class Registration:
             dereference_schemas=self.definition.settings.dereference_schemas,
         )
         self.definition.add_prompt(prompt)
-        return PromptFunction(function, prompt)
+        return CompletableFunction(function, prompt)
 
     def resource(
         self,
@@ -226,13 +248,13 @@ class Registration:
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
         cache: CacheHint | None = None,
-    ) -> Callable[[F], F]:
+    ) -> Callable[[Callable[P, R]], CompletableFunction[P, R]]:
         """Register a function as a resource: `@server.resource("config://app")`; see `add_resource`."""
         if callable(uri):
             raise ResourceDefinitionError('a resource needs its URI: @server.resource("config://app")')
 
-        def register(function: F) -> F:
-            self.add_resource(
+        def register(function: Callable[P, R]) -> CompletableFunction[P, R]:
+            return self.add_resource(
                 uri,
                 function,
                 name=name,
@@ -245,14 +267,13 @@ class Registration:
                 meta=meta,
                 cache=cache,
             )
-            return function
 
         return register
 
     def add_resource(
         self,
         uri: str,
-        function: Callable[..., Any],
+        function: Callable[P, R],
         *,
         name: str | None = None,
         title: str | None = None,
@@ -263,7 +284,7 @@ class Registration:
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
         cache: CacheHint | None = None,
-    ) -> None:
+    ) -> CompletableFunction[P, R]:
         """Register what `function` returns as a resource (MCP server features, "Resources").
 
         `uri` is its URI, or a template of URIs like "users://{id}/profile" (RFC 6570), whose variables are
@@ -273,25 +294,29 @@ class Registration:
         a worker thread. `size` is in bytes. Raises ResourceDefinitionError for a template that is malformed
         or ambiguous, for a variable that the function does not take, for a required parameter that the URI
         does not give, and if the URI is taken.
+
+        What is returned here can be called as the function, and its `complete` registers functions that
+        complete variables of the template.
         """
         # Imported here: a server of tools starts sooner without.
         from trio_mcp.server.resource import define_resource
 
-        self.definition.add_resource(
-            define_resource(
-                uri,
-                function,
-                name=name,
-                title=title,
-                description=description,
-                mime_type=mime_type,
-                size=size,
-                annotations=annotations,
-                icons=icons,
-                meta=meta,
-                cache=cache,
-            )
+        function = bare_function(function)
+        resource = define_resource(
+            uri,
+            function,
+            name=name,
+            title=title,
+            description=description,
+            mime_type=mime_type,
+            size=size,
+            annotations=annotations,
+            icons=icons,
+            meta=meta,
+            cache=cache,
         )
+        self.definition.add_resource(resource)
+        return CompletableFunction(function, resource)
 
     def add_directory(
         self,
@@ -319,17 +344,12 @@ class Registration:
         `add_resource` does.
         """
         # Imported here: a server of tools starts sooner without.
-        from trio_mcp.server.directory import directory_function, make_directory
+        from trio_mcp.server.directory import make_directory
 
-        directory = make_directory(path, max_bytes, hidden=hidden)
-        if not isinstance(uri, str) or "{" in uri:
-            raise ResourceDefinitionError(
-                f"the URI of a directory must be text without variables, not {uri!r}"
-            )
-        base = uri.rstrip("/") if not uri.endswith("://") else uri[:-1]
+        directory = make_directory(uri, path, max_bytes, hidden=hidden)
         self.add_resource(
-            f"{base}/{{path*}}",
-            directory_function(directory, base),
+            directory.template,
+            directory.read_file,
             name=name or directory.root.name or "files",
             title=title,
             description=description or "The files of a directory.",

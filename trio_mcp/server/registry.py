@@ -98,6 +98,10 @@ class Registry(Mapping[str, D]):
                     del self.enabled[key]
         return has_changed
 
+    def all(self) -> list[D]:
+        """What is registered, be it disabled or not, in the order of registration."""
+        return [entry.definition for entry in list(self._entries.values())]
+
     def in_order(self) -> list[D]:
         """What is enabled, in the order of registration."""
         return [entry.definition for entry in list(self._entries.values()) if entry.is_enabled]

@@ -21,6 +21,7 @@ from trio_mcp.schema.docstrings import read_docstring
 from trio_mcp.schema.parameters import Parameters, read_parameters
 from trio_mcp.schema.returns import Returns, read_returns
 from trio_mcp.schema.signatures import Subject, read_return_annotation
+from trio_mcp.server.completers import Completer, add_completer
 from trio_mcp.server.context import Context
 from trio_mcp.server.functions import call_function
 from trio_mcp.server.tool import check_bound, unwrap
@@ -51,6 +52,17 @@ class ResourceDefinition:
     """The variables whose parameters take lists."""
     cache: CacheHint | None = None
     """How long clients may keep what they read; None for what the server says."""
+    completers: dict[str, Completer] = attrs.field(factory=dict)
+
+    @property
+    def variable_names(self) -> Sequence[str]:
+        """The variables of a template; a single resource has none."""
+        return () if self.template is None else tuple(self.template.names)
+
+    def add_completer(self, name: str, function: Callable[..., Any]) -> None:
+        """Let `function` complete a variable; raises ResourceDefinitionError if it cannot."""
+        subject = Subject(f"resource {self.uri!r}", ResourceDefinitionError)
+        add_completer(self.completers, self.variable_names, name, function, subject, "variable")
 
     def match(self, uri: str) -> Mapping[str, str | list[str]] | None:
         """The values of the variables in `uri`, or None if it names another resource."""

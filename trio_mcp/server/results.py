@@ -147,7 +147,9 @@ def make_result(value: Any, returns: Returns) -> CallToolResult:
         if value.structured_content is None and returns.schema is not None and not value.is_error:
             raise ReturnError("a ToolResult of a tool with an output schema needs structured_content")
         if value.structured_content is not None:
-            structured = FREE.to_builtins(value.structured_content)
+            # An error need not be what the schema describes.
+            checked = FREE if value.is_error or returns.find_problem is None else returns
+            structured = checked.to_builtins(value.structured_content)
             if not isinstance(structured, dict):
                 raise ReturnError(f"structured_content must be a JSON object, not {structured!r}")
         return CallToolResult(

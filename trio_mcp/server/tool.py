@@ -10,7 +10,7 @@ import inspect
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import msgspec
@@ -30,6 +30,9 @@ from trio_mcp.wire.eras import Era
 from trio_mcp.wire.http import read_parameter_headers
 from trio_mcp.wire.messages import CallToolResult, Tool, ToolAnnotations, ToolExecution
 
+if TYPE_CHECKING:  # hardly any server gives schemas
+    from trio_mcp.schema.verbatim import VerbatimParameters
+
 _HOSTS_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _BOUND: Final = "A method is registered when it is bound: server.add_{}({}instance.method)"
@@ -44,7 +47,7 @@ class ToolDefinition:
 
     listing: Tool
     function: Callable[..., Any]
-    parameters: Parameters
+    parameters: Parameters | VerbatimParameters
     returns: Returns
     is_async: bool
     task: TaskConfig | None = None
@@ -93,6 +96,9 @@ def define_tool(
     task: TaskConfig | bool | None,
     progress: ProgressPolicy | None = None,
     dereference_schemas: bool = True,
+    input_schema: Mapping[str, Any] | None = None,
+    output_schema: Mapping[str, Any] | None = None,
+    validate: bool = True,
 ) -> ToolDefinition:
     """Make a tool of `function`; raises ToolDefinitionError if it cannot be one."""
     if isinstance(function, staticmethod):  # decorated twice in a class body
@@ -115,8 +121,15 @@ def define_tool(
     if not isinstance(progress, (Conflate, Lossless, type(None))):
         raise subject.flaw(f"progress must be a policy, not {progress!r}")
     check_bound(function, "tool", subject)
-    parameters = read_parameters(function, Context, subject, dereference=dereference_schemas)
-    returns = read_returns(function, CONTENT_TYPES, subject, dereference=dereference_schemas)
+    parameters: Parameters | VerbatimParameters
+    if input_schema is None:
+        parameters = read_parameters(function, Context, subject, dereference=dereference_schemas)
+    else:
+        parameters = _read_input_schema(function, input_schema, subject, validate)
+    if output_schema is None:
+        returns = read_returns(function, CONTENT_TYPES, subject, dereference=dereference_schemas)
+    else:
+        returns = _read_output_schema(output_schema, subject, validate)
     listing = Tool(
         name=name,
         title=title,
@@ -134,6 +147,21 @@ def define_tool(
     config = TaskConfig() if task is True else task or None
     is_async = inspect.iscoroutinefunction(inner)
     return ToolDefinition(listing, function, parameters, returns, is_async, config, headers, progress)
+
+
+def _read_input_schema(
+    function: Callable[..., Any], schema: Mapping[str, Any], subject: Subject, validate: bool
+) -> VerbatimParameters:
+    # Imported here: hardly any server gives schemas.
+    from trio_mcp.schema.verbatim import read_verbatim_parameters
+
+    return read_verbatim_parameters(function, Context, schema, subject, validate=validate)
+
+
+def _read_output_schema(schema: Mapping[str, Any], subject: Subject, validate: bool) -> Returns:
+    from trio_mcp.schema.verbatim import read_verbatim_returns
+
+    return read_verbatim_returns(schema, subject, validate=validate)
 
 
 def _check_name(name: Any) -> None:
