@@ -288,7 +288,7 @@ def _is_there(member: Raw | UnsetType) -> bool:
 
 def _read_notification(method: str, params: Raw | UnsetType) -> Notification | ProgressRun:
     if method == PROGRESS_METHOD and params is not UNSET:
-        return read_progress(params)  # type: ignore[arg-type]  # it is there
+        return read_progress(params)
     return Notification(method, params)
 
 

@@ -128,7 +128,7 @@ class SseRoutes:
         frame = body.decode()
         if len(body.data) > self._settings.max_values:
             await trio.lowlevel.checkpoint()  # each decoding of a long text takes a turn of its own
-        taken: bool | None = None
+        has_turn: bool | None = None
         try:
             with self._bodies.claim(call.peer) as claim:
                 claim.hold(len(body.data))
@@ -139,19 +139,20 @@ class SseRoutes:
                         nursery.cancel_scope.cancel()
 
                     nursery.start_soon(leave)
-                    taken = await stream.accept(frame)
+                    has_turn = await stream.wait_turn()
                     nursery.cancel_scope.cancel()
+            # Before the message is taken: some clients are disturbed if its answer overtakes this one.
+            if has_turn and isinstance(frame, Malformed):
+                await self._refusals.refuse_malformed(call.reply, frame)  # the session answers it as well
+            elif has_turn:
+                await call.reply.answer(202)
+            elif has_turn is not None:
+                await self._refuse_gone(call.reply)
         except TooMuchBufferedError as error:
             await self._refusals.refuse_overload(call.reply, "buffered", str(error))
-            return
-        if taken is None:
-            return  # the client has gone, and with it the message that waited
-        if not taken:
-            await self._refuse_gone(call.reply)
-        elif isinstance(frame, Malformed):
-            await self._refusals.refuse_malformed(call.reply, frame)  # the session answers it as well
-        else:
-            await call.reply.answer(202)
+        finally:
+            if has_turn:
+                stream.take(frame)
 
     async def _refuse_gone(self, reply: Reply) -> None:
         reason = "no such session: open the event stream anew"

@@ -22,7 +22,10 @@ from trio_mcp.wire.sse import encode_events
 
 
 class SseStream:
-    """Frames by one event stream; `principal` is who opened it. `accept` takes what the client has posted."""
+    """Frames by one event stream; `principal` is who opened it.
+
+    A message that the client has posted is taken after its turn was waited for (`wait_turn`, `take`).
+    """
 
     def __init__(self, receive: Receive, reply: Reply, settings: HttpSettings, principal: str | None) -> None:
         self.id = secrets.token_urlsafe(24)
@@ -82,16 +85,26 @@ class SseStream:
 
     # What the client's POSTs do.
 
-    async def accept(self, frame: InFrame) -> bool:
-        """Hand a message to the session; False if the session has ended. Checkpoints.
+    async def wait_turn(self) -> bool:
+        """Wait until the session takes a message of this task; False if the session has ended. Checkpoints.
 
-        It waits while the client does not read what it is sent; the caps on requests bound how many wait.
+        If True, `take` must be called. It waits while the client does not read what it is sent; the caps on
+        requests bound how many wait.
         """
-        async with self._turn:
+        await self._turn.acquire()
+        has_room = False
+        try:
             await self._began.wait()
             while self._reader is not None and not self._reader.has_room:
                 await self._reader.wait_room()
-            if self._reader is None:
-                return False
+            has_room = self._reader is not None
+        finally:
+            if not has_room:
+                self._turn.release()
+        return has_room
+
+    def take(self, frame: InFrame) -> None:
+        """Hand a message to the session, unless it has ended meanwhile, and end the turn; does not wait."""
+        self._turn.release()
+        if self._reader is not None:
             self._reader.take([frame])
-            return True
