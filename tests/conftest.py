@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, settings
 from trio_mcp import Client, Server, ServerSettings, open_client
 from trio_mcp.testing import HttpConnector, PipeConnector, StepClock, WebSocketConnector, WireRecorder
 
-TRANSPORTS = ("memory", "stdio", "http", "websocket", "websocket-asgi")
+TRANSPORTS = ("memory", "stdio", "http", "websocket", "websocket-asgi", "sse")
 """stdio means real pipes with the framing of stdio; "websocket" is served by trio-websocket, "websocket-asgi"
-by hypercorn."""
+by hypercorn; "sse" is the HTTP+SSE of 2024-11-05."""
 
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 
@@ -45,6 +45,8 @@ class Wire:
                 return WebSocketConnector(server)
             case "websocket-asgi":
                 return HttpConnector(server, websocket=True)
+            case "sse":
+                return HttpConnector(server, sse=True)
         raise AssertionError(self.transport)
 
     def recorder(self, server: Server) -> WireRecorder:
@@ -83,8 +85,16 @@ def counted_turns() -> Iterator[None]:
         yield
 
 
+WIRES = [
+    Wire(transport, protocol)
+    for transport in TRANSPORTS
+    for protocol in (MODERN, LEGACY)
+    if (transport, protocol) != ("sse", MODERN)  # no modern revision has this transport
+]
+
+
 @pytest.fixture(
-    params=[Wire(transport, protocol) for transport in TRANSPORTS for protocol in (MODERN, LEGACY)],
+    params=WIRES,
     ids=lambda wire: f"{wire.transport}-{wire.protocol}",
 )
 def wire(request: pytest.FixtureRequest) -> Wire:

@@ -73,6 +73,27 @@ def test_http_and_websocket_are_served_together_until_ctrl_c(server_file: Path) 
     assert sum(" WEBSOCKET / 101 " in line for line in accesses) == 1
 
 
+def test_the_older_transport_is_served_as_well(server_file: Path) -> None:
+    with start("run", server_file, "--http", ":0", "--sse") as process:
+        assert process.stderr is not None
+        try:
+            told = read_until(process.stderr.fileno(), "/sse; ")
+            urls = re.findall(r" at (\S+);", told)
+            called = [run("call", url, "add", "a=2", "b=3") for url in urls]
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=HANG_SECONDS)
+        finally:
+            process.kill()
+    assert [url.rpartition("/")[2] for url in urls] == ["mcp", "sse"]
+    assert [(call.stdout, call.returncode) for call in called] == [("5\n", 0)] * 2
+
+
+def test_the_older_transport_needs_an_address(server_file: Path) -> None:
+    done = run("run", server_file, "--sse")
+    assert done.returncode != 0
+    assert "--sse needs --http" in done.stderr
+
+
 def test_the_access_log_can_be_switched_off(server_file: Path) -> None:
     with start("run", server_file, "--http", ":0", "--no-access-log") as process:
         assert process.stderr is not None

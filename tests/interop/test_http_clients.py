@@ -1,4 +1,4 @@
-"""The clients of other implementations against our HTTP server, over Streamable HTTP and WebSocket.
+"""The clients of other implementations against our server: Streamable HTTP, HTTP+SSE and WebSocket.
 
 The tools are those of `our_server.py`. The scripts in `tests/peers` print what each client saw, all in
 the same JSON; their docstrings say what each SDK does with progress.
@@ -31,7 +31,10 @@ class Peer:
     arguments: tuple[str, ...]
     version: str
     scheme: str = "http"
+    path: str = "/mcp"
     orders_callbacks: bool = True
+    loses_callbacks: bool = False
+    """Whether it forgets the callback of a call before it has called it for what came with the answer."""
 
     @property
     def has_ping(self) -> bool:
@@ -39,7 +42,7 @@ class Peer:
 
     def command(self, path: Path, url: str) -> list[str]:
         """The command that runs the client against `url`."""
-        target = url.replace("http", self.scheme, 1)
+        target = url.replace("http", self.scheme, 1).replace("/mcp", self.path)
         if self.environment.startswith("ts"):
             return ["node", str(PEERS / "ts_http_client.mjs"), str(path), *self.arguments, target]
         script = {"mcp1": "sdk1_client.py", "mcp2": "sdk_client.py"}[self.environment]
@@ -54,8 +57,13 @@ CLIENTS = {
     "mcp2-modern-trio": Peer("mcp2", ("auto", "trio"), MODERN, orders_callbacks=False),
     "mcp1-asyncio": Peer("mcp1", ("asyncio",), LEGACY),
     "mcp1-trio": Peer("mcp1", ("trio",), LEGACY),
+    "mcp1-sse": Peer("mcp1", ("asyncio",), LEGACY, path="/sse"),
+    "mcp2-sse": Peer("mcp2", ("legacy", "asyncio"), LEGACY, path="/sse"),
     "mcp1-websocket": Peer("mcp1", ("asyncio",), LEGACY, scheme="ws"),
     "ts1": Peer("ts1", ("legacy",), LEGACY),
+    # The events of one read are handled at once: an answer ends the call before its progress is handed on.
+    "ts1-sse": Peer("ts1", ("legacy",), LEGACY, path="/sse", loses_callbacks=True),
+    "ts2-sse": Peer("ts2", ("legacy",), LEGACY, path="/sse", loses_callbacks=True),
     "ts2-legacy": Peer("ts2", ("legacy",), LEGACY),
     "ts2-modern": Peer("ts2", ("auto",), MODERN),
 }
@@ -94,7 +102,12 @@ def test_a_client_negotiates_its_era_and_calls_our_tools(peer: Peer, report: dic
     assert report["error"]["is_error"]
     assert "failed on purpose" in report["error"]["text"]
     assert (report["ping"] is not None) == peer.has_ping
-    assert report["complaints"] == []
+    complaints = report["complaints"]
+    if peer.loses_callbacks:
+        # Its end aborts the POST of the last message, whose answer it has read by the stream already.
+        known = ("unknown token", "operation was aborted")
+        complaints = [complaint for complaint in complaints if not any(word in complaint for word in known)]
+    assert complaints == []
 
 
 def test_a_client_sees_every_update_in_order_before_the_result(peer: Peer, report: dict[str, Any]) -> None:
@@ -102,7 +115,9 @@ def test_a_client_sees_every_update_in_order_before_the_result(peer: Peer, repor
     assert loop["text"] == "looped 200"
     assert loop["wire_before_result"] == UPDATES
     assert loop["wire_after_result"] == []
-    if peer.orders_callbacks:
+    if peer.loses_callbacks:
+        assert loop["callbacks"] == UPDATES[: len(loop["callbacks"])]
+    elif peer.orders_callbacks:
         assert loop["callbacks"] == UPDATES
         assert loop["callbacks_at_return"] == len(UPDATES)
     else:

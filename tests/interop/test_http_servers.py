@@ -1,4 +1,4 @@
-"""Our client over Streamable HTTP and the servers of other implementations, in both protocol eras."""
+"""Our client and the servers of other implementations, over Streamable HTTP in both eras and HTTP+SSE."""
 
 import subprocess
 import uuid
@@ -21,6 +21,7 @@ UPDATES = [[i, 200, f"update {i}"] for i in range(1, 201)]
 SERVERS = {
     "mcp2": ("mcp2", "sdk_http_server.py"),
     "mcp2-json": ("mcp2", "sdk_http_server.py", "json"),
+    "mcp2-sse": ("mcp2", "sdk_http_server.py", "sse"),
     "fastmcp4": ("fastmcp4", "fastmcp_http_server.py"),
 }
 
@@ -41,6 +42,11 @@ def url(request: pytest.FixtureRequest, open_peer: Callable[[str], str]) -> str:
     return open_peer(request.param)
 
 
+@pytest.fixture
+def sse_url(open_peer: Callable[[str], str]) -> str:
+    return open_peer("mcp2-sse")
+
+
 @pytest.fixture(params=[LEGACY, MODERN, "auto"])
 def protocol(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -53,7 +59,7 @@ async def connected(url: str, protocol: str) -> AsyncIterator[Client]:
             yield client
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", [server for server in SERVERS if not server.endswith("sse")])
 async def test_our_client_lists_and_calls(
     server: str, open_peer: Callable[[str], str], protocol: str
 ) -> None:
@@ -79,6 +85,29 @@ async def test_our_client_delivers_every_update_in_order_before_the_result(url: 
         assert seen == UPDATES
         await client.call_tool("echo", {"text": "after"})
         assert seen == UPDATES
+
+
+@pytest.mark.parametrize("options", [{}, {"transport": "sse"}], ids=["fall-back", "chosen"])
+async def test_our_client_speaks_the_older_transport(sse_url: str, options: dict[str, Any]) -> None:
+    seen: list[list[Any]] = []
+
+    def on_progress(progress: float, total: float | None, message: str | None) -> None:
+        seen.append([progress, total, message])
+
+    with trio.fail_after(HANG_SECONDS):
+        async with open_client(sse_url, **options) as client:
+            assert client.protocol_version == LEGACY
+            assert [tool.name for tool in await client.list_tools()][: len(TOOLS)] == TOOLS
+            with pytest.raises(ToolError, match="failed on purpose"):
+                await client.call_tool("fail")
+            result = await client.call_tool("loop", {"n": len(UPDATES)}, progress_handler=on_progress)
+            assert (result.text, seen) == ("looped 200", UPDATES)
+            key = str(uuid.uuid4())
+            with trio.CancelScope() as scope:
+                started = lambda progress, total, message: scope.cancel()  # noqa: E731
+                await client.call_tool("slow", {"seconds": 3600, "key": key}, progress_handler=started)
+            assert (await client.call_tool("wait_cancelled", {"key": key})).text == "cancelled"
+            await client.ping()
 
 
 async def test_our_client_cancels_one_call_and_makes_the_next(url: str, protocol: str) -> None:

@@ -1,4 +1,4 @@
-"""An HTTP and WebSocket server made with trio_mcp, for the clients of other implementations to call.
+"""A server of HTTP, HTTP+SSE and WebSocket made with trio_mcp, for other implementations to call.
 
 It prints the URL of its endpoint, and serves until its standard input, a pipe, ends. It has the
 tools of `our_server.py`.
@@ -15,7 +15,7 @@ from trio_mcp.server.http import serve_http
 
 async def main() -> None:
     async with trio.open_nursery() as nursery:
-        (url,) = await nursery.start(partial(serve_http, make_server(), bind="127.0.0.1:0"))
+        (url,) = await nursery.start(partial(serve_http, make_server(), bind="127.0.0.1:0", sse=True))
         print(url, flush=True)
         await trio.lowlevel.wait_readable(sys.stdin.fileno())
         nursery.cancel_scope.cancel()

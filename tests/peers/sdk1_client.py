@@ -1,6 +1,6 @@
 """The client of the official SDK's 1.x line at work: `python sdk1_client.py BACKEND URL`.
 
-It runs one scenario against the server at URL (`our_http_server.py`), over Streamable HTTP or over
+It runs one scenario against the server at URL (`our_http_server.py`), over Streamable HTTP, HTTP+SSE or
 WebSocket as the URL says, and prints what it saw as one JSON object. BACKEND is asyncio or trio; the
 SDK's WebSocket client runs on asyncio only.
 """
@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 from mcp import ClientSession
+from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.client.websocket import websocket_client
 from mcp.types import (
@@ -59,7 +60,10 @@ class WireLog:
 
 @asynccontextmanager
 async def logged_session(url: str, messages: list[Any], on_log: Any) -> AsyncIterator[ClientSession]:
-    transport = streamable_http_client(url) if url.startswith("http") else websocket_client(url)
+    if url.endswith("/sse"):
+        transport = sse_client(url)
+    else:
+        transport = streamable_http_client(url) if url.startswith("http") else websocket_client(url)
     async with (
         transport as (read_stream, write_stream, *_),
         ClientSession(WireLog(read_stream, messages), write_stream, logging_callback=on_log) as session,

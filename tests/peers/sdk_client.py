@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 from mcp import Client, MCPDeprecationWarning, StdioServerParameters, stdio_client
+from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult, JSONRPCError, JSONRPCNotification, JSONRPCResponse
 
@@ -59,7 +60,9 @@ class WireLog:
 @asynccontextmanager
 async def logged_wire(target: list[str], messages: list[Any]) -> AsyncIterator[tuple[WireLog, Any]]:
     command, *args = target
-    if command.startswith("http"):
+    if command.endswith("/sse"):
+        streams = sse_client(command)
+    elif command.startswith("http"):
         streams = streamable_http_client(command)
     else:
         streams = stdio_client(StdioServerParameters(command=command, args=args))

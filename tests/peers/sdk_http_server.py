@@ -1,9 +1,9 @@
-"""A Streamable HTTP server of both eras made with the official SDK: `python sdk_http_server.py [json]`.
+"""A Streamable HTTP server of both eras made with the official SDK: `python sdk_http_server.py [json|sse]`.
 
 It prints the URL of its endpoint, and serves until its standard input ends. It has the tools of
 `sdk_server.py`, one that closes its stream in the middle, so that the client has to resume it, and one
 whose progress decreases.
-With json it answers legacy requests with JSON instead of event streams.
+With json it answers legacy requests with JSON instead of event streams; with sse it serves HTTP+SSE instead.
 """
 
 import sys
@@ -55,6 +55,9 @@ async def main() -> None:
             await ctx.report_progress(progress, 100)
         return "arrived"
 
+    if "sse" in sys.argv:
+        await serve(server.sse_app(), "/sse")
+        return
     app = server.streamable_http_app(
         json_response="json" in sys.argv, event_store=MemoryEvents(), retry_interval=10
     )

@@ -1,6 +1,6 @@
 // The official TypeScript SDK's clients at work: `node ts_http_client.mjs ENVIRONMENT MODE URL`.
 //
-// It runs one scenario against the Streamable HTTP server at URL (`our_http_server.py`) and prints what
+// It runs one scenario against the server at URL (`our_http_server.py`), over HTTP+SSE if it ends in /sse, and prints what
 // it saw as one JSON object. ENVIRONMENT/node_modules holds one of the two SDKs: `@modelcontextprotocol/sdk`,
 // which knows legacy eras only, or `@modelcontextprotocol/client`, for which MODE is legacy or auto.
 
@@ -45,6 +45,10 @@ function makeClient() {
 }
 
 function makeTransport() {
+  if (url.endsWith("/sse")) {
+    const sse = isFirst ? "@modelcontextprotocol/sdk/client/sse.js" : "@modelcontextprotocol/client";
+    return new (require(sse).SSEClientTransport)(new URL(url));
+  }
   const path = isFirst ? "@modelcontextprotocol/sdk/client/streamableHttp.js" : "@modelcontextprotocol/client";
   const { StreamableHTTPClientTransport } = require(path);
   return new StreamableHTTPClientTransport(new URL(url));
@@ -119,7 +123,7 @@ async function run() {
   transport.onmessage = (message) => wire.push(message);
   await client.connect(transport);
   const report = {
-    protocol_version: isFirst ? transport.protocolVersion : client.getNegotiatedProtocolVersion(),
+    protocol_version: isFirst ? (transport.protocolVersion ?? transport._protocolVersion) : client.getNegotiatedProtocolVersion(),
     server_name: client.getServerVersion()?.name ?? null,
     tools: (await client.listTools()).tools.map((tool) => tool.name),
     echo: outcome(await call("echo", { text: "hello" })),
@@ -130,7 +134,7 @@ async function run() {
     ping: isFirst || mode === "legacy" ? await client.ping() : null,
   };
   if (isFirst || mode === "legacy") {
-    await transport.terminateSession();
+    await transport.terminateSession?.();
   }
   await client.close();
   return { ...report, complaints };

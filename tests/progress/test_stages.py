@@ -33,8 +33,9 @@ from trio_mcp.progress.exact_sum import ExactSum
 from trio_mcp.progress.reporter import ProgressReporter
 from trio_mcp.progress.shares import KEPT_SHARES
 from trio_mcp.progress.stages import open_stage, plan_stages
-from trio_mcp.wire.codec import STAGES_META, decode_lines, encode_lines
+from trio_mcp.wire.codec import decode_lines, encode_lines
 from trio_mcp.wire.frames import Notification, ProgressRun, StageState
+from trio_mcp.wire.progress_codec import STAGES_META
 
 turn = trio.lowlevel.checkpoint
 MEMORY = Wire("memory", MODERN)

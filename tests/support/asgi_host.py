@@ -114,10 +114,12 @@ class Host:
         """Begin a request; with `body` None the caller sends the body by `to_app`."""
         exchange = Exchange()
         given = {"host": "localhost:8000", **(headers or {})}
+        path, _, query = path.partition("?")
         scope = {
             "type": "http",
             "method": method,
             "path": path,
+            "query_string": query.encode(),
             "root_path": "",
             "headers": [(n.encode(), v.encode()) for n, v in given.items() if v is not None],
             "client": (self.peer, 1),

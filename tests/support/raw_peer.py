@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx2
 import msgspec
@@ -139,6 +140,42 @@ class RawHttpPeer(RawPeer):
             await self._send.send(answer.json())
 
 
+class RawSsePeer(RawPeer):
+    """Sends each message as a POST to the endpoint that the event stream of HTTP+SSE names."""
+
+    def __init__(self, url: str, http: httpx2.AsyncClient) -> None:
+        self._url = url
+        self._http = http
+        self._send, self._receive = trio.open_memory_channel[Any](1000)
+        self._endpoint = ""
+        self.statuses: list[int] = []
+
+    async def listen(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Read the event stream until its end; it has started once the endpoint is known."""
+        decoder = EventDecoder(1 << 24)
+        async with self._http.stream("GET", self._url, headers={"accept": "text/event-stream"}) as stream:
+            async for data in stream.aiter_bytes():
+                for message in encode_messages(decoder.feed(data)):
+                    await self._send.send(msgspec.json.decode(message))
+                if decoder.endpoint is not None and not self._endpoint:
+                    self._endpoint = urljoin(self._url, decoder.endpoint)
+                    task_status.started()
+
+    async def send(self, *messages: bytes | dict[str, Any]) -> None:
+        for message in messages:
+            body = message if isinstance(message, bytes) else msgspec.json.encode(message)
+            headers = {"content-type": "application/json"}
+            answer = await self._http.post(self._endpoint, content=body, headers=headers)
+            self.statuses.append(answer.status_code)
+
+    async def send_bytes(self, data: bytes) -> None:
+        await self.send(*data.splitlines())
+
+    async def receive(self) -> Any:
+        with trio.fail_after(HANG_SECONDS):
+            return await self._receive.receive()
+
+
 @asynccontextmanager
 async def open_raw(transport: str, server: Server) -> AsyncIterator[RawPeer]:
     """Connect a raw peer to `server`; see `TRANSPORTS` in tests/conftest.py."""
@@ -148,6 +185,15 @@ async def open_raw(transport: str, server: Server) -> AsyncIterator[RawPeer]:
             serve = partial(serve_http, server, settings=HttpSettings(max_body_bytes=limit))
             (url,) = await nursery.start(partial(serve, bind="127.0.0.1:0"))
             yield RawHttpPeer(url, http, nursery)
+            nursery.cancel_scope.cancel()
+        return
+    if transport == "sse":
+        async with trio.open_nursery() as nursery, httpx2.AsyncClient(timeout=HANG_SECONDS) as http:
+            serve = partial(serve_http, server, settings=HttpSettings(max_body_bytes=limit), sse=True)
+            (url,) = await nursery.start(partial(serve, bind="127.0.0.1:0"))
+            peer = RawSsePeer(url.replace("/mcp", "/sse"), http)
+            await nursery.start(peer.listen)
+            yield peer
             nursery.cancel_scope.cancel()
         return
     target: Any = server

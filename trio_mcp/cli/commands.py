@@ -82,7 +82,7 @@ app.command(tasks)
 app.command(bench, usage=BENCH_USAGE)
 
 
-@app.command(usage="Usage: trio-mcp run FILE[:NAME] [--http ADDRESS] [--ws ADDRESS]")
+@app.command(usage="Usage: trio-mcp run FILE[:NAME] [--http ADDRESS [--sse]] [--ws ADDRESS]")
 def run(
     file: Annotated[str, Parameter(help="The file; with :NAME if it has more than one Server.")],
     /,
@@ -94,6 +94,9 @@ def run(
             "endpoint is /mcp."
         ),
     ] = None,
+    sse: Annotated[
+        Switch, Parameter(help="With --http, serve the HTTP+SSE of 2024-11-05 as well, at /sse.")
+    ] = False,
     ws: Annotated[str | None, Parameter(help="Serve over WebSocket at this address.")] = None,
     access_log: Annotated[
         bool,
@@ -109,10 +112,12 @@ def run(
 
     Examples: trio-mcp run server.py, trio-mcp run server.py --http :8000 --ws :8001
     """
+    if sse and http is None:
+        raise CommandError("--sse needs --http: HTTP+SSE is served at the same address")
     server = load_server(read_place(file))
     if http is not None or ws is not None:
         addresses = [None if text is None else read_address(text) for text in (http, ws)]
-        serve = partial(serve_network, server, *addresses, access_log=access_log)
+        serve = partial(serve_network, server, *addresses, sse=sse, access_log=access_log)
         numbers = find_free((signal.SIGINT, *ENDING))  # before Trio takes SIGINT
         return run_serving(partial(_end_on_signal, serve, numbers), farewell="Stopped.")
     if sys.stdin.isatty():

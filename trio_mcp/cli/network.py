@@ -33,17 +33,24 @@ def read_address(text: str) -> Address:
     return host.removeprefix("[").removesuffix("]") or LOOPBACK, int(port)
 
 
-async def serve_network(server: Server, http: Address | None, ws: Address | None, *, access_log: bool) -> int:
+async def serve_network(
+    server: Server, http: Address | None, ws: Address | None, *, sse: bool = False, access_log: bool
+) -> int:
     """Serve over HTTP and WebSocket, with one set of background tasks, until cancelled; checkpoints.
 
-    Raises CommandError if it cannot listen at an address.
+    With `sse`, the HTTP address has the HTTP+SSE of 2024-11-05 as well. Raises CommandError if it
+    cannot listen at an address.
     """
     async with open_server(server) as running, open_unwrapping_nursery() as nursery:
         urls: list[str] = []
         if http is not None:
             bind = _format(http)
             settings = HttpSettings(access_log=access_log)
-            urls += await _listen(nursery, partial(serve_http, running, bind=bind, settings=settings), bind)
+            serve_both = partial(serve_http, running, bind=bind, settings=settings, sse=sse)
+            found = await _listen(nursery, serve_both, bind)
+            urls += found
+            if sse:
+                urls += [url.removesuffix("mcp") + "sse" for url in found]
         if ws is not None:
             serve = partial(serve_websocket, running, *ws, access_log=access_log)
             urls += await _listen(nursery, serve, _format(ws))

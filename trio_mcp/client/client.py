@@ -26,7 +26,7 @@ from trio_mcp.client.negotiation import find_era
 from trio_mcp.client.server_reader import ServerReader
 from trio_mcp.client.server_requests import Answering, ElicitationHandler, SamplingHandler
 from trio_mcp.client.settings import ClientSettings
-from trio_mcp.client.target import Target, UrlOptions
+from trio_mcp.client.target import HttpKind, Target, UrlOptions
 from trio_mcp.client.task_following import watch
 from trio_mcp.client.task_handle import TaskHandle
 from trio_mcp.client.task_snapshot import TaskSnapshot
@@ -260,6 +260,7 @@ async def open_client(
     http_client: Any = None,
     ssl_context: ssl.SSLContext | None = None,
     allow_redirects_to: Collection[str] | None = None,
+    transport: HttpKind | None = None,
     era_cache: EraCache | None = None,
 ) -> AsyncIterator[Client]:
     """Connect to a server for as long as the block lasts; checkpoints.
@@ -282,6 +283,8 @@ async def open_client(
     `ssl_context` says which certificates https:// and wss:// trust. A redirect is followed
     within the origin of the URL, and to the origins ("https://host:port") in `allow_redirects_to`,
     which then receive the headers and credentials as well.
+    An http:// or https:// URL is asked over Streamable HTTP, and over the HTTP+SSE of 2024-11-05 if it
+    refuses the handshake with 400, 404 or 405; `transport` "http" or "sse" chooses one of the two.
 
     Raises ImportError if the extra for a URL is not installed, ValueError or TypeError
     for arguments that make no sense, FileNotFoundError
@@ -292,6 +295,10 @@ async def open_client(
     """
     pinned = find_era(protocol)
     check_level(log_level)
+    if transport not in (None, "http", "sse"):
+        raise ValueError(f'transport must be "http" or "sse", not {transport!r}')
+    if transport == "sse" and pinned is not None and pinned.modern:
+        raise ValueError(f"{pinned.version} has no HTTP+SSE: protocol must be an earlier one")
     handler = as_handler(progress_handler)
     connector = Connector(
         target,
@@ -302,6 +309,7 @@ async def open_client(
             http_client=http_client,
             ssl_context=ssl_context,
             allow_redirects_to=allow_redirects_to,
+            transport=transport,
         ),
         info=client_info or Implementation(name="trio_mcp", version=__version__),
         log_handler=log_handler,

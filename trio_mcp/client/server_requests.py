@@ -17,7 +17,7 @@ import trio
 from trio_mcp.concurrency.failures import contain_failure
 from trio_mcp.errors import ProtocolError
 from trio_mcp.schema.flaws import encode_json
-from trio_mcp.wire.codec import META_RELATED_TASK, encode_value, make_error
+from trio_mcp.wire.codec import encode_value, make_error
 from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
 from trio_mcp.wire.frames import (
     ErrorObject,
@@ -29,6 +29,7 @@ from trio_mcp.wire.frames import (
     as_other_type,
 )
 from trio_mcp.wire.messages import EmptyResult
+from trio_mcp.wire.progress_codec import META_RELATED_TASK
 
 MAX_REQUESTS: Final = 64
 """How many requests of a server may be answered at once: each may be shown to a person."""

@@ -31,7 +31,7 @@ from trio_mcp.errors import ConnectionLost, MCPError, RemoteProtocolError
 from trio_mcp.handlers.sink import Handler
 from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.outgoing.transport import DirectTransport, FrameTransport, PeerEndedError, StreamingTransport
-from trio_mcp.wire.codec import PROGRESS_METHOD, encode_value
+from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.frames import (
     Batch,
     ErrorObject,
@@ -52,6 +52,7 @@ from trio_mcp.wire.messages import (
     CancelledParams,
     Params,
 )
+from trio_mcp.wire.progress_codec import PROGRESS_METHOD
 
 logger = logging.getLogger("trio_mcp")
 

@@ -10,7 +10,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import attrs
 import trio
@@ -49,12 +49,17 @@ Target: TypeAlias = Servable | Connector | StdioServer | str | os.PathLike[str] 
 `StdioServer`, or a connector."""
 
 
+HttpKind: TypeAlias = Literal["http", "sse"]
+"""Streamable HTTP, or the HTTP+SSE of 2024-11-05."""
+
+
 @attrs.frozen(kw_only=True)
 class UrlOptions:
     """Options for targets with a URL; `auth` and `http_client` are those of httpx2.
 
     `ssl_context` says which certificates are trusted, instead of the usual ones, and
-    `allow_redirects_to` to which other origins a redirect may send a request.
+    `allow_redirects_to` to which other origins a redirect may send a request. `transport` is how an http://
+    or https:// URL is asked; None is Streamable HTTP, and HTTP+SSE if the server has only that.
     """
 
     headers: Mapping[str, str] | None = None
@@ -62,6 +67,7 @@ class UrlOptions:
     http_client: httpx2.AsyncClient | None = None
     ssl_context: ssl.SSLContext | None = None
     allow_redirects_to: Collection[str] | None = None
+    transport: HttpKind | None = None
 
     def refuse(self, target: object, *names: str) -> None:
         """Raise TypeError if one of the options `names` is set."""
@@ -77,21 +83,10 @@ def open_target(
     target: Target, settings: ClientSettings, options: UrlOptions = _NO_OPTIONS
 ) -> AbstractAsyncContextManager[FrameTransport]:
     """Connect to `target`; raises TypeError, ValueError or FileNotFoundError if it is not a target."""
-    if isinstance(target, str) and target.startswith(_HTTP):
-        # Imported here, as the others below: only clients of a URL need it.
-        from trio_mcp.transports.http.transport import open_http_transport
-
-        return open_http_transport(
-            target,
-            max_frame_bytes=settings.max_frame_bytes,
-            headers=options.headers,
-            auth=options.auth,
-            http_client=options.http_client,
-            ssl_context=options.ssl_context,
-            allow_redirects_to=options.allow_redirects_to,
-        )
+    if is_http(target):
+        return _open_http(target, settings, options)
     if isinstance(target, str) and target.startswith(_WEBSOCKET):
-        options.refuse(target, "auth", "http_client", "allow_redirects_to")
+        options.refuse(target, "auth", "http_client", "allow_redirects_to", "transport")
         from trio_mcp.transports.websocket.client import open_websocket_transport
 
         return open_websocket_transport(
@@ -100,7 +95,9 @@ def open_target(
             headers=options.headers,
             ssl_context=options.ssl_context,
         )
-    options.refuse(target, "headers", "auth", "http_client", "ssl_context", "allow_redirects_to")
+    options.refuse(
+        target, *("headers", "auth", "http_client", "ssl_context", "allow_redirects_to", "transport")
+    )
     if isinstance(target, Connector):
         return target.open_transport(settings)
     if isinstance(target, Servable):
@@ -117,6 +114,32 @@ def open_target(
         max_frame_bytes=settings.max_frame_bytes,
         grace=settings.shutdown_grace,
     )
+
+
+def is_http(target: Target) -> TypeGuard[str]:
+    """Whether `target` is a URL that is asked over HTTP."""
+    return isinstance(target, str) and target.startswith(_HTTP)
+
+
+def _open_http(
+    url: str, settings: ClientSettings, options: UrlOptions
+) -> AbstractAsyncContextManager[FrameTransport]:
+    shared: dict[str, Any] = {
+        "max_frame_bytes": settings.max_frame_bytes,
+        "headers": options.headers,
+        "auth": options.auth,
+        "http_client": options.http_client,
+        "ssl_context": options.ssl_context,
+        "allow_redirects_to": options.allow_redirects_to,
+    }
+    # Imported here, as the others below: only clients of such a URL need it.
+    if options.transport == "sse":
+        from trio_mcp.transports.http.sse_transport import open_sse_transport
+
+        return open_sse_transport(url, patience=settings.handshake_timeout, **shared)
+    from trio_mcp.transports.http.transport import open_http_transport
+
+    return open_http_transport(url, **shared)
 
 
 def _split_command(target: str | os.PathLike[str] | Sequence[str]) -> tuple[str, list[str]]:

@@ -14,9 +14,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from trio_mcp.errors import RemoteProtocolError
-from trio_mcp.wire.codec import PROGRESS_META, STAGES_META
 from trio_mcp.wire.frames import ErrorObject, Number, StageState, Update
 from trio_mcp.wire.messages import META_REPORTS
+from trio_mcp.wire.progress_codec import PROGRESS_META, STAGES_META
 from trio_mcp.wire.tolerant import UNREADABLE, read_tolerantly
 
 Status: TypeAlias = Literal["working", "input_required", "completed", "failed", "cancelled"]

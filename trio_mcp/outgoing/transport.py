@@ -106,6 +106,16 @@ class StreamingTransport(Protocol):
 
 
 @runtime_checkable
+class StatusTransport(Protocol):
+    """A transport whose peer answers each request with an HTTP status.
+
+    `handshake_status` is that of the last answer to `initialize`, or None before.
+    """
+
+    handshake_status: int | None
+
+
+@runtime_checkable
 class MirroringTransport(Protocol):
     """A transport to an origin, which mirrors arguments of tools into headers (MCP 2026-07-28 HTTP).
 

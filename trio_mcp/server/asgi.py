@@ -65,11 +65,18 @@ class AsgiApp:
 
     async def _serve_request(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._is_for_us(scope):
-            await self._endpoint.serve_nothing(scope, send)
+            await self._serve_elsewhere(scope, receive, send)
         elif scope["type"] == "http":
             await self._endpoint.serve_http(scope, receive, send)
         else:
             await self._endpoint.serve_websocket(scope, receive, send)
+
+    async def _serve_elsewhere(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sse_path = self._endpoint.find_sse(scope) if scope["type"] == "http" else None
+        if sse_path is None:
+            await self._endpoint.serve_nothing(scope, send)
+        else:
+            await self._endpoint.serve_http(scope, receive, send, sse_path)
 
     def _is_for_us(self, scope: Scope) -> bool:
         """Whether the path is the endpoint's: in full, below a mount, or the mount itself."""
@@ -111,6 +118,7 @@ def asgi_app(
     allowed_origins: Collection[str] | None = None,
     cors_origins: Collection[str] = (),
     authenticate: Authenticate | None = None,
+    sse: bool = False,
 ) -> AsgiApp:
     """Make an ASGI application of a server: Streamable HTTP of every revision, and WebSocket.
 
@@ -126,8 +134,10 @@ def asgi_app(
     `RunningServer.refusals`. Pages of `cors_origins` ("*" for all) may call it from a browser.
     `authenticate(scope)` returns the principal of a request, for example what a middleware has
     put into the scope; it must not wait.
+    With `sse`, clients of the HTTP+SSE transport of 2024-11-05 are served as well, at the paths "sse" and
+    "messages" beside the endpoint: "/sse" and "/messages" for "/mcp".
 
-    Raises ValueError for a path that does not begin with "/" and for a malformed list.
+    Raises ValueError for a path that does not begin with "/" or that `sse` takes, and for a malformed list.
     """
     if not path.startswith("/"):
         raise ValueError(f'path must begin with "/", not {path!r}')
@@ -139,5 +149,6 @@ def asgi_app(
         allowed_origins=allowed_origins,
         cors_origins=frozenset(cors_origins),
         authenticate=authenticate,
+        sse=sse,
     )
     return AsgiApp(target, endpoint)

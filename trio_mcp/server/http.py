@@ -36,6 +36,7 @@ async def serve_http(
     allowed_origins: Collection[str] | None = None,
     cors_origins: Collection[str] = (),
     authenticate: Authenticate | None = None,
+    sse: bool = False,
     shutdown_grace: float = 3.0,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -63,6 +64,7 @@ async def serve_http(
         allowed_origins=allowed_origins,
         cors_origins=cors_origins,
         authenticate=authenticate,
+        sse=sse,
     )
     async with open_unwrapping_nursery() as nursery:
         serve = partial(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 import msgspec
@@ -43,6 +43,9 @@ from trio_mcp.wire.frames import (
 from trio_mcp.wire.handshake import Handshake, ServerHandshake
 from trio_mcp.wire.incoming_request import IncomingRequest, read_request
 from trio_mcp.wire.messages import META_DEADLINE, CancelledParams, Implementation, InitializeParams, Result
+
+if TYPE_CHECKING:
+    from trio_mcp.session.batch_reply import BatchReply
 
 logger = logging.getLogger("trio_mcp")
 
@@ -177,8 +180,11 @@ class ServerSession:
             refusal = Malformed(INVALID_REQUEST, "batches are not part of this protocol")
             _answer(connection, None, self._refusal(refusal))
             return
+        # Imported here: only one revision has batches, and few of its clients send them.
+        from trio_mcp.session.batch_reply import BatchReply
+
         answers = sum(isinstance(member, (Request, Malformed)) for member in frame.frames)
-        reply = _BatchReply(answers, connection)
+        reply = BatchReply(answers, connection, self._note_batch_answered)
         for member in frame.frames:
             if isinstance(member, Request):
                 self.accept_request(read_request(member), connection, reply)
@@ -204,12 +210,12 @@ class ServerSession:
             request.withdraw()
 
     def accept_request(
-        self, incoming: IncomingRequest, connection: ServerConnection, batch: _BatchReply | None = None
+        self, incoming: IncomingRequest, connection: ServerConnection, batch: BatchReply | None = None
     ) -> None:
         """Start to work on a request that came over `connection`, with a `batch` or alone; never waits."""
         frame = incoming.frame
         try:
-            request = self._admit(incoming, connection)
+            request = self._admit(incoming, connection, self._answered if batch is None else _nothing)
             immediate = self._app.immediate.get(frame.method)
             if frame.method == "initialize":
                 self._initialize(request, batch)
@@ -217,6 +223,8 @@ class ServerSession:
             _answer(connection, batch, Refusal(make_error(error), frame.id))
             return
         self._unwritten += 1
+        if batch is not None:
+            batch.admitted += 1
         if immediate is not None:
             try:
                 answer: OutFrame | None = self._result_frame(request, immediate(request))
@@ -227,7 +235,7 @@ class ServerSession:
         self._requests[request.id] = request
         self._handlers.start_soon(self._handle, request, batch, name=f"{request.method} {request.id!r}")
 
-    def _initialize(self, request: ServerRequest, batch: _BatchReply | None) -> None:
+    def _initialize(self, request: ServerRequest, batch: BatchReply | None) -> None:
         """Begin a session; one that the client had on this wire ends. Its background tasks stay.
 
         Raises ProtocolError within a batch, and in a session over HTTP, where a session begins with a
@@ -245,7 +253,9 @@ class ServerSession:
             self._data = None
         request.era = self._handshake.initialize(request.params)
 
-    def _admit(self, incoming: IncomingRequest, connection: ServerConnection) -> ServerRequest:
+    def _admit(
+        self, incoming: IncomingRequest, connection: ServerConnection, on_answered: Callable[[], None]
+    ) -> ServerRequest:
         frame = incoming.frame
         same = self._requests.get(frame.id)
         # A client that begins a new session counts its requests anew.
@@ -254,9 +264,7 @@ class ServerSession:
         if self._unwritten >= self._settings.max_requests:
             raise ProtocolError(INTERNAL_ERROR, f"overloaded: {self._unwritten} requests are in flight")
         era, meta = self._handshake.classify(incoming)
-        call_queue = CallQueue(
-            connection.outbox, meta.progress_token, self._settings.progress, self._answered
-        )
+        call_queue = CallQueue(connection.outbox, meta.progress_token, self._settings.progress, on_answered)
         progress = ProgressReporter(
             call_queue if call_queue.has_token else None,
             strict_yield=self._settings.strict_yield,
@@ -286,7 +294,10 @@ class ServerSession:
     def _answered(self) -> None:
         self._unwritten -= 1
 
-    async def _handle(self, request: ServerRequest, batch: _BatchReply | None) -> None:
+    def _note_batch_answered(self, requests: int) -> None:
+        self._unwritten -= requests  # until then the answers of all were kept
+
+    async def _handle(self, request: ServerRequest, batch: BatchReply | None) -> None:
         """Run one handler. The failure boundary outside its scope makes every exception the answer, but
         Cancelled and KeyboardInterrupt, which are raised again after it."""
         passing: BaseException | None = None
@@ -343,22 +354,8 @@ def deadline_passed() -> ProtocolError:
     return ProtocolError(DEADLINE_PASSED, "the deadline of the request has passed", {META_DEADLINE: True})
 
 
-class _BatchReply:
-    """Collects the answers to one batch and sends them as one (2025-03-26)."""
-
-    def __init__(self, expected: int, connection: ServerConnection) -> None:
-        self._expected = expected
-        self._answers: list[Any] = []
-        self._connection = connection
-
-    def add(self, answer: OutFrame | None) -> None:
-        self._expected -= 1
-        if answer is not None:
-            self._answers.append(answer)
-        if self._expected == 0:
-            if self._answers:
-                self._connection.outbox.put(Batch(self._answers))
-            self._connection.note_answered()
+def _nothing() -> None:
+    """A request of a batch has been answered with the batch."""
 
 
 def _payload(params: msgspec.Raw | msgspec.UnsetType) -> msgspec.Raw | bytes:
@@ -366,7 +363,7 @@ def _payload(params: msgspec.Raw | msgspec.UnsetType) -> msgspec.Raw | bytes:
 
 
 def _finish(
-    request: ServerRequest, call_queue: CallQueue, answer: OutFrame | None, batch: _BatchReply | None
+    request: ServerRequest, call_queue: CallQueue, answer: OutFrame | None, batch: BatchReply | None
 ) -> None:
     """Send the answer behind the pending messages of `call_queue`, or together with its batch."""
     call_queue.finish(answer if batch is None else None)
@@ -376,7 +373,7 @@ def _finish(
         batch.add(answer)
 
 
-def _answer(connection: ServerConnection, batch: _BatchReply | None, answer: OutFrame) -> None:
+def _answer(connection: ServerConnection, batch: BatchReply | None, answer: OutFrame) -> None:
     if batch is None:
         connection.outbox.put(answer)
         connection.note_answered()

@@ -13,9 +13,10 @@ import msgspec
 
 from trio_mcp.errors import ProtocolError
 from trio_mcp.tasks.record import Outcome, TaskProgress, TaskRecord
-from trio_mcp.wire.codec import META_RELATED_TASK, PROGRESS_META, STAGES_META, encode_value
+from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.messages import CallToolResult
+from trio_mcp.wire.progress_codec import META_RELATED_TASK, PROGRESS_META, STAGES_META
 from trio_mcp.wire.tasks import (
     EXTENSION_ENDS,
     LEGACY_ENDS,

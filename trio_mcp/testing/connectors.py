@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from trio_mcp.client.settings import ClientSettings
-from trio_mcp.client.target import Servable, open_served, open_target
+from trio_mcp.client.target import Servable, UrlOptions, open_served, open_target
 from trio_mcp.concurrency.nursery import open_service_nursery
 from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.server.http import serve_http
@@ -57,11 +57,13 @@ class PipeConnector:
 class HttpConnector:
     """Serves over HTTP on a loopback address, in one process, and connects to it.
 
-    With `websocket` it connects over WebSocket to the same endpoint instead.
+    With `websocket` it connects over WebSocket to the same endpoint instead, and with `sse` over the HTTP+SSE
+    of 2024-11-05.
     """
 
     server: Server | RunningServer | AuthenticatedServer
     websocket: bool = False
+    sse: bool = False
     settings: HttpSettings | None = None
 
     @asynccontextmanager
@@ -80,11 +82,15 @@ class HttpConnector:
                         bind="127.0.0.1:0",
                         settings=self.settings,
                         authenticate=lambda scope: principal,
+                        sse=self.sse,
                     )
                 )
                 if self.websocket:
                     url = url.replace("http", "ws", 1)
-                async with open_target(url, settings) as transport:
+                options = UrlOptions()
+                if self.sse:
+                    url, options = url.replace("/mcp", "/sse"), UrlOptions(transport="sse")
+                async with open_target(url, settings, options) as transport:
                     yield transport
             finally:
                 nursery.cancel_scope.cancel()

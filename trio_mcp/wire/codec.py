@@ -2,19 +2,17 @@
 
 Owns the rules of a well-formed JSON-RPC 2.0 message (MCP base protocol, "Messages").
 Refuses to know methods, except that progress notifications, the hot path, are encoded and
-decoded in bulk. A message that cannot be decoded becomes a `Malformed` frame with the
+decoded in bulk (`progress_codec.py`). A message that cannot be decoded becomes a `Malformed` frame with the
 error code that JSON-RPC names for it.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, Literal
+from collections.abc import Iterable
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
-from msgspec.structs import force_setattr
 
 from trio_mcp.wire.batch_members import MAX_MEMBERS, read_members
 from trio_mcp.wire.errors import (
@@ -33,26 +31,23 @@ from trio_mcp.wire.frames import (
     Malformed,
     MessageKind,
     Notification,
-    Number,
     OutFrame,
     ProgressRun,
-    ProgressToken,
     Request,
     RequestId,
     Response,
-    StageState,
-    Update,
 )
 from trio_mcp.wire.id_scan import find_flaw, find_last_id, scan_message, split_batch
+from trio_mcp.wire.progress_codec import (
+    PROGRESS_METHOD,
+    PROGRESS_NAME,
+    decode_burst,
+    group_progress,
+    make_notifications,
+    merge_progress,
+    read_progress,
+)
 from trio_mcp.wire.value_count import MAX_VALUES, has_too_many_values
-
-PROGRESS_METHOD: Final = "notifications/progress"
-_PROGRESS_NAME: Final = b'"notifications/progress"'
-META_RELATED_TASK: Final = "io.modelcontextprotocol/related-task"
-PROGRESS_META: Final = "io.github.trio-mcp/progress"
-"""The `_meta` key of the exact progress, if the notification had to carry a larger number."""
-STAGES_META: Final = "io.github.trio-mcp/stages"
-"""The `_meta` key of the stages that are open, if they have changed."""
 
 ERROR_LENGTH: Final = 1000
 """The most characters of an error's message: many quote what a peer sent, and a batch has many of them."""
@@ -61,41 +56,6 @@ UNENCODABLE: Final = (TypeError, ValueError, OverflowError, RecursionError, msgs
 """What `encode_value` raises for values that JSON cannot hold."""
 
 _SAFE: Final = 2**53
-
-
-# None of these can be part of a cycle (gc=False): a burst makes so many that the collector would always run.
-
-
-class _RelatedTask(Struct, frozen=True, gc=False, rename="camel"):
-    task_id: str
-
-
-class _ProgressMeta(Struct, frozen=True, gc=False, omit_defaults=True):
-    exact: Number | None = msgspec.field(name=PROGRESS_META, default=None)
-    related_task: _RelatedTask | None = msgspec.field(name=META_RELATED_TASK, default=None)
-    stages: tuple[StageState, ...] | None = msgspec.field(name=STAGES_META, default=None)
-
-
-class _ProgressParams(Struct, frozen=True, gc=False, omit_defaults=True):
-    token: int | str = msgspec.field(name="progressToken")
-    progress: Number
-    total: Number | None = None
-    message: str | None = None
-    meta: _ProgressMeta | None = msgspec.field(name="_meta", default=None)
-
-
-class _BareProgress(Struct, frozen=True, gc=False):
-    """Progress whose members for display are read only if they are what they should be."""
-
-    token: int | str = msgspec.field(name="progressToken")
-    progress: int | float
-    total: Any = None
-    message: Any = None
-
-
-class _ProgressNotification(Struct, frozen=True, gc=False, tag_field="jsonrpc", tag="2.0"):
-    method: Literal["notifications/progress"]
-    params: _ProgressParams
 
 
 class _Envelope(Struct, frozen=True):
@@ -110,9 +70,6 @@ class _Envelope(Struct, frozen=True):
 _encoder = msgspec.json.Encoder()
 _envelope_decoder = msgspec.json.Decoder(_Envelope)
 _error_decoder = msgspec.json.Decoder(ErrorObject)
-_progress_decoder = msgspec.json.Decoder(_ProgressNotification)
-_params_decoder = msgspec.json.Decoder(_ProgressParams)
-_bare_progress_decoder = msgspec.json.Decoder(_BareProgress)
 
 
 def encode_value(value: Any) -> Raw:
@@ -142,7 +99,7 @@ def encode_lines(frames: Iterable[OutFrame]) -> bytes:
     messages: list[Struct | list[Any]] = []
     for frame in frames:
         if type(frame) is ProgressRun:
-            messages.extend(_notifications(frame))
+            messages.extend(make_notifications(frame))
         elif type(frame) is Batch:
             messages.append(list(frame.frames))
         else:
@@ -160,30 +117,6 @@ def encode_messages(frames: Iterable[OutFrame]) -> list[bytes]:
     return encode_lines(frames).splitlines()
 
 
-def _notifications(frame: ProgressRun) -> list[_ProgressNotification]:
-    token = frame.token
-    related = None if frame.related_task is None else _RelatedTask(frame.related_task)
-    notifications = [
-        _ProgressNotification(
-            PROGRESS_METHOD,
-            _ProgressParams(
-                token,
-                progress,
-                total,
-                message,
-                None if exact is None and related is None else _ProgressMeta(exact, related),
-            ),
-        )
-        for progress, total, message, exact in frame.updates
-    ]
-    if frame.stages is not None:
-        progress, total, message, exact = frame.updates[-1]
-        meta = _ProgressMeta(exact, related, frame.stages)
-        params = _ProgressParams(token, progress, total, message, meta)
-        notifications[-1] = _ProgressNotification(PROGRESS_METHOD, params)
-    return notifications
-
-
 def decode_lines(data: bytes, max_values: int = MAX_VALUES) -> list[InFrame]:
     """Decode newline-separated messages; blank lines are skipped, nothing is lost.
 
@@ -194,27 +127,27 @@ def decode_lines(data: bytes, max_values: int = MAX_VALUES) -> list[InFrame]:
     try:
         if is_counted:
             # A burst is all progress: one typed pass over it costs half of the general one.
-            return _group(_progress_decoder.decode_lines(data))
+            return group_progress(decode_burst(data))
     except Exception:  # not a burst: every line is decoded, and answered, by itself
         pass
     if is_counted and (frames := _decode_ended_burst(data)) is not None:
         return frames
     lines = [line for line in data.split(b"\n") if line.strip()]
     if is_counted:
-        return _merge([decode_counted(line) for line in lines])
-    return _merge([decode_message(line, max_values) for line in lines])
+        return merge_progress([decode_counted(line) for line in lines])
+    return merge_progress([decode_message(line, max_values) for line in lines])
 
 
 def _decode_ended_burst(data: bytes) -> list[InFrame] | None:
     """Decode a burst and one other message behind it, such as its answer; None if `data` is not that."""
     burst, _, last = data.rstrip().rpartition(b"\n")
-    if not burst or burst.count(_PROGRESS_NAME) != burst.count(b"\n") + 1:
+    if not burst or burst.count(PROGRESS_NAME) != burst.count(b"\n") + 1:
         return None
     try:
-        frames = _group(_progress_decoder.decode_lines(burst))
+        frames = group_progress(decode_burst(burst))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # its lines only hold the name
         return None
-    return _merge([*frames, decode_counted(last)])
+    return merge_progress([*frames, decode_counted(last)])
 
 
 def decode_message(data: bytes, max_values: int = MAX_VALUES) -> Decoded:
@@ -355,29 +288,8 @@ def _is_there(member: Raw | UnsetType) -> bool:
 
 def _read_notification(method: str, params: Raw | UnsetType) -> Notification | ProgressRun:
     if method == PROGRESS_METHOD and params is not UNSET:
-        try:
-            progress = _params_decoder.decode(params)
-            stages = None if progress.meta is None else progress.meta.stages
-            return ProgressRun(progress.token, [_read_update(progress)], _read_related(progress), stages)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return _read_bare_progress(params)
+        return read_progress(params)
     return Notification(method, params)
-
-
-def _read_bare_progress(params: Raw) -> Notification | ProgressRun:
-    """Read the progress itself; what is only shown with it is left out if it is unreadable."""
-    try:
-        progress = _bare_progress_decoder.decode(params)
-        float(progress.progress)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError):
-        return Notification(PROGRESS_METHOD, params)  # which its receiver reports, and which ends no call
-    total, message = progress.total, progress.message
-    try:
-        total = total if type(total) in (int, float) and math.isfinite(total) else None
-    except OverflowError:
-        total = None
-    update = progress.progress, total, message if type(message) is str else None, None
-    return ProgressRun(progress.token, [update])
 
 
 def _read_answer(envelope: _Envelope, ident: RequestId | UnsetType) -> Decoded:
@@ -397,48 +309,3 @@ def _read_answer(envelope: _Envelope, ident: RequestId | UnsetType) -> Decoded:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
         return _refuse(f'member "error" is no error object: {problem}', ident, "answer")
     return ErrorResponse(error, None if envelope.id is None else ident)
-
-
-def _read_update(params: _ProgressParams) -> Update:
-    meta = params.meta
-    return params.progress, params.total, params.message, None if meta is None else meta.exact
-
-
-def _read_related(params: _ProgressParams) -> str | None:
-    meta = params.meta
-    return None if meta is None or meta.related_task is None else meta.related_task.task_id
-
-
-def _group(notifications: Sequence[_ProgressNotification]) -> list[InFrame]:
-    frames: list[InFrame] = []
-    token: ProgressToken | None = None
-    related: str | None = None
-    updates: list[Update] = []
-    for notification in notifications:
-        params = notification.params
-        if params.token != token or type(params.token) is not type(token) or _read_related(params) != related:
-            token, related, updates = params.token, _read_related(params), []
-            frames.append(ProgressRun(token, updates, related))
-        updates.append(_read_update(params))
-        if params.meta is not None and params.meta.stages is not None:
-            force_setattr(frames[-1], "stages", params.meta.stages)
-    return frames
-
-
-def _merge(frames: list[InFrame]) -> list[InFrame]:
-    merged: list[InFrame] = []
-    for frame in frames:
-        last = merged[-1] if merged else None
-        if (
-            type(frame) is ProgressRun
-            and type(last) is ProgressRun
-            and last.token == frame.token
-            and type(last.token) is type(frame.token)
-            and last.related_task == frame.related_task
-        ):
-            last.updates.extend(frame.updates)
-            if frame.stages is not None:
-                force_setattr(last, "stages", frame.stages)
-        else:
-            merged.append(frame)
-    return merged

@@ -62,6 +62,9 @@ class EventDecoder:
         self._data: list[bytes] = []  # of the event that is being read, line by line
         self._data_length = 0
         self._is_message = True
+        self._is_endpoint = False
+        self.endpoint: str | None = None
+        """The data of the last event `endpoint` (MCP transports 2024-11-05, "HTTP with SSE"), or None."""
         self._skipping = False
         self._new_id: str | None = None  # takes effect with the end of its event
         self._complete: list[bytes] = []  # data of whole events, decoded in one pass
@@ -204,6 +207,7 @@ class EventDecoder:
             self._new_id = value.decode(errors="replace")
         elif name == b"event":
             self._is_message = value in (b"", b"message")
+            self._is_endpoint = value == b"endpoint"
         elif name == b"retry" and value.isdigit() and len(value) <= _RETRY_DIGITS:
             self._retry = int(value)
 
@@ -222,8 +226,11 @@ class EventDecoder:
                 message = b"\n".join(self._data)
                 if message.strip():
                     self._frames.append(decode_message(message, MAX_ANSWER_VALUES))
+        elif self._data and self._is_endpoint:
+            self.endpoint = b"\n".join(self._data).decode(errors="replace")
         self._data, self._data_length, self._event_lines = [], 0, 0
         self._is_message = True
+        self._is_endpoint = False
         self._skipping = False
 
     def _decode_complete(self) -> None:

@@ -1,6 +1,6 @@
-"""The requests that an endpoint answers now: their number for each peer, and how to end them.
+"""The requests that an endpoint answers now, and its sessions: their number for each peer.
 
-Owns the caps. Refuses to know what the requests ask for, and how a refusal looks.
+Owns the caps, and how to end the requests. Refuses to know what they ask for, and how a refusal looks.
 """
 
 from __future__ import annotations
@@ -49,3 +49,35 @@ class Admission:
         """Cancel every request that is being answered; does not wait."""
         for scope in self.scopes:
             scope.cancel()
+
+
+class SessionPlaces:
+    """The sessions of legacy clients that are open, of every transport over HTTP."""
+
+    def __init__(self, settings: HttpSettings) -> None:
+        self._settings = settings
+        self._taken = 0
+        self._peers: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return self._taken
+
+    def refusal(self, peer: str) -> str | None:
+        """Why `peer` may not open another session, or None if it may."""
+        if self._taken >= self._settings.max_sessions:
+            return f"max_sessions is {self._settings.max_sessions}, and so many are open"
+        if self._peers[peer] >= self._settings.max_sessions_per_peer:
+            return f"max_sessions_per_peer is {self._settings.max_sessions_per_peer}, and so many are open"
+        return None
+
+    def enter(self, peer: str) -> None:
+        """Count a session of `peer` from now on."""
+        self._taken += 1
+        self._peers[peer] += 1
+
+    def leave(self, peer: str) -> None:
+        """Count a session of `peer` no longer."""
+        self._taken -= 1
+        self._peers[peer] -= 1
+        if not self._peers[peer]:
+            del self._peers[peer]

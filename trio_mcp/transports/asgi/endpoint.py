@@ -1,37 +1,39 @@
-"""An MCP endpoint as an ASGI application: HTTP of both eras, and WebSocket.
+"""An MCP endpoint as an ASGI application: HTTP of both eras, HTTP+SSE if it is wanted, and WebSocket.
 
 Owns the way of a request: `serve_http` admits it, routes it, and runs the answer. Refuses to know
 methods, except that `initialize` is never modern; the application compares their headers.
-Legacy requests continue in `legacy_routes`.
+Legacy requests continue in `legacy_routes`, those of HTTP+SSE in `sse_routes`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
 
 from trio_mcp.session.serving import serve_request, serve_transport
 from trio_mcp.transports.asgi.access import METHODS, Access
-from trio_mcp.transports.asgi.admission import Admission
-from trio_mcp.transports.asgi.body import Body, TooLongError, WastefulBodyError, read_body
+from trio_mcp.transports.asgi.admission import Admission, SessionPlaces
+from trio_mcp.transports.asgi.body_reader import BodyReader
 from trio_mcp.transports.asgi.call import Answer, HttpCall, Serving
 from trio_mcp.transports.asgi.legacy_routes import LegacyRoutes
 from trio_mcp.transports.asgi.legacy_session import LegacySessions
 from trio_mcp.transports.asgi.modern_response import ModernResponse
 from trio_mcp.transports.asgi.refusals import Refusals
 from trio_mcp.transports.asgi.reply import Reply
-from trio_mcp.transports.asgi.request import accepts, is_longer, read_headers, read_peer
+from trio_mcp.transports.asgi.request import read_headers, read_peer
 from trio_mcp.transports.asgi.settings import HttpSettings
 from trio_mcp.transports.asgi.types import Receive, Scope, Send
-from trio_mcp.transports.buffered_bytes import BufferedBytes, TooMuchBufferedError
 from trio_mcp.wire.eras import ERAS
-from trio_mcp.wire.errors import INVALID_REQUEST, PARSE_ERROR, ProtocolError
+from trio_mcp.wire.errors import INVALID_REQUEST, ProtocolError
 from trio_mcp.wire.frames import InFrame, Malformed, Notification, ProgressRun, Request
-from trio_mcp.wire.http import EVENT_STREAM, JSON, SESSION_HEADER, VERSION_HEADER, check_headers
+from trio_mcp.wire.http import SESSION_HEADER, VERSION_HEADER, check_headers
 from trio_mcp.wire.incoming_request import IncomingRequest, read_request
+
+if TYPE_CHECKING:
+    from trio_mcp.transports.asgi.sse_routes import SseRoutes
 
 Authenticate: TypeAlias = Callable[[Mapping[str, Any]], str | None]
 """Gives the principal of an ASGI scope, or None if nobody is authenticated."""
@@ -49,21 +51,29 @@ class Endpoint:
         allowed_origins: Collection[str] | None,
         cors_origins: frozenset[str],
         authenticate: Authenticate | None,
+        sse: bool = False,
     ) -> None:
         self.path = path
         self.settings = settings
         self._access = Access(allowed_hosts, allowed_origins, cors_origins)
         self._authenticate = authenticate
         self._serving: Serving | None = None
-        self._sessions = LegacySessions(settings)
+        self._places = SessionPlaces(settings)
+        self._sessions = LegacySessions(settings, self._places)
         self._load = Admission(settings)
-        self._buffered = BufferedBytes(settings.max_buffered_bytes, settings.max_buffered_bytes_per_peer)
         self._refusals = Refusals()
+        self._bodies = BodyReader(settings, self._refusals)
         self._legacy = LegacyRoutes(self._sessions, self._refusals)
+        self._sse: SseRoutes | None = None
+        if sse:
+            # Imported here: only servers of the oldest clients need it.
+            from trio_mcp.transports.asgi.sse_routes import SseRoutes
+
+            self._sse = SseRoutes(path, settings, self._places, self._refusals, self._bodies, self._load)
 
     def __repr__(self) -> str:
         state = "not serving" if self._serving is None else "serving"
-        responses, sessions = len(self._load), len(self._sessions)
+        responses, sessions = len(self._load), len(self._places)
         return f"<Endpoint {self.path} {state}, {responses} responses, {sessions} sessions>"
 
     @property
@@ -90,15 +100,21 @@ class Endpoint:
         else:
             await send({"type": "websocket.close", "code": 1008})
 
-    async def serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request; checkpoints."""
+    def find_sse(self, scope: Scope) -> str | None:
+        """The path of HTTP+SSE that a request is for, or None."""
+        return None if self._sse is None else self._sse.find(scope)
+
+    async def serve_http(
+        self, scope: Scope, receive: Receive, send: Send, sse_path: str | None = None
+    ) -> None:
+        """Answer one HTTP request, to the endpoint or to a path of HTTP+SSE; checkpoints."""
         call = await self._admit(scope, receive, send)
         if call is None:
             return
         peer = call.peer
         self._load.enter(peer)
         try:
-            answer = await self._route(call)
+            answer = await self._route(call) if sse_path is None else await self._route_sse(call, sse_path)
             del call  # an answer may take long, and needs nothing of this
             if answer is not None:
                 await answer
@@ -140,8 +156,15 @@ class Endpoint:
             await self._refusals.refuse(call.reply, "method", 405, reason, headers={"allow": METHODS})
         return None
 
+    async def _route_sse(self, call: HttpCall, path: str) -> Answer | None:
+        assert self._sse is not None, "it has found the path"
+        if call.scope["method"] == "OPTIONS" and self._access.has_cors:
+            await call.reply.answer(204, headers=self._access.preflight_headers(call.headers))
+            return None
+        return await self._sse.route(call, path)
+
     async def _post(self, call: HttpCall) -> Answer | None:
-        body = await self._read_body(call)
+        body = await self._bodies.read(call)
         if body is None:
             return None
         if self._serving is not call.serving:
@@ -182,37 +205,6 @@ class Endpoint:
         return serve_request(
             application, request, exchange, call.principal, call.headers, self._load.scopes, call.peer
         )
-
-    async def _read_body(self, call: HttpCall) -> Body | None:
-        """Read the body; None if the request was refused or the client has gone. Checkpoints."""
-        accepted, reply = call.headers.get("accept", "*/*"), call.reply
-        if not (accepts(accepted, JSON) and accepts(accepted, EVENT_STREAM)):
-            reason = f"the client must accept {JSON} and {EVENT_STREAM}"
-            await self._refusals.refuse(reply, "accept", 406, reason)
-            return None
-        if call.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
-            await self._refusals.refuse(reply, "content type", 415, f"the body must be {JSON}")
-            return None
-        limit, timeout = self.settings.max_body_bytes, self.settings.body_timeout
-        try:
-            if is_longer(call.headers.get("content-length", ""), limit):
-                raise TooLongError
-            with trio.move_on_after(timeout):
-                return await read_body(
-                    call.receive, limit, self.settings.max_values, self._buffered, call.peer
-                )
-        except WastefulBodyError:
-            reason = "the body comes in pieces that carry nothing"
-            await self._refusals.refuse(reply, "tiny pieces", 400, reason, PARSE_ERROR)
-        except TooLongError:
-            reason = f"the body is longer than {limit} bytes"
-            await self._refusals.refuse(reply, "body", 413, reason, PARSE_ERROR)
-        except TooMuchBufferedError as error:
-            await self._refusals.refuse_overload(reply, "buffered", str(error))
-        else:
-            reason = f"the body did not arrive within {timeout:g} seconds"
-            await self._refusals.refuse(reply, "slow body", 408, reason, PARSE_ERROR)
-        return None
 
     async def serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one WebSocket connection, with the semantics of stdio; checkpoints."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
@@ -18,6 +18,7 @@ from trio_mcp.errors import LocalProtocolError
 from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.session.connection import ServerConnection
 from trio_mcp.session.server_session import Application, ServerSession
+from trio_mcp.transports.asgi.admission import SessionPlaces
 from trio_mcp.transports.asgi.call import HttpCall
 from trio_mcp.transports.asgi.event_stream import EventStream
 from trio_mcp.transports.asgi.reply import Reply
@@ -226,23 +227,19 @@ class LegacySession:
 
 
 class LegacySessions:
-    """All legacy sessions of one endpoint."""
+    """All legacy sessions of one endpoint over Streamable HTTP; each takes one of the `places`."""
 
-    def __init__(self, settings: HttpSettings) -> None:
+    def __init__(self, settings: HttpSettings, places: SessionPlaces) -> None:
         self._settings = settings
+        self._places = places
         self._sessions: dict[str, LegacySession] = {}
-        self._peers: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._sessions)
 
     def refusal(self, peer: str) -> str | None:
         """Why `peer` may not open another session, or None if it may."""
-        if len(self._sessions) >= self._settings.max_sessions:
-            return f"max_sessions is {self._settings.max_sessions}, and so many are open"
-        if self._peers[peer] >= self._settings.max_sessions_per_peer:
-            return f"max_sessions_per_peer is {self._settings.max_sessions_per_peer}, and so many are open"
-        return None
+        return self._places.refusal(peer)
 
     async def open(
         self, application: Application, nursery: trio.Nursery, principal: str | None, peer: str
@@ -250,7 +247,7 @@ class LegacySessions:
         """Start a session in `nursery`; checkpoints."""
         session = LegacySession(application, self._settings, principal, peer)
         self._sessions[session.id] = session
-        self._peers[peer] += 1
+        self._places.enter(peer)
         await nursery.start(self._run, session)
         return session
 
@@ -274,6 +271,4 @@ class LegacySessions:
             await session.run(task_status)
         finally:
             del self._sessions[session.id]
-            self._peers[session.peer] -= 1
-            if not self._peers[session.peer]:
-                del self._peers[session.peer]
+            self._places.leave(session.peer)

@@ -120,21 +120,21 @@ class HttpxClient:
         self._options = {} if auth is None else {"auth": auth}
         self._limit = limit
         self._is_own = http_client is None
-        self._client = _make_client(ssl_context) if http_client is None else http_client
+        self.client = _make_client(ssl_context) if http_client is None else http_client
 
     async def aclose(self) -> None:
         """Close its own client, also if the caller is cancelled; bounded, checkpoints."""
         # Shielded: sockets are closed also if the block is cancelled.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS):
             if self._is_own:
-                await self._client.aclose()
+                await self.client.aclose()
             await trio.lowlevel.checkpoint()
 
     def note_cookies(self, head: h11.Response) -> None:
         """Send the cookies of an answer to a request of our own from now on."""
         request = httpx2.Request("POST", self._url)
         response = httpx2.Response(head.status_code, headers=list(head.headers), request=request)
-        self._client.cookies.extract_cookies(response)
+        self.client.cookies.extract_cookies(response)
 
     @asynccontextmanager
     async def ask(
@@ -189,7 +189,7 @@ class HttpxClient:
                     raise
                 is_repeatable = False
                 response = await self._send_once(url, method, headers, body, sent)
-            following = response.next_request if self._client.follow_redirects else None
+            following = response.next_request if self.client.follow_redirects else None
             if following is None:
                 return response
             await response.aclose()
@@ -203,7 +203,7 @@ class HttpxClient:
         request = self._make_request(url, method, headers, body)
         if sent is not None:
             request.stream = _Body(body, sent)
-        return await self._client.send(request, stream=True, follow_redirects=False, **self._options)
+        return await self.client.send(request, stream=True, follow_redirects=False, **self._options)
 
     def _check_redirect(self, following: httpx2.Request, method: str) -> None:
         """Raise UnreachableError unless a request may be sent there as it is."""
@@ -223,7 +223,7 @@ class HttpxClient:
     def _make_request(self, url: str, method: str, headers: Mapping[str, str], body: bytes) -> httpx2.Request:
         accept = f"{JSON}, {EVENT_STREAM}" if method == "POST" else EVENT_STREAM
         content = {"content-type": JSON} if body else {}
-        return self._client.build_request(
+        return self.client.build_request(
             method,
             url,
             # Identity: what compresses a stream may hold back its events.

@@ -120,9 +120,16 @@ class HttpResponse:
         """The same answer with another body."""
         return HttpResponse(self.code, self.reason, self.headers, chunks, self._limit, url=self.url)
 
-    async def read_events(self, position: StreamPosition, deliver: Deliver) -> None:
+    async def read_events(
+        self,
+        position: StreamPosition,
+        deliver: Deliver,
+        on_first: Callable[[str | None], None] | None = None,
+    ) -> None:
         """Deliver the frames of an event stream until it ends; checkpoints if it waits for them.
 
+        `on_first` is called at the first event: with its data if it names an endpoint (MCP transports
+        2024-11-05, "HTTP with SSE"), else with None, if it is a message.
         Raises UnreachableError if the answer breaks off, and WastefulError if the server only wastes
         time, as with comments or empty events.
         """
@@ -140,6 +147,9 @@ class HttpResponse:
                 position.last_event_id = decoder.last_event_id
             if decoder.retry is not None:
                 position.retry = decoder.retry
+            if on_first is not None and (frames or decoder.endpoint is not None):
+                on_first(decoder.endpoint)
+                on_first = None
             if frames:
                 await deliver(frames)
 

@@ -72,6 +72,11 @@ class ServerUrl:
         async with general.ask(method, headers, body, sent, is_repeatable=is_repeatable) as answer:
             yield answer
 
+    @property
+    def general_client(self) -> httpx2.AsyncClient | None:
+        """The client of httpx2 that the server is asked through, with its cookies; None if it is not."""
+        return None if self._general is None else self._general.client
+
     def _is_redirect(self, method: str, answer: HttpResponse) -> bool:
         """Whether `answer` sends the request elsewhere, so that it is to be sent again.
 

@@ -89,6 +89,7 @@ class HttpTransport:
         self._send, self._receive = trio.open_memory_channel[list[InFrame]](READ_AHEAD)
         self._reader: DirectReader | None = None
         self.wait_taken: WaitTaken | None = None
+        self.handshake_status: int | None = None
         self._session = HttpSession(endpoint, nursery, self._deliver_main)
         self._messages = MessageSender(endpoint, nursery, self._session)
         self._pending: dict[RequestId, PendingRequest] = {}
@@ -257,8 +258,10 @@ class HttpTransport:
                     return
             pending.note(RequestEvent.BEGIN)
             pending.answer = answer
-            if request.method == "initialize" and answer.is_success:
-                self._session.note_answer(answer)
+            if request.method == "initialize":
+                self.handshake_status = answer.code
+                if answer.is_success:
+                    self._session.note_answer(answer)
             if answer.is_stream:
                 await answer.read_events(pending.position, partial(self._deliver_events, pending))
             else:
