@@ -66,7 +66,7 @@ class Link:
         self.mirror = mirror if agreement.era.modern else None
         self.meta: dict[str, Any] = {}
         if agreement.era.modern:
-            self.meta = modern_meta(agreement.era, client_info, session.answering.capabilities)
+            self.meta = modern_meta(agreement.era, client_info, session.answering.capabilities(modern=True))
             if log_level is not None:
                 self.meta[META_LOG_LEVEL] = log_level
 

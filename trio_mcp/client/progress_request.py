@@ -13,7 +13,7 @@ from msgspec import UNSET, Raw
 from trio_mcp.client.call_answer import Questions, read_questions
 from trio_mcp.client.link import Link
 from trio_mcp.client.outcome import unwrap
-from trio_mcp.client.timeouts import CallDeadline, CallTimer, read_timeouts, start_timer
+from trio_mcp.client.timeouts import CallDeadline, CallTimer, paused, read_timeouts, start_timer
 from trio_mcp.errors import ProtocolError, RemoteProtocolError
 from trio_mcp.handlers.sink import Handler, ProgressHandler, ProgressSink, open_handler
 from trio_mcp.outgoing.policy import Lossless
@@ -55,8 +55,15 @@ class ProgressRequest:
         Raises ConnectionLost, ProtocolError, CallTimeout, ProgressOverflow and RemoteProtocolError.
         """
         async with open_handler(self._handler, self._what) as handler:
-            is_lossless = handler is not None and isinstance(self._link.session.settings.progress, Lossless)
-            timer = start_timer(self._what, self._idle, self._longest, is_lossless=is_lossless)
+            settings = self._link.session.settings
+            is_lossless = handler is not None and isinstance(settings.progress, Lossless)
+            timer = start_timer(
+                self._what,
+                self._idle,
+                self._longest,
+                is_lossless=is_lossless,
+                pauses=settings.pause_while_asking,
+            )
             if timer is None:
                 return await self._run(handler, None)
             with timer.scope:
@@ -74,7 +81,8 @@ class ProgressRequest:
             questions = read_questions(raw)
             if questions is None:
                 return raw
-            await self._answer(questions)
+            with paused(timer):
+                await self._answer(questions)
             if timer is not None:
                 timer.resume()
         raise RemoteProtocolError(f"the server asked more than {MAX_ROUNDS} times for one request")

@@ -1,24 +1,24 @@
-"""Asking the client: elicitation and sampling, in every era.
+"""Asking the client: the way of a question, in every era.
 
 Owns the choice between a request to the client (legacy), a question on the task's record, and a
-round of gathering (`input_rounds.py`). Of several answers to one question, the first counts.
-Which connections a request goes to is decided in `legacy_task_wires.py`.
+round of gathering (`input_rounds.py`), and that no deadline of the call comes nearer while a question is
+open. Of several answers to one question, the first counts. What can be asked is in `elicitation.py`,
+`sampling.py` and `roots.py`. Which connections a request goes to is decided in `legacy_task_wires.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
+from typing import Any
 
-import attrs
 import msgspec
 import trio
 
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
+from trio_mcp.concurrency.stopped_scopes import StoppedScopes
 from trio_mcp.errors import ConnectionLost, NotSupportedByEra, ProtocolError, RemoteProtocolError
-from trio_mcp.schema.answers import read_answer_form
 from trio_mcp.server.legacy_task_wires import LegacyTaskWires
 from trio_mcp.server.task_run import RunState, TaskRun
 from trio_mcp.session.connection import ServerConnection, read_answer
@@ -26,91 +26,30 @@ from trio_mcp.session.request import ServerRequest
 from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.record import InputRequest
 from trio_mcp.tasks.rendering import related_meta
-from trio_mcp.wire.content import AudioContent, ImageContent, TextContent
 from trio_mcp.wire.errors import MISSING_CLIENT_CAPABILITY
-
-T = TypeVar("T")
-
-ELICIT: Final = "elicitation/create"
-SAMPLE: Final = "sampling/createMessage"
-_CAPABILITIES: Final = {ELICIT: "elicitation", SAMPLE: "sampling"}
-
-SampledContent: TypeAlias = TextContent | ImageContent | AudioContent
+from trio_mcp.wire.messages import META_ASKING
 
 
-@attrs.frozen
-class Elicited(Generic[T]):
-    """The answer to an elicitation: accepted with a value in `data`, declined, or cancelled."""
-
-    action: Literal["accept", "decline", "cancel"]
-    data: T | None = None
-
-    @property
-    def accepted(self) -> bool:
-        """Whether the user filled in the form."""
-        return self.action == "accept"
+def has_capability(request: ServerRequest, name: str, part: str | None = None) -> bool:
+    """Whether the client declared the capability `name`, or that `part` of it."""
+    declared = request.meta.client_capabilities.get(name)
+    return isinstance(declared, Mapping) and (part is None or part in declared)
 
 
-@attrs.frozen
-class SamplingMessage:
-    """One message of a conversation with a model; `content` is text or a content block."""
-
-    role: Literal["user", "assistant"]
-    content: str | SampledContent
-
-
-class Sampled(msgspec.Struct, rename="camel", kw_only=True):
-    """What a model answered (MCP sampling)."""
-
-    role: Literal["user", "assistant"]
-    content: SampledContent
-    model: str
-    stop_reason: str | None = None
-
-    @property
-    def text(self) -> str:
-        """The text of the answer; empty if it is no text."""
-        return self.content.text if isinstance(self.content, TextContent) else ""
+def missing_capability(name: str, part: str | None = None) -> ProtocolError:
+    """The error for a question that the client has not declared that it can answer."""
+    required: dict[str, Any] = {name: {} if part is None else {part: {}}}
+    words = name if part is None else f"{name} with {part}"
+    return ProtocolError(
+        MISSING_CLIENT_CAPABILITY, f"the client has no {words}", {"requiredCapabilities": required}
+    )
 
 
-class _ElicitAnswer(msgspec.Struct):
-    action: Literal["accept", "decline", "cancel"]
-    content: Any = None
+def convert_answer(answer: Any, answer_type: type[Any]) -> Any:
+    """The client's answer as a value of `answer_type`.
 
-
-async def elicit(
-    request: ServerRequest, run: TaskRun | None, message: str, schema_type: Any, key: str | None
-) -> Elicited[Any]:
-    """See `Context.elicit`."""
-    form = read_answer_form(schema_type)
-    params = {"mode": "form", "message": message, "requestedSchema": form.schema}
-    answer = _convert(await _ask(request, run, ELICIT, params, key), _ElicitAnswer)
-    if answer.action != "accept":
-        return Elicited(answer.action)
-    return Elicited("accept", form.convert(answer.content))
-
-
-async def sample(
-    request: ServerRequest,
-    run: TaskRun | None,
-    messages: str | Sequence[SamplingMessage],
-    options: Mapping[str, Any],
-    key: str | None,
-) -> Sampled:
-    """See `Context.sample`."""
-    if isinstance(messages, str):
-        messages = [SamplingMessage("user", messages)]
-    params = {"messages": [_message(message) for message in messages], **options}
-    sampled: Sampled = _convert(await _ask(request, run, SAMPLE, params, key), Sampled)
-    return sampled
-
-
-def _message(message: SamplingMessage) -> dict[str, Any]:
-    content = TextContent(text=message.content) if isinstance(message.content, str) else message.content
-    return {"role": message.role, "content": msgspec.to_builtins(content)}
-
-
-def _convert(answer: Any, answer_type: type[Any]) -> Any:
+    Raises ProtocolError if it is an error, and RemoteProtocolError if it is malformed.
+    """
     if isinstance(answer, ProtocolError):
         raise answer
     try:
@@ -119,28 +58,40 @@ def _convert(answer: Any, answer_type: type[Any]) -> Any:
         raise RemoteProtocolError(f"the client gave a malformed answer: {error}") from None
 
 
-async def _ask(
+async def ask(
     request: ServerRequest, run: TaskRun | None, method: str, params: dict[str, Any], key: str | None
 ) -> Any:
-    capability = _CAPABILITIES[method]
-    if capability not in request.meta.client_capabilities:
-        raise ProtocolError(
-            MISSING_CLIENT_CAPABILITY,
-            f"the client has no {capability}",
-            {"requiredCapabilities": {capability: {}}},
-        )
+    """Ask the client, which has declared that it can be asked, and return its answer; checkpoints.
+
+    `key` is the name of the question. Raises what `Context.elicit` raises.
+    """
     if run is not None and run.round is not None:
         await trio.lowlevel.checkpoint()
         return run.round.answer(key, method, params)
     if run is not None and run.state is not RunState.GATHERING and await _is_task(request, run):
-        return await _ask_in_task(run, method, params, key)
+        with _stopped(request, run):
+            return await _ask_in_task(run, method, params, key)
     if request.era.modern:
         raise NotSupportedByEra(
             f"in protocol {request.era.version} a tool cannot ask its client within a direct call: make it a "
             "background task (task=True, for clients with the tasks extension), or ask before the task "
             "begins (TaskConfig(gather=...))"
         )
-    return await request.connection.ask(method, params)
+    with _stopped(request, run):
+        return await request.connection.ask(method, {**params, "_meta": {META_ASKING: request.id}})
+
+
+@contextmanager
+def _stopped(request: ServerRequest, run: TaskRun | None) -> Iterator[None]:
+    """While the block lasts, the deadlines of the call do not come nearer, if the server wants that."""
+    if not request.pauses:
+        yield
+        return
+    if request.stopped is None:
+        request.stopped = StoppedScopes()
+    scopes = [request.scope] if run is None else [request.scope, run.limit]
+    with request.stopped.stopping(scopes):
+        yield
 
 
 async def _is_task(request: ServerRequest, run: TaskRun) -> bool:
