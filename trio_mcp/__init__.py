@@ -13,6 +13,7 @@ from trio_mcp.errors import (
     CallTimeout,
     ConnectionLost,
     CursorError,
+    DefinitionError,
     LocalProtocolError,
     MCPError,
     NotSupportedByEra,
@@ -21,9 +22,11 @@ from trio_mcp.errors import (
     ProtocolError,
     RemoteProtocolError,
     RequestCancelled,
+    ResourceDefinitionError,
     ResourceError,
     ResourceNotFound,
     ReturnError,
+    SubscriptionRefused,
     TaskCancelled,
     TaskFailed,
     TaskNotFound,
@@ -41,7 +44,7 @@ from trio_mcp.server.progress_helper import ProgressHelper
 from trio_mcp.server.results import Audio, Image, ToolResult
 from trio_mcp.server.running import RunningServer, open_server
 from trio_mcp.server.server import Server, serve_stdio
-from trio_mcp.session.settings import ServerSettings
+from trio_mcp.session.settings import CacheHint, ServerSettings
 from trio_mcp.tasks.memory_store import MemoryTaskStore
 from trio_mcp.tasks.record import Owner, TaskRecord, TaskStatus
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
@@ -68,6 +71,15 @@ from trio_mcp.wire.messages import (
 
 if TYPE_CHECKING:
     from trio_mcp.client.call_handle import CallHandle
+    from trio_mcp.client.changes import (
+        Change,
+        ChangeChannel,
+        ChangeHandler,
+        PromptsListChanged,
+        ResourcesListChanged,
+        ResourceUpdated,
+        ToolsListChanged,
+    )
     from trio_mcp.client.client import Client, open_client
     from trio_mcp.client.elicitation import (
         ElicitAnswer,
@@ -99,6 +111,7 @@ if TYPE_CHECKING:
     from trio_mcp.server.messages import Message
     from trio_mcp.server.sampling import Sampled, SamplingMessage
     from trio_mcp.server.websocket import serve_websocket
+    from trio_mcp.session.used_states import MemoryUsedStates, UsedStates
     from trio_mcp.transports.asgi.settings import HttpSettings
     from trio_mcp.wire.prompts import Completion, GetPromptResult, Prompt, PromptArgument, PromptMessage
     from trio_mcp.wire.resources import Resource, ResourceTemplate
@@ -112,10 +125,14 @@ __all__ = [
     "AsgiApp",
     "Audio",
     "AudioContent",
+    "CacheHint",
     "CallCancelled",
     "CallHandle",
     "CallResult",
     "CallTimeout",
+    "Change",
+    "ChangeChannel",
+    "ChangeHandler",
     "Client",
     "ClientSettings",
     "Completion",
@@ -123,6 +140,7 @@ __all__ = [
     "ConnectionLost",
     "Context",
     "CursorError",
+    "DefinitionError",
     "ElicitAnswer",
     "ElicitRequest",
     "ElicitUrlHandler",
@@ -147,6 +165,7 @@ __all__ = [
     "Lossless",
     "MCPError",
     "MemoryTaskStore",
+    "MemoryUsedStates",
     "Message",
     "ModelPreferences",
     "NotSupportedByEra",
@@ -163,17 +182,21 @@ __all__ = [
     "PromptDefinitionError",
     "PromptMessage",
     "PromptReference",
+    "PromptsListChanged",
     "ProtocolError",
     "ReadResult",
     "RemoteProtocolError",
     "RequestCancelled",
     "Resource",
     "ResourceContents",
+    "ResourceDefinitionError",
     "ResourceError",
     "ResourceLink",
     "ResourceNotFound",
     "ResourceTemplate",
     "ResourceTemplateReference",
+    "ResourceUpdated",
+    "ResourcesListChanged",
     "ReturnError",
     "RichProgress",
     "Root",
@@ -188,6 +211,7 @@ __all__ = [
     "ServerSettings",
     "StageState",
     "StdioServer",
+    "SubscriptionRefused",
     "TaskCancelled",
     "TaskConfig",
     "TaskFailed",
@@ -209,9 +233,11 @@ __all__ = [
     "ToolResult",
     "ToolResultContent",
     "ToolUseContent",
+    "ToolsListChanged",
     "TqdmProgress",
     "UrlElicitation",
     "UrlElicitationRequiredError",
+    "UsedStates",
     "WorkerProgress",
     "__version__",
     "asgi_app",
@@ -229,6 +255,15 @@ __all__ = [
 # A stdio server needs none of these, and would take a sixth longer to start with them.
 _LATER: Final = {
     "client.call_handle": ("CallHandle",),
+    "client.changes": (
+        "Change",
+        "ChangeChannel",
+        "ChangeHandler",
+        "PromptsListChanged",
+        "ResourceUpdated",
+        "ResourcesListChanged",
+        "ToolsListChanged",
+    ),
     "client.client": ("Client", "open_client"),
     "client.elicitation": (
         "ElicitAnswer",
@@ -260,6 +295,7 @@ _LATER: Final = {
     "server.messages": ("Message",),
     "server.sampling": ("Sampled", "SamplingMessage"),
     "server.websocket": ("serve_websocket",),
+    "session.used_states": ("MemoryUsedStates", "UsedStates"),
     "transports.asgi.settings": ("HttpSettings",),
     "wire.prompts": ("Completion", "GetPromptResult", "Prompt", "PromptArgument", "PromptMessage"),
     "wire.resources": ("Resource", "ResourceTemplate"),

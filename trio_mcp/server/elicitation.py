@@ -1,6 +1,6 @@
 """Asking a person: a form to fill in, or a page to open (MCP elicitation).
 
-Owns what is sent for each, and the typed answer. How a question travels is decided in `client_questions.py`.
+Owns what is sent for each, and the typed answer. How a question travels is decided in `question_route.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import trio
 
 from trio_mcp.errors import NotSupportedByEra
 from trio_mcp.schema.answers import read_answer_form
-from trio_mcp.server.client_questions import ask, convert_answer, has_capability, missing_capability
+from trio_mcp.server.client_questions import convert_answer, has_capability
+from trio_mcp.server.question_route import QuestionPlace, ask_client
 from trio_mcp.server.task_run import TaskRun
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.wire.codec import encode_value
@@ -49,16 +50,20 @@ class _ElicitAnswer(msgspec.Struct):
 
 
 async def elicit(
-    request: ServerRequest, run: TaskRun | None, message: str, schema_type: Any, key: str | None
+    request: ServerRequest,
+    run: TaskRun | None,
+    place: QuestionPlace,
+    message: str,
+    schema_type: Any,
+    key: str | None,
 ) -> Elicited[Any]:
     """See `Context.elicit`."""
     form = read_answer_form(schema_type)
-    if not has_capability(request, "elicitation"):
-        raise missing_capability("elicitation")
-    if has_capability(request, "elicitation", "url") and not has_capability(request, "elicitation", "form"):
-        raise missing_capability("elicitation", "form")
+    # A client that declares no mode takes forms.
+    names_modes = any(has_capability(request, "elicitation", mode) for mode in ("form", "url"))
+    needs: dict[str, Any] = {"elicitation": {"form": {}} if names_modes else {}}
     params = {"mode": "form", "message": message, "requestedSchema": form.schema}
-    answer = convert_answer(await ask(request, run, ELICIT, params, key), _ElicitAnswer)
+    answer = convert_answer(await ask_client(request, run, place, ELICIT, params, key, needs), _ElicitAnswer)
     if answer.action != "accept":
         return Elicited(answer.action)
     return Elicited("accept", form.convert(answer.content))
@@ -67,6 +72,7 @@ async def elicit(
 async def elicit_url(
     request: ServerRequest,
     run: TaskRun | None,
+    place: QuestionPlace,
     message: str,
     url: str,
     elicitation_id: str | None,
@@ -77,15 +83,16 @@ async def elicit_url(
         raise ValueError(f"a URL has a scheme and a host, unlike {url!r}")
     if not request.era.asks_widely:
         raise NotSupportedByEra(f"protocol {request.era.version} has no elicitation by URL")
-    if not has_capability(request, "elicitation", "url"):
-        raise missing_capability("elicitation", "url")
     params = {"mode": "url", "message": message, "url": url}
     if request.era.identifies_urls:
         elicitation_id = elicitation_id or secrets.token_urlsafe(16)
         params["elicitationId"] = elicitation_id
     else:
         elicitation_id = None
-    answer = convert_answer(await ask(request, run, ELICIT, params, key), _ElicitAnswer)
+    answer = convert_answer(
+        await ask_client(request, run, place, ELICIT, params, key, {"elicitation": {"url": {}}}),
+        _ElicitAnswer,
+    )
     return Elicited(answer.action, None, elicitation_id)
 
 

@@ -1,6 +1,6 @@
 """Asking a model of the client for an answer (MCP sampling).
 
-Owns what is sent, and the form of the answer. How a question travels is decided in `client_questions.py`.
+Owns what is sent, and the form of the answer. How a question travels is decided in `question_route.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import attrs
 import msgspec
 
 from trio_mcp.errors import NotSupportedByEra
-from trio_mcp.server.client_questions import ask, convert_answer, has_capability, missing_capability
+from trio_mcp.server.client_questions import convert_answer
+from trio_mcp.server.question_route import QuestionPlace, ask_client
 from trio_mcp.server.task_run import TaskRun
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.wire.content import TextContent
@@ -99,6 +100,7 @@ def _describe_tool(tool: Tool | Mapping[str, Any]) -> Any:
 async def sample(
     request: ServerRequest,
     run: TaskRun | None,
+    place: QuestionPlace,
     messages: str | Sequence[SamplingMessage],
     options: Mapping[str, Any],
     key: str | None,
@@ -110,26 +112,26 @@ async def sample(
     flaw = find_message_flaw(encoded)
     if flaw is not None:
         raise ValueError(f"these messages cannot be sent: {flaw}")
-    _check_client(request, encoded, options)
+    needs = _find_needs(request, encoded, options)
     params = {"messages": encoded, **options}
-    sampled: Sampled = convert_answer(await ask(request, run, SAMPLE, params, key), Sampled)
+    answer = await ask_client(request, run, place, SAMPLE, params, key, needs)
+    sampled: Sampled = convert_answer(answer, Sampled)
     return sampled
 
 
-def _check_client(request: ServerRequest, messages: Sequence[Any], options: Mapping[str, Any]) -> None:
-    """Raise ProtocolError or NotSupportedByEra if the client cannot be asked this."""
-    if not has_capability(request, "sampling"):
-        raise missing_capability("sampling")
+def _find_needs(
+    request: ServerRequest, messages: Sequence[Any], options: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """What the client must have declared; raises NotSupportedByEra for what its revision does not have."""
     uses_tools = "tools" in options or "toolChoice" in options
     is_wide = uses_tools or any(isinstance(message["content"], list) for message in messages)
     if is_wide and not request.era.asks_widely:
         raise NotSupportedByEra(f"in protocol {request.era.version} a message to a model is one block")
-    if uses_tools and not has_capability(request, "sampling", "tools"):
-        raise missing_capability("sampling", "tools")
+    parts: dict[str, Any] = {"tools": {}} if uses_tools else {}
     # Older revisions know no such part of the capability.
-    context = options.get("includeContext", "none") != "none" and request.era.asks_widely
-    if context and not has_capability(request, "sampling", "context"):
-        raise missing_capability("sampling", "context")
+    if options.get("includeContext", "none") != "none" and request.era.asks_widely:
+        parts["context"] = {}
+    return {"sampling": parts}
 
 
 def _encode(message: SamplingMessage) -> dict[str, Any]:

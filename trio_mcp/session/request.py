@@ -22,7 +22,7 @@ from trio_mcp.wire.codec import UNENCODABLE, encode_value
 from trio_mcp.wire.eras import Era
 from trio_mcp.wire.frames import Notification, RequestId
 from trio_mcp.wire.handshake import RequestMeta
-from trio_mcp.wire.messages import LOGGING_LEVELS, LoggingLevel, LogParams, Params
+from trio_mcp.wire.messages import LOGGING_LEVELS, LoggingLevel, LogParams, Params, Result
 
 DEFAULT_LOG_LEVEL: LoggingLevel = "info"
 """The level of a legacy client that has not set one (MCP logging lets the server decide)."""
@@ -51,6 +51,13 @@ class RunningTask(Protocol):
         """The `_meta` of its messages, or None."""
 
 
+class RequestRound(Protocol):
+    """One run of a handler that has asked its client, or may ask it again (MCP multi round-trip requests)."""
+
+    def conclude(self) -> Result | None:
+        """The questions that have ended the run, or None if something else has; called at its end."""
+
+
 @attrs.define(eq=False)
 class ServerRequest:
     """A request in flight; `session` is None in eras that have no sessions.
@@ -58,6 +65,7 @@ class ServerRequest:
     `task` is the background task that the request has become, or None. If its progress token is
     valid beyond the answer, `call_queue` is that of the task from then on. `stopped` are its scopes that
     stand still while the client is asked something, if it `pauses` then; None until it was asked.
+    `round` is None until the handler asks its client by an answer, or the request answers such questions.
     """
 
     id: RequestId
@@ -75,6 +83,7 @@ class ServerRequest:
     task: RunningTask | None = None
     stopped: StoppedScopes | None = None
     pauses: bool = True
+    round: RequestRound | None = None
 
     @property
     def deadline(self) -> float:
