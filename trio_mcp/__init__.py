@@ -39,7 +39,6 @@ from trio_mcp.log_records import clean_records
 from trio_mcp.outgoing.policy import Conflate, Lossless, ProgressCall
 from trio_mcp.progress.estimator import Estimator
 from trio_mcp.progress.worker import WorkerProgress
-from trio_mcp.server.client_questions import Elicited, Sampled, SamplingMessage
 from trio_mcp.server.context import Context
 from trio_mcp.server.progress_helper import ProgressHelper
 from trio_mcp.server.results import Audio, Image, ToolResult
@@ -82,18 +81,19 @@ if TYPE_CHECKING:
         ToolsListChanged,
     )
     from trio_mcp.client.client import Client, open_client
+    from trio_mcp.client.elicitation import (
+        ElicitAnswer,
+        ElicitationHandler,
+        ElicitRequest,
+        ElicitUrlHandler,
+        ElicitUrlRequest,
+    )
     from trio_mcp.client.era_cache import EraCache
     from trio_mcp.client.fault_report import ErrorHandler
     from trio_mcp.client.log_queue import LogHandler, LogMessage
     from trio_mcp.client.resource_reading import ReadResult
-    from trio_mcp.client.server_requests import (
-        ElicitAnswer,
-        ElicitationHandler,
-        ElicitRequest,
-        SampleAnswer,
-        SampleRequest,
-        SamplingHandler,
-    )
+    from trio_mcp.client.roots import Roots
+    from trio_mcp.client.sampling import SampleAnswer, SampleRequest, SamplingHandler
     from trio_mcp.client.settings import ClientSettings
     from trio_mcp.client.stdio_server import StdioServer
     from trio_mcp.client.task_handle import TaskHandle
@@ -104,14 +104,20 @@ if TYPE_CHECKING:
     from trio_mcp.handlers.stalls import watch_stalls
     from trio_mcp.handlers.text_lines import JsonLinesProgress, LogProgress
     from trio_mcp.handlers.tqdm_progress import TqdmProgress
+    from trio_mcp.schema.choices import titles
     from trio_mcp.server.asgi import AsgiApp, asgi_app
+    from trio_mcp.server.elicitation import Elicited
     from trio_mcp.server.http import serve_http
     from trio_mcp.server.messages import Message
+    from trio_mcp.server.sampling import Sampled, SamplingMessage
     from trio_mcp.server.websocket import serve_websocket
     from trio_mcp.session.used_states import MemoryUsedStates, UsedStates
     from trio_mcp.transports.asgi.settings import HttpSettings
     from trio_mcp.wire.prompts import Completion, GetPromptResult, Prompt, PromptArgument, PromptMessage
     from trio_mcp.wire.resources import Resource, ResourceTemplate
+    from trio_mcp.wire.roots import Root
+    from trio_mcp.wire.sampling import ModelPreferences, ToolResultContent, ToolUseContent
+    from trio_mcp.wire.url_elicitation import UrlElicitation, UrlElicitationRequiredError
 
 __all__ = [
     "Annotations",
@@ -137,6 +143,8 @@ __all__ = [
     "DefinitionError",
     "ElicitAnswer",
     "ElicitRequest",
+    "ElicitUrlHandler",
+    "ElicitUrlRequest",
     "ElicitationHandler",
     "Elicited",
     "EmbeddedResource",
@@ -159,6 +167,7 @@ __all__ = [
     "MemoryTaskStore",
     "MemoryUsedStates",
     "Message",
+    "ModelPreferences",
     "NotSupportedByEra",
     "Owner",
     "Progress",
@@ -190,6 +199,8 @@ __all__ = [
     "ResourcesListChanged",
     "ReturnError",
     "RichProgress",
+    "Root",
+    "Roots",
     "RunningServer",
     "SampleAnswer",
     "SampleRequest",
@@ -220,8 +231,12 @@ __all__ = [
     "ToolDefinitionError",
     "ToolError",
     "ToolResult",
+    "ToolResultContent",
+    "ToolUseContent",
     "ToolsListChanged",
     "TqdmProgress",
+    "UrlElicitation",
+    "UrlElicitationRequiredError",
     "UsedStates",
     "WorkerProgress",
     "__version__",
@@ -233,6 +248,7 @@ __all__ = [
     "serve_http",
     "serve_stdio",
     "serve_websocket",
+    "titles",
     "watch_stalls",
 ]
 
@@ -249,18 +265,19 @@ _LATER: Final = {
         "ToolsListChanged",
     ),
     "client.client": ("Client", "open_client"),
+    "client.elicitation": (
+        "ElicitAnswer",
+        "ElicitRequest",
+        "ElicitUrlHandler",
+        "ElicitUrlRequest",
+        "ElicitationHandler",
+    ),
     "client.era_cache": ("EraCache",),
     "client.fault_report": ("ErrorHandler",),
     "client.log_queue": ("LogHandler", "LogMessage"),
     "client.resource_reading": ("ReadResult",),
-    "client.server_requests": (
-        "ElicitAnswer",
-        "ElicitRequest",
-        "ElicitationHandler",
-        "SampleAnswer",
-        "SampleRequest",
-        "SamplingHandler",
-    ),
+    "client.roots": ("Roots",),
+    "client.sampling": ("SampleAnswer", "SampleRequest", "SamplingHandler"),
     "client.settings": ("ClientSettings",),
     "client.stdio_server": ("StdioServer",),
     "client.task_handle": ("TaskHandle",),
@@ -271,14 +288,20 @@ _LATER: Final = {
     "handlers.stalls": ("watch_stalls",),
     "handlers.text_lines": ("JsonLinesProgress", "LogProgress"),
     "handlers.tqdm_progress": ("TqdmProgress",),
+    "schema.choices": ("titles",),
     "server.asgi": ("AsgiApp", "asgi_app"),
+    "server.elicitation": ("Elicited",),
     "server.http": ("serve_http",),
     "server.messages": ("Message",),
+    "server.sampling": ("Sampled", "SamplingMessage"),
     "server.websocket": ("serve_websocket",),
     "session.used_states": ("MemoryUsedStates", "UsedStates"),
     "transports.asgi.settings": ("HttpSettings",),
     "wire.prompts": ("Completion", "GetPromptResult", "Prompt", "PromptArgument", "PromptMessage"),
     "wire.resources": ("Resource", "ResourceTemplate"),
+    "wire.roots": ("Root",),
+    "wire.sampling": ("ModelPreferences", "ToolResultContent", "ToolUseContent"),
+    "wire.url_elicitation": ("UrlElicitationRequiredError", "UrlElicitation"),
 }
 
 clean_records()

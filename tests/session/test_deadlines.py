@@ -15,6 +15,7 @@ from tests.support.raw_peer import MODERN_META, open_raw
 from trio_mcp import (
     CallTimeout,
     Client,
+    ClientSettings,
     Context,
     ProtocolError,
     Server,
@@ -340,9 +341,11 @@ async def test_a_deadline_applies_to_the_calls_that_a_handler_makes(wire, autoju
         assert inner.ended == pytest.approx(5 - 2 * MARGIN, abs=0.1)
 
 
-async def test_each_round_of_a_call_has_the_time_left(wire, autojump_clock):
+@pytest.mark.parametrize("pauses", [True, False])
+async def test_each_round_of_a_call_has_the_time_left(wire, autojump_clock, pauses):
+    """The time that a person took for an answer does not count, unless a setting says so."""
     seen: list[float] = []
-    server = Server("rounds", version="1")
+    server = Server("rounds", version="1", settings=ServerSettings(pause_while_asking=pauses))
 
     @attrs.define
     class Name:
@@ -361,10 +364,11 @@ async def test_each_round_of_a_call_has_the_time_left(wire, autojump_clock):
         await trio.sleep(7)
         return {"name": "x"}
 
-    async with wire.open(server, elicitation_handler=answer) as client:
+    settings = ClientSettings(pause_while_asking=pauses)
+    async with wire.open(server, elicitation_handler=answer, settings=settings) as client:
         assert (await client.call_tool("greet", max_timeout=20)).data == "x"
     assert seen[0] == pytest.approx(20 - MARGIN, abs=0.1)
-    assert seen[-1] == pytest.approx(13 - MARGIN, abs=0.1)
+    assert seen[-1] == pytest.approx((20 if pauses else 13) - MARGIN, abs=0.1)
     assert len(seen) == (3 if wire.protocol == MODERN else 2)
 
 

@@ -17,7 +17,7 @@ from trio_mcp.cli.prompter import Prompter, can_prompt
 from trio_mcp.cli.targets import CommandTarget
 from trio_mcp.cli.terminal import open_terminal, relay_stderr
 from trio_mcp.client.client import Client, open_client
-from trio_mcp.client.server_requests import ElicitationHandler
+from trio_mcp.client.elicitation import ElicitationHandler
 from trio_mcp.wire.messages import LoggingLevel
 
 

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from trio_mcp.cli.display import Display, SilentDisplay
 from trio_mcp.cli.schemas import Schema, type_of
-from trio_mcp.client.server_requests import ElicitRequest
+from trio_mcp.client.elicitation import ElicitRequest
 from trio_mcp.printable import one_line, printable
 
 STDIN: Final = 0

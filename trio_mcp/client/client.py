@@ -17,14 +17,17 @@ from trio_mcp.client.call_answer import TaskStarted
 from trio_mcp.client.call_handle import CallHandle, open_call
 from trio_mcp.client.changes import ChangeChannel, make_filter
 from trio_mcp.client.connector import Connector
+from trio_mcp.client.elicitation import ElicitationHandler, ElicitUrlHandler
 from trio_mcp.client.era_cache import EraCache
 from trio_mcp.client.fault_report import ErrorHandler
 from trio_mcp.client.link import check_level
 from trio_mcp.client.listening import open_listening
 from trio_mcp.client.log_queue import LogHandler
 from trio_mcp.client.negotiation import find_era
+from trio_mcp.client.roots import RootList, Roots
+from trio_mcp.client.sampling import SamplingHandler
 from trio_mcp.client.server_reader import ServerReader
-from trio_mcp.client.server_requests import Answering, ElicitationHandler, SamplingHandler
+from trio_mcp.client.server_requests import Answering
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.target import HttpKind, Target, UrlOptions
 from trio_mcp.client.task_following import watch
@@ -34,7 +37,7 @@ from trio_mcp.client.tool_call import ToolCall
 from trio_mcp.errors import TaskNotFound
 from trio_mcp.handlers.sink import ProgressHandler, ProgressSink, as_handler
 from trio_mcp.version import __version__
-from trio_mcp.wire.messages import Implementation, LoggingLevel
+from trio_mcp.wire.messages import Implementation, LoggingLevel, Params
 
 
 class Client(ServerReader):
@@ -186,6 +189,30 @@ class Client(ServerReader):
         async with self.listen(uris=[uri]) as changes:
             yield changes
 
+    async def set_roots(self, roots: Roots) -> None:
+        """Show other roots to the server from now on, and tell it so (MCP roots); checkpoints.
+
+        Call it with the same function if what that returns has changed. The modern protocol has no such
+        notification: a server asks each time. Raises ValueError if the client was opened without `roots`, and
+        for what is no file URI.
+        """
+        shown = self._link.session.answering.roots
+        if shown is None:
+            raise ValueError("open_client was not given any roots, so this client has not declared them")
+        shown.replace(roots)
+        if not self._link.era.modern:
+            self._link.session.notify("notifications/roots/list_changed", Params())
+        await trio.lowlevel.checkpoint()
+
+    async def wait_elicitation(self, elicitation_id: str) -> None:
+        """Wait until the server tells that a person is done with a page; checkpoints.
+
+        `elicitation_id` is that of an `ElicitUrlRequest` or of a UrlElicitationRequiredError. A server need
+        not tell it, and only revision 2025-11-25 can, so use a timeout. Raises ConnectionLost (MCP
+        elicitation 2025-11-25, "Completion Notifications for URL Mode Elicitation").
+        """
+        await self._link.session.pages.wait(elicitation_id)
+
     async def fetch_task(self, task_id: str) -> TaskSnapshot:
         """Ask for the state of a task (tasks/get); checkpoints.
 
@@ -251,7 +278,10 @@ async def open_client(
     log_level: LoggingLevel = "info",
     on_error: ErrorHandler | None = None,
     elicitation_handler: ElicitationHandler | None = None,
+    elicitation_url_handler: ElicitUrlHandler | None = None,
     sampling_handler: SamplingHandler | None = None,
+    sampling_tools: bool = False,
+    roots: Roots | None = None,
     client_info: Implementation | None = None,
     protocol: str = "auto",
     settings: ClientSettings | None = None,
@@ -273,8 +303,10 @@ async def open_client(
     `on_error`, which is not async, is called with each fault of the server that belongs to no call:
     a ProtocolError for an error without an id while several calls are in flight, a RemoteProtocolError
     for a message that cannot be read. They are logged as well.
-    `elicitation_handler` fills in the forms and `sampling_handler` answers for a model
-    if the server asks; a client without them declares that it cannot.
+    `elicitation_handler` fills in the forms, `elicitation_url_handler` says whether a person opens a page,
+    and `sampling_handler` answers for a model if the server asks; a client without them declares that it
+    cannot. `sampling_tools` declares that this model uses tools. `roots` are the directories and files that
+    the client works with, or a function that returns them.
     `protocol` is "auto" (modern first, legacy as the fall-back) or one revision. A server that
     ends the connection when it is asked for the modern one is connected to, or started, once more.
     `era_cache` is shared by clients so that a legacy origin is asked for the modern one only once.
@@ -315,7 +347,13 @@ async def open_client(
         log_handler=log_handler,
         log_level=log_level,
         on_error=on_error,
-        answering=Answering(elicitation_handler, sampling_handler),
+        answering=Answering(
+            elicitation_handler,
+            sampling_handler,
+            elicitation_url_handler,
+            None if roots is None else RootList(roots),
+            sampling_tools,
+        ),
         era_cache=era_cache,
     )
     async with connector.open(pinned) as link:

@@ -77,7 +77,7 @@ class Link:
         self.subscriptions = ResourceSubscriptions(self.request, session.send_and_forget)
         self.meta: dict[str, Any] = {}
         if agreement.era.modern:
-            self.meta = modern_meta(agreement.era, client_info, session.answering.capabilities)
+            self.meta = modern_meta(agreement.era, client_info, session.answering.capabilities(modern=True))
             if log_level is not None:
                 self.meta[META_LOG_LEVEL] = log_level
 

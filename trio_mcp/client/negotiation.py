@@ -214,7 +214,7 @@ async def _settle(session: ClientSession, client_info: Implementation, outcome: 
 
 
 async def _discover(session: ClientSession, client_info: Implementation, era: Era) -> Outcome:
-    params = Params(meta=modern_meta(era, client_info, session.answering.capabilities))
+    params = Params(meta=modern_meta(era, client_info, session.answering.capabilities(modern=True)))
     return await _ask(session, "server/discover", params)
 
 
@@ -243,7 +243,7 @@ def _read_discover(outcome: Outcome, era: Era) -> Agreement:
 async def _initialize(session: ClientSession, client_info: Implementation, era: Era) -> Agreement:
     params = InitializeParams(
         protocol_version=era.version,
-        capabilities=session.answering.capabilities,
+        capabilities=session.answering.capabilities(modern=False),
         client_info=client_info,
     )
     # MCP lifecycle: initialize must not be cancelled.

@@ -10,7 +10,9 @@ from typing import TypeAlias
 import msgspec
 
 from trio_mcp.errors import MCPError, ProtocolError
+from trio_mcp.wire.errors import URL_ELICITATION_REQUIRED
 from trio_mcp.wire.frames import ErrorObject, ErrorResponse, Response
+from trio_mcp.wire.url_elicitation import read_required
 
 Outcome: TypeAlias = Response | ErrorResponse | MCPError
 
@@ -31,4 +33,6 @@ def unwrap(outcome: Outcome) -> msgspec.Raw:
 def read_error(error: ErrorObject) -> ProtocolError:
     """Return the exception for an error as it came over the wire."""
     data = None if isinstance(error.data, msgspec.UnsetType) else msgspec.json.decode(error.data)
+    if error.code == URL_ELICITATION_REQUIRED:
+        return read_required(error.code, error.message, data)
     return ProtocolError(error.code, error.message, data)

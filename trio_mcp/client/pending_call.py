@@ -60,7 +60,6 @@ class PendingCall:
         "_note_crowded",
         "_queue",
         "_stages",
-        "_timer",
         "_took_first",
         "floor",
         "held",
@@ -68,6 +67,7 @@ class PendingCall:
         "newest",
         "on_settled",
         "outcome",
+        "timer",
     )
 
     def __init__(
@@ -86,7 +86,7 @@ class PendingCall:
         self.on_settled: Callable[[], None] | None = None
         self.newest: Update | None = None
         self.floor: float | None = None  # the progress that an earlier request of the same call has delivered
-        self._timer = timer
+        self.timer = timer
         self._note_crowded = note_crowded
         self.held: trio.lowlevel.ParkingLot | None = None
         """Where the readers wait that hold back more updates; made by the first."""
@@ -121,8 +121,8 @@ class PendingCall:
         if self.outcome is not None and not self._accepts_late:
             logger.debug("progress after the answer to request %r was dropped", self.id)
             return
-        if self._timer is not None and self.outcome is None:
-            self._timer.resume()
+        if self.timer is not None and self.outcome is None:
+            self.timer.resume()
         if self._handler is None:
             return
         if self.floor is not None:
@@ -167,13 +167,13 @@ class PendingCall:
         while len(self._queue) > self._limit and (self.outcome is None or self._accepts_late):
             if self.held is None:
                 self.held = trio.lowlevel.ParkingLot()
-            if self._timer is not None and self.outcome is None:
-                self._timer.keep_total()  # there is progress, though it has not been read
+            if self.timer is not None and self.outcome is None:
+                self.timer.keep_total()  # there is progress, though it has not been read
             before = len(self._queue)
             with trio.move_on_after(patience / PATIENCE_PARTS):
                 await self.held.park()
-            if self._timer is not None and self.outcome is None:
-                self._timer.resume()
+            if self.timer is not None and self.outcome is None:
+                self.timer.resume()
             idle_parts = 0 if len(self._queue) < before else idle_parts + 1
             if idle_parts == PATIENCE_PARTS:
                 return False
@@ -186,8 +186,8 @@ class PendingCall:
             words = f"more than {self._limit} updates wait for the progress handler of this call"
             overflow = ProgressOverflow(words)
             self.settle(overflow)
-            if self._timer is not None:
-                self._timer.fail(overflow)  # the handler may be stuck
+            if self.timer is not None:
+                self.timer.fail(overflow)  # the handler may be stuck
 
     def release(self) -> None:
         """Drop what is queued, and let the readers that wait go on: nobody takes it any more."""
@@ -199,12 +199,12 @@ class PendingCall:
         """Note the outcome; `wait` returns it after the queued updates. Only the first one counts."""
         if self.outcome is None:
             self.outcome = outcome
-            if self._timer is not None:
+            if self.timer is not None:
                 # The handler may take as long as it likes, unless our own deadline has ended the call.
                 if isinstance(outcome, ErrorResponse) and outcome.error.code == DEADLINE_PASSED:
-                    self._timer.keep_total()
+                    self.timer.keep_total()
                 else:
-                    self._timer.suspend()
+                    self.timer.suspend()
             self._arrival.unpark()
             if self.held is not None:
                 self.held.unpark_all()

@@ -14,7 +14,7 @@ from trio_mcp.client.call_answer import read_questions
 from trio_mcp.client.link import Link
 from trio_mcp.client.outcome import unwrap
 from trio_mcp.client.round_answers import answer_round
-from trio_mcp.client.timeouts import CallDeadline, CallTimer, read_timeouts, start_timer
+from trio_mcp.client.timeouts import CallDeadline, CallTimer, paused, read_timeouts, start_timer
 from trio_mcp.errors import ProtocolError, RemoteProtocolError
 from trio_mcp.handlers.sink import Handler, ProgressHandler, ProgressSink, open_handler
 from trio_mcp.outgoing.policy import Lossless
@@ -56,8 +56,15 @@ class ProgressRequest:
         Raises ConnectionLost, ProtocolError, CallTimeout, ProgressOverflow and RemoteProtocolError.
         """
         async with open_handler(self._handler, self._what) as handler:
-            is_lossless = handler is not None and isinstance(self._link.session.settings.progress, Lossless)
-            timer = start_timer(self._what, self._idle, self._longest, is_lossless=is_lossless)
+            settings = self._link.session.settings
+            is_lossless = handler is not None and isinstance(settings.progress, Lossless)
+            timer = start_timer(
+                self._what,
+                self._idle,
+                self._longest,
+                is_lossless=is_lossless,
+                pauses=settings.pause_while_asking,
+            )
             if timer is None:
                 return await self._run(handler, None)
             with timer.scope:
@@ -77,7 +84,8 @@ class ProgressRequest:
                 return raw
             if isinstance(self._params, CompleteParams):
                 raise RemoteProtocolError("the server asked for input to complete an argument")
-            await answer_round(self._link.session.answering, questions, self._params)
+            with paused(timer):
+                await answer_round(self._link.session.answering, questions, self._params)
             if timer is not None:
                 timer.resume()
         raise RemoteProtocolError(f"the server asked more than {MAX_ROUNDS} times for one request")

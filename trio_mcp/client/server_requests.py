@@ -1,19 +1,22 @@
-"""Answering the requests of a server: elicitation, sampling and ping.
+"""Answering the requests of a server: elicitation, sampling, roots and ping.
 
-Owns the form of each answer, one task for each request, and the boundary at which a handler's failure
-becomes an error response. Refuses to know calls and tasks.
+Owns which handler answers what, one task for each request, and the boundary at which a handler's failure
+becomes an error response. The form of each answer is in `elicitation.py`, `sampling.py` and `roots.py`.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Literal, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import attrs
 import msgspec
 import trio
 
+from trio_mcp.client.call_pauses import CallPauses
+from trio_mcp.client.elicitation import ElicitationHandler, ElicitUrlHandler, answer_form, answer_url
+from trio_mcp.client.roots import RootList
+from trio_mcp.client.sampling import SamplingHandler, answer_sampling
 from trio_mcp.concurrency.failures import contain_failure
 from trio_mcp.errors import ProtocolError
 from trio_mcp.schema.flaws import encode_json
@@ -26,9 +29,10 @@ from trio_mcp.wire.frames import (
     Request,
     RequestId,
     Response,
+    as_number,
     as_other_type,
 )
-from trio_mcp.wire.messages import EmptyResult
+from trio_mcp.wire.messages import META_ASKING, EmptyResult
 from trio_mcp.wire.progress_codec import META_RELATED_TASK
 
 MAX_REQUESTS: Final = 64
@@ -36,94 +40,80 @@ MAX_REQUESTS: Final = 64
 
 
 @attrs.frozen
-class ElicitRequest:
-    """A form that a server wants a person to fill in; `schema` is a flat JSON Schema object."""
-
-    message: str
-    schema: Mapping[str, Any]
-
-
-@attrs.frozen
-class ElicitAnswer:
-    """The answer to an `ElicitRequest`; `content` are the values of an accepted form."""
-
-    action: Literal["accept", "decline", "cancel"]
-    content: Mapping[str, Any] | None = None
-
-
-@attrs.frozen
-class SampleRequest:
-    """Messages that a server wants a model to answer; `params` are all parameters (MCP sampling)."""
-
-    messages: list[Any]
-    max_tokens: int
-    system_prompt: str | None
-    params: Mapping[str, Any]
-
-
-@attrs.frozen
-class SampleAnswer:
-    """The text that a model answered, and the name of the model."""
-
-    text: str
-    model: str
-    stop_reason: str | None = "endTurn"
-
-
-ElicitationHandler: TypeAlias = Callable[
-    [ElicitRequest],
-    Awaitable[ElicitAnswer | Mapping[str, Any] | None] | ElicitAnswer | Mapping[str, Any] | None,
-]
-"""Returns the values of the form (accepted), None (declined) or an ElicitAnswer; sync or async."""
-
-SamplingHandler: TypeAlias = Callable[[SampleRequest], Awaitable[SampleAnswer | str] | SampleAnswer | str]
-"""Returns the model's answer; sync or async."""
-
-
-@attrs.frozen
 class Answering:
-    """The handlers of one client."""
+    """The handlers of one client; `takes_tools` says that its model uses tools."""
 
     elicitation: ElicitationHandler | None = None
     sampling: SamplingHandler | None = None
+    url: ElicitUrlHandler | None = None
+    roots: RootList | None = None
+    takes_tools: bool = False
 
-    @property
-    def capabilities(self) -> dict[str, Any]:
+    def capabilities(self, *, modern: bool) -> dict[str, Any]:
         """The capabilities that the client declares because it has these handlers."""
         declared: dict[str, Any] = {}
-        if self.elicitation is not None:
-            declared["elicitation"] = {}
+        if self.url is not None:
+            forms = self.elicitation is not None
+            declared["elicitation"] = {"form": {}, "url": {}} if forms else {"url": {}}
+        elif self.elicitation is not None:
+            declared["elicitation"] = {}  # forms, also for revisions that have nothing else
         if self.sampling is not None:
-            declared["sampling"] = {}
+            declared["sampling"] = {"tools": {}} if self.takes_tools else {}
+        if self.roots is not None:
+            declared["roots"] = {} if modern else {"listChanged": True}
         return declared
 
-    def can_answer(self, method: str) -> bool:
-        """Whether there is a handler for the requests of `method`."""
-        handlers = {"elicitation/create": self.elicitation, "sampling/createMessage": self.sampling}
-        return handlers.get(method) is not None
+    def can_answer(self, question: Any) -> bool:
+        """Whether there is a handler for a question, which has a `method` and perhaps `params`."""
+        if not isinstance(question, Mapping):
+            return False
+        method, params = question.get("method"), question.get("params")
+        if method == "elicitation/create" and isinstance(params, Mapping) and params.get("mode") == "url":
+            return self.url is not None
+        handlers = {
+            "elicitation/create": self.elicitation,
+            "sampling/createMessage": self.sampling,
+            "roots/list": self.roots,
+        }
+        return handlers.get(str(method)) is not None
 
     async def answer(self, method: str, params: Any) -> dict[str, Any]:
         """Return the result of a server's request; checkpoints if the handler does.
 
         Raises ProtocolError for a method that has no handler and for bad parameters.
         """
+        if method == "roots/list" and self.roots is not None:
+            return await self.roots.answer()
         if not isinstance(params, Mapping):
             raise ProtocolError(INVALID_PARAMS, f"{method} needs parameters")
-        if method == "elicitation/create" and self.elicitation is not None:
-            return await _elicit(self.elicitation, params)
+        if method == "elicitation/create" and (self.elicitation is not None or self.url is not None):
+            return await self._elicit(params)
         if method == "sampling/createMessage" and self.sampling is not None:
-            return await _sample(self.sampling, params)
+            return await answer_sampling(self.sampling, params, takes_tools=self.takes_tools)
         raise ProtocolError(METHOD_NOT_FOUND, f"this client does not serve {method!r}")
+
+    async def _elicit(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        mode = params.get("mode", "form")
+        if mode == "form" and self.elicitation is not None:
+            return await answer_form(self.elicitation, params)
+        if mode == "url" and self.url is not None:
+            return await answer_url(self.url, params)
+        raise ProtocolError(INVALID_PARAMS, f"this client has not declared elicitation with mode {mode!r}")
 
 
 class ServerRequests:
-    """The requests of one server that are being answered, each in a task of its own."""
+    """The requests of one server that are being answered, each in a task of its own.
 
-    def __init__(self, answering: Answering, put: Callable[[OutFrame], None]) -> None:
+    `pauses` are the timers of calls, which stand still while a question is open.
+    """
+
+    def __init__(self, answering: Answering, put: Callable[[OutFrame], None], pauses: CallPauses) -> None:
         self._answering = answering
         self._put = put
+        self._pauses = pauses
         self._nursery: trio.Nursery | None = None  # while requests are taken
         self._scopes: dict[RequestId, trio.CancelScope] = {}
+        self._asking: dict[RequestId, RequestId] = {}  # the call that a request belongs to, if it says so
 
     def __len__(self) -> int:
         return len(self._scopes)
@@ -162,12 +152,22 @@ class ServerRequests:
         scope.cancel()
         return True
 
+    def close_for(self, call: RequestId) -> None:
+        """Cancel the answering of what was asked for a call that is over, and answer nothing."""
+        for ident, asking in self._asking.items():
+            if asking == call:
+                self._scopes[ident].cancel()
+
     async def _answer(self, frame: Request, scope: trio.CancelScope) -> None:
         answer: Response | ErrorResponse | None = None
         try:
             with scope:
                 params = {} if isinstance(frame.params, msgspec.UnsetType) else _decode(frame.params)
-                result = await self._answering.answer(frame.method, params)
+                call, task_id = _find_asking(params)
+                if call is not None:
+                    self._asking[frame.id] = call
+                with self._pauses.pausing(call, task_id):
+                    result = await self._answering.answer(frame.method, params)
                 answer = Response(frame.id, encode_json(_related(params, result)))
         except ProtocolError as error:
             answer = ErrorResponse(make_error(error), frame.id)
@@ -176,51 +176,12 @@ class ServerRequests:
             contain_failure(error, f"the handler of {frame.method} failed")
         finally:
             self._scopes.pop(frame.id, None)
+            self._asking.pop(frame.id, None)
         if answer is not None:
             self._put(answer)
 
     def _refuse(self, frame: Request, code: int, message: str) -> None:
         self._put(ErrorResponse(ErrorObject(code, message), frame.id))
-
-
-async def _elicit(handler: ElicitationHandler, params: Mapping[str, Any]) -> dict[str, Any]:
-    message, schema = params.get("message"), params.get("requestedSchema")
-    if (
-        params.get("mode", "form") != "form"
-        or not isinstance(message, str)
-        or not isinstance(schema, Mapping)
-    ):
-        raise ProtocolError(INVALID_PARAMS, "only forms with a message and a requestedSchema are served here")
-    answer: Any = handler(ElicitRequest(message, schema))
-    if inspect.isawaitable(answer):
-        answer = await answer
-    if answer is None:
-        return {"action": "decline"}
-    if isinstance(answer, ElicitAnswer):
-        content = {} if answer.content is None else {"content": dict(answer.content)}
-        return {"action": answer.action, **content}
-    if isinstance(answer, Mapping):
-        return {"action": "accept", "content": dict(answer)}
-    try:
-        return {"action": "accept", "content": msgspec.to_builtins(answer)}
-    except TypeError:
-        raise ProtocolError(INTERNAL_ERROR, f"the elicitation handler returned {answer!r}") from None
-
-
-async def _sample(handler: SamplingHandler, params: Mapping[str, Any]) -> dict[str, Any]:
-    messages, max_tokens = params.get("messages"), params.get("maxTokens")
-    if not isinstance(messages, list) or not isinstance(max_tokens, int):
-        raise ProtocolError(INVALID_PARAMS, "sampling needs messages and maxTokens")
-    answer: Any = handler(SampleRequest(messages, max_tokens, params.get("systemPrompt"), params))
-    if inspect.isawaitable(answer):
-        answer = await answer
-    if isinstance(answer, str):
-        answer = SampleAnswer(answer, "unknown")
-    if not isinstance(answer, SampleAnswer):
-        raise ProtocolError(INTERNAL_ERROR, f"the sampling handler returned {answer!r}")
-    content = {"type": "text", "text": answer.text}
-    stop = {} if answer.stop_reason is None else {"stopReason": answer.stop_reason}
-    return {"role": "assistant", "content": content, "model": answer.model, **stop}
 
 
 def _decode(raw: msgspec.Raw) -> Any:
@@ -230,8 +191,23 @@ def _decode(raw: msgspec.Raw) -> Any:
         raise ProtocolError(INVALID_PARAMS, str(error)) from None
 
 
+def _meta(params: Any) -> Mapping[str, Any]:
+    meta = params.get("_meta") if isinstance(params, Mapping) else None
+    return meta if isinstance(meta, Mapping) else {}
+
+
+def _find_asking(params: Any) -> tuple[RequestId | None, str | None]:
+    """The call and the task that a question belongs to, as far as it says so."""
+    call = _meta(params).get(META_ASKING)
+    related = _meta(params).get(META_RELATED_TASK)
+    task_id = related.get("taskId") if isinstance(related, Mapping) else None
+    return (
+        as_number(call) if isinstance(call, (int, str)) else None,
+        task_id if isinstance(task_id, str) else None,
+    )
+
+
 def _related(params: Any, result: dict[str, Any]) -> dict[str, Any]:
     """Return the result, marked with the task that the question belongs to (2025-11-25)."""
-    meta = params.get("_meta") if isinstance(params, Mapping) else None
-    related = meta.get(META_RELATED_TASK) if isinstance(meta, Mapping) else None
+    related = _meta(params).get(META_RELATED_TASK)
     return result if related is None else {**result, "_meta": {META_RELATED_TASK: related}}

@@ -17,9 +17,11 @@ from weakref import WeakValueDictionary
 import msgspec
 import trio
 
+from trio_mcp.client.call_pauses import CallPauses
 from trio_mcp.client.fault_report import ErrorHandler, FaultReport
 from trio_mcp.client.log_queue import LogHandler, LogMessage, LogQueue
 from trio_mcp.client.notification_routes import NotificationRoutes
+from trio_mcp.client.opened_pages import OpenedPages
 from trio_mcp.client.outcome import Outcome, read_error
 from trio_mcp.client.pending_call import PendingCall
 from trio_mcp.client.server_requests import Answering, ServerRequests
@@ -79,13 +81,15 @@ class ClientSession:
         self.settings = settings
         self.answering = answering
         self._outbox = Outbox(settings.log_buffer)
-        self._requests = ServerRequests(answering, self._outbox.put)
         self._logs = None if log_handler is None else LogQueue(log_handler, settings.log_buffer)
         self._faults = FaultReport(on_error)
-        self.routes = NotificationRoutes(self._requests.cancel)
         self._ids = itertools.count(1)  # an id is also the progress token of its request
         self._last_id = 0
         self._calls: dict[ProgressToken, PendingCall] = {}
+        self.pauses = CallPauses(self._calls)
+        self.pages = OpenedPages()
+        self._requests = ServerRequests(answering, self._outbox.put, self.pauses)
+        self.routes = NotificationRoutes(self._requests.cancel)
         # Calls that have become tasks. They are kept alive by the task's handle.
         self._kept: WeakValueDictionary[ProgressToken, PendingCall] = WeakValueDictionary()
         self._late: OrderedDict[RequestId, Callable[[Response], None]] = OrderedDict()
@@ -206,6 +210,7 @@ class ClientSession:
         if not answered and cancellable and self.life.lost is None:
             params = CancelledParams(request_id=call.id)
             self.notify("notifications/cancelled", params)
+            self._requests.close_for(call.id)
             if on_late is not None:
                 self._late[call.id] = on_late
                 while len(self._late) > MAX_LATE:
@@ -268,6 +273,7 @@ class ClientSession:
         if self.life.lost is None:
             self.left_unread = left_unread
             self.life.lose(ConnectionLost(reason))
+            self.pages.lose(reason)
             for call in self._calls.values():
                 call.settle(ConnectionLost(reason))
 
@@ -385,6 +391,8 @@ class ClientSession:
         elif frame.method == PROGRESS_METHOD:
             # Progress that can be read comes as a ProgressRun.
             self._faults.tell(RemoteProtocolError("the server sent progress that cannot be read"))
+        elif frame.method == "notifications/elicitation/complete" and self.pages.note(frame.params):
+            pass
         elif is_log or not self.routes.pass_on(frame):
             logger.debug("notification %r was not asked for", frame.method)
 

@@ -30,7 +30,8 @@ class ClientSettings:
     handshake is tried as well, but not over HTTP, where only an answer decides.
     `handshake_timeout` bounds both together. `drain_timeout` bounds
     the last writes and log messages at the end. `shutdown_grace` is how long a server
-    process has to exit by itself, and again after SIGTERM.
+    process has to exit by itself, and again after SIGTERM. `pause_while_asking` lets the timeouts of a call
+    stand still while a handler of this client answers a question of the server.
     """
 
     progress: ProgressPolicy = attrs.field(factory=Conflate, validator=_check_policy)
@@ -40,3 +41,4 @@ class ClientSettings:
     handshake_timeout: float = attrs.field(default=60.0, validator=check_positive)
     drain_timeout: float = attrs.field(default=DEFAULT_DRAIN_SECONDS, validator=check_positive)
     shutdown_grace: float = attrs.field(default=2.0, validator=check_positive)
+    pause_while_asking: bool = True

@@ -26,6 +26,7 @@ from trio_mcp.client.task_subscription import (
     SubscriptionEvent,
     read_acknowledgement,
 )
+from trio_mcp.client.timeouts import CallTimer
 from trio_mcp.concurrency.latest_channel import LatestChannel
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import MCPError, RemoteProtocolError
@@ -66,8 +67,8 @@ class TaskFollowing:
 
     With `wants_history`, the first news contain the earlier reports that no client has received,
     if the server keeps them. With `answers`, the task's questions are answered, which is for the client
-    that waits for the result, and not for those that only watch. Unless `is_patient`, a request that
-    fails is not repeated.
+    that waits for the result, and not for those that only watch; `timer` stands still meanwhile. Unless
+    `is_patient`, a request that fails is not repeated.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class TaskFollowing:
         wants_history: bool = False,
         answers: bool = False,
         is_patient: bool = True,
+        timer: CallTimer | None = None,
     ) -> None:
         self._link = link
         self._id = task_id
@@ -89,7 +91,7 @@ class TaskFollowing:
         self._last_was_polled = False  # so that it may have overtaken reports on their way
         self._heard = -math.inf  # when the server last sent something of the task
         self._changed = trio.lowlevel.ParkingLot()
-        self._questions = TaskQuestions(link, task_id) if answers else None
+        self._questions = TaskQuestions(link, task_id, timer) if answers else None
         self._subscription = Subscription.SILENT  # unless the era has subscriptions
 
     def __repr__(self) -> str:
@@ -178,6 +180,8 @@ class TaskFollowing:
         self._last = news
         self._last_was_polled = polled
         self._receive(news)
+        if self._questions is not None:
+            self._questions.close_others(news.questions)
         if news.snapshot.is_final or news.questions:
             self._changed.unpark_all()
 

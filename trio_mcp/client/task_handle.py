@@ -102,7 +102,7 @@ class TaskHandle:
     ) -> msgspec.Raw:
         settings = self._link.session.settings
         is_lossless = handler is not None and isinstance(settings.progress, Lossless)
-        timer = start_timer(what, idle, longest, is_lossless=is_lossless)
+        timer = start_timer(what, idle, longest, is_lossless=is_lossless, pauses=settings.pause_while_asking)
         if timer is None:
             return await self.wait(handler, None)
         with timer.scope:

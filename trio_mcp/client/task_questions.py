@@ -13,6 +13,7 @@ from typing import Any
 import trio
 
 from trio_mcp.client.link import Link
+from trio_mcp.client.timeouts import CallTimer, paused
 from trio_mcp.concurrency.failures import contain_failure
 from trio_mcp.errors import MCPError
 from trio_mcp.schema.flaws import encode_json
@@ -24,10 +25,14 @@ logger = logging.getLogger("trio_mcp")
 class TaskQuestions:
     """The questions that one task has asked so far."""
 
-    def __init__(self, link: Link, task_id: str) -> None:
+    def __init__(self, link: Link, task_id: str, timer: CallTimer | None = None) -> None:
         self._link = link
         self._task_id = task_id
+        self._timer = (
+            timer  # of the call that waits for the task, which stands still while a question is open
+        )
         self._scopes: dict[str, trio.CancelScope] = {}  # by the key of the question, also of answered ones
+        self._asked: set[str] = set()  # the keys of those whose handler runs
 
     def answer(self, questions: Mapping[str, Any], nursery: trio.Nursery) -> None:
         """Start a task in `nursery` for each question that is new, if the client has a handler for it.
@@ -38,11 +43,16 @@ class TaskQuestions:
             if key in self._scopes:
                 continue
             scope = self._scopes[key] = trio.CancelScope()
-            method = question.get("method") if isinstance(question, dict) else None
-            if self._link.session.answering.can_answer(str(method)):
+            if self._link.session.answering.can_answer(question):
                 nursery.start_soon(self._answer, key, question, scope)
             else:
+                method = question.get("method") if isinstance(question, dict) else None
                 logger.info("this client does not answer %s: the question %r stays open", method, key)
+
+    def close_others(self, questions: Mapping[str, Any]) -> None:
+        """Cancel the handlers of questions that are not among `questions`: another client has answered."""
+        for key in self._asked - questions.keys():
+            self._scopes[key].cancel()
 
     def cancel(self) -> None:
         """Cancel the answering of all questions."""
@@ -50,8 +60,12 @@ class TaskQuestions:
             scope.cancel()
 
     async def _answer(self, key: str, question: Any, scope: trio.CancelScope) -> None:
-        with scope:
-            answer = await self._find_answer(question)
+        with paused(self._timer), scope:
+            self._asked.add(key)
+            try:
+                answer = await self._find_answer(question)
+            finally:
+                self._asked.discard(key)
             if answer is not None:
                 await self._send(key, answer)
 

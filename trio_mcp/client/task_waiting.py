@@ -120,7 +120,7 @@ class TaskWaiter:
                 waiter.settle(TaskFailed("the task has ended"))
 
         try:
-            async with self._following(waiter, receive, wants_history=handler is not None):
+            async with self._following(waiter, receive, timer, wants_history=handler is not None):
                 outcome = await waiter.wait()
         finally:
             waiter.release()
@@ -153,10 +153,11 @@ class TaskWaiter:
             if token_call is not None:
                 session.redirect(token_call, call)
             async with AsyncExitStack() as stack:
+                stack.enter_context(session.pauses.waiting(self.task_id, timer))
                 if follows:
                     receive = lambda news: self._deliver(call, news)  # noqa: E731
                     await stack.enter_async_context(
-                        self._following(call, receive, wants_history=handler is not None)
+                        self._following(call, receive, None, wants_history=handler is not None)
                     )
                 outcome = await call.wait()
                 if isinstance(outcome, MCPError):
@@ -214,9 +215,17 @@ class TaskWaiter:
 
     @asynccontextmanager
     async def _following(
-        self, waiter: PendingCall, receive: Callable[[TaskNews], None], *, wants_history: bool
+        self,
+        waiter: PendingCall,
+        receive: Callable[[TaskNews], None],
+        timer: CallTimer | None,
+        *,
+        wants_history: bool,
     ) -> AsyncIterator[None]:
-        """While the block lasts, `receive` gets the task's news; an error of following settles `waiter`."""
+        """While the block lasts, `receive` gets the task's news; an error of following settles `waiter`.
+
+        `timer` stands still while a question of the task is answered here.
+        """
         following = TaskFollowing(
             self._link,
             self.task_id,
@@ -224,6 +233,7 @@ class TaskWaiter:
             wants_history=wants_history,
             answers=True,
             is_patient=not self.has_ended,
+            timer=timer,
         )
         async with open_unwrapping_nursery() as nursery:
 

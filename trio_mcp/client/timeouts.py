@@ -7,7 +7,8 @@ call because of the deadline. Refuses to know requests.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
 import attrs
@@ -39,13 +40,31 @@ class CallTimer:
 
     A call makes one, and all that it does happens in `scope`: its requests, the questions that it
     answers, the wait for its task. `what` is what messages call it. `outer` is the deadline of the
-    scopes around it, on Trio's clock, and `latest` the time at which the call has lasted too long.
+    scopes around it, on Trio's clock, and `latest` the time at which the call has lasted too long. If it
+    `pauses`, both timeouts stand still while a person is asked something (`pause`).
     """
 
-    __slots__ = ("_failure", "_idle", "_longest", "_what", "latest", "outer", "scope")
+    __slots__ = (
+        "_deadline",
+        "_failure",
+        "_idle",
+        "_longest",
+        "_pauses",
+        "_questions",
+        "_since",
+        "_what",
+        "latest",
+        "outer",
+        "scope",
+    )
 
-    def __init__(self, what: str, idle: float, longest: float) -> None:
+    def __init__(self, what: str, idle: float, longest: float, *, pauses: bool = True) -> None:
         self._what = what
+        self._pauses = pauses
+        self._questions = (
+            0  # how many are open; while there is one, `latest` and `_deadline` wait for the rest
+        )
+        self._since = self._deadline = math.inf
         self._idle, self._longest = idle, longest
         self._failure: MCPError | None = None
         self.outer = trio.current_effective_deadline()
@@ -62,16 +81,46 @@ class CallTimer:
         """Count the idle timeout from now: the call has made progress, or begins something new."""
         latest = self.latest
         if self._idle is not math.inf:
-            latest = min(trio.current_time() + self._idle, latest)
-        self.scope.deadline = latest
+            now = self._since if self._questions else trio.current_time()
+            latest = min(now + self._idle, latest)
+        self._end_at(latest)
 
     def keep_total(self) -> None:
         """Count only the total timeout, until `resume`: it is not for want of progress that nothing comes."""
-        self.scope.deadline = self.latest
+        self._end_at(self.latest)
 
     def suspend(self) -> None:
         """Let neither timeout end the call, until `resume`: there is an answer."""
-        self.scope.deadline = math.inf
+        self._end_at(math.inf)
+
+    def pause(self) -> None:
+        """Let both timeouts stand still until `go_on`, once for each question."""
+        if not self._pauses:
+            return
+        self._questions += 1
+        if self._questions == 1:
+            self._since, self._deadline = trio.current_time(), self.scope.deadline
+            self.scope.deadline = math.inf
+
+    def go_on(self) -> None:
+        """Let them go on, after the last question that was open."""
+        if not self._pauses:
+            return
+        self._questions -= 1
+        if not self._questions:
+            asked = trio.current_time() - self._since
+            self.latest += asked
+            self.scope.deadline = self._deadline + asked
+
+    def find_latest(self) -> float:
+        """The time at which the call has lasted too long if no question is open from now on."""
+        return self.latest + trio.current_time() - self._since if self._questions else self.latest
+
+    def _end_at(self, deadline: float) -> None:
+        if self._questions:
+            self._deadline = deadline
+        else:
+            self.scope.deadline = deadline
 
     def fail(self, error: MCPError) -> None:
         """End the call with `error`, whatever it is doing."""
@@ -87,11 +136,25 @@ class CallTimer:
         return CallTimeout(f"{self._what} made no progress for {describe_seconds(self._idle)}")
 
 
-def start_timer(what: str, idle: float, longest: float, *, is_lossless: bool) -> CallTimer | None:
+@contextmanager
+def paused(timer: CallTimer | None) -> Iterator[None]:
+    """While the block lasts, a person is asked something, so the timeouts of a call stand still."""
+    if timer is not None:
+        timer.pause()
+    try:
+        yield
+    finally:
+        if timer is not None:
+            timer.go_on()
+
+
+def start_timer(
+    what: str, idle: float, longest: float, *, is_lossless: bool, pauses: bool
+) -> CallTimer | None:
     """Return the timer of a call that begins now, or None if nothing but its caller ends it early."""
     if idle is math.inf and longest is math.inf and not is_lossless:  # a lossless call may overflow
         return None
-    return CallTimer(what, idle, longest)
+    return CallTimer(what, idle, longest, pauses=pauses)
 
 
 @attrs.frozen
@@ -99,17 +162,19 @@ class CallDeadline:
     """The latest time at which a call is cancelled, on Trio's clock; infinity for never.
 
     That is when the caller's scopes end, or the call's total timeout. An idle timeout is not part of
-    it, because progress moves it. `started` is when the request was made that it is sent with.
+    it, because progress moves it. `started` is when the request was made that it is sent with. `timer` is
+    that of the call, whose total timeout moves on while a person is asked something.
     """
 
     started: float
     moment: float
+    timer: CallTimer | None = None
 
     @classmethod
     def find(cls, timer: CallTimer | None) -> CallDeadline:
         """Return the deadline for a request that is made now."""
-        moment = trio.current_effective_deadline() if timer is None else min(timer.outer, timer.latest)
-        return _NEVER if moment == math.inf else cls(trio.current_time(), moment)
+        moment = trio.current_effective_deadline() if timer is None else min(timer.outer, timer.find_latest())
+        return _NEVER if moment == math.inf else cls(trio.current_time(), moment, timer)
 
     def add_to(self, meta: dict[str, Any]) -> dict[str, Any]:
         """Return `meta` with the seconds that are left, since the server has another clock."""
@@ -130,7 +195,9 @@ class CallDeadline:
         The scope that has this deadline, the caller's or the call's, cancels this wait, as if the server
         had not answered. Raises CallTimeout if that was moved meanwhile, which the server cannot know.
         """
-        await trio.sleep_until(self.moment)
+        timer = self.timer
+        moment = self.moment if timer is None else min(timer.outer, timer.find_latest())
+        await trio.sleep_until(max(moment, self.moment))
         raise CallTimeout("the server has ended the call at the deadline that it had at first")
 
 

@@ -22,7 +22,7 @@ from trio_mcp.client.pending_call import PendingCall
 from trio_mcp.client.round_answers import answer_round
 from trio_mcp.client.task_handle import TaskHandle
 from trio_mcp.client.task_snapshot import MILLISECONDS
-from trio_mcp.client.timeouts import CallDeadline, CallTimer, read_timeouts, start_timer
+from trio_mcp.client.timeouts import CallDeadline, CallTimer, paused, read_timeouts, start_timer
 from trio_mcp.errors import NotSupportedByEra, ProtocolError, RemoteProtocolError
 from trio_mcp.handlers.sink import Handler, ProgressHandler, ProgressSink, open_handler
 from trio_mcp.outgoing.policy import Lossless
@@ -110,8 +110,15 @@ class ToolCall:
         self, work: Callable[[Handler | None, CallTimer | None], Awaitable[T]], handler: Handler | None
     ) -> T:
         """Do `work`, all of it within the timeouts; checkpoints."""
-        is_lossless = handler is not None and isinstance(self._link.session.settings.progress, Lossless)
-        timer = start_timer(f"tool {self.name!r}", self._idle, self._longest, is_lossless=is_lossless)
+        settings = self._link.session.settings
+        is_lossless = handler is not None and isinstance(settings.progress, Lossless)
+        timer = start_timer(
+            f"tool {self.name!r}",
+            self._idle,
+            self._longest,
+            is_lossless=is_lossless,
+            pauses=settings.pause_while_asking,
+        )
         if timer is None:
             return await work(handler, None)
         with timer.scope:
@@ -148,7 +155,8 @@ class ToolCall:
                 if rounds == MAX_ROUNDS:
                     raise RemoteProtocolError(f"the server asked more than {MAX_ROUNDS} times for one call")
                 rounds += 1
-                await answer_round(self._link.session.answering, answer, self._params)
+                with paused(timer):
+                    await answer_round(self._link.session.answering, answer, self._params)
                 if timer is not None:
                     timer.resume()
             elif answer is Retry.TASK_ONLY:

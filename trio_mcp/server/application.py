@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 from trio_mcp.errors import ProtocolError
 from trio_mcp.server.changes import LIST_CHANGES, Audience, Change, ListKind
 from trio_mcp.server.definition import ServerDefinition
-from trio_mcp.server.error_results import ErrorResults
+from trio_mcp.server.error_results import ErrorResults, suit
 from trio_mcp.server.task_methods import TaskMethods
 from trio_mcp.server.task_run import TaskRun
 from trio_mcp.server.tool_methods import ToolMethods
@@ -144,6 +144,7 @@ class ServerApplication:
 
     def describe_failure(self, request: ServerRequest, failure: BaseException) -> Result:
         """The result that tells the client of `failure`; raises ProtocolError for a JSON-RPC error."""
+        failure = suit(failure, request.era)
         if isinstance(request.params, CallToolParams):
             return self.errors.describe(request.params.name, failure)
         if isinstance(request.params, GetPromptParams):

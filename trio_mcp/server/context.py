@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Never, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, Protocol, TypeVar, overload
 
 import msgspec
 import trio
@@ -18,7 +18,6 @@ import trio
 from trio_mcp.call_result import CallResult, finish_call
 from trio_mcp.errors import NotSupportedByEra, ToolDefinitionError
 from trio_mcp.progress.reporter import ProgressReporter
-from trio_mcp.server.client_questions import Elicited, Sampled, SamplingMessage, elicit, sample
 from trio_mcp.server.progress_helper import ProgressHelper
 from trio_mcp.server.question_route import QuestionPlace
 from trio_mcp.server.task_run import TaskRun
@@ -27,6 +26,13 @@ from trio_mcp.session.thread_bridge import DONE, ThreadBridge
 from trio_mcp.validators import require_interval
 from trio_mcp.wire.frames import RequestId
 from trio_mcp.wire.messages import LOGGING_LEVELS, Implementation, LoggingLevel
+
+if TYPE_CHECKING:  # a server that asks nothing starts without these modules
+    from trio_mcp.server.elicitation import Elicited
+    from trio_mcp.server.sampling import Sampled, SamplingMessage
+    from trio_mcp.wire.messages import Tool
+    from trio_mcp.wire.roots import Root
+    from trio_mcp.wire.sampling import ModelPreferences, ToolMode
 
 T = TypeVar("T")
 
@@ -146,8 +152,9 @@ class Context:
         background task, when its own `timeout` ends. The seconds left are
         `ctx.deadline - trio.current_time()`.
         """
-        own = math.inf if self._run is None else self._run.deadline
-        return min(self._request.deadline, own)
+        request = self._request
+        own = math.inf if self._run is None else request.find_deadline(self._run.limit)
+        return min(request.deadline, own)
 
     @property
     def state(self) -> dict[str, Any]:
@@ -267,19 +274,60 @@ class Context:
             return self._calls.gathered
         return None if self._run is None else self._run.gathered
 
-    async def elicit(self, message: str, schema_type: type[T], *, key: str | None = None) -> Elicited[T]:
+    @overload
+    async def elicit(self, message: str, schema_type: type[T], *, key: str | None = None) -> Elicited[T]: ...
+
+    @overload
+    async def elicit(
+        self, message: str, schema_type: Any = None, *, key: str | None = None
+    ) -> Elicited[Any]: ...
+
+    async def elicit(self, message: str, schema_type: Any = None, *, key: str | None = None) -> Elicited[Any]:
         """Ask the client's user to fill in a form (MCP elicitation); checkpoints.
 
-        `schema_type` is a class whose fields are text, numbers, bools or enums; an
-        accepted answer is an instance of it. In a background task the status is
+        `schema_type` is a class whose fields are text, numbers, bools, dates, choices (enums and Literals)
+        or lists of a choice; an accepted answer is an instance of it. Any of these types alone makes a form
+        of one field, and None a form without fields, to confirm something. In a background task the status is
         `input_required` meanwhile, and the first answer counts. A modern call that is no task
         ends here if there is no answer yet, and the handler is run again with the answer: see
         `once`, and docs/asking-rounds.md. `key` names the question there; without it, it is named by
-        what it asks. Raises ProtocolError if the client cannot be asked or answers with an error,
-        ArgumentError for an answer that does not fit, TypeError for a class that makes no form,
-        ValueError for a `key` that names another question of the call, and ConnectionLost.
+        what it asks. While the client is asked, no deadline of the call comes nearer (`pause_while_asking` of
+        ServerSettings).
+
+        Raises TypeError for a type that makes no form, which names the field; ProtocolError if the client
+        cannot be asked or answers with an error, ArgumentError for an answer that does not fit, ValueError
+        for a `key` that names another question of the call, and ConnectionLost.
         """
+        # What is asked is imported when it is first asked: few servers ask, and all start sooner.
+        from trio_mcp.server.elicitation import elicit
+
         return await elicit(self._request, self._run, self._calls, message, schema_type, key)
+
+    async def elicit_url(
+        self, message: str, url: str, *, elicitation_id: str | None = None, key: str | None = None
+    ) -> Elicited[None]:
+        """Ask the client's user to open a page, for what must not pass the client; checkpoints.
+
+        The answer says whether the person agreed to open it, not what came of it there. `elicitation_id` is
+        the name of the page for `complete_elicitation`, by default one that cannot be guessed (MCP
+        elicitation, "URL Mode Elicitation Requests").
+
+        Raises as `elicit` does; ProtocolError for a client without this mode, NotSupportedByEra in revisions
+        before 2025-11-25, and ValueError for what is no URL.
+        """
+        from trio_mcp.server.elicitation import elicit_url
+
+        return await elicit_url(self._request, self._run, self._calls, message, url, elicitation_id, key)
+
+    async def complete_elicitation(self, elicitation_id: str) -> None:
+        """Tell the client that the person is done with a page; checkpoints.
+
+        It may be called after the call has ended. Nothing is sent in revisions other than 2025-11-25 (MCP
+        elicitation 2025-11-25, "Completion Notifications for URL Mode Elicitation").
+        """
+        from trio_mcp.server.elicitation import complete_elicitation
+
+        await complete_elicitation(self._request, elicitation_id)
 
     async def sample(
         self,
@@ -289,20 +337,46 @@ class Context:
         system_prompt: str | None = None,
         temperature: float | None = None,
         stop_sequences: Sequence[str] | None = None,
+        model_preferences: ModelPreferences | str | Sequence[str] | None = None,
+        tools: Sequence[Tool | Mapping[str, Any]] | None = None,
+        tool_choice: ToolMode | None = None,
+        include_context: Literal["none", "thisServer", "allServers"] | None = None,
+        metadata: Mapping[str, Any] | None = None,
         key: str | None = None,
     ) -> Sampled:
         """Ask the client's model for an answer of at most `max_tokens` tokens (MCP sampling); checkpoints.
 
-        `messages` is one user message or a conversation. Raises as `elicit` does.
+        `messages` is one user message or a conversation. `model_preferences` are names of models, the best
+        first, or a `ModelPreferences`. `tools` may be used by the model: then `tool_uses` of the answer says
+        which it wants, and the conversation goes on with the answer's `message` and a user message of a
+        `ToolResultContent` for each. `tool_choice` says whether it may, must ("required") or must not
+        ("none") use one. Raises as `elicit` does; NotSupportedByEra for tools in revisions before 2025-11-25,
+        ProtocolError for tools if the client does not take them, and ValueError for messages whose results
+        of tools do not fit.
         """
-        options = {
-            "maxTokens": max_tokens,
-            "systemPrompt": system_prompt,
-            "temperature": temperature,
-            "stopSequences": stop_sequences,
-        }
-        given = {name: value for name, value in options.items() if value is not None}
-        return await sample(self._request, self._run, self._calls, messages, given, key)
+        from trio_mcp.server.sampling import read_options, sample
+
+        options = read_options(
+            tools,
+            tool_choice,
+            model_preferences,
+            include_context,
+            maxTokens=max_tokens,
+            systemPrompt=system_prompt,
+            temperature=temperature,
+            stopSequences=None if stop_sequences is None else list(stop_sequences),
+            metadata=metadata,
+        )
+        return await sample(self._request, self._run, self._calls, messages, options, key)
+
+    async def list_roots(self, *, key: str | None = None) -> list[Root]:
+        """Ask the client for the directories and files that it works with (MCP roots); checkpoints.
+
+        They are a hint, and no access control. Raises as `elicit` does.
+        """
+        from trio_mcp.server.roots import list_roots
+
+        return await list_roots(self._request, self._run, self._calls, key)
 
     @overload
     async def once(self, key: str, fn: Callable[[], Awaitable[T]], *, result_type: Any = None) -> T: ...

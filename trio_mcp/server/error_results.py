@@ -23,7 +23,8 @@ from trio_mcp.errors import (
     ToolError,
 )
 from trio_mcp.wire.content import TextContent
-from trio_mcp.wire.errors import INTERNAL_ERROR
+from trio_mcp.wire.eras import Era
+from trio_mcp.wire.errors import INTERNAL_ERROR, URL_ELICITATION_REQUIRED
 from trio_mcp.wire.messages import CallToolResult
 
 logger = logging.getLogger("trio_mcp")
@@ -132,6 +133,13 @@ class ErrorResults:
         subject, error, file, line = kind
         text = "%s failed %d times with %s at %s:%d; its traceback was logged once"
         logger.error(text, subject, seen.times, error.__name__, file, line)
+
+
+def suit(failure: BaseException, era: Era) -> BaseException:
+    """The failure as `era` can tell it: one revision only has an error for a page to be opened first."""
+    if era.identifies_urls or getattr(failure, "code", None) != URL_ELICITATION_REQUIRED:
+        return failure
+    return ToolError(getattr(failure, "text", str(failure)))
 
 
 def _kind_of(subject: str, failure: BaseException) -> FailureKind:

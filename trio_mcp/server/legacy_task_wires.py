@@ -34,7 +34,7 @@ class LegacyTaskWires:
         self._home = home
         self._connections: list[ServerConnection] = []
         self._status: LegacyStatus | None = None
-        self._send: Send | None = None
+        self._sends: list[Send] = []  # of the questions that are open
 
     def begin(self, status: LegacyStatus) -> None:
         """Use the home connection from now on, for `status` and for questions."""
@@ -44,7 +44,7 @@ class LegacyTaskWires:
     @contextmanager
     def relaying(self, send: Send) -> Iterator[None]:
         """While the block lasts, `send` is called with each connection that may answer a question."""
-        self._send = send
+        self._sends.append(send)
         # One wire to each client: the latest at whose end somebody is, if there is one.
         by_client = {
             connection.session_id: connection
@@ -55,7 +55,7 @@ class LegacyTaskWires:
         try:
             yield
         finally:
-            self._send = None
+            self._sends.remove(send)
 
     @contextmanager
     def reachable_through(self, connection: ServerConnection) -> Iterator[None]:
@@ -63,8 +63,9 @@ class LegacyTaskWires:
         session_id = connection.session_id
         is_new = not any(one.session_id == session_id and one.is_heard for one in self._connections)
         self._connections.append(connection)  # once for each request that waits on it
-        if is_new and self._send is not None:
-            self._send(connection)
+        if is_new:
+            for send in self._sends:
+                send(connection)
         if connection is not connection.home:
             connection.on_heard = self._move_status
         self._move_status()

@@ -1,20 +1,22 @@
 """How a question to the client travels, in every era; `ask_client` is the one way.
 
 Owns the choice between a request to the client (legacy), a question on the task's record, and a round
-of the call (`input_rounds.py`). Knows nothing of what is asked. Of several answers to one question, the
+of the call (`input_rounds.py`), and that no deadline of the call comes nearer while a question is open. Knows
+nothing of what is asked. Of several answers to one question, the
 first counts. Which connections a request goes to is decided in `legacy_task_wires.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final, Protocol
 
 import trio
 
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
+from trio_mcp.concurrency.stopped_scopes import StoppedScopes
 from trio_mcp.errors import ConnectionLost, ProtocolError
 from trio_mcp.server.input_rounds import InputRounds
 from trio_mcp.server.legacy_task_wires import LegacyTaskWires
@@ -26,6 +28,7 @@ from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.record import InputRequest
 from trio_mcp.tasks.rendering import related_meta
 from trio_mcp.wire.errors import MISSING_CLIENT_CAPABILITY
+from trio_mcp.wire.messages import META_ASKING
 
 _NEEDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "elicitation/create": {"elicitation": {}},
@@ -63,12 +66,27 @@ async def ask_client(
     if request.round is not None:
         place.rounds.find(request).refuse_within_once()
     if run is not None and run.state is not RunState.GATHERING and await _is_task(request, run):
-        return await _ask_in_task(run, method, params, key)
+        with _stopped(request, run):
+            return await _ask_in_task(run, method, params, key)
     if request.era.modern:
         # The handler runs in the supervisor's nursery if it could have become a task.
         scope = run.live.scope if run is not None and run.has_begun else request.scope
         return await place.rounds.find(request).ask(place, method, params, key, scope)
-    return await request.connection.ask(method, params)
+    with _stopped(request, run):
+        return await request.connection.ask(method, {**params, "_meta": {META_ASKING: request.id}})
+
+
+@contextmanager
+def _stopped(request: ServerRequest, run: TaskRun | None) -> Iterator[None]:
+    """While the block lasts, the deadlines of the call do not come nearer, if the server wants that."""
+    if not request.pauses:
+        yield
+        return
+    if request.stopped is None:
+        request.stopped = StoppedScopes()
+    scopes = [request.scope] if run is None else [request.scope, run.limit]
+    with request.stopped.stopping(scopes):
+        yield
 
 
 def _require(request: ServerRequest, needs: Mapping[str, Any]) -> None:

@@ -9,7 +9,6 @@ another nursery.
 from __future__ import annotations
 
 import enum
-import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -19,7 +18,7 @@ import trio
 
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import LocalProtocolError, ProtocolError, ReturnError, TaskOverload, ToolError
-from trio_mcp.server.error_results import ErrorResults
+from trio_mcp.server.error_results import ErrorResults, suit
 from trio_mcp.server.legacy_task_wires import LegacyStatus, LegacyTaskWires
 from trio_mcp.server.task_choice import Choice
 from trio_mcp.session.request import ServerRequest
@@ -68,7 +67,7 @@ def _make_wires(run: TaskRun) -> LegacyTaskWires | None:
 class TaskRun:
     """One run. `handler(run)` is the tool itself, `gatherer(run)` its `gather` function, if it has one.
 
-    `gathered` is what came of gathering. `deadline` is that of the task, on Trio's clock. `wires` are
+    `gathered` is what came of gathering. `limit` is the scope that ends a task at its `timeout`. `wires` are
     those of a legacy task. It `has_begun` when its handler runs in the supervisor's nursery.
     """
 
@@ -81,7 +80,7 @@ class TaskRun:
     errors: ErrorResults
     state: RunState = RunState.GATHERING
     gathered: Any = None
-    deadline: float = math.inf
+    limit: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     has_begun: bool = False
     wires: LegacyTaskWires | None = attrs.field(default=attrs.Factory(_make_wires, takes_self=True))
 
@@ -209,14 +208,14 @@ class TaskRun:
     async def _work_in_time(self) -> Outcome:
         if self.config.timeout is None:
             return _as_outcome(await self.handler(self))
-        with trio.move_on_after(self.config.timeout) as scope:
-            self.deadline = scope.deadline
+        self.limit.deadline = trio.current_time() + self.config.timeout
+        with self.limit:
             return _as_outcome(await self.handler(self))
         raise ToolError(f"the task took longer than {describe_seconds(self.config.timeout)}")
 
     def _describe(self, failure: BaseException) -> Outcome:
         try:
-            return _as_outcome(self.errors.describe(self.live.record.tool, failure))
+            return _as_outcome(self.errors.describe(self.live.record.tool, suit(failure, self.request.era)))
         except ProtocolError as error:
             return Outcome("protocol_error", error=make_error(error))
 

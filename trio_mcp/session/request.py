@@ -13,6 +13,7 @@ import attrs
 import trio
 from msgspec import UNSET
 
+from trio_mcp.concurrency.stopped_scopes import StoppedScopes
 from trio_mcp.outgoing.call_queue import CallQueue
 from trio_mcp.progress.reporter import ProgressReporter
 from trio_mcp.schema.flaws import encode_json
@@ -62,8 +63,8 @@ class ServerRequest:
     """A request in flight; `session` is None in eras that have no sessions.
 
     `task` is the background task that the request has become, or None. If its progress token is
-    valid beyond the answer, `call_queue` is that of the task from then on. `deadline` is the time
-    on Trio's clock at which the handler is cancelled because the client gives up; infinity for never.
+    valid beyond the answer, `call_queue` is that of the task from then on. `stopped` are its scopes that
+    stand still while the client is asked something, if it `pauses` then; None until it was asked.
     `round` is None until the handler asks its client by an answer, or the request answers such questions.
     """
 
@@ -80,8 +81,18 @@ class ServerRequest:
     state: dict[str, Any] = attrs.field(factory=dict)
     withdrawn: bool = False
     task: RunningTask | None = None
-    deadline: float = math.inf
+    stopped: StoppedScopes | None = None
+    pauses: bool = True
     round: RequestRound | None = None
+
+    @property
+    def deadline(self) -> float:
+        """The time on Trio's clock at which the handler is cancelled because the client gives up, or inf."""
+        return self.find_deadline(self.scope)
+
+    def find_deadline(self, scope: trio.CancelScope) -> float:
+        """The deadline of a scope of this request, also if it stands still now."""
+        return scope.deadline if self.stopped is None else self.stopped.find_deadline(scope)
 
     @property
     def is_over(self) -> bool:
@@ -113,8 +124,7 @@ class ServerRequest:
 
     def expire_after(self, seconds: float, margin: float) -> None:
         """Cancel the handler `margin` seconds before `seconds` have passed, when the client gives up."""
-        self.deadline = trio.current_time() + seconds - min(margin, seconds * MARGIN_SHARE)
-        self.scope.deadline = self.deadline
+        self.scope.deadline = trio.current_time() + seconds - min(margin, seconds * MARGIN_SHARE)
 
     def lift_deadline(self) -> None:
         """Set no deadline any more, because the call has become a background task.
@@ -122,7 +132,7 @@ class ServerRequest:
         Its handler has run in `LiveTask.scope` from the beginning. This scope holds the rest of the
         call, which must still be able to answer that there is a task.
         """
-        self.deadline = self.scope.deadline = math.inf
+        self.scope.deadline = math.inf
 
     def withdraw(self) -> None:
         """Stop working on the request: its client no longer wants an answer."""

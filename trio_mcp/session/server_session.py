@@ -280,6 +280,7 @@ class ServerSession:
             progress,
             connection,
             None if era.modern else self._session_data,
+            pauses=self._settings.pause_while_asking,
         )
         if meta.seconds_left is not None:
             request.expire_after(meta.seconds_left, self._settings.deadline_margin)

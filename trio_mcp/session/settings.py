@@ -94,8 +94,9 @@ class ServerSettings:
     WebSocket (a reverse proxy is one address), its wire otherwise. `thread_limit` is the
     number of sync tools that run at once. `drain_timeout` bounds the last writes of a session.
     `deadline_margin` is how long before the deadline of its client a handler is cancelled, at
-    most; a tenth of the time if that is less. `show_errors` lets clients see what an unexpected
-    exception said. `turn_clock()` returns seconds: by it a reporter knows that it should yield,
+    most; a tenth of the time if that is less. `pause_while_asking` lets neither that deadline nor the
+    `timeout` of a task come nearer while the client is asked something. `show_errors` lets clients see what
+    an unexpected exception said. `turn_clock()` returns seconds: by it a reporter knows that it should yield,
     and a writer that it has collected for long enough. Both decide which changes leave together,
     so tests may count instead: `trio_mcp.testing.StepClock`.
     `state_keys` seal the `requestState` that a client carries between the rounds of a call that asks it
@@ -126,6 +127,7 @@ class ServerSettings:
     drain_timeout: float = attrs.field(default=DEFAULT_DRAIN_SECONDS, validator=check_positive)
     # For the cleanup of the cancelled handler, and for the answer to arrive.
     deadline_margin: float = attrs.field(default=0.25, validator=check_not_negative)
+    pause_while_asking: bool = True
     show_errors: bool = False
     turn_clock: Callable[[], float] = perf_counter
     dereference_schemas: bool = True

@@ -79,7 +79,8 @@ class Era:
     of its background tasks. `unreadable_id` says how an error answers a message
     whose id could not be read. `primes` says that clients understand an event without data
     at the beginning of a stream over HTTP. `unknown_resource` is the code of the error for a URI that
-    names no resource.
+    names no resource. `asks_widely` says that a server can ask by URL and let a model use tools;
+    `identifies_urls`, that a question by URL has an id, by which its end is told.
     """
 
     version: str
@@ -90,6 +91,8 @@ class Era:
     unreadable_id: Literal["absent", "null"] = "absent"
     primes: bool = False
     unknown_resource: int = RESOURCE_NOT_FOUND
+    asks_widely: bool = False
+    identifies_urls: bool = False
 
     def stamp(self, result: Result, server_info: Implementation) -> None:
         """Add the members that this revision requires in every result (MCP base protocol, "ResultType")."""
@@ -109,8 +112,17 @@ _ALL: Final = (
         requests=_MODERN_REQUESTS,
         tasks="extension",
         unknown_resource=INVALID_PARAMS,
+        asks_widely=True,
     ),
-    Era("2025-11-25", modern=False, requests=_LEGACY_TASK_REQUESTS, tasks="legacy", primes=True),
+    Era(
+        "2025-11-25",
+        modern=False,
+        requests=_LEGACY_TASK_REQUESTS,
+        tasks="legacy",
+        primes=True,
+        asks_widely=True,
+        identifies_urls=True,
+    ),
     Era("2025-06-18", modern=False, requests=_LEGACY_REQUESTS, unreadable_id="null"),
     Era("2025-03-26", modern=False, requests=_LEGACY_REQUESTS, unreadable_id="null", batches=True),
     Era("2024-11-05", modern=False, requests=_LEGACY_REQUESTS, unreadable_id="null"),

@@ -17,6 +17,8 @@ DEADLINE_PASSED: Final = -32001
 """No code of MCP's: the official TypeScript SDK uses it for a request that timed out."""
 RESOURCE_NOT_FOUND: Final = -32002
 """The legacy revisions only; the modern one has INVALID_PARAMS for it."""
+URL_ELICITATION_REQUIRED: Final = -32042
+"""Revision 2025-11-25 only."""
 HEADER_MISMATCH: Final = -32020
 MISSING_CLIENT_CAPABILITY: Final = -32021
 UNSUPPORTED_PROTOCOL_VERSION: Final = -32022

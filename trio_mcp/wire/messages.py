@@ -48,6 +48,8 @@ reports since the notification before, each as microseconds since 1970, current,
 """
 META_DEADLINE: Final = "io.github.trio-mcp/deadline"
 """How many seconds the client waits for an answer to the request; marks the error that ends one."""
+META_ASKING: Final = "io.github.trio-mcp/request"
+"""In a question of a server (legacy): the id of the request that needs its answer."""
 META_WRAPPED: Final = "io.github.trio-mcp/wrapped"
 """Marks a structured result that is not an object, and was put into one under "result"."""
 

@@ -15,7 +15,7 @@ from trio_mcp.cli.targets import CommandTarget
 from trio_mcp.cli.tasks.not_found import explaining_not_found
 from trio_mcp.cli.tasks.rows import TaskRow, open_rows
 from trio_mcp.client.client import Client
-from trio_mcp.client.server_requests import ElicitRequest
+from trio_mcp.client.elicitation import ElicitRequest
 from trio_mcp.client.task_snapshot import Status, TaskSnapshot
 from trio_mcp.errors import MCPError, ProtocolError, TaskFailed
 
