@@ -15,7 +15,8 @@ import trio
 from trio_mcp.call_result import CallResult
 from trio_mcp.client.call_answer import TaskStarted
 from trio_mcp.client.call_handle import CallHandle, open_call
-from trio_mcp.client.changes import ChangeChannel, make_filter
+from trio_mcp.client.change_handling import handling_changes
+from trio_mcp.client.changes import ChangeChannel, ChangeHandler, make_filter
 from trio_mcp.client.connector import Connector
 from trio_mcp.client.era_cache import EraCache
 from trio_mcp.client.fault_report import ErrorHandler
@@ -250,6 +251,7 @@ async def open_client(
     log_handler: LogHandler | None = None,
     log_level: LoggingLevel = "info",
     on_error: ErrorHandler | None = None,
+    change_handler: ChangeHandler | None = None,
     elicitation_handler: ElicitationHandler | None = None,
     sampling_handler: SamplingHandler | None = None,
     client_info: Implementation | None = None,
@@ -272,6 +274,8 @@ async def open_client(
     `on_error`, which is not async, is called with each fault of the server that belongs to no call:
     a ProtocolError for an error without an id while several calls are in flight, a RemoteProtocolError
     for a message that cannot be read. They are logged as well.
+    `change_handler` is called with `ToolsListChanged`, `PromptsListChanged` or `ResourcesListChanged` when
+    that list has changed; for it, a modern server that declares such changes is listened to.
     `elicitation_handler` fills in the forms and `sampling_handler` answers for a model
     if the server asks; a client without them declares that it cannot.
     `protocol` is "auto" (modern first, legacy as the fall-back) or one revision. A server that
@@ -310,5 +314,5 @@ async def open_client(
         answering=Answering(elicitation_handler, sampling_handler),
         era_cache=era_cache,
     )
-    async with connector.open(pinned) as link:
+    async with connector.open(pinned) as link, handling_changes(link, change_handler):
         yield Client(link, handler)
