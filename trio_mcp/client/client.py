@@ -98,7 +98,8 @@ class Client(ServerReader):
         `idle_timeout` is the longest time in seconds without progress, `max_timeout` the longest
         time in all, by default ten times the idle one.
 
-        `result_type` is the type to which the result's `data` is converted.
+        With `ClientSettings.validate_results` the structured content is checked against the outputSchema
+        of the tool. `result_type` is the type to which the result's `data` is converted.
 
         With `task=True` the tool is asked to run as a background task, kept for `ttl`
         seconds, and a `TaskHandle` is returned as soon as there is one; its `result()` then
@@ -107,8 +108,8 @@ class Client(ServerReader):
 
         Raises ToolError for a result that is an error, unless `raise_on_error` is
         False; ProtocolError for a JSON-RPC error; CallTimeout; ProgressOverflow under the
-        lossless policy; ConnectionLost; ValueError for arguments that are not JSON, and
-        for times that are none.
+        lossless policy; ConnectionLost; RemoteProtocolError for a result that is malformed or does not fit;
+        ValueError for arguments that are not JSON, and for times that are none.
         """
         call = ToolCall(
             self._link,

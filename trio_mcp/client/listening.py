@@ -120,6 +120,7 @@ class ListenStream:
         if self._was_open and refused is not None:
             self._channel.end(refused)
         elif self._was_open:
+            self._link.cache.clear()
             self._channel.offer_all()  # for what was missed meanwhile
         else:
             self._was_open, self._failure = True, refused
