@@ -13,6 +13,7 @@ from trio_mcp.errors import (
     CallTimeout,
     ConnectionLost,
     CursorError,
+    DefinitionError,
     LocalProtocolError,
     MCPError,
     NotSupportedByEra,
@@ -21,6 +22,7 @@ from trio_mcp.errors import (
     ProtocolError,
     RemoteProtocolError,
     RequestCancelled,
+    ResourceDefinitionError,
     ResourceError,
     ResourceNotFound,
     ReturnError,
@@ -43,7 +45,7 @@ from trio_mcp.server.progress_helper import ProgressHelper
 from trio_mcp.server.results import Audio, Image, ToolResult
 from trio_mcp.server.running import RunningServer, open_server
 from trio_mcp.server.server import Server, serve_stdio
-from trio_mcp.session.settings import ServerSettings
+from trio_mcp.session.settings import CacheHint, ServerSettings
 from trio_mcp.tasks.memory_store import MemoryTaskStore
 from trio_mcp.tasks.record import Owner, TaskRecord, TaskStatus
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
@@ -106,6 +108,7 @@ if TYPE_CHECKING:
     from trio_mcp.server.http import serve_http
     from trio_mcp.server.messages import Message
     from trio_mcp.server.websocket import serve_websocket
+    from trio_mcp.session.used_states import MemoryUsedStates, UsedStates
     from trio_mcp.transports.asgi.settings import HttpSettings
     from trio_mcp.wire.prompts import Completion, GetPromptResult, Prompt, PromptArgument, PromptMessage
     from trio_mcp.wire.resources import Resource, ResourceTemplate
@@ -116,6 +119,7 @@ __all__ = [
     "AsgiApp",
     "Audio",
     "AudioContent",
+    "CacheHint",
     "CallCancelled",
     "CallHandle",
     "CallResult",
@@ -130,6 +134,7 @@ __all__ = [
     "ConnectionLost",
     "Context",
     "CursorError",
+    "DefinitionError",
     "ElicitAnswer",
     "ElicitRequest",
     "ElicitationHandler",
@@ -152,6 +157,7 @@ __all__ = [
     "Lossless",
     "MCPError",
     "MemoryTaskStore",
+    "MemoryUsedStates",
     "Message",
     "NotSupportedByEra",
     "Owner",
@@ -174,6 +180,7 @@ __all__ = [
     "RequestCancelled",
     "Resource",
     "ResourceContents",
+    "ResourceDefinitionError",
     "ResourceError",
     "ResourceLink",
     "ResourceNotFound",
@@ -215,6 +222,7 @@ __all__ = [
     "ToolResult",
     "ToolsListChanged",
     "TqdmProgress",
+    "UsedStates",
     "WorkerProgress",
     "__version__",
     "asgi_app",
@@ -267,6 +275,7 @@ _LATER: Final = {
     "server.http": ("serve_http",),
     "server.messages": ("Message",),
     "server.websocket": ("serve_websocket",),
+    "session.used_states": ("MemoryUsedStates", "UsedStates"),
     "transports.asgi.settings": ("HttpSettings",),
     "wire.prompts": ("Completion", "GetPromptResult", "Prompt", "PromptArgument", "PromptMessage"),
     "wire.resources": ("Resource", "ResourceTemplate"),
