@@ -301,11 +301,15 @@ async def test_what_is_not_honoured_is_named(modern: ChangingServer, caplog: Any
     assert "does not tell of changes of the list of tools" in caplog.text
 
 
-async def test_a_legacy_server_that_declares_no_changes_is_not_listened_to(legacy: ChangingServer) -> None:
+async def test_a_legacy_server_that_declares_no_changes_is_listened_to_all_the_same(
+    legacy: ChangingServer, caplog: Any
+) -> None:
     legacy.fake.rules["initialize"] = result({**INITIALIZED, "capabilities": {"tools": {}}})
-    async with legacy.connect() as client:
-        with pytest.raises(SubscriptionRefused, match="the list of tools"):
-            await client.listen(tools=True).__aenter__()
+    async with legacy.connect() as client, client.listen(tools=True) as changes:
+        assert changes.honoured.tools_list_changed is None
+        await legacy.tell("tools/list_changed")
+        assert drain(changes) == [ToolsListChanged()]
+    assert "does not tell of changes of the list of tools" in caplog.text
 
 
 async def test_a_resource_is_unsubscribed_behind_its_last_listener(legacy: ChangingServer) -> None:

@@ -15,7 +15,7 @@ import trio
 
 from trio_mcp.client.changes import Change, ChangeChannel, ChangeHandler, make_filter
 from trio_mcp.client.link import Link
-from trio_mcp.client.listening import declared_lists, open_listening
+from trio_mcp.client.listening import LISTS, declared_lists, open_listening
 from trio_mcp.concurrency.failures import contain_failure
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import ConnectionLost, MCPError
@@ -27,9 +27,10 @@ logger = logging.getLogger("trio_mcp")
 async def handling_changes(link: Link, handler: ChangeHandler | None) -> AsyncIterator[None]:
     """While the block lasts, call `handler` with each change of a list that the server tells of; checkpoints.
 
-    A server that declares no such changes is not asked. One that refuses is logged.
+    A modern server that declares no such changes is not asked. One that refuses is logged.
     """
-    lists = declared_lists(link.agreement.capabilities)
+    # A legacy server tells without being asked, whatever it declares.
+    lists = declared_lists(link.agreement.capabilities) if link.era.modern else LISTS
     if handler is None or not lists:
         yield
         return

@@ -174,7 +174,7 @@ class Client(ServerReader):
         logged, see `ChangeChannel.honoured`. (MCP subscriptions; MCP resources, "Subscriptions".)
         Checkpoints.
 
-        Raises SubscriptionRefused if the server offers nothing of it, ProtocolError, ConnectionLost,
+        Raises SubscriptionRefused if a modern server offers nothing of it, ProtocolError, ConnectionLost,
         CallTimeout if it does not answer, and ValueError if nothing is asked for. A connection that is lost
         later is raised by the channel.
         """
