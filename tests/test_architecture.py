@@ -203,6 +203,7 @@ BROAD_HANDLERS = {
     "server/child_calls.py:ChildCalls.call": "a tool that another tool calls is dispatched there",
     "client/pending_call.py:PendingCall._deliver": "the consumer of progress, which calls the user's handler",
     "client/fault_report.py:FaultReport.tell": "calls the user's on_error hook",
+    "client/change_handling.py:_handle": "the consumer of changes, which calls the user's handler",
     "client/log_queue.py:LogQueue._handle": "the consumer of log messages, which calls the user's handler",
     "client/server_requests.py:ServerRequests._answer": "calls the user's handler of a question",
     "client/task_questions.py:TaskQuestions._find_answer": "calls the user's handler of a task's question",

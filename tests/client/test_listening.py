@@ -10,6 +10,7 @@ import attrs
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from tests.conftest import LEGACY, MODERN
 from tests.support.fake_server import DISCOVERED, INITIALIZED, FakeServer, error, result, silence
@@ -300,11 +301,15 @@ async def test_what_is_not_honoured_is_named(modern: ChangingServer, caplog: Any
     assert "does not tell of changes of the list of tools" in caplog.text
 
 
-async def test_a_legacy_server_that_declares_no_changes_is_not_listened_to(legacy: ChangingServer) -> None:
+async def test_a_legacy_server_that_declares_no_changes_is_listened_to_all_the_same(
+    legacy: ChangingServer, caplog: Any
+) -> None:
     legacy.fake.rules["initialize"] = result({**INITIALIZED, "capabilities": {"tools": {}}})
-    async with legacy.connect() as client:
-        with pytest.raises(SubscriptionRefused, match="the list of tools"):
-            await client.listen(tools=True).__aenter__()
+    async with legacy.connect() as client, client.listen(tools=True) as changes:
+        assert changes.honoured.tools_list_changed is None
+        await legacy.tell("tools/list_changed")
+        assert drain(changes) == [ToolsListChanged()]
+    assert "does not tell of changes of the list of tools" in caplog.text
 
 
 async def test_a_resource_is_unsubscribed_behind_its_last_listener(legacy: ChangingServer) -> None:
@@ -379,3 +384,63 @@ async def test_a_stream_that_breaks_again_and_again_is_given_up(
             await changes.receive()
         assert len(modern.listens) == 9
         assert trio.current_time() > 60
+
+
+async def test_the_change_handler_gets_each_change_of_a_list(server: ChangingServer) -> None:
+    handled: list[Any] = []
+    entered, may_return = trio.Event(), trio.Event()
+
+    async def handle(change: Any) -> None:
+        handled.append(change)
+        if len(handled) == 1:
+            entered.set()
+            await may_return.wait()
+
+    async with server.connect(change_handler=handle) as client:
+        await server.tell("prompts/list_changed")
+        await entered.wait()
+        for _ in range(3):
+            await server.tell("tools/list_changed")
+        assert handled == [PromptsListChanged()], "never twice at once"
+        may_return.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert handled == [PromptsListChanged(), ToolsListChanged()], "told once, as it was pending"
+        await client.ping()
+    if server.protocol == MODERN:
+        assert server.filters == [
+            {"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": True}
+        ]
+
+
+async def test_a_failing_change_handler_is_logged_and_gets_the_next(
+    server: ChangingServer, caplog: Any
+) -> None:
+    handled: list[Any] = []
+
+    def handle(change: Any) -> None:
+        handled.append(change)
+        raise KeyError
+
+    async with server.connect(change_handler=handle):
+        for what in ("prompts", "tools"):
+            await server.tell(f"{what}/list_changed")
+            await trio.testing.wait_all_tasks_blocked()
+    assert handled == [PromptsListChanged(), ToolsListChanged()]
+    assert caplog.text.count("a change handler failed") == 2
+
+
+async def test_a_server_without_changes_is_not_asked_for_the_handler(
+    modern: ChangingServer, caplog: Any
+) -> None:
+    modern.fake.rules["server/discover"] = result(DISCOVERED)
+    async with modern.connect(change_handler=print) as client:
+        await client.ping()
+    assert modern.listens == []
+    assert caplog.text == ""
+
+
+async def test_a_server_that_refuses_the_handler_can_be_used(modern: ChangingServer, caplog: Any) -> None:
+    modern.fake.rules["subscriptions/listen"] = error(-32601)
+    async with modern.connect(change_handler=print) as client:
+        await client.ping()
+    assert "was asked to tell of its changes, and does not" in caplog.text

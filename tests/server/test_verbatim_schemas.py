@@ -322,7 +322,7 @@ def test_without_jsonschema_registration_says_what_to_do(monkeypatch: Any, part:
     monkeypatch.setitem(sys.modules, "jsonschema", None)
     server = Server("x")
     given: Any = {part: {"type": "object"}}
-    with pytest.raises(ToolDefinitionError, match=r"install trio-mcp\[jsonschema\], or pass validate=False"):
+    with pytest.raises(ToolDefinitionError, match=r"install trio-mcp\[validation\], or pass validate=False"):
         server.add_tool(take, **given)
     server.add_tool(take, **given, validate=False)
     assert list(server.tools) == ["take"]

@@ -15,7 +15,8 @@ import trio
 from trio_mcp.call_result import CallResult
 from trio_mcp.client.call_answer import TaskStarted
 from trio_mcp.client.call_handle import CallHandle, open_call
-from trio_mcp.client.changes import ChangeChannel, make_filter
+from trio_mcp.client.change_handling import handling_changes
+from trio_mcp.client.changes import ChangeChannel, ChangeHandler, make_filter
 from trio_mcp.client.connector import Connector
 from trio_mcp.client.elicitation import ElicitationHandler, ElicitUrlHandler
 from trio_mcp.client.era_cache import EraCache
@@ -100,7 +101,8 @@ class Client(ServerReader):
         `idle_timeout` is the longest time in seconds without progress, `max_timeout` the longest
         time in all, by default ten times the idle one.
 
-        `result_type` is the type to which the result's `data` is converted.
+        With `ClientSettings.validate_results` the structured content is checked against the outputSchema
+        of the tool. `result_type` is the type to which the result's `data` is converted.
 
         With `task=True` the tool is asked to run as a background task, kept for `ttl`
         seconds, and a `TaskHandle` is returned as soon as there is one; its `result()` then
@@ -109,8 +111,8 @@ class Client(ServerReader):
 
         Raises ToolError for a result that is an error, unless `raise_on_error` is
         False; ProtocolError for a JSON-RPC error; CallTimeout; ProgressOverflow under the
-        lossless policy; ConnectionLost; ValueError for arguments that are not JSON, and
-        for times that are none.
+        lossless policy; ConnectionLost; RemoteProtocolError for a result that is malformed or does not fit;
+        ValueError for arguments that are not JSON, and for times that are none.
         """
         call = ToolCall(
             self._link,
@@ -175,7 +177,7 @@ class Client(ServerReader):
         logged, see `ChangeChannel.honoured`. (MCP subscriptions; MCP resources, "Subscriptions".)
         Checkpoints.
 
-        Raises SubscriptionRefused if the server offers nothing of it, ProtocolError, ConnectionLost,
+        Raises SubscriptionRefused if a modern server offers nothing of it, ProtocolError, ConnectionLost,
         CallTimeout if it does not answer, and ValueError if nothing is asked for. A connection that is lost
         later is raised by the channel.
         """
@@ -277,6 +279,7 @@ async def open_client(
     log_handler: LogHandler | None = None,
     log_level: LoggingLevel = "info",
     on_error: ErrorHandler | None = None,
+    change_handler: ChangeHandler | None = None,
     elicitation_handler: ElicitationHandler | None = None,
     elicitation_url_handler: ElicitUrlHandler | None = None,
     sampling_handler: SamplingHandler | None = None,
@@ -303,6 +306,8 @@ async def open_client(
     `on_error`, which is not async, is called with each fault of the server that belongs to no call:
     a ProtocolError for an error without an id while several calls are in flight, a RemoteProtocolError
     for a message that cannot be read. They are logged as well.
+    `change_handler` is called with `ToolsListChanged`, `PromptsListChanged` or `ResourcesListChanged` when
+    that list has changed; for it, a modern server that declares such changes is listened to.
     `elicitation_handler` fills in the forms, `elicitation_url_handler` says whether a person opens a page,
     and `sampling_handler` answers for a model if the server asks; a client without them declares that it
     cannot. `sampling_tools` declares that this model uses tools. `roots` are the directories and files that
@@ -356,5 +361,5 @@ async def open_client(
         ),
         era_cache=era_cache,
     )
-    async with connector.open(pinned) as link:
+    async with connector.open(pinned) as link, handling_changes(link, change_handler):
         yield Client(link, handler)

@@ -8,18 +8,22 @@ handlers.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import msgspec
 import trio
 
 from trio_mcp.client.call_answer import read_created
+from trio_mcp.client.changes import Change, ToolsListChanged
 from trio_mcp.client.header_mirroring import mirror_tools
+from trio_mcp.client.list_reader import ListReader, PageReader
 from trio_mcp.client.negotiation import Agreement, modern_meta
 from trio_mcp.client.outcome import unwrap
 from trio_mcp.client.prompts import read_prompt_page
 from trio_mcp.client.resource_subscriptions import ResourceSubscriptions
+from trio_mcp.client.result_cache import ResultCache
+from trio_mcp.client.result_validation import ResultValidation
 from trio_mcp.client.session import ClientSession
 from trio_mcp.client.task_snapshot import TaskNews, TaskSnapshot, read_snapshot, read_task, read_task_page
 from trio_mcp.errors import NotSupportedByEra, ProtocolError, RemoteProtocolError, TaskNotFound
@@ -30,7 +34,6 @@ from trio_mcp.wire.messages import (
     LOGGING_LEVELS,
     META_LOG_LEVEL,
     Implementation,
-    ListParams,
     ListToolsResult,
     LoggingLevel,
     Params,
@@ -44,9 +47,6 @@ from trio_mcp.wire.tolerant import UNREADABLE, read_tolerantly
 logger = logging.getLogger("trio_mcp")
 
 T = TypeVar("T")
-
-MAX_PAGES: Final = 1000
-"""A list that has more pages than this never ends."""
 
 
 def check_level(level: str) -> None:
@@ -74,6 +74,10 @@ class Link:
         self.agreement = agreement
         self.era = agreement.era
         self.mirror = mirror if agreement.era.modern else None
+        # Only modern servers say for how long a result is fresh.
+        self.cache = ResultCache(session.settings.cache_bytes if agreement.era.modern else 0)
+        session.routes.on_change = self._note_change
+        self.validation = ResultValidation(self.list_tools) if session.settings.validate_results else None
         self.subscriptions = ResourceSubscriptions(self.request, session.send_and_forget)
         self.meta: dict[str, Any] = {}
         if agreement.era.modern:
@@ -103,14 +107,21 @@ class Link:
         else:
             await self.request("logging/setLevel", SetLevelParams(level=level))
 
-    async def list_tools(self) -> list[Tool]:
+    async def list_tools(self, *, refresh: bool = False) -> list[Tool]:
         """See `Client.list_tools`."""
-        tools = await self.list_pages("tools/list", "tools", _read_tool_page)
+        tools = await self.list_pages("tools/list", "tools", _read_tool_page, refresh=refresh)
+        if self.validation is not None:
+            self.validation.note_tools(tools)
         return tools if self.mirror is None else mirror_tools(tools, self.mirror)
 
-    async def list_prompts(self) -> list[Prompt]:
+    def _note_change(self, change: Change) -> None:
+        self.cache.note_change(change)
+        if self.validation is not None and isinstance(change, ToolsListChanged):
+            self.validation.forget()
+
+    async def list_prompts(self, *, refresh: bool) -> list[Prompt]:
         """See `Client.list_prompts`."""
-        return await self.list_pages("prompts/list", "prompts", read_prompt_page)
+        return await self.list_pages("prompts/list", "prompts", read_prompt_page, refresh=refresh)
 
     async def list_tasks(self) -> list[TaskSnapshot]:
         """See `Client.list_tasks`."""
@@ -155,24 +166,12 @@ class Link:
             raise
 
     async def list_pages(
-        self, method: str, what: str, read_page: Callable[[msgspec.Raw], tuple[Sequence[T], str | None]]
+        self, method: str, what: str, read_page: PageReader[T], *, refresh: bool = False
     ) -> list[T]:
-        """Read every page; an empty cursor ends the list, and so does one that was there before."""
-        items: list[T] = []
-        cursor: str | None = None
-        seen: set[str] = set()
-        for _ in range(MAX_PAGES):
-            page, cursor = read_page(await self.request(method, ListParams(cursor=cursor)))
-            items += page
-            if not cursor:
-                return items
-            if cursor in seen:
-                logger.warning(
-                    "the server's list of %s repeats the cursor %.100r: it ends here", what, cursor
-                )
-                return items
-            seen.add(cursor)
-        raise RemoteProtocolError(f"the server's list of {what} has more than {MAX_PAGES} pages")
+        """Read every page of a list; see `ListReader`."""
+        max_pages = self.session.settings.max_pages
+        reader = ListReader(self.request, self.cache, method, what, read_page, max_pages)
+        return await reader.read(refresh=refresh)
 
 
 def _read_tool_page(raw: msgspec.Raw) -> tuple[Sequence[Tool], str | None]:

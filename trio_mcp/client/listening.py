@@ -40,6 +40,10 @@ UNSUBSCRIBE_SECONDS: Final = 5.0
 """How long the end of a subscription waits for a legacy server to have understood it."""
 
 
+LISTS: Final = frozenset({"tools", "prompts", "resources"})
+"""The lists of whose changes a server may tell, by the names of its capabilities."""
+
+
 class _Acknowledged(msgspec.Struct):
     notifications: SubscriptionFilter
 
@@ -120,6 +124,7 @@ class ListenStream:
         if self._was_open and refused is not None:
             self._channel.end(refused)
         elif self._was_open:
+            self._link.cache.clear()
             self._channel.offer_all()  # for what was missed meanwhile
         else:
             self._was_open, self._failure = True, refused
@@ -152,7 +157,7 @@ class LegacyStream:
             for uri in self._channel.wanted.resource_subscriptions or ():
                 await subscriptions.add(uri)
                 self._subscribed.append(uri)
-            self._check_honoured()
+            self._note_honoured()
             yield
         except BaseException:
             subscriptions.abandon(self._subscribed)
@@ -160,7 +165,7 @@ class LegacyStream:
         with trio.move_on_after(UNSUBSCRIBE_SECONDS):
             await subscriptions.remove(self._subscribed)
 
-    def _check_honoured(self) -> None:
+    def _note_honoured(self) -> None:
         wanted, declared = self._channel.wanted, declared_lists(self._link.agreement.capabilities)
         self._channel.honoured = SubscriptionFilter(
             tools_list_changed=(wanted.tools_list_changed and "tools" in declared) or None,
@@ -168,9 +173,8 @@ class LegacyStream:
             resources_list_changed=(wanted.resources_list_changed and "resources" in declared) or None,
             resource_subscriptions=self._subscribed or None,
         )
-        failure = check_honoured(self._channel)
-        if failure is not None:
-            raise failure
+        # What a server does not declare it may tell of all the same, for nobody has to ask.
+        warn_of_missing(self._channel)
 
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         life = self._link.session.life
@@ -226,17 +230,23 @@ async def open_listening(link: Link, wanted: SubscriptionFilter) -> AsyncIterato
 
 def check_honoured(channel: ChangeChannel) -> SubscriptionRefused | None:
     """Log what the server does not tell of; return the error if that is everything."""
-    missing = describe_missing(channel.wanted, channel.honoured)
     if is_empty(channel.honoured):
+        missing = describe_missing(channel.wanted, channel.honoured)
         return SubscriptionRefused(f"the server does not tell of changes of {', '.join(missing)}")
+    warn_of_missing(channel)
+    return None
+
+
+def warn_of_missing(channel: ChangeChannel) -> None:
+    """Log what the server does not promise to tell of."""
+    missing = describe_missing(channel.wanted, channel.honoured)
     if missing:
         logger.warning("the server does not tell of changes of %s", ", ".join(missing))
-    return None
 
 
 def declared_lists(capabilities: Mapping[str, Any]) -> frozenset[str]:
     """The lists of whose changes a server tells, by its own account."""
-    kinds = {kind: capabilities.get(kind) for kind in ("tools", "prompts", "resources")}
+    kinds = {kind: capabilities.get(kind) for kind in LISTS}
     return frozenset(
         kind for kind, one in kinds.items() if isinstance(one, Mapping) and one.get("listChanged") is True
     )

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import attrs
 import msgspec
+import trio
+from msgspec import UnsetType
 
 from trio_mcp.client.link import Link
 from trio_mcp.client.progress_request import ProgressRequest
@@ -54,24 +56,24 @@ class ReadResult:
         return item.text if item.blob is None else base64.b64decode(item.blob)
 
 
-async def list_resources(link: Link) -> list[Resource]:
+async def list_resources(link: Link, *, refresh: bool) -> list[Resource]:
     """See `Client.list_resources`."""
 
     def read_page(raw: msgspec.Raw) -> tuple[Sequence[Resource], str | None]:
         page = _decode(raw, ListResourcesResult, "the server's list of resources")
         return page.resources, page.next_cursor
 
-    return await link.list_pages("resources/list", "resources", read_page)
+    return await link.list_pages("resources/list", "resources", read_page, refresh=refresh)
 
 
-async def list_templates(link: Link) -> list[ResourceTemplate]:
+async def list_templates(link: Link, *, refresh: bool) -> list[ResourceTemplate]:
     """See `Client.list_resource_templates`."""
 
     def read_page(raw: msgspec.Raw) -> tuple[Sequence[ResourceTemplate], str | None]:
         page = _decode(raw, ListResourceTemplatesResult, "the server's list of resource templates")
         return page.resource_templates, page.next_cursor
 
-    return await link.list_pages("resources/templates/list", "resource templates", read_page)
+    return await link.list_pages("resources/templates/list", "resource templates", read_page, refresh=refresh)
 
 
 async def read_resource(
@@ -80,12 +82,23 @@ async def read_resource(
     handler: ProgressHandler | ProgressSink | None,
     idle_timeout: float | None,
     max_timeout: float | None,
+    *,
+    refresh: bool,
 ) -> ReadResult:
     """See `Client.read_resource`."""
-    what = f"resource {uri!r}"
+    what, method = f"resource {uri!r}", "resources/read"
     params = ReadResourceParams(uri=uri)
-    request = ProgressRequest(link, "resources/read", params, what, handler, idle_timeout, max_timeout)
-    result = _decode(await request.run(), ReadResourceResult, what)
+    request = ProgressRequest(link, method, params, what, handler, idle_timeout, max_timeout)
+    raw = None if refresh else link.cache.find(method, uri)
+    if raw is None:
+        changes = link.cache.count_changes(method)
+        raw = await request.run()
+        # What depends on the answers to questions is of this one request.
+        if isinstance(params.input_responses, UnsetType) and isinstance(params.request_state, UnsetType):
+            link.cache.keep(method, uri, raw, changes)
+    else:
+        await trio.lowlevel.checkpoint()
+    result = _decode(raw, ReadResourceResult, what)
     if result.result_type not in (None, "complete"):
         raise RemoteProtocolError(f"the server sent a result of the unknown type {result.result_type!r}")
     for item in result.contents:

@@ -75,29 +75,31 @@ class ServerReader:
         """
         await self._link.set_log_level(level)
 
-    async def list_tools(self) -> list[Tool]:
+    async def list_tools(self, *, refresh: bool = False) -> list[Tool]:
         """List all tools, page by page (MCP tools, "Listing Tools"); checkpoints.
 
+        A page that the server lets clients keep is asked for again when its time is over (MCP caching), or
+        at once with `refresh`; so are the other lists and resources, up to `ClientSettings.cache_bytes`.
         Over modern HTTP a tool whose `x-mcp-header` annotations are invalid is left out.
         Raises ConnectionLost, ProtocolError, and RemoteProtocolError for a malformed list.
         """
-        return await self._link.list_tools()
+        return await self._link.list_tools(refresh=refresh)
 
-    async def list_resources(self) -> list[Resource]:
+    async def list_resources(self, *, refresh: bool = False) -> list[Resource]:
         """List all resources, page by page (MCP resources, "Listing Resources"); checkpoints.
 
         Those that follow a template are listed by `list_resource_templates`. Raises ConnectionLost,
         ProtocolError, for example if the server has no resources, and RemoteProtocolError for a malformed
         list.
         """
-        return await list_resources(self._link)
+        return await list_resources(self._link, refresh=refresh)
 
-    async def list_resource_templates(self) -> list[ResourceTemplate]:
+    async def list_resource_templates(self, *, refresh: bool = False) -> list[ResourceTemplate]:
         """List all templates of resources, page by page (MCP resources, "Resource Templates"); checkpoints.
 
         Raises as `list_resources` does.
         """
-        return await list_templates(self._link)
+        return await list_templates(self._link, refresh=refresh)
 
     async def read_resource(
         self,
@@ -106,27 +108,28 @@ class ServerReader:
         progress_handler: ProgressHandler | ProgressSink | None = None,
         idle_timeout: float | None = None,
         max_timeout: float | None = None,
+        refresh: bool = False,
     ) -> ReadResult:
         """Read a resource (MCP resources, "Reading Resources"); checkpoints.
 
         `progress_handler`, `idle_timeout` and `max_timeout` are as in `call_tool`; when the result is
         returned, the handler has finished with every update. Cancelling the call cancels the server's
-        function.
+        function. `refresh` is as in `list_tools`.
 
         Raises ProtocolError if there is no such resource (code -32602 in the modern revision, -32002 in
         the legacy ones) or it cannot be read; CallTimeout; ProgressOverflow under the lossless policy;
         ConnectionLost; RemoteProtocolError for a malformed result; ValueError for times that are none.
         """
         handler = self._progress_handler if progress_handler is None else as_handler(progress_handler)
-        return await read_resource(self._link, uri, handler, idle_timeout, max_timeout)
+        return await read_resource(self._link, uri, handler, idle_timeout, max_timeout, refresh=refresh)
 
-    async def list_prompts(self) -> list[Prompt]:
+    async def list_prompts(self, *, refresh: bool = False) -> list[Prompt]:
         """List all prompts, page by page (MCP prompts, "Listing Prompts"); checkpoints.
 
         Raises ConnectionLost, RemoteProtocolError for a malformed list, and ProtocolError, which a server
         without prompts answers.
         """
-        return await self._link.list_prompts()
+        return await self._link.list_prompts(refresh=refresh)
 
     async def get_prompt(
         self,

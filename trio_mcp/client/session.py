@@ -32,7 +32,13 @@ from trio_mcp.client.timeouts import CallTimer
 from trio_mcp.errors import ConnectionLost, MCPError, RemoteProtocolError
 from trio_mcp.handlers.sink import Handler
 from trio_mcp.outgoing.outbox import Outbox
-from trio_mcp.outgoing.transport import DirectTransport, FrameTransport, PeerEndedError, StreamingTransport
+from trio_mcp.outgoing.transport import (
+    DirectTransport,
+    FrameTransport,
+    PeerEndedError,
+    SessionTransport,
+    StreamingTransport,
+)
 from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.frames import (
     Batch,
@@ -98,6 +104,8 @@ class ClientSession:
         self.note_crowded = self._crowded.append
         self._has_streams = isinstance(transport, StreamingTransport)
         self.life = SessionLife()
+        if isinstance(transport, SessionTransport):
+            transport.on_renewed, transport.on_unheard = self.life.note_renewed, self.life.note_unheard
         self.left_unread = False
         """Whether the server is known to have ended without having read all that was sent."""
         self._writing = trio.CancelScope(shield=True)  # shielded: notifications of cancellation must leave

@@ -5,13 +5,16 @@ Owns the defaults and their reasons. Refuses to know who uses them.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from trio_mcp.outgoing.policy import Conflate, ProgressPolicy
 from trio_mcp.session.settings import DEFAULT_DRAIN_SECONDS, DEFAULT_FRAME_BYTES
-from trio_mcp.validators import check_count, check_positive
+from trio_mcp.validators import check_count, check_not_negative, check_positive
+
+DEFAULT_CACHE_BYTES: Final = 4 * 1024 * 1024
+"""Several lists of a thousand tools, and some documents."""
 
 
 def _check_policy(instance: Any, attribute: attrs.Attribute[Any], value: ProgressPolicy) -> None:
@@ -31,7 +34,11 @@ class ClientSettings:
     `handshake_timeout` bounds both together. `drain_timeout` bounds
     the last writes and log messages at the end. `shutdown_grace` is how long a server
     process has to exit by itself, and again after SIGTERM. `pause_while_asking` lets the timeouts of a call
-    stand still while a handler of this client answers a question of the server.
+    stand still while a handler of this client answers a question of the server. `cache_bytes` is how much of
+    what a modern server lets its clients keep (its lists, and resources) is kept for as long as the server
+    says; with 0 nothing is. With `validate_results`, which needs the extra `validation`, a structured result
+    that does not fit the outputSchema of its tool is an error. `max_pages` is the number of pages after which
+    a list is taken for endless.
     """
 
     progress: ProgressPolicy = attrs.field(factory=Conflate, validator=_check_policy)
@@ -42,3 +49,6 @@ class ClientSettings:
     drain_timeout: float = attrs.field(default=DEFAULT_DRAIN_SECONDS, validator=check_positive)
     shutdown_grace: float = attrs.field(default=2.0, validator=check_positive)
     pause_while_asking: bool = True
+    cache_bytes: int = attrs.field(default=DEFAULT_CACHE_BYTES, validator=check_not_negative)
+    validate_results: bool = False
+    max_pages: int = attrs.field(default=1000, validator=check_count)

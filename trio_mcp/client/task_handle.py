@@ -95,7 +95,10 @@ class TaskHandle:
             await trio.lowlevel.checkpoint()
             assert self.answer is not None, "without a task there is an answer"
             raw = self.answer
-        return finish_call(what, raw, result_type, raise_on_error=raise_on_error)
+        result = finish_call(what, raw, result_type, raise_on_error=raise_on_error)
+        if self._tool is not None and self._link.validation is not None:
+            await self._link.validation.check(self._tool, result)
+        return result
 
     async def _wait_within(
         self, handler: Handler | None, what: str, idle: float, longest: float

@@ -136,7 +136,10 @@ class ToolCall:
             finally:
                 handle.abandon()
         what = f"tool {self.name!r}"
-        return finish_call(what, raw, self._result_type, raise_on_error=self._raise_on_error)
+        result = finish_call(what, raw, self._result_type, raise_on_error=self._raise_on_error)
+        if self._link.validation is not None:
+            await self._link.validation.check(self.name, result)
+        return result
 
     async def _start(self, handler: Handler | None, timer: CallTimer | None) -> Answered | TaskStarted:
         """Send requests until there is an answer, or a task; checkpoints."""
@@ -163,7 +166,7 @@ class ToolCall:
                 self._as_task = True
             else:
                 # This client has not heard yet which parameters are headers (MCP transports).
-                await self._link.list_tools()
+                await self._link.list_tools(refresh=True)
                 has_listed = True
 
     async def _ask(

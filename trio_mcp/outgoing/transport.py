@@ -116,6 +116,18 @@ class StatusTransport(Protocol):
 
 
 @runtime_checkable
+class SessionTransport(Protocol):
+    """A transport whose server may end its session; the next one knows nothing of what was asked in it.
+
+    It calls `on_renewed` when there is another session, and `on_unheard` with the reason when the server's
+    own messages do not arrive any more. Whoever takes the frames has set both.
+    """
+
+    on_renewed: Callable[[], None] | None
+    on_unheard: Callable[[str], None] | None
+
+
+@runtime_checkable
 class MirroringTransport(Protocol):
     """A transport to an origin, which mirrors arguments of tools into headers (MCP 2026-07-28 HTTP).
 

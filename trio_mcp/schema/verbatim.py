@@ -129,12 +129,12 @@ class _Validator(Protocol):
 def _make_validator(schema: dict[str, Any], part: str, subject: Subject) -> _Validator:
     try:
         # Imported here: hardly any server needs it, and it takes longer than all of trio_mcp.
-        from jsonschema import Draft202012Validator, SchemaError  # type: ignore[import-untyped]
-        from jsonschema.validators import validator_for  # type: ignore[import-untyped]
+        from jsonschema import Draft202012Validator, SchemaError
+        from jsonschema.validators import validator_for
         from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
     except ImportError:
         raise subject.flaw(
-            "to check values by it needs the package jsonschema: install trio-mcp[jsonschema], or pass "
+            "to check values by it needs the package jsonschema: install trio-mcp[validation], or pass "
             "validate=False",
             part,
         ) from None

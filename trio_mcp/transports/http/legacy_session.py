@@ -63,6 +63,7 @@ class HttpSession:
     _endpoint: ServerUrl
     _nursery: trio.Nursery
     _deliver: Deliver
+    _note_unheard: Callable[[str], None]
     id: str | None = None
     version: str | None = None
     generation: int = 0
@@ -133,14 +134,14 @@ class HttpSession:
         self._nursery.start_soon(self._listen, self._listening)
         self.ready.set()
 
-    async def renew(self, generation: int, lose_others: Callable[[], None]) -> None:
+    async def renew(self, generation: int, lose_others: Callable[[], None]) -> bool:
         """Start a session in place of the one of that generation, once for all who ask; checkpoints.
 
-        Raises UnreachableError if there is no new one.
+        Returns whether this has started it. Raises UnreachableError if there is no new one.
         """
         async with self._renewing:
             if self.generation != generation:
-                return
+                return False
             initialize, initialized = self._initialize, self._initialized
             if initialize is None or initialized is None:
                 raise UnreachableError(f"{self._endpoint.url} has ended the session before it began")
@@ -157,6 +158,7 @@ class HttpSession:
                 raise
             self.generation += 1
             self.establish(initialized)
+            return True
 
     async def _shake_hands(self, initialize: Request, initialized: Notification) -> None:
         url = self._endpoint.url
@@ -214,9 +216,11 @@ class HttpSession:
             try:
                 if await self._read_first(position):
                     await self.resume(position, self._deliver, lambda: False)
+                    self._note_unheard(f"{self._endpoint.url} has ended the stream of its own messages")
             except UnreachableError as error:
                 self._heard.set()
                 logger.info("the server's own messages are no longer heard: %s", error)
+                self._note_unheard(f"the server's own messages are no longer heard: {error}")
 
     async def _read_first(self, position: StreamPosition) -> bool:
         """Read the first stream; one that breaks off is as good as one that ends. False without one."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -90,7 +90,9 @@ class HttpTransport:
         self._reader: DirectReader | None = None
         self.wait_taken: WaitTaken | None = None
         self.handshake_status: int | None = None
-        self._session = HttpSession(endpoint, nursery, self._deliver_main)
+        self._session = HttpSession(endpoint, nursery, self._deliver_main, self._note_unheard)
+        self.on_renewed: Callable[[], None] | None = None
+        self.on_unheard: Callable[[str], None] | None = None
         self._messages = MessageSender(endpoint, nursery, self._session)
         self._pending: dict[RequestId, PendingRequest] = {}
         self._closed = False
@@ -295,11 +297,16 @@ class HttpTransport:
     async def _renew_session(self, pending: PendingRequest, generation: int) -> None:
         """Start a new session; without one, the refusal of the request is its answer."""
         try:
-            await self._session.renew(generation, self._lose_session)
+            if await self._session.renew(generation, self._lose_session) and self.on_renewed is not None:
+                self.on_renewed()
         except UnreachableError:
             if pending.refusal is None:
                 raise
             await self._deliver(pending, [pending.refusal])
+
+    def _note_unheard(self, reason: str) -> None:
+        if self.on_unheard is not None:
+            self.on_unheard(reason)
 
     def _lose_session(self) -> None:
         """End the requests of a session that is gone; those that the server refuses are asked again."""
