@@ -24,6 +24,8 @@ from trio_mcp.errors import (
     ResourceError,
     ResourceNotFound,
     ReturnError,
+    ServerLookupError,
+    ServerUnavailable,
     TaskCancelled,
     TaskFailed,
     TaskNotFound,
@@ -72,8 +74,12 @@ if TYPE_CHECKING:
     from trio_mcp.client.client import Client, open_client
     from trio_mcp.client.era_cache import EraCache
     from trio_mcp.client.fault_report import ErrorHandler
+    from trio_mcp.client.group import ClientGroup, open_group
+    from trio_mcp.client.group_member import GroupServer, ServerState
     from trio_mcp.client.log_queue import LogHandler, LogMessage
+    from trio_mcp.client.mcp_servers import read_mcp_servers
     from trio_mcp.client.resource_reading import ReadResult
+    from trio_mcp.client.server_entry import ServerEntry
     from trio_mcp.client.server_requests import (
         ElicitAnswer,
         ElicitationHandler,
@@ -111,6 +117,7 @@ __all__ = [
     "CallResult",
     "CallTimeout",
     "Client",
+    "ClientGroup",
     "ClientSettings",
     "Completion",
     "Conflate",
@@ -126,6 +133,7 @@ __all__ = [
     "ErrorHandler",
     "Estimator",
     "GetPromptResult",
+    "GroupServer",
     "HttpSettings",
     "Icon",
     "Image",
@@ -174,7 +182,11 @@ __all__ = [
     "SamplingHandler",
     "SamplingMessage",
     "Server",
+    "ServerEntry",
+    "ServerLookupError",
     "ServerSettings",
+    "ServerState",
+    "ServerUnavailable",
     "StageState",
     "StdioServer",
     "TaskCancelled",
@@ -202,8 +214,10 @@ __all__ = [
     "asgi_app",
     "detailed",
     "open_client",
+    "open_group",
     "open_server",
     "rate_limited",
+    "read_mcp_servers",
     "serve_http",
     "serve_stdio",
     "serve_websocket",
@@ -216,8 +230,12 @@ _LATER: Final = {
     "client.client": ("Client", "open_client"),
     "client.era_cache": ("EraCache",),
     "client.fault_report": ("ErrorHandler",),
+    "client.group": ("ClientGroup", "open_group"),
+    "client.group_member": ("GroupServer", "ServerState"),
     "client.log_queue": ("LogHandler", "LogMessage"),
+    "client.mcp_servers": ("read_mcp_servers",),
     "client.resource_reading": ("ReadResult",),
+    "client.server_entry": ("ServerEntry",),
     "client.server_requests": (
         "ElicitAnswer",
         "ElicitRequest",

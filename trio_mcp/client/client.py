@@ -31,7 +31,7 @@ from trio_mcp.client.task_following import watch
 from trio_mcp.client.task_handle import TaskHandle
 from trio_mcp.client.task_snapshot import TaskSnapshot
 from trio_mcp.client.tool_call import ToolCall
-from trio_mcp.errors import TaskNotFound
+from trio_mcp.errors import ConnectionLost, TaskNotFound
 from trio_mcp.handlers.sink import ProgressHandler, ProgressSink, as_handler
 from trio_mcp.version import __version__
 from trio_mcp.wire.messages import (
@@ -81,6 +81,13 @@ class Client:
     def instructions(self) -> str | None:
         """The server's instructions for a model, or None."""
         return self._link.agreement.instructions
+
+    async def wait_lost(self) -> ConnectionLost:
+        """Wait until the connection has ended, and return the reason; checkpoints.
+
+        Over HTTP a connection ends only with the block of `open_client`.
+        """
+        return await self._link.session.wait_lost()
 
     async def ping(self) -> None:
         """Make one round trip to the server; checkpoints.

@@ -92,6 +92,7 @@ class ClientSession:
         self.note_crowded = self._crowded.append
         self._has_streams = isinstance(transport, StreamingTransport)
         self._lost: ConnectionLost | None = None
+        self._ended = trio.Event()
         self.left_unread = False
         """Whether the server is known to have ended without having read all that was sent."""
         self._writing = trio.CancelScope(shield=True)  # shielded: notifications of cancellation must leave
@@ -120,6 +121,11 @@ class ClientSession:
     def is_lost(self) -> bool:
         """Whether the connection has ended; then every request fails."""
         return self._lost is not None
+
+    async def wait_lost(self) -> ConnectionLost:
+        """Wait until the connection has ended, and return why; checkpoints."""
+        await self._ended.wait()
+        return ConnectionLost(str(self._lost))
 
     def start(self, nursery: trio.Nursery) -> None:
         """Start the writer, the reader and the consumer of log messages."""
@@ -266,6 +272,7 @@ class ClientSession:
         if self._lost is None:
             self.left_unread = left_unread
             self._lost = ConnectionLost(reason)
+            self._ended.set()
             for call in self._calls.values():
                 call.settle(ConnectionLost(reason))
 
