@@ -13,6 +13,7 @@ from trio_mcp.errors import (
     CallTimeout,
     ConnectionLost,
     CursorError,
+    DefinitionError,
     LocalProtocolError,
     MCPError,
     NotSupportedByEra,
@@ -21,11 +22,13 @@ from trio_mcp.errors import (
     ProtocolError,
     RemoteProtocolError,
     RequestCancelled,
+    ResourceDefinitionError,
     ResourceError,
     ResourceNotFound,
     ReturnError,
     ServerLookupError,
     ServerUnavailable,
+    SubscriptionRefused,
     TaskCancelled,
     TaskFailed,
     TaskNotFound,
@@ -44,7 +47,7 @@ from trio_mcp.server.progress_helper import ProgressHelper
 from trio_mcp.server.results import Audio, Image, ToolResult
 from trio_mcp.server.running import RunningServer, open_server
 from trio_mcp.server.server import Server, serve_stdio
-from trio_mcp.session.settings import ServerSettings
+from trio_mcp.session.settings import CacheHint, ServerSettings
 from trio_mcp.tasks.memory_store import MemoryTaskStore
 from trio_mcp.tasks.record import Owner, TaskRecord, TaskStatus
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
@@ -71,6 +74,15 @@ from trio_mcp.wire.messages import (
 
 if TYPE_CHECKING:
     from trio_mcp.client.call_handle import CallHandle
+    from trio_mcp.client.changes import (
+        Change,
+        ChangeChannel,
+        ChangeHandler,
+        PromptsListChanged,
+        ResourcesListChanged,
+        ResourceUpdated,
+        ToolsListChanged,
+    )
     from trio_mcp.client.client import Client, open_client
     from trio_mcp.client.era_cache import EraCache
     from trio_mcp.client.fault_report import ErrorHandler
@@ -102,6 +114,7 @@ if TYPE_CHECKING:
     from trio_mcp.server.http import serve_http
     from trio_mcp.server.messages import Message
     from trio_mcp.server.websocket import serve_websocket
+    from trio_mcp.session.used_states import MemoryUsedStates, UsedStates
     from trio_mcp.transports.asgi.settings import HttpSettings
     from trio_mcp.wire.prompts import Completion, GetPromptResult, Prompt, PromptArgument, PromptMessage
     from trio_mcp.wire.resources import Resource, ResourceTemplate
@@ -112,10 +125,14 @@ __all__ = [
     "AsgiApp",
     "Audio",
     "AudioContent",
+    "CacheHint",
     "CallCancelled",
     "CallHandle",
     "CallResult",
     "CallTimeout",
+    "Change",
+    "ChangeChannel",
+    "ChangeHandler",
     "Client",
     "ClientGroup",
     "ClientSettings",
@@ -124,6 +141,7 @@ __all__ = [
     "ConnectionLost",
     "Context",
     "CursorError",
+    "DefinitionError",
     "ElicitAnswer",
     "ElicitRequest",
     "ElicitationHandler",
@@ -147,6 +165,7 @@ __all__ = [
     "Lossless",
     "MCPError",
     "MemoryTaskStore",
+    "MemoryUsedStates",
     "Message",
     "NotSupportedByEra",
     "Owner",
@@ -162,17 +181,21 @@ __all__ = [
     "PromptDefinitionError",
     "PromptMessage",
     "PromptReference",
+    "PromptsListChanged",
     "ProtocolError",
     "ReadResult",
     "RemoteProtocolError",
     "RequestCancelled",
     "Resource",
     "ResourceContents",
+    "ResourceDefinitionError",
     "ResourceError",
     "ResourceLink",
     "ResourceNotFound",
     "ResourceTemplate",
     "ResourceTemplateReference",
+    "ResourceUpdated",
+    "ResourcesListChanged",
     "ReturnError",
     "RichProgress",
     "RunningServer",
@@ -189,6 +212,7 @@ __all__ = [
     "ServerUnavailable",
     "StageState",
     "StdioServer",
+    "SubscriptionRefused",
     "TaskCancelled",
     "TaskConfig",
     "TaskFailed",
@@ -208,7 +232,9 @@ __all__ = [
     "ToolDefinitionError",
     "ToolError",
     "ToolResult",
+    "ToolsListChanged",
     "TqdmProgress",
+    "UsedStates",
     "WorkerProgress",
     "__version__",
     "asgi_app",
@@ -227,6 +253,15 @@ __all__ = [
 # A stdio server needs none of these, and would take a sixth longer to start with them.
 _LATER: Final = {
     "client.call_handle": ("CallHandle",),
+    "client.changes": (
+        "Change",
+        "ChangeChannel",
+        "ChangeHandler",
+        "PromptsListChanged",
+        "ResourceUpdated",
+        "ResourcesListChanged",
+        "ToolsListChanged",
+    ),
     "client.client": ("Client", "open_client"),
     "client.era_cache": ("EraCache",),
     "client.fault_report": ("ErrorHandler",),
@@ -258,6 +293,7 @@ _LATER: Final = {
     "server.http": ("serve_http",),
     "server.messages": ("Message",),
     "server.websocket": ("serve_websocket",),
+    "session.used_states": ("MemoryUsedStates", "UsedStates"),
     "transports.asgi.settings": ("HttpSettings",),
     "wire.prompts": ("Completion", "GetPromptResult", "Prompt", "PromptArgument", "PromptMessage"),
     "wire.resources": ("Resource", "ResourceTemplate"),
