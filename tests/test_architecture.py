@@ -218,6 +218,7 @@ BROAD_HANDLERS = {
     "tasks/supervisor.py:Supervisor._sweep": "calls the user's store; its failure must not end the server",
     "background_log.py:LogWriter._handle": "calls the program's logging handlers, in their thread",
     "server/asgi.py:AsgiApp._serve_lifespan": "enters the user's lifespan; the host is told of a failure",
+    "client/group_member.py:GroupServer.run": "a target of the caller's; a failure ends only that server",
     # Other libraries and applications, whose failures end no more than what they serve.
     "transports/http/httpx_client.py:HttpxClient.ask": "the caller's client and auth",
     "transports/http/httpx_client.py:_close": "reads a body to its end to be rid of it",
@@ -354,6 +355,8 @@ def test_public_names():
         *("Prompt", "PromptArgument", "PromptMessage", "GetPromptResult", "Message", "Icon"),
         *("Completion", "PromptReference", "ResourceTemplateReference", "PromptDefinitionError"),
         *("Estimator", "watch_stalls", "EraCache", "StdioServer"),
+        *("ClientGroup", "open_group", "GroupServer", "ServerEntry", "ServerState", "read_mcp_servers"),
+        *("ServerLookupError", "ServerUnavailable"),
         *("AsgiApp", "HttpSettings", "asgi_app", "serve_http"),
         *("ProgressHandler", "LogHandler", "ErrorHandler", "ElicitationHandler", "SamplingHandler"),
         "__version__",

@@ -26,6 +26,8 @@ from trio_mcp.errors import (
     ResourceError,
     ResourceNotFound,
     ReturnError,
+    ServerLookupError,
+    ServerUnavailable,
     SubscriptionRefused,
     TaskCancelled,
     TaskFailed,
@@ -90,10 +92,14 @@ if TYPE_CHECKING:
     )
     from trio_mcp.client.era_cache import EraCache
     from trio_mcp.client.fault_report import ErrorHandler
+    from trio_mcp.client.group import ClientGroup, open_group
+    from trio_mcp.client.group_member import GroupServer, ServerState
     from trio_mcp.client.log_queue import LogHandler, LogMessage
+    from trio_mcp.client.mcp_servers import read_mcp_servers
     from trio_mcp.client.resource_reading import ReadResult
     from trio_mcp.client.roots import Roots
     from trio_mcp.client.sampling import SampleAnswer, SampleRequest, SamplingHandler
+    from trio_mcp.client.server_entry import ServerEntry
     from trio_mcp.client.settings import ClientSettings
     from trio_mcp.client.stdio_server import StdioServer
     from trio_mcp.client.task_handle import TaskHandle
@@ -134,6 +140,7 @@ __all__ = [
     "ChangeChannel",
     "ChangeHandler",
     "Client",
+    "ClientGroup",
     "ClientSettings",
     "Completion",
     "Conflate",
@@ -152,6 +159,7 @@ __all__ = [
     "ErrorHandler",
     "Estimator",
     "GetPromptResult",
+    "GroupServer",
     "HttpSettings",
     "Icon",
     "Image",
@@ -208,7 +216,11 @@ __all__ = [
     "SamplingHandler",
     "SamplingMessage",
     "Server",
+    "ServerEntry",
+    "ServerLookupError",
     "ServerSettings",
+    "ServerState",
+    "ServerUnavailable",
     "StageState",
     "StdioServer",
     "SubscriptionRefused",
@@ -243,8 +255,10 @@ __all__ = [
     "asgi_app",
     "detailed",
     "open_client",
+    "open_group",
     "open_server",
     "rate_limited",
+    "read_mcp_servers",
     "serve_http",
     "serve_stdio",
     "serve_websocket",
@@ -274,10 +288,14 @@ _LATER: Final = {
     ),
     "client.era_cache": ("EraCache",),
     "client.fault_report": ("ErrorHandler",),
+    "client.group": ("ClientGroup", "open_group"),
+    "client.group_member": ("GroupServer", "ServerState"),
     "client.log_queue": ("LogHandler", "LogMessage"),
+    "client.mcp_servers": ("read_mcp_servers",),
     "client.resource_reading": ("ReadResult",),
     "client.roots": ("Roots",),
     "client.sampling": ("SampleAnswer", "SampleRequest", "SamplingHandler"),
+    "client.server_entry": ("ServerEntry",),
     "client.settings": ("ClientSettings",),
     "client.stdio_server": ("StdioServer",),
     "client.task_handle": ("TaskHandle",),

@@ -36,6 +36,8 @@ __all__ = [
     "ResourceError",
     "ResourceNotFound",
     "ReturnError",
+    "ServerLookupError",
+    "ServerUnavailable",
     "SubscriptionRefused",
     "TaskCancelled",
     "TaskFailed",
@@ -102,6 +104,21 @@ class ResourceNotFound(ResourceError):
 
 class ConnectionLost(MCPError):
     """The connection ended, or the answer was lost, before the answer came."""
+
+
+class ServerUnavailable(ConnectionLost):
+    """A server of a `ClientGroup` is not connected, or its connection was lost during the call.
+
+    `server` is its name in the group.
+    """
+
+    def __init__(self, server: str, reason: str) -> None:
+        super().__init__(f"server {server!r} {reason}")
+        self.server = server
+
+
+class ServerLookupError(MCPError, LookupError):
+    """It cannot be told which server of a `ClientGroup` is meant; the message names those that there are."""
 
 
 class CallTimeout(MCPError, trio.TooSlowError):

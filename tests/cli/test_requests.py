@@ -239,3 +239,37 @@ def test_a_read_that_takes_too_long_is_status_124(shop: Path) -> None:
     done = run("read", shop, "never://shop", "--idle-timeout", "0.2")
     assert done.returncode == 124
     assert "resource 'never://shop' made no progress for 0.2 seconds" in done.stderr
+
+
+@pytest.fixture
+def config(tmp_path: Path, shop: Path, bare: Path) -> Path:
+    servers = {
+        name: {"command": words[0], "args": words[1:]}
+        for name, words in {
+            "the-shop": command("run", shop),
+            "broken": ["no-such-program-anywhere"],
+            "nothing": command("run", bare),
+        }.items()
+    }
+    path = tmp_path / "mcp.json"
+    path.write_text(json.dumps({"mcpServers": servers}))
+    return path
+
+
+def test_a_server_of_a_json_file_is_used_as_any_other(config: Path) -> None:
+    assert run("read", f"{config}:the-shop", "users://7/profile").stdout == "7 in en"
+    done = run("read", config, "users://7/profile")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"has more than one server: say which, as {config}:the-shop or " in done.stderr
+
+
+def test_all_servers_of_a_json_file_are_listed_and_one_fails_alone(config: Path) -> None:
+    done = run("list", config)
+    assert done.returncode == 2
+    assert done.stdout.index("the-shop: shop 1.0, protocol") < done.stdout.index("nothing: bare ")
+    assert "config://app" in done.stdout
+    assert done.stderr.count("cannot start the server 'no-such-program-anywhere'") == 1
+    listed = json.loads(run("list", config, "--json").stdout)["servers"]
+    assert list(listed) == ["the-shop", "broken", "nothing"]
+    assert listed["the-shop"]["prompts"][0]["name"] == "plan"
+    assert "cannot start the server" in listed["broken"]["error"]

@@ -20,7 +20,7 @@ from trio_mcp.cli.bench.command import bench
 from trio_mcp.cli.call import CallOptions, call_tool
 from trio_mcp.cli.complete import complete as complete_argument
 from trio_mcp.cli.demo.run import run_demo
-from trio_mcp.cli.listing import list_offers
+from trio_mcp.cli.listing import list_offers, list_servers
 from trio_mcp.cli.network import read_address, serve_network
 from trio_mcp.cli.options import (
     CwdOption,
@@ -42,7 +42,7 @@ from trio_mcp.cli.request_options import RequestOptions
 from trio_mcp.cli.running import Interrupt, run_serving, run_work
 from trio_mcp.cli.server_file import load_server, read_place
 from trio_mcp.cli.status import FAILED, INTERRUPTED, SUCCEEDED, CommandError
-from trio_mcp.cli.targets import move_command, read_target
+from trio_mcp.cli.targets import move_command, read_config, read_target
 from trio_mcp.cli.tasks.commands import tasks
 from trio_mcp.server.signals import ENDING, find_free, run_until_signal
 from trio_mcp.transports.asgi.access_log import access_log_shown
@@ -152,8 +152,13 @@ def list_(
 ) -> int:
     """List the tools, resources, templates and prompts of a server.
 
-    Examples: trio-mcp list server.py, trio-mcp list -- npx some-server
+    Of a .json file with mcpServers all servers are listed, of FILE.json:NAME only that one.
+
+    Examples: trio-mcp list server.py, trio-mcp list mcp.json, trio-mcp list -- npx some-server
     """
+    servers = read_config(target)
+    if servers is not None and len(servers) > 1 and not env and cwd is None:
+        return run_work(partial(list_servers, servers, protocol=protocol, as_json=json))
     command = read_target(target, env, cwd)
     return run_work(partial(list_offers, command, protocol=protocol, as_json=json))
 

@@ -6,7 +6,7 @@ stderr go to. Knows nothing of what is called.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import attrs
@@ -14,10 +14,12 @@ from rich.console import Console
 
 from trio_mcp.cli.display import Display, SilentDisplay, make_log_handler, open_display
 from trio_mcp.cli.prompter import Prompter, can_prompt
-from trio_mcp.cli.targets import CommandTarget
+from trio_mcp.cli.targets import CommandTarget, split_target
 from trio_mcp.cli.terminal import open_terminal, relay_stderr
 from trio_mcp.client.client import Client, open_client
 from trio_mcp.client.elicitation import ElicitationHandler
+from trio_mcp.client.group import ClientGroup, open_group
+from trio_mcp.client.server_entry import ServerEntry
 from trio_mcp.wire.messages import LoggingLevel
 
 
@@ -47,13 +49,28 @@ async def open_plain_client(command: CommandTarget, *, protocol: str) -> AsyncIt
 
     Raises what `open_client` raises.
     """
+    target, options = split_target(command)
     with open_terminal() as terminal:
         async with (
             relay_stderr(terminal) as restore_stderr,
-            open_client(command, protocol=protocol) as client,
+            open_client(target, protocol=protocol, **options) as client,
         ):
             restore_stderr()
             yield client
+
+
+@asynccontextmanager
+async def open_plain_group(
+    servers: Mapping[str, ServerEntry], *, protocol: str
+) -> AsyncIterator[ClientGroup]:
+    """Start and connect to several servers, for commands that call nothing; checkpoints."""
+    with open_terminal() as terminal:
+        async with (
+            relay_stderr(terminal) as restore_stderr,
+            open_group(servers, protocol=protocol) as group,
+        ):
+            restore_stderr()
+            yield group
 
 
 @asynccontextmanager
@@ -70,17 +87,19 @@ async def open_connection(
     Forms that the server sends are filled in at the terminal, unless there is an
     `elicitation_handler`.
     """
+    target, options = split_target(command)
     with open_terminal() as terminal:
         console = None if quiet else terminal
         prompter = Prompter(terminal if can_prompt() else None)
         async with (
             relay_stderr(terminal) as restore_stderr,
             open_client(
-                command,
+                target,
                 log_handler=None if quiet else make_log_handler(console),
                 log_level=log_level,
                 elicitation_handler=elicitation_handler or prompter.answer,
                 protocol=protocol,
+                **options,
             ) as client,
         ):
             restore_stderr()

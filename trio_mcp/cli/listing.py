@@ -5,7 +5,7 @@ Owns the layout of both, and which lists a server is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -14,13 +14,14 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from trio_mcp.cli.connection import open_plain_client
-from trio_mcp.cli.output import print_json, print_rich
+from trio_mcp.cli.connection import open_plain_client, open_plain_group
+from trio_mcp.cli.output import print_error, print_json, print_rich
 from trio_mcp.cli.schemas import Schema
-from trio_mcp.cli.status import SUCCEEDED
+from trio_mcp.cli.status import FAILED, SUCCEEDED
 from trio_mcp.cli.targets import CommandTarget
 from trio_mcp.client.client import Client
-from trio_mcp.errors import ProtocolError
+from trio_mcp.client.server_entry import ServerEntry
+from trio_mcp.errors import MCPError, ProtocolError
 from trio_mcp.printable import one_line
 from trio_mcp.wire.errors import METHOD_NOT_FOUND
 from trio_mcp.wire.messages import Tool
@@ -47,6 +48,31 @@ async def list_offers(command: CommandTarget, *, protocol: str, as_json: bool) -
         else:
             print_rich(make_heading(client), *make_tables(offers))
     return SUCCEEDED
+
+
+async def list_servers(servers: Mapping[str, ServerEntry], *, protocol: str, as_json: bool) -> int:
+    """Connect to several servers, list and print what each offers; checkpoints.
+
+    A server that fails is named on stderr, and makes the exit status that of a failure.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    async with open_plain_group(servers, protocol=protocol) as group:
+        for name, server in group.servers.items():
+            try:
+                with server.named() as client:
+                    offers = await fetch_offers(client)
+            except MCPError as error:
+                if server.error is None:  # else it has been logged
+                    print_error(str(error))
+                found[name] = {"error": str(error)}
+                continue
+            found[name] = as_object(client, offers)
+            if not as_json:
+                heading = Text.assemble((f"{one_line(name)}: ", "bold"), make_heading(client))
+                print_rich(*([Text()] if len(found) > 1 else []), heading, *make_tables(offers))
+    if as_json:
+        print_json({"servers": found})
+    return FAILED if any("error" in members for members in found.values()) else SUCCEEDED
 
 
 async def fetch_offers(client: Client) -> Offers:

@@ -28,8 +28,8 @@ TargetArgument: TypeAlias = Annotated[
     str,
     Parameter(
         help='The server: a file (server.py, or server.py:NAME; see "trio-mcp run"), a command line '
-        'with a space in it ("npx some-server"), or a URL (http, https, ws, wss). A command can also '
-        "stand at the end, after --, in place of TARGET."
+        'with a space in it ("npx some-server"), a URL (http, https, ws, wss), or a server of a file with '
+        "mcpServers (mcp.json:NAME). A command can also stand at the end, after --, in place of TARGET."
     ),
 ]
 EnvOption: TypeAlias = Annotated[

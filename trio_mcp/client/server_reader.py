@@ -13,6 +13,7 @@ from trio_mcp.client.link import Link
 from trio_mcp.client.progress_request import ProgressRequest
 from trio_mcp.client.prompts import make_completion_params, make_prompt_params, read_completion, read_prompt
 from trio_mcp.client.resource_reading import ReadResult, list_resources, list_templates, read_resource
+from trio_mcp.errors import ConnectionLost
 from trio_mcp.handlers.sink import ProgressHandler, ProgressSink, as_handler
 from trio_mcp.wire.messages import (
     Implementation,
@@ -57,6 +58,13 @@ class ServerReader:
     def instructions(self) -> str | None:
         """The server's instructions for a model, or None."""
         return self._link.agreement.instructions
+
+    async def wait_lost(self) -> ConnectionLost:
+        """Wait until the connection has ended, and return the reason; checkpoints.
+
+        Over HTTP a connection ends only with the block of `open_client`.
+        """
+        return await self._link.session.life.wait_lost()
 
     async def ping(self) -> None:
         """Make one round trip to the server; checkpoints.

@@ -44,3 +44,10 @@ class SessionLife:
         await trio.lowlevel.checkpoint()
         while self.lost is None and self.unheard is None and self.generation == generation:
             await self._changed.park()
+
+    async def wait_lost(self) -> ConnectionLost:
+        """Wait until the connection has ended, and return why; checkpoints."""
+        await trio.lowlevel.checkpoint()
+        while self.lost is None:
+            await self._changed.park()
+        return ConnectionLost(str(self.lost))

@@ -15,7 +15,7 @@ import trio
 from trio_mcp.cli.bench.wire_count import WireCount
 from trio_mcp.client.pending_call import DELIVERIES_PER_YIELD
 from trio_mcp.client.settings import ClientSettings
-from trio_mcp.client.target import Target, open_target
+from trio_mcp.client.target import Target, UrlOptions, open_target
 from trio_mcp.outgoing.transport import FrameTransport, MirroringTransport
 from trio_mcp.wire.frames import InFrame, OutFrame
 
@@ -30,11 +30,12 @@ class CountingConnector:
 
     target: Target
     count: WireCount
+    options: UrlOptions
 
     @asynccontextmanager
     async def open_transport(self, settings: ClientSettings) -> AsyncIterator[FrameTransport]:
         """Connect to the target during the block; checkpoints."""
-        async with open_target(self.target, settings) as transport:
+        async with open_target(self.target, settings, self.options) as transport:
             if isinstance(transport, MirroringTransport):
                 yield _MirroringCountingTransport(
                     transport,

@@ -21,11 +21,12 @@ from trio_mcp.cli.output import print_json, print_rich
 from trio_mcp.cli.running import Interrupt
 from trio_mcp.cli.schemas import Schema
 from trio_mcp.cli.status import SUCCEEDED, TOOL_FAILED, CommandError
-from trio_mcp.cli.targets import CommandTarget
+from trio_mcp.cli.targets import CommandTarget, split_target
 from trio_mcp.cli.terminal import open_terminal, relay_stderr
 from trio_mcp.client.client import Client, open_client
 from trio_mcp.client.negotiation import find_era
 from trio_mcp.client.settings import ClientSettings
+from trio_mcp.client.target import Target, UrlOptions
 from trio_mcp.outgoing.policy import Lossless
 from trio_mcp.printable import one_line
 from trio_mcp.wire.messages import Tool
@@ -53,6 +54,7 @@ async def run_bench(
 
     Raises CommandError, and what `open_client` and `Client.list_tools` raise.
     """
+    target, url_options = split_target(command)
     wire = WireCount(options.expect)
     run = LoadRun(options.load)
     with open_terminal() as terminal:
@@ -60,7 +62,7 @@ async def run_bench(
         async with (
             relay_stderr(terminal) as restore_stderr,
             open_client(
-                CountingConnector(command, wire),
+                CountingConnector(target, wire, UrlOptions(**url_options)),
                 protocol=options.protocol,
                 settings=ClientSettings(progress=Lossless()),
             ) as client,
@@ -72,7 +74,7 @@ async def run_bench(
             async with open_gauge(tool.name, run, console, quiet=options.quiet):
                 with options.interrupt.confined():
                     await run_load(client, tool.name, arguments, run)
-            report = LoadReport(_describe(client, command, tool), run, wire)
+            report = LoadReport(_describe(client, target, tool), run, wire)
             if options.json:
                 print_json(report.as_object())
             else:
@@ -107,12 +109,12 @@ def _required(tool: Tool) -> list[str]:
     return [one_line(key) for key in schema.properties if key in schema.required]
 
 
-def _describe(client: Client, command: CommandTarget, tool: Tool) -> Subject:
+def _describe(client: Client, target: Target, tool: Tool) -> Subject:
     info = client.server_info
     era = find_era(client.protocol_version)
     transport = "stdio"
-    if isinstance(command, str):
-        transport = "HTTP" if command.startswith("http") else "WebSocket"
+    if isinstance(target, str):
+        transport = "HTTP" if target.startswith("http") else "WebSocket"
     return Subject(
         server="a server without a name" if info is None else f"{info.name} {info.version}",
         protocol=client.protocol_version,
