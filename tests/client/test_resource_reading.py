@@ -10,7 +10,7 @@ import trio
 
 from tests.support.fake_server import DISCOVERED, FakeServer, error, result, silence
 from trio_mcp import CallTimeout, ClientSettings, Lossless, ProtocolError, RemoteProtocolError, open_client
-from trio_mcp.client.progress_request import MAX_ROUNDS
+from trio_mcp.client.round_answers import MAX_ROUNDS
 
 
 def serve(**rules: Any) -> FakeServer:
@@ -102,7 +102,7 @@ async def test_questions_of_the_server_are_answered_and_the_request_is_sent_agai
 async def test_a_server_that_asks_without_end_is_left():
     server = serve(resources_read=result({"resultType": "input_required", "requestState": "again"}))
     async with open_client(server) as client:
-        with pytest.raises(RemoteProtocolError, match="more than 10 times"):
+        with pytest.raises(RemoteProtocolError, match=f"more than {MAX_ROUNDS} times"):
             await client.read_resource("x://y")
     assert server.asked.count("resources/read") == MAX_ROUNDS + 1
 

@@ -76,6 +76,21 @@ class Name:
 
 
 @attrs.frozen
+class Color:
+    color: str
+
+
+@attrs.frozen
+class Ok:
+    ok: bool
+
+
+@attrs.frozen
+class PromptContext:
+    context: str
+
+
+@attrs.frozen
 class Confirmation:
     confirm: bool
 
@@ -129,6 +144,7 @@ def make_server() -> Server:
     add_content_tools(server)
     add_reporting_tools(server)
     add_asking_tools(server)
+    add_round_tools(server)
     add_prompts(server)
     add_task_tools(server)
     add_asking_task_tools(server)
@@ -259,6 +275,85 @@ def add_asking_tools(server: Server) -> None:
         return f"Elicitation completed: action={answer.action}, content={shown(answer.data)}"
 
 
+def add_round_tools(server: Server) -> None:
+    """Tools that ask within a call of the modern wire."""
+
+    @server.tool
+    async def test_input_required_result_elicitation(ctx: Context) -> str:
+        """Ask for a name."""
+        return f"Hello, {await ask_name(ctx)}!"
+
+    @server.tool
+    async def test_input_required_result_sampling(ctx: Context) -> str:
+        """Ask a model."""
+        answer = await ctx.sample("What is the capital of France?", max_tokens=100, key="capital_question")
+        return answer.text
+
+    @server.tool
+    async def test_input_required_result_list_roots(ctx: Context) -> str:
+        """Ask for the client's roots."""
+        roots = await ctx.list_roots(key="client_roots")
+        return ", ".join(str(root.uri) for root in roots)
+
+    @server.tool
+    async def test_input_required_result_request_state(ctx: Context) -> str:
+        """Ask for a confirmation."""
+        answer = await ctx.elicit("Please confirm", Ok, key="confirm")
+        return f"state-ok: {answer.action}"
+
+    @server.tool
+    async def test_input_required_result_tampered_state(ctx: Context) -> str:
+        """Ask for a confirmation, whose state must come back as it was."""
+        return (await ctx.elicit("Please confirm", Ok, key="confirm")).action
+
+    @server.tool
+    async def test_input_required_result_multiple_inputs(ctx: Context) -> str:
+        """Ask a person, a model and the client at the same time."""
+        found: dict[str, str] = {}
+
+        async def ask_person() -> None:
+            found["name"] = await ask_name(ctx)
+
+        async def ask_model() -> None:
+            found["greeting"] = (await ctx.sample("Generate a greeting", max_tokens=50, key="greeting")).text
+
+        async def ask_client() -> None:
+            found["roots"] = str(len(await ctx.list_roots(key="client_roots")))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask_person)
+            nursery.start_soon(ask_model)
+            nursery.start_soon(ask_client)
+        return f"{found['greeting']} {found['name']}, who has {found['roots']} roots"
+
+    @server.tool
+    async def test_input_required_result_multi_round(ctx: Context) -> str:
+        """Ask twice, one after the other."""
+        name = await ctx.elicit("Step 1: What is your name?", Name, key="step1")
+        color = await ctx.elicit("Step 2: What is your favorite color?", Color, key="step2")
+        return f"{shown(name.data)} {shown(color.data)}"
+
+    @server.tool
+    async def test_input_required_result_capabilities(ctx: Context) -> str:
+        """Ask only what the client has declared."""
+        if "elicitation" in ctx.client_capabilities:
+            await ask_name(ctx)
+        if "sampling" in ctx.client_capabilities:
+            await ctx.sample("Say hello", max_tokens=50, key="hello")
+        return "Asked what could be asked."
+
+    @server.prompt
+    async def test_input_required_result_prompt(ctx: Context) -> str:
+        """Ask for a context."""
+        answer = await ctx.elicit("What context should the prompt use?", PromptContext, key="user_context")
+        return f"Use this context: {'none' if answer.data is None else answer.data.context}"
+
+
+async def ask_name(ctx: Context) -> str:
+    answer = await ctx.elicit("What is your name?", Name, key="user_name")
+    return answer.action if answer.data is None else answer.data.name
+
+
 def shown(data: Any) -> str:
     return msgspec.json.encode(data).decode()
 
@@ -338,11 +433,10 @@ def add_asking_task_tools(server: Server) -> None:
             nursery.start_soon(ask, "What is your last name?")
         return ", ".join(f"{question} {answer}" for question, answer in sorted(answers.items()))
 
-    async def ask_name(ctx: Context, arguments: dict[str, Any]) -> str:
-        answer = await ctx.elicit("What is your name?", Name, key="user_name")
-        return answer.action if answer.data is None else answer.data.name
+    async def gather_name(ctx: Context, arguments: dict[str, Any]) -> str:
+        return await ask_name(ctx)
 
-    @server.tool(task=TaskConfig(mode="required", poll_interval=0.1, gather=ask_name))
+    @server.tool(task=TaskConfig(mode="required", poll_interval=0.1, gather=gather_name))
     async def test_tool_with_task(ctx: Context) -> str:
         """Ask before the task begins, then work."""
         return f"Hello, {ctx.gathered}!"

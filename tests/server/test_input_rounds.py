@@ -262,13 +262,15 @@ async def test_two_questions_of_one_key_are_an_error_that_names_it() -> None:
     assert "two questions of this call have the key 'name'" in result.text
 
 
-async def test_the_same_question_twice_gets_two_answers_without_a_key_and_one_with_it(wire: Wire) -> None:
+@pytest.mark.parametrize("key", [None, "who"])
+async def test_the_same_question_twice_gets_two_answers(wire: Wire, key: str | None) -> None:
+    """So a handler may ask until it likes the answer."""
     server = Server("asks")
     count = 0
 
     @server.tool
     async def work(ctx: Context) -> list[str]:
-        answers = [await ctx.elicit("Who?", Name) for _ in range(2)]
+        answers = [await ctx.elicit("Who?", Name, key=key) for _ in range(2)]
         return [answer.data.name for answer in answers if answer.data is not None]
 
     def answer(request: Any) -> dict[str, str]:
@@ -278,6 +280,23 @@ async def test_the_same_question_twice_gets_two_answers_without_a_key_and_one_wi
 
     async with wire.open(server, elicitation_handler=answer) as client:
         assert (await client.call_tool("work")).data == ["name 1", "name 2"]
+
+
+async def test_a_key_with_a_number_is_not_mistaken_for_a_question_that_is_asked_again(wire: Wire) -> None:
+    server = Server("asks")
+
+    @server.tool
+    async def work(ctx: Context) -> list[str]:
+        asked = [("a?", "name-2"), ("b?", "name"), ("b?", "name")]
+        answers = [await ctx.elicit(question, Name, key=key) for question, key in asked]
+        return [answer.data.name for answer in answers if answer.data is not None]
+
+    count = itertools.count(1)
+
+    async with wire.open(
+        server, elicitation_handler=lambda request: {"name": f"{request.message} {next(count)}"}
+    ) as client:
+        assert (await client.call_tool("work")).data == ["a? 1", "b? 2", "b? 3"]
 
 
 async def test_a_question_that_changes_from_run_to_run_is_warned_of(

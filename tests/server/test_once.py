@@ -198,6 +198,7 @@ async def test_a_function_cannot_ask_and_not_use_once(wire: Wire) -> None:
         async def nest() -> int:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(ctx.once, "inner", lambda: 1)
+                await trio.lowlevel.checkpoint()
             return 1
 
         for function in (ask, nest):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import attrs
+import httpx2
 import msgspec
 import pytest
 import trio
@@ -20,6 +22,7 @@ from trio_mcp import (
     ServerSettings,
     open_client,
     open_server,
+    serve_http,
 )
 from trio_mcp.server.state_seal import StateSeal
 
@@ -346,12 +349,8 @@ async def test_a_failing_memory_of_used_states_fails_the_call() -> None:
 async def test_missing_capabilities_are_told_with_status_400_over_http(wire: Wire) -> None:
     if wire.transport != "http" or wire.protocol != MODERN:
         pytest.skip("the status of HTTP")
-    import httpx2
-
-    from trio_mcp import serve_http
-
     async with trio.open_nursery() as nursery:
-        (url,) = await nursery.start(serve_http_at, serve_http, make_server())
+        (url,) = await nursery.start(partial(serve_http, make_server(), bind="127.0.0.1:0"))
         params = {"name": "greet", "arguments": {}, "_meta": MODERN_META}
         body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
         headers = {
@@ -365,7 +364,3 @@ async def test_missing_capabilities_are_told_with_status_400_over_http(wire: Wir
         nursery.cancel_scope.cancel()
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == -32021
-
-
-async def serve_http_at(serve: Any, server: Server, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
-    await serve(server, bind="127.0.0.1:0", task_status=task_status)

@@ -6,22 +6,17 @@ timeouts. Refuses to know what the result means. Calls of tools, which may becom
 
 from __future__ import annotations
 
-from typing import Final
-
 from msgspec import UNSET, Raw
 
 from trio_mcp.client.call_answer import read_questions
 from trio_mcp.client.link import Link
 from trio_mcp.client.outcome import unwrap
-from trio_mcp.client.round_answers import answer_round
+from trio_mcp.client.round_answers import MAX_ROUNDS, answer_round
 from trio_mcp.client.timeouts import CallDeadline, CallTimer, paused, read_timeouts, start_timer
 from trio_mcp.errors import ProtocolError, RemoteProtocolError
 from trio_mcp.handlers.sink import Handler, ProgressHandler, ProgressSink, open_handler
 from trio_mcp.outgoing.policy import Lossless
 from trio_mcp.wire.messages import CompleteParams, GetPromptParams, ReadResourceParams
-
-MAX_ROUNDS: Final = 10
-"""How often a server may ask for input before it answers one request."""
 
 
 class ProgressRequest:

@@ -7,7 +7,7 @@ handler ends. Refuses to know what was called.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from msgspec import UNSET
 
@@ -19,6 +19,9 @@ from trio_mcp.errors import ProtocolError
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.messages import CallToolParams, GetPromptParams, ReadResourceParams
+
+MAX_ROUNDS: Final = 100
+"""How often a server may ask for input before it answers one request: more than a person would answer."""
 
 
 async def answer_round(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from msgspec import UNSET, Raw, UnsetType
 
@@ -19,7 +19,7 @@ from trio_mcp.client.call_answer import Answered, Questions, TaskStarted, read_c
 from trio_mcp.client.link import Link
 from trio_mcp.client.outcome import unwrap
 from trio_mcp.client.pending_call import PendingCall
-from trio_mcp.client.round_answers import answer_round
+from trio_mcp.client.round_answers import MAX_ROUNDS, answer_round
 from trio_mcp.client.task_handle import TaskHandle
 from trio_mcp.client.task_snapshot import MILLISECONDS
 from trio_mcp.client.timeouts import CallDeadline, CallTimer, paused, read_timeouts, start_timer
@@ -34,9 +34,6 @@ from trio_mcp.wire.frames import Response
 from trio_mcp.wire.messages import META_WANTS_TASK, CallToolParams, TaskParams
 
 T = TypeVar("T")
-
-MAX_ROUNDS: Final = 10
-"""How often a server may ask for input before it answers one call."""
 
 
 class Retry(enum.Enum):

@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn
 
-import attrs
 import msgspec
 import trio
 from msgspec import Raw
@@ -55,14 +54,6 @@ class RoundState(msgspec.Struct, omit_defaults=True, kw_only=True):
     floor: float | None = None
 
 
-@attrs.define(eq=False)
-class _Asked:
-    """A question of this round without an answer, and how many tasks wait for that."""
-
-    question: Raw
-    waiting: int = 0
-
-
 class InputRound:
     """One run of the handler of one request, with the client's answers and what was sealed before it."""
 
@@ -77,8 +68,9 @@ class InputRound:
         self._request = request
         self._answers = dict(answers)
         self._state = state
-        self._asked: dict[str, str] = {}  # of this run: the digest of each question, by its key
-        self._pending: dict[str, _Asked] = {}
+        self._asked: set[str] = set()  # in this run, by their keys on the wire
+        self._contents: dict[str, str] = {}  # the digest of what each key of the handler asks
+        self._pending: dict[str, Raw] = {}  # the questions without an answer
         self._counts: dict[str, int] = {}
         self._stirs = 0
         self._ended = trio.Event()
@@ -106,8 +98,7 @@ class InputRound:
             return self._answers[name]
         if self._ended.is_set():  # in a shield, or in a task outside of the call
             return await _raise_cancelled()
-        asked = self._pending.setdefault(name, _Asked(question))
-        asked.waiting += 1
+        self._pending[name] = question
         self._stirs += 1
         try:
             await self._wait_quiet()
@@ -116,9 +107,7 @@ class InputRound:
                 self._ended.set()
         finally:
             if not self._ended.is_set():  # the handler itself has given up this question
-                asked.waiting -= 1
-                if not asked.waiting:
-                    del self._pending[name]
+                del self._pending[name]
         return await _raise_cancelled()
 
     def refuse_within_once(self) -> None:
@@ -140,7 +129,7 @@ class InputRound:
         floor = self._request.call_queue.settle_progress()
         if before is not None and before.floor is not None:
             floor = max(floor, before.floor)
-        known = self._asked.keys() | (() if before is None else before.answers.keys() | set(before.asked))
+        known = self._asked if before is None else self._asked.union(before.answers, before.asked)
         self._warn_of_unasked()
         names = sorted(self._pending)  # Trio runs tasks in any order
         state = RoundState(
@@ -154,7 +143,7 @@ class InputRound:
         )
         return InputRequiredResult(
             result_type="input_required",
-            input_requests={name: self._pending[name].question for name in names},
+            input_requests={name: self._pending[name] for name in names},
             request_state=self._seal(self._request, state),
         )
 
@@ -172,20 +161,24 @@ class InputRound:
         return place.prefix
 
     def _name_question(self, place: Place, method: str, question: Raw, key: str | None) -> str:
-        """The key of a question on the wire.
+        """The key of a question on the wire; what is asked again gets a number.
 
         Without a key of its own it is named by what it asks, and not by its turn alone: the tasks of a
         handler take turns in any order, and an answer must not become that to another question.
         """
         digest = _digest(bytes(question))
         above = self.name_place(place)
-        kind = method.partition("/")[0]
-        name = self._number(f"{above}{kind}-{digest}") if key is None else above + key
-        if self._asked.setdefault(name, digest) != digest:
+        base = f"{above}{method.partition('/')[0]}-{digest}" if key is None else above + key
+        if self._contents.setdefault(base, digest) != digest:
             raise ValueError(f"two questions of this call have the key {key!r}: each needs one of its own")
+        name = self._number(base)
+        while name in self._asked:  # the handler has chosen a key with a number
+            name = self._number(base)
+        self._asked.add(name)
         return name
 
     def _number(self, name: str) -> str:
+        """The name itself the first time, then with a number."""
         count = self._counts[name] = self._counts.get(name, 0) + 1
         return name if count == 1 else f"{name}-{count}"
 
