@@ -30,7 +30,7 @@ class CountingConnector:
 
     target: Target
     count: WireCount
-    options: UrlOptions
+    options: UrlOptions = attrs.field(factory=UrlOptions)
 
     @asynccontextmanager
     async def open_transport(self, settings: ClientSettings) -> AsyncIterator[FrameTransport]:
