@@ -21,6 +21,7 @@ UPDATES = [[i, 200, f"update {i}"] for i in range(1, 201)]
 SERVERS = {
     "mcp2": ("mcp2", "sdk_http_server.py"),
     "mcp2-json": ("mcp2", "sdk_http_server.py", "json"),
+    "mcp1-sse": ("mcp1", "sdk1_sse_server.py"),
     "mcp2-sse": ("mcp2", "sdk_http_server.py", "sse"),
     "fastmcp4": ("fastmcp4", "fastmcp_http_server.py"),
 }
@@ -42,9 +43,9 @@ def url(request: pytest.FixtureRequest, open_peer: Callable[[str], str]) -> str:
     return open_peer(request.param)
 
 
-@pytest.fixture
-def sse_url(open_peer: Callable[[str], str]) -> str:
-    return open_peer("mcp2-sse")
+@pytest.fixture(params=["mcp1-sse", "mcp2-sse"])
+def sse_url(request: pytest.FixtureRequest, open_peer: Callable[[str], str]) -> str:
+    return open_peer(request.param)
 
 
 @pytest.fixture(params=[LEGACY, MODERN, "auto"])

@@ -27,13 +27,12 @@ class HttpSettings:
     so that proxies keep it open.
 
     `max_streams` is the number of requests that are answered at once, `max_streams_per_peer`
-    that of one address (a reverse proxy is one address). `max_sessions` and
-    `max_sessions_per_peer` are the same for the sessions of legacy clients; a session ends
-    when its client has not been heard of for `session_timeout`. `stream_buffer` is what one
-    response stream of a legacy session may have waiting for its client, and again what it
-    keeps for one that resumes; `kept_streams` is how many ended streams of a session can be
-    resumed. `access_log` logs a line at INFO to the logger `trio_mcp.access` for each request
-    and each WebSocket.
+    that of one address (a reverse proxy is one address). `max_sessions` and `max_sessions_per_peer` are
+    the same for the sessions of legacy clients, also of those over HTTP+SSE, which end with their event
+    stream; another ends when its client has not been heard of for `session_timeout`. `stream_buffer` is
+    what one response stream of a legacy session may have waiting for its client, and again what it keeps
+    for one that resumes; `kept_streams` is how many ended streams of a session can be resumed.
+    `access_log` logs a line at INFO to the logger `trio_mcp.access` for each request and each WebSocket.
     """
 
     max_body_bytes: int = attrs.field(default=DEFAULT_REQUEST_BYTES, validator=check_count)
