@@ -17,6 +17,7 @@ from trio_mcp import (
     ResourceUpdated,
     Server,
     ServerSettings,
+    TaskConfig,
     ToolsListChanged,
     open_server,
 )
@@ -187,6 +188,34 @@ class TestModern:
             assert message["params"]["_meta"][SUBSCRIPTION_ID] == second.id
             session.end(second)
             await wait_for(lambda: len(running.application.audience) == 0)
+
+    async def test_one_subscription_may_have_lists_and_tasks(self, wire: Wire) -> None:
+        server = make_server()
+        release = trio.Event()
+
+        @server.tool(task=TaskConfig(promote_after=0))
+        async def work() -> str:
+            await release.wait()
+            return "done"
+
+        async with open_listener(wire, server) as listener:
+            task = await listener.client.call_tool("work", task=True)
+            link = listener.client._link
+            link.meta = {
+                **link.meta,
+                "io.modelcontextprotocol/clientCapabilities": {
+                    "extensions": {"io.modelcontextprotocol/tasks": {}}
+                },
+            }
+            _, honoured = await listener.listen(task_ids=[task.id, "unknown"], tools_list_changed=True)
+            assert honoured == {"taskIds": [task.id], "toolsListChanged": True}
+            server.disable(tools="touch")
+            await listener.receive(method="notifications/tools/list_changed")
+            release.set()
+            statuses = []
+            while "completed" not in statuses:
+                message = await listener.receive(method="notifications/tasks")
+                statuses.append(message["params"]["status"])
 
     async def test_too_many_uris_are_refused_and_the_places_come_back(self, wire: Wire) -> None:
         server = make_server(max_subscribed_uris=2)
