@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -326,3 +328,24 @@ async def test_lists_are_told_only_once_the_handshake_has_ended() -> None:
         assert (await peer.ask({"jsonrpc": "2.0", "id": 2, "method": "ping"}))["id"] == 2
         server.enable(tools="touch")
         assert (await peer.receive())["method"] == "notifications/tools/list_changed"
+
+
+@pytest.mark.parametrize("protocol", [LEGACY, MODERN])
+def test_a_server_to_which_nobody_subscribes_imports_nothing_for_it(protocol: str) -> None:
+    code = f"""if True:
+        import sys, trio
+        from trio_mcp import Server, open_client
+
+        server = Server("tools")
+        server.add_tool(lambda: "done", name="work")
+
+        async def main():
+            async with open_client(server, protocol={protocol!r}) as client:
+                await client.call_tool("work")
+                server.notify_resource_updated("config://app")
+
+        trio.run(main)
+        print([name for name in sys.modules if name.endswith(("subscription_methods", "change_feed"))])
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
