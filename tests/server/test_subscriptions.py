@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from trio_mcp import (
     ResourceUpdated,
     Server,
     ServerSettings,
+    TaskConfig,
     ToolsListChanged,
     open_server,
 )
@@ -188,6 +191,34 @@ class TestModern:
             session.end(second)
             await wait_for(lambda: len(running.application.audience) == 0)
 
+    async def test_one_subscription_may_have_lists_and_tasks(self, wire: Wire) -> None:
+        server = make_server()
+        release = trio.Event()
+
+        @server.tool(task=TaskConfig(promote_after=0))
+        async def work() -> str:
+            await release.wait()
+            return "done"
+
+        async with open_listener(wire, server) as listener:
+            task = await listener.client.call_tool("work", task=True)
+            link = listener.client._link
+            link.meta = {
+                **link.meta,
+                "io.modelcontextprotocol/clientCapabilities": {
+                    "extensions": {"io.modelcontextprotocol/tasks": {}}
+                },
+            }
+            _, honoured = await listener.listen(task_ids=[task.id, "unknown"], tools_list_changed=True)
+            assert honoured == {"taskIds": [task.id], "toolsListChanged": True}
+            server.disable(tools="touch")
+            await listener.receive(method="notifications/tools/list_changed")
+            release.set()
+            statuses = []
+            while "completed" not in statuses:
+                message = await listener.receive(method="notifications/tasks")
+                statuses.append(message["params"]["status"])
+
     async def test_too_many_uris_are_refused_and_the_places_come_back(self, wire: Wire) -> None:
         server = make_server(max_subscribed_uris=2)
         uris = [f"users://{name}/profile" for name in ("ada", "bob", "cyd")]
@@ -297,3 +328,24 @@ async def test_lists_are_told_only_once_the_handshake_has_ended() -> None:
         assert (await peer.ask({"jsonrpc": "2.0", "id": 2, "method": "ping"}))["id"] == 2
         server.enable(tools="touch")
         assert (await peer.receive())["method"] == "notifications/tools/list_changed"
+
+
+@pytest.mark.parametrize("protocol", [LEGACY, MODERN])
+def test_a_server_to_which_nobody_subscribes_imports_nothing_for_it(protocol: str) -> None:
+    code = f"""if True:
+        import sys, trio
+        from trio_mcp import Server, open_client
+
+        server = Server("tools")
+        server.add_tool(lambda: "done", name="work")
+
+        async def main():
+            async with open_client(server, protocol={protocol!r}) as client:
+                await client.call_tool("work")
+                server.notify_resource_updated("config://app")
+
+        trio.run(main)
+        print([name for name in sys.modules if name.endswith(("subscription_methods", "change_feed"))])
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
