@@ -33,7 +33,7 @@ from trio_mcp.errors import (
     ToolError,
 )
 from trio_mcp.log_records import clean_records
-from trio_mcp.outgoing.policy import Conflate, Lossless, ProgressCall
+from trio_mcp.outgoing.policy import Conflate, Heartbeat, Lossless, ProgressCall
 from trio_mcp.progress.estimator import Estimator
 from trio_mcp.progress.worker import WorkerProgress
 from trio_mcp.server.client_questions import Elicited, Sampled, SamplingMessage
@@ -126,6 +126,7 @@ __all__ = [
     "ErrorHandler",
     "Estimator",
     "GetPromptResult",
+    "Heartbeat",
     "HttpSettings",
     "Icon",
     "Image",

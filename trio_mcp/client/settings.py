@@ -9,12 +9,14 @@ from typing import Any
 
 import attrs
 
-from trio_mcp.outgoing.policy import Conflate, ProgressPolicy
+from trio_mcp.outgoing.policy import Conflate, Lossless, ProgressPolicy
 from trio_mcp.session.settings import DEFAULT_DRAIN_SECONDS, DEFAULT_FRAME_BYTES
 from trio_mcp.validators import check_count, check_positive
 
 
 def _check_policy(instance: Any, attribute: attrs.Attribute[Any], value: ProgressPolicy) -> None:
+    if not isinstance(value, (Conflate, Lossless)):
+        raise TypeError(f"progress must be Conflate or Lossless, not {value!r}")
     if isinstance(value, Conflate) and value.min_interval:
         raise ValueError("min_interval is for servers: here, updates have travelled already")
 

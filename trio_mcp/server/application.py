@@ -14,9 +14,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+import trio
+
 from trio_mcp.errors import ProtocolError
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.error_results import ErrorResults
+from trio_mcp.server.progress_choice import ProgressChoice
 from trio_mcp.server.task_methods import TaskMethods
 from trio_mcp.server.task_run import TaskRun
 from trio_mcp.server.tool_methods import ToolMethods
@@ -47,15 +50,22 @@ logger = logging.getLogger("trio_mcp")
 
 
 class ServerApplication:
-    """Serves one definition for as long as the server runs."""
+    """Serves one definition for as long as the server runs; heartbeats wait in `nursery`."""
 
-    def __init__(self, definition: ServerDefinition, supervisor: Supervisor, lifespan: Any = None) -> None:
+    def __init__(
+        self,
+        definition: ServerDefinition,
+        supervisor: Supervisor,
+        nursery: trio.Nursery,
+        lifespan: Any = None,
+    ) -> None:
         self._definition = definition
         self.settings = definition.settings
         self.info = definition.info
         self.errors = ErrorResults(self.settings.show_errors)
         runs: WeakValueDictionary[str, TaskRun] = WeakValueDictionary()
-        tools = ToolMethods(definition, supervisor, runs, lifespan, self.errors)
+        self._progress = ProgressChoice(self.settings, nursery)
+        tools = ToolMethods(definition, supervisor, runs, lifespan, self.errors, self._progress)
         tasks = TaskMethods(supervisor, runs, definition.info)
         self._tools = tools
         self._lifespan = lifespan
@@ -83,6 +93,11 @@ class ServerApplication:
             "tasks/update": tasks.update,
             "subscriptions/listen": tasks.listen,
         }
+
+    def close(self) -> None:
+        """Log what is still to be said of failures, and begin no more heartbeats: the server ends."""
+        self._progress.close()
+        self.errors.close()
 
     def check_headers(self, headers: Mapping[str, str], request: IncomingRequest) -> None:
         """Compare the headers that repeat arguments of a tool (MCP streamable HTTP, "Custom Headers").
@@ -126,7 +141,7 @@ class ServerApplication:
             # Imported here: a server without prompts starts sooner without that module.
             from trio_mcp.server.prompt_methods import PromptMethods
 
-            self._prompts = PromptMethods(self._definition, self._lifespan, self._tools.calls)
+            self._prompts = PromptMethods(self._definition, self._lifespan, self._tools.calls, self._progress)
         return self._prompts
 
     def _find_resources(self, request: ServerRequest) -> ResourceMethods:
@@ -138,7 +153,7 @@ class ServerApplication:
             from trio_mcp.server.resource_methods import ResourceMethods
 
             self._resources = ResourceMethods(
-                table, self.settings, self._lifespan, self._tools.calls, self.errors
+                table, self.settings, self._lifespan, self._tools.calls, self.errors, self._progress
             )
         return self._resources
 

@@ -16,6 +16,7 @@ import msgspec
 import trio
 
 from trio_mcp.errors import ArgumentError, PromptDefinitionError, ProtocolError, ToolDefinitionError
+from trio_mcp.outgoing.policy import SERVER_POLICIES, ServerPolicy
 from trio_mcp.schema.docstrings import read_docstring
 from trio_mcp.schema.parameters import Parameters, read_parameters
 from trio_mcp.server.completers import Completer, define_completer
@@ -44,6 +45,7 @@ class PromptDefinition:
     parameters: Parameters
     is_async: bool
     completers: dict[str, Completer] = attrs.field(factory=dict)
+    progress: ServerPolicy | None = None
 
     @property
     def argument_names(self) -> Sequence[str]:
@@ -125,6 +127,7 @@ def define_prompt(
     icons: Sequence[Icon] | None,
     meta: Mapping[str, Any] | None,
     dereference_schemas: bool = True,
+    progress: ServerPolicy | None = None,
 ) -> PromptDefinition:
     """Make a prompt of `function`; raises PromptDefinitionError if it cannot be one."""
     if isinstance(function, staticmethod):  # decorated twice in a class body
@@ -140,6 +143,8 @@ def define_prompt(
         raise PromptDefinitionError(f"the name of a prompt must be printable text, not {name!r}")
     if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
         raise PromptDefinitionError(f"prompt {name!r} is a generator: return a list of messages")
+    if progress is not None and not isinstance(progress, SERVER_POLICIES):
+        raise PromptDefinitionError(f"prompt {name!r}: progress must be a policy, not {progress!r}")
     try:
         check_bound(function, "prompt", name)
         parameters = read_parameters(function, Context, dereference=dereference_schemas)
@@ -158,7 +163,8 @@ def define_prompt(
         icons=None if icons is None else list(icons),
         meta=None if meta is None else dict(meta),
     )
-    return PromptDefinition(listing, function, parameters, inspect.iscoroutinefunction(inner))
+    is_async = inspect.iscoroutinefunction(inner)
+    return PromptDefinition(listing, function, parameters, is_async, progress=progress)
 
 
 def _describe_argument(name: str, schema: Mapping[str, Any], *, required: bool) -> PromptArgument:

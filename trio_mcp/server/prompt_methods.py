@@ -12,6 +12,7 @@ from trio_mcp.errors import ProtocolError
 from trio_mcp.server.child_calls import ChildCalls
 from trio_mcp.server.context import Context
 from trio_mcp.server.definition import ServerDefinition
+from trio_mcp.server.progress_choice import ProgressChoice
 from trio_mcp.server.prompt import PromptDefinition
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.wire.errors import INVALID_PARAMS
@@ -28,11 +29,14 @@ from trio_mcp.wire.prompts import CompleteResult, Completion, ListPromptsResult
 class PromptMethods:
     """Answers the prompt methods of one running server, and completion/complete."""
 
-    def __init__(self, definition: ServerDefinition, lifespan: Any, calls: ChildCalls) -> None:
+    def __init__(
+        self, definition: ServerDefinition, lifespan: Any, calls: ChildCalls, progress: ProgressChoice
+    ) -> None:
         self._prompts = definition.prompts
         self._max_values = definition.settings.max_values
         self._lifespan = lifespan
         self._calls = calls
+        self._progress = progress
 
     def list_prompts(self, request: ServerRequest) -> Result:
         """Answer prompts/list."""
@@ -46,6 +50,7 @@ class PromptMethods:
         """Answer prompts/get."""
         assert isinstance(request.params, GetPromptParams)
         prompt = self._find(request.params.name)
+        self._settle(request, prompt)
         context = None if prompt.parameters.context_name is None else self._make_context(request)
         arguments = request.params.arguments or {}
         return await prompt.get(context, arguments, self._calls.limiter, self._max_values)
@@ -65,6 +70,7 @@ class PromptMethods:
         completer = prompt.completers.get(argument.name)
         if completer is None:
             return CompleteResult(completion=Completion([], 0, False))
+        self._settle(request, prompt)
         known = {} if params.context is None else params.context.arguments or {}
         context = self._make_context(request)
         return CompleteResult(
@@ -76,6 +82,10 @@ class PromptMethods:
         if prompt is None:
             raise ProtocolError(INVALID_PARAMS, f"Unknown prompt: {name}")
         return prompt
+
+    def _settle(self, request: ServerRequest, prompt: PromptDefinition) -> None:
+        if prompt.progress is not None or self._progress.for_all:
+            self._progress.settle(request, prompt.progress, prompt.listing.name)
 
     def _make_context(self, request: ServerRequest) -> Context:
         return Context(request, None, self._lifespan, self._calls)

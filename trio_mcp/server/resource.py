@@ -17,6 +17,7 @@ import msgspec
 import trio
 
 from trio_mcp.errors import ReturnError, ToolDefinitionError
+from trio_mcp.outgoing.policy import SERVER_POLICIES, ServerPolicy
 from trio_mcp.schema.docstrings import read_docstring
 from trio_mcp.schema.parameters import Parameters, read_parameters
 from trio_mcp.schema.returns import Returns, read_returns
@@ -48,6 +49,7 @@ class ResourceDefinition:
     is_async: bool
     lists: frozenset[str]
     """The variables whose parameters take lists."""
+    progress: ServerPolicy | None = None
 
     def match(self, uri: str) -> Mapping[str, str | list[str]] | None:
         """The values of the variables in `uri`, or None if it names another resource."""
@@ -86,6 +88,7 @@ def define_resource(
     annotations: Annotations | None,
     icons: Sequence[Icon] | None,
     meta: Mapping[str, Any] | None,
+    progress: ServerPolicy | None = None,
 ) -> ResourceDefinition:
     """Make a resource of `function`, or a template if `uri` has variables.
 
@@ -94,6 +97,8 @@ def define_resource(
     template = _read_uri(uri)
     what = f"resource {uri!r}"
     inner, name = _read_function(function, name, what)
+    if progress is not None and not isinstance(progress, SERVER_POLICIES):
+        raise ToolDefinitionError(f"{what}: progress must be a policy, not {progress!r}")
     try:
         parameters = read_parameters(function, Context)
         returns = read_returns(function, (ResourceContents, *_BYTES))
@@ -129,6 +134,7 @@ def define_resource(
         returns,
         is_async,
         parameters.lists,
+        progress,
     )
 
 

@@ -14,6 +14,7 @@ from trio_mcp.errors import ArgumentError, ProtocolError, ResourceNotFound
 from trio_mcp.server.child_calls import ChildCalls
 from trio_mcp.server.context import Context
 from trio_mcp.server.error_results import ErrorResults
+from trio_mcp.server.progress_choice import ProgressChoice
 from trio_mcp.server.resource_table import ResourceTable
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.session.settings import ServerSettings
@@ -38,11 +39,13 @@ class ResourceMethods:
         lifespan: Any,
         calls: ChildCalls,
         errors: ErrorResults,
+        progress: ProgressChoice,
     ) -> None:
         self._table = table
         self._lifespan = lifespan
         self._calls = calls
         self._errors = errors
+        self._progress = progress
         # Not that of the tools: a resource that holds a thread may wait for a tool that needs one.
         self._limiter = trio.CapacityLimiter(settings.thread_limit)
 
@@ -68,6 +71,8 @@ class ResourceMethods:
         if found is None:
             raise ResourceNotFound
         resource, values = found
+        if resource.progress is not None or self._progress.for_all:
+            self._progress.settle(request, resource.progress, resource.uri)
         context = Context(request, None, self._lifespan, self._calls)
         return ReadResourceResult(contents=await resource.read(context, params.uri, values, self._limiter))
 

@@ -21,7 +21,7 @@ import trio
 from trio_mcp.background_log import log_in_background
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import PromptDefinitionError, ToolDefinitionError
-from trio_mcp.outgoing.policy import ProgressPolicy
+from trio_mcp.outgoing.policy import ServerPolicy
 from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.running import open_server
@@ -152,7 +152,7 @@ class Server:
         description: str | None = None,
         annotations: ToolAnnotations | None = None,
         task: TaskConfig | bool | None = None,
-        progress: ProgressPolicy | None = None,
+        progress: ServerPolicy | None = None,
     ) -> Callable[[F], F]: ...
 
     def tool(
@@ -165,7 +165,7 @@ class Server:
         description: str | None = None,
         annotations: ToolAnnotations | None = None,
         task: TaskConfig | bool | None = None,
-        progress: ProgressPolicy | None = None,
+        progress: ServerPolicy | None = None,
     ) -> F | Callable[[F], F]:
         """Register a function as a tool: `@server.tool` or `@server.tool("name", ...)`; see `add_tool`."""
         if isinstance(function, str):
@@ -196,7 +196,7 @@ class Server:
         description: str | None = None,
         annotations: ToolAnnotations | None = None,
         task: TaskConfig | bool | None = None,
-        progress: ProgressPolicy | None = None,
+        progress: ServerPolicy | None = None,
     ) -> None:
         """Register `function` as a tool (MCP tools).
 
@@ -234,6 +234,7 @@ class Server:
         description: str | None = None,
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
+        progress: ServerPolicy | None = None,
     ) -> Callable[[Callable[P, R]], PromptFunction[P, R]]: ...
 
     def prompt(
@@ -246,6 +247,7 @@ class Server:
         description: str | None = None,
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
+        progress: ServerPolicy | None = None,
     ) -> PromptFunction[P, R] | Callable[[Callable[P, R]], PromptFunction[P, R]]:
         """Register a prompt: `@server.prompt` or `@server.prompt("name", ...)`; see `add_prompt`."""
         if isinstance(function, str):
@@ -255,7 +257,13 @@ class Server:
 
         def register(function: Callable[P, R]) -> PromptFunction[P, R]:
             return self.add_prompt(
-                function, name=name, title=title, description=description, icons=icons, meta=meta
+                function,
+                name=name,
+                title=title,
+                description=description,
+                icons=icons,
+                meta=meta,
+                progress=progress,
             )
 
         return register if function is None else register(function)
@@ -269,6 +277,7 @@ class Server:
         description: str | None = None,
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
+        progress: ServerPolicy | None = None,
     ) -> PromptFunction[P, R]:
         """Register `function` as a prompt (MCP prompts).
 
@@ -276,7 +285,8 @@ class Server:
         annotated with `Context` receives the context. Clients send texts: one that a parameter's type takes
         as it is stays a text, every other is read as JSON. A sync function runs in a worker thread. The
         function returns text, content, a `Message`, or a list of them. What is returned here can be
-        called as the function, and its `complete` registers functions that complete arguments. Raises
+        called as the function, and its `complete` registers functions that complete arguments. `progress`
+        is the policy for this prompt and its completions, in place of the server's. Raises
         PromptDefinitionError if the signature cannot be described or the name is taken.
         """
         # Imported here: a server without prompts starts sooner without that module.
@@ -290,6 +300,7 @@ class Server:
             icons=icons,
             meta=meta,
             dereference_schemas=self.settings.dereference_schemas,
+            progress=progress,
         )
         self.definition.add_prompt(prompt)
         return PromptFunction(function, prompt)
@@ -307,6 +318,7 @@ class Server:
         annotations: Annotations | None = None,
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
+        progress: ServerPolicy | None = None,
     ) -> Callable[[F], F]:
         """Register a function as a resource: `@server.resource("config://app")`; see `add_resource`."""
         if callable(uri):
@@ -324,6 +336,7 @@ class Server:
                 annotations=annotations,
                 icons=icons,
                 meta=meta,
+                progress=progress,
             )
             return function
 
@@ -342,6 +355,7 @@ class Server:
         annotations: Annotations | None = None,
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
+        progress: ServerPolicy | None = None,
     ) -> None:
         """Register what `function` returns as a resource (MCP server features, "Resources").
 
@@ -349,7 +363,8 @@ class Server:
         the function's parameters; a URI is decoded once, and its parts are converted to the type hints. Of
         templates that match the same URI, the first counts. Text and bytes are read as they are, everything
         else as JSON. A parameter annotated with `Context` receives the context, and a sync function runs in
-        a worker thread. `size` is in bytes. Raises ToolDefinitionError for a template that is malformed or
+        a worker thread. `size` is in bytes. `progress` is the policy for this resource, in place of the
+        server's. Raises ToolDefinitionError for a template that is malformed or
         ambiguous, for a variable that the function does not take, for a required parameter that the URI does
         not give, and if the URI is taken.
         """
@@ -368,6 +383,7 @@ class Server:
                 annotations=annotations,
                 icons=icons,
                 meta=meta,
+                progress=progress,
             )
         )
 

@@ -17,7 +17,7 @@ import msgspec
 import trio
 
 from trio_mcp.errors import ToolDefinitionError
-from trio_mcp.outgoing.policy import Conflate, Lossless, ProgressPolicy
+from trio_mcp.outgoing.policy import SERVER_POLICIES, ServerPolicy
 from trio_mcp.schema.docstrings import read_docstring
 from trio_mcp.schema.parameters import Parameters, read_parameters
 from trio_mcp.schema.returns import Returns, read_returns
@@ -48,7 +48,7 @@ class ToolDefinition:
     is_async: bool
     task: TaskConfig | None = None
     headers: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
-    progress: ProgressPolicy | None = None
+    progress: ServerPolicy | None = None
 
     def listing_for(self, era: Era) -> Tool:
         """How clients of `era` see the tool."""
@@ -88,7 +88,7 @@ def define_tool(
     description: str | None,
     annotations: ToolAnnotations | None,
     task: TaskConfig | bool | None,
-    progress: ProgressPolicy | None = None,
+    progress: ServerPolicy | None = None,
     dereference_schemas: bool = True,
 ) -> ToolDefinition:
     """Make a tool of `function`; raises ToolDefinitionError if it cannot be one."""
@@ -108,7 +108,7 @@ def define_tool(
         raise ToolDefinitionError(
             f"tool {name!r} is a generator: return a value, and report progress instead"
         )
-    if not isinstance(progress, (Conflate, Lossless, type(None))):
+    if progress is not None and not isinstance(progress, SERVER_POLICIES):
         raise ToolDefinitionError(f"tool {name!r}: progress must be a policy, not {progress!r}")
     check_bound(function, "tool", name)
     parameters = read_parameters(function, Context, dereference=dereference_schemas)
