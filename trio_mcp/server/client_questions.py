@@ -83,6 +83,9 @@ async def elicit(
 ) -> Elicited[Any]:
     """See `Context.elicit`."""
     form = read_answer_form(schema_type)
+    fields = form.schema["properties"].values()
+    if not request.era.asks_lists and any(field.get("type") == "array" for field in fields):
+        raise NotSupportedByEra(f"in protocol {request.era.version} a form cannot ask for a list")
     params = {"mode": "form", "message": message, "requestedSchema": form.schema}
     answer = _convert(await _ask(request, run, ELICIT, params, key), _ElicitAnswer)
     if answer.action != "accept":
@@ -122,6 +125,8 @@ def _convert(answer: Any, answer_type: type[Any]) -> Any:
 async def _ask(
     request: ServerRequest, run: TaskRun | None, method: str, params: dict[str, Any], key: str | None
 ) -> Any:
+    if method not in request.era.questions:
+        raise NotSupportedByEra(f"protocol {request.era.version} has no {method}")
     capability = _CAPABILITIES[method]
     if capability not in request.meta.client_capabilities:
         raise ProtocolError(
