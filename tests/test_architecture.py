@@ -44,7 +44,7 @@ STRANGERS = {
     ("testing", "cli"),
 }
 # Import what only some users need where it is used, and only there.
-OPTIONAL = {"rich", "cyclopts", "cattrs", "docstring_parser"}
+OPTIONAL = {"rich", "cyclopts", "cattrs", "docstring_parser", "cryptography"}
 
 
 def modules() -> Iterator[tuple[str, str, ast.Module]]:
@@ -98,6 +98,8 @@ def test_what_each_layer_may_import(layer, name, tree):
             assert name in hidden, f"{name} imports {module}"
         if package in {"trio_websocket", "wsproto"}:
             assert layer == "transports", f"{name} imports {module}"
+        if package == "cryptography":
+            assert name == "server/state_seal.py", f"{name} imports {module}"
         if package in {"cattrs", "docstring_parser"}:
             assert not top or layer == "cli", f"{name} imports {module} for everybody"
 
@@ -204,6 +206,7 @@ BROAD_HANDLERS = {
     "client/log_queue.py:LogQueue._handle": "the consumer of log messages, which calls the user's handler",
     "client/server_requests.py:ServerRequests._answer": "calls the user's handler of a question",
     "client/task_questions.py:TaskQuestions._find_answer": "calls the user's handler of a task's question",
+    "client/round_answers.py:_answer": "calls the user's handler of a question of a call",
     # Other code of users, called within a call that goes on.
     "handlers/rate_limit.py:_Limiter._hand_over_held": "calls the user's progress handler",
     "handlers/sink.py:open_handler": "closes the user's sink",
@@ -329,14 +332,19 @@ def test_public_names():
             "RemoteProtocolError",
             "ToolError",
             "ToolDefinitionError",
+            "ResourceDefinitionError",
+            "DefinitionError",
         ),
         *("ArgumentError", "ReturnError", "CallTimeout", "ConnectionLost", "ProgressOverflow"),
         *("NotSupportedByEra", "RequestCancelled"),
         *("TaskConfig", "TaskSettings", "TaskStore", "MemoryTaskStore", "TaskRecord", "TaskStatus"),
         *("RunningServer", "open_server", "TaskHandle", "TaskSnapshot"),
         *("Elicited", "Sampled", "SamplingMessage"),
+        *("UsedStates", "MemoryUsedStates"),
         *("Resource", "ResourceTemplate", "ReadResult", "ResourceError", "ResourceNotFound"),
-        *("Annotations", "Icon"),
+        *("Annotations", "Icon", "CacheHint"),
+        *("Change", "ChangeChannel", "ChangeHandler", "SubscriptionRefused"),
+        *("ToolsListChanged", "PromptsListChanged", "ResourcesListChanged", "ResourceUpdated"),
         *("ElicitRequest", "ElicitAnswer", "SampleRequest", "SampleAnswer"),
         *("CursorError", "TaskCancelled", "TaskFailed", "TaskNotFound", "TaskOverload", "TaskTooLarge"),
         *("Owner", "TaskPage"),

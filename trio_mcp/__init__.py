@@ -13,6 +13,7 @@ from trio_mcp.errors import (
     CallTimeout,
     ConnectionLost,
     CursorError,
+    DefinitionError,
     LocalProtocolError,
     MCPError,
     NotSupportedByEra,
@@ -21,9 +22,11 @@ from trio_mcp.errors import (
     ProtocolError,
     RemoteProtocolError,
     RequestCancelled,
+    ResourceDefinitionError,
     ResourceError,
     ResourceNotFound,
     ReturnError,
+    SubscriptionRefused,
     TaskCancelled,
     TaskFailed,
     TaskNotFound,
@@ -42,7 +45,7 @@ from trio_mcp.server.progress_helper import ProgressHelper
 from trio_mcp.server.results import Audio, Image, ToolResult
 from trio_mcp.server.running import RunningServer, open_server
 from trio_mcp.server.server import Server, serve_stdio
-from trio_mcp.session.settings import ServerSettings
+from trio_mcp.session.settings import CacheHint, ServerSettings
 from trio_mcp.tasks.memory_store import MemoryTaskStore
 from trio_mcp.tasks.record import Owner, TaskRecord, TaskStatus
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
@@ -69,6 +72,15 @@ from trio_mcp.wire.messages import (
 
 if TYPE_CHECKING:
     from trio_mcp.client.call_handle import CallHandle
+    from trio_mcp.client.changes import (
+        Change,
+        ChangeChannel,
+        ChangeHandler,
+        PromptsListChanged,
+        ResourcesListChanged,
+        ResourceUpdated,
+        ToolsListChanged,
+    )
     from trio_mcp.client.client import Client, open_client
     from trio_mcp.client.era_cache import EraCache
     from trio_mcp.client.fault_report import ErrorHandler
@@ -96,6 +108,7 @@ if TYPE_CHECKING:
     from trio_mcp.server.http import serve_http
     from trio_mcp.server.messages import Message
     from trio_mcp.server.websocket import serve_websocket
+    from trio_mcp.session.used_states import MemoryUsedStates, UsedStates
     from trio_mcp.transports.asgi.settings import HttpSettings
     from trio_mcp.wire.prompts import Completion, GetPromptResult, Prompt, PromptArgument, PromptMessage
     from trio_mcp.wire.resources import Resource, ResourceTemplate
@@ -106,10 +119,14 @@ __all__ = [
     "AsgiApp",
     "Audio",
     "AudioContent",
+    "CacheHint",
     "CallCancelled",
     "CallHandle",
     "CallResult",
     "CallTimeout",
+    "Change",
+    "ChangeChannel",
+    "ChangeHandler",
     "Client",
     "ClientSettings",
     "Completion",
@@ -117,6 +134,7 @@ __all__ = [
     "ConnectionLost",
     "Context",
     "CursorError",
+    "DefinitionError",
     "ElicitAnswer",
     "ElicitRequest",
     "ElicitationHandler",
@@ -140,6 +158,7 @@ __all__ = [
     "Lossless",
     "MCPError",
     "MemoryTaskStore",
+    "MemoryUsedStates",
     "Message",
     "NotSupportedByEra",
     "Owner",
@@ -155,17 +174,21 @@ __all__ = [
     "PromptDefinitionError",
     "PromptMessage",
     "PromptReference",
+    "PromptsListChanged",
     "ProtocolError",
     "ReadResult",
     "RemoteProtocolError",
     "RequestCancelled",
     "Resource",
     "ResourceContents",
+    "ResourceDefinitionError",
     "ResourceError",
     "ResourceLink",
     "ResourceNotFound",
     "ResourceTemplate",
     "ResourceTemplateReference",
+    "ResourceUpdated",
+    "ResourcesListChanged",
     "ReturnError",
     "RichProgress",
     "RunningServer",
@@ -178,6 +201,7 @@ __all__ = [
     "ServerSettings",
     "StageState",
     "StdioServer",
+    "SubscriptionRefused",
     "TaskCancelled",
     "TaskConfig",
     "TaskFailed",
@@ -197,7 +221,9 @@ __all__ = [
     "ToolDefinitionError",
     "ToolError",
     "ToolResult",
+    "ToolsListChanged",
     "TqdmProgress",
+    "UsedStates",
     "WorkerProgress",
     "__version__",
     "asgi_app",
@@ -214,6 +240,15 @@ __all__ = [
 # A stdio server needs none of these, and would take a sixth longer to start with them.
 _LATER: Final = {
     "client.call_handle": ("CallHandle",),
+    "client.changes": (
+        "Change",
+        "ChangeChannel",
+        "ChangeHandler",
+        "PromptsListChanged",
+        "ResourceUpdated",
+        "ResourcesListChanged",
+        "ToolsListChanged",
+    ),
     "client.client": ("Client", "open_client"),
     "client.era_cache": ("EraCache",),
     "client.fault_report": ("ErrorHandler",),
@@ -241,6 +276,7 @@ _LATER: Final = {
     "server.http": ("serve_http",),
     "server.messages": ("Message",),
     "server.websocket": ("serve_websocket",),
+    "session.used_states": ("MemoryUsedStates", "UsedStates"),
     "transports.asgi.settings": ("HttpSettings",),
     "wire.prompts": ("Completion", "GetPromptResult", "Prompt", "PromptArgument", "PromptMessage"),
     "wire.resources": ("Resource", "ResourceTemplate"),

@@ -21,9 +21,9 @@ from trio_mcp import (
     ProgressCall,
     PromptDefinitionError,
     PromptReference,
+    ResourceDefinitionError,
     Server,
     ServerSettings,
-    ToolDefinitionError,
 )
 from trio_mcp.testing import assert_progress
 
@@ -227,5 +227,5 @@ def test_another_value_than_a_policy_is_refused():
         PromptDefinitionError, match="prompt 'work': progress must be a policy, not 'lossless'"
     ):
         server.add_prompt(lambda: "", name="work", progress="lossless")  # type: ignore[arg-type]
-    with pytest.raises(ToolDefinitionError, match="resource 'x://y': progress must be a policy, not 15"):
+    with pytest.raises(ResourceDefinitionError, match="resource 'x://y': progress must be a policy, not 15"):
         server.add_resource("x://y", lambda: "", name="y", progress=15)  # type: ignore[arg-type]

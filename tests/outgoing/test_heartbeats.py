@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+import attrs
 import pytest
 import trio
 import trio.testing
@@ -352,6 +353,39 @@ async def test_a_task_that_its_client_waits_for_gives_its_result(autojump_clock,
     assert beats[:2] == [1, 2]
     if protocol == MODERN:
         assert all(at <= 3 for at in beats)
+
+
+@attrs.frozen
+class Name:
+    name: str
+
+
+async def test_progress_increases_over_the_rounds_of_a_call_that_asks(wire, autojump_clock):
+    """In the modern era the handler is run again after the answer, and shows life in each round."""
+    server = beating(every=1)
+
+    @server.tool
+    async def tool(ctx: Context) -> str:
+        await ctx.report_progress(1, 3, "one")
+        await trio.sleep(2.5)
+        answer = await ctx.elicit("Who are you?", Name)
+        await trio.sleep(2.5)
+        await ctx.report_progress(2, 3, "two")
+        await trio.sleep(1.5)
+        return answer.action
+
+    recorder = wire.recorder(server)
+    async with wire.open(recorder, elicitation_handler=lambda request: {"name": "Trio"}) as client:
+        timed = Timed()
+        result = await client.call_tool("tool", progress_handler=timed)
+    assert result.data == "accept"
+    sent = [message["params"]["progress"] for message in recorder.received_messages(PROGRESS)]
+    assert all(a < b for a, b in itertools.pairwise(sent)), "MCP progress, MUST increase"
+    values = [progress for _, progress, *_ in timed.seen]
+    assert values == sorted(values), "what the handler sees never goes back"
+    assert values[0] == 1
+    assert [message for *_, message in timed.seen if message in ("one", "two")] == ["one", "two"]
+    assert len(values) >= 7
 
 
 @pytest.mark.parametrize("every", [0, -1, math.inf, math.nan, "15", None, True])

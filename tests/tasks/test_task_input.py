@@ -273,6 +273,7 @@ async def test_a_state_that_was_altered_is_refused():
         for wrong in ({"other": {"action": "accept"}}, {"who": None}, {"who": "text"}):
             again = (await peer.ask(request(3, requestState=state, inputResponses=wrong)))["result"]
             assert again["resultType"] == "input_required"
+            state = again["requestState"]
         made = (await peer.ask(request(4, requestState=state, inputResponses=good)))["result"]
         assert made["resultType"] == "task"
         assert (await running.await_task(made["taskId"])).status == "completed"

@@ -10,9 +10,10 @@ from typing import Final
 
 from msgspec import UNSET, Raw
 
-from trio_mcp.client.call_answer import Questions, read_questions
+from trio_mcp.client.call_answer import read_questions
 from trio_mcp.client.link import Link
 from trio_mcp.client.outcome import unwrap
+from trio_mcp.client.round_answers import answer_round
 from trio_mcp.client.timeouts import CallDeadline, CallTimer, read_timeouts, start_timer
 from trio_mcp.errors import ProtocolError, RemoteProtocolError
 from trio_mcp.handlers.sink import Handler, ProgressHandler, ProgressSink, open_handler
@@ -74,7 +75,9 @@ class ProgressRequest:
             questions = read_questions(raw)
             if questions is None:
                 return raw
-            await self._answer(questions)
+            if isinstance(self._params, CompleteParams):
+                raise RemoteProtocolError("the server asked for input to complete an argument")
+            await answer_round(self._link.session.answering, questions, self._params)
             if timer is not None:
                 timer.resume()
         raise RemoteProtocolError(f"the server asked more than {MAX_ROUNDS} times for one request")
@@ -101,14 +104,3 @@ class ProgressRequest:
             link.session.end(call)
             if call.newest is not None:
                 self._floor = call.newest[0]
-
-    async def _answer(self, questions: Questions) -> None:
-        """Put the answers to the server's questions into the next request; checkpoints if a handler does."""
-        if isinstance(self._params, CompleteParams):
-            raise RemoteProtocolError("the server asked for input to complete an argument")
-        answering = self._link.session.answering
-        self._params.input_responses = {
-            key: await answering.answer(asked.method, asked.params or {})
-            for key, asked in (questions.input_requests or {}).items()
-        }
-        self._params.request_state = UNSET if questions.request_state is None else questions.request_state

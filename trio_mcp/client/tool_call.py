@@ -19,6 +19,7 @@ from trio_mcp.client.call_answer import Answered, Questions, TaskStarted, read_c
 from trio_mcp.client.link import Link
 from trio_mcp.client.outcome import unwrap
 from trio_mcp.client.pending_call import PendingCall
+from trio_mcp.client.round_answers import answer_round
 from trio_mcp.client.task_handle import TaskHandle
 from trio_mcp.client.task_snapshot import MILLISECONDS
 from trio_mcp.client.timeouts import CallDeadline, CallTimer, read_timeouts, start_timer
@@ -147,7 +148,7 @@ class ToolCall:
                 if rounds == MAX_ROUNDS:
                     raise RemoteProtocolError(f"the server asked more than {MAX_ROUNDS} times for one call")
                 rounds += 1
-                await self._answer(answer)
+                await answer_round(self._link.session.answering, answer, self._params)
                 if timer is not None:
                     timer.resume()
             elif answer is Retry.TASK_ONLY:
@@ -248,12 +249,3 @@ class ToolCall:
         if error.code == HEADER_MISMATCH and link.mirror is not None and may_list:
             return Retry.LACKS_HEADERS
         return None
-
-    async def _answer(self, questions: Questions) -> None:
-        """Put the answers to the server's questions into the next request; checkpoints if a handler does."""
-        answering = self._link.session.answering
-        self._params.input_responses = {
-            key: await answering.answer(asked.method, asked.params or {})
-            for key, asked in (questions.input_requests or {}).items()
-        }
-        self._params.request_state = UNSET if questions.request_state is None else questions.request_state

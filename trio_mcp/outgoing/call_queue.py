@@ -59,6 +59,7 @@ class CallQueue(Slot):
         "_answer",
         "_closed",
         "_first_written",
+        "_floor",
         "_half",
         "_last",
         "_last_details",
@@ -96,6 +97,7 @@ class CallQueue(Slot):
         self._closed = False
         self._first_written = False
         self._last: float = -math.inf
+        self._floor: float | None = None
         self._last_details: tuple[float | None, str | None] = (None, None)
         self._merged: Report | None = None
         self.stages: Callable[[], tuple[StageState, ...]] | None = None
@@ -206,6 +208,8 @@ class CallQueue(Slot):
         """
         if self._closed or self._state is not IDLE:
             return
+        if self._floor is not None:  # in a later round, what an earlier one has sent
+            progress = max(progress, self._floor)
         sent, exact = progress, None
         if progress <= self._last:
             sent, exact = nudge(self._last, total), progress
@@ -242,6 +246,29 @@ class CallQueue(Slot):
             successor.heart.move_to(successor)
         successor.resume()
         return successor
+
+    def begin_above(self, floor: float) -> None:
+        """Send no report up to `floor`, which an earlier round of the call has sent already."""
+        self._last = self._floor = floor
+
+    def settle_progress(self) -> float:
+        """Make updates of all reports that are pending, of which none may follow.
+
+        Returns the largest number that was sent or is pending now; minus infinity if there is none.
+        """
+        if self.heart is not None:
+            self.heart.stop()
+        if self._pace is not None:
+            self.resume()
+            self.reports = self._pace.keep_newest(self._items, has_begun=self._first_written, has_ended=True)
+            self._pace = None
+        frames: list[OutFrame] = []
+        self._take_frames(frames, sys.maxsize)
+        self._add_updates(frames, self._release_merged())
+        self._items.extend(frames)
+        if frames:
+            self._ask_turn()
+        return self._last
 
     def finish(self, answer: OutFrame | None) -> None:
         """End the call: `answer`, if there is one, is its last frame."""
@@ -364,6 +391,8 @@ class CallQueue(Slot):
         ones it is sent as a slightly larger number (`nudge`); under `message="merge"` it is kept instead
         until a larger number is sent, which replaces it, or until the call ends.
         """
+        if self._floor is not None:
+            reports = self._skip_repeated(self._floor, reports)
         updates: list[Update] = []
         last = self._last
         details = self._last_details
@@ -388,6 +417,13 @@ class CallQueue(Slot):
             self._merged = None
         self._last, self._last_details = last, details
         return updates
+
+    def _skip_repeated(self, floor: float, reports: list[Report]) -> list[Report]:
+        """The reports above `floor`; what is up to it, the handler has reported in an earlier round."""
+        above = [report for report in reports if report.progress > floor]
+        if above:
+            self._floor = None
+        return above
 
     def _release_merged(self) -> list[Update]:
         """The update for the change of message that "merge" kept for an increase that will not come."""

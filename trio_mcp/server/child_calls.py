@@ -20,6 +20,7 @@ from trio_mcp.progress.reporter import ProgressReporter
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.server.context import Context
 from trio_mcp.server.error_results import ErrorResults
+from trio_mcp.server.input_rounds import InputRounds
 from trio_mcp.server.progress_helper import ProgressHelper
 from trio_mcp.server.task_run import TaskRun
 from trio_mcp.server.tool import ToolDefinition
@@ -34,14 +35,23 @@ MAX_DEPTH: Final = 32
 
 @attrs.define(eq=False)
 class ChildCalls:
-    """What the handler of one call may call: the `ChildCaller` of its Context."""
+    """What the handler of one call may call: the `ChildCaller` of its Context.
+
+    For the questions that the handler asks, it is its `Place`: with the `arguments` of the call, its
+    `parent`, and the `prefix` of its keys once it has asked.
+    """
 
     tools: Mapping[str, ToolDefinition]
     limiter: trio.CapacityLimiter
     lifespan: Any
     errors: ErrorResults
+    rounds: InputRounds
+    server: Any = None
     path: tuple[str, ...] = ()
     gathered: Any = None
+    arguments: msgspec.Raw | None = None
+    parent: ChildCalls | None = None
+    prefix: str | None = None
 
     async def call(
         self,
@@ -59,7 +69,7 @@ class ChildCalls:
         tool = self.tools.get(name)
         if tool is None:
             raise ProtocolError(INVALID_PARAMS, f"Unknown tool: {name}")
-        calls = self._descend(request, name)
+        calls = self._descend(request, name, raw)
         # A child without a helper to report to still reads back its own values.
         child = Context(request, run, self.lifespan, calls, progress or ProgressReporter(None))
         try:
@@ -75,7 +85,7 @@ class ChildCalls:
         assert passing is not None, "an exception passes on or is an answer"
         raise passing
 
-    def _descend(self, request: ServerRequest, name: str) -> ChildCalls:
+    def _descend(self, request: ServerRequest, name: str, arguments: msgspec.Raw) -> ChildCalls:
         """The calls that the child may make; raises ToolError beyond MAX_DEPTH."""
         path = self.path
         if not path:  # a request for a prompt may call tools as well
@@ -87,7 +97,16 @@ class ChildCalls:
         caller = self.tools.get(path[-1])
         is_async = caller is not None and caller.is_async
         limiter = self.limiter if is_async else trio.CapacityLimiter(1)
-        return attrs.evolve(self, path=(*path, name), limiter=limiter, gathered=None)
+        return ChildCalls(
+            self.tools,
+            limiter,
+            self.lifespan,
+            self.errors,
+            self.rounds,
+            path=(*path, name),
+            arguments=arguments,
+            parent=self,
+        )
 
 
 def _encode(result: Any) -> msgspec.Raw:

@@ -8,9 +8,9 @@ behind the protocol `ChildCaller`.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Never, Protocol, TypeVar
+from typing import Any, Never, Protocol, TypeVar, overload
 
 import msgspec
 import trio
@@ -20,6 +20,7 @@ from trio_mcp.errors import NotSupportedByEra, ToolDefinitionError
 from trio_mcp.progress.reporter import ProgressReporter
 from trio_mcp.server.client_questions import Elicited, Sampled, SamplingMessage, elicit, sample
 from trio_mcp.server.progress_helper import ProgressHelper
+from trio_mcp.server.question_route import QuestionPlace
 from trio_mcp.server.task_run import TaskRun
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.session.thread_bridge import DONE, ThreadBridge
@@ -30,16 +31,15 @@ from trio_mcp.wire.messages import LOGGING_LEVELS, Implementation, LoggingLevel
 T = TypeVar("T")
 
 
-class ChildCaller(Protocol):
-    """How a handler calls other tools of its server, in its own task.
+class ChildCaller(QuestionPlace, Protocol):
+    """How a handler calls other tools of its server, in its own task, and from where it asks its client.
 
-    `path` are the tools from that of the request down to the handler's own; it is empty for the
-    request's own handler. `gathered` is what the handler's `gather` function returned, if another
-    tool called it.
+    `gathered` is what the handler's `gather` function returned, if another
+    tool called it. `server` is the server that runs, as its program wrote it.
     """
 
-    path: tuple[str, ...]
     gathered: Any
+    server: Any
 
     async def call(
         self,
@@ -233,6 +233,11 @@ class Context:
         self._bridge.check_cancelled()
 
     @property
+    def server(self) -> Any:
+        """The `Server` that this request is served by; its tools, prompts and resources may change."""
+        return self._calls.server
+
+    @property
     def lifespan(self) -> Any:
         """What the server's lifespan yielded (`Server.lifespan`); None if it has none."""
         return self._lifespan
@@ -267,13 +272,14 @@ class Context:
 
         `schema_type` is a class whose fields are text, numbers, bools or enums; an
         accepted answer is an instance of it. In a background task the status is
-        `input_required` meanwhile, and the first answer counts. `key` names the question
-        on the modern wire if a `gather` function asks it. Raises ProtocolError if the client
-        cannot be asked or answers with an error, NotSupportedByEra for a modern call
-        that is no task, ArgumentError for an answer that does not fit, TypeError for a
-        class that makes no form, and ConnectionLost.
+        `input_required` meanwhile, and the first answer counts. A modern call that is no task
+        ends here if there is no answer yet, and the handler is run again with the answer: see
+        `once`, and docs/asking-rounds.md. `key` names the question there; without it, it is named by
+        what it asks. Raises ProtocolError if the client cannot be asked or answers with an error,
+        ArgumentError for an answer that does not fit, TypeError for a class that makes no form,
+        ValueError for a `key` that names another question of the call, and ConnectionLost.
         """
-        return await elicit(self._request, self._run, message, schema_type, key)
+        return await elicit(self._request, self._run, self._calls, message, schema_type, key)
 
     async def sample(
         self,
@@ -296,7 +302,26 @@ class Context:
             "stopSequences": stop_sequences,
         }
         given = {name: value for name, value in options.items() if value is not None}
-        return await sample(self._request, self._run, messages, given, key)
+        return await sample(self._request, self._run, self._calls, messages, given, key)
+
+    @overload
+    async def once(self, key: str, fn: Callable[[], Awaitable[T]], *, result_type: Any = None) -> T: ...
+
+    @overload
+    async def once(self, key: str, fn: Callable[[], T], *, result_type: Any = None) -> T: ...
+
+    async def once(self, key: str, fn: Callable[[], Any], *, result_type: Any = None) -> Any:
+        """Call `fn()`, which may be async, once for each `key` in this call; returns its result. Checkpoints.
+
+        On the modern wire a handler that asks its client is run again with the answers; there `once`
+        remembers the result from run to run. It travels as JSON in the sealed `requestState`, and comes back
+        as `result_type`, or else as what `fn` returns by its annotation, which plain JSON values do not need.
+        If `fn` raises, nothing is remembered. A run does not end while `fn` is working, so `fn` cannot ask.
+
+        Raises what `fn` raises, ReturnError for a result that does not come back from JSON as it was, and
+        LocalProtocolError if `fn` itself asks the client or uses `once`.
+        """
+        return await self._calls.rounds.find(self._request).once(self._calls, key, fn, result_type)
 
     def log(self, level: LoggingLevel, data: Any, *, logger: str | None = None) -> Awaitable[None]:
         """Send the client a log message (MCP logging); `await` it.

@@ -1,93 +1,149 @@
-"""The rounds in which a tool gathers input before its task exists.
+"""The rounds of a call whose handler asks its client in the modern era.
 
-Owns the multi round trip of the modern era (MCP patterns, "Multi Round-Trip Requests"): the
-`gather` function runs anew in each round, and finds the answers of the rounds before. Knows
-nothing of the legacy eras, in which `gather` asks by requests to the client.
+Owns the multi round trip (MCP patterns, "Multi Round-Trip Requests"): a question without an answer ends the
+run of the handler, and the server answers with its questions. The client sends the call again with its
+answers, and the handler is run anew, with the answers so far by the key of each question. What must survive
+travels sealed in `requestState`, so any replica with the same keys can go on.
+
+    handler: await ctx.elicit(...)       no answer yet
+      -> InputRound.ask                  notes the question, and lets the handler's other tasks ask theirs
+      -> the call's scope is cancelled   every task of the handler unwinds
+      -> InputRound.conclude             the answer: all questions of the round, and the sealed state
+    client: the same call, with answers and state
+      -> InputRounds.resume              opens the state, and refuses one that is not of this call
+      -> the handler again, from its beginning; `ask` returns the answers so far
+
+Refuses to know what is asked. Nothing here runs in a call that asks nothing.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import hmac
 import secrets
-from collections.abc import Mapping
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+import trio
+from msgspec import Raw, UnsetType
 
-from trio_mcp.errors import MCPError, ProtocolError
-from trio_mcp.wire.errors import INVALID_PARAMS
-from trio_mcp.wire.messages import CallToolParams, InputRequiredResult
+from trio_mcp.errors import ProtocolError
+from trio_mcp.session.request import ServerRequest
+from trio_mcp.session.settings import ServerSettings
+from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS
+from trio_mcp.wire.messages import CallToolParams, GetPromptParams, ReadResourceParams
 
-
-class InputNeededError(MCPError):
-    """Ends a round, because the client has to answer first; a `gather` function must not catch it."""
-
-    def __init__(self, key: str, request: Mapping[str, Any]) -> None:
-        super().__init__(f"the client has to answer {key!r} first; let this exception pass")
-        self.key = key
-        self.request = request
-
-
-class StateSeal:
-    """Signs the answers that a client carries from round to round, so that it cannot alter them."""
-
-    def __init__(self) -> None:
-        self._key = secrets.token_bytes(32)
-
-    def seal(self, params: CallToolParams, answers: Mapping[str, Any]) -> str:
-        """The `requestState` for the next round of this very call."""
-        body = msgspec.json.encode(answers)
-        return base64.urlsafe_b64encode(self._sign(params, body) + body).decode()
-
-    def open(self, params: CallToolParams) -> dict[str, Any]:
-        """The answers of the rounds before; raises ProtocolError for a state that is not of this call."""
-        if isinstance(params.request_state, msgspec.UnsetType):
-            return {}
-        try:
-            sealed = base64.b64decode(params.request_state.encode(), altchars=b"-_", validate=True)
-        except (binascii.Error, UnicodeEncodeError):
-            sealed = b""
-        signature, body = sealed[:32], sealed[32:]
-        if not hmac.compare_digest(signature, self._sign(params, body)):
-            raise ProtocolError(INVALID_PARAMS, "requestState was not given out for this call")
-        answers: dict[str, Any] = msgspec.json.decode(body)
-        return answers
-
-    def _sign(self, params: CallToolParams, body: bytes) -> bytes:
-        arguments = b"" if isinstance(params.arguments, msgspec.UnsetType) else bytes(params.arguments)
-        call = msgspec.json.encode([params.name, hashlib.sha256(arguments).hexdigest()])
-        return hmac.digest(self._key, call + b"\0" + body, "sha256")
+if TYPE_CHECKING:  # imported when a call first asks
+    from trio_mcp.server.input_round import InputRound, RoundState
+    from trio_mcp.server.state_seal import StateSeal
+    from trio_mcp.session.used_states import UsedStates
 
 
-class Gathering:
-    """One round: the answers of the call so far, and what it asks next."""
+class InputRounds:
+    """The rounds of all calls of one running server, which is named `server`."""
 
-    def __init__(self, params: CallToolParams, seal: StateSeal) -> None:
-        self._params = params
-        self._seal = seal
-        self._answers = seal.open(params)
-        if not isinstance(params.input_responses, msgspec.UnsetType):
-            given = params.input_responses
-            for key, answer in given.items():
-                if isinstance(answer, dict):
-                    self._answers.setdefault(key, answer)  # the first answer counts, that of an earlier round
-        self._asked = 0
+    def __init__(self, server: str, settings: ServerSettings) -> None:
+        self._server = server
+        self._settings = settings
+        self._seal: StateSeal | None = None
+        self._used: UsedStates | None = settings.used_states
 
-    def answer(self, key: str | None, method: str, params: Mapping[str, Any]) -> Any:
-        """The client's answer; raises InputNeededError if there is none yet."""
-        self._asked += 1
-        name = f"gather-{self._asked}" if key is None else key
-        if name not in self._answers:
-            raise InputNeededError(name, {"method": method, "params": dict(params)})
-        return self._answers[name]
+    def find(self, request: ServerRequest) -> InputRound:
+        """The round of `request`, which begins now if there is none."""
+        found = request.round
+        if found is None:
+            from trio_mcp.server.input_round import InputRound
 
-    def ask(self, needed: InputNeededError) -> InputRequiredResult:
-        """The result that ends the round."""
-        return InputRequiredResult(
-            result_type="input_required",
-            input_requests={needed.key: needed.request},
-            request_state=self._seal.seal(self._params, self._answers),
-        )
+            found = request.round = InputRound(request, self.seal, {})
+        return cast("InputRound", found)
+
+    async def resume(self, request: ServerRequest) -> None:
+        """Begin the round of a request that brings answers or a state; checkpoints.
+
+        Raises ProtocolError for a state that was not given out for this call, has expired, or was used.
+        """
+        params = request.params
+        assert isinstance(params, (CallToolParams, GetPromptParams, ReadResourceParams))
+        if not request.era.modern:
+            await trio.lowlevel.checkpoint()
+            return
+        from trio_mcp.server.input_round import InputRound
+
+        answers: dict[str, dict[str, Any]] = {}
+        if not isinstance(params.input_responses, UnsetType):
+            # What is no object answers nothing, so it is asked for again.
+            answers = {key: value for key, value in params.input_responses.items() if isinstance(value, dict)}
+        if isinstance(params.request_state, UnsetType):
+            await trio.lowlevel.checkpoint()
+            request.round = InputRound(request, self.seal, answers)
+            return
+        state = self._open(request, params.request_state)
+        if not await self._find_used().use(state.id, state.expires):
+            raise _refuse("was used before: only the newest state of a call can go on, and once")
+        # Of two answers to one question the first counts, and what was not asked is no answer.
+        new = {key: answers[key] for key in state.asked if key in answers}
+        if state.floor is not None:
+            request.call_queue.begin_above(state.floor)
+        request.round = InputRound(request, self.seal, {**new, **state.answers}, state)
+
+    def seal(self, request: ServerRequest, state: RoundState) -> str:
+        """Make the `requestState` of the next round; raises ProtocolError if it becomes too large."""
+        state.id = secrets.token_urlsafe(16)
+        state.call = self._name_call(request)
+        state.expires = time.time() + self._settings.state_ttl
+        sealed = self._find_seal().seal(msgspec.json.encode(state))
+        if len(sealed) > self._settings.max_state_bytes:
+            raise ProtocolError(
+                INTERNAL_ERROR,
+                f"the answers so far and what ctx.once remembers make a requestState of {len(sealed)} bytes; "
+                f"max_state_bytes of this server is {self._settings.max_state_bytes}",
+            )
+        return sealed
+
+    def _open(self, request: ServerRequest, sealed: str) -> RoundState:
+        too_large = len(sealed) > self._settings.max_state_bytes
+        content = None if too_large else self._find_seal().open(sealed)
+        if content is None:
+            raise _refuse("was not given out by this server, or was altered")
+        from trio_mcp.server.input_round import RoundState
+
+        state = msgspec.json.decode(content, type=RoundState)
+        if state.call != self._name_call(request):
+            raise _refuse("was given out for another call: other arguments, another name, or another client")
+        if state.expires <= time.time():
+            raise _refuse("has expired")
+        return state
+
+    def _name_call(self, request: ServerRequest) -> str:
+        """A digest of all that must be the same in each round of a call."""
+        params = request.params
+        arguments: Any = None
+        if isinstance(params, ReadResourceParams):
+            name = params.uri
+        else:
+            assert isinstance(params, (CallToolParams, GetPromptParams))
+            name, arguments = params.name, params.arguments
+            if isinstance(arguments, Raw):
+                arguments = msgspec.json.decode(arguments)
+            elif isinstance(arguments, UnsetType):
+                arguments = None
+        call = [self._server, request.connection.principal, request.method, name, arguments or {}]
+        return hashlib.sha256(msgspec.json.encode(call, order="deterministic")).hexdigest()
+
+    def _find_seal(self) -> StateSeal:
+        if self._seal is None:
+            from trio_mcp.server.state_seal import StateSeal
+
+            self._seal = StateSeal(self._settings.state_keys)
+        return self._seal
+
+    def _find_used(self) -> UsedStates:
+        if self._used is None:
+            from trio_mcp.session.used_states import MemoryUsedStates
+
+            self._used = MemoryUsedStates()
+        return self._used
+
+
+def _refuse(reason: str) -> ProtocolError:
+    return ProtocolError(INVALID_PARAMS, f"requestState {reason}")

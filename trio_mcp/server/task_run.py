@@ -20,7 +20,6 @@ import trio
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import LocalProtocolError, ProtocolError, ReturnError, TaskOverload, ToolError
 from trio_mcp.server.error_results import ErrorResults
-from trio_mcp.server.input_rounds import Gathering, InputNeededError, StateSeal
 from trio_mcp.server.legacy_task_wires import LegacyStatus, LegacyTaskWires
 from trio_mcp.server.task_choice import Choice
 from trio_mcp.session.request import ServerRequest
@@ -33,7 +32,7 @@ from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.validators import describe_seconds
 from trio_mcp.wire.codec import UNENCODABLE, encode_value, make_error
 from trio_mcp.wire.errors import INTERNAL_ERROR
-from trio_mcp.wire.messages import CallToolParams, CallToolResult, Result
+from trio_mcp.wire.messages import CallToolResult, Result
 from trio_mcp.wire.tasks import LegacyCreateTaskResult
 
 
@@ -69,9 +68,8 @@ def _make_wires(run: TaskRun) -> LegacyTaskWires | None:
 class TaskRun:
     """One run. `handler(run)` is the tool itself, `gatherer(run)` its `gather` function, if it has one.
 
-    `round` is the round of gathering that is going on, in the modern era; `gathered` what came of
-    it. `deadline` is that of the task, on Trio's clock. `wires` are those of a legacy task. It
-    `has_begun` when its handler runs in the supervisor's nursery.
+    `gathered` is what came of gathering. `deadline` is that of the task, on Trio's clock. `wires` are
+    those of a legacy task. It `has_begun` when its handler runs in the supervisor's nursery.
     """
 
     supervisor: Supervisor
@@ -80,10 +78,8 @@ class TaskRun:
     config: TaskConfig
     handler: Callable[[TaskRun], Awaitable[CallToolResult]]
     gatherer: Callable[[TaskRun], Awaitable[Any]] | None
-    seal: StateSeal
     errors: ErrorResults
     state: RunState = RunState.GATHERING
-    round: Gathering | None = None
     gathered: Any = None
     deadline: float = math.inf
     has_begun: bool = False
@@ -93,15 +89,14 @@ class TaskRun:
         return f"<TaskRun {self.live.record.tool!r} {self.live.id} {self.state.value}>"
 
     async def run(self, choice: Choice) -> Result:
-        """Answer the call as chosen, or with what the client has to be asked first. Checkpoints.
+        """Gather input, if the tool does, and answer the call as chosen. Checkpoints.
 
         The place that is reserved for the task is given back unless its handler starts there.
         """
         takes_place = False
         try:
-            question = await self._gather()
-            if question is not None:
-                return question
+            if self.gatherer is not None:
+                self.gathered = await self.gatherer(self)
             if choice is Choice.TASK:
                 await self._commit()
             takes_place = choice is not Choice.ANSWER
@@ -117,22 +112,6 @@ class TaskRun:
             return created
         self.state = moved(self.state, RunState.PROMOTABLE)
         return await self._answer_or_promote()
-
-    async def _gather(self) -> Result | None:
-        """Let the tool gather input; a result means that the client has to answer first."""
-        if self.gatherer is None:
-            return None
-        assert isinstance(self.request.params, CallToolParams)
-        if self.request.era.modern:
-            self.round = Gathering(self.request.params, self.seal)
-        try:
-            self.gathered = await self.gatherer(self)
-        except InputNeededError as needed:
-            assert self.round is not None, "only the modern era has rounds"
-            return self.round.ask(needed)
-        finally:
-            self.round = None
-        return None
 
     async def _commit(self) -> None:
         try:
@@ -169,6 +148,9 @@ class TaskRun:
         self._stay_direct()
         assert self.live.outcome is not None, "the handler is done"
         if self.live.outcome.kind == "cancelled":
+            questions = None if self.request.round is None else self.request.round.conclude()
+            if questions is not None:  # the handler, of which no record can be kept, has asked
+                return questions
             raise ProtocolError(INTERNAL_ERROR, "the server is shutting down")
         return outcome_result(self.live.outcome)
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 import trio
+from msgspec import UNSET
 
 from trio_mcp.errors import ProtocolError, TaskOverload
 from trio_mcp.outgoing.policy import find_interval
@@ -19,7 +20,8 @@ from trio_mcp.server.child_calls import ChildCalls
 from trio_mcp.server.context import Context
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.error_results import ErrorResults
-from trio_mcp.server.input_rounds import StateSeal
+from trio_mcp.server.input_rounds import InputRounds
+from trio_mcp.server.pages import mark_list, read_page
 from trio_mcp.server.progress_choice import ProgressChoice
 from trio_mcp.server.task_choice import Choice, choose, find_owner, find_payer, read_ttl
 from trio_mcp.server.task_run import TaskRun
@@ -29,7 +31,7 @@ from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.settings import TaskConfig
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS
-from trio_mcp.wire.messages import CallToolParams, CallToolResult, ListParams, ListToolsResult, Result
+from trio_mcp.wire.messages import CallToolParams, CallToolResult, ListToolsResult, Result
 
 
 class ToolMethods:
@@ -47,25 +49,26 @@ class ToolMethods:
         errors: ErrorResults,
         progress: ProgressChoice,
     ) -> None:
-        self._tools = definition.tools
+        self._registry = definition.tools
+        self._tools = definition.tools.enabled
         self._settings = definition.settings
         self._supervisor = supervisor
         self._runs = runs
         self._lifespan = lifespan
         self._progress = progress
-        self._seal = StateSeal()
         # A limiter of its own: tools that block must not starve the application's own threads.
         self._limiter = trio.CapacityLimiter(self._settings.thread_limit)
-        self.calls: Final = ChildCalls(self._tools, self._limiter, lifespan, errors)
+        rounds = InputRounds(definition.info.name, self._settings)
+        self.calls: Final = ChildCalls(
+            self._tools, self._limiter, lifespan, errors, rounds, definition.server
+        )
         """What handlers may call, also those of prompts; with the threads of sync functions."""
 
     def list_tools(self, request: ServerRequest) -> Result:
         """Answer tools/list."""
-        assert isinstance(request.params, ListParams)
-        if request.params.cursor is not None:
-            # Every page is the last one, so no cursor was ever given out.
-            raise ProtocolError(INVALID_PARAMS, f"unknown cursor {request.params.cursor!r}")
-        return ListToolsResult(tools=[tool.listing_for(request.era) for tool in self._tools.values()])
+        tools, cursor = read_page(request, self._registry, self._settings)
+        listings = [tool.listing_for(request.era) for tool in tools]
+        return mark_list(request, ListToolsResult(tools=listings, next_cursor=cursor), self._settings)
 
     async def call_tool(self, request: ServerRequest) -> Result:
         """Answer tools/call: with the result, with a task, or with what the client is asked first."""
@@ -77,6 +80,8 @@ class ToolMethods:
         if tool.progress is not None or self._progress.for_all:
             self._progress.settle(request, tool.progress, tool.listing.name, is_tool=True)
         arguments = None if isinstance(params.arguments, msgspec.UnsetType) else params.arguments
+        if params.request_state is not UNSET or params.input_responses is not UNSET:
+            await self.calls.rounds.resume(request)
         choice = choose(request, params.name, tool.task)
         if tool.task is None or (choice is Choice.ANSWER and tool.task.gather is None):
             context = None if tool.parameters.context_name is None else self._make_context(request, None)
@@ -113,9 +118,7 @@ class ToolMethods:
             choice = Choice.ANSWER
             live = self._prepare(request, tool, config, reserves=False)
         gatherer = None if config.gather is None else gather
-        run = TaskRun(
-            self._supervisor, live, request, config, handle, gatherer, self._seal, self.calls.errors
-        )
+        run = TaskRun(self._supervisor, live, request, config, handle, gatherer, self.calls.errors)
         self._runs[live.id] = run
         return run, choice
 

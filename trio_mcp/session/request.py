@@ -21,7 +21,7 @@ from trio_mcp.wire.codec import UNENCODABLE, encode_value
 from trio_mcp.wire.eras import Era
 from trio_mcp.wire.frames import Notification, RequestId
 from trio_mcp.wire.handshake import RequestMeta
-from trio_mcp.wire.messages import LOGGING_LEVELS, LoggingLevel, LogParams, Params
+from trio_mcp.wire.messages import LOGGING_LEVELS, LoggingLevel, LogParams, Params, Result
 
 DEFAULT_LOG_LEVEL: LoggingLevel = "info"
 """The level of a legacy client that has not set one (MCP logging lets the server decide)."""
@@ -50,6 +50,13 @@ class RunningTask(Protocol):
         """The `_meta` of its messages, or None."""
 
 
+class RequestRound(Protocol):
+    """One run of a handler that has asked its client, or may ask it again (MCP multi round-trip requests)."""
+
+    def conclude(self) -> Result | None:
+        """The questions that have ended the run, or None if something else has; called at its end."""
+
+
 @attrs.define(eq=False)
 class ServerRequest:
     """A request in flight; `session` is None in eras that have no sessions.
@@ -57,6 +64,7 @@ class ServerRequest:
     `task` is the background task that the request has become, or None. If its progress token is
     valid beyond the answer, `call_queue` is that of the task from then on. `deadline` is the time
     on Trio's clock at which the handler is cancelled because the client gives up; infinity for never.
+    `round` is None until the handler asks its client by an answer, or the request answers such questions.
     """
 
     id: RequestId
@@ -73,6 +81,7 @@ class ServerRequest:
     withdrawn: bool = False
     task: RunningTask | None = None
     deadline: float = math.inf
+    round: RequestRound | None = None
 
     @property
     def is_over(self) -> bool:

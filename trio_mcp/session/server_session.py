@@ -294,8 +294,8 @@ class ServerSession:
                 # `classify` has refused every method that the era does not have.
                 result = await self._app.handlers[request.method](request)
                 answer = self._result_frame(request, result)
-            if request.scope.cancelled_caught and not request.withdrawn:  # then its deadline has passed
-                answer = ErrorResponse(make_error(deadline_passed()), request.id)
+            if request.scope.cancelled_caught and not request.withdrawn:
+                answer = self._early_answer(request)
         except BaseException as error:  # noqa: ASYNC103  # the boundary; Cancelled is raised again below
             passing, failure = split_failure(error)
             if failure is not None:
@@ -312,6 +312,13 @@ class ServerSession:
             return Response(request.id, encode_value(result))
         except UNENCODABLE as error:
             raise ReturnError(f"the result cannot be sent as JSON: {error}") from None
+
+    def _early_answer(self, request: ServerRequest) -> OutFrame:
+        """Answer for a handler that was cancelled: by its questions to the client, or by the deadline."""
+        questions = None if request.round is None else request.round.conclude()
+        if questions is not None:
+            return self._result_frame(request, questions)
+        return ErrorResponse(make_error(deadline_passed()), request.id)
 
     def _failure_frame(self, request: ServerRequest, failure: BaseException) -> OutFrame | None:
         if request.withdrawn:

@@ -5,15 +5,19 @@ Owns the defaults and their reasons.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from time import perf_counter
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
 from trio_mcp.outgoing.policy import SERVER_POLICIES, Conflate, ProgressCall, ServerPolicy
-from trio_mcp.validators import check_count, check_not_negative, check_positive
+from trio_mcp.validators import check_count, check_interval, check_not_negative, check_positive
+from trio_mcp.wire.messages import CacheableResult
 from trio_mcp.wire.value_count import MAX_VALUES
+
+if TYPE_CHECKING:  # imported when a call first asks its client
+    from trio_mcp.session.used_states import UsedStates
 
 DEFAULT_FRAME_BYTES: Final = 64 * 1024 * 1024
 """The cap of one message that a client reads: room for a large file as base64."""
@@ -23,6 +27,55 @@ DEFAULT_REQUEST_BYTES: Final = 16 * 1024 * 1024
 
 DEFAULT_DRAIN_SECONDS: Final = 2.0
 """How long the end of a session waits for a peer that reads slowly."""
+
+OfferedKind: TypeAlias = Literal["prompts", "resources", "completions"]
+_OFFERED_KINDS: Final = ("prompts", "resources", "completions")
+
+
+@attrs.frozen
+class CacheHint:
+    """How long clients may keep a result, in seconds, and who may be given it (MCP caching).
+
+    The scope "private" is the authorization under which it was asked for; "public" is everybody.
+    """
+
+    ttl: float = attrs.field(validator=check_interval)
+    scope: Literal["public", "private"] = attrs.field(
+        default="private", validator=attrs.validators.in_(("public", "private"))
+    )
+
+    def mark(self, result: CacheableResult) -> None:
+        """Write it into a result of the modern era."""
+        result.ttl_ms, result.cache_scope = round(self.ttl * 1000), self.scope
+
+
+def _check_offers(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if isinstance(value, str) or not set(value) <= set(_OFFERED_KINDS):
+        raise ValueError(f"{attribute.name} must be some of {', '.join(_OFFERED_KINDS)}, not {value!r}")
+
+
+_OPTIONAL_HINT: Final = attrs.validators.optional(attrs.validators.instance_of(CacheHint))
+
+
+DEFAULT_STATE_BYTES: Final = 1024 * 1024
+"""The cap of a `requestState`: room for answers of a model with a picture, and the client sends it back."""
+
+MIN_KEY_BYTES: Final = 32
+"""The least length of a secret, so that it is no word that somebody could guess."""
+
+
+def _read_keys(keys: Sequence[bytes | str]) -> tuple[bytes | str, ...]:
+    if isinstance(keys, (bytes, str)):
+        raise TypeError("state_keys must be a list of keys, not a single one")
+    for key in keys:
+        if not isinstance(key, (bytes, str)):
+            raise TypeError(f"a key of state_keys must be bytes or text, not {type(key).__name__}")
+        if len(key) < MIN_KEY_BYTES:
+            raise ValueError(
+                f"a key of state_keys must have at least {MIN_KEY_BYTES} bytes, not {len(key)}: "
+                "secrets.token_urlsafe(32) makes a good one"
+            )
+    return tuple(keys)
 
 
 @attrs.frozen(kw_only=True)
@@ -43,8 +96,18 @@ class ServerSettings:
     exception said. `turn_clock()` returns seconds: by it a reporter knows that it should yield,
     and a writer that it has collected for long enough. Both decide which changes leave together,
     so tests may count instead: `trio_mcp.testing.StepClock`.
+    `state_keys` seal the `requestState` that a client carries between the rounds of a call that asks it
+    (MCP multi round-trip requests): secrets of at least 32 bytes, of which the first seals and all open, so
+    that replicas share them and keys can be rotated. Without any it is a random key of each running server.
+    A state can be used for `state_ttl` seconds, and is not longer than `max_state_bytes`. Each is used once:
+    `used_states` remembers which were, in this process if it is None.
     `dereference_schemas` puts the schemas of classes into those that use them, for hosts that drop
     `$defs`; it counts when a tool is registered.
+
+    `page_size` is the number of tools, prompts or resources in one answer; None for all. `list_cache` is how
+    long clients may keep a list, and `read_cache` what they read of a resource that has no hint of its own;
+    None for not at all. `offers` are the kinds that the server declares although it has none yet: "prompts",
+    "resources" and "completions".
     """
 
     progress: ServerPolicy = attrs.field(
@@ -64,3 +127,14 @@ class ServerSettings:
     show_errors: bool = False
     turn_clock: Callable[[], float] = perf_counter
     dereference_schemas: bool = True
+    page_size: int | None = attrs.field(default=None, validator=attrs.validators.optional(check_count))
+    list_cache: CacheHint | None = attrs.field(default=None, validator=_OPTIONAL_HINT)
+    read_cache: CacheHint | None = attrs.field(default=None, validator=_OPTIONAL_HINT)
+    offers: Collection[OfferedKind] = attrs.field(default=(), validator=_check_offers)
+    state_keys: Sequence[bytes | str] = attrs.field(
+        default=(), converter=_read_keys, repr=lambda keys: f"<{len(keys)} keys>"
+    )
+    # A person may have gone to lunch while a form is open.
+    state_ttl: float = attrs.field(default=3600.0, validator=check_positive)
+    max_state_bytes: int = attrs.field(default=DEFAULT_STATE_BYTES, validator=check_count)
+    used_states: UsedStates | None = None

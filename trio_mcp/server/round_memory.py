@@ -1,0 +1,102 @@
+"""What `Context.once` remembers while a handler is run again.
+
+Owns that a function is called once for each key, and what its result is made of. Knows nothing of rounds:
+in a legacy call and in a background task, whose handlers run once, it is the same memory.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Final, get_type_hints
+
+import msgspec
+import trio
+from msgspec import Raw
+
+from trio_mcp.errors import LocalProtocolError, ReturnError
+from trio_mcp.schema.flaws import encode_json
+
+
+class RoundMemory:
+    """The results of functions by key, as JSON."""
+
+    def __init__(self, results: dict[str, Raw]) -> None:
+        self.results: Final = results
+        self._working: dict[str, trio.Event] = {}
+        self._tasks: set[trio.lowlevel.Task] = set()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a function is being called now."""
+        return bool(self._working)
+
+    async def wait_idle(self) -> None:
+        """Wait until no function is being called; checkpoints if one is."""
+        while self._working:
+            await next(iter(self._working.values())).wait()
+
+    async def once(self, key: str, fn: Callable[[], Any], result_type: Any) -> Any:
+        """The result of `fn()`, which is called unless `key` has a result already; checkpoints."""
+        self.refuse_within("use ctx.once")
+        await trio.lowlevel.checkpoint()
+        while key in self._working:
+            await self._working[key].wait()
+        value_type = _find_type(fn) if result_type is None else result_type
+        if key in self.results:
+            return _decode(key, self.results[key], value_type)
+        done = self._working[key] = trio.Event()
+        task = trio.lowlevel.current_task()
+        self._tasks.add(task)
+        try:
+            value = fn()
+            if inspect.isawaitable(value):
+                value = await value
+            raw = _encode(key, value)
+            kept = _decode(key, raw, value_type)
+            if value_type is Any and kept != value:
+                raise ReturnError(
+                    f"ctx.once({key!r}): a {type(value).__name__} does not come back from JSON as it was: "
+                    "annotate what the function returns, or pass result_type="
+                )
+            self.results[key] = raw
+        finally:
+            self._tasks.discard(task)
+            del self._working[key]
+            done.set()
+        return kept
+
+    def refuse_within(self, what: str) -> None:
+        """Raise LocalProtocolError in a function of `once`, for which the end of a run would wait."""
+        if not self._tasks:
+            return
+        task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+        while task is not None:
+            if task in self._tasks:
+                raise LocalProtocolError(f"a function of ctx.once cannot {what}: do that before or after it")
+            task = None if task.parent_nursery is None else task.parent_nursery.parent_task
+
+
+def _find_type(fn: Callable[[], Any]) -> Any:
+    """What `fn` returns by its annotation; Any without one."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    try:
+        return get_type_hints(fn).get("return", Any)
+    except (NameError, TypeError):  # names that only a type checker has; a callable without annotations
+        return Any
+
+
+def _encode(key: str, value: Any) -> Raw:
+    try:
+        return encode_json(value)
+    except ValueError as error:
+        raise ReturnError(f"ctx.once({key!r}): the result cannot be kept as JSON: {error}") from None
+
+
+def _decode(key: str, raw: Raw, value_type: Any) -> Any:
+    try:
+        return msgspec.json.decode(raw, type=value_type)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise ReturnError(f"ctx.once({key!r}): the result is no {value_type!r}: {error}") from None
