@@ -317,7 +317,7 @@ def test_public_names():
         *("CallHandle", "CallCancelled", "Progress", "StageState"),
         *("ProgressSink", "ProgressReceiver", "detailed", "rate_limited"),
         *("RichProgress", "LogProgress", "TqdmProgress", "JsonLinesProgress"),
-        *("Conflate", "Lossless", "ProgressCall", "WorkerProgress"),
+        *("Conflate", "Lossless", "Heartbeat", "ProgressCall", "WorkerProgress"),
         *("ToolResult", "Image", "Audio", "Tool", "ToolAnnotations", "Implementation"),
         *(
             "TextContent",

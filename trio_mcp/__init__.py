@@ -38,7 +38,7 @@ from trio_mcp.errors import (
     ToolError,
 )
 from trio_mcp.log_records import clean_records
-from trio_mcp.outgoing.policy import Conflate, Lossless, ProgressCall
+from trio_mcp.outgoing.policy import Conflate, Heartbeat, Lossless, ProgressCall
 from trio_mcp.progress.estimator import Estimator
 from trio_mcp.progress.worker import WorkerProgress
 from trio_mcp.server.context import Context
@@ -160,6 +160,7 @@ __all__ = [
     "Estimator",
     "GetPromptResult",
     "GroupServer",
+    "Heartbeat",
     "HttpSettings",
     "Icon",
     "Image",

@@ -218,7 +218,7 @@ class Client(ServerReader):
     async def fetch_task(self, task_id: str) -> TaskSnapshot:
         """Ask for the state of a task (tasks/get); checkpoints.
 
-        Raises TaskNotFound, ConnectionLost, ProtocolError.
+        Raises TaskNotFound, NotSupportedByEra in revisions without tasks, ConnectionLost, ProtocolError.
         """
         return (await self._link.fetch_task(task_id)).snapshot
 

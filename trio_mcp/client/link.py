@@ -158,6 +158,8 @@ class Link:
             self.abandon_task(snapshot.id)
 
     async def _request_for_task(self, method: str, task_id: str) -> msgspec.Raw:
+        if self.era.tasks == "none":
+            raise NotSupportedByEra(f"protocol {self.era.version} has no tasks")
         try:
             return await self.request(method, TaskIdParams(task_id=task_id))
         except ProtocolError as error:

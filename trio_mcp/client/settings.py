@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import attrs
 
-from trio_mcp.outgoing.policy import Conflate, ProgressPolicy
+from trio_mcp.outgoing.policy import Conflate, Lossless, ProgressPolicy
 from trio_mcp.session.settings import DEFAULT_DRAIN_SECONDS, DEFAULT_FRAME_BYTES
 from trio_mcp.validators import check_count, check_not_negative, check_positive
 
@@ -18,6 +18,8 @@ DEFAULT_CACHE_BYTES: Final = 4 * 1024 * 1024
 
 
 def _check_policy(instance: Any, attribute: attrs.Attribute[Any], value: ProgressPolicy) -> None:
+    if not isinstance(value, (Conflate, Lossless)):
+        raise TypeError(f"progress must be Conflate or Lossless, not {value!r}")
     if isinstance(value, Conflate) and value.min_interval:
         raise ValueError("min_interval is for servers: here, updates have travelled already")
 

@@ -10,6 +10,7 @@ import logging
 import math
 import sys
 from collections.abc import Callable
+from typing import Protocol
 
 import trio
 from msgspec import UnsetType
@@ -29,6 +30,19 @@ def _nothing() -> None:
     """Replaces a callback that was called."""
 
 
+class CallHeart(Protocol):
+    """What shows life of a call that is silent: a `Heart` of `outgoing/heartbeats.py`."""
+
+    def note_sent(self) -> None:
+        """Note that progress of the call is being sent now."""
+
+    def move_to(self, call_queue: CallQueue) -> None:
+        """Show life by `call_queue` from now on."""
+
+    def stop(self) -> None:
+        """Show no life any more, because the call has ended."""
+
+
 class CallQueue(Slot):
     """What one call has pending, in order: reports, notifications, the answer.
 
@@ -37,7 +51,8 @@ class CallQueue(Slot):
     `_clear` empties it but keeps its place, and with a `min_interval` its `_pace` holds back the newest
     report until `resume`.
     Not thread-safe. `push` and `put` never wait; `wait_space` does, for lossless calls.
-    `stages` returns the stages that are open now; it is None if the call never had any.
+    `stages` returns the stages that are open now; it is None if the call never had any. `heart` shows
+    life while the call is silent; most calls have none.
     """
 
     __slots__ = (
@@ -55,6 +70,7 @@ class CallQueue(Slot):
         "_related_task",
         "_space",
         "_token",
+        "heart",
         "limit",
         "lossless",
         "policy",
@@ -87,6 +103,7 @@ class CallQueue(Slot):
         self.stages: Callable[[], tuple[StageState, ...]] | None = None
         self._last_stages: tuple[StageState, ...] = ()
         self._space: trio.lowlevel.ParkingLot | None = None
+        self.heart: CallHeart | None = None
 
     def __repr__(self) -> str:
         state = "closed, " if self._closed else ""
@@ -183,6 +200,28 @@ class CallQueue(Slot):
         self.outbox.flush()
         self._ask_turn()
 
+    def beat(self, progress: float, total: float | None, message: str | None) -> None:
+        """Send a sign of life with the handler's own values, unless something is pending anyway.
+
+        It is no report: nothing gives way to it, and "merge" does not hold it back. If the next number that
+        can be sent would reach the next integer, nothing is sent.
+        """
+        if self._closed or self._state is not IDLE:
+            return
+        if self._floor is not None:  # in a later round, what an earlier one has sent
+            progress = max(progress, self._floor)
+        sent, exact = progress, None
+        if progress <= self._last:
+            sent, exact = nudge(self._last, total), progress
+            if sent >= self._last + 1:
+                return
+        self._last, self._last_details = sent, (total, message)
+        if self._pace is not None:
+            self._pace.begin_interval()
+        update = (sent, total, message, exact)
+        self._items.append(ProgressRun(self._token, [update], self._related_task))  # type: ignore[arg-type]  # a call without a token has no heart
+        self._ask_turn()
+
     def succeed(self, outbox: Outbox, task_id: str) -> CallQueue:
         """Return a queue for the same token, of the task that goes on after this call is answered.
 
@@ -202,6 +241,9 @@ class CallQueue(Slot):
         successor._merged, self._merged = self._merged, None
         successor.stages, successor._last_stages = self.stages, self._last_stages
         successor._pace, self._pace = self._pace, None
+        successor.heart, self.heart = self.heart, None
+        if successor.heart is not None:
+            successor.heart.move_to(successor)
         successor.resume()
         return successor
 
@@ -214,6 +256,8 @@ class CallQueue(Slot):
 
         Returns the largest number that was sent or is pending now; minus infinity if there is none.
         """
+        if self.heart is not None:
+            self.heart.stop()
         if self._pace is not None:
             self.resume()
             self.reports = self._pace.keep_newest(self._items, has_begun=self._first_written, has_ended=True)
@@ -232,6 +276,8 @@ class CallQueue(Slot):
             return
         if self._pace is not None:
             self.resume()
+        if self.heart is not None:
+            self.heart.stop()
         self._closed = True
         if self._space is not None:
             self._space.unpark_all()
@@ -247,6 +293,8 @@ class CallQueue(Slot):
         """Drop all that is pending, because the client wants nothing more of this call."""
         if self._closed:
             return
+        if self.heart is not None:
+            self.heart.stop()
         self._closed = True
         self._clear()
         if self._space is not None:
@@ -309,6 +357,8 @@ class CallQueue(Slot):
 
     def _add_updates(self, frames: list[OutFrame], updates: list[Update]) -> None:
         if updates:
+            if self.heart is not None:
+                self.heart.note_sent()
             stages = None if self.stages is None else self._changed_stages()
             frames.append(ProgressRun(self._token, updates, self._related_task, stages))  # type: ignore[arg-type]  # no reports without a token
 

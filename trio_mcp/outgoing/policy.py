@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
-from trio_mcp.validators import check_interval
+from trio_mcp.validators import check_interval, check_positive
 from trio_mcp.wire.messages import Implementation
 
 DEFAULT_BUFFER: Final = 256
@@ -70,6 +70,38 @@ class Lossless:
 ProgressPolicy: TypeAlias = Conflate | Lossless
 
 
+@attrs.frozen
+class Heartbeat:
+    """Show life while a handler is silent, for clients that end a call after some minutes of silence.
+
+    Whenever the client of a call has been sent no progress for `every` seconds of Trio's clock, it is sent
+    the handler's last values again: the same progress, a little larger on the wire because it must
+    increase, and behind the message the time that the call has taken. A client without a progress
+    token is sent nothing, nor is one that has not read what was sent before. A heartbeat is no report: the
+    handler does not see it, and the record of a background task does not show it.
+
+    `policy` is what holds for the handler's own reports. By default that is the server's, and for the
+    server itself `Conflate()`. If its `min_interval` is longer than `every`, heartbeats are that far apart.
+    """
+
+    every: float = attrs.field(default=15, validator=check_positive)
+    policy: ProgressPolicy | None = attrs.field(
+        default=None,
+        validator=attrs.validators.optional(attrs.validators.instance_of((Conflate, Lossless))),
+    )
+
+
+ServerPolicy: TypeAlias = Conflate | Lossless | Heartbeat
+"""What may be set for a server, a tool, a prompt or a resource, or chosen for a call."""
+
+SERVER_POLICIES: Final = (Conflate, Lossless, Heartbeat)
+
+
+def reports_policy(policy: ServerPolicy) -> ProgressPolicy:
+    """The policy of a server for the reports of its handlers."""
+    return (policy.policy or Conflate()) if isinstance(policy, Heartbeat) else policy
+
+
 def find_interval(policy: ProgressPolicy) -> float:
     """The least time between two notifications of a call, in seconds; 0 if none is set."""
     return policy.min_interval if isinstance(policy, Conflate) else 0
@@ -77,15 +109,19 @@ def find_interval(policy: ProgressPolicy) -> float:
 
 @attrs.frozen(kw_only=True)
 class ProgressCall:
-    """A call whose policy is to be chosen; see `ServerSettings.choose_progress`.
+    """A request whose policy is to be chosen; see `ServerSettings.choose_progress`.
 
-    `policy` is that of the tool, or else of the server. `client_info` is what the client says of
-    itself, and `principal` its name if it was authenticated. `session_state` is that of
-    its session, None in eras without sessions.
+    `method` is "tools/call", "prompts/get", "resources/read" or "completion/complete". `name` is that of
+    the tool or the prompt, or the URI or the template of the resource, as it was registered. `tool` is the
+    name of the tool, and empty for other requests. `policy` is that of the tool, the prompt or the
+    resource, or else of the server. `client_info` is what the client says of itself, and `principal` its
+    name if it was authenticated. `session_state` is that of its session, None in eras without sessions.
     """
 
     tool: str
-    policy: ProgressPolicy
+    policy: ServerPolicy
     client_info: Implementation | None
     principal: str | None
     session_state: Mapping[str, Any] | None
+    method: str = "tools/call"
+    name: str = attrs.field(default=attrs.Factory(lambda call: call.tool, takes_self=True))

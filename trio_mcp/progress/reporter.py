@@ -125,6 +125,11 @@ class ProgressReporter:
         return self._total is not None and not isinstance(self._total, msgspec.UnsetType)
 
     @property
+    def known_total(self) -> float | None:
+        """The total as it is sent: None until the handler has set one, or stages add up to one."""
+        return self.stages_total if isinstance(self._total, msgspec.UnsetType) else self._total
+
+    @property
     def has_stages(self) -> bool:
         """Whether stages make up a total."""
         return self.stages_total is not None

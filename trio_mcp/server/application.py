@@ -14,10 +14,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+import trio
+
 from trio_mcp.errors import ProtocolError
 from trio_mcp.server.changes import LIST_CHANGES, Audience, Change, ListKind
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.error_results import ErrorResults, suit
+from trio_mcp.server.progress_choice import ProgressChoice
 from trio_mcp.server.task_methods import TaskMethods
 from trio_mcp.server.task_run import TaskRun
 from trio_mcp.server.tool_methods import ToolMethods
@@ -51,15 +54,22 @@ logger = logging.getLogger("trio_mcp")
 
 
 class ServerApplication:
-    """Serves one definition for as long as the server runs."""
+    """Serves one definition for as long as the server runs; heartbeats wait in `nursery`."""
 
-    def __init__(self, definition: ServerDefinition, supervisor: Supervisor, lifespan: Any = None) -> None:
+    def __init__(
+        self,
+        definition: ServerDefinition,
+        supervisor: Supervisor,
+        nursery: trio.Nursery,
+        lifespan: Any = None,
+    ) -> None:
         self._definition = definition
         self.settings = definition.settings
         self.info = definition.info
         self.errors = ErrorResults(self.settings.show_errors)
         runs: WeakValueDictionary[str, TaskRun] = WeakValueDictionary()
-        tools = ToolMethods(definition, supervisor, runs, lifespan, self.errors)
+        self._progress = ProgressChoice(self.settings, nursery)
+        tools = ToolMethods(definition, supervisor, runs, lifespan, self.errors, self._progress)
         tasks = TaskMethods(supervisor, runs)
         self._tools = tools
         self._tasks = tasks
@@ -98,8 +108,9 @@ class ServerApplication:
         }
 
     def close(self) -> None:
-        """Tell of no change any more, and log how often each failure has come, at the end of the server."""
+        """Tell of no change any more, begin no more heartbeats, and log how often each failure has come."""
         self._definition.changes.detach(self.audience)
+        self._progress.close()
         self.errors.close()
 
     def begin_session(self, connection: ServerConnection) -> None:
@@ -166,7 +177,7 @@ class ServerApplication:
             # Imported here: a server without prompts starts sooner without that module.
             from trio_mcp.server.prompt_methods import PromptMethods
 
-            self._prompts = PromptMethods(self._definition, self._lifespan, self._tools.calls)
+            self._prompts = PromptMethods(self._definition, self._lifespan, self._tools.calls, self._progress)
         return self._prompts
 
     def _find_completion(self, request: ServerRequest) -> CompletionMethods:
@@ -178,7 +189,9 @@ class ServerApplication:
         if self._completion is None:
             from trio_mcp.server.completion_methods import CompletionMethods
 
-            self._completion = CompletionMethods(self._definition, self._lifespan, self._tools.calls)
+            self._completion = CompletionMethods(
+                self._definition, self._lifespan, self._tools.calls, self._progress
+            )
         return self._completion
 
     def _find_resources(self, request: ServerRequest) -> ResourceMethods:
@@ -194,6 +207,7 @@ class ServerApplication:
                 self._lifespan,
                 self._tools.calls,
                 self.errors,
+                self._progress,
             )
         return self._resources
 

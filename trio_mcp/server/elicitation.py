@@ -59,6 +59,9 @@ async def elicit(
 ) -> Elicited[Any]:
     """See `Context.elicit`."""
     form = read_answer_form(schema_type)
+    fields = form.schema["properties"].values()
+    if not request.era.asks_lists and any(field.get("type") == "array" for field in fields):
+        raise NotSupportedByEra(f"in protocol {request.era.version} a form cannot ask for a list")
     # A client that declares no mode takes forms.
     names_modes = any(has_capability(request, "elicitation", mode) for mode in ("form", "url"))
     needs: dict[str, Any] = {"elicitation": {"form": {}} if names_modes else {}}

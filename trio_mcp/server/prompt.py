@@ -16,6 +16,7 @@ import msgspec
 import trio
 
 from trio_mcp.errors import ArgumentError, PromptDefinitionError, ProtocolError
+from trio_mcp.outgoing.policy import SERVER_POLICIES, ServerPolicy
 from trio_mcp.schema.docstrings import read_docstring
 from trio_mcp.schema.parameters import Parameters, read_parameters
 from trio_mcp.schema.signatures import Subject
@@ -41,6 +42,7 @@ class PromptDefinition:
     parameters: Parameters
     is_async: bool
     completers: dict[str, Completer] = attrs.field(factory=dict)
+    progress: ServerPolicy | None = None
 
     @property
     def argument_names(self) -> Sequence[str]:
@@ -85,6 +87,7 @@ def define_prompt(
     icons: Sequence[Icon] | None,
     meta: Mapping[str, Any] | None,
     dereference_schemas: bool = True,
+    progress: ServerPolicy | None = None,
 ) -> PromptDefinition:
     """Make a prompt of `function`; raises PromptDefinitionError if it cannot be one."""
     if isinstance(function, staticmethod):  # decorated twice in a class body
@@ -101,6 +104,8 @@ def define_prompt(
     if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
         raise PromptDefinitionError(f"prompt {name!r} is a generator: return a list of messages")
     subject = Subject(f"prompt {name!r}", PromptDefinitionError)
+    if progress is not None and not isinstance(progress, SERVER_POLICIES):
+        raise subject.flaw(f"progress must be a policy, not {progress!r}")
     check_bound(function, "prompt", subject)
     parameters = read_parameters(function, Context, subject, dereference=dereference_schemas)
     required = parameters.schema.get("required", ())
@@ -116,7 +121,8 @@ def define_prompt(
         icons=None if icons is None else list(icons),
         meta=None if meta is None else dict(meta),
     )
-    return PromptDefinition(listing, function, parameters, inspect.iscoroutinefunction(inner))
+    is_async = inspect.iscoroutinefunction(inner)
+    return PromptDefinition(listing, function, parameters, is_async, progress=progress)
 
 
 def _describe_argument(name: str, schema: Mapping[str, Any], *, required: bool) -> PromptArgument:

@@ -15,6 +15,7 @@ from trio_mcp.server.child_calls import ChildCalls
 from trio_mcp.server.context import Context
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.pages import mark_list, read_page
+from trio_mcp.server.progress_choice import ProgressChoice
 from trio_mcp.server.prompt import PromptDefinition
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.wire.errors import INVALID_PARAMS
@@ -28,11 +29,14 @@ from trio_mcp.wire.prompts import ListPromptsResult
 class PromptMethods:
     """Answers the prompt methods of one running server."""
 
-    def __init__(self, definition: ServerDefinition, lifespan: Any, calls: ChildCalls) -> None:
+    def __init__(
+        self, definition: ServerDefinition, lifespan: Any, calls: ChildCalls, progress: ProgressChoice
+    ) -> None:
         self._prompts = definition.prompts
         self._settings = definition.settings
         self._lifespan = lifespan
         self._calls = calls
+        self._progress = progress
 
     def list_prompts(self, request: ServerRequest) -> Result:
         """Answer prompts/list."""
@@ -44,6 +48,7 @@ class PromptMethods:
         """Answer prompts/get."""
         assert isinstance(request.params, GetPromptParams)
         prompt = self._find(request.params.name)
+        self._settle(request, prompt)
         params = request.params
         if params.request_state is not UNSET or params.input_responses is not UNSET:
             await self._calls.rounds.resume(request)
@@ -56,6 +61,10 @@ class PromptMethods:
         if prompt is None:
             raise ProtocolError(INVALID_PARAMS, f"Unknown prompt: {name}")
         return prompt
+
+    def _settle(self, request: ServerRequest, prompt: PromptDefinition) -> None:
+        if prompt.progress is not None or self._progress.for_all:
+            self._progress.settle(request, prompt.progress, prompt.listing.name)
 
     def _make_context(self, request: ServerRequest) -> Context:
         return Context(request, None, self._lifespan, self._calls)

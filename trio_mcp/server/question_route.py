@@ -17,7 +17,7 @@ import trio
 
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.concurrency.stopped_scopes import StoppedScopes
-from trio_mcp.errors import ConnectionLost, ProtocolError
+from trio_mcp.errors import ConnectionLost, NotSupportedByEra, ProtocolError
 from trio_mcp.server.input_rounds import InputRounds
 from trio_mcp.server.legacy_task_wires import LegacyTaskWires
 from trio_mcp.server.question_place import Place
@@ -61,6 +61,8 @@ async def ask_client(
     answers; ConnectionLost; ValueError for parameters that are not JSON; LocalProtocolError within a
     function of `Context.once`.
     """
+    if method not in request.era.questions:
+        raise NotSupportedByEra(f"protocol {request.era.version} has no {method}")
     _require(request, _NEEDS[method] if needs is None else needs)
     params = dict(params)
     if request.round is not None:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, overload
 
 from trio_mcp.errors import PromptDefinitionError, ResourceDefinitionError, ToolDefinitionError
-from trio_mcp.outgoing.policy import ProgressPolicy
+from trio_mcp.outgoing.policy import ServerPolicy
 from trio_mcp.server.changes import ListKind
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.functions import CompletableFunction, bare_function
@@ -63,7 +63,7 @@ class Registration:
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
         task: TaskConfig | bool | None = None,
-        progress: ProgressPolicy | None = None,
+        progress: ServerPolicy | None = None,
         input_schema: Mapping[str, Any] | None = None,
         output_schema: Mapping[str, Any] | None = None,
         validate: bool = True,
@@ -81,7 +81,7 @@ class Registration:
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
         task: TaskConfig | bool | None = None,
-        progress: ProgressPolicy | None = None,
+        progress: ServerPolicy | None = None,
         input_schema: Mapping[str, Any] | None = None,
         output_schema: Mapping[str, Any] | None = None,
         validate: bool = True,
@@ -122,7 +122,7 @@ class Registration:
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
         task: TaskConfig | bool | None = None,
-        progress: ProgressPolicy | None = None,
+        progress: ServerPolicy | None = None,
         input_schema: Mapping[str, Any] | None = None,
         output_schema: Mapping[str, Any] | None = None,
         validate: bool = True,
@@ -173,6 +173,7 @@ class Registration:
         description: str | None = None,
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
+        progress: ServerPolicy | None = None,
     ) -> Callable[[Callable[P, R]], CompletableFunction[P, R]]: ...
 
     def prompt(
@@ -185,6 +186,7 @@ class Registration:
         description: str | None = None,
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
+        progress: ServerPolicy | None = None,
     ) -> CompletableFunction[P, R] | Callable[[Callable[P, R]], CompletableFunction[P, R]]:
         """Register a prompt: `@server.prompt` or `@server.prompt("name", ...)`; see `add_prompt`."""
         if isinstance(function, str):
@@ -194,7 +196,13 @@ class Registration:
 
         def register(function: Callable[P, R]) -> CompletableFunction[P, R]:
             return self.add_prompt(
-                function, name=name, title=title, description=description, icons=icons, meta=meta
+                function,
+                name=name,
+                title=title,
+                description=description,
+                icons=icons,
+                meta=meta,
+                progress=progress,
             )
 
         return register if function is None else register(function)
@@ -208,6 +216,7 @@ class Registration:
         description: str | None = None,
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
+        progress: ServerPolicy | None = None,
     ) -> CompletableFunction[P, R]:
         """Register `function` as a prompt (MCP prompts).
 
@@ -215,7 +224,8 @@ class Registration:
         annotated with `Context` receives the context. Clients send texts: one that a parameter's type takes
         as it is stays a text, every other is read as JSON. A sync function runs in a worker thread. The
         function returns text, content, a `Message`, or a list of them. What is returned here can be
-        called as the function, and its `complete` registers functions that complete arguments. Raises
+        called as the function, and its `complete` registers functions that complete arguments. `progress`
+        is the policy for this prompt and its completions, in place of the server's. Raises
         PromptDefinitionError if the signature cannot be described or the name is taken.
         """
         # Imported here: a server without prompts starts sooner without that module.
@@ -230,6 +240,7 @@ class Registration:
             icons=icons,
             meta=meta,
             dereference_schemas=self.definition.settings.dereference_schemas,
+            progress=progress,
         )
         self.definition.add_prompt(prompt)
         return CompletableFunction(function, prompt)
@@ -248,6 +259,7 @@ class Registration:
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
         cache: CacheHint | None = None,
+        progress: ServerPolicy | None = None,
     ) -> Callable[[Callable[P, R]], CompletableFunction[P, R]]:
         """Register a function as a resource: `@server.resource("config://app")`; see `add_resource`."""
         if callable(uri):
@@ -266,6 +278,7 @@ class Registration:
                 icons=icons,
                 meta=meta,
                 cache=cache,
+                progress=progress,
             )
 
         return register
@@ -284,6 +297,7 @@ class Registration:
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
         cache: CacheHint | None = None,
+        progress: ServerPolicy | None = None,
     ) -> CompletableFunction[P, R]:
         """Register what `function` returns as a resource (MCP server features, "Resources").
 
@@ -291,9 +305,10 @@ class Registration:
         the function's parameters; a URI is decoded once, and its parts are converted to the type hints. Of
         templates that match the same URI, the first counts. Text and bytes are read as they are, everything
         else as JSON. A parameter annotated with `Context` receives the context, and a sync function runs in
-        a worker thread. `size` is in bytes. Raises ResourceDefinitionError for a template that is malformed
-        or ambiguous, for a variable that the function does not take, for a required parameter that the URI
-        does not give, and if the URI is taken.
+        a worker thread. `size` is in bytes. `progress` is the policy for this resource, in place of the
+        server's. Raises ResourceDefinitionError for a template that is malformed or ambiguous, for a variable
+        that the function does not take, for a required parameter that the URI does not give, and if the URI
+        is taken.
 
         What is returned here can be called as the function, and its `complete` registers functions that
         complete variables of the template.
@@ -314,6 +329,7 @@ class Registration:
             icons=icons,
             meta=meta,
             cache=cache,
+            progress=progress,
         )
         self.definition.add_resource(resource)
         return CompletableFunction(function, resource)

@@ -17,6 +17,7 @@ import msgspec
 import trio
 
 from trio_mcp.errors import ResourceDefinitionError, ReturnError
+from trio_mcp.outgoing.policy import SERVER_POLICIES, ServerPolicy
 from trio_mcp.schema.docstrings import read_docstring
 from trio_mcp.schema.parameters import Parameters, read_parameters
 from trio_mcp.schema.returns import Returns, read_returns
@@ -52,6 +53,7 @@ class ResourceDefinition:
     """The variables whose parameters take lists."""
     cache: CacheHint | None = None
     """How long clients may keep what they read; None for what the server says."""
+    progress: ServerPolicy | None = None
     completers: dict[str, Completer] = attrs.field(factory=dict)
 
     @property
@@ -102,6 +104,7 @@ def define_resource(
     icons: Sequence[Icon] | None,
     meta: Mapping[str, Any] | None,
     cache: CacheHint | None,
+    progress: ServerPolicy | None = None,
 ) -> ResourceDefinition:
     """Make a resource of `function`, or a template if `uri` has variables.
 
@@ -116,6 +119,8 @@ def define_resource(
     _check_names(template, parameters, subject)
     if not isinstance(cache, (CacheHint, type(None))):
         raise subject.flaw(f"cache must be a CacheHint, not {cache!r}")
+    if progress is not None and not isinstance(progress, SERVER_POLICIES):
+        raise subject.flaw(f"progress must be a policy, not {progress!r}")
     shown: dict[str, Any] = {
         "name": name,
         "title": title,
@@ -145,6 +150,7 @@ def define_resource(
         is_async,
         parameters.lists,
         cache,
+        progress,
     )
 
 

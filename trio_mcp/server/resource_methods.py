@@ -16,6 +16,7 @@ from trio_mcp.server.child_calls import ChildCalls
 from trio_mcp.server.context import Context
 from trio_mcp.server.error_results import ErrorResults
 from trio_mcp.server.pages import mark_list, read_page
+from trio_mcp.server.progress_choice import ProgressChoice
 from trio_mcp.server.resource_table import ResourceTable
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.session.settings import ServerSettings
@@ -40,12 +41,14 @@ class ResourceMethods:
         lifespan: Any,
         calls: ChildCalls,
         errors: ErrorResults,
+        progress: ProgressChoice,
     ) -> None:
         self._table = table
         self._settings = settings
         self._lifespan = lifespan
         self._calls = calls
         self._errors = errors
+        self._progress = progress
         # Not that of the tools: a resource that holds a thread may wait for a tool that needs one.
         self._limiter = trio.CapacityLimiter(settings.thread_limit)
 
@@ -71,6 +74,8 @@ class ResourceMethods:
         if found is None:
             raise ResourceNotFound
         resource, values = found
+        if resource.progress is not None or self._progress.for_all:
+            self._progress.settle(request, resource.progress, resource.uri)
         if params.request_state is not UNSET or params.input_responses is not UNSET:
             await self._calls.rounds.resume(request)
         context = Context(request, None, self._lifespan, self._calls)

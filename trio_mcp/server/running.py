@@ -37,9 +37,9 @@ class RunningServer:
         self, definition: ServerDefinition, supervisor: Supervisor, nursery: trio.Nursery, lifespan: Any
     ) -> None:
         self._supervisor = supervisor
-        self.application = ServerApplication(definition, supervisor, lifespan)
+        self.application = ServerApplication(definition, supervisor, nursery, lifespan)
         self.nursery = nursery
-        """For what outlives the request that began it, such as a legacy session over HTTP."""
+        """For what outlives the request that began it: legacy sessions over HTTP, the wait for heartbeats."""
         self._closers: list[Callable[[], None]] = []
         self.is_closing = False
         self.refusals: Counter[str] = Counter()

@@ -17,7 +17,7 @@ import msgspec
 import trio
 
 from trio_mcp.errors import ToolDefinitionError
-from trio_mcp.outgoing.policy import Conflate, Lossless, ProgressPolicy
+from trio_mcp.outgoing.policy import SERVER_POLICIES, ServerPolicy
 from trio_mcp.schema.docstrings import read_docstring
 from trio_mcp.schema.parameters import Parameters, read_parameters
 from trio_mcp.schema.returns import Returns, read_returns
@@ -52,7 +52,7 @@ class ToolDefinition:
     is_async: bool
     task: TaskConfig | None = None
     headers: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
-    progress: ProgressPolicy | None = None
+    progress: ServerPolicy | None = None
 
     def listing_for(self, era: Era) -> Tool:
         """How clients of `era` see the tool."""
@@ -94,7 +94,7 @@ def define_tool(
     icons: Sequence[Icon] | None = None,
     meta: Mapping[str, Any] | None = None,
     task: TaskConfig | bool | None,
-    progress: ProgressPolicy | None = None,
+    progress: ServerPolicy | None = None,
     dereference_schemas: bool = True,
     input_schema: Mapping[str, Any] | None = None,
     output_schema: Mapping[str, Any] | None = None,
@@ -118,7 +118,7 @@ def define_tool(
             f"tool {name!r} is a generator: return a value, and report progress instead"
         )
     subject = Subject(f"tool {name!r}")
-    if not isinstance(progress, (Conflate, Lossless, type(None))):
+    if progress is not None and not isinstance(progress, SERVER_POLICIES):
         raise subject.flaw(f"progress must be a policy, not {progress!r}")
     check_bound(function, "tool", subject)
     parameters: Parameters | VerbatimParameters

@@ -1,7 +1,7 @@
 """The methods by which clients list and call tools.
 
-Owns the steps of a tool call from its parameters to its answer: its progress policy, the choice
-between an answer and a task, and the Context of its handler. A call that is or may become a task
+Owns the steps of a tool call from its parameters to its answer: the choice between an
+answer and a task, and the Context of its handler. A call that is or may become a task
 goes on in `task_run.py`.
 """
 
@@ -15,13 +15,14 @@ import trio
 from msgspec import UNSET
 
 from trio_mcp.errors import ProtocolError, TaskOverload
-from trio_mcp.outgoing.policy import Conflate, Lossless, ProgressCall, find_interval
+from trio_mcp.outgoing.policy import find_interval
 from trio_mcp.server.child_calls import ChildCalls
 from trio_mcp.server.context import Context
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.error_results import ErrorResults
 from trio_mcp.server.input_rounds import InputRounds
 from trio_mcp.server.pages import mark_list, read_page
+from trio_mcp.server.progress_choice import ProgressChoice
 from trio_mcp.server.task_choice import Choice, choose, find_owner, find_payer, read_ttl
 from trio_mcp.server.task_run import TaskRun
 from trio_mcp.server.tool import ToolDefinition
@@ -46,6 +47,7 @@ class ToolMethods:
         runs: MutableMapping[str, TaskRun],
         lifespan: Any,
         errors: ErrorResults,
+        progress: ProgressChoice,
     ) -> None:
         self._registry = definition.tools
         self._tools = definition.tools.enabled
@@ -53,6 +55,7 @@ class ToolMethods:
         self._supervisor = supervisor
         self._runs = runs
         self._lifespan = lifespan
+        self._progress = progress
         # A limiter of its own: tools that block must not starve the application's own threads.
         self._limiter = trio.CapacityLimiter(self._settings.thread_limit)
         rounds = InputRounds(definition.info.name, self._settings)
@@ -74,8 +77,8 @@ class ToolMethods:
         tool = self._tools.get(params.name)
         if tool is None:
             raise ProtocolError(INVALID_PARAMS, f"Unknown tool: {params.name}")
-        if tool.progress is not None or self._settings.choose_progress is not None:
-            self._choose_policy(request, tool)
+        if tool.progress is not None or self._progress.for_all:
+            self._progress.settle(request, tool.progress, tool.listing.name, is_tool=True)
         arguments = None if isinstance(params.arguments, msgspec.UnsetType) else params.arguments
         if params.request_state is not UNSET or params.input_responses is not UNSET:
             await self.calls.rounds.resume(request)
@@ -88,24 +91,6 @@ class ToolMethods:
 
     def _make_context(self, request: ServerRequest, run: TaskRun | None) -> Context:
         return Context(request, run, self._lifespan, self.calls)
-
-    def _choose_policy(self, request: ServerRequest, tool: ToolDefinition) -> None:
-        """Let the call queue follow the policy of the tool, or what the server's own function chooses."""
-        policy = tool.progress or self._settings.progress
-        choose_progress = self._settings.choose_progress
-        if choose_progress is not None:
-            policy = choose_progress(
-                ProgressCall(
-                    tool=tool.listing.name,
-                    policy=policy,
-                    client_info=request.meta.client_info,
-                    principal=request.connection.principal,
-                    session_state=None if request.session is None else request.session.state,
-                )
-            )
-            if not isinstance(policy, (Conflate, Lossless)):
-                raise TypeError(f"choose_progress must return a policy, not {policy!r}")
-        request.call_queue.apply_policy(policy)
 
     def _make_run(
         self,

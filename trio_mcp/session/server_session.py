@@ -18,6 +18,7 @@ import trio
 from trio_mcp.concurrency.failures import leaves, split_failure
 from trio_mcp.errors import ReturnError
 from trio_mcp.outgoing.call_queue import CallQueue
+from trio_mcp.outgoing.policy import reports_policy
 from trio_mcp.progress.reporter import ProgressReporter
 from trio_mcp.session.connection import ServerConnection
 from trio_mcp.session.request import ServerRequest, SessionData
@@ -100,6 +101,7 @@ class ServerSession:
         "_data",
         "_handlers",
         "_handshake",
+        "_policy",
         "_requests",
         "_settings",
         "_unwritten",
@@ -109,6 +111,7 @@ class ServerSession:
     def __init__(self, application: Application, connection: ServerConnection, nursery: trio.Nursery) -> None:
         self._app = application
         self._settings = application.settings
+        self._policy = reports_policy(application.settings.progress)
         self._handlers = nursery
         self._handshake = ServerHandshake()
         self._data: SessionData | None = None
@@ -264,7 +267,7 @@ class ServerSession:
         if self._unwritten >= self._settings.max_requests:
             raise ProtocolError(INTERNAL_ERROR, f"overloaded: {self._unwritten} requests are in flight")
         era, meta = self._handshake.classify(incoming)
-        call_queue = CallQueue(connection.outbox, meta.progress_token, self._settings.progress, on_answered)
+        call_queue = CallQueue(connection.outbox, meta.progress_token, self._policy, on_answered)
         progress = ProgressReporter(
             call_queue if call_queue.has_token else None,
             strict_yield=self._settings.strict_yield,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
-from trio_mcp.outgoing.policy import Conflate, ProgressCall, ProgressPolicy
+from trio_mcp.outgoing.policy import SERVER_POLICIES, Conflate, ProgressCall, ServerPolicy
 from trio_mcp.validators import check_count, check_interval, check_not_negative, check_positive
 from trio_mcp.wire.messages import CacheableResult
 from trio_mcp.wire.value_count import MAX_VALUES
@@ -83,8 +83,8 @@ class ServerSettings:
     """How a server runs. Sizes in bytes, times in seconds.
 
     `progress` is the policy for pending progress. `choose_progress(call)` may return another
-    one for each tool call, for example by its client: it is called before the tool starts,
-    and the call fails if it raises. `strict_yield` makes every
+    one for each request for a tool, a prompt, a resource or a completion, for example by its client: it is
+    called before the handler starts, and the request fails if it raises. `strict_yield` makes every
     report a schedule point. `max_requests` is the number of requests that one
     connection may have in flight, `log_buffer` the number of log messages a call
     may have pending before its handler waits, `max_frame_bytes` the largest
@@ -113,8 +113,10 @@ class ServerSettings:
     "resources" and "completions".
     """
 
-    progress: ProgressPolicy = attrs.field(factory=Conflate)
-    choose_progress: Callable[[ProgressCall], ProgressPolicy] | None = None
+    progress: ServerPolicy = attrs.field(
+        factory=Conflate, validator=attrs.validators.instance_of(SERVER_POLICIES)
+    )
+    choose_progress: Callable[[ProgressCall], ServerPolicy] | None = None
     strict_yield: bool = False
     # A client may follow a thousand tasks, each with a request that stays open.
     max_requests: int = attrs.field(default=4096, validator=check_count)

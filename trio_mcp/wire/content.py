@@ -82,3 +82,15 @@ class EmbeddedResource(_Block, kw_only=True, tag="resource"):
 
 
 ContentBlock: TypeAlias = TextContent | ImageContent | AudioContent | ResourceLink | EmbeddedResource
+
+
+def as_older_block(block: ContentBlock) -> ContentBlock:
+    """The same content for clients that know neither sounds (2024-11-05) nor links (before 2025-06-18)."""
+    if not isinstance(block, (AudioContent, ResourceLink)):
+        return block
+    if isinstance(block, AudioContent):
+        sound = ResourceContents(uri="attachment:audio", mime_type=block.mime_type, blob=block.data)
+        return EmbeddedResource(resource=sound, annotations=block.annotations, meta=block.meta)
+    described = "" if block.description is None else f" ({block.description})"
+    text = f"{block.title or block.name}{described}: {block.uri}"
+    return TextContent(text=text, annotations=block.annotations, meta=block.meta)

@@ -11,11 +11,13 @@ from typing import Final, Literal
 
 import attrs
 
+from trio_mcp.wire.content import AudioContent, ContentBlock, ResourceLink, as_older_block
 from trio_mcp.wire.errors import INVALID_PARAMS, RESOURCE_NOT_FOUND
 from trio_mcp.wire.messages import (
     META_SERVER_INFO,
     CacheableResult,
     CallToolParams,
+    CallToolResult,
     CompleteParams,
     GetPromptParams,
     Implementation,
@@ -68,6 +70,8 @@ _MODERN_REQUESTS: Final[Mapping[str, type[Params]]] = {
     "tasks/cancel": TaskIdParams,
     "subscriptions/listen": ListenParams,
 }
+_SAMPLING: Final = frozenset({"sampling/createMessage", "roots/list"})
+_ELICITATION: Final = _SAMPLING | {"elicitation/create"}
 
 
 @attrs.frozen
@@ -80,7 +84,9 @@ class Era:
     whose id could not be read. `primes` says that clients understand an event without data
     at the beginning of a stream over HTTP. `unknown_resource` is the code of the error for a URI that
     names no resource. `asks_widely` says that a server can ask by URL and let a model use tools;
-    `identifies_urls`, that a question by URL has an id, by which its end is told.
+    `identifies_urls`, that a question by URL has an id, by which its end is told. `questions` are the
+    requests that a server may put to its client, and `asks_lists` says that a form may ask for several of
+    some choices. `unknown_content` are the content blocks that clients of the revision cannot read.
     """
 
     version: str
@@ -93,16 +99,31 @@ class Era:
     unknown_resource: int = RESOURCE_NOT_FOUND
     asks_widely: bool = False
     identifies_urls: bool = False
+    questions: frozenset[str] = _ELICITATION
+    asks_lists: bool = True
+    unknown_content: tuple[type[ContentBlock], ...] = ()
 
     def stamp(self, result: Result, server_info: Implementation) -> None:
         """Add the members that this revision requires in every result (MCP base protocol, "ResultType")."""
         if not self.modern:
+            if self.unknown_content:
+                self._replace_unknown(result)
             return
         if result.result_type is None:
             result.result_type = "complete"
         result.meta = {**(result.meta or {}), META_SERVER_INFO: server_info}
         if isinstance(result, CacheableResult) and result.ttl_ms is None:
             result.ttl_ms, result.cache_scope = 0, "private"
+
+    def _replace_unknown(self, result: Result) -> None:
+        """Replace content that the revision does not know by what says the same in other blocks."""
+        if isinstance(result, CallToolResult):
+            result.content = [self._known(block) for block in result.content]
+        for message in getattr(result, "messages", ()):  # of a prompt, whose module not every server imports
+            message.content = self._known(message.content)
+
+    def _known(self, block: ContentBlock) -> ContentBlock:
+        return as_older_block(block) if isinstance(block, self.unknown_content) else block
 
 
 _ALL: Final = (
@@ -123,9 +144,24 @@ _ALL: Final = (
         asks_widely=True,
         identifies_urls=True,
     ),
-    Era("2025-06-18", modern=False, requests=_LEGACY_REQUESTS, unreadable_id="null"),
-    Era("2025-03-26", modern=False, requests=_LEGACY_REQUESTS, unreadable_id="null", batches=True),
-    Era("2024-11-05", modern=False, requests=_LEGACY_REQUESTS, unreadable_id="null"),
+    Era("2025-06-18", modern=False, requests=_LEGACY_REQUESTS, unreadable_id="null", asks_lists=False),
+    Era(
+        "2025-03-26",
+        modern=False,
+        requests=_LEGACY_REQUESTS,
+        unreadable_id="null",
+        batches=True,
+        questions=_SAMPLING,
+        unknown_content=(ResourceLink,),
+    ),
+    Era(
+        "2024-11-05",
+        modern=False,
+        requests=_LEGACY_REQUESTS,
+        unreadable_id="null",
+        questions=_SAMPLING,
+        unknown_content=(AudioContent, ResourceLink),
+    ),
 )
 ERAS: Final[Mapping[str, Era]] = {era.version: era for era in _ALL}
 """Every served revision by its version string, newest first."""
