@@ -6,6 +6,7 @@ import pytest
 
 from trio_mcp import (
     DefinitionError,
+    Icon,
     Implementation,
     MemoryTaskStore,
     PromptDefinitionError,
@@ -41,6 +42,23 @@ def test_what_a_server_is_made_of_is_in_its_definition():
     assert definition.task_store is server.task_store is store
     assert definition.default_task is server.default_task is config
     assert server.name == "demo"
+
+
+async def test_a_server_shows_itself_with_all_that_it_was_given(wire):
+    icon = Icon(src="https://example.com/icon.svg", mime_type="image/svg+xml", sizes=["any"])
+    server = Server(
+        "demo",
+        version="2",
+        title="Demo",
+        description="Shows.",
+        icons=[icon],
+        website_url="https://example.com",
+    )
+    async with wire.open(server) as client:
+        assert client.server_info == server.info
+        assert client.server_info.icons == [icon]
+        assert client.server_info.description == "Shows."
+        assert client.server_info.website_url == "https://example.com"
 
 
 def test_what_is_set_on_a_server_is_set_in_its_definition():

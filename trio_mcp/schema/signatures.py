@@ -16,14 +16,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
+import msgspec
 
 from trio_mcp.errors import DefinitionError, ToolDefinitionError
 
 Function = Callable[..., Any]
 
 
-@attrs.frozen
-class Subject:
+class Subject(msgspec.Struct, frozen=True):
     """What a function is to become: its kind and name for messages, and the exception for its flaws."""
 
     text: str

@@ -12,19 +12,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from threading import Lock
 from typing import Generic, TypeVar
 
-import attrs
-
 from trio_mcp.errors import DefinitionError, ProtocolError
 from trio_mcp.wire.errors import INVALID_PARAMS
 
 D = TypeVar("D")
 
 
-@attrs.define(eq=False)
 class _Entry(Generic[D]):
-    number: int
-    definition: D
-    is_enabled: bool = True
+    __slots__ = ("definition", "is_enabled", "number")
+
+    def __init__(self, number: int, definition: D) -> None:
+        self.number = number
+        self.definition = definition
+        self.is_enabled = True
 
 
 class Registry(Mapping[str, D]):

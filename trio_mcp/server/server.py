@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any, Generic, Literal, TypeVar
@@ -29,6 +29,7 @@ from trio_mcp.session.settings import ServerSettings
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
 from trio_mcp.tasks.store import TaskStore
 from trio_mcp.version import __version__
+from trio_mcp.wire.content import Icon
 from trio_mcp.wire.messages import Implementation
 
 L = TypeVar("L", bound=Callable[..., Any])
@@ -52,12 +53,11 @@ class _Defined(Generic[V]):
 class Server(Registration):
     """An MCP server's definition.
 
-    `name` and `version` are shown to clients, `instructions` tell a model how to
-    use the server; `version` defaults to that of trio_mcp. `settings` hold every
-    cap and policy, `task_settings` those of background tasks; `task_store` keeps their
-    records, by default in memory. `default_task` is the `task` of every tool that gives none of
-    its own. What can be given here can be read and set later, as an attribute of the same name;
-    name, version and title make up `info`.
+    `name`, `version`, `title`, `description`, `icons` and `website_url` are shown to clients, and make up
+    `info`; `version` defaults to that of trio_mcp. `instructions` tell a model how to use the server.
+    `settings` hold every cap and policy, `task_settings` those of background tasks; `task_store` keeps their
+    records, by default in memory. `default_task` is the `task` of every tool that gives none of its own.
+    What can be given here can be read and set later, as an attribute of the same name or in `info`.
     """
 
     info = _Defined[Implementation]()
@@ -73,6 +73,9 @@ class Server(Registration):
         *,
         version: str | None = None,
         title: str | None = None,
+        description: str | None = None,
+        icons: Sequence[Icon] | None = None,
+        website_url: str | None = None,
         instructions: str | None = None,
         settings: ServerSettings | None = None,
         task_settings: TaskSettings | None = None,
@@ -81,7 +84,14 @@ class Server(Registration):
     ) -> None:
         super().__init__(
             ServerDefinition(
-                Implementation(name=name, version=version or __version__, title=title),
+                Implementation(
+                    name=name,
+                    version=version or __version__,
+                    title=title,
+                    description=description,
+                    website_url=website_url,
+                    icons=None if icons is None else list(icons),
+                ),
                 instructions,
                 settings or ServerSettings(),
                 task_settings or TaskSettings(),

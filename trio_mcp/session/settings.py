@@ -10,9 +10,15 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
+import msgspec
 
 from trio_mcp.outgoing.policy import SERVER_POLICIES, Conflate, ProgressCall, ServerPolicy
-from trio_mcp.validators import check_count, check_interval, check_not_negative, check_positive
+from trio_mcp.validators import (
+    check_count,
+    check_not_negative,
+    check_positive,
+    require_interval,
+)
 from trio_mcp.wire.messages import CacheableResult
 from trio_mcp.wire.value_count import MAX_VALUES
 
@@ -32,17 +38,20 @@ OfferedKind: TypeAlias = Literal["prompts", "resources", "completions"]
 _OFFERED_KINDS: Final = ("prompts", "resources", "completions")
 
 
-@attrs.frozen
-class CacheHint:
+class CacheHint(msgspec.Struct, frozen=True):
     """How long clients may keep a result, in seconds, and who may be given it (MCP caching).
 
-    The scope "private" is the authorization under which it was asked for; "public" is everybody.
+    The scope "private" is the authorization under which it was asked for; "public" is everybody. Raises
+    ValueError for another scope, and unless `ttl` is a finite number of at least 0.
     """
 
-    ttl: float = attrs.field(validator=check_interval)
-    scope: Literal["public", "private"] = attrs.field(
-        default="private", validator=attrs.validators.in_(("public", "private"))
-    )
+    ttl: float
+    scope: Literal["public", "private"] = "private"
+
+    def __post_init__(self) -> None:
+        require_interval("ttl", self.ttl)
+        if self.scope not in ("public", "private"):
+            raise ValueError(f'scope must be "public" or "private", not {self.scope!r}')
 
     def mark(self, result: CacheableResult) -> None:
         """Write it into a result of the modern era."""
