@@ -46,19 +46,26 @@ class ResourceSubscriptions:
     async def remove(self, uris: Sequence[str]) -> None:
         """Forget a listener of each of `uris`, and unsubscribe behind the last; checkpoints."""
         gone = self._forget(uris)
-        async with self._turn:
+        try:
+            async with self._turn:
+                while gone:
+                    if gone[-1] not in self._listeners:  # nobody has come meanwhile
+                        await self._unsubscribe(gone[-1])
+                    gone.pop()
+        finally:  # what is left if this is cancelled
             for uri in gone:
-                if uri in self._listeners:  # somebody has come meanwhile
-                    continue
-                try:
-                    await self._request("resources/unsubscribe", SubscribeParams(uri=uri))
-                except MCPError as error:
-                    logger.debug("%r was not unsubscribed: %s", uri, error)
+                self._send("resources/unsubscribe", SubscribeParams(uri=uri))
 
     def abandon(self, uris: Sequence[str]) -> None:
         """Do what `remove` does, without waiting for the server."""
         for uri in self._forget(uris):
             self._send("resources/unsubscribe", SubscribeParams(uri=uri))
+
+    async def _unsubscribe(self, uri: str) -> None:
+        try:
+            await self._request("resources/unsubscribe", SubscribeParams(uri=uri))
+        except MCPError as error:
+            logger.debug("%r was not unsubscribed: %s", uri, error)
 
     def _forget(self, uris: Sequence[str]) -> list[str]:
         """Count the listeners down; return the resources that have none any more."""

@@ -63,7 +63,8 @@ REFUSE_SECONDS: Final = 5.0
 REPEATABLE: Final = frozenset(
     {
         *("server/discover", "ping", "tools/list", "logging/setLevel"),
-        *("resources/list", "resources/templates/list"),
+        *("resources/list", "resources/templates/list", "prompts/list"),
+        *("resources/subscribe", "resources/unsubscribe"),
         *("tasks/get", "tasks/list", "tasks/result", "tasks/cancel"),
     }
 )
