@@ -109,6 +109,7 @@ def make_server() -> Server:
     add_task_tools(server)
     add_asking_task_tools(server)
     add_resources(server)
+    add_lists(server)
     return server
 
 
@@ -343,6 +344,24 @@ def add_resources(server: Server) -> None:
     async def template(key: str) -> dict[str, Any]:
         """Data of one key."""
         return {"id": key, "templateTest": True, "data": f"Data for ID: {key}"}
+
+
+def add_lists(server: Server) -> None:
+    """What the suite asks of lists: that they change."""
+
+    @server.tool
+    async def test_trigger_tool_change(ctx: Context) -> str:
+        """Change the list of tools."""
+        ctx.server.add_tool(lambda: "never called", name="test_triggered_tool")
+        ctx.server.remove_tool("test_triggered_tool")
+        return "the list of tools has changed"
+
+    @server.tool
+    async def test_trigger_prompt_change(ctx: Context) -> str:
+        """Change the list of prompts."""
+        ctx.server.add_prompt(lambda: "never asked for", name="test_triggered_prompt")
+        ctx.server.remove_prompt("test_triggered_prompt")
+        return "the list of prompts has changed"
 
 
 async def main() -> None:

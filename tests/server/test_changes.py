@@ -49,7 +49,7 @@ async def test_what_is_unsubscribed_leaves_nothing_behind() -> None:
     audience.tell(update)
     assert (first.noted, second.noted) == ([], [update])
     audience.unsubscribe(second, update)
-    assert repr(audience) == "<Audience: subscriptions to 0 changes>"
+    assert repr(audience) == "<Audience: 0 subscriptions to 0 changes>"
 
 
 async def test_every_running_server_is_told_until_it_ends() -> None:

@@ -85,7 +85,7 @@ async def get_text(client: Any, name: str, arguments: Any = None) -> str:
 async def test_prompts_are_listed_in_declared_order_with_all_that_is_said_of_them(wire: Wire) -> None:
     async with wire.open(make_server()) as client:
         review, hello = await client.list_prompts()
-        assert client.server_capabilities["prompts"] == {}
+        assert client.server_capabilities["prompts"] == {"listChanged": True}
         assert "completions" not in client.server_capabilities
     assert (review.name, review.title, review.description) == ("review", "Review", "Review some code.")
     assert review.icons == [Icon(src="https://example.org/i.png")]

@@ -59,7 +59,7 @@ async def test_a_resource_is_listed_as_it_was_registered(wire: Wire) -> None:
     async with wire.open(server) as client:
         (resource,) = await client.list_resources()
         (template,) = await client.list_resource_templates()
-        assert client.server_capabilities["resources"] == {}
+        assert client.server_capabilities["resources"] == {"listChanged": True, "subscribe": True}
     assert (resource.uri, resource.name, resource.title) == ("config://app", "config", "Configuration")
     assert (resource.size, resource.mime_type) == (12, "application/toml")
     assert resource.description == "What the program is set to."

@@ -161,7 +161,7 @@ async def test_a_subscription_ends_with_the_server_and_says_so():
         await peer.ask({"jsonrpc": "2.0", "id": 7, "method": "subscriptions/listen", "params": listen})
         nursery.cancel_scope.cancel()
         with trio.CancelScope(shield=True):
-            cancelled, result = await peer.receive(), await peer.receive()
+            result, cancelled = await peer.receive(), await peer.receive()
     assert cancelled["method"] == "notifications/cancelled"
     assert cancelled["params"]["requestId"] == 7
     assert result["id"] == 7

@@ -10,16 +10,18 @@ if it never waits (the reader of the wire answers it in order; it may raise only
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from trio_mcp.errors import ProtocolError
+from trio_mcp.server.changes import LIST_CHANGES, Audience, Change, ListKind
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.error_results import ErrorResults
 from trio_mcp.server.task_methods import TaskMethods
 from trio_mcp.server.task_run import TaskRun
 from trio_mcp.server.tool_methods import ToolMethods
+from trio_mcp.session.connection import ServerConnection
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.wire.eras import ERAS, Era
@@ -39,9 +41,10 @@ from trio_mcp.wire.messages import (
 )
 from trio_mcp.wire.tasks import EXTENSION
 
-if TYPE_CHECKING:  # a server without prompts or resources starts without these modules
+if TYPE_CHECKING:  # a server starts without the modules that its clients may not need
     from trio_mcp.server.prompt_methods import PromptMethods
     from trio_mcp.server.resource_methods import ResourceMethods
+    from trio_mcp.server.subscription_methods import SubscriptionMethods
 
 logger = logging.getLogger("trio_mcp")
 
@@ -56,11 +59,17 @@ class ServerApplication:
         self.errors = ErrorResults(self.settings.show_errors)
         runs: WeakValueDictionary[str, TaskRun] = WeakValueDictionary()
         tools = ToolMethods(definition, supervisor, runs, lifespan, self.errors)
-        tasks = TaskMethods(supervisor, runs, definition.info)
+        tasks = TaskMethods(supervisor, runs)
         self._tools = tools
+        self._tasks = tasks
         self._lifespan = lifespan
         self._prompts: PromptMethods | None = None
         self._resources: ResourceMethods | None = None
+        self._subscriptions: SubscriptionMethods | None = None
+        self.audience = Audience()
+        definition.changes.attach(self.audience)
+        # The lists of whose changes each legacy client is told: those that it was offered.
+        self._sessions: dict[ServerConnection, Sequence[ListKind]] = {}
         self.immediate: Mapping[str, Callable[[ServerRequest], Result]] = {
             "initialize": self._initialize,
             "server/discover": self._discover,
@@ -70,6 +79,8 @@ class ServerApplication:
             "prompts/list": lambda request: self._find_prompts(request).list_prompts(request),
             "resources/list": lambda request: self._find_resources(request).list_resources(request),
             "resources/templates/list": lambda request: self._find_resources(request).list_templates(request),
+            "resources/subscribe": lambda request: self._find_subscriptions().subscribe(request),
+            "resources/unsubscribe": lambda request: self._find_subscriptions().unsubscribe(request),
         }
         self.handlers: Mapping[str, Callable[[ServerRequest], Awaitable[Result]]] = {
             "tools/call": tools.call_tool,
@@ -81,8 +92,34 @@ class ServerApplication:
             "tasks/list": tasks.list_page,
             "tasks/cancel": tasks.cancel,
             "tasks/update": tasks.update,
-            "subscriptions/listen": tasks.listen,
+            "subscriptions/listen": lambda request: self._find_subscriptions().listen(request),
         }
+
+    def close(self) -> None:
+        """Tell of no change any more, and log how often each failure has come, at the end of the server."""
+        self._definition.changes.detach(self.audience)
+        self.errors.close()
+
+    def begin_session(self, connection: ServerConnection) -> None:
+        """Tell the legacy client at `connection` of each change of a list, until it is gone."""
+        if not self._sessions:
+            for change in LIST_CHANGES.values():
+                self.audience.subscribe(self, change)
+        self._sessions[connection] = self._listed()
+
+    def _end_session(self, connection: ServerConnection) -> None:
+        if self._sessions.pop(connection, None) is not None and not self._sessions:
+            for change in LIST_CHANGES.values():
+                self.audience.unsubscribe(self, change)
+        if self._subscriptions is not None:
+            self._subscriptions.forget_session(connection)
+
+    def note(self, change: Change) -> None:
+        """Tell every legacy client of the change of a list."""
+        subscriptions = self._find_subscriptions()
+        for connection, kinds in self._sessions.items():
+            if any(LIST_CHANGES[kind] == change for kind in kinds):
+                subscriptions.tell_session(connection, change)
 
     def check_headers(self, headers: Mapping[str, str], request: IncomingRequest) -> None:
         """Compare the headers that repeat arguments of a tool (MCP streamable HTTP, "Custom Headers").
@@ -154,15 +191,33 @@ class ServerApplication:
         table = self._definition.resources
         return (table is not None and table.has_begun) or "resources" in self.settings.offers
 
-    def _capabilities(self, era: Era) -> dict[str, Any]:
-        capabilities: dict[str, Any] = {"logging": {}, "tools": {}}
-        prompts = self._definition.prompts
+    def _find_subscriptions(self) -> SubscriptionMethods:
+        if self._subscriptions is None:
+            # Imported here: a server to which nobody subscribes starts sooner without that module.
+            from trio_mcp.server.subscription_methods import SubscriptionMethods
+
+            self._subscriptions = SubscriptionMethods(
+                self._definition, self.audience, self._tasks, self._listed
+            )
+        return self._subscriptions
+
+    def _listed(self) -> Sequence[ListKind]:
+        """The lists that the server has, of whose changes it tells."""
+        kinds: list[ListKind] = ["tools"]
         if self._has_prompts:
-            capabilities["prompts"] = {}
-            if any(prompt.completers for prompt in prompts.in_order()):
-                capabilities["completions"] = {}
+            kinds.append("prompts")
         if self._has_resources:
-            capabilities["resources"] = {}
+            kinds.append("resources")
+        return kinds
+
+    def _capabilities(self, era: Era) -> dict[str, Any]:
+        capabilities: dict[str, Any] = {"logging": {}}
+        for kind in self._listed():
+            capabilities[kind] = {"listChanged": True}
+        if "resources" in capabilities:
+            capabilities["resources"]["subscribe"] = True
+        if any(prompt.completers for prompt in self._definition.prompts.in_order()):
+            capabilities["completions"] = {}
         if any(tool.task is not None for tool in self._definition.tools.in_order()):
             if era.tasks == "legacy":
                 capabilities["tasks"] = {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}
@@ -171,6 +226,9 @@ class ServerApplication:
         return capabilities
 
     def _initialize(self, request: ServerRequest) -> Result:
+        home = request.connection.home
+        self._end_session(home)  # one that the client had on this wire before
+        home.call_when_lost(self._end_session)
         return InitializeResult(
             protocol_version=request.era.version,
             capabilities=self._capabilities(request.era),

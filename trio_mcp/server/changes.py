@@ -78,7 +78,16 @@ class Audience:
         self._subscribers: dict[Change, dict[Subscriber, None]] = {}
 
     def __repr__(self) -> str:
-        return f"<Audience: subscriptions to {len(self._subscribers)} changes>"
+        return f"<Audience: {len(self)} subscriptions to {len(self._subscribers)} changes>"
+
+    def __len__(self) -> int:
+        """How many subscriptions there are."""
+        return sum(map(len, self._subscribers.values()))
+
+    @property
+    def subscribers(self) -> set[Subscriber]:
+        """Everybody who has subscribed to something."""
+        return {subscriber for subscribers in self._subscribers.values() for subscriber in subscribers}
 
     def subscribe(self, subscriber: Subscriber, change: Change) -> None:
         """Have `subscriber` note each `change`; once is enough."""

@@ -71,7 +71,8 @@ class LegacyTaskWires:
         try:
             yield
         finally:
-            connection.on_heard = None
+            if connection is not connection.home:
+                connection.on_heard = None
             self._connections.remove(connection)
             # The last progress of a task that has ended leaves here, in front of the result. On another
             # wire it could overtake what was sent on this one.

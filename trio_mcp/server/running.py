@@ -187,5 +187,5 @@ async def open_server(server: HasDefinition) -> AsyncIterator[RunningServer]:
             yield running
         finally:
             running.begin_closing()
-            running.application.errors.close()
+            running.application.close()
         nursery.cancel_scope.cancel()

@@ -1,6 +1,7 @@
 """The methods by which clients follow and steer background tasks, in both eras.
 
-Owns tasks/* and subscriptions/listen. What a task is, and who may see it, the supervisor knows.
+Owns tasks/*, and what a subscription sends of a task. What a task is, and who may see it, the supervisor
+knows.
 """
 
 from __future__ import annotations
@@ -31,15 +32,12 @@ from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.tasks.task_feed import Joins, TaskFeed
 from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.errors import INVALID_PARAMS
-from trio_mcp.wire.frames import Notification, OutFrame, Response
+from trio_mcp.wire.frames import Notification, OutFrame
 from trio_mcp.wire.messages import (
     META_HISTORY,
     META_REPORTS,
     META_SUBSCRIPTION_ID,
-    CancelledParams,
     EmptyResult,
-    Implementation,
-    ListenParams,
     ListParams,
     Result,
     TaskIdParams,
@@ -47,15 +45,13 @@ from trio_mcp.wire.messages import (
 )
 from trio_mcp.wire.tasks import ListTasksResult
 
-ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
 CHANGED: Final = "notifications/tasks"
 
 
 class TaskMethods:
     """Answers the task methods of one running server."""
 
-    def __init__(self, supervisor: Supervisor, runs: Mapping[str, TaskRun], info: Implementation) -> None:
-        self._info = info
+    def __init__(self, supervisor: Supervisor, runs: Mapping[str, TaskRun]) -> None:
         self._supervisor = supervisor
         self._runs = runs
 
@@ -127,45 +123,25 @@ class TaskMethods:
                 live.answer(key, answer)  # an answer that nobody waits for is ignored (SEP-2663)
         return EmptyResult()
 
-    async def listen(self, request: ServerRequest) -> Result:
-        """Answer subscriptions/listen: send changes until the client cancels or the server ends.
+    async def find_visible(
+        self, request: ServerRequest, task_ids: Sequence[str]
+    ) -> list[tuple[TaskRecord, LiveTask | None]]:
+        """Those of the tasks that the client may see: their records, and the live tasks that run here.
 
-        What is sent, and how it ends, is in MCP subscriptions 2026-07-28.
+        Checkpoints if there are any. Raises ProtocolError if the client cannot handle tasks.
         """
-        assert isinstance(request.params, ListenParams)
-        wanted = request.params.notifications.task_ids or []
-        if wanted and not declares_tasks(request):
+        if task_ids and not declares_tasks(request):
             raise missing_extension()
-        found = [await self._find(request, task_id) for task_id in dict.fromkeys(wanted)]
-        visible = [one for one in found if one is not None]
-        meta = {META_SUBSCRIPTION_ID: request.id}
-        replays = request.meta.values.get(META_HISTORY) is True
-        joins = _read_joins(request)
-        honoured = {"taskIds": [record.id for record, _ in visible]} if wanted else {}
-        granted = {**({META_HISTORY: True} if replays else {}), **({META_REPORTS: joins} if joins else {})}
-        acknowledgement = {"_meta": {**meta, **granted}, "notifications": honoured}
-        request.call_queue.put(Notification(ACKNOWLEDGED, encode_value(acknowledgement)))
-        subscribed: list[_Subscribed] = []
-        try:
-            for record, live in visible:
-                subscribed.append(self._subscribe(request, record, live, joins, replays=replays))
-            await trio.sleep_forever()
-        except trio.Cancelled:
-            if not request.withdrawn:
-                self._end_subscription(request, meta)
-            raise
-        finally:
-            for one in subscribed:
-                one.stop()
-        raise AssertionError("never reached")
+        found = [await self._find(request, task_id) for task_id in dict.fromkeys(task_ids)]
+        return [one for one in found if one is not None]
 
-    def _end_subscription(self, request: ServerRequest, meta: dict[str, Any]) -> None:
-        """Tell the client that the server ends (MCP subscriptions, "Graceful Closure")."""
-        ended = CancelledParams(request_id=request.id, reason="the server is shutting down")
-        request.call_queue.put(Notification("notifications/cancelled", encode_value(ended)))
-        result = EmptyResult(meta=dict(meta))
-        request.era.stamp(result, self._info)
-        request.call_queue.finish(Response(request.id, encode_value(result)))
+    def grant(self, request: ServerRequest) -> dict[str, Any]:
+        """The `_meta` that says which wishes for a task's reports a subscription fulfils."""
+        joins = _read_joins(request)
+        return {
+            **({META_HISTORY: True} if _replays(request) else {}),
+            **({META_REPORTS: joins} if joins else {}),
+        }
 
     async def _find(self, request: ServerRequest, task_id: str) -> tuple[TaskRecord, LiveTask | None] | None:
         """The record of a task, and the live task if it runs here; None if the client may not see it."""
@@ -175,28 +151,18 @@ class TaskMethods:
             return None
         return record, self._supervisor.find(task_id)
 
-    def _subscribe(
-        self,
-        request: ServerRequest,
-        record: TaskRecord,
-        live: LiveTask | None,
-        joins: Joins | None,
-        *,
-        replays: bool,
-    ) -> _Subscribed:
-        """Send the history of the task if `replays`, then its state now, then each change."""
+    def follow(self, request: ServerRequest, record: TaskRecord, live: LiveTask | None) -> FollowedTask:
+        """Send the history of the task if the client wants it, then its state now, then each change."""
         record = record if live is None else live.record
-        feed = self._make_feed(request, record, joins, 0 if live is None else live.min_interval)
-        history = self._supervisor.take_history(record.id) if replays else None
+        feed = self._make_feed(request, record, 0 if live is None else live.min_interval)
+        history = self._supervisor.take_history(record.id) if _replays(request) else None
         # Without a checkpoint in between, so that no change is missed.
         feed.begin(record, history or ())
         if live is not None:
             live.add_follower(feed)
-        return _Subscribed(self._supervisor, feed, record, live, history is not None)
+        return FollowedTask(self._supervisor, feed, record, live, history is not None)
 
-    def _make_feed(
-        self, request: ServerRequest, record: TaskRecord, joins: Joins | None, min_interval: float
-    ) -> TaskFeed:
+    def _make_feed(self, request: ServerRequest, record: TaskRecord, min_interval: float) -> TaskFeed:
         subscription = request.id
         clock = self._supervisor.clock
 
@@ -212,12 +178,13 @@ class TaskMethods:
             return Notification(CHANGED, encode_value(task))
 
         limit = self._supervisor.settings.feed_buffer
+        joins = _read_joins(request)
         return TaskFeed(request.connection.outbox, limit, clock, record, render, joins, min_interval)
 
 
 @attrs.frozen
-class _Subscribed:
-    """One task of a subscription."""
+class FollowedTask:
+    """One task that a client follows."""
 
     supervisor: Supervisor
     feed: TaskFeed
@@ -232,6 +199,10 @@ class _Subscribed:
             self.live.remove_follower(self.feed)
         if self.took_history:
             self.supervisor.give_back_history(self.record, unsent)
+
+
+def _replays(request: ServerRequest) -> bool:
+    return request.meta.values.get(META_HISTORY) is True
 
 
 def _read_joins(request: ServerRequest) -> Joins | None:

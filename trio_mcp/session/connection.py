@@ -29,7 +29,7 @@ Answer: TypeAlias = Response | ErrorResponse
 class _Client:
     """The state that all wires to one client share."""
 
-    __slots__ = ("asked", "is_lost", "peer", "principal", "questions", "session_id")
+    __slots__ = ("asked", "is_lost", "on_lost", "peer", "principal", "questions", "session_id")
 
     def __init__(self, principal: str | None, peer: str | None) -> None:
         self.principal = principal
@@ -38,6 +38,7 @@ class _Client:
         self.questions = 0
         self.asked: dict[RequestId, _Asked] = {}
         self.is_lost = False
+        self.on_lost: Callable[[ServerConnection], None] | None = None
 
     def has_asked(self, ident: object) -> bool:
         """Whether `ident` is, or was, that of a question."""
@@ -92,6 +93,11 @@ class ServerConnection:
         return ServerConnection(
             outbox, self.principal, on_answered=outbox.close, home=self.home, headers=headers
         )
+
+    @property
+    def ends_with_answer(self) -> bool:
+        """Whether the wire ends with the first answer, as an HTTP response does."""
+        return self._on_answered is not None
 
     @property
     def principal(self) -> str | None:
@@ -173,9 +179,15 @@ class ServerConnection:
             asked.on_answer(frame)
         return True
 
+    def call_when_lost(self, function: Callable[[ServerConnection], None]) -> None:
+        """Have `function` called with this connection when the client is gone; the last one counts."""
+        self._client.on_lost = function
+
     def lose(self) -> None:
         """Note that the client is gone, and end every `ask` that waits for it."""
         self._client.is_lost = True
+        if self._client.on_lost is not None:
+            self._client.on_lost(self)
         for asked in self._client.asked.values():
             asked.answered.set()
 

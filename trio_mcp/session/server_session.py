@@ -61,6 +61,9 @@ class Application(Protocol):
     def handlers(self) -> Mapping[str, Callable[[ServerRequest], Awaitable[Result]]]:
         """Methods that run in a task and a cancel scope of their own."""
 
+    def begin_session(self, connection: ServerConnection) -> None:
+        """Note that the legacy client at `connection` has ended its handshake, and may be told of changes."""
+
     def check_headers(self, headers: Mapping[str, str], request: IncomingRequest) -> None:
         """Raise ProtocolError if headers that repeat the arguments of a call differ from them."""
 
@@ -186,7 +189,8 @@ class ServerSession:
 
     def _accept_notification(self, frame: Notification) -> None:
         if frame.method != "notifications/cancelled":
-            self._handshake.notified(frame.method)
+            if self._handshake.notified(frame.method) and self._handshake.state is Handshake.READY:
+                self._app.begin_session(self.connection)
             return
         try:
             params = msgspec.json.decode(_payload(frame.params), type=CancelledParams)

@@ -89,7 +89,9 @@ class ServerSettings:
     connection may have in flight, `log_buffer` the number of log messages a call
     may have pending before its handler waits, `max_frame_bytes` the largest
     message that is read, and `max_values` how many numbers, texts and other values it may hold
-    (what is counted is commas and opening brackets outside of texts). `thread_limit` is the
+    (what is counted is commas and opening brackets outside of texts). `max_subscribed_uris` is to how many
+    resource URIs one client may be subscribed: a principal, or an anonymous client's address over HTTP and
+    WebSocket (a reverse proxy is one address), its wire otherwise. `thread_limit` is the
     number of sync tools that run at once. `drain_timeout` bounds the last writes of a session.
     `deadline_margin` is how long before the deadline of its client a handler is cancelled, at
     most; a tenth of the time if that is less. `show_errors` lets clients see what an unexpected
@@ -118,6 +120,8 @@ class ServerSettings:
     log_buffer: int = attrs.field(default=256, validator=check_count)
     max_frame_bytes: int = attrs.field(default=DEFAULT_REQUEST_BYTES, validator=check_count)
     max_values: int = attrs.field(default=MAX_VALUES, validator=check_count)
+    # With the longest URI, 32 MiB.
+    max_subscribed_uris: int = attrs.field(default=4096, validator=check_count)
     thread_limit: int = attrs.field(default=40, validator=check_count)
     drain_timeout: float = attrs.field(default=DEFAULT_DRAIN_SECONDS, validator=check_positive)
     # For the cleanup of the cancelled handler, and for the answer to arrive.

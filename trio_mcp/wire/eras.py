@@ -26,6 +26,7 @@ from trio_mcp.wire.messages import (
     ReadResourceParams,
     Result,
     SetLevelParams,
+    SubscribeParams,
     TaskIdParams,
     UpdateTaskParams,
 )
@@ -42,6 +43,8 @@ _LEGACY_REQUESTS: Final[Mapping[str, type[Params]]] = {
     "resources/list": ListParams,
     "resources/templates/list": ListParams,
     "resources/read": ReadResourceParams,
+    "resources/subscribe": SubscribeParams,
+    "resources/unsubscribe": SubscribeParams,
 }
 _LEGACY_TASK_REQUESTS: Final[Mapping[str, type[Params]]] = {
     **_LEGACY_REQUESTS,

@@ -121,9 +121,13 @@ class ServerHandshake:
         self._client_info, self._client_capabilities = params.client_info, params.capabilities or {}
         return era
 
-    def notified(self, method: str) -> None:
-        """Apply a notification to the state; one that is not legal in it changes nothing."""
-        self.state = MOVES.get((self.state, method), self.state)
+    def notified(self, method: str) -> bool:
+        """Apply a notification to the state; False if it changes nothing, because it is not legal in it."""
+        moved = MOVES.get((self.state, method))
+        if moved is None:
+            return False
+        self.state = moved
+        return True
 
     def _read_legacy(self, method: str, values: Mapping[str, Any]) -> tuple[Era, RequestMeta]:
         era = self._era

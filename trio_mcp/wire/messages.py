@@ -168,7 +168,7 @@ class UpdateTaskParams(TaskIdParams, kw_only=True):
 
 
 class SubscriptionFilter(Struct, rename="camel", omit_defaults=True, kw_only=True):
-    """The notifications that a client wants (MCP subscriptions)."""
+    """The notifications that a client wants (MCP subscriptions); `resource_subscriptions` are URIs."""
 
     tools_list_changed: bool | None = None
     prompts_list_changed: bool | None = None

@@ -237,14 +237,17 @@ async def test_a_modern_notification_is_accepted_and_session_headers_are_ignored
 
 
 async def test_a_subscription_ends_gracefully_with_the_server():
-    """It ends with the cancelled notification, then a result (MCP subscriptions, "Graceful Closure")."""
+    """It ends with a result alone (MCP subscriptions, "Graceful Closure").
+
+    Clients take a cancellation for a loss, and the schema of 2026-07-28 has it on stdio only.
+    """
     async with open_host(asgi_app(make_server())) as host:
         answer = host.modern("subscriptions/listen", {"notifications": {}})
         await answer.wait_messages(1)
-    acknowledged, cancelled, result = answer.messages
+    acknowledged, result = answer.messages
     assert acknowledged["method"] == "notifications/subscriptions/acknowledged"
-    assert cancelled["method"] == "notifications/cancelled"
     assert result["id"] == 1
+    assert result["result"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == 1
     assert answer.ended.is_set()
 
 
