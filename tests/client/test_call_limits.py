@@ -103,7 +103,11 @@ def make_gathering_server() -> Server:
 async def test_a_user_who_does_not_answer_does_not_outlast_the_timeouts(
     wire: Wire, options: dict[str, Any], seconds: float, words: str, autojump_clock
 ):
-    async with wire.open(make_gathering_server(), elicitation_handler=never_answer) as client:
+    """If the client counts the time of its questions; by default the timeouts stand still meanwhile."""
+    settings = ClientSettings(pause_while_asking=False)
+    async with wire.open(
+        make_gathering_server(), elicitation_handler=never_answer, settings=settings
+    ) as client:
         if wire.protocol == LEGACY and "task" in options:
             pytest.skip("in 2025-11-25 the task exists before it asks, and its start has succeeded")
         took, text = await time_out(client, "greet", **options)

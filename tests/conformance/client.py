@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -80,9 +81,9 @@ SCENARIOS: dict[str, Scenario] = {
 
 
 def fill_in(request: ElicitRequest) -> dict[str, Any]:
-    """Accept what the form proposes, and confirm."""
-    properties = request.schema["properties"]
-    return {name: value.get("default", True) for name, value in properties.items()}
+    """Confirm; the client itself fills in what the form proposes."""
+    names = request.schema["properties"].keys() - request.defaults.keys()
+    return dict.fromkeys(names, True)
 
 
 async def main(url: str) -> None:
@@ -97,6 +98,7 @@ async def main(url: str) -> None:
         protocol="auto" if revision == NEWEST else revision,
         elicitation_handler=fill_in,
         sampling_handler=lambda request: "Hello",
+        roots=[Path.cwd()],
     ) as client:
         await act(client, context)
 

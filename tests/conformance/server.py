@@ -23,6 +23,7 @@ from trio_mcp import (
     TaskConfig,
     ToolError,
     serve_http,
+    titles,
 )
 
 # One red pixel, and a WAV file of no samples.
@@ -58,10 +59,6 @@ SCHEMA = {
     "else": {"required": ["email"]},
     "additionalProperties": False,
 }
-
-
-def choices(*titled: tuple[str, str]) -> list[dict[str, str]]:
-    return [{"const": value, "title": title} for value, title in titled]
 
 
 @attrs.frozen
@@ -105,30 +102,12 @@ class Defaults:
 
 
 Option = Literal["option1", "option2", "option3"]
-Titled = Annotated[
-    str,
-    msgspec.Meta(
-        extra_json_schema={
-            "oneOf": choices(
-                ("value1", "First Option"), ("value2", "Second Option"), ("value3", "Third Option")
-            )
-        }
-    ),
-]
+Titled = Annotated[str, titles(value1="First Option", value2="Second Option", value3="Third Option")]
 Named = Annotated[
     Literal["opt1", "opt2", "opt3"],
     msgspec.Meta(extra_json_schema={"enumNames": ["Option One", "Option Two", "Option Three"]}),
 ]
-TitledItem = Annotated[
-    str,
-    msgspec.Meta(
-        extra_json_schema={
-            "anyOf": choices(
-                ("value1", "First Choice"), ("value2", "Second Choice"), ("value3", "Third Choice")
-            )
-        }
-    ),
-]
+TitledItem = Annotated[str, titles(value1="First Choice", value2="Second Choice", value3="Third Choice")]
 
 
 class Enums(msgspec.Struct, rename="camel"):
