@@ -74,7 +74,7 @@ MARKS := not slow
 test: $(VENV)/.dev $(PEERS_READY)
 	$(BIN)/pytest -n auto --dist worksteal -m "$(MARKS)"
 
-test-slow:
+test-slow: .envs/inspector/.node-ready
 	$(MAKE) test MARKS=slow
 
 lint: ruff-check ruff-format flake8-async

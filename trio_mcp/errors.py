@@ -23,6 +23,7 @@ __all__ = [
     "CallTimeout",
     "ConnectionLost",
     "CursorError",
+    "DefinitionError",
     "LocalProtocolError",
     "MCPError",
     "NotSupportedByEra",
@@ -31,9 +32,11 @@ __all__ = [
     "ProtocolError",
     "RemoteProtocolError",
     "RequestCancelled",
+    "ResourceDefinitionError",
     "ResourceError",
     "ResourceNotFound",
     "ReturnError",
+    "SubscriptionRefused",
     "TaskCancelled",
     "TaskFailed",
     "TaskNotFound",
@@ -44,12 +47,20 @@ __all__ = [
 ]
 
 
-class ToolDefinitionError(MCPError, TypeError):
-    """A function cannot be made a tool or a resource; the message names it, and the parameter."""
+class DefinitionError(MCPError, TypeError):
+    """A server cannot offer what it was given, or not under that name; the message names it."""
 
 
-class PromptDefinitionError(MCPError, TypeError):
+class ToolDefinitionError(DefinitionError):
+    """A function cannot be made a tool; the message names it, and the parameter."""
+
+
+class PromptDefinitionError(DefinitionError):
     """A function cannot be made a prompt, or cannot complete an argument; the message names it."""
+
+
+class ResourceDefinitionError(DefinitionError):
+    """A function cannot be made a resource, or cannot complete a variable; the message names it."""
 
 
 class ArgumentError(MCPError):
@@ -107,6 +118,10 @@ class ProgressOverflow(MCPError):
 
 class NotSupportedByEra(MCPError):
     """The protocol revision of this connection does not have what was asked for."""
+
+
+class SubscriptionRefused(MCPError):
+    """The server tells of nothing that was to be listened for; the message names it."""
 
 
 class CursorError(MCPError, ValueError):

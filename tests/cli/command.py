@@ -125,6 +125,26 @@ def start_in_terminal(*arguments: str | Path, columns: int, keyboard: bool = Fal
     return Terminal(process, screen)
 
 
+def show_in_terminal(*arguments: str | Path, columns: int) -> tuple[str, int]:
+    """Run with a terminal for stdout, too; returns what it shows, and the exit status."""
+    screen, inside = pty.openpty()
+    fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = subprocess.Popen(
+        command(*arguments, "--quiet"),
+        stdin=subprocess.DEVNULL,
+        stdout=inside,
+        stderr=inside,
+        env=environment(columns),
+    )
+    os.close(inside)
+    try:
+        return read_all(screen), process.wait(HANG_SECONDS)
+    finally:
+        os.close(screen)
+        process.kill()
+        process.wait()
+
+
 def lines_shown(text: str) -> list[str]:
     """Every line that was ever drawn, without colours and movements."""
     return [line for line in re.split(r"[\r\n]+", CONTROL.sub("", text)) if line.strip()]

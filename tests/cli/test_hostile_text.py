@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import run, start_in_terminal
+from tests.cli.command import run, show_in_terminal, start_in_terminal
 
 SERVER = r"""
 import sys
@@ -25,6 +25,21 @@ async def evil(ctx: Context, fail: bool = False) -> str:
     if fail:
         raise ToolError("error " + EVIL)
     return "result " + EVIL
+
+
+@server.resource("evil://resource", description="reads " + EVIL, title="title " + EVIL)
+def resource() -> str:
+    return "text " + EVIL
+
+
+@server.prompt(description="asks " + EVIL)
+def ask(argument: str) -> str:
+    return "message " + EVIL
+
+
+@ask.complete("argument")
+def complete(value: str) -> list[str]:
+    return ["value " + EVIL]
 """
 
 
@@ -55,6 +70,27 @@ def test_a_terminal_gets_no_control_sequence_of_a_server(evil_file: Path, argume
     shown, _, status = start_in_terminal(*words, columns=200).finish()
     assert not harmful(shown), shown
     assert status in (0, 1), shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["call", "FILE", "evil"], "result "),
+        (["read", "FILE", "evil://resource"], "text "),
+        (["read", "FILE", "evil://resource", "--json"], "text "),
+        (["prompt", "FILE", "ask", "argument=x"], "message "),
+        (["complete", "FILE", "ask", "argument="], "value "),
+    ],
+    ids=" ".join,
+)
+def test_what_is_printed_to_a_terminal_is_printable(
+    evil_file: Path, arguments: list[str], words: str
+) -> None:
+    command = [str(evil_file) if word == "FILE" else word for word in arguments]
+    shown, status = show_in_terminal(*command, columns=200)
+    assert not harmful(shown), shown
+    assert words in shown
+    assert status == 0
 
 
 def test_lines_of_a_log_message_cannot_be_forged(evil_file: Path) -> None:

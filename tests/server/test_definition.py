@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from trio_mcp import (
+    DefinitionError,
     Implementation,
     MemoryTaskStore,
+    PromptDefinitionError,
+    ResourceDefinitionError,
     Server,
     ServerSettings,
     TaskConfig,
@@ -94,3 +97,54 @@ async def test_representations_show_the_name_and_the_state():
     async with open_server(server) as running:
         assert repr(running) == "<RunningServer 'demo' open>"
     assert repr(running) == "<RunningServer 'demo' closing>"
+
+
+class Album:
+    def find(self, name: str) -> str:
+        return name
+
+
+def takes_complex(name: complex) -> str:
+    return str(name)
+
+
+def takes_any_number(*names: str) -> str:
+    return ""
+
+
+def has_unknown_type(name: Nowhere) -> str:  # noqa: F821
+    return str(name)
+
+
+def has_wrong_default(name: int = "a") -> str:  # type: ignore[assignment]
+    return str(name)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [Album.find, takes_complex, takes_any_number, has_unknown_type, has_wrong_default],
+    ids=lambda function: function.__name__,
+)
+def test_the_message_of_a_flaw_names_what_was_registered_and_the_parameter_once(function):
+    server = Server("demo")
+    registrations = [
+        ("tool 'mine'", ToolDefinitionError, lambda: server.add_tool(function, name="mine")),
+        ("prompt 'mine'", PromptDefinitionError, lambda: server.add_prompt(function, name="mine")),
+        (
+            "resource 'x://{name}'",
+            ResourceDefinitionError,
+            lambda: server.add_resource("x://{name}", function, name="mine"),
+        ),
+    ]
+    for subject, error, register in registrations:
+        with pytest.raises(DefinitionError) as refused:
+            register()
+        assert type(refused.value) is error
+        message = str(refused.value)
+        assert message.startswith(f"{subject}, parameter "), message
+        assert message.count("tool ") == (subject.startswith("tool")), message
+
+
+def test_an_unbound_method_is_told_how_it_is_registered():
+    with pytest.raises(ResourceDefinitionError, match=r"server\.add_resource\(uri, instance\.method\)"):
+        Server("demo").add_resource("x://{name}", Album.find)

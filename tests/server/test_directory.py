@@ -15,10 +15,10 @@ from tests.conftest import Wire
 from trio_mcp import (
     Client,
     ProtocolError,
+    ResourceDefinitionError,
     ResourceError,
     ResourceNotFound,
     Server,
-    ToolDefinitionError,
     open_client,
 )
 from trio_mcp.server.directory import Directory
@@ -248,11 +248,11 @@ def test_no_path_reads_the_secret(docs: Path, parts: list[str], separator: str) 
 def test_a_directory_that_does_not_exist_is_refused_at_registration(docs: Path) -> None:
     server = Server("files")
     for path in (docs / "missing", docs / "readme.md", "a\0b"):
-        with pytest.raises(ToolDefinitionError, match="directory"):
+        with pytest.raises(ResourceDefinitionError, match="directory"):
             server.add_directory("files://docs", path)
-    with pytest.raises(ToolDefinitionError, match="without variables"):
+    with pytest.raises(ResourceDefinitionError, match="without variables"):
         server.add_directory("files://{x}", docs)
-    with pytest.raises(ToolDefinitionError, match="max_bytes"):
+    with pytest.raises(ResourceDefinitionError, match="max_bytes"):
         server.add_directory("files://docs", docs, max_bytes=0)
-    with pytest.raises(ToolDefinitionError, match="scheme"):
+    with pytest.raises(ResourceDefinitionError, match="scheme"):
         server.add_directory("docs", docs)

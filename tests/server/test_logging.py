@@ -70,6 +70,16 @@ async def test_a_client_gets_logs_of_its_level_and_above(wire):
         assert len(logs) == count
 
 
+async def test_a_client_changes_its_log_level(wire):
+    logs: list[LogMessage] = []
+    async with wire.open(make_server(), log_handler=logs.append, log_level="debug") as client:
+        await client.set_log_level("error")
+        await client.call_tool("work")
+        with pytest.raises(ValueError, match="not 'loud'"):
+            await client.set_log_level("loud")  # type: ignore[arg-type]
+    assert [message.level for message in logs] == ["error", "emergency"]
+
+
 async def test_without_a_log_handler_nothing_is_asked_for(wire):
     recorder = wire.recorder(make_server())
     async with wire.open(recorder) as client:

@@ -22,11 +22,11 @@ from trio_mcp import (
     Icon,
     ProtocolError,
     ResourceContents,
+    ResourceDefinitionError,
     ResourceError,
     ResourceNotFound,
     Server,
     ServerSettings,
-    ToolDefinitionError,
     ToolError,
     open_client,
 )
@@ -444,7 +444,7 @@ async def test_a_resource_has_the_lifespan_and_the_facts_of_its_request(wire: Wi
 )
 def test_what_is_refused_at_registration(uri, function, words):
     server = Server("refusing")
-    with pytest.raises(ToolDefinitionError, match=words):
+    with pytest.raises(ResourceDefinitionError, match=words):
         server.add_resource(uri, function, name="it")
     assert server.definition.resources is None
 
@@ -454,23 +454,23 @@ def test_a_uri_is_registered_once():
     server.add_resource("x://{a}", lambda a: "", name="a")
     server.add_resource("x://y", lambda: "", name="y")
     for uri, function in (("x://{a}", lambda a: ""), ("x://y", lambda: "")):
-        with pytest.raises(ToolDefinitionError, match="already"):
+        with pytest.raises(ResourceDefinitionError, match="already"):
             server.add_resource(uri, function, name="again")
 
 
 def test_a_decorator_without_a_uri_and_a_lambda_without_a_name_are_refused():
     server = Server("refusing")
-    with pytest.raises(ToolDefinitionError, match="needs its URI"):
+    with pytest.raises(ResourceDefinitionError, match="needs its URI"):
 
         @server.resource  # type: ignore[arg-type]
         def config() -> str:
             return ""
 
-    with pytest.raises(ToolDefinitionError, match="pass name="):
+    with pytest.raises(ResourceDefinitionError, match="pass name="):
         server.add_resource("x://y", lambda: "")
-    with pytest.raises(ToolDefinitionError, match="no size"):
+    with pytest.raises(ResourceDefinitionError, match="no size"):
         server.add_resource("x://{a}", lambda a: "", name="a", size=3)
-    with pytest.raises(ToolDefinitionError, match="number of bytes"):
+    with pytest.raises(ResourceDefinitionError, match="number of bytes"):
         server.add_resource("x://y", lambda: "", name="a", size=-1)
 
 

@@ -48,12 +48,26 @@ class FakeServer:
 
     rules: dict[str, Callable[[Any], Any]]
     asked: list[str] = attrs.field(factory=list)
+    _transport: FrameTransport | None = None
+
+    async def send(self, *messages: dict[str, Any]) -> None:
+        """Send what nobody has asked for to the client that has connected last."""
+        assert self._transport is not None, "a client has connected"
+        for message in messages:
+            data = msgspec.json.encode({"jsonrpc": "2.0", **message})
+            await self._transport.send_frames(decode_lines(data))
+
+    async def close(self) -> None:
+        """Close the connection of that client."""
+        assert self._transport is not None, "a client has connected"
+        await self._transport.aclose()
 
     async def serve(self, transport: FrameTransport) -> None:
+        self._transport = transport
         while True:  # noqa: ASYNC913  # ends with the transport
             try:
                 frames: Sequence[Any] = await transport.receive_frames()
-            except trio.EndOfChannel:
+            except (trio.EndOfChannel, trio.ClosedResourceError):
                 return
             for frame in frames:
                 self.asked.append(getattr(frame, "method", "an answer"))

@@ -16,6 +16,7 @@ import trio
 
 from trio_mcp.call_result import CallResult
 from trio_mcp.cli.arguments import read_arguments, suggest
+from trio_mcp.cli.blocks import as_text
 from trio_mcp.cli.connection import open_connection
 from trio_mcp.cli.display import Display
 from trio_mcp.cli.output import print_json, print_note, print_text
@@ -26,13 +27,6 @@ from trio_mcp.client.client import Client
 from trio_mcp.client.task_handle import TaskHandle
 from trio_mcp.errors import MCPError
 from trio_mcp.handlers.sink import detailed
-from trio_mcp.wire.content import (
-    AudioContent,
-    ContentBlock,
-    ImageContent,
-    ResourceLink,
-    TextContent,
-)
 from trio_mcp.wire.messages import LoggingLevel, Tool
 
 CANCEL_SECONDS: Final = 1.0
@@ -149,15 +143,5 @@ def print_result(what: str, result: CallResult, *, structured: bool) -> int:
         print_json(result.structured_content)
     else:
         for block in result.content:
-            print_text(_as_text(block))
+            print_text(as_text(block))
     return SUCCEEDED
-
-
-def _as_text(block: ContentBlock) -> str:
-    if isinstance(block, TextContent):
-        return block.text
-    if isinstance(block, ResourceLink):
-        return block.uri
-    if isinstance(block, (ImageContent, AudioContent)):
-        return f"[{block.mime_type}, {len(block.data) * 3 // 4:,} bytes]"
-    return block.resource.text if block.resource.text is not None else f"[{block.resource.uri}]"

@@ -18,13 +18,15 @@ from trio_mcp.background_log import log_in_background
 from trio_mcp.cli.bench.command import USAGE as BENCH_USAGE
 from trio_mcp.cli.bench.command import bench
 from trio_mcp.cli.call import CallOptions, call_tool
+from trio_mcp.cli.complete import complete as complete_argument
 from trio_mcp.cli.demo.run import run_demo
-from trio_mcp.cli.listing import list_tools
+from trio_mcp.cli.listing import list_offers
 from trio_mcp.cli.network import read_address, serve_network
 from trio_mcp.cli.options import (
     CwdOption,
     EnvOption,
     IdleTimeoutOption,
+    LogLevelOption,
     MaxTimeoutOption,
     ProtocolOption,
     QuietSwitch,
@@ -34,6 +36,9 @@ from trio_mcp.cli.options import (
     check_seconds,
 )
 from trio_mcp.cli.output import prepare_streams, print_error, print_note
+from trio_mcp.cli.prompt import get_prompt
+from trio_mcp.cli.read import read_resource
+from trio_mcp.cli.request_options import RequestOptions
 from trio_mcp.cli.running import Interrupt, run_serving, run_work
 from trio_mcp.cli.server_file import load_server, read_place
 from trio_mcp.cli.status import FAILED, INTERRUPTED, SUCCEEDED, CommandError
@@ -42,10 +47,12 @@ from trio_mcp.cli.tasks.commands import tasks
 from trio_mcp.server.signals import ENDING, find_free, run_until_signal
 from trio_mcp.transports.asgi.access_log import access_log_shown
 from trio_mcp.version import __version__
-from trio_mcp.wire.messages import LoggingLevel
 
 CONNECTING: Final = frozenset(
-    {("list",), ("call",), ("bench",), *(("tasks", name) for name in ("list", "watch", "result", "cancel"))}
+    {
+        *((name,) for name in ("list", "call", "read", "prompt", "complete", "bench")),
+        *(("tasks", name) for name in ("list", "watch", "result", "cancel")),
+    }
 )
 """The commands that have a TARGET."""
 
@@ -64,11 +71,12 @@ TtlOption: TypeAlias = Annotated[
         validator=check_seconds,
     ),
 ]
+DEFAULTS: Final = RequestOptions()
 
 app = App(
     name="trio-mcp",
     version=__version__,
-    help="Serve Model Context Protocol tools, list them, and call them with live progress.",
+    help="Serve the Model Context Protocol, list what servers offer, and use it with live progress.",
 )
 app.command(tasks)
 app.command(bench, usage=BENCH_USAGE)
@@ -137,12 +145,12 @@ def list_(
     env: EnvOption = (),
     cwd: CwdOption = None,
 ) -> int:
-    """List the tools of a server.
+    """List the tools, resources, templates and prompts of a server.
 
     Examples: trio-mcp list server.py, trio-mcp list -- npx some-server
     """
     command = read_target(target, env, cwd)
-    return run_work(partial(list_tools, command, protocol=protocol, as_json=json))
+    return run_work(partial(list_offers, command, protocol=protocol, as_json=json))
 
 
 @app.command(
@@ -161,7 +169,7 @@ def call(
     protocol: ProtocolOption = "auto",
     env: EnvOption = (),
     cwd: CwdOption = None,
-    log_level: Annotated[LoggingLevel, Parameter(help="Lowest level of log messages to show.")] = "info",
+    log_level: LogLevelOption = "info",
     quiet: QuietSwitch = False,
     task: Annotated[Switch, Parameter(help="Run the tool as a background task, and wait for it.")] = False,
     ttl: TtlOption = None,
@@ -189,6 +197,75 @@ def call(
     )
     work = partial(call_tool, read_target(target, env, cwd), tool, arguments, options)
     return run_work(work, interrupt=options.interrupt)
+
+
+@app.command(
+    usage="Usage: trio-mcp read [OPTIONS] TARGET URI\n       trio-mcp read [OPTIONS] URI -- COMMAND..."
+)
+def read(
+    target: TargetArgument,
+    uri: Annotated[str, Parameter(help="The resource's URI.")],
+    /,
+    *,
+    output: Annotated[
+        str | None,
+        Parameter(name=("--output", "-o"), help="Write the content to this file."),
+    ] = None,
+    options: RequestOptions = DEFAULTS,
+) -> int:
+    """Read a resource: its progress goes to stderr, its contents to stdout.
+
+    Bytes are not written to a terminal. Exit status: 0 success, 2 failure, 124 timeout, 130 cancelled.
+
+    Examples: trio-mcp read server.py config://app, trio-mcp read server.py logo://shop -o logo.png
+    """
+    return run_work(partial(read_resource, target, uri, output, options))
+
+
+@app.command(
+    usage="Usage: trio-mcp prompt [OPTIONS] TARGET PROMPT [KEY=VALUE...]\n"
+    "       trio-mcp prompt [OPTIONS] PROMPT [KEY=VALUE...] -- COMMAND..."
+)
+def prompt(
+    target: TargetArgument,
+    name: Annotated[str, Parameter(name="PROMPT", help="The prompt's name.")],
+    /,
+    *arguments: Annotated[str, Parameter(name="KEY=VALUE", help="An argument of the prompt, as text.")],
+    options: RequestOptions = DEFAULTS,
+) -> int:
+    """Get the messages of a prompt: progress goes to stderr, the messages to stdout.
+
+    Exit status: 0 success, 2 failure, 124 timeout, 130 cancelled.
+
+    Examples: trio-mcp prompt server.py review text=hello, trio-mcp prompt review -- npx some-server
+    """
+    return run_work(partial(get_prompt, target, name, arguments, options))
+
+
+@app.command(
+    usage="Usage: trio-mcp complete [OPTIONS] TARGET PROMPT|TEMPLATE KEY=VALUE [KEY=VALUE...]\n"
+    "       trio-mcp complete [OPTIONS] PROMPT|TEMPLATE KEY=VALUE [KEY=VALUE...] -- COMMAND..."
+)
+def complete(
+    target: TargetArgument,
+    owner: Annotated[str, Parameter(name="PROMPT|TEMPLATE", help="A prompt's name, or a resource template.")],
+    argument: Annotated[
+        str, Parameter(name="KEY=VALUE", help="What is completed; VALUE is what has been typed so far.")
+    ],
+    /,
+    *context: Annotated[
+        str, Parameter(name="CONTEXT", help="Other arguments that have a value already, as KEY=VALUE.")
+    ],
+    options: RequestOptions = DEFAULTS,
+) -> int:
+    """Complete an argument of a prompt or a variable of a resource template, one value per line.
+
+    Exit status: 0 success, also without values; 2 failure, 124 timeout, 130 cancelled.
+
+    Examples: trio-mcp complete server.py plan city=P country=France,
+    trio-mcp complete server.py "users://{name}" name=a
+    """
+    return run_work(partial(complete_argument, target, owner, [argument, *context], options))
 
 
 @app.command

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeAlias
 from cyclopts import Parameter
 
 from trio_mcp.client.negotiation import find_era
+from trio_mcp.wire.messages import LoggingLevel
 
 
 def check_seconds(type_: Any, value: float | None) -> None:
@@ -54,6 +55,7 @@ Switch: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
 StructuredSwitch: TypeAlias = Annotated[
     Switch, Parameter(help="Print the structured content as JSON, also if there is text.")
 ]
+LogLevelOption: TypeAlias = Annotated[LoggingLevel, Parameter(help="Lowest level of log messages to show.")]
 QuietSwitch: TypeAlias = Annotated[Switch, Parameter(help="Show no progress and no log messages.")]
 IdleTimeoutOption: TypeAlias = Annotated[
     float | None, Parameter(help="Longest time without progress, in seconds.", validator=check_seconds)

@@ -45,6 +45,13 @@ def print_text(text: str) -> None:
     print(printable(text, lines=True) if sys.stdout.isatty() else text, flush=True)
 
 
+def print_bytes(data: bytes) -> None:
+    """Write bytes to stdout as they are and flush it; raises BrokenPipeError if nobody reads it."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
 def print_json(value: Any) -> None:
     """Print `value` as indented JSON; JSON must be able to hold it.
 

@@ -6,7 +6,7 @@ Owns the signatures. The work is done by helpers, which share a `Link`; nothing 
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal, overload
 
@@ -15,15 +15,15 @@ import trio
 from trio_mcp.call_result import CallResult
 from trio_mcp.client.call_answer import TaskStarted
 from trio_mcp.client.call_handle import CallHandle, open_call
+from trio_mcp.client.changes import ChangeChannel, make_filter
 from trio_mcp.client.connector import Connector
 from trio_mcp.client.era_cache import EraCache
 from trio_mcp.client.fault_report import ErrorHandler
-from trio_mcp.client.link import Link
+from trio_mcp.client.link import check_level
+from trio_mcp.client.listening import open_listening
 from trio_mcp.client.log_queue import LogHandler
 from trio_mcp.client.negotiation import find_era
-from trio_mcp.client.progress_request import ProgressRequest
-from trio_mcp.client.prompts import make_completion_params, make_prompt_params, read_completion, read_prompt
-from trio_mcp.client.resource_reading import ReadResult, list_resources, list_templates, read_resource
+from trio_mcp.client.server_reader import ServerReader
 from trio_mcp.client.server_requests import Answering, ElicitationHandler, SamplingHandler
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.target import Target, UrlOptions
@@ -34,106 +34,14 @@ from trio_mcp.client.tool_call import ToolCall
 from trio_mcp.errors import TaskNotFound
 from trio_mcp.handlers.sink import ProgressHandler, ProgressSink, as_handler
 from trio_mcp.version import __version__
-from trio_mcp.wire.messages import (
-    LOGGING_LEVELS,
-    Implementation,
-    LoggingLevel,
-    Params,
-    PromptReference,
-    ResourceTemplateReference,
-    Tool,
-)
-from trio_mcp.wire.prompts import Completion, GetPromptResult, Prompt
-from trio_mcp.wire.resources import Resource, ResourceTemplate
+from trio_mcp.wire.messages import Implementation, LoggingLevel
 
 
-class Client:
+class Client(ServerReader):
     """A connection to one MCP server; made by `open_client`.
 
     Its methods may be called from many tasks at once.
     """
-
-    def __init__(self, link: Link, progress_handler: ProgressHandler | ProgressSink | None) -> None:
-        self._link = link
-        self._progress_handler = progress_handler
-
-    def __repr__(self) -> str:
-        info = self._link.agreement.server_info
-        server = "an unnamed server" if info is None else f"{info.name!r} {info.version}"
-        return f"<Client of {server}, protocol {self.protocol_version}, {self._link.session!r}>"
-
-    @property
-    def protocol_version(self) -> str:
-        """The protocol revision of this connection, for example "2026-07-28"."""
-        return self._link.era.version
-
-    @property
-    def server_info(self) -> Implementation | None:
-        """Name and version of the server, for display; None if it does not give them."""
-        return self._link.agreement.server_info
-
-    @property
-    def server_capabilities(self) -> Mapping[str, Any]:
-        """The capabilities that the server declares (MCP lifecycle)."""
-        return self._link.agreement.capabilities
-
-    @property
-    def instructions(self) -> str | None:
-        """The server's instructions for a model, or None."""
-        return self._link.agreement.instructions
-
-    async def ping(self) -> None:
-        """Make one round trip to the server; checkpoints.
-
-        The modern protocol has no ping, so server/discover is requested there. Raises
-        ConnectionLost and ProtocolError.
-        """
-        await self._link.request("server/discover" if self._link.era.modern else "ping", Params())
-
-    async def list_tools(self) -> list[Tool]:
-        """List all tools, page by page (MCP tools, "Listing Tools"); checkpoints.
-
-        Over modern HTTP a tool whose `x-mcp-header` annotations are invalid is left out.
-        Raises ConnectionLost, ProtocolError, and RemoteProtocolError for a malformed list.
-        """
-        return await self._link.list_tools()
-
-    async def list_resources(self) -> list[Resource]:
-        """List all resources, page by page (MCP resources, "Listing Resources"); checkpoints.
-
-        Those that follow a template are listed by `list_resource_templates`. Raises ConnectionLost,
-        ProtocolError, for example if the server has no resources, and RemoteProtocolError for a malformed
-        list.
-        """
-        return await list_resources(self._link)
-
-    async def list_resource_templates(self) -> list[ResourceTemplate]:
-        """List all templates of resources, page by page (MCP resources, "Resource Templates"); checkpoints.
-
-        Raises as `list_resources` does.
-        """
-        return await list_templates(self._link)
-
-    async def read_resource(
-        self,
-        uri: str,
-        *,
-        progress_handler: ProgressHandler | ProgressSink | None = None,
-        idle_timeout: float | None = None,
-        max_timeout: float | None = None,
-    ) -> ReadResult:
-        """Read a resource (MCP resources, "Reading Resources"); checkpoints.
-
-        `progress_handler`, `idle_timeout` and `max_timeout` are as in `call_tool`; when the result is
-        returned, the handler has finished with every update. Cancelling the call cancels the server's
-        function.
-
-        Raises ProtocolError if there is no such resource (code -32602 in the modern revision, -32002 in
-        the legacy ones) or it cannot be read; CallTimeout; ProgressOverflow under the lossless policy;
-        ConnectionLost; RemoteProtocolError for a malformed result; ValueError for times that are none.
-        """
-        handler = self._progress_handler if progress_handler is None else as_handler(progress_handler)
-        return await read_resource(self._link, uri, handler, idle_timeout, max_timeout)
 
     @overload
     async def call_tool(
@@ -244,60 +152,39 @@ class Client:
         ) as handle:
             yield handle
 
-    async def list_prompts(self) -> list[Prompt]:
-        """List all prompts, page by page (MCP prompts, "Listing Prompts"); checkpoints.
-
-        Raises ConnectionLost, RemoteProtocolError for a malformed list, and ProtocolError, which a server
-        without prompts answers.
-        """
-        return await self._link.list_prompts()
-
-    async def get_prompt(
+    @asynccontextmanager
+    async def listen(
         self,
-        name: str,
-        arguments: Mapping[str, Any] | None = None,
         *,
-        progress_handler: ProgressHandler | ProgressSink | None = None,
-        idle_timeout: float | None = None,
-        max_timeout: float | None = None,
-    ) -> GetPromptResult:
-        """Get the messages of a prompt (MCP prompts, "Getting a Prompt"); checkpoints.
+        tools: bool = False,
+        prompts: bool = False,
+        resources: bool = False,
+        uris: Sequence[str] = (),
+    ) -> AsyncIterator[ChangeChannel]:
+        """Open a channel of what changes at the server, for as long as the block lasts.
 
-        A text among the `arguments` is sent as it is, every other value as its JSON text. Progress,
-        timeouts and cancellation are as in `call_tool`. Raises ProtocolError if the server has no such
-        prompt, if the arguments do not fit, or if the prompt failed; ConnectionLost; CallTimeout;
-        RemoteProtocolError for malformed messages; ValueError for arguments that are not JSON.
+        `tools`, `prompts` and `resources` ask for changes of these lists, `uris` for updates of these
+        resources and of those below them. Entering waits until the server has acknowledged it. The
+        channel yields `ToolsListChanged`, `PromptsListChanged`, `ResourcesListChanged` and
+        `ResourceUpdated`, each once as long as it has not been read, and ends if the server ends the
+        subscription. One that breaks while the connection goes on, as over HTTP, is opened again; then
+        all that was asked for is told as changed, since it may have. What the server does not offer is
+        logged, see `ChangeChannel.honoured`. (MCP subscriptions; MCP resources, "Subscriptions".)
+        Checkpoints.
+
+        Raises SubscriptionRefused if the server offers nothing of it, ProtocolError, ConnectionLost,
+        CallTimeout if it does not answer, and ValueError if nothing is asked for. A connection that is lost
+        later is raised by the channel.
         """
-        params = make_prompt_params(name, arguments)
-        handler = self._progress_handler if progress_handler is None else as_handler(progress_handler)
-        what = f"prompt {name!r}"
-        request = ProgressRequest(self._link, "prompts/get", params, what, handler, idle_timeout, max_timeout)
-        return read_prompt(await request.run())
+        wanted = make_filter(tools=tools, prompts=prompts, resources=resources, uris=uris)
+        async with open_listening(self._link, wanted) as changes:
+            yield changes
 
-    async def complete(
-        self,
-        ref: PromptReference | ResourceTemplateReference,
-        argument: Mapping[str, str],
-        context_arguments: Mapping[str, Any] | None = None,
-        *,
-        progress_handler: ProgressHandler | ProgressSink | None = None,
-        idle_timeout: float | None = None,
-        max_timeout: float | None = None,
-    ) -> Completion:
-        """Ask for values of an argument of a prompt or a resource template (MCP completion); checkpoints.
-
-        `argument` is `{"name": ..., "value": ...}` with what has been typed so far, and
-        `context_arguments` are the other arguments that have a value. Progress, timeouts and cancellation
-        are as in `call_tool`. Raises ProtocolError for what the server does not know, ConnectionLost,
-        CallTimeout, RemoteProtocolError, and ValueError for an `argument` that is none.
-        """
-        params = make_completion_params(ref, argument, context_arguments)
-        handler = self._progress_handler if progress_handler is None else as_handler(progress_handler)
-        what = f"the completion of {params.argument.name!r}"
-        request = ProgressRequest(
-            self._link, "completion/complete", params, what, handler, idle_timeout, max_timeout
-        )
-        return read_completion(await request.run())
+    @asynccontextmanager
+    async def subscribe(self, uri: str) -> AsyncIterator[ChangeChannel]:
+        """Open a channel of the updates of one resource; as `listen(uris=[uri])`."""
+        async with self.listen(uris=[uri]) as changes:
+            yield changes
 
     async def fetch_task(self, task_id: str) -> TaskSnapshot:
         """Ask for the state of a task (tasks/get); checkpoints.
@@ -404,8 +291,7 @@ async def open_client(
     that the block raises is not wrapped in a group.
     """
     pinned = find_era(protocol)
-    if log_level not in LOGGING_LEVELS:
-        raise ValueError(f"log_level must be one of {', '.join(LOGGING_LEVELS)}, not {log_level!r}")
+    check_level(log_level)
     handler = as_handler(progress_handler)
     connector = Connector(
         target,

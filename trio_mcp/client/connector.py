@@ -26,7 +26,7 @@ from trio_mcp.errors import CallTimeout, ConnectionLost
 from trio_mcp.outgoing.transport import MirroringTransport
 from trio_mcp.validators import describe_seconds
 from trio_mcp.wire.eras import LATEST_LEGACY, Era
-from trio_mcp.wire.messages import Implementation, LoggingLevel, SetLevelParams
+from trio_mcp.wire.messages import Implementation, LoggingLevel
 
 
 @attrs.frozen
@@ -92,7 +92,7 @@ class Connector:
 
     async def _set_log_level(self, link: Link, level: LoggingLevel) -> None:
         with trio.move_on_after(self.settings.handshake_timeout) as setting:
-            await link.request("logging/setLevel", SetLevelParams(level=level))
+            await link.set_log_level(level)
         if setting.cancelled_caught:
             timeout = describe_seconds(self.settings.handshake_timeout)
             raise CallTimeout(f"no answer to logging/setLevel within {timeout}")

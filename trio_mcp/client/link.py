@@ -12,12 +12,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
+import trio
 
 from trio_mcp.client.call_answer import read_created
 from trio_mcp.client.header_mirroring import mirror_tools
 from trio_mcp.client.negotiation import Agreement, modern_meta
 from trio_mcp.client.outcome import unwrap
 from trio_mcp.client.prompts import read_prompt_page
+from trio_mcp.client.resource_subscriptions import ResourceSubscriptions
 from trio_mcp.client.session import ClientSession
 from trio_mcp.client.task_snapshot import TaskNews, TaskSnapshot, read_snapshot, read_task, read_task_page
 from trio_mcp.errors import NotSupportedByEra, ProtocolError, RemoteProtocolError, TaskNotFound
@@ -25,12 +27,14 @@ from trio_mcp.outgoing.transport import MirroringTransport
 from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.frames import Response
 from trio_mcp.wire.messages import (
+    LOGGING_LEVELS,
     META_LOG_LEVEL,
     Implementation,
     ListParams,
     ListToolsResult,
     LoggingLevel,
     Params,
+    SetLevelParams,
     TaskIdParams,
     Tool,
 )
@@ -43,6 +47,12 @@ T = TypeVar("T")
 
 MAX_PAGES: Final = 1000
 """A list that has more pages than this never ends."""
+
+
+def check_level(level: str) -> None:
+    """Raise ValueError for what is no level of MCP logging."""
+    if level not in LOGGING_LEVELS:
+        raise ValueError(f"log_level must be one of {', '.join(LOGGING_LEVELS)}, not {level!r}")
 
 
 class Link:
@@ -64,6 +74,7 @@ class Link:
         self.agreement = agreement
         self.era = agreement.era
         self.mirror = mirror if agreement.era.modern else None
+        self.subscriptions = ResourceSubscriptions(self.request, session.send_and_forget)
         self.meta: dict[str, Any] = {}
         if agreement.era.modern:
             self.meta = modern_meta(agreement.era, client_info, session.answering.capabilities)
@@ -82,6 +93,15 @@ class Link:
             return unwrap(await call.wait())
         finally:
             self.session.end(call)
+
+    async def set_log_level(self, level: LoggingLevel) -> None:
+        """See `ServerReader.set_log_level`."""
+        check_level(level)
+        if self.era.modern:
+            self.meta[META_LOG_LEVEL] = level
+            await trio.lowlevel.checkpoint()
+        else:
+            await self.request("logging/setLevel", SetLevelParams(level=level))
 
     async def list_tools(self) -> list[Tool]:
         """See `Client.list_tools`."""

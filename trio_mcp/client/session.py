@@ -23,6 +23,7 @@ from trio_mcp.client.notification_routes import NotificationRoutes
 from trio_mcp.client.outcome import Outcome, read_error
 from trio_mcp.client.pending_call import PendingCall
 from trio_mcp.client.server_requests import Answering, ServerRequests
+from trio_mcp.client.session_life import SessionLife
 from trio_mcp.client.session_statistics import ClientSessionStatistics
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.timeouts import CallTimer
@@ -91,7 +92,7 @@ class ClientSession:
         self._crowded: list[PendingCall] = []
         self.note_crowded = self._crowded.append
         self._has_streams = isinstance(transport, StreamingTransport)
-        self._lost: ConnectionLost | None = None
+        self.life = SessionLife()
         self.left_unread = False
         """Whether the server is known to have ended without having read all that was sent."""
         self._writing = trio.CancelScope(shield=True)  # shielded: notifications of cancellation must leave
@@ -100,7 +101,7 @@ class ClientSession:
         self._reading = trio.CancelScope(shield=True)
 
     def __repr__(self) -> str:
-        state = "open" if self._lost is None else f"lost: {self._lost}"
+        state = "open" if self.life.lost is None else f"lost: {self.life.lost}"
         return f"<ClientSession {state}, {len(self._calls)} calls pending>"
 
     def statistics(self) -> ClientSessionStatistics:
@@ -119,7 +120,7 @@ class ClientSession:
     @property
     def is_lost(self) -> bool:
         """Whether the connection has ended; then every request fails."""
-        return self._lost is not None
+        return self.life.lost is not None
 
     def start(self, nursery: trio.Nursery) -> None:
         """Start the writer, the reader and the consumer of log messages."""
@@ -178,11 +179,11 @@ class ClientSession:
             meta = {} if isinstance(params.meta, msgspec.UnsetType) else params.meta
             params.meta = {**meta, META_PROGRESS_TOKEN: call.id}
         frame = Request(call.id, method, encode_value(params))
-        if self._lost is None:
+        if self.life.lost is None:
             self._calls[call.id] = call
             self._outbox.put(frame)
         else:
-            call.settle(ConnectionLost(str(self._lost)))
+            call.settle(ConnectionLost(str(self.life.lost)))
         return call
 
     def end(
@@ -201,7 +202,7 @@ class ClientSession:
         if call.held is not None:
             call.release()
         answered = isinstance(call.outcome, (Response, ErrorResponse))
-        if not answered and cancellable and self._lost is None:
+        if not answered and cancellable and self.life.lost is None:
             params = CancelledParams(request_id=call.id)
             self.notify("notifications/cancelled", params)
             if on_late is not None:
@@ -263,9 +264,9 @@ class ClientSession:
             self._lose("the client was closed")
 
     def _lose(self, reason: str, *, left_unread: bool = False) -> None:
-        if self._lost is None:
+        if self.life.lost is None:
             self.left_unread = left_unread
-            self._lost = ConnectionLost(reason)
+            self.life.lose(ConnectionLost(reason))
             for call in self._calls.values():
                 call.settle(ConnectionLost(reason))
 
@@ -342,9 +343,13 @@ class ClientSession:
     def _settle_only(self, outcome: Outcome, fault: MCPError) -> bool:
         """End the only call in flight, since nothing else can be meant; with none or several, report.
 
-        Return whether a call was ended.
+        Return whether a call was ended. Subscriptions, which are always in flight, are not meant.
         """
-        waiting = {call.id: call for call in self._calls.values() if call.outcome is None}
+        waiting = {
+            call.id: call
+            for call in self._calls.values()
+            if call.outcome is None and not self.routes.is_subscription(call.id)
+        }
         if len(waiting) == 1:
             (call,) = waiting.values()
             call.settle(outcome)

@@ -17,6 +17,7 @@ import msgspec
 import trio
 
 from trio_mcp.client.link import Link
+from trio_mcp.client.passing_failure import may_pass
 from trio_mcp.client.task_questions import TaskQuestions
 from trio_mcp.client.task_snapshot import TaskNews, TaskSnapshot, read_task
 from trio_mcp.client.task_subscription import (
@@ -27,7 +28,7 @@ from trio_mcp.client.task_subscription import (
 )
 from trio_mcp.concurrency.latest_channel import LatestChannel
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
-from trio_mcp.errors import ConnectionLost, MCPError, ProtocolError, RemoteProtocolError
+from trio_mcp.errors import MCPError, RemoteProtocolError
 from trio_mcp.wire.frames import Notification
 from trio_mcp.wire.messages import META_HISTORY, META_REPORTS, ListenParams, SubscriptionFilter
 
@@ -50,9 +51,6 @@ SAFETY_FACTOR: Final = 10
 
 RETRY_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """The pauses between polls that fail while the connection goes on; the failure after the last is raised."""
-
-PASSING_STATUSES: Final = frozenset({408, 425, 429})
-"""What HTTP answers, beside the errors of servers and gateways, to a request that may succeed later."""
 
 
 def pace(snapshot: TaskSnapshot | None) -> float:
@@ -156,7 +154,7 @@ class TaskFollowing:
             try:
                 news = await self._link.fetch_task(self._id)
             except MCPError as error:
-                if delay is None or not self._may_pass(error):
+                if delay is None or not may_pass(error, self._link.session):
                     raise
                 logger.debug("task %s could not be looked at, again in %g s: %s", self._id, delay, error)
             else:
@@ -165,14 +163,6 @@ class TaskFollowing:
             await trio.sleep(delay)
             if self.is_over:  # the server has sent its end meanwhile
                 return
-
-    def _may_pass(self, error: MCPError) -> bool:
-        """Whether the failure of a poll says nothing about the task, and the connection goes on."""
-        if isinstance(error, ConnectionLost):  # over HTTP a single answer can be lost
-            return not self._link.session.is_lost
-        data = error.data if isinstance(error, ProtocolError) else None
-        status = data.get("status") if isinstance(data, dict) else None
-        return isinstance(status, int) and (status in PASSING_STATUSES or status >= 500)
 
     def _accept(self, news: TaskNews, *, polled: bool = False) -> None:
         last = self._last

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Union
 import attrs
 import msgspec
 
-from trio_mcp.errors import ArgumentError, ToolDefinitionError
+from trio_mcp.errors import ArgumentError
 from trio_mcp.schema.conversion import convert, decode_custom, json_name
 from trio_mcp.schema.defaults import fits, read_field, with_null
 from trio_mcp.schema.description import (
@@ -28,7 +28,7 @@ from trio_mcp.schema.integers import WholeNumbers, decode_numbers
 from trio_mcp.schema.problems import UnsupportedAnnotationError, find_problem, name_annotation, read_problem
 from trio_mcp.schema.references import with_definitions
 from trio_mcp.schema.rewriter import AnnotationRewriter
-from trio_mcp.schema.signatures import Parameter, name_function, read_function_parameters
+from trio_mcp.schema.signatures import Parameter, Subject, read_function_parameters, tool_subject
 from trio_mcp.wire.value_count import has_too_many_values
 
 # A peer must not be able to make an answer much longer than its question.
@@ -194,27 +194,32 @@ def _read_scalar(text: str) -> Any:
 
 
 def read_parameters(
-    function: Callable[..., Any], context_type: type, *, dereference: bool = False
+    function: Callable[..., Any],
+    context_type: type,
+    subject: Subject | None = None,
+    *,
+    dereference: bool = False,
 ) -> Parameters:
     """The parameters of a function, method, partial or callable object.
 
-    With `dereference`, the schema has no `$defs` but those that refer to themselves.
-    Raises ToolDefinitionError, which names the function and the parameter.
+    `subject` is what the function is to become, by default a tool of its name. With `dereference`, the
+    schema has no `$defs` but those that refer to themselves. Raises the DefinitionError of `subject`, which
+    names it and the parameter.
     """
-    tool = name_function(function)
-    found = read_function_parameters(function, {context_type.__name__: context_type})
+    subject = subject or tool_subject(function)
+    found = read_function_parameters(function, {context_type.__name__: context_type}, subject)
     contexts = [p.name for p in found if is_context(p.annotation, context_type)]
     if len(contexts) > 1:
-        raise ToolDefinitionError(f"tool {tool!r} has several context parameters: {', '.join(contexts)}")
-    parameters = [_read_default(p, tool) for p in found if p.name not in contexts]
+        raise subject.error(f"{subject.text} has several context parameters: {', '.join(contexts)}")
+    parameters = [_read_default(p, subject) for p in found if p.name not in contexts]
     for parameter in parameters:
-        _check_parameter_name(parameter, tool)
+        _check_parameter_name(parameter, subject)
     rewriter = AnnotationRewriter()
-    annotations = {p.name: _rewrite_annotation(p, rewriter, tool) for p in parameters}
+    annotations = {p.name: _rewrite_annotation(p, rewriter, subject) for p in parameters}
     required = frozenset(p.name for p in parameters if p.required)
     return Parameters(
         schema=with_definitions(
-            *_schema(parameters, annotations, read_docstring(function).parameters, tool),
+            *_schema(parameters, annotations, read_docstring(function).parameters, subject),
             dereference=dereference,
         ),
         context_name=contexts[0] if contexts else None,
@@ -226,38 +231,40 @@ def read_parameters(
     )
 
 
-def _read_default(parameter: Parameter, tool: str) -> Parameter:
-    """The parameter with what its default says; raises ToolDefinitionError for one of another type."""
-    where = f"tool {tool!r}, parameter {parameter.name!r}"
+def _read_default(parameter: Parameter, subject: Subject) -> Parameter:
+    """The parameter with what its default says; raises DefinitionError for one of another type."""
+    part = f"parameter {parameter.name!r}"
     try:
         parameter = read_field(parameter)
     except UnsupportedAnnotationError as error:
-        raise ToolDefinitionError(f"{where}: {error}") from None
+        raise subject.flaw(str(error), part) from None
     if parameter.required:
         return parameter
     parameter = attrs.evolve(parameter, annotation=with_null(parameter.annotation, parameter.default))
     if not fits(parameter.default, parameter.annotation):
-        raise ToolDefinitionError(
-            f"{where}: the default {parameter.default!r} is no {name_annotation(parameter.annotation)}, "
-            "and the tool would receive it as it is; give a default of that type, or none"
+        raise subject.flaw(
+            f"the default {parameter.default!r} is no {name_annotation(parameter.annotation)}, "
+            "and the function would receive it as it is; give a default of that type, or none",
+            part,
         )
     return parameter
 
 
-def _check_parameter_name(parameter: Parameter, tool: str) -> None:
+def _check_parameter_name(parameter: Parameter, subject: Subject) -> None:
     if parameter.name.startswith("__"):
-        raise ToolDefinitionError(
-            f"tool {tool!r}, parameter {parameter.name!r}: the name of an argument must not begin with two "
-            f"underscores; call it {parameter.name.strip('_') or 'value'!r}"
+        raise subject.flaw(
+            "the name of an argument must not begin with two underscores; "
+            f"call it {parameter.name.strip('_') or 'value'!r}",
+            f"parameter {parameter.name!r}",
         )
 
 
-def _rewrite_annotation(parameter: Parameter, rewriter: AnnotationRewriter, tool: str) -> Any:
+def _rewrite_annotation(parameter: Parameter, rewriter: AnnotationRewriter, subject: Subject) -> Any:
     try:
         annotation = rewriter.rewrite(parameter.annotation)
         rewriter.prepare([annotation])
     except (UnsupportedAnnotationError, RecursionError) as error:
-        raise ToolDefinitionError(f"tool {tool!r}, parameter {parameter.name!r}: {error}") from error
+        raise subject.flaw(str(error), f"parameter {parameter.name!r}") from error
     return annotation
 
 
@@ -290,7 +297,10 @@ def _describe_default(parameter: Parameter, annotation: Any) -> dict[str, Any]:
 
 
 def _schema(
-    parameters: Sequence[Parameter], given: Mapping[str, Any], descriptions: Mapping[str, str], tool: str
+    parameters: Sequence[Parameter],
+    given: Mapping[str, Any],
+    descriptions: Mapping[str, str],
+    subject: Subject,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The schema of the arguments, and the definitions that it refers to."""
     rewriter = AnnotationRewriter(describing=True, substitutes=ARGUMENT_STAND_INS)
@@ -298,7 +308,7 @@ def _schema(
         annotations = [rewriter.rewrite(parameter.annotation) for parameter in parameters]
         schemas, definitions = describe_annotations(annotations, rewriter)
     except UnsupportedAnnotationError as error:
-        raise ToolDefinitionError(f"tool {tool!r}: {error}") from error
+        raise subject.flaw(str(error)) from error
     properties = {}
     for parameter, schema in zip(parameters, schemas, strict=True):
         if parameter.name in descriptions:

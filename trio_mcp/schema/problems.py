@@ -28,7 +28,7 @@ _OPENINGS = {
 
 
 class UnsupportedAnnotationError(Exception):
-    """An annotation has no JSON form; becomes a ToolDefinitionError before it leaves this folder."""
+    """An annotation has no JSON form; becomes a DefinitionError before it leaves this folder."""
 
 
 class NoAlternativeError(ValueError):

@@ -16,14 +16,14 @@ from typing import Annotated, Any, Union
 
 import attrs
 
-from trio_mcp.errors import ReturnError, ToolDefinitionError
+from trio_mcp.errors import ReturnError
 from trio_mcp.schema.conversion import UnencodableError, convert, to_json_value
 from trio_mcp.schema.description import describe_annotations, object_schema
 from trio_mcp.schema.flaws import find_flaw, find_value
 from trio_mcp.schema.problems import Problem, UnsupportedAnnotationError, find_problem
 from trio_mcp.schema.references import with_definitions
 from trio_mcp.schema.rewriter import AnnotationRewriter
-from trio_mcp.schema.signatures import name_function, read_return_annotation
+from trio_mcp.schema.signatures import Subject, read_return_annotation, tool_subject
 
 _UNIONS = (Union, types.UnionType)
 _CONTAINERS = (list, tuple, set, frozenset, dict)
@@ -82,15 +82,21 @@ def _build(value: Any) -> Any:
 
 
 def read_returns(
-    function: Callable[..., Any], content_types: tuple[type, ...] = (), *, dereference: bool = False
+    function: Callable[..., Any],
+    content_types: tuple[type, ...] = (),
+    subject: Subject | None = None,
+    *,
+    dereference: bool = False,
 ) -> Returns:
     """What a function returns, from its annotation.
 
     A result that is, or holds in a container or union, one of `content_types` has no
-    schema and is not checked. With `dereference`, the schema has no `$defs` but those that refer to
-    themselves. Raises ToolDefinitionError.
+    schema and is not checked. `subject` is what the function is to become, by default a tool of its name.
+    With `dereference`, the schema has no `$defs` but those that refer to themselves. Raises the
+    DefinitionError of `subject`.
     """
-    annotation = read_return_annotation(function)
+    subject = subject or tool_subject(function)
+    annotation = read_return_annotation(function, subject)
     if annotation is inspect.Signature.empty or _is_content(annotation, content_types):
         return Returns(None, False, Any)
     bare = typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation
@@ -102,7 +108,7 @@ def read_returns(
         rewriter.prepare([form])
         schema, wrapped = _schema(annotation, dereference=dereference)
     except (UnsupportedAnnotationError, RecursionError) as error:
-        raise ToolDefinitionError(f"tool {name_function(function)!r}, return annotation: {error}") from error
+        raise subject.flaw(str(error), "return annotation") from error
     return Returns(schema, wrapped, form, _is_open(annotation))
 
 

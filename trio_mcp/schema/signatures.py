@@ -17,9 +17,27 @@ from typing import Any
 
 import attrs
 
-from trio_mcp.errors import ToolDefinitionError
+from trio_mcp.errors import DefinitionError, ToolDefinitionError
 
 Function = Callable[..., Any]
+
+
+@attrs.frozen
+class Subject:
+    """What a function is to become: its kind and name for messages, and the exception for its flaws."""
+
+    text: str
+    error: type[DefinitionError] = ToolDefinitionError
+
+    def flaw(self, problem: str, part: str = "") -> DefinitionError:
+        """The exception that says `problem`, of the whole or of one `part`."""
+        where = f"{self.text}, {part}" if part else self.text
+        return self.error(f"{where}: {problem}")
+
+
+def tool_subject(function: Function) -> Subject:
+    """The subject of a function that is a tool under its own name."""
+    return Subject(f"tool {name_function(function)!r}")
 
 
 @attrs.frozen
@@ -45,48 +63,49 @@ def name_function(function: Function) -> str:
     return getattr(bare, "__name__", None) or type(bare).__name__
 
 
-def read_signature(function: Function) -> inspect.Signature:
-    """The signature as written; raises ToolDefinitionError if the function has none."""
+def read_signature(function: Function, subject: Subject) -> inspect.Signature:
+    """The signature as written; raises DefinitionError if the function has none."""
     try:
         return inspect.signature(function)
     except (TypeError, ValueError, NameError) as error:
-        raise ToolDefinitionError(
-            f"tool {name_function(function)!r} has no usable signature: {error}"
-        ) from error
+        raise subject.error(f"{subject.text} has no usable signature: {error}") from error
 
 
-def read_function_parameters(function: Function, extra_names: Mapping[str, Any]) -> list[Parameter]:
-    """The parameters that a caller passes by name; raises ToolDefinitionError.
+def read_function_parameters(
+    function: Function, extra_names: Mapping[str, Any], subject: Subject
+) -> list[Parameter]:
+    """The parameters that a caller passes by name; raises the DefinitionError of `subject`.
 
     Arguments that a `functools.partial` has bound are not among them. `extra_names` resolve
     annotations whose names exist only under `if TYPE_CHECKING`.
     """
     bound = _bound_names(function)
-    resolve = _resolver(function, extra_names)
+    resolve = _resolver(function, extra_names, subject)
     parameters = []
-    for parameter in read_signature(function).parameters.values():
+    for parameter in read_signature(function, subject).parameters.values():
         if parameter.name in bound:
             continue
-        where = f"tool {name_function(function)!r}, parameter {parameter.name!r}"
+        part = f"parameter {parameter.name!r}"
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             shown = str(parameter.replace(annotation=parameter.empty, default=parameter.empty))
-            raise ToolDefinitionError(
-                f"{where}: a {parameter.kind.description} parameter ({shown}) cannot be called by name; "
-                "every argument of a tool has a name"
+            raise subject.flaw(
+                f"a {parameter.kind.description} parameter ({shown}) cannot be called by name; "
+                "every argument has a name",
+                part,
             )
         empty = parameter.annotation is parameter.empty
-        annotation = Any if empty else resolve(parameter.annotation, where)
+        annotation = Any if empty else resolve(parameter.annotation, part)
         parameters.append(Parameter(parameter.name, annotation, parameter.default))
     return parameters
 
 
-def read_return_annotation(function: Function) -> Any:
-    """The resolved return annotation, or `inspect.Signature.empty`; raises ToolDefinitionError."""
-    signature = read_signature(function)
+def read_return_annotation(function: Function, subject: Subject) -> Any:
+    """The resolved return annotation, or `inspect.Signature.empty`; raises the error of `subject`."""
+    signature = read_signature(function, subject)
     if signature.return_annotation is signature.empty:
         return signature.empty
-    resolve = _resolver(function, {})
-    return resolve(signature.return_annotation, f"tool {name_function(function)!r}, return annotation")
+    resolve = _resolver(function, {}, subject)
+    return resolve(signature.return_annotation, "return annotation")
 
 
 def _unbound(function: Function) -> Any:
@@ -121,24 +140,26 @@ def _defining(function: Function) -> Any:
     return _defining(bare) if isinstance(bare, functools.partial) else bare
 
 
-def _resolver(function: Function, extra_names: Mapping[str, Any]) -> Callable[[Any, str], Any]:
+def _resolver(
+    function: Function, extra_names: Mapping[str, Any], subject: Subject
+) -> Callable[[Any, str], Any]:
     defining = _defining(function)
     module = sys.modules.get(getattr(defining, "__module__", None) or "")
     global_names = getattr(defining, "__globals__", None) or getattr(module, "__dict__", {})
     local_names = _closure(defining) | {p.__name__: p for p in getattr(defining, "__type_params__", ())}
 
-    def resolve(annotation: Any, where: str) -> Any:
+    def resolve(annotation: Any, part: str) -> Any:
         holder = types.SimpleNamespace(__annotations__={"it": annotation})
         try:
             return _evaluate(holder, global_names, local_names)
         except NameError:
             pass
         except Exception as error:  # evaluating an annotation runs the author's code
-            raise ToolDefinitionError(f"{where}: {annotation!r} is not an annotation: {error}") from error
+            raise subject.flaw(f"{annotation!r} is not an annotation: {error}", part) from error
         try:
             return _evaluate(holder, global_names, {**extra_names, **local_names})
         except NameError as error:
-            raise ToolDefinitionError(f"{where}: {annotation!r} cannot be resolved: {error}") from error
+            raise subject.flaw(f"{annotation!r} cannot be resolved: {error}", part) from error
 
     return resolve
 

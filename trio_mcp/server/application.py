@@ -92,11 +92,11 @@ class ServerApplication:
         if request.frame.method != "tools/call":
             return
         if request.problem is not None:
-            if any(tool.headers for tool in self._definition.tools.values()):
+            if any(tool.headers for tool in self._definition.tools.in_order()):
                 raise request.problem
             return
         assert isinstance(request.params, CallToolParams)
-        tool = self._definition.tools.get(request.params.name)
+        tool = self._definition.tools.enabled.get(request.params.name)
         if tool is None or not tool.headers:
             return
         arguments = read_mirrored_arguments(tool.headers, request.params.arguments)
@@ -120,7 +120,7 @@ class ServerApplication:
 
     def _find_prompts(self, request: ServerRequest) -> PromptMethods:
         """The methods of prompts; raises ProtocolError if the server has no prompts."""
-        if not self._definition.prompts:
+        if not self._has_prompts:
             raise ProtocolError(METHOD_NOT_FOUND, f"{request.method!r} is for servers with prompts")
         if self._prompts is None:
             # Imported here: a server without prompts starts sooner without that module.
@@ -131,27 +131,39 @@ class ServerApplication:
 
     def _find_resources(self, request: ServerRequest) -> ResourceMethods:
         """The methods of resources; raises ProtocolError if the server has no resources."""
-        table = self._definition.resources
-        if table is None:
+        if not self._has_resources:
             raise ProtocolError(METHOD_NOT_FOUND, f"{request.method!r} is for servers with resources")
         if self._resources is None:
             from trio_mcp.server.resource_methods import ResourceMethods
 
             self._resources = ResourceMethods(
-                table, self.settings, self._lifespan, self._tools.calls, self.errors
+                self._definition.open_resources(),
+                self.settings,
+                self._lifespan,
+                self._tools.calls,
+                self.errors,
             )
         return self._resources
+
+    @property
+    def _has_prompts(self) -> bool:
+        return self._definition.prompts.has_begun or "prompts" in self.settings.offers
+
+    @property
+    def _has_resources(self) -> bool:
+        table = self._definition.resources
+        return (table is not None and table.has_begun) or "resources" in self.settings.offers
 
     def _capabilities(self, era: Era) -> dict[str, Any]:
         capabilities: dict[str, Any] = {"logging": {}, "tools": {}}
         prompts = self._definition.prompts
-        if prompts:
+        if self._has_prompts:
             capabilities["prompts"] = {}
-            if any(prompt.completers for prompt in prompts.values()):
+            if any(prompt.completers for prompt in prompts.in_order()):
                 capabilities["completions"] = {}
-        if self._definition.resources is not None:
+        if self._has_resources:
             capabilities["resources"] = {}
-        if any(tool.task is not None for tool in self._definition.tools.values()):
+        if any(tool.task is not None for tool in self._definition.tools.in_order()):
             if era.tasks == "legacy":
                 capabilities["tasks"] = {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}
             elif era.tasks == "extension":

@@ -46,6 +46,7 @@ class ChildCalls:
     lifespan: Any
     errors: ErrorResults
     rounds: InputRounds
+    server: Any = None
     path: tuple[str, ...] = ()
     gathered: Any = None
     arguments: msgspec.Raw | None = None

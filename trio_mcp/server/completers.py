@@ -13,9 +13,9 @@ from typing import Any, Final
 import attrs
 import trio
 
-from trio_mcp.errors import PromptDefinitionError, ReturnError, ToolDefinitionError
+from trio_mcp.errors import ReturnError
 from trio_mcp.schema.parameters import is_context
-from trio_mcp.schema.signatures import read_function_parameters
+from trio_mcp.schema.signatures import Subject, read_function_parameters
 from trio_mcp.server.context import Context
 from trio_mcp.server.functions import call_function
 from trio_mcp.server.tool import unwrap
@@ -46,25 +46,22 @@ class Completer:
         return make_completion(await call_function(self.function, kwargs, limiter, is_async=self.is_async))
 
 
-def define_completer(function: Callable[..., Any], where: str) -> Completer:
-    """Make a completer of `function`; `where` names its argument. Raises PromptDefinitionError."""
+def define_completer(function: Callable[..., Any], subject: Subject) -> Completer:
+    """Make a completer of `function`; `subject` is its argument. Raises the DefinitionError of `subject`."""
     if isinstance(function, staticmethod):
         function = function.__func__
     if not callable(function):
-        raise PromptDefinitionError(f"{where}: {function!r} cannot complete it, for it is no function")
+        raise subject.flaw(f"{function!r} cannot complete it, for it is no function")
     inner = unwrap(function)
     if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
-        raise PromptDefinitionError(f"{where}: its function is a generator: return a list of texts")
-    try:
-        parameters = read_function_parameters(function, {Context.__name__: Context})
-    except ToolDefinitionError as error:
-        raise PromptDefinitionError(f"{where}: {error}") from error
+        raise subject.flaw("its function is a generator: return a list of texts")
+    parameters = read_function_parameters(function, {Context.__name__: Context}, subject)
     contexts = [p.name for p in parameters if is_context(p.annotation, Context)]
     values = [p for p in parameters if p.name not in contexts]
     given, others = values[:2], values[2:]
     if not given or any(p.required for p in others) or len(contexts) > 1:
         names = ", ".join(p.name for p in parameters) or "none"
-        raise PromptDefinitionError(f"{where}: its function has the parameters: {names}; {_FORM}")
+        raise subject.flaw(f"its function has the parameters: {names}; {_FORM}")
     return Completer(
         function,
         inspect.iscoroutinefunction(inner),

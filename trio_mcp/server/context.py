@@ -35,10 +35,11 @@ class ChildCaller(QuestionPlace, Protocol):
     """How a handler calls other tools of its server, in its own task, and from where it asks its client.
 
     `gathered` is what the handler's `gather` function returned, if another
-    tool called it.
+    tool called it. `server` is the server that runs, as its program wrote it.
     """
 
     gathered: Any
+    server: Any
 
     async def call(
         self,
@@ -230,6 +231,11 @@ class Context:
                 "check_cancelled is for worker threads; here, use await trio.lowlevel.checkpoint()"
             )
         self._bridge.check_cancelled()
+
+    @property
+    def server(self) -> Any:
+        """The `Server` that this request is served by; its tools, prompts and resources may change."""
+        return self._calls.server
 
     @property
     def lifespan(self) -> Any:

@@ -6,13 +6,15 @@ definition, and `Server` is the face with which programs write one.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
 from trio_mcp.errors import PromptDefinitionError, ToolDefinitionError
+from trio_mcp.server.changes import ListChanges, ListKind
+from trio_mcp.server.registry import Registry
 from trio_mcp.server.tool import ToolDefinition
 from trio_mcp.session.settings import ServerSettings
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
@@ -30,9 +32,12 @@ class ServerDefinition:
     """One server; it can be served many times, also at once.
 
     `task_store` is None for one in memory. `default_task` is the `task` of every tool that
-    gives none of its own. `tools` and `prompts` are kept by name, in the order of their registration.
-    `resources` is None until the first is registered, so that a server of tools imports nothing for them.
-    `enter_lifespan` makes the context manager of the server's lifespan; None if it has none.
+    gives none of its own. `resources` is None until the first is registered, so that a server of tools
+    imports nothing for them. `enter_lifespan` makes the context manager of the server's lifespan; None if it
+    has none. `changes` are told what changes while the server runs. `server` is what handlers find as
+    `Context.server`.
+
+    What is registered may change at any time, from any thread.
     """
 
     info: Implementation
@@ -41,32 +46,59 @@ class ServerDefinition:
     task_settings: TaskSettings
     task_store: TaskStore | None
     default_task: TaskConfig | bool
-    tools: dict[str, ToolDefinition] = attrs.field(factory=dict)
+    tools: Registry[ToolDefinition] = attrs.field(factory=lambda: Registry("tool", ToolDefinitionError))
     enter_lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None
-    prompts: dict[str, PromptDefinition] = attrs.field(factory=dict)
+    prompts: Registry[PromptDefinition] = attrs.field(
+        factory=lambda: Registry("prompt", PromptDefinitionError)
+    )
     resources: ResourceTable | None = None
+    changes: ListChanges = attrs.field(factory=ListChanges)
+    server: Any = None
 
     def add_tool(self, tool: ToolDefinition) -> None:
         """Register a tool; raises ToolDefinitionError if its name is taken."""
-        name = tool.listing.name
-        if name in self.tools:
-            raise ToolDefinitionError(f"there is already a tool named {name!r}")
-        self.tools[name] = tool
+        self.tools.add(tool.listing.name, tool)
+        self.changes.tell("tools")
 
     def add_prompt(self, prompt: PromptDefinition) -> None:
         """Register a prompt; raises PromptDefinitionError if its name is taken."""
-        name = prompt.listing.name
-        if name in self.prompts:
-            raise PromptDefinitionError(f"there is already a prompt named {name!r}")
-        self.prompts[name] = prompt
+        self.prompts.add(prompt.listing.name, prompt)
+        self.changes.tell("prompts")
 
     def add_resource(self, resource: ResourceDefinition) -> None:
-        """Register a resource or a template; raises ToolDefinitionError if its URI is taken."""
+        """Register a resource or a template; raises ResourceDefinitionError if its URI is taken."""
+        self.open_resources().add(resource)
+        self.changes.tell("resources")
+
+    def open_resources(self) -> ResourceTable:
+        """The table of resources, which is made if there is none."""
         if self.resources is None:
             from trio_mcp.server.resource_table import ResourceTable
 
             self.resources = ResourceTable()
-        self.resources.add(resource)
+        return self.resources
+
+    def remove(self, kind: ListKind, key: str) -> None:
+        """Forget the tool, prompt or resource `key`; raises DefinitionError if there is none."""
+        self._registry(kind).remove(key)
+        self.changes.tell(kind)
+
+    def switch(self, keys: Mapping[ListKind, Sequence[str]], *, is_enabled: bool) -> None:
+        """Enable or disable what is registered, or nothing at all if there is no such thing.
+
+        Raises DefinitionError then.
+        """
+        given = [(kind, self._registry(kind), names) for kind, names in keys.items() if names]
+        for _, registry, names in given:
+            registry.require(names)
+        for kind, registry, names in given:
+            if registry.switch(names, is_enabled=is_enabled):
+                self.changes.tell(kind)
+
+    def _registry(self, kind: ListKind) -> Registry[Any] | ResourceTable:
+        if kind == "resources":
+            return self.open_resources()
+        return self.tools if kind == "tools" else self.prompts
 
     @asynccontextmanager
     async def open_lifespan(self) -> AsyncIterator[Any]:

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import attrs
 
-from trio_mcp.errors import ResourceError, ResourceNotFound, ToolDefinitionError
+from trio_mcp.errors import ResourceDefinitionError, ResourceError, ResourceNotFound
 from trio_mcp.wire.content import ResourceContents
 
 _DEVICE: Final = re.compile(
@@ -50,15 +50,15 @@ _types.add_type("text/markdown", ".md")  # in the standard library since Python 
 
 
 def make_directory(path: str | os.PathLike[str], max_bytes: int, *, hidden: bool) -> Directory:
-    """The directory at `path`; raises ToolDefinitionError if there is none."""
+    """The directory at `path`; raises ResourceDefinitionError if there is none."""
     if type(max_bytes) is not int or max_bytes < 1:
-        raise ToolDefinitionError(f"max_bytes must be a number of bytes, not {max_bytes!r}")
+        raise ResourceDefinitionError(f"max_bytes must be a number of bytes, not {max_bytes!r}")
     try:
         root = Path(path).resolve(strict=True)
     except (OSError, ValueError) as error:
-        raise ToolDefinitionError(f"the directory {os.fspath(path)!r} cannot be used: {error}") from None
+        raise ResourceDefinitionError(f"the directory {os.fspath(path)!r} cannot be used: {error}") from None
     if not root.is_dir():
-        raise ToolDefinitionError(f"{os.fspath(path)!r} is no directory")
+        raise ResourceDefinitionError(f"{os.fspath(path)!r} is no directory")
     return Directory(root, max_bytes, hidden)
 
 

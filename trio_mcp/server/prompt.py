@@ -15,9 +15,10 @@ import attrs
 import msgspec
 import trio
 
-from trio_mcp.errors import ArgumentError, PromptDefinitionError, ProtocolError, ToolDefinitionError
+from trio_mcp.errors import ArgumentError, PromptDefinitionError, ProtocolError
 from trio_mcp.schema.docstrings import read_docstring
 from trio_mcp.schema.parameters import Parameters, read_parameters
+from trio_mcp.schema.signatures import Subject
 from trio_mcp.server.completers import Completer, define_completer
 from trio_mcp.server.context import Context
 from trio_mcp.server.functions import call_function
@@ -52,13 +53,13 @@ class PromptDefinition:
 
     def add_completer(self, argument: str, function: Callable[..., Any]) -> None:
         """Let `function` complete `argument`; raises PromptDefinitionError if it cannot."""
-        where = f"prompt {self.listing.name!r}, argument {argument!r}"
+        subject = Subject(f"prompt {self.listing.name!r}, argument {argument!r}", PromptDefinitionError)
         if argument not in self.argument_names:
             known = ", ".join(self.argument_names) or "none"
-            raise PromptDefinitionError(f"{where}: there is no such argument; there are: {known}")
+            raise subject.flaw(f"there is no such argument; there are: {known}")
         if argument in self.completers:
-            raise PromptDefinitionError(f"{where}: a function completes it already")
-        self.completers[argument] = define_completer(function, where)
+            raise subject.flaw("a function completes it already")
+        self.completers[argument] = define_completer(function, subject)
 
     async def get(
         self,
@@ -140,11 +141,9 @@ def define_prompt(
         raise PromptDefinitionError(f"the name of a prompt must be printable text, not {name!r}")
     if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
         raise PromptDefinitionError(f"prompt {name!r} is a generator: return a list of messages")
-    try:
-        check_bound(function, "prompt", name)
-        parameters = read_parameters(function, Context, dereference=dereference_schemas)
-    except ToolDefinitionError as error:
-        raise PromptDefinitionError(str(error).replace("tool ", "prompt ", 1)) from error
+    subject = Subject(f"prompt {name!r}", PromptDefinitionError)
+    check_bound(function, "prompt", subject)
+    parameters = read_parameters(function, Context, subject, dereference=dereference_schemas)
     required = parameters.schema.get("required", ())
     arguments = [
         _describe_argument(argument, schema, required=argument in required)

@@ -14,13 +14,13 @@ from trio_mcp.errors import ProtocolError
 from trio_mcp.server.child_calls import ChildCalls
 from trio_mcp.server.context import Context
 from trio_mcp.server.definition import ServerDefinition
+from trio_mcp.server.pages import mark_list, read_page
 from trio_mcp.server.prompt import PromptDefinition
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.messages import (
     CompleteParams,
     GetPromptParams,
-    ListParams,
     ResourceTemplateReference,
     Result,
 )
@@ -32,17 +32,15 @@ class PromptMethods:
 
     def __init__(self, definition: ServerDefinition, lifespan: Any, calls: ChildCalls) -> None:
         self._prompts = definition.prompts
-        self._max_values = definition.settings.max_values
+        self._settings = definition.settings
         self._lifespan = lifespan
         self._calls = calls
 
     def list_prompts(self, request: ServerRequest) -> Result:
         """Answer prompts/list."""
-        assert isinstance(request.params, ListParams)
-        if request.params.cursor is not None:
-            # Every page is the last one, so no cursor was ever given out.
-            raise ProtocolError(INVALID_PARAMS, f"unknown cursor {request.params.cursor!r}")
-        return ListPromptsResult(prompts=[prompt.listing for prompt in self._prompts.values()])
+        prompts, cursor = read_page(request, self._prompts, self._settings)
+        listings = [prompt.listing for prompt in prompts]
+        return mark_list(request, ListPromptsResult(prompts=listings, next_cursor=cursor), self._settings)
 
     async def get_prompt(self, request: ServerRequest) -> Result:
         """Answer prompts/get."""
@@ -53,7 +51,7 @@ class PromptMethods:
             await self._calls.rounds.resume(request)
         context = None if prompt.parameters.context_name is None else self._make_context(request)
         arguments = request.params.arguments or {}
-        return await prompt.get(context, arguments, self._calls.limiter, self._max_values)
+        return await prompt.get(context, arguments, self._calls.limiter, self._settings.max_values)
 
     async def complete(self, request: ServerRequest) -> Result:
         """Answer completion/complete; an argument without a function has no values."""

@@ -16,14 +16,15 @@ import attrs
 import msgspec
 import trio
 
-from trio_mcp.errors import ReturnError, ToolDefinitionError
+from trio_mcp.errors import ResourceDefinitionError, ReturnError
 from trio_mcp.schema.docstrings import read_docstring
 from trio_mcp.schema.parameters import Parameters, read_parameters
 from trio_mcp.schema.returns import Returns, read_returns
-from trio_mcp.schema.signatures import read_return_annotation
+from trio_mcp.schema.signatures import Subject, read_return_annotation
 from trio_mcp.server.context import Context
 from trio_mcp.server.functions import call_function
 from trio_mcp.server.tool import check_bound, unwrap
+from trio_mcp.session.settings import CacheHint
 from trio_mcp.wire.content import Annotations, Icon, ResourceContents
 from trio_mcp.wire.resources import Resource, ResourceTemplate
 from trio_mcp.wire.uri_template import UriTemplate, parse_template
@@ -48,6 +49,8 @@ class ResourceDefinition:
     is_async: bool
     lists: frozenset[str]
     """The variables whose parameters take lists."""
+    cache: CacheHint | None = None
+    """How long clients may keep what they read; None for what the server says."""
 
     def match(self, uri: str) -> Mapping[str, str | list[str]] | None:
         """The values of the variables in `uri`, or None if it names another resource."""
@@ -86,21 +89,21 @@ def define_resource(
     annotations: Annotations | None,
     icons: Sequence[Icon] | None,
     meta: Mapping[str, Any] | None,
+    cache: CacheHint | None,
 ) -> ResourceDefinition:
     """Make a resource of `function`, or a template if `uri` has variables.
 
-    Raises ToolDefinitionError if it cannot be one.
+    Raises ResourceDefinitionError if it cannot be one.
     """
     template = _read_uri(uri)
-    what = f"resource {uri!r}"
-    inner, name = _read_function(function, name, what)
-    try:
-        parameters = read_parameters(function, Context)
-        returns = read_returns(function, (ResourceContents, *_BYTES))
-        mime_type = mime_type or _guess_type(read_return_annotation(function), returns)
-    except ToolDefinitionError as error:
-        raise ToolDefinitionError(f"{what}: {error}") from None
-    _check_names(template, parameters, what)
+    subject = Subject(f"resource {uri!r}", ResourceDefinitionError)
+    inner, name = _read_function(function, name, subject)
+    parameters = read_parameters(function, Context, subject)
+    returns = read_returns(function, (ResourceContents, *_BYTES), subject)
+    mime_type = mime_type or _guess_type(read_return_annotation(function, subject), returns)
+    _check_names(template, parameters, subject)
+    if not isinstance(cache, (CacheHint, type(None))):
+        raise subject.flaw(f"cache must be a CacheHint, not {cache!r}")
     shown: dict[str, Any] = {
         "name": name,
         "title": title,
@@ -113,10 +116,10 @@ def define_resource(
     listing: Resource | ResourceTemplate
     if not template.names:
         if size is not None and (type(size) is not int or size < 0):
-            raise ToolDefinitionError(f"{what}: size must be a number of bytes, not {size!r}")
+            raise subject.flaw(f"size must be a number of bytes, not {size!r}")
         listing = Resource(uri=uri, size=size, **shown)
     elif size is not None:
-        raise ToolDefinitionError(f"{what}: a template has no size, because its resources differ")
+        raise subject.flaw("a template has no size, because its resources differ")
     else:
         listing = ResourceTemplate(uri_template=uri, **shown)
     is_async = inspect.iscoroutinefunction(inner)
@@ -129,51 +132,52 @@ def define_resource(
         returns,
         is_async,
         parameters.lists,
+        cache,
     )
 
 
 def _read_uri(uri: Any) -> UriTemplate:
     if not isinstance(uri, str):
-        raise ToolDefinitionError(
+        raise ResourceDefinitionError(
             f'a resource needs its URI, as in @server.resource("config://app"): {uri!r}'
         )
     try:
         template = parse_template(uri)
     except ValueError as error:
-        raise ToolDefinitionError(f"resource {uri!r}: {error}") from None
+        raise ResourceDefinitionError(f"resource {uri!r}: {error}") from None
     if not uri.startswith("{") and not _SCHEME.match(uri):
-        raise ToolDefinitionError(f"resource {uri!r} is no URI: it needs a scheme, as in 'config://app'")
+        raise ResourceDefinitionError(f"resource {uri!r} is no URI: it needs a scheme, as in 'config://app'")
     return template
 
 
 def _read_function(
-    function: Callable[..., Any], name: str | None, what: str
+    function: Callable[..., Any], name: str | None, subject: Subject
 ) -> tuple[Callable[..., Any], str]:
     """The function that decides whether a read is async, and the name of the resource."""
     if not callable(function):
-        raise ToolDefinitionError(f"{what}: {function!r} is no function")
+        raise subject.flaw(f"{function!r} is no function")
     inner = unwrap(function)
     if name is None:
         name = getattr(function, "__name__", None) or getattr(inner, "__name__", None) or type(inner).__name__
         if name == "<lambda>":
-            raise ToolDefinitionError(f"{what}: a lambda has no name: pass name=...")
+            raise subject.flaw("a lambda has no name: pass name=...")
     if not isinstance(name, str) or not name.strip():
-        raise ToolDefinitionError(f"{what}: the name must be text that is not empty, not {name!r}")
+        raise subject.flaw(f"the name must be text that is not empty, not {name!r}")
     if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
-        raise ToolDefinitionError(f"{what} is a generator: return a value, and report progress instead")
-    check_bound(function, "resource", what.partition(" ")[2])
+        raise subject.flaw("it is a generator: return a value, and report progress instead")
+    check_bound(function, "resource", subject)
     return inner, name
 
 
-def _check_names(template: UriTemplate, parameters: Parameters, what: str) -> None:
+def _check_names(template: UriTemplate, parameters: Parameters, subject: Subject) -> None:
     """Refuse a variable that the function does not take, and a parameter that no variable gives."""
     properties = parameters.schema["properties"]
     unused = [name for name in template.names if name not in properties]
     if unused:
-        raise ToolDefinitionError(f"{what}: the function has no parameter {unused[0]!r}")
+        raise subject.flaw(f"the function has no parameter {unused[0]!r}")
     missing = [name for name in parameters.schema.get("required", ()) if name not in template.names]
     if missing:
-        raise ToolDefinitionError(f"{what}: the URI has no variable for the parameter {missing[0]!r}")
+        raise subject.flaw(f"the URI has no variable for the parameter {missing[0]!r}")
 
 
 def _guess_type(annotation: Any, returns: Returns) -> str | None:

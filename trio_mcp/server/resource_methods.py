@@ -15,11 +15,12 @@ from trio_mcp.errors import ArgumentError, ProtocolError, ResourceNotFound
 from trio_mcp.server.child_calls import ChildCalls
 from trio_mcp.server.context import Context
 from trio_mcp.server.error_results import ErrorResults
+from trio_mcp.server.pages import mark_list, read_page
 from trio_mcp.server.resource_table import ResourceTable
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.session.settings import ServerSettings
 from trio_mcp.wire.errors import INVALID_PARAMS
-from trio_mcp.wire.messages import ListParams, ReadResourceParams, Result
+from trio_mcp.wire.messages import ReadResourceParams, Result
 from trio_mcp.wire.resources import (
     ListResourcesResult,
     ListResourceTemplatesResult,
@@ -41,6 +42,7 @@ class ResourceMethods:
         errors: ErrorResults,
     ) -> None:
         self._table = table
+        self._settings = settings
         self._lifespan = lifespan
         self._calls = calls
         self._errors = errors
@@ -49,17 +51,17 @@ class ResourceMethods:
 
     def list_resources(self, request: ServerRequest) -> Result:
         """Answer resources/list."""
-        _refuse_cursor(request)
-        listings = [resource.listing for resource in self._table.resources.values()]
-        return ListResourcesResult(resources=[found for found in listings if isinstance(found, Resource)])
+        resources, cursor = read_page(request, self._table.resources, self._settings)
+        listings = [found.listing for found in resources if isinstance(found.listing, Resource)]
+        result = ListResourcesResult(resources=listings, next_cursor=cursor)
+        return mark_list(request, result, self._settings)
 
     def list_templates(self, request: ServerRequest) -> Result:
         """Answer resources/templates/list."""
-        _refuse_cursor(request)
-        listings = [template.listing for template in self._table.templates.values()]
-        return ListResourceTemplatesResult(
-            resource_templates=[found for found in listings if isinstance(found, ResourceTemplate)]
-        )
+        templates, cursor = read_page(request, self._table.templates, self._settings)
+        listings = [found.listing for found in templates if isinstance(found.listing, ResourceTemplate)]
+        result = ListResourceTemplatesResult(resource_templates=listings, next_cursor=cursor)
+        return mark_list(request, result, self._settings)
 
     async def read(self, request: ServerRequest) -> Result:
         """Answer resources/read."""
@@ -72,7 +74,12 @@ class ResourceMethods:
         if params.request_state is not UNSET or params.input_responses is not UNSET:
             await self._calls.rounds.resume(request)
         context = Context(request, None, self._lifespan, self._calls)
-        return ReadResourceResult(contents=await resource.read(context, params.uri, values, self._limiter))
+        contents = await resource.read(context, params.uri, values, self._limiter)
+        result = ReadResourceResult(contents=contents)
+        cache = resource.cache or self._settings.read_cache
+        if cache is not None and request.era.modern:
+            cache.mark(result)
+        return result
 
     def describe_failure(self, request: ServerRequest, failure: BaseException) -> NoReturn:
         """Raise the ProtocolError that tells the client of `failure` (MCP resources, "Error Handling")."""
@@ -92,10 +99,3 @@ class ResourceMethods:
             error = self._errors.explain(f"resource {uri!r}", failure, logged_as=f"resource {name!r}")
         text = error.message.encode(errors="backslashreplace").decode()
         raise ProtocolError(error.code, text, {"uri": uri})
-
-
-def _refuse_cursor(request: ServerRequest) -> None:
-    assert isinstance(request.params, ListParams)
-    if request.params.cursor is not None:
-        # Every page is the last one, so no cursor was ever given out.
-        raise ProtocolError(INVALID_PARAMS, f"unknown cursor {request.params.cursor!r}")

@@ -9,7 +9,7 @@ import functools
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -21,17 +21,18 @@ from trio_mcp.outgoing.policy import Conflate, Lossless, ProgressPolicy
 from trio_mcp.schema.docstrings import read_docstring
 from trio_mcp.schema.parameters import Parameters, read_parameters
 from trio_mcp.schema.returns import Returns, read_returns
-from trio_mcp.schema.signatures import read_signature
+from trio_mcp.schema.signatures import Subject, read_signature
 from trio_mcp.server.context import Context
 from trio_mcp.server.results import CONTENT_TYPES, make_result, reads_files
 from trio_mcp.tasks.settings import TaskConfig
+from trio_mcp.wire.content import Icon
 from trio_mcp.wire.eras import Era
 from trio_mcp.wire.http import read_parameter_headers
 from trio_mcp.wire.messages import CallToolResult, Tool, ToolAnnotations, ToolExecution
 
 _HOSTS_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_BOUND: Final = "A method is registered when it is bound: server.add_{}(instance.method)"
+_BOUND: Final = "A method is registered when it is bound: server.add_{}({}instance.method)"
 
 
 @attrs.frozen
@@ -87,6 +88,8 @@ def define_tool(
     title: str | None,
     description: str | None,
     annotations: ToolAnnotations | None,
+    icons: Sequence[Icon] | None = None,
+    meta: Mapping[str, Any] | None = None,
     task: TaskConfig | bool | None,
     progress: ProgressPolicy | None = None,
     dereference_schemas: bool = True,
@@ -96,7 +99,7 @@ def define_tool(
         function = function.__func__
     if not callable(function):
         raise ToolDefinitionError(
-            f"{function!r} cannot be a tool: it is no function. {_BOUND.format('tool')}"
+            f"{function!r} cannot be a tool: it is no function. {_BOUND.format('tool', '')}"
         )
     inner = unwrap(function)
     if name is None:
@@ -108,11 +111,12 @@ def define_tool(
         raise ToolDefinitionError(
             f"tool {name!r} is a generator: return a value, and report progress instead"
         )
+    subject = Subject(f"tool {name!r}")
     if not isinstance(progress, (Conflate, Lossless, type(None))):
-        raise ToolDefinitionError(f"tool {name!r}: progress must be a policy, not {progress!r}")
-    check_bound(function, "tool", name)
-    parameters = read_parameters(function, Context, dereference=dereference_schemas)
-    returns = read_returns(function, CONTENT_TYPES, dereference=dereference_schemas)
+        raise subject.flaw(f"progress must be a policy, not {progress!r}")
+    check_bound(function, "tool", subject)
+    parameters = read_parameters(function, Context, subject, dereference=dereference_schemas)
+    returns = read_returns(function, CONTENT_TYPES, subject, dereference=dereference_schemas)
     listing = Tool(
         name=name,
         title=title,
@@ -120,11 +124,13 @@ def define_tool(
         input_schema=parameters.schema,
         output_schema=returns.schema,
         annotations=annotations,
+        icons=None if icons is None else list(icons),
+        meta=None if meta is None else dict(meta),
     )
     try:
         headers = read_parameter_headers(parameters.schema)
     except ValueError as error:
-        raise ToolDefinitionError(f"tool {name!r}: {error}") from None
+        raise subject.flaw(str(error)) from None
     config = TaskConfig() if task is True else task or None
     is_async = inspect.iscoroutinefunction(inner)
     return ToolDefinition(listing, function, parameters, returns, is_async, config, headers, progress)
@@ -154,17 +160,18 @@ def _caller_level() -> int:
     return level
 
 
-def check_bound(function: Callable[..., Any], kind: str, name: str) -> None:
+def check_bound(function: Callable[..., Any], kind: str, subject: Subject) -> None:
     """Refuse a function of a class body that still has its `self` or `cls`, as a `kind` ("tool")."""
-    first = next(iter(read_signature(function).parameters), None)
+    first = next(iter(read_signature(function, subject).parameters), None)
     if first not in ("self", "cls"):
         return
     qualified = getattr(unwrap(function), "__qualname__", "")
     owner = qualified.rpartition(".")[0]
+    before = "uri, " if kind == "resource" else ""
     if owner and not owner.endswith("<locals>"):
-        raise ToolDefinitionError(
-            f"{kind} {name!r}, parameter {first!r}: {qualified} is a method, and no client can pass "
-            f"{first!r}. {_BOUND.format(kind)}"
+        raise subject.flaw(
+            f"{qualified} is a method, and no client can pass {first!r}. {_BOUND.format(kind, before)}",
+            f"parameter {first!r}",
         )
 
 

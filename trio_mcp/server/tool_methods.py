@@ -21,6 +21,7 @@ from trio_mcp.server.context import Context
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.error_results import ErrorResults
 from trio_mcp.server.input_rounds import InputRounds
+from trio_mcp.server.pages import mark_list, read_page
 from trio_mcp.server.task_choice import Choice, choose, find_owner, find_payer, read_ttl
 from trio_mcp.server.task_run import TaskRun
 from trio_mcp.server.tool import ToolDefinition
@@ -29,7 +30,7 @@ from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.settings import TaskConfig
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS
-from trio_mcp.wire.messages import CallToolParams, CallToolResult, ListParams, ListToolsResult, Result
+from trio_mcp.wire.messages import CallToolParams, CallToolResult, ListToolsResult, Result
 
 
 class ToolMethods:
@@ -46,7 +47,8 @@ class ToolMethods:
         lifespan: Any,
         errors: ErrorResults,
     ) -> None:
-        self._tools = definition.tools
+        self._registry = definition.tools
+        self._tools = definition.tools.enabled
         self._settings = definition.settings
         self._supervisor = supervisor
         self._runs = runs
@@ -54,16 +56,16 @@ class ToolMethods:
         # A limiter of its own: tools that block must not starve the application's own threads.
         self._limiter = trio.CapacityLimiter(self._settings.thread_limit)
         rounds = InputRounds(definition.info.name, self._settings)
-        self.calls: Final = ChildCalls(self._tools, self._limiter, lifespan, errors, rounds)
+        self.calls: Final = ChildCalls(
+            self._tools, self._limiter, lifespan, errors, rounds, definition.server
+        )
         """What handlers may call, also those of prompts; with the threads of sync functions."""
 
     def list_tools(self, request: ServerRequest) -> Result:
         """Answer tools/list."""
-        assert isinstance(request.params, ListParams)
-        if request.params.cursor is not None:
-            # Every page is the last one, so no cursor was ever given out.
-            raise ProtocolError(INVALID_PARAMS, f"unknown cursor {request.params.cursor!r}")
-        return ListToolsResult(tools=[tool.listing_for(request.era) for tool in self._tools.values()])
+        tools, cursor = read_page(request, self._registry, self._settings)
+        listings = [tool.listing_for(request.era) for tool in tools]
+        return mark_list(request, ListToolsResult(tools=listings, next_cursor=cursor), self._settings)
 
     async def call_tool(self, request: ServerRequest) -> Result:
         """Answer tools/call: with the result, with a task, or with what the client is asked first."""

@@ -5,14 +5,15 @@ Owns the defaults and their reasons.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
 from trio_mcp.outgoing.policy import Conflate, ProgressCall, ProgressPolicy
-from trio_mcp.validators import check_count, check_not_negative, check_positive
+from trio_mcp.validators import check_count, check_interval, check_not_negative, check_positive
+from trio_mcp.wire.messages import CacheableResult
 from trio_mcp.wire.value_count import MAX_VALUES
 
 if TYPE_CHECKING:  # imported when a call first asks its client
@@ -26,6 +27,34 @@ DEFAULT_REQUEST_BYTES: Final = 16 * 1024 * 1024
 
 DEFAULT_DRAIN_SECONDS: Final = 2.0
 """How long the end of a session waits for a peer that reads slowly."""
+
+OfferedKind: TypeAlias = Literal["prompts", "resources", "completions"]
+_OFFERED_KINDS: Final = ("prompts", "resources", "completions")
+
+
+@attrs.frozen
+class CacheHint:
+    """How long clients may keep a result, in seconds, and who may be given it (MCP caching).
+
+    The scope "private" is the authorization under which it was asked for; "public" is everybody.
+    """
+
+    ttl: float = attrs.field(validator=check_interval)
+    scope: Literal["public", "private"] = attrs.field(
+        default="private", validator=attrs.validators.in_(("public", "private"))
+    )
+
+    def mark(self, result: CacheableResult) -> None:
+        """Write it into a result of the modern era."""
+        result.ttl_ms, result.cache_scope = round(self.ttl * 1000), self.scope
+
+
+def _check_offers(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if isinstance(value, str) or not set(value) <= set(_OFFERED_KINDS):
+        raise ValueError(f"{attribute.name} must be some of {', '.join(_OFFERED_KINDS)}, not {value!r}")
+
+
+_OPTIONAL_HINT: Final = attrs.validators.optional(attrs.validators.instance_of(CacheHint))
 
 
 DEFAULT_STATE_BYTES: Final = 1024 * 1024
@@ -74,6 +103,11 @@ class ServerSettings:
     `used_states` remembers which were, in this process if it is None.
     `dereference_schemas` puts the schemas of classes into those that use them, for hosts that drop
     `$defs`; it counts when a tool is registered.
+
+    `page_size` is the number of tools, prompts or resources in one answer; None for all. `list_cache` is how
+    long clients may keep a list, and `read_cache` what they read of a resource that has no hint of its own;
+    None for not at all. `offers` are the kinds that the server declares although it has none yet: "prompts",
+    "resources" and "completions".
     """
 
     progress: ProgressPolicy = attrs.field(factory=Conflate)
@@ -91,6 +125,10 @@ class ServerSettings:
     show_errors: bool = False
     turn_clock: Callable[[], float] = perf_counter
     dereference_schemas: bool = True
+    page_size: int | None = attrs.field(default=None, validator=attrs.validators.optional(check_count))
+    list_cache: CacheHint | None = attrs.field(default=None, validator=_OPTIONAL_HINT)
+    read_cache: CacheHint | None = attrs.field(default=None, validator=_OPTIONAL_HINT)
+    offers: Collection[OfferedKind] = attrs.field(default=(), validator=_check_offers)
     state_keys: Sequence[bytes | str] = attrs.field(
         default=(), converter=_read_keys, repr=lambda keys: f"<{len(keys)} keys>"
     )

@@ -28,9 +28,10 @@ READ_BYTES: Final = 65_536
 """What a pipe holds at most on Linux, so one read empties it."""
 
 
-def _is_pipe(
+def is_pipe(
     stream: trio.abc.SendStream | trio.abc.ReceiveStream,
 ) -> TypeGuard[trio.lowlevel.FdStream]:
+    """Whether `stream` is one end of a pipe, of which the file descriptor is known."""
     return (
         sys.platform != "win32"
         and isinstance(stream, trio.lowlevel.FdStream)
@@ -38,7 +39,7 @@ def _is_pipe(
     )
 
 
-async def _read_pipe(stream: trio.lowlevel.FdStream) -> bytes:
+async def read_pipe(stream: trio.lowlevel.FdStream) -> bytes:
     """What the pipe holds, at most `READ_BYTES`; checkpoints. Raises as `receive_some` does.
 
     `receive_some` lets others run, tries to read, and only then waits. Here a message is rarely
@@ -69,11 +70,11 @@ class StreamTransport:
         max_values: int = MAX_VALUES,
     ) -> None:
         self._send = send
-        self._pipe = send if _is_pipe(send) else None
+        self._pipe = send if is_pipe(send) else None
         self._receive = receive
         self._receive_some = (
-            functools.partial(_read_pipe, receive)
-            if _is_pipe(receive)
+            functools.partial(read_pipe, receive)
+            if is_pipe(receive)
             else functools.partial(receive.receive_some, READ_BYTES)
         )
         self._decoder = LineDecoder(max_frame_bytes, max_values)

@@ -17,7 +17,7 @@ from typing import IO, Final
 import trio
 
 from trio_mcp.outgoing.transport import PeerEndedError
-from trio_mcp.transports.newline_stream import StreamTransport
+from trio_mcp.transports.newline_stream import StreamTransport, is_pipe, read_pipe
 from trio_mcp.transports.server_stderr import ServerStderr, can_pass_on, close_writing, open_server_stderr
 from trio_mcp.wire.frames import InFrame, OutFrame
 from trio_mcp.wire.value_count import MAX_ANSWER_VALUES
@@ -76,6 +76,9 @@ async def open_process_transport(
             with trio.move_on_after(2 * grace + REAP_SECONDS, shield=True):
                 async with process.stdout:
                     await _shut_down(process, grace)
+
+
+_CLOSED: Final = "the stdout of the server was already closed"
 
 
 class ProcessTransport(StreamTransport):
@@ -160,18 +163,25 @@ class _Output(trio.abc.ReceiveStream):
 
     def __init__(self, stream: trio.abc.ReceiveStream) -> None:
         self._stream = stream
+        self._pipe = stream if is_pipe(stream) else None
         self._open = trio.CancelScope()
         self._closed = False
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        if not self._closed:
-            with trio.CancelScope() as self._open:
-                return await self._stream.receive_some(max_bytes)
-        raise trio.ClosedResourceError("the stdout of the server was already closed")
+        if self._closed:
+            raise trio.ClosedResourceError(_CLOSED)
+        if self._pipe is not None:
+            return await read_pipe(self._pipe)
+        with trio.CancelScope() as self._open:
+            return await self._stream.receive_some(max_bytes)
+        raise trio.ClosedResourceError(_CLOSED)
 
     async def aclose(self) -> None:
         self._closed = True
         self._open.cancel()
+        if self._pipe is not None and self._pipe.fileno() != -1:
+            # Whoever waits for the pipe meets ClosedResourceError, though the pipe stays open.
+            trio.lowlevel.notify_closing(self._pipe.fileno())
         await trio.lowlevel.checkpoint()
 
 

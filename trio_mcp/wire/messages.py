@@ -170,6 +170,10 @@ class UpdateTaskParams(TaskIdParams, kw_only=True):
 class SubscriptionFilter(Struct, rename="camel", omit_defaults=True, kw_only=True):
     """The notifications that a client wants (MCP subscriptions)."""
 
+    tools_list_changed: bool | None = None
+    prompts_list_changed: bool | None = None
+    resources_list_changed: bool | None = None
+    resource_subscriptions: list[str] | None = None
     task_ids: list[str] | None = None
 
 
@@ -177,6 +181,12 @@ class ListenParams(Params, kw_only=True):
     """A subscriptions/listen."""
 
     notifications: SubscriptionFilter
+
+
+class SubscribeParams(Params, kw_only=True):
+    """A resources/subscribe or resources/unsubscribe (legacy)."""
+
+    uri: str
 
 
 class SetLevelParams(Params, kw_only=True):

@@ -1,0 +1,109 @@
+"""What changes at a server while it runs: its lists, and what its resources hold.
+
+Owns which running servers are told, in which thread, and which of their subscribers want to know of which
+change. Knows neither connections nor messages: what a subscriber does with a change is its own business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from threading import get_ident
+from typing import Final, Literal, Protocol, TypeAlias
+
+import trio
+
+ListKind: TypeAlias = Literal["tools", "prompts", "resources"]
+"""A list that clients can ask for; that of resources includes the templates."""
+
+Change: TypeAlias = tuple[str, str | None]
+"""The method of the notification that tells of a change, and the URI of the resource; None for a list."""
+
+LIST_CHANGES: Final[Mapping[ListKind, Change]] = {
+    "tools": ("notifications/tools/list_changed", None),
+    "prompts": ("notifications/prompts/list_changed", None),
+    "resources": ("notifications/resources/list_changed", None),
+}
+"""The change of each list."""
+
+
+def resource_update(uri: str) -> Change:
+    """The change of what the resource at `uri` holds."""
+    return "notifications/resources/updated", uri
+
+
+class Subscriber(Protocol):
+    """Somebody who wants to know of changes."""
+
+    def note(self, change: Change) -> None:
+        """Note that `change` has happened; must neither wait nor raise."""
+
+
+class ListChanges:
+    """Where a definition tells what changes, from any thread; costs next to nothing if nobody listens."""
+
+    __slots__ = ("_audiences",)
+
+    def __init__(self) -> None:
+        # A tuple, which is replaced and never changed, because other threads go through it.
+        self._audiences: tuple[Audience, ...] = ()
+
+    def tell(self, kind: ListKind) -> None:
+        """Tell that the list of `kind` has changed; never waits."""
+        for audience in self._audiences:
+            audience.tell(LIST_CHANGES[kind])
+
+    def tell_updated(self, uri: str) -> None:
+        """Tell that what the resource at `uri` holds has changed; never waits."""
+        for audience in self._audiences:
+            audience.tell(resource_update(uri))
+
+    def attach(self, audience: Audience) -> None:
+        """Tell `audience` from now on."""
+        self._audiences = (*self._audiences, audience)
+
+    def detach(self, audience: Audience) -> None:
+        """Tell `audience` nothing more."""
+        self._audiences = tuple(one for one in self._audiences if one is not audience)
+
+
+class Audience:
+    """The subscribers of one running server. Only `tell` may be called in other threads than Trio's."""
+
+    __slots__ = ("_subscribers", "_thread", "_token")
+
+    def __init__(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._thread = get_ident()
+        self._subscribers: dict[Change, dict[Subscriber, None]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Audience: subscriptions to {len(self._subscribers)} changes>"
+
+    def subscribe(self, subscriber: Subscriber, change: Change) -> None:
+        """Have `subscriber` note each `change`; once is enough."""
+        self._subscribers.setdefault(change, {})[subscriber] = None
+
+    def unsubscribe(self, subscriber: Subscriber, change: Change) -> None:
+        """Undo `subscribe`; does nothing if the subscriber had not subscribed."""
+        subscribers = self._subscribers.get(change)
+        if subscribers is None:
+            return
+        subscribers.pop(subscriber, None)
+        if not subscribers:
+            del self._subscribers[change]
+
+    def tell(self, change: Change) -> None:
+        """Have the subscribers of `change` note it: at once, or soon if the caller is in another thread."""
+        if change not in self._subscribers:
+            return
+        if get_ident() == self._thread:
+            self._note(change)
+            return
+        with suppress(trio.RunFinishedError):
+            # Idempotent, so that a thread which tells the same over and over fills no queue.
+            self._token.run_sync_soon(self._note, change, idempotent=True)
+
+    def _note(self, change: Change) -> None:
+        for subscriber in tuple(self._subscribers.get(change, ())):
+            subscriber.note(change)
