@@ -84,6 +84,11 @@ class ServerRequest:
     round: RequestRound | None = None
 
     @property
+    def task_name(self) -> str:
+        """The name of the Trio task in which the request is worked on."""
+        return f"{self.method} {self.id!r}"
+
+    @property
     def is_over(self) -> bool:
         """Whether the messages of its handler go nowhere any more."""
         return self.call_queue.closed if self.task is None else self.task.is_final
