@@ -177,7 +177,8 @@ async def test_a_service_that_asks_for_a_handler_goes_on_when_the_run_has_ended(
     send, receive = trio.open_memory_channel[tuple[Context, trio.Event, list[str]]](1)
     told: list[str] = []
 
-    async def serve() -> None:
+    async def serve(task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
         async for ctx, done, answers in receive:
             try:
                 answers.append((await ctx.elicit("Who?", Name)).action)
@@ -191,7 +192,7 @@ async def test_a_service_that_asks_for_a_handler_goes_on_when_the_run_has_ended(
     @asynccontextmanager
     async def lifespan(server: Server) -> AsyncIterator[None]:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve)
+            await nursery.start(serve)
             yield
             nursery.cancel_scope.cancel()
 
