@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
@@ -17,6 +19,7 @@ from trio_mcp import (
     PromptReference,
     ProtocolError,
     RemoteProtocolError,
+    RequestCancelled,
     Server,
     ServerSettings,
     ToolError,
@@ -168,6 +171,45 @@ async def test_a_task_that_shields_itself_cannot_go_on(wire: Wire) -> None:
     async with wire.open(server, elicitation_handler=lambda request: {"name": "Ada"}) as client:
         with trio.fail_after(HANG_SECONDS):
             assert (await client.call_tool("work")).data == "Ada"
+
+
+async def test_a_service_that_asks_for_a_handler_goes_on_when_the_run_has_ended() -> None:
+    send, receive = trio.open_memory_channel[tuple[Context, trio.Event, list[str]]](1)
+    told: list[str] = []
+
+    async def serve(task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+        async for ctx, done, answers in receive:
+            try:
+                answers.append((await ctx.elicit("Who?", Name)).action)
+            except RequestCancelled as error:
+                told.append(str(error))
+            done.set()
+
+    server = Server("asks")
+
+    @server.lifespan
+    @asynccontextmanager
+    async def lifespan(server: Server) -> AsyncIterator[None]:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve)
+            yield
+            nursery.cancel_scope.cancel()
+
+    @server.tool
+    async def work(ctx: Context) -> str:
+        done, answers = trio.Event(), list[str]()
+        await send.send((ctx, done, answers))
+        await done.wait()
+        return answers[0]
+
+    async with open_client(
+        server, protocol=MODERN, elicitation_handler=lambda request: {"name": "Ada"}
+    ) as client:
+        for _ in range(2):
+            assert (await client.call_tool("work")).data == "accept"
+    assert len(told) == 2
+    assert "is run again with the answers" in told[0]
 
 
 async def test_a_sync_handler_asks_from_its_thread(wire: Wire) -> None:

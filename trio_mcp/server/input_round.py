@@ -10,13 +10,13 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
 import msgspec
 import trio
 from msgspec import Raw
 
-from trio_mcp.errors import NotSupportedByEra
+from trio_mcp.errors import NotSupportedByEra, RequestCancelled
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.server.question_place import Place
 from trio_mcp.server.round_memory import RoundMemory
@@ -54,6 +54,18 @@ class RoundState(msgspec.Struct, omit_defaults=True, kw_only=True):
     floor: float | None = None
 
 
+class Worker(Protocol):
+    """What runs the handler: the request, or the task that it could have become."""
+
+    @property
+    def scope(self) -> trio.CancelScope:
+        """The scope around the handler."""
+
+    @property
+    def task_name(self) -> str:
+        """The name of the Trio task in which the handler runs."""
+
+
 class InputRound:
     """One run of the handler of one request, with the client's answers and what was sealed before it."""
 
@@ -81,11 +93,12 @@ class InputRound:
         return f"<InputRound {state}: {len(self._answers)} answers, {len(self._pending)} questions>"
 
     async def ask(
-        self, place: Place, method: str, params: dict[str, Any], key: str | None, scope: trio.CancelScope
+        self, place: Place, method: str, params: dict[str, Any], key: str | None, worker: Worker
     ) -> Any:
-        """The client's answer; if there is none yet, end this run by cancelling its `scope`. Checkpoints.
+        """The client's answer; if there is none yet, end this run by cancelling the `worker`. Checkpoints.
 
-        Raises ValueError if the same key has named another question in this run.
+        Raises ValueError if the same key has named another question in this run, and RequestCancelled in a
+        task that is none of the handler's, which goes on when the run has ended.
         """
         if not isinstance(self._request.params, (CallToolParams, GetPromptParams, ReadResourceParams)):
             raise NotSupportedByEra(
@@ -97,18 +110,18 @@ class InputRound:
             await trio.lowlevel.checkpoint()
             return self._answers[name]
         if self._ended.is_set():  # in a shield, or in a task outside of the call
-            return await _raise_cancelled()
+            return await _leave(worker)
         self._pending[name] = question
         self._stirs += 1
         try:
             await self._wait_quiet()
             if not self._ended.is_set():
-                scope.cancel()
+                worker.scope.cancel()
                 self._ended.set()
         finally:
             if not self._ended.is_set():  # the handler itself has given up this question
                 del self._pending[name]
-        return await _raise_cancelled()
+        return await _leave(worker)
 
     def refuse_within_once(self) -> None:
         """Raise LocalProtocolError if the caller is in a function of `once`."""
@@ -210,8 +223,24 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:DIGEST_CHARACTERS]
 
 
+async def _leave(worker: Worker) -> NoReturn:
+    """End the asking task after the run has ended; checkpoints.
+
+    In a shield and in a task that serves a worker thread, that is by trio.Cancelled as well.
+    """
+    await trio.lowlevel.checkpoint()
+    task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+    root = trio.lowlevel.current_root_task()
+    while task is not None and task.parent_nursery is not None:
+        above = task.parent_nursery.parent_task
+        if task.name == worker.task_name or (above is root and task is trio.lowlevel.current_task()):
+            await _raise_cancelled()
+        task = above
+    raise RequestCancelled("the call has ended to ask its client; its handler is run again with the answers")
+
+
 async def _raise_cancelled() -> NoReturn:
-    """Raise trio.Cancelled, also in a task outside of the cancelled scope: one that serves a thread, say."""
+    """Raise trio.Cancelled, also outside of the scope that was cancelled."""
     cancelled: BaseException | None = None
     with trio.CancelScope() as scope:
         scope.cancel()

@@ -19,6 +19,7 @@ Refuses to know what is asked. Nothing here runs in a call that asks nothing.
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 import time
 from typing import TYPE_CHECKING, Any, cast
@@ -37,6 +38,8 @@ if TYPE_CHECKING:  # imported when a call first asks
     from trio_mcp.server.input_round import InputRound, RoundState
     from trio_mcp.server.state_seal import StateSeal
     from trio_mcp.session.used_states import UsedStates
+
+logger = logging.getLogger("trio_mcp")
 
 
 class InputRounds:
@@ -93,11 +96,12 @@ class InputRounds:
         state.expires = time.time() + self._settings.state_ttl
         sealed = self._find_seal().seal(msgspec.json.encode(state))
         if len(sealed) > self._settings.max_state_bytes:
-            raise ProtocolError(
-                INTERNAL_ERROR,
+            text = (
                 f"the answers so far and what ctx.once remembers make a requestState of {len(sealed)} bytes; "
-                f"max_state_bytes of this server is {self._settings.max_state_bytes}",
+                f"max_state_bytes of this server is {self._settings.max_state_bytes}"
             )
+            logger.error("%s failed: %s", request.method, text)
+            raise ProtocolError(INTERNAL_ERROR, text)
         return sealed
 
     def _open(self, request: ServerRequest, sealed: str) -> RoundState:

@@ -72,8 +72,8 @@ async def ask_client(
             return await _ask_in_task(run, method, params, key)
     if request.era.modern:
         # The handler runs in the supervisor's nursery if it could have become a task.
-        scope = run.live.scope if run is not None and run.has_begun else request.scope
-        return await place.rounds.find(request).ask(place, method, params, key, scope)
+        worker = run.live if run is not None and run.has_begun else request
+        return await place.rounds.find(request).ask(place, method, params, key, worker)
     with _stopped(request, run):
         return await request.connection.ask(method, {**params, "_meta": {META_ASKING: request.id}})
 

@@ -86,6 +86,11 @@ class ServerRequest:
     round: RequestRound | None = None
 
     @property
+    def task_name(self) -> str:
+        """The name of the Trio task in which the request is worked on."""
+        return f"{self.method} {self.id!r}"
+
+    @property
     def deadline(self) -> float:
         """The time on Trio's clock at which the handler is cancelled because the client gives up, or inf."""
         return self.find_deadline(self.scope)

@@ -236,7 +236,7 @@ class ServerSession:
             _finish(request, request.call_queue, answer, batch)
             return
         self._requests[request.id] = request
-        self._handlers.start_soon(self._handle, request, batch, name=f"{request.method} {request.id!r}")
+        self._handlers.start_soon(self._handle, request, batch, name=request.task_name)
 
     def _initialize(self, request: ServerRequest, batch: BatchReply | None) -> None:
         """Begin a session; one that the client had on this wire ends. Its background tasks stay.

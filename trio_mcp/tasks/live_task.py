@@ -143,6 +143,11 @@ class LiveTask:
         return f"<LiveTask {self.id} of {self._record.tool!r}: {self._state.value}, {status}>"
 
     @property
+    def task_name(self) -> str:
+        """The name of the Trio task in which its handler runs."""
+        return f"task {self.id}"
+
+    @property
     def state(self) -> LiveState:
         """How far the life of the task has come."""
         return self._state

@@ -136,7 +136,7 @@ class Supervisor:
         `describe` makes the outcome of an exception that `work` raises.
         """
         self._started.add(live)
-        self._nursery.start_soon(self._run, live, work, describe, name=f"task {live.id}")
+        self._nursery.start_soon(self._run, live, work, describe, name=live.task_name)
 
     def release(self, live: LiveTask) -> None:
         """Give up the place of a task that is done, or will not be started; it may have none."""
