@@ -324,7 +324,8 @@ async def test_a_cancelled_call_cancels_its_task(wire, autojump_clock):
 
 
 async def test_the_deadline_of_a_call_spans_its_rounds(wire, autojump_clock):
-    server = Server("rounds", version="1")
+    """Where the time of questions counts; by default the clocks of a call stand still meanwhile."""
+    server = Server("rounds", version="1", settings=ServerSettings(pause_while_asking=False))
 
     @attrs.frozen
     class Name:
@@ -342,7 +343,8 @@ async def test_the_deadline_of_a_call_spans_its_rounds(wire, autojump_clock):
         await trio.sleep(3)
         return {"name": "x"}
 
-    async with wire.open(server, elicitation_handler=answer) as client:
+    settings = ClientSettings(pause_while_asking=False)
+    async with wire.open(server, elicitation_handler=answer, settings=settings) as client:
         started = trio.current_time()
         with pytest.raises(trio.TooSlowError):
             await client.call_tool("work", max_timeout=5)
