@@ -406,7 +406,7 @@ async def test_a_client_refuses_what_it_has_not_declared() -> None:
     assert both.capabilities(modern=False) == {"elicitation": {"form": {}, "url": {}}}
 
 
-async def test_of_a_completion_that_nobody_knows_nothing_is_made() -> None:
+async def test_of_a_completion_that_nobody_knows_nothing_is_made(autojump_clock: Any) -> None:
     """MCP elicitation 2025-11-25: clients ignore notifications with unknown ids."""
     server = Server("pages")
 
