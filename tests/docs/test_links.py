@@ -68,6 +68,12 @@ def test_there_are_pages() -> None:
     assert names >= {"README.md", "CHANGELOG.md", "docs/index.md", "docs/benchmarks/report.md"}
 
 
+def test_the_index_leads_to_every_page() -> None:
+    docs = ROOT / "docs"
+    linked = {target.partition("#")[0] for target in find_links((docs / "index.md").read_text())}
+    assert {page.name for page in docs.glob("*.md")} - {"index.md"} <= linked
+
+
 def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
     page = tmp_path / "docs" / "page.md"
     page.parent.mkdir()
