@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from tests.conftest import LEGACY, MODERN, Wire
+from tests.support.limits import HANG_SECONDS
 from tests.support.raw_peer import MODERN_META, RawPeer, open_raw
 from tests.tasks.task_server import raw_peer
 from trio_mcp import (
@@ -359,7 +360,7 @@ async def test_missing_capabilities_are_told_with_status_400_over_http(wire: Wir
             "mcp-method": "tools/call",
             "mcp-name": "greet",
         }
-        async with httpx2.AsyncClient() as http:
+        async with httpx2.AsyncClient(timeout=HANG_SECONDS) as http:
             answer = await http.post(url, json=body, headers=headers)
         nursery.cancel_scope.cancel()
     assert answer.status_code == 400
