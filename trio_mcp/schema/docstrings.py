@@ -23,7 +23,10 @@ _SECTION_NAMES = (
 _GOOGLE: Final = rf"{_SECTION_NAMES}:[ \t]*"
 _NUMPY: Final = rf"{_SECTION_NAMES}[ \t]*"
 _UNDERLINE: Final = r"-{3,}[ \t]*"
-_REST: Final = r":(?:param|parameter|arg|argument|key|keyword|type|returns?|rtype|yields?|raises?|except|exception)\b[^:]*:"
+_REST: Final = (
+    r":(?:param|parameter|arg|argument|key|keyword|type|returns?|rtype|yields?|raises?|except"
+    r"|exception)\b[^:]*:"
+)
 
 
 class Docs(Struct, frozen=True):
