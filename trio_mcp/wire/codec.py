@@ -123,6 +123,11 @@ def decode_lines(data: bytes, max_values: int = MAX_VALUES) -> list[InFrame]:
     more than `max_values` values comes back as `Malformed`.
     """
     is_counted = len(data) <= max_values or not has_too_many_values(data, max_values)
+    if data.find(b"\n", 0, -1) == -1 and PROGRESS_NAME not in data:
+        # One message that is no progress, as calls and their answers are.
+        if not data or data.isspace():
+            return []
+        return [decode_counted(data) if is_counted else refuse_values(data, max_values)]
     try:
         if is_counted:
             # A burst is all progress: one typed pass over it costs half of the general one.
