@@ -61,8 +61,8 @@ class FormField:
         """The text before the cursor: `  Region (1 eu, 2 us) [eu]: `."""
         title = self.schema.node.get("title")
         label = one_line(title) if isinstance(title, str) and title else one_line(self.name)
-        kind = _describe(self.schema) + ("" if self.required or self.has_default else ", optional")
         shown = one_line(_show(self.default, self.schema)) if self.has_default else ""
+        kind = _describe(self.schema) + ("" if self.required or shown else ", optional")
         default = f" [{shown}]" if shown else ""
         return Text.assemble("  ", (label, "bold"), (f" ({kind}){default}", "dim"), ": ")
 
