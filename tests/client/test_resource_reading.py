@@ -11,6 +11,7 @@ import trio
 from tests.support.fake_server import DISCOVERED, FakeServer, error, result, silence
 from trio_mcp import CallTimeout, ClientSettings, Lossless, ProtocolError, RemoteProtocolError, open_client
 from trio_mcp.client.round_answers import MAX_ROUNDS
+from trio_mcp.client.server_requests import MAX_REQUESTS
 
 
 def serve(**rules: Any) -> FakeServer:
@@ -105,6 +106,17 @@ async def test_a_server_that_asks_without_end_is_left():
         with pytest.raises(RemoteProtocolError, match=f"more than {MAX_ROUNDS} times"):
             await client.read_resource("x://y")
     assert server.asked.count("resources/read") == MAX_ROUNDS + 1
+
+
+async def test_a_server_that_asks_too_much_at_once_is_left():
+    question = {"method": "elicitation/create", "params": {"message": "", "requestedSchema": {}}}
+    questions = {str(number): question for number in range(MAX_REQUESTS + 1)}
+    server = serve(resources_read=result({"resultType": "input_required", "inputRequests": questions}))
+    asked = []
+    async with open_client(server, elicitation_handler=asked.append) as client:
+        with pytest.raises(RemoteProtocolError, match=f"asks {MAX_REQUESTS + 1} questions at once"):
+            await client.read_resource("x://y")
+    assert not asked
 
 
 @pytest.mark.parametrize("times", [{"idle_timeout": 3}, {"max_timeout": 5}], ids=str)

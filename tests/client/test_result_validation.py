@@ -129,14 +129,25 @@ async def test_a_tool_that_is_not_listed_is_not_checked(caplog: Any) -> None:
         ({"$ref": "http://127.0.0.1:9/schema.json"}, "cannot be checked by its outputSchema"),
         ({"properties": {"a": {"$ref": "#/$defs/nowhere"}}}, "cannot be checked by its outputSchema"),
         ({"properties": {"a": {"pattern": "("}}}, "the outputSchema of tool 'get' is none"),
-        ({"$ref": "#"}, "cannot be checked by its outputSchema"),
+        ({"$ref": "#"}, "cannot be checked by its outputSchema: it is nested too deeply"),
+        ({"$schema": 5}, "the outputSchema of tool 'get' is none: 5 is no dialect"),
+        ({"$schema": "https://example.com/mine"}, "'https://example.com/mine' is no dialect"),
+        ({"$schema": "http://["}, "the outputSchema of tool 'get' is none"),
     ],
-    ids=["no schema", "elsewhere", "nowhere", "pattern", "endless"],
+    ids=["no schema", "elsewhere", "nowhere", "pattern", "endless", "no name", "unknown dialect", "no URI"],
 )
 async def test_a_schema_that_cannot_be_used_is_the_servers_fault(schema: Any, words: str) -> None:
     _, connecting = connect(schema, {"a": "b"})
     async with connecting as client:
         with pytest.raises(RemoteProtocolError, match=words):
+            await client.call_tool("get")
+
+
+async def test_a_schema_may_refer_to_its_dialect() -> None:
+    schema = {"properties": {"a": {"$ref": "https://json-schema.org/draft/2020-12/schema"}}}
+    _, connecting = connect(schema, {"a": {"type": 5}})
+    async with connecting as client:
+        with pytest.raises(RemoteProtocolError, match=r"does not fit its outputSchema at \$\.a"):
             await client.call_tool("get")
 
 

@@ -257,6 +257,8 @@ def test_one_parameter_for_a_dict_may_be_annotated_in_several_ways(function: Any
         ({"type": "object", "$ref": "https://example.com/schema"}, "'https://example.com/schema' leads"),
         ({"type": "object", "allOf": [{"not": {"$dynamicRef": "file:///etc/x"}}]}, "'file:///etc/x' leads"),
         ({"$schema": "https://example.com/mine", "type": "object"}, "is no dialect"),
+        ({"$schema": 5, "type": "object"}, "5 is no dialect"),
+        ({"$schema": [], "type": "object"}, "is no dialect"),
         (
             {"type": "object", "properties": {"ctx": {}}},
             "'ctx' has the name of the parameter for the context",

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import trio
 
-from tests.conftest import LEGACY, MODERN
+from tests.conftest import LEGACY, MODERN, WIRES
 from tests.support.limits import HANG_SECONDS
 from tests.support.raw_peer import MODERN_META, RawPeer
 from tests.tasks.task_server import Name, make_server, raw_peer
@@ -19,6 +19,7 @@ from trio_mcp import (
     TaskHandle,
     open_server,
 )
+from trio_mcp.client.server_requests import MAX_REQUESTS
 from trio_mcp.session.connection import ServerConnection
 
 
@@ -424,3 +425,31 @@ async def test_an_answer_of_an_earlier_round_is_not_replaced():
             3, requestState=asked["requestState"], inputResponses=answers(first="late", second="b")
         )
         assert done["content"][0]["text"] == "a b"
+
+
+@pytest.mark.parametrize("wire", [wire for wire in WIRES if wire.protocol == MODERN], ids=str)
+async def test_many_questions_of_a_task_are_answered_some_at_a_time(wire):
+    server, number = make_server(), MAX_REQUESTS + 6
+    open_now, most = 0, 0
+
+    @server.tool(task=True)
+    async def ask(ctx: Context) -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(number):
+                nursery.start_soon(ctx.elicit, "Sure?")
+
+    async def answer(request: Any) -> dict[str, Any]:
+        nonlocal open_now, most
+        open_now += 1
+        most = max(most, open_now)
+        if open_now == MAX_REQUESTS:
+            full.set()
+        await full.wait()
+        open_now -= 1
+        return {}
+
+    full = trio.Event()
+    async with wire.open(server, elicitation_handler=answer) as client:
+        with trio.fail_after(HANG_SECONDS):
+            await (await client.call_tool("ask", task=True)).result()
+    assert most == MAX_REQUESTS

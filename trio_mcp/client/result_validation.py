@@ -1,18 +1,18 @@
 """Checking the structured results of tools against their outputSchema (MCP tools, "Output Schema").
 
-Owns which schema a tool has, and what is said of a result that does not fit it. The library `jsonschema`
-checks; it is imported for the clients that want this. Refuses to know how a tool is called.
+Owns which schema a tool has, and what is said of a result that does not fit it. Refuses to know how a tool
+is called.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from trio_mcp.call_result import CallResult
 from trio_mcp.errors import RemoteProtocolError
+from trio_mcp.schema.schema_check import SchemaCheck
 from trio_mcp.wire.messages import Tool
 
 logger = logging.getLogger("trio_mcp")
@@ -36,17 +36,17 @@ class ResultValidation:
             ) from error
         self._list_tools = list_tools
         self._schemas: dict[str, dict[str, Any] | None] | None = None
-        self._validators: dict[str, Any] = {}
+        self._checks: dict[str, SchemaCheck] = {}
 
     def note_tools(self, tools: Iterable[Tool]) -> None:
         """Note the schemas of all tools of the server."""
         self._schemas = {tool.name: tool.output_schema for tool in tools}
-        self._validators.clear()
+        self._checks.clear()
 
     def forget(self) -> None:
         """Forget the schemas, because the list of tools has changed."""
         self._schemas = None
-        self._validators.clear()
+        self._checks.clear()
 
     async def check(self, tool: str, result: CallResult) -> None:
         """Check a result; lists the tools if the schema is not known, and checkpoints then.
@@ -57,41 +57,30 @@ class ResultValidation:
         if result.is_error:
             return
         if self._schemas is None or tool not in self._schemas:
-            self.note_tools(await self._list_tools())
-        assert self._schemas is not None, "they were just noted"
+            await self._list_tools()
+        assert self._schemas is not None, "that has just noted them"
         if tool not in self._schemas:
             logger.warning("the result of tool %r cannot be checked: the server does not list it", tool)
         schema = self._schemas.get(tool)
         if schema is None:
             return
-        validator = self._validators.get(tool)
-        if validator is None:
-            validator = self._validators[tool] = _make_validator(tool, schema)
-        _check(tool, validator, result.structured_content)
+        check = self._checks.get(tool)
+        if check is None:
+            check = self._checks[tool] = _make_check(tool, schema)
+        _check(tool, check, result.structured_content)
 
 
-def _make_validator(tool: str, schema: dict[str, Any]) -> Any:
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
-    from jsonschema.validators import validator_for
-    from referencing import Registry
-
-    kind: Any = validator_for(schema, default=Draft202012Validator)
+def _make_check(tool: str, schema: dict[str, Any]) -> SchemaCheck:
     try:
-        kind.check_schema(schema)
-    except (SchemaError, RecursionError, re.error) as error:
+        return SchemaCheck(schema)
+    except ValueError as error:
         raise RemoteProtocolError(f"the outputSchema of tool {tool!r} is none: {_shorten(error)}") from None
-    # A registry of its own: by default the library fetches what a `$ref` names, from wherever a server says.
-    return kind(schema, registry=Registry())
 
 
-def _check(tool: str, validator: Any, value: Any) -> None:
-    from jsonschema.exceptions import best_match
-    from referencing.exceptions import Unresolvable
-
+def _check(tool: str, check: SchemaCheck, value: Any) -> None:
     try:
-        problem = best_match(validator.iter_errors(value))
-    except (Unresolvable, RecursionError, re.error) as error:
+        problem = check.find_problem(value)
+    except ValueError as error:
         raise RemoteProtocolError(
             f"the result of tool {tool!r} cannot be checked by its outputSchema: {_shorten(error)}"
         ) from None

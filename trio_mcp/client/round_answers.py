@@ -12,10 +12,10 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from trio_mcp.client.call_answer import Question, Questions
-from trio_mcp.client.server_requests import Answering
+from trio_mcp.client.server_requests import MAX_REQUESTS, Answering
 from trio_mcp.concurrency.failures import contain_failure
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
-from trio_mcp.errors import ProtocolError
+from trio_mcp.errors import ProtocolError, RemoteProtocolError
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.messages import CallToolParams, GetPromptParams, ReadResourceParams
@@ -31,9 +31,13 @@ async def answer_round(
 ) -> None:
     """Put the answers to `questions` into the parameters of the next request; checkpoints if a handler does.
 
-    Raises ProtocolError for a question that this client does not answer.
+    Raises ProtocolError for a question that this client does not answer, and RemoteProtocolError for more
+    than `MAX_REQUESTS` of them.
     """
-    params.input_responses = await _answer_all(answering, questions.input_requests or {})
+    asked = questions.input_requests or {}
+    if len(asked) > MAX_REQUESTS:
+        raise RemoteProtocolError(f"the server asks {len(asked)} questions at once; {MAX_REQUESTS} at most")
+    params.input_responses = await _answer_all(answering, asked)
     params.request_state = UNSET if questions.request_state is None else questions.request_state
 
 

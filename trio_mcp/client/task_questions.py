@@ -13,6 +13,7 @@ from typing import Any
 import trio
 
 from trio_mcp.client.link import Link
+from trio_mcp.client.server_requests import MAX_REQUESTS
 from trio_mcp.client.timeouts import CallTimer, paused
 from trio_mcp.concurrency.failures import contain_failure
 from trio_mcp.errors import MCPError
@@ -28,22 +29,25 @@ class TaskQuestions:
     def __init__(self, link: Link, task_id: str, timer: CallTimer | None = None) -> None:
         self._link = link
         self._task_id = task_id
-        self._timer = (
-            timer  # of the call that waits for the task, which stands still while a question is open
-        )
+        # Of the call that waits for the task; it stands still while a question is open.
+        self._timer = timer
         self._scopes: dict[str, trio.CancelScope] = {}  # by the key of the question, also of answered ones
-        self._asked: set[str] = set()  # the keys of those whose handler runs
+        self._asked: set[str] = set()  # the keys of those whose handler runs, or is about to
 
     def answer(self, questions: Mapping[str, Any], nursery: trio.Nursery) -> None:
         """Start a task in `nursery` for each question that is new, if the client has a handler for it.
 
-        Any other stays open: another client may answer it.
+        Any other stays open: another client may answer it. Beyond `MAX_REQUESTS` at once they wait for a
+        later snapshot, of which there is one when others have been answered.
         """
         for key, question in questions.items():
             if key in self._scopes:
                 continue
+            if len(self._asked) >= MAX_REQUESTS:
+                return
             scope = self._scopes[key] = trio.CancelScope()
             if self._link.session.answering.can_answer(question):
+                self._asked.add(key)
                 nursery.start_soon(self._answer, key, question, scope)
             else:
                 method = question.get("method") if isinstance(question, dict) else None
@@ -61,7 +65,6 @@ class TaskQuestions:
 
     async def _answer(self, key: str, question: Any, scope: trio.CancelScope) -> None:
         with paused(self._timer), scope:
-            self._asked.add(key)
             try:
                 answer = await self._find_answer(question)
             finally:

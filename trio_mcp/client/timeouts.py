@@ -61,9 +61,7 @@ class CallTimer:
     def __init__(self, what: str, idle: float, longest: float, *, pauses: bool = True) -> None:
         self._what = what
         self._pauses = pauses
-        self._questions = (
-            0  # how many are open; while there is one, `latest` and `_deadline` wait for the rest
-        )
+        self._questions = 0  # how many are open; while there is one, `latest` and `_deadline` do not count
         self._since = self._deadline = math.inf
         self._idle, self._longest = idle, longest
         self._failure: MCPError | None = None

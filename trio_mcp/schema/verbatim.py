@@ -1,7 +1,7 @@
 """JSON Schemas that a program gives for a tool, kept as they are.
 
-Owns which parameter of the function takes the arguments then, and the check by the package jsonschema,
-which is imported when such a tool is registered. No reference is ever fetched from a network.
+Owns which parameter of the function takes the arguments then, and how what does not fit is told. The check
+itself is in `schema_check.py`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable, Mapping, MutableMapping
 from itertools import islice
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import attrs
 import msgspec
@@ -19,6 +19,7 @@ from trio_mcp.schema.conversion import json_name
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.schema.parameters import is_context
 from trio_mcp.schema.returns import Returns
+from trio_mcp.schema.schema_check import Problem, SchemaCheck
 from trio_mcp.schema.signatures import Parameter, Subject, read_function_parameters
 from trio_mcp.wire.codec import UNENCODABLE
 
@@ -113,81 +114,39 @@ def _read_schema(
         raise subject.flaw(f'MCP requires "type": "object", not {kept.get("type")!r}', part)
     if not validate:
         return kept, lambda value: None
-    validator = _make_validator(kept, part, subject)
-    return kept, lambda value: _find_problems(validator, value)
+    check = _make_check(kept, part, subject)
+    return kept, lambda value: _find_problems(check, value)
 
 
-class _Problem(Protocol):
-    message: str
-    absolute_path: typing.Iterable[str | int]
-
-
-class _Validator(Protocol):
-    def iter_errors(self, instance: Any) -> typing.Iterator[_Problem]: ...
-
-
-def _make_validator(schema: dict[str, Any], part: str, subject: Subject) -> _Validator:
+def _make_check(schema: dict[str, Any], part: str, subject: Subject) -> SchemaCheck:
     try:
-        # Imported here: hardly any server needs it, and it takes longer than all of trio_mcp.
-        from jsonschema import Draft202012Validator, SchemaError
-        from jsonschema.validators import validator_for
-        from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]  # it has no types
+        check = SchemaCheck(schema)
     except ImportError:
         raise subject.flaw(
             "to check values by it needs the package jsonschema: install trio-mcp[validation], or pass "
             "validate=False",
             part,
         ) from None
-    dialect = Draft202012Validator if "$schema" not in schema else validator_for(schema, default=None)
-    if dialect is None:
-        raise subject.flaw(f"{schema['$schema']!r} is no dialect that jsonschema knows", part)
-    try:
-        dialect.check_schema(schema)
-    except SchemaError as error:
-        raise subject.flaw(f"it is no JSON Schema: {error.message}", part) from None
-    dead = _find_dead_reference(schema, dialect.META_SCHEMA["$schema"], REGISTRY)
+    except ValueError as error:
+        raise subject.flaw(str(error), part) from None
+    dead = check.find_dead_reference()
     if dead is not None:
         raise subject.flaw(f"the reference {dead!r} leads nowhere in the schema", part)
-    # A registry of ours, because the default one fetches references from the network.
-    validator: _Validator = dialect(schema, registry=REGISTRY)
-    return validator
+    return check
 
 
-def _find_dead_reference(schema: dict[str, Any], dialect: str, registry: Any) -> str | None:
-    """A reference that leads out of the schema, or nowhere."""
-    from referencing.exceptions import Unresolvable
-    from referencing.jsonschema import specification_with
-
-    whole = specification_with(dialect).create_resource(schema)
-    base = whole.id() or ""
-    pending = [(whole, registry.with_resource(base, whole).resolver(base))]
-    while pending:
-        resource, resolver = pending.pop()
-        members = resource.contents if isinstance(resource.contents, dict) else {}
-        for reference in (members.get("$ref"), members.get("$dynamicRef")):
-            if not isinstance(reference, str):
-                continue
-            try:
-                resolver.lookup(reference)
-            except Unresolvable:
-                return reference
-        for inner in resource.subresources():
-            pending.append((inner, resolver.in_subresource(inner)))
-    return None
-
-
-def _find_problems(validator: _Validator, value: Any) -> str | None:
+def _find_problems(check: SchemaCheck, value: Any) -> str | None:
     try:
-        found = list(islice(validator.iter_errors(value), _MOST_PROBLEMS + 1))
-    except RecursionError:
-        return "it is nested too deeply"
+        found = list(islice(check.iter_problems(value), _MOST_PROBLEMS + 1))
+    except ValueError as error:
+        return str(error)
     shown = [_describe(problem) for problem in found[:_MOST_PROBLEMS]]
     if len(found) > len(shown):
         shown.append("and more")
     return "; ".join(shown) or None
 
 
-def _describe(problem: _Problem) -> str:
+def _describe(problem: Problem) -> str:
     message = problem.message
     if len(message) > _LONGEST_PROBLEM:  # it quotes the value
         message = f"{message[: _LONGEST_PROBLEM // 2]} ... {message[-_LONGEST_PROBLEM // 2 :]}"
