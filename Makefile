@@ -39,9 +39,11 @@ SOURCES := trio_mcp tests benchmarks docs/examples docs/pictures
 # is a directory with a package.json. Where there is no Node.js, it is left out with a message.
 PEERS := mcp1 mcp2 fastmcp4
 NODE_PEERS := ts1 ts2
-PEERS_READY := $(PEERS:%=.envs/%/.ready) $(NODE_PEERS:%=.envs/%/.node-ready)
-# All but the older TypeScript SDK take part in the benchmarks.
-BENCH_PEERS_READY := $(filter-out .envs/ts1/%,$(PEERS_READY))
+# The conformance suite has the published schemas, with which the tests validate messages.
+CONFORMANCE := .envs/conformance
+PEERS_READY := $(PEERS:%=.envs/%/.ready) $(NODE_PEERS:%=.envs/%/.node-ready) $(CONFORMANCE)/.node-ready
+# All but the older TypeScript SDK and the suite take part in the benchmarks.
+BENCH_PEERS_READY := $(filter-out .envs/ts1/% $(CONFORMANCE)/%,$(PEERS_READY))
 
 # flake8-async leaves ASYNC9 off unless told what else to leave off. We want three of it: no async
 # generator reaches a caller (900), and something can cancel every scope and every endless loop (912,
@@ -122,7 +124,6 @@ bench-full: $(VENV)/.bench $(BENCH_PEERS_READY)
 	$(BIN)/python benchmarks/write_report.py build/bench-full.jsonl --out $(REPORT)
 
 # Where there is no npm, the suite is left out with a message.
-CONFORMANCE := .envs/conformance
 RUN_CONFORMANCE := tests/conformance/run.py --suite $(CONFORMANCE)
 
 conformance: $(VENV)/.dev $(CONFORMANCE)/.node-ready

@@ -186,11 +186,13 @@ def read_problems(checks: list[dict[str, Any]]) -> list[str]:
 @contextmanager
 def served() -> Iterator[str]:
     """Serve tests/conformance/server.py during the block; yields its URL."""
-    command = [sys.executable, str(HERE / "server.py")]
+    command = [sys.executable, "-m", "tests.conformance.server"]
     with (
         TemporaryDirectory() as directory,
         (Path(directory) / "log").open("w+") as log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL) as process,
+        subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL
+        ) as process,
     ):
         try:
             assert process.stdout is not None

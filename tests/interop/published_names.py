@@ -110,6 +110,15 @@ class Naming:
             if "method" in message.json and "id" in message.json
         }
         self.named = [pair for message in messages for pair in self._name(message)]
+        self._messages = messages
+
+    def find_nulls(self) -> list[str]:
+        """What is null in the messages and must not be."""
+        return [
+            f"{path} is null: {message.json}"
+            for message in self._messages
+            for path in find_nulls(message.json)
+        ]
 
     def _name(self, message: Message) -> Iterator[tuple[str, Any]]:
         body = message.json

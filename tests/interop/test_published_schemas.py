@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,16 +18,33 @@ from tests.interop.published_names import Naming, as_line, find_nulls, requests_
 from tests.interop.published_wire import Message, record
 from trio_mcp.wire.eras import ERAS
 
-CHECKER = Path(__file__).parents[1] / "peers" / "published_types.py"
-
+PEERS = Path(__file__).parents[1] / "peers"
+OLDEST = "2024-11-05"  # its schema is not in the suite
 
 Check: TypeAlias = Callable[[str, Sequence[tuple[str, Any]]], list[str]]
 
+needs_npm = pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm")
+
 
 @pytest.fixture(scope="module")
-def check(environment) -> Iterator[Check]:
-    """Says what does not fit, by the types of the official package; its program is started once."""
-    command = [environment("mcp2") / "bin" / "python", CHECKER]
+def check_types(environment) -> Iterator[Check]:
+    """Says what does not fit, by the types of the official package."""
+    with open_checker(environment("mcp2") / "bin" / "python", PEERS / "published_types.py") as check:
+        yield check
+
+
+@pytest.fixture(scope="module")
+def check_schemas(environment) -> Iterator[Check]:
+    """Says what does not fit, by the JSON schemas that the official conformance suite carries."""
+    suite = environment("conformance")
+    node = suite / "node_modules" / "node" / "bin" / "node"
+    with open_checker(node, PEERS / "published_schemas.mjs", suite) as check:
+        yield check
+
+
+@contextmanager
+def open_checker(*command: Path) -> Iterator[Check]:
+    """Run a program that answers lines of questions; it is started once."""
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -38,21 +57,46 @@ def check(environment) -> Iterator[Check]:
         yield find_problems
 
 
+Recorded: TypeAlias = dict[tuple[str, str], Naming]
+
+
+@pytest.fixture(scope="module")
+def recorded() -> Recorded:
+    """The messages that were recorded already, by wire and revision."""
+    return {}
+
+
+async def find_messages(recorded: Recorded, transport: str, revision: str) -> Naming:
+    """The conformance fixture, driven by our client; progress, logs, questions, tasks and errors included."""
+    if (transport, revision) not in recorded:
+        messages = await record(Wire(transport, revision), revision)
+        recorded[transport, revision] = Naming(revision, messages)
+    return recorded[transport, revision]
+
+
 @pytest.mark.parametrize("revision", ERAS)
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_every_message_fits_the_published_schema(check, autojump_clock, transport, revision):
-    """The conformance fixture, driven by our client; progress, logs, questions, tasks and errors included."""
-    messages = await record(Wire(transport, revision), revision)
-    naming = Naming(revision, messages)
-    nulls = [f"{path} is null: {message.json}" for message in messages for path in find_nulls(message.json)]
-    problems = naming.problems + nulls + check(revision, naming.named)
-    assert problems == []
+async def test_every_message_fits_the_published_types(
+    check_types, recorded, autojump_clock, transport, revision
+):
+    naming = await find_messages(recorded, transport, revision)
+    assert naming.problems + naming.find_nulls() + check_types(revision, naming.named) == []
     seen = Counter(name for name, _ in naming.named)
     for name in requests_of(revision, "client").values():
         assert seen[f"{name}Request"], f"{name} was not tested"
     assert seen["ProgressNotification"] > 3
     assert seen["LoggingMessageNotification"] > 3
     assert seen["JSONRPCErrorResponse"] > 3
+
+
+@needs_npm
+@pytest.mark.parametrize("revision", [revision for revision in ERAS if revision != OLDEST])
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_every_message_fits_the_published_schema(
+    check_schemas, recorded, autojump_clock, transport, revision
+):
+    naming = await find_messages(recorded, transport, revision)
+    assert check_schemas(revision, naming.named) == []
 
 
 @pytest.mark.parametrize(
@@ -69,8 +113,9 @@ async def test_every_message_fits_the_published_schema(check, autojump_clock, tr
         (LEGACY, "JSONRPCResultResponse", {"jsonrpc": "2.0", "id": 1}),
     ],
 )
-def test_a_value_that_does_not_fit_is_found(check, revision, name, value):
-    (problem,) = check(revision, [(name, value)])
+@pytest.mark.parametrize("checker", ["check_types", pytest.param("check_schemas", marks=needs_npm)])
+def test_a_value_that_does_not_fit_is_found(request, checker, revision, name, value):
+    (problem,) = request.getfixturevalue(checker)(revision, [(name, value)])
     assert problem.startswith(f"{name}: ")
 
 
