@@ -23,7 +23,7 @@ SERVERS = {
     "mcp2-json": ("mcp2", "sdk_http_server.py", "json"),
     "mcp1-sse": ("mcp1", "sdk1_sse_server.py"),
     "mcp2-sse": ("mcp2", "sdk_http_server.py", "sse"),
-    "fastmcp4": ("fastmcp4", "fastmcp_http_server.py"),
+    "fastmcp42": ("fastmcp42", "fastmcp_http_server.py"),
 }
 
 
@@ -38,7 +38,7 @@ def open_peer(environment: Callable[[str], Path], serve: Callable[..., str]) -> 
     return find
 
 
-@pytest.fixture(params=["mcp2", "fastmcp4"])
+@pytest.fixture(params=["mcp2", "fastmcp42"])
 def url(request: pytest.FixtureRequest, open_peer: Callable[[str], str]) -> str:
     return open_peer(request.param)
 

@@ -64,18 +64,21 @@ def ask(inspector: Path, target: Sequence[Any]) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("era", ERAS)
 def test_the_inspector_lists_reads_and_calls(era: str, ask: Callable[..., Any]) -> None:
-    assert [tool["name"] for tool in ask(era, "tools/list")["tools"]] == ["add", "count"]
+    tools = [tool["name"] for tool in ask(era, "tools/list")["tools"]]
+    assert tools == ["add", "count", "show", "hide", "touch", "order", "introduce", "decide"]
     added = ask(era, "tools/call", "--tool-name", "add", "--tool-arg", "a=2", "b=3")
     assert added["structuredContent"] == {"result": 5}
     counted = ask(era, "tools/call", "--tool-name", "count", "--tool-arg", "n=3")
     assert counted["content"] == [{"type": "text", "text": "counted 3"}]
-    assert [each["uri"] for each in ask(era, "resources/list")["resources"]] == ["config://app"]
+    resources = [each["uri"] for each in ask(era, "resources/list")["resources"]]
+    assert resources == ["config://app", "logo://app"]
     templates = ask(era, "resources/templates/list")["resourceTemplates"]
     assert [each["uriTemplate"] for each in templates] == ["users://{user_id}/profile"]
     (contents,) = ask(era, "resources/read", "--uri", "users://7/profile")["contents"]
     assert contents["text"] == "user 7"
-    (prompt,) = ask(era, "prompts/list")["prompts"]
-    assert [argument["name"] for argument in prompt["arguments"]] == ["name", "style"]
+    greet, review, look = ask(era, "prompts/list")["prompts"]
+    assert (review["name"], look["name"]) == ("review", "look")
+    assert [argument["name"] for argument in greet["arguments"]] == ["name", "style"]
     (message,) = ask(era, "prompts/get", "--prompt-name", "greet", "--prompt-args", "name=Bo")["messages"]
     assert message["content"] == {"type": "text", "text": "Greet Bo, short"}
 

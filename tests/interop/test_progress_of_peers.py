@@ -35,7 +35,9 @@ def assert_overlapping(seen: dict[str, Any]) -> None:
     assert seen["ended"] == [5, 4, 3, 2, 1]
 
 
-@pytest.mark.parametrize(("peer", "name"), [("mcp2", "mcp"), ("fastmcp4", "fastmcp")])
+@pytest.mark.parametrize(
+    ("peer", "name"), [("mcp2", "mcp"), ("fastmcp4", "fastmcp"), ("fastmcp42", "fastmcp")]
+)
 def test_a_python_peer_starts_a_task_for_each_update(
     peer: str, name: str, environment: Callable[[str], Path]
 ) -> None:
@@ -53,7 +55,12 @@ def test_the_typescript_sdk_does_not_await_progress_handlers(
 
 
 @pytest.mark.parametrize(
-    ("peer", "server"), [("mcp2", "sdk_http_server.py"), ("fastmcp4", "fastmcp_http_server.py")]
+    ("peer", "server"),
+    [
+        ("mcp2", "sdk_http_server.py"),
+        ("fastmcp4", "fastmcp_http_server.py"),
+        ("fastmcp42", "fastmcp_http_server.py"),
+    ],
 )
 async def test_a_python_peer_sends_progress_that_decreases(
     peer: str, server: str, environment: Callable[[str], Path], serve: Callable[..., str]
