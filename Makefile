@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow lint ruff-check ruff-format flake8-async types docs docs-check smoke bench \
+.PHONY: help ready demo test test-slow lint ruff-check ruff-format flake8-async types docs docs-check smoke bench \
     bench-full conformance conformance-short check check-all hooks peers clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -151,6 +151,9 @@ check-all:
 	    $(foreach part,test-slow smoke conformance bench-full,"$(part): $(part) $(call on,$(OLDEST))")
 
 peers: $(PEERS_READY)
+
+# The environments wait for the network, so they are made side by side.
+ready: $(VENV)/.dev $(PEERS_READY)
 
 clean:
 	rm -rf $(VENV) $(VERSIONS:%=.venv-%) $(NEWER_VERSIONS:%=.venv-%) .envs
