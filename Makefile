@@ -152,8 +152,9 @@ check-all:
 
 peers: $(PEERS_READY)
 
-# The environments wait for the network, so they are made side by side.
-ready: $(VENV)/.dev $(PEERS_READY)
+# The environments wait for the network most of the time, so they are made side by side.
+ready:
+	@printf '%s\n' $(VENV)/.dev $(PEERS_READY) | xargs -n 1 -P 4 $(MAKE) --no-print-directory
 
 clean:
 	rm -rf $(VENV) $(VERSIONS:%=.venv-%) $(NEWER_VERSIONS:%=.venv-%) .envs
