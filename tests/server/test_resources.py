@@ -374,6 +374,22 @@ async def test_a_sync_function_runs_in_a_thread_and_reports(wire: Wire) -> None:
     assert threads != [threading.current_thread()]
 
 
+async def test_a_static_method_may_be_a_resource_or_a_prompt(wire: Wire) -> None:
+    server = Server("static")
+
+    class Handlers:
+        @server.prompt
+        @server.resource("numbers://{number}")
+        @staticmethod
+        async def following(number: int) -> str:
+            return str(number + 1)
+
+    async with wire.open(server) as client:
+        assert (await client.read_resource("numbers://3")).data == "4"
+        assert (await client.get_prompt("following", {"number": 3})).messages[0].content.text == "4"  # type: ignore[union-attr]  # it is text
+    assert await Handlers.following(4) == "5"
+
+
 async def test_cancelling_a_read_cancels_the_function(wire: Wire) -> None:
     server = Server("cancelling")
     started, ended = trio.Event(), trio.Event()

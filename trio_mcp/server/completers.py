@@ -17,8 +17,7 @@ from trio_mcp.errors import ReturnError
 from trio_mcp.schema.parameters import is_context
 from trio_mcp.schema.signatures import Subject, read_function_parameters
 from trio_mcp.server.context import Context
-from trio_mcp.server.functions import call_function
-from trio_mcp.server.tool import unwrap
+from trio_mcp.server.functions import bare_function, call_function, is_generator, unwrap
 from trio_mcp.wire.prompts import MAX_VALUES, Completion
 
 _FORM: Final = "it takes the text typed so far, and if it wants them the arguments so far"
@@ -68,12 +67,11 @@ def add_completer(
 
 def define_completer(function: Callable[..., Any], subject: Subject) -> Completer:
     """Make a completer of `function`; `subject` is its argument. Raises the DefinitionError of `subject`."""
-    if isinstance(function, staticmethod):
-        function = function.__func__
+    function = bare_function(function)
     if not callable(function):
         raise subject.flaw(f"{function!r} cannot complete it, for it is no function")
     inner = unwrap(function)
-    if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
+    if is_generator(inner):
         raise subject.flaw("its function is a generator: return a list of texts")
     parameters = read_function_parameters(function, {Context.__name__: Context}, subject)
     contexts = [p.name for p in parameters if is_context(p.annotation, Context)]

@@ -1,7 +1,8 @@
-"""Handlers that are no tools: what a decorator makes of the function, and how it is called.
+"""The functions that programs register: what may be one, what a decorator makes of it, and how it is called.
 
-It is called in place if it is async, in a worker thread if not. `ToolDefinition.call` does the same by
-itself, because a call of a tool is on the hot path.
+Owns the checks that tools, prompts and resources have in common. A function is called in place if it is
+async, in a worker thread if not. `ToolDefinition.call` does the same by itself, because a call of a tool is
+on the hot path.
 """
 
 from __future__ import annotations
@@ -9,13 +10,19 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar
 
 import trio
+
+from trio_mcp.errors import DefinitionError
+from trio_mcp.outgoing.policy import SERVER_POLICIES, ServerPolicy
+from trio_mcp.schema.signatures import Subject, read_signature
 
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
+
+ADD_BOUND: Final = "A method is registered when it is bound: server.add_{}({}instance.method)"
 
 
 class Completable(Protocol):
@@ -62,8 +69,13 @@ class CompletableFunction(Generic[P, R]):
 
 
 def bare_function(function: Any) -> Any:
-    """The function that was decorated already, as a prompt or resource; any other as it is."""
-    return function.function if isinstance(function, CompletableFunction) else function
+    """The function that was decorated already, as a prompt, resource or static method; any other as it is.
+
+    In a class body `staticmethod` may stand between the function and the decorator.
+    """
+    while isinstance(function, (CompletableFunction, staticmethod)):
+        function = function.function if isinstance(function, CompletableFunction) else function.__func__
+    return function
 
 
 async def call_function(
@@ -80,3 +92,49 @@ async def call_function(
     )
     # It may be a lambda around an async function.
     return await value if inspect.isawaitable(value) else value
+
+
+def find_name(function: Callable[..., Any], name: Any, fail: Callable[[str], DefinitionError]) -> Any:
+    """`name`, or if that is None the name of `function`; raises what `fail` makes for a lambda."""
+    if name is not None:
+        return name
+    inner = unwrap(function)
+    found = getattr(function, "__name__", None) or getattr(inner, "__name__", None) or type(inner).__name__
+    if found == "<lambda>":
+        raise fail("a lambda has no name: pass name=...")
+    return found
+
+
+def is_generator(inner: Callable[..., Any]) -> bool:
+    """Whether an unwrapped function yields, which no handler does."""
+    return inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner)
+
+
+def check_policy(progress: ServerPolicy | None, subject: Subject) -> None:
+    """Raise the DefinitionError of `subject` for a `progress` that is no policy."""
+    if progress is not None and not isinstance(progress, SERVER_POLICIES):
+        raise subject.flaw(f"progress must be a policy, not {progress!r}")
+
+
+def check_bound(function: Callable[..., Any], kind: str, subject: Subject) -> None:
+    """Refuse a function of a class body that still has its `self` or `cls`, as a `kind` ("tool")."""
+    first = next(iter(read_signature(function, subject).parameters), None)
+    if first not in ("self", "cls"):
+        return
+    qualified = getattr(unwrap(function), "__qualname__", "")
+    owner = qualified.rpartition(".")[0]
+    before = "uri, " if kind == "resource" else ""
+    if owner and not owner.endswith("<locals>"):
+        raise subject.flaw(
+            f"{qualified} is a method, and no client can pass {first!r}. {ADD_BOUND.format(kind, before)}",
+            f"parameter {first!r}",
+        )
+
+
+def unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that decides whether a call is async."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isroutine(function):
+        return function
+    return type(function).__call__

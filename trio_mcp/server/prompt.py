@@ -16,15 +16,21 @@ import msgspec
 import trio
 
 from trio_mcp.errors import ArgumentError, PromptDefinitionError, ProtocolError
-from trio_mcp.outgoing.policy import SERVER_POLICIES, ServerPolicy
+from trio_mcp.outgoing.policy import ServerPolicy
 from trio_mcp.schema.docstrings import read_docstring
 from trio_mcp.schema.parameters import Parameters, read_parameters
 from trio_mcp.schema.signatures import Subject
 from trio_mcp.server.completers import Completer, add_completer
 from trio_mcp.server.context import Context
-from trio_mcp.server.functions import call_function
+from trio_mcp.server.functions import (
+    call_function,
+    check_bound,
+    check_policy,
+    find_name,
+    is_generator,
+    unwrap,
+)
 from trio_mcp.server.messages import make_messages, reads_files
-from trio_mcp.server.tool import check_bound, unwrap
 from trio_mcp.wire.content import Icon
 from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.prompts import GetPromptResult, Prompt, PromptArgument
@@ -90,22 +96,16 @@ def define_prompt(
     progress: ServerPolicy | None = None,
 ) -> PromptDefinition:
     """Make a prompt of `function`; raises PromptDefinitionError if it cannot be one."""
-    if isinstance(function, staticmethod):  # decorated twice in a class body
-        function = function.__func__
     if not callable(function):
         raise PromptDefinitionError(f"{function!r} cannot be a prompt: it is no function")
     inner = unwrap(function)
-    if name is None:
-        name = getattr(function, "__name__", None) or getattr(inner, "__name__", None) or type(inner).__name__
-        if name == "<lambda>":
-            raise PromptDefinitionError("a lambda has no name: pass name=...")
+    name = find_name(function, name, PromptDefinitionError)
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
         raise PromptDefinitionError(f"the name of a prompt must be printable text, not {name!r}")
-    if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
+    if is_generator(inner):
         raise PromptDefinitionError(f"prompt {name!r} is a generator: return a list of messages")
     subject = Subject(f"prompt {name!r}", PromptDefinitionError)
-    if progress is not None and not isinstance(progress, SERVER_POLICIES):
-        raise subject.flaw(f"progress must be a policy, not {progress!r}")
+    check_policy(progress, subject)
     check_bound(function, "prompt", subject)
     parameters = read_parameters(function, Context, subject, dereference=dereference_schemas)
     required = parameters.schema.get("required", ())

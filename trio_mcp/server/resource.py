@@ -17,15 +17,21 @@ import msgspec
 import trio
 
 from trio_mcp.errors import ResourceDefinitionError, ReturnError
-from trio_mcp.outgoing.policy import SERVER_POLICIES, ServerPolicy
+from trio_mcp.outgoing.policy import ServerPolicy
 from trio_mcp.schema.docstrings import read_docstring
 from trio_mcp.schema.parameters import Parameters, read_parameters
 from trio_mcp.schema.returns import Returns, read_returns
 from trio_mcp.schema.signatures import Subject, read_return_annotation
 from trio_mcp.server.completers import Completer, add_completer
 from trio_mcp.server.context import Context
-from trio_mcp.server.functions import call_function
-from trio_mcp.server.tool import check_bound, unwrap
+from trio_mcp.server.functions import (
+    call_function,
+    check_bound,
+    check_policy,
+    find_name,
+    is_generator,
+    unwrap,
+)
 from trio_mcp.session.settings import CacheHint
 from trio_mcp.wire.content import Annotations, Icon, ResourceContents
 from trio_mcp.wire.resources import Resource, ResourceTemplate
@@ -119,8 +125,7 @@ def define_resource(
     _check_names(template, parameters, subject)
     if not isinstance(cache, (CacheHint, type(None))):
         raise subject.flaw(f"cache must be a CacheHint, not {cache!r}")
-    if progress is not None and not isinstance(progress, SERVER_POLICIES):
-        raise subject.flaw(f"progress must be a policy, not {progress!r}")
+    check_policy(progress, subject)
     shown: dict[str, Any] = {
         "name": name,
         "title": title,
@@ -175,13 +180,10 @@ def _read_function(
     if not callable(function):
         raise subject.flaw(f"{function!r} is no function")
     inner = unwrap(function)
-    if name is None:
-        name = getattr(function, "__name__", None) or getattr(inner, "__name__", None) or type(inner).__name__
-        if name == "<lambda>":
-            raise subject.flaw("a lambda has no name: pass name=...")
+    name = find_name(function, name, subject.flaw)
     if not isinstance(name, str) or not name.strip():
         raise subject.flaw(f"the name must be text that is not empty, not {name!r}")
-    if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
+    if is_generator(inner):
         raise subject.flaw("it is a generator: return a value, and report progress instead")
     check_bound(function, "resource", subject)
     return inner, name

@@ -17,12 +17,20 @@ import msgspec
 import trio
 
 from trio_mcp.errors import ToolDefinitionError
-from trio_mcp.outgoing.policy import SERVER_POLICIES, ServerPolicy
+from trio_mcp.outgoing.policy import ServerPolicy
 from trio_mcp.schema.docstrings import read_docstring
 from trio_mcp.schema.parameters import Parameters, read_parameters
 from trio_mcp.schema.returns import Returns, read_returns
-from trio_mcp.schema.signatures import Subject, read_signature
+from trio_mcp.schema.signatures import Subject
 from trio_mcp.server.context import Context
+from trio_mcp.server.functions import (
+    ADD_BOUND,
+    check_bound,
+    check_policy,
+    find_name,
+    is_generator,
+    unwrap,
+)
 from trio_mcp.server.results import CONTENT_TYPES, make_result, reads_files
 from trio_mcp.tasks.settings import TaskConfig
 from trio_mcp.wire.content import Icon
@@ -35,7 +43,6 @@ if TYPE_CHECKING:  # hardly any server gives schemas
 
 _HOSTS_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_BOUND: Final = "A method is registered when it is bound: server.add_{}({}instance.method)"
 
 
 @attrs.frozen
@@ -101,25 +108,19 @@ def define_tool(
     validate: bool = True,
 ) -> ToolDefinition:
     """Make a tool of `function`; raises ToolDefinitionError if it cannot be one."""
-    if isinstance(function, staticmethod):  # decorated twice in a class body
-        function = function.__func__
     if not callable(function):
         raise ToolDefinitionError(
-            f"{function!r} cannot be a tool: it is no function. {_BOUND.format('tool', '')}"
+            f"{function!r} cannot be a tool: it is no function. {ADD_BOUND.format('tool', '')}"
         )
     inner = unwrap(function)
-    if name is None:
-        name = getattr(function, "__name__", None) or getattr(inner, "__name__", None) or type(inner).__name__
-        if name == "<lambda>":
-            raise ToolDefinitionError("a lambda has no name: pass name=...")
+    name = find_name(function, name, ToolDefinitionError)
     _check_name(name)
-    if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
+    if is_generator(inner):
         raise ToolDefinitionError(
             f"tool {name!r} is a generator: return a value, and report progress instead"
         )
     subject = Subject(f"tool {name!r}")
-    if progress is not None and not isinstance(progress, SERVER_POLICIES):
-        raise subject.flaw(f"progress must be a policy, not {progress!r}")
+    check_policy(progress, subject)
     check_bound(function, "tool", subject)
     parameters: Parameters | VerbatimParameters
     if input_schema is None:
@@ -186,27 +187,3 @@ def _caller_level() -> int:
     while frame is not None and frame.f_globals.get("__name__", "").startswith("trio_mcp."):
         level, frame = level + 1, frame.f_back
     return level
-
-
-def check_bound(function: Callable[..., Any], kind: str, subject: Subject) -> None:
-    """Refuse a function of a class body that still has its `self` or `cls`, as a `kind` ("tool")."""
-    first = next(iter(read_signature(function, subject).parameters), None)
-    if first not in ("self", "cls"):
-        return
-    qualified = getattr(unwrap(function), "__qualname__", "")
-    owner = qualified.rpartition(".")[0]
-    before = "uri, " if kind == "resource" else ""
-    if owner and not owner.endswith("<locals>"):
-        raise subject.flaw(
-            f"{qualified} is a method, and no client can pass {first!r}. {_BOUND.format(kind, before)}",
-            f"parameter {first!r}",
-        )
-
-
-def unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function that decides whether a call is async."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    if inspect.isroutine(function):
-        return function
-    return type(function).__call__

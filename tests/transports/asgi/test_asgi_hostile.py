@@ -318,7 +318,7 @@ async def test_a_task_sends_its_progress_on_a_stream_that_is_read():
         await finish(left)
         for turn in (1, 2, 3):
             send.send_nowait(turn)
-            await wait_all_tasks_blocked()
+            await main.wait_body(b'"progress":%d' % turn)
         result = client.post({"jsonrpc": "2.0", "id": 3, "method": "tasks/result", "params": named})
         await wait_all_tasks_blocked()
         send.send_nowait(4)

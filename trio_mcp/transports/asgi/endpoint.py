@@ -15,7 +15,7 @@ import trio
 
 from trio_mcp.session.serving import serve_request, serve_transport
 from trio_mcp.transports.asgi.access import METHODS, Access
-from trio_mcp.transports.asgi.admission import Admission, SessionPlaces
+from trio_mcp.transports.asgi.admission import make_response_places, make_session_places
 from trio_mcp.transports.asgi.body_reader import BodyReader
 from trio_mcp.transports.asgi.call import Answer, HttpCall, Serving
 from trio_mcp.transports.asgi.legacy_routes import LegacyRoutes
@@ -58,9 +58,10 @@ class Endpoint:
         self._access = Access(allowed_hosts, allowed_origins, cors_origins)
         self._authenticate = authenticate
         self._serving: Serving | None = None
-        self._places = SessionPlaces(settings)
+        self._places = make_session_places(settings)
         self._sessions = LegacySessions(settings, self._places)
-        self._load = Admission(settings)
+        self._load = make_response_places(settings)
+        self._scopes: set[trio.CancelScope] = set()  # of what is being answered; the end cancels them
         self._refusals = Refusals()
         self._bodies = BodyReader(settings, self._refusals)
         self._legacy = LegacyRoutes(self._sessions, self._refusals)
@@ -69,7 +70,7 @@ class Endpoint:
             # Imported here: only servers of the oldest clients need it.
             from trio_mcp.transports.asgi.sse_routes import SseRoutes
 
-            self._sse = SseRoutes(path, settings, self._places, self._refusals, self._bodies, self._load)
+            self._sse = SseRoutes(path, settings, self._places, self._refusals, self._bodies, self._scopes)
 
     def __repr__(self) -> str:
         state = "not serving" if self._serving is None else "serving"
@@ -89,7 +90,8 @@ class Endpoint:
     def shut_down(self) -> None:
         """Refuse further requests, and cancel those that are being answered; does not wait."""
         self._serving = None
-        self._load.end_all()
+        for scope in self._scopes:
+            scope.cancel()
         self._sessions.end_all()
 
     async def serve_nothing(self, scope: Scope, send: Send) -> None:
@@ -203,7 +205,7 @@ class Endpoint:
             return None
         exchange = ModernResponse(ident, call.receive, call.reply, self.settings)
         return serve_request(
-            application, request, exchange, call.principal, call.headers, self._load.scopes, call.peer
+            application, request, exchange, call.principal, call.headers, self._scopes, call.peer
         )
 
     async def serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -218,10 +220,10 @@ class Endpoint:
         self._load.enter(peer)
         try:
             with trio.CancelScope() as ended:
-                self._load.scopes.add(ended)
+                self._scopes.add(ended)
                 await self._converse(scope, receive, send, serving, principal, headers, peer)
         finally:
-            self._load.scopes.discard(ended)
+            self._scopes.discard(ended)
             self._load.leave(peer)
 
     async def _converse(

@@ -18,7 +18,7 @@ from trio_mcp.errors import LocalProtocolError
 from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.session.connection import ServerConnection
 from trio_mcp.session.server_session import Application, ServerSession
-from trio_mcp.transports.asgi.admission import SessionPlaces
+from trio_mcp.transports.asgi.admission import Places
 from trio_mcp.transports.asgi.call import HttpCall
 from trio_mcp.transports.asgi.event_stream import EventStream
 from trio_mcp.transports.asgi.reply import Reply
@@ -229,7 +229,7 @@ class LegacySession:
 class LegacySessions:
     """All legacy sessions of one endpoint over Streamable HTTP; each takes one of the `places`."""
 
-    def __init__(self, settings: HttpSettings, places: SessionPlaces) -> None:
+    def __init__(self, settings: HttpSettings, places: Places) -> None:
         self._settings = settings
         self._places = places
         self._sessions: dict[str, LegacySession] = {}

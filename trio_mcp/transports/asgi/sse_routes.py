@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, quote
 import trio
 
 from trio_mcp.session.serving import serve_transport
-from trio_mcp.transports.asgi.admission import Admission, SessionPlaces
+from trio_mcp.transports.asgi.admission import Places
 from trio_mcp.transports.asgi.body import Body
 from trio_mcp.transports.asgi.body_reader import BodyReader
 from trio_mcp.transports.asgi.call import Answer, HttpCall, Serving
@@ -40,10 +40,10 @@ class SseRoutes:
         self,
         path: str,
         settings: HttpSettings,
-        places: SessionPlaces,
+        places: Places,
         refusals: Refusals,
         bodies: BodyReader,
-        load: Admission,
+        scopes: set[trio.CancelScope],
     ) -> None:
         folder = path.rpartition("/")[0]
         self._paths = {folder + STREAM: STREAM, folder + MESSAGES: MESSAGES}
@@ -53,7 +53,7 @@ class SseRoutes:
         self._places = places
         self._refusals = refusals
         self._bodies = bodies
-        self._load = load
+        self._scopes = scopes
         self._streams: dict[str, SseStream] = {}
 
     def find(self, scope: Scope) -> str | None:
@@ -98,12 +98,12 @@ class SseRoutes:
         self._places.enter(peer)
         try:
             with trio.CancelScope() as ended:
-                self._load.scopes.add(ended)
+                self._scopes.add(ended)
                 await reply.send_events(b"event: endpoint\n" + encode_event(where.encode()))
                 await serve_transport(serving.application, stream, stream.principal, headers, peer)
         finally:
             stream.close()
-            self._load.scopes.discard(ended)
+            self._scopes.discard(ended)
             self._places.leave(peer)
             del self._streams[stream.id]
 
