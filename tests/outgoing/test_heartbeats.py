@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -34,6 +35,7 @@ from trio_mcp.outgoing.heartbeats import BEATS_PER_TURN, Heartbeats, describe_el
 from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.outgoing.report import Report
 from trio_mcp.progress.reporter import ProgressReporter
+from trio_mcp.server.progress_choice import ProgressChoice
 from trio_mcp.wire.frames import OutFrame, ProgressRun, Response
 
 Seen = list[tuple[float, float, float | None, str | None]]
@@ -492,10 +494,11 @@ async def test_no_number_is_sent_that_reaches_the_next_integer(autojump_clock):
 
 async def test_a_server_that_ends_begins_no_heartbeat():
     async with trio.open_nursery() as nursery:
-        heartbeats = Heartbeats(nursery)
-        heartbeats.close()
+        choice = ProgressChoice(ServerSettings(progress=Heartbeat(every=1)), nursery)
+        choice.close()
         call_queue, progress = make_call(Outbox(8))
-        heartbeats.begin(call_queue, progress, 1)
+        request: Any = SimpleNamespace(call_queue=call_queue, progress=progress)
+        choice.settle(request, None, "tool", is_tool=True)
         assert not nursery.child_tasks
         assert call_queue.heart is None
 

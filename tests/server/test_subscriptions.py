@@ -24,6 +24,7 @@ from trio_mcp import (
     open_server,
 )
 from trio_mcp.server.changes import ListKind
+from trio_mcp.server.resource_table import ResourceTable
 from trio_mcp.wire.messages import ListenParams, SubscribeParams, SubscriptionFilter
 
 UPDATED = "notifications/resources/updated"
@@ -232,6 +233,16 @@ class TestModern:
             await listener.listen(resource_subscriptions=uris[1:])
             with pytest.raises(ProtocolError, match="characters is too long"):
                 await refused(listener, [f"users://{'x' * 9000}/profile"])
+
+    async def test_too_many_uris_are_refused_before_any_is_looked_for(
+        self, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        server = make_server(max_subscribed_uris=2)
+        assert server.definition.resources is not None
+        monkeypatch.setattr(ResourceTable, "find", lambda table, uri: pytest.fail(f"{uri} was looked for"))
+        async with open_listener(wire, server) as listener:
+            with pytest.raises(ProtocolError, match="max_subscribed_uris is 2"):
+                await refused(listener, ["nothing://1", "nothing://2", "nothing://3"])
 
 
 class TestLegacy:

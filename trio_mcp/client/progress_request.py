@@ -12,10 +12,9 @@ from trio_mcp.client.call_answer import read_questions
 from trio_mcp.client.link import Link
 from trio_mcp.client.outcome import unwrap
 from trio_mcp.client.round_answers import MAX_ROUNDS, answer_round
-from trio_mcp.client.timeouts import CallDeadline, CallTimer, paused, read_timeouts, start_timer
+from trio_mcp.client.timeouts import CallDeadline, CallTimer, paused, read_timeouts, run_within
 from trio_mcp.errors import ProtocolError, RemoteProtocolError
 from trio_mcp.handlers.sink import Handler, ProgressHandler, ProgressSink, open_handler
-from trio_mcp.outgoing.policy import Lossless
 from trio_mcp.wire.messages import CompleteParams, GetPromptParams, ReadResourceParams
 
 
@@ -52,19 +51,7 @@ class ProgressRequest:
         """
         async with open_handler(self._handler, self._what) as handler:
             settings = self._link.session.settings
-            is_lossless = handler is not None and isinstance(settings.progress, Lossless)
-            timer = start_timer(
-                self._what,
-                self._idle,
-                self._longest,
-                is_lossless=is_lossless,
-                pauses=settings.pause_while_asking,
-            )
-            if timer is None:
-                return await self._run(handler, None)
-            with timer.scope:
-                return await self._run(handler, timer)
-            raise timer.explain()
+            return await run_within(self._run, handler, settings, self._what, self._idle, self._longest)
 
     async def _run(self, handler: Handler | None, timer: CallTimer | None) -> Raw:
         for _ in range(MAX_ROUNDS + 1):

@@ -19,9 +19,8 @@ from trio_mcp.client.link import Link
 from trio_mcp.client.task_following import watch
 from trio_mcp.client.task_snapshot import TaskSnapshot
 from trio_mcp.client.task_waiting import TaskWaiter
-from trio_mcp.client.timeouts import CallTimer, read_timeouts, start_timer
+from trio_mcp.client.timeouts import CallTimer, read_timeouts, run_within
 from trio_mcp.handlers.sink import Handler, as_handler, open_handler
-from trio_mcp.outgoing.policy import Lossless
 
 
 class TaskHandle:
@@ -90,7 +89,7 @@ class TaskHandle:
         idle, longest = read_timeouts(idle_timeout, max_timeout)
         if self._waiter is not None:
             async with open_handler(self._handler, self._tool or what) as handler:
-                raw = await self._wait_within(handler, what, idle, longest)
+                raw = await run_within(self.wait, handler, self._link.session.settings, what, idle, longest)
         else:
             await trio.lowlevel.checkpoint()
             assert self.answer is not None, "without a task there is an answer"
@@ -99,18 +98,6 @@ class TaskHandle:
         if self._tool is not None and self._link.validation is not None:
             await self._link.validation.check(self._tool, result)
         return result
-
-    async def _wait_within(
-        self, handler: Handler | None, what: str, idle: float, longest: float
-    ) -> msgspec.Raw:
-        settings = self._link.session.settings
-        is_lossless = handler is not None and isinstance(settings.progress, Lossless)
-        timer = start_timer(what, idle, longest, is_lossless=is_lossless, pauses=settings.pause_while_asking)
-        if timer is None:
-            return await self.wait(handler, None)
-        with timer.scope:
-            return await self.wait(handler, timer)
-        raise timer.explain()
 
     async def wait(self, handler: Handler | None, timer: CallTimer | None) -> msgspec.Raw:
         """Wait for the task's result within the scope of `timer`; checkpoints. Raises as `result`."""

@@ -7,17 +7,22 @@ call because of the deadline. Refuses to know requests.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 import attrs
 import trio
 
+from trio_mcp.client.settings import ClientSettings
 from trio_mcp.errors import CallTimeout, MCPError, ProtocolError
+from trio_mcp.handlers.sink import Handler
+from trio_mcp.outgoing.policy import Lossless
 from trio_mcp.validators import describe_seconds, require_seconds
 from trio_mcp.wire.errors import DEADLINE_PASSED
 from trio_mcp.wire.messages import META_DEADLINE
+
+T = TypeVar("T")
 
 MAX_TIMEOUT_FACTOR: Final = 10
 """A call without a `max_timeout` may take this many times its `idle_timeout`."""
@@ -146,13 +151,27 @@ def paused(timer: CallTimer | None) -> Iterator[None]:
             timer.go_on()
 
 
-def start_timer(
-    what: str, idle: float, longest: float, *, is_lossless: bool, pauses: bool
-) -> CallTimer | None:
-    """Return the timer of a call that begins now, or None if nothing but its caller ends it early."""
-    if idle is math.inf and longest is math.inf and not is_lossless:  # a lossless call may overflow
-        return None
-    return CallTimer(what, idle, longest, pauses=pauses)
+async def run_within(
+    work: Callable[[Handler | None, CallTimer | None], Awaitable[T]],
+    handler: Handler | None,
+    settings: ClientSettings,
+    what: str,
+    idle: float,
+    longest: float,
+) -> T:
+    """Do all `work` of a call that begins now within its timeouts in seconds; checkpoints if `work` does.
+
+    The timer is None if nothing but its caller ends the call early. `what` is what messages call it. Raises
+    what `work` raises, CallTimeout, and ProgressOverflow under the lossless policy.
+    """
+    # A lossless call may overflow.
+    may_overflow = handler is not None and isinstance(settings.progress, Lossless)
+    if idle is math.inf and longest is math.inf and not may_overflow:
+        return await work(handler, None)
+    timer = CallTimer(what, idle, longest, pauses=settings.pause_while_asking)
+    with timer.scope:
+        return await work(handler, timer)
+    raise timer.explain()
 
 
 @attrs.frozen

@@ -22,10 +22,9 @@ from trio_mcp.client.pending_call import PendingCall
 from trio_mcp.client.round_answers import MAX_ROUNDS, answer_round
 from trio_mcp.client.task_handle import TaskHandle
 from trio_mcp.client.task_snapshot import MILLISECONDS
-from trio_mcp.client.timeouts import CallDeadline, CallTimer, paused, read_timeouts, start_timer
+from trio_mcp.client.timeouts import CallDeadline, CallTimer, paused, read_timeouts, run_within
 from trio_mcp.errors import NotSupportedByEra, ProtocolError, RemoteProtocolError
 from trio_mcp.handlers.sink import Handler, ProgressHandler, ProgressSink, open_handler
-from trio_mcp.outgoing.policy import Lossless
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.validators import require_positive
 from trio_mcp.wire.codec import UNENCODABLE, encode_value
@@ -103,24 +102,12 @@ class ToolCall:
             start = await self._within(self._start, handler)
         return TaskHandle(self._link, self.name, start, self._handler)
 
-    async def _within(
+    def _within(
         self, work: Callable[[Handler | None, CallTimer | None], Awaitable[T]], handler: Handler | None
-    ) -> T:
+    ) -> Awaitable[T]:
         """Do `work`, all of it within the timeouts; checkpoints."""
         settings = self._link.session.settings
-        is_lossless = handler is not None and isinstance(settings.progress, Lossless)
-        timer = start_timer(
-            f"tool {self.name!r}",
-            self._idle,
-            self._longest,
-            is_lossless=is_lossless,
-            pauses=settings.pause_while_asking,
-        )
-        if timer is None:
-            return await work(handler, None)
-        with timer.scope:
-            return await work(handler, timer)
-        raise timer.explain()
+        return run_within(work, handler, settings, f"tool {self.name!r}", self._idle, self._longest)
 
     async def _run(self, handler: Handler | None, timer: CallTimer | None) -> CallResult:
         start = await self._start(handler, timer)

@@ -47,19 +47,13 @@ class Heartbeats:
         # By the interval, and then in the order of time: what moves goes to the end.
         self._dues: dict[float, dict[Heart, float]] = {}
         self._waiting: trio.CancelScope | None = None  # while the task runs, or is about to
-        self._is_closed = False
 
     def __repr__(self) -> str:
         calls = sum(map(len, self._dues.values()))
         return f"<Heartbeats of {calls} calls, {'idle' if self._waiting is None else 'waiting'}>"
 
     def begin(self, call_queue: CallQueue, progress: CallProgress, every: float) -> None:
-        """Let the call of `call_queue`, which has a token, show life after `every` silent seconds.
-
-        Once the server ends, nothing shows life.
-        """
-        if self._is_closed:
-            return
+        """Let the call of `call_queue`, which has a token, show life after `every` silent seconds."""
         every = max(every, find_interval(call_queue.policy))
         dues = self._dues.setdefault(every, {})
         call_queue.heart = heart = Heart(call_queue, progress, every, dues)
@@ -69,10 +63,6 @@ class Heartbeats:
             self._nursery.start_soon(self._run)
         elif due < self._waiting.deadline:
             self._waiting.deadline = due
-
-    def close(self) -> None:
-        """Take no more calls, because the nursery ends."""
-        self._is_closed = True
 
     async def _run(self) -> None:
         try:

@@ -71,7 +71,10 @@ class SubscriptionMethods:
         wanted = request.params.notifications
         found = await self._tasks.find_visible(request, wanted.task_ids or ())
         kinds = [kind for kind in self._listed() if _wants(wanted, kind)]
-        uris = [uri for uri in dict.fromkeys(wanted.resource_subscriptions or ()) if self._has(uri)]
+        wished = dict.fromkeys(wanted.resource_subscriptions or ())
+        # First: a message may name so many that looking for them would hold up everybody.
+        self._quota.check(len(wished))
+        uris = [uri for uri in wished if self._has(uri)]
         subscription = None
         if kinds or uris:
             subscription = _Subscription(
@@ -187,12 +190,16 @@ class _Quota:
     def __repr__(self) -> str:
         return f"{self._uris.total()} URIs of {len(self._uris)} clients"
 
-    def take(self, payer: Owner, number: int) -> None:
-        """Count `number` URIs more; raises ProtocolError if they are too many."""
-        if self._uris[payer] + number > self._limit:
+    def check(self, number: int) -> None:
+        """Raise ProtocolError if `number` URIs are too many for one client."""
+        if number > self._limit:
             raise ProtocolError(
                 INTERNAL_ERROR, f"overloaded: max_subscribed_uris is {self._limit} for each client"
             )
+
+    def take(self, payer: Owner, number: int) -> None:
+        """Count `number` URIs more; raises ProtocolError if they are too many."""
+        self.check(self._uris[payer] + number)
         self._uris[payer] += number
 
     def give_back(self, payer: Owner, number: int) -> None:

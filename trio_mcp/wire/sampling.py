@@ -70,7 +70,7 @@ def find_message_flaw(messages: Iterable[Any]) -> str | None:
             return "a message is an object"
         content = message.get("content")
         blocks: Sequence[Any] = content if isinstance(content, list) else [content]
-        kinds = {block.get("type") for block in blocks if isinstance(block, Mapping)}
+        kinds = {str(block.get("type")) for block in blocks if isinstance(block, Mapping)}
         if "tool_result" in kinds and (len(kinds) > 1 or message.get("role") != "user"):
             return "Tool results mixed with other content"
         results = {str(block.get("toolUseId")) for block in blocks if block_is(block, "tool_result")}
