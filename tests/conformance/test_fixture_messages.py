@@ -15,7 +15,7 @@ from tests.support.raw_peer import call, open_raw
 
 MODERN_TRANSPORTS: Final = [wire.transport for wire in WIRES if wire.protocol == MODERN]
 
-INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_CAPABILITY = -32602, -32601, -32021
+INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_CAPABILITY, UNSUPPORTED_VERSION = -32602, -32601, -32021, -32022
 
 over_modern_wires = pytest.mark.parametrize("transport", MODERN_TRANSPORTS)
 
@@ -43,6 +43,17 @@ async def test_the_server_says_what_it_is(transport: str) -> None:
     assert {"tools", "prompts", "resources", "completions", "logging"} <= capabilities.keys()
     assert TASKS in capabilities["extensions"]
     assert "tasks" not in capabilities
+
+
+@over_modern_wires
+async def test_a_revision_that_the_server_has_not_is_refused(transport: str) -> None:
+    async with open_raw(transport, make_server()) as peer:
+        request = call("call", "test_simple_text")
+        request["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"] = "2099-01-01"
+        error = (await peer.ask(request))["error"]
+    assert error["code"] == UNSUPPORTED_VERSION
+    assert error["data"]["requested"] == "2099-01-01"
+    assert MODERN in error["data"]["supported"]
 
 
 @over_modern_wires
