@@ -7,7 +7,7 @@ import trio
 
 from tests.conftest import Wire
 from trio_mcp import Client, ClientSettings, Context, Lossless, Server, ServerSettings
-from trio_mcp.client.session import STILL_SECONDS
+from trio_mcp.client.crowded_calls import STILL_SECONDS
 
 REPORTS = 3000
 SETTINGS = ClientSettings(progress=Lossless(buffer=10))

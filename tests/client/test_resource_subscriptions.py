@@ -82,6 +82,18 @@ async def test_a_listener_that_is_cancelled_while_it_leaves_is_unsubscribed(serv
     assert server.sent[-1] == "resources/subscribe"
 
 
+async def test_a_listener_that_is_cancelled_while_it_comes_is_unsubscribed(server: Server) -> None:
+    subscriptions = ResourceSubscriptions(server.request, server.send)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(subscriptions.add, "a:")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert server.sent == ["resources/subscribe", "resources/unsubscribe"]
+    server.may_answer.set()
+    await subscriptions.add("a:")
+    assert server.answered == ["resources/subscribe"]
+
+
 async def test_a_refusal_is_raised_and_the_next_listener_asks_again(server: Server) -> None:
     subscriptions = ResourceSubscriptions(server.request, server.send)
     server.may_answer.set()

@@ -2,7 +2,7 @@
 
 Written as any user of trio_mcp would write it. The suite starts it anew for each scenario,
 names the scenario and the protocol revision in the environment, and gives the server's URL
-as the last argument. What trio_mcp does not have yet is not here.
+as the last argument. What is about authorization is not here.
 """
 
 import json
@@ -29,6 +29,15 @@ async def list_tools(client: Client, context: dict[str, Any]) -> None:
 async def add_numbers(client: Client, context: dict[str, Any]) -> None:
     await client.list_tools()
     await client.call_tool("add_numbers", {"a": 5, "b": 3})
+
+
+async def use_everything(client: Client, context: dict[str, Any]) -> None:
+    for tool in await client.list_tools():
+        await client.call_tool(tool.name)
+    for resource in await client.list_resources():
+        await client.read_resource(resource.uri)
+    for prompt in await client.list_prompts():
+        await client.get_prompt(prompt.name)
 
 
 async def answer_with_defaults(client: Client, context: dict[str, Any]) -> None:
@@ -68,7 +77,7 @@ async def carry_state(client: Client, context: dict[str, Any]) -> None:
 SCENARIOS: dict[str, Scenario] = {
     "initialize": list_tools,
     "tools_call": add_numbers,
-    "http-standard-headers": add_numbers,
+    "http-standard-headers": use_everything,
     "request-metadata": add_numbers,
     "elicitation-sep1034-client-defaults": answer_with_defaults,
     "sse-retry": reconnect,

@@ -1,7 +1,7 @@
 """The server that the official conformance suite is run against.
 
 Written as any user of trio_mcp would write it: each tool does what the suite's
-scenarios ask of a tool of that name. What trio_mcp does not have yet is not here.
+scenarios ask of a tool of that name.
 """
 
 import base64

@@ -1,5 +1,6 @@
 """The forms that a client can be asked to fill in."""
 
+import dataclasses
 import datetime
 import decimal
 import enum
@@ -113,6 +114,24 @@ def test_a_form_says_all_that_the_type_says():
         },
         "sure": {"type": "boolean", "default": False},
     }
+
+
+@dataclasses.dataclass
+class Booking:
+    seats: list[Literal["aisle", "window"]] = dataclasses.field(default_factory=lambda: ["aisle"])
+    days: list[Literal["mon", "tue"]] | None = dataclasses.field(default_factory=list)
+    number: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
+
+
+def test_a_form_shows_no_default_that_is_another_one_each_time():
+    properties = read_answer_form(Booking).schema["properties"]
+    assert [properties[name].get("default") for name in properties] == [["aisle"], [], None]
+    numbers = {read_answer_form(Booking).convert({}).number for _ in range(2)}
+    assert len(numbers) == 2
+
+
+def test_a_type_whose_metadata_has_no_hash_makes_a_form():
+    assert read_answer_form(Annotated[str, ["no hash"]]).convert({"value": "x"}) == "x"
 
 
 def test_what_an_answer_leaves_out_has_its_default():

@@ -171,6 +171,23 @@ async def test_a_running_handler_changes_its_own_server(wire: Wire, is_async: bo
         assert (await client.call_tool("vault")).data == "open"
 
 
+async def test_a_tool_that_another_tool_calls_changes_their_server(wire: Wire) -> None:
+    server = Server("by a child")
+
+    @server.tool
+    def unlock(ctx: Context) -> bool:
+        ctx.server.add_tool(lambda: "open", name="vault")
+        return ctx.server is server
+
+    @server.tool
+    async def ask_for_it(ctx: Context) -> bool:
+        return bool((await ctx.call_tool("unlock")).data)
+
+    async with wire.open(server) as client:
+        assert (await client.call_tool("ask_for_it")).data is True
+        assert (await client.call_tool("vault")).data == "open"
+
+
 async def test_another_tool_cannot_call_one_that_is_disabled() -> None:
     server = Server("children")
     server.add_tool(lambda: "inside", name="inner")

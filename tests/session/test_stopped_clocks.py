@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -285,6 +285,20 @@ async def test_a_question_that_says_nothing_stops_all_calls(autojump_clock) -> N
         assert [timer.scope.deadline == math.inf for timer in timers] == [False, True]
     with pauses.pausing(77, None):
         assert [timer.scope.deadline == math.inf for timer in timers] == [False, False]
+
+
+async def test_of_two_questions_of_one_task_the_later_may_end_first(autojump_clock) -> None:
+    first, second = CallTimer("a call", 5, 20), CallTimer("another", 5, 20)
+    pauses = CallPauses({})
+    with ExitStack() as waits, ExitStack() as earlier:
+        waits.enter_context(pauses.waiting("task", first))
+        earlier.enter_context(pauses.pausing(None, "task"))
+        with pauses.pausing(None, "task"):
+            pass
+        waits.enter_context(pauses.waiting("task", second))
+        assert second.scope.deadline == math.inf, "the earlier question is still open"
+        earlier.close()
+        assert max(first.scope.deadline, second.scope.deadline) < math.inf
 
 
 async def test_who_waits_for_a_task_stands_still_with_its_open_questions(autojump_clock) -> None:

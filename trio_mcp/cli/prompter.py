@@ -61,8 +61,9 @@ class FormField:
         """The text before the cursor: `  Region (1 eu, 2 us) [eu]: `."""
         title = self.schema.node.get("title")
         label = one_line(title) if isinstance(title, str) and title else one_line(self.name)
-        kind = _describe(self.schema) + ("" if self.required or self.has_default else ", optional")
         shown = one_line(_show(self.default, self.schema)) if self.has_default else ""
+        has_choice = self.has_default and self.default != []  # of several, none were chosen
+        kind = _describe(self.schema) + ("" if self.required or has_choice else ", optional")
         default = f" [{shown}]" if shown else ""
         return Text.assemble("  ", (label, "bold"), (f" ({kind}){default}", "dim"), ": ")
 

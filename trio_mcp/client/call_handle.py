@@ -13,9 +13,9 @@ from typing import Any
 import trio
 
 from trio_mcp.call_result import CallResult
+from trio_mcp.client.crowded_calls import STILL_SECONDS
 from trio_mcp.client.link import Link
 from trio_mcp.client.pending_call import PATIENCE_PARTS
-from trio_mcp.client.session import STILL_SECONDS
 from trio_mcp.client.tool_call import ToolCall
 from trio_mcp.concurrency.failures import split_failure
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery

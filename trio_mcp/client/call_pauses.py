@@ -21,7 +21,9 @@ class CallPauses:
     def __init__(self, calls: Mapping[ProgressToken, PendingCall]) -> None:
         self._calls = calls
         self._waiting: dict[str, list[CallTimer]] = {}  # by the task that is waited for
-        self._open: dict[str, list[list[CallTimer]]] = {}  # what each open question about a task has stopped
+        # What each open question about a task has stopped. The keys are the lists' own ids: two questions
+        # may have stopped the same timers, and equal lists must not be taken for each other.
+        self._open: dict[str, dict[int, list[CallTimer]]] = {}
 
     @contextmanager
     def pausing(self, call: RequestId | None, task_id: str | None) -> Iterator[None]:
@@ -30,12 +32,12 @@ class CallPauses:
         for timer in stopped:
             timer.pause()
         if task_id is not None:
-            self._open.setdefault(task_id, []).append(stopped)
+            self._open.setdefault(task_id, {})[id(stopped)] = stopped
         try:
             yield
         finally:
             if task_id is not None:
-                self._open[task_id].remove(stopped)
+                del self._open[task_id][id(stopped)]
                 if not self._open[task_id]:
                     del self._open[task_id]
             for timer in stopped:
@@ -48,7 +50,7 @@ class CallPauses:
             yield
             return
         self._waiting.setdefault(task_id, []).append(timer)
-        for stopped in self._open.get(task_id, ()):
+        for stopped in self._open.get(task_id, {}).values():
             timer.pause()
             stopped.append(timer)
         try:
@@ -57,7 +59,7 @@ class CallPauses:
             self._waiting[task_id].remove(timer)
             if not self._waiting[task_id]:
                 del self._waiting[task_id]
-            for stopped in self._open.get(task_id, ()):
+            for stopped in self._open.get(task_id, {}).values():
                 if timer in stopped:
                     stopped.remove(timer)
                     timer.go_on()

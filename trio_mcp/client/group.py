@@ -82,7 +82,8 @@ class ClientGroup:
             if added.error is not None:
                 raise added.error
         except BaseException:
-            self._servers.pop(name, None)
+            if self._servers.get(name) is added:  # it may be removed already, and another have its name
+                del self._servers[name]
             added.leave()
             raise
         return added

@@ -40,7 +40,11 @@ class ResourceSubscriptions:
         """Note a listener, and subscribe for the first; checkpoints. Raises what a request raises."""
         async with self._turn:
             if uri not in self._listeners:
-                await self._request("resources/subscribe", SubscribeParams(uri=uri))
+                try:
+                    await self._request("resources/subscribe", SubscribeParams(uri=uri))
+                except trio.Cancelled:  # the server may have understood it all the same
+                    self._send("resources/unsubscribe", SubscribeParams(uri=uri))
+                    raise
             self._listeners[uri] += 1
 
     async def remove(self, uris: Sequence[str]) -> None:

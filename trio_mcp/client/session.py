@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -18,6 +17,7 @@ import msgspec
 import trio
 
 from trio_mcp.client.call_pauses import CallPauses
+from trio_mcp.client.crowded_calls import CrowdedCalls
 from trio_mcp.client.fault_report import ErrorHandler, FaultReport
 from trio_mcp.client.log_queue import LogHandler, LogMessage, LogQueue
 from trio_mcp.client.notification_routes import NotificationRoutes
@@ -68,10 +68,6 @@ MAX_LATE: Final = 1024
 """How many cancelled requests are remembered, in case their results arrive after all."""
 
 
-STILL_SECONDS: Final = 0.1
-"""A progress handler that takes no update for so long stands still; other calls of its wire cannot wait."""
-
-
 class ClientSession:
     """Runs one connection; its tasks run in the nursery of `open_client`."""
 
@@ -99,9 +95,8 @@ class ClientSession:
         # Calls that have become tasks. They are kept alive by the task's handle.
         self._kept: WeakValueDictionary[ProgressToken, PendingCall] = WeakValueDictionary()
         self._late: OrderedDict[RequestId, Callable[[Response], None]] = OrderedDict()
-        # The lossless calls that hold more updates than they may, since somebody last waited for them.
-        self._crowded: list[PendingCall] = []
-        self.note_crowded = self._crowded.append
+        self._crowded = CrowdedCalls()
+        self.note_crowded = self._crowded.note
         self._has_streams = isinstance(transport, StreamingTransport)
         self.life = SessionLife()
         if isinstance(transport, SessionTransport):
@@ -262,7 +257,7 @@ class ClientSession:
         try:
             with self._reading:
                 if isinstance(self._transport, StreamingTransport):
-                    self._transport.wait_taken = self._wait_taken
+                    self._transport.wait_taken = self._crowded.wait_taken
                 if isinstance(self._transport, DirectTransport):
                     await self._transport.deliver_frames(self._accept_all, self._wait_room)
                 while True:  # after `deliver_frames` this raises EndOfChannel
@@ -288,29 +283,17 @@ class ClientSession:
     def _accept_all(self, frames: Sequence[InFrame]) -> bool:
         for frame in frames:
             self._accept(frame)
-        if self._crowded and not self._has_streams:
+        if not self._has_streams and self._crowded.calls:
             return True
         # Stop reading from a server that sends requests and does not read the answers.
         return self._outbox.is_crowded
 
     async def _wait_room(self) -> None:
         """Wait until the wire that all calls share may be read on; checkpoints."""
-        waiting = None if self._has_streams else self._wait_taken(is_shared=True)
+        waiting = None if self._has_streams else self._crowded.wait_taken(is_shared=True)
         if waiting is not None:
             await waiting
         await self._outbox.wait_room()
-
-    def _wait_taken(self, *, is_shared: bool) -> Awaitable[None] | None:
-        """Return what to wait for before more is read on a stream, if a handler is behind.
-
-        A stream that belongs to one call waits for its handler. One that is shared waits for as long as the
-        handler takes updates; then the call fails, for the others' sake.
-        """
-        if not self._crowded:
-            return None
-        crowded = self._crowded.copy()
-        self._crowded.clear()
-        return _wait_for_handlers(crowded, STILL_SECONDS if is_shared else math.inf)
 
     def _accept(self, frame: InFrame) -> None:
         if isinstance(frame, ProgressRun):
@@ -403,9 +386,3 @@ class ClientSession:
             pass
         elif is_log or not self.routes.pass_on(frame):
             logger.debug("notification %r was not asked for", frame.method)
-
-
-async def _wait_for_handlers(calls: list[PendingCall], patience: float) -> None:
-    for call in calls:
-        if not await call.wait_taken(patience):
-            call.overflow()

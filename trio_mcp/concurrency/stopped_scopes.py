@@ -9,12 +9,11 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import attrs
 import trio
+from msgspec import Struct
 
 
-@attrs.define
-class _Stopped:
+class _Stopped(Struct):
     """A scope that stands still since `since`, for so many reasons; its deadline was `deadline`."""
 
     deadline: float

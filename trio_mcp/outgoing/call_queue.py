@@ -1,7 +1,7 @@
 """Everything that one call has to send: its reports, its notifications and its answer.
 
-Owns their order, the cap on pending reports, and the rule that progress strictly
-increases per token (MCP progress, "MUST increase"). Knows nothing of transports.
+Owns their order and the cap on pending reports. How reports become progress that strictly increases is
+in `progress_slot.py`. Knows nothing of transports.
 """
 
 from __future__ import annotations
@@ -10,18 +10,17 @@ import logging
 import math
 import sys
 from collections.abc import Callable
-from typing import Protocol
 
 import trio
 from msgspec import UnsetType
 
-from trio_mcp.outgoing.nudge import nudge
 from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.outgoing.pacing import Pace
 from trio_mcp.outgoing.policy import DEFAULT_BUFFER, Lossless, ProgressPolicy
+from trio_mcp.outgoing.progress_slot import ProgressSlot
 from trio_mcp.outgoing.report import Report
-from trio_mcp.outgoing.slot import HELD, IDLE, MOVES, Slot
-from trio_mcp.wire.frames import OutFrame, ProgressRun, ProgressToken, StageState, Update
+from trio_mcp.outgoing.slot import HELD, IDLE, MOVES
+from trio_mcp.wire.frames import OutFrame, ProgressToken
 
 logger = logging.getLogger("trio_mcp")
 
@@ -30,51 +29,27 @@ def _nothing() -> None:
     """Replaces a callback that was called."""
 
 
-class CallHeart(Protocol):
-    """What shows life of a call that is silent: a `Heart` of `outgoing/heartbeats.py`."""
-
-    def note_sent(self) -> None:
-        """Note that progress of the call is being sent now."""
-
-    def move_to(self, call_queue: CallQueue) -> None:
-        """Show life by `call_queue` from now on."""
-
-    def stop(self) -> None:
-        """Show no life any more, because the call has ended."""
-
-
-class CallQueue(Slot):
+class CallQueue(ProgressSlot):
     """What one call has pending, in order: reports, notifications, the answer.
 
     At most `limit` reports are pending; `reports` counts them. `Slot` keeps the items and the place
     in the outbox: `_ask_turn` queues it for the writer, `_note_drained` says that the turn is over,
     `_clear` empties it but keeps its place, and with a `min_interval` its `_pace` holds back the newest
     report until `resume`.
+    `ProgressSlot` makes progress of the reports.
     Not thread-safe. `push` and `put` never wait; `wait_space` does, for lossless calls.
-    `stages` returns the stages that are open now; it is None if the call never had any. `heart` shows
-    life while the call is silent; most calls have none.
     """
 
     __slots__ = (
         "_answer",
         "_closed",
         "_first_written",
-        "_floor",
         "_half",
-        "_last",
-        "_last_details",
-        "_last_stages",
-        "_merge",
-        "_merged",
         "_on_answered",
-        "_related_task",
         "_space",
-        "_token",
-        "heart",
         "limit",
         "lossless",
         "policy",
-        "stages",
     )
 
     _items: list[Report | OutFrame]
@@ -93,17 +68,17 @@ class CallQueue(Slot):
         self.apply_policy(policy)
         self._on_answered = on_answered
         self._answer: OutFrame | None = None
-        self._related_task: str | None = None
+        self._related_task = None
         self._closed = False
         self._first_written = False
-        self._last: float = -math.inf
-        self._floor: float | None = None
-        self._last_details: tuple[float | None, str | None] = (None, None)
-        self._merged: Report | None = None
-        self.stages: Callable[[], tuple[StageState, ...]] | None = None
-        self._last_stages: tuple[StageState, ...] = ()
+        self._last = -math.inf
+        self._floor = None
+        self._last_details = (None, None)
+        self._merged = None
+        self.stages = None
+        self._last_stages = ()
         self._space: trio.lowlevel.ParkingLot | None = None
-        self.heart: CallHeart | None = None
+        self.heart = None
 
     def __repr__(self) -> str:
         state = "closed, " if self._closed else ""
@@ -200,28 +175,6 @@ class CallQueue(Slot):
         self.outbox.flush()
         self._ask_turn()
 
-    def beat(self, progress: float, total: float | None, message: str | None) -> None:
-        """Send a sign of life with the handler's own values, unless something is pending anyway.
-
-        It is no report: nothing gives way to it, and "merge" does not hold it back. If the next number that
-        can be sent would reach the next integer, nothing is sent.
-        """
-        if self._closed or self._state is not IDLE:
-            return
-        if self._floor is not None:  # in a later round, what an earlier one has sent
-            progress = max(progress, self._floor)
-        sent, exact = progress, None
-        if progress <= self._last:
-            sent, exact = nudge(self._last, total), progress
-            if sent >= self._last + 1:
-                return
-        self._last, self._last_details = sent, (total, message)
-        if self._pace is not None:
-            self._pace.begin_interval()
-        update = (sent, total, message, exact)
-        self._items.append(ProgressRun(self._token, [update], self._related_task))  # type: ignore[arg-type]  # a call without a token has no heart
-        self._ask_turn()
-
     def succeed(self, outbox: Outbox, task_id: str) -> CallQueue:
         """Return a queue for the same token, of the task that goes on after this call is answered.
 
@@ -235,21 +188,11 @@ class CallQueue(Slot):
             self._take_frames(frames, sys.maxsize)  # the successor goes on from the last value sent
             self._items.extend(frames)
         successor = CallQueue(outbox, self._token, self.policy, _nothing)
-        successor._related_task = task_id
         successor._first_written = self._first_written
-        successor._last, successor._last_details = self._last, self._last_details
-        successor._merged, self._merged = self._merged, None
-        successor.stages, successor._last_stages = self.stages, self._last_stages
         successor._pace, self._pace = self._pace, None
-        successor.heart, self.heart = self.heart, None
-        if successor.heart is not None:
-            successor.heart.move_to(successor)
+        successor.continue_from(self, task_id)
         successor.resume()
         return successor
-
-    def begin_above(self, floor: float) -> None:
-        """Send no report up to `floor`, which an earlier round of the call has sent already."""
-        self._last = self._floor = floor
 
     def settle_progress(self) -> float:
         """Make updates of all reports that are pending, of which none may follow.
@@ -355,21 +298,6 @@ class CallQueue(Slot):
         pace.put_back(self._items)
         self.reports = pace.keep_newest(self._items, has_begun=self._first_written, has_ended=self._closed)
 
-    def _add_updates(self, frames: list[OutFrame], updates: list[Update]) -> None:
-        if updates:
-            if self.heart is not None:
-                self.heart.note_sent()
-            stages = None if self.stages is None else self._changed_stages()
-            frames.append(ProgressRun(self._token, updates, self._related_task, stages))  # type: ignore[arg-type]  # no reports without a token
-
-    def _changed_stages(self) -> tuple[StageState, ...] | None:
-        """The stages that are open now; None if they did not change, or more updates follow."""
-        if self.reports or self.stages is None:
-            return None
-        stages, last = self.stages(), self._last_stages
-        self._last_stages = stages
-        return None if stages == last else stages
-
     def _take_reports(self, room: int) -> list[Report]:
         items = self._items
         end = len(items)
@@ -383,54 +311,6 @@ class CallQueue(Slot):
         self.reports -= end
         self._first_written = True
         return taken
-
-    def _increase(self, reports: list[Report]) -> list[Update]:
-        """Turn reports into updates that strictly increase (MCP progress).
-
-        A larger number is sent. The same number with the same total and message is left out. With other
-        ones it is sent as a slightly larger number (`nudge`); under `message="merge"` it is kept instead
-        until a larger number is sent, which replaces it, or until the call ends.
-        """
-        if self._floor is not None:
-            reports = self._skip_repeated(self._floor, reports)
-        updates: list[Update] = []
-        last = self._last
-        details = self._last_details
-        for report in reports:
-            progress, total, message = report.progress, report.total, report.message
-            if progress > last:
-                last = progress
-                updates.append((progress, total, message, None))
-            elif (total, message) == details:
-                self._merged = None
-                continue
-            elif self._merge:
-                self._merged = report
-                continue
-            else:
-                nudged = nudge(last, total)
-                if nudged == math.inf:
-                    continue  # there is no larger number to send
-                last = nudged
-                updates.append((nudged, total, message, progress))
-            details = (total, message)
-            self._merged = None
-        self._last, self._last_details = last, details
-        return updates
-
-    def _skip_repeated(self, floor: float, reports: list[Report]) -> list[Report]:
-        """The reports above `floor`; what is up to it, the handler has reported in an earlier round."""
-        above = [report for report in reports if report.progress > floor]
-        if above:
-            self._floor = None
-        return above
-
-    def _release_merged(self) -> list[Update]:
-        """The update for the change of message that "merge" kept for an increase that will not come."""
-        if self._merged is None:
-            return []
-        self._merge = False
-        return self._increase([self._merged])
 
     def _drop_oldest(self) -> None:
         """Drop the oldest report, but not the first one of the call, which is always sent."""

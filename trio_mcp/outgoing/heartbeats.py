@@ -1,7 +1,7 @@
 """Signs of life of the calls whose handlers are silent.
 
 Owns when each call shows life, and the one task that waits for these times. Refuses to know what a sign of
-life is on the wire: `CallQueue.beat` makes it. A server without a `Heartbeat` never imports this module.
+life is on the wire: `ProgressSlot.beat` makes it. A server without a `Heartbeat` never imports this module.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import trio
 
 from trio_mcp.outgoing.call_queue import CallQueue
 from trio_mcp.outgoing.policy import find_interval
+from trio_mcp.outgoing.progress_slot import ProgressSlot
 
 BEATS_PER_TURN: Final = 128
 """How many calls show life before other tasks have a turn."""
@@ -105,7 +106,7 @@ class Heartbeats:
 class Heart:
     """Shows life of one call, `every` seconds after the last progress that was sent."""
 
-    call_queue: CallQueue
+    call_queue: ProgressSlot
     progress: CallProgress
     every: float
     dues: dict[Heart, float]
@@ -116,7 +117,7 @@ class Heart:
         del self.dues[self]
         self.dues[self] = trio.current_time() + self.every
 
-    def move_to(self, call_queue: CallQueue) -> None:
+    def move_to(self, call_queue: ProgressSlot) -> None:
         """Show life by `call_queue` from now on."""
         self.call_queue = call_queue
 

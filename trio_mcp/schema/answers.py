@@ -93,12 +93,24 @@ class AnswerForm:
                     )
 
 
-@functools.lru_cache(maxsize=256)  # a program has few forms, and asks for each of them often
 def read_answer_form(annotation: Any) -> AnswerForm:
     """The form that asks for a value of the type `annotation`; raises TypeError if it cannot be one.
 
     Of a class it has the fields; of any other type it has one field, "value". None is a form without fields.
     """
+    try:
+        hash(annotation)
+    except TypeError:  # an `Annotated` whose metadata has no hash
+        return _read_form(annotation)
+    return _read_known_form(annotation)
+
+
+@functools.lru_cache(maxsize=256)  # a program has few forms, and asks for each of them often
+def _read_known_form(annotation: Any) -> AnswerForm:
+    return _read_form(annotation)
+
+
+def _read_form(annotation: Any) -> AnswerForm:
     if annotation is None or annotation is type(None):
         return AnswerForm({"type": "object", "properties": {}}, None, None)
     try:
@@ -115,7 +127,7 @@ def _read_fields(annotation: Any) -> AnswerForm:
         whole, definitions = _describe(annotation)
     if whole is None or "properties" not in whole:
         raise UnsupportedAnnotationError("a form is a class with fields")
-    made = _find_made_defaults(annotation)
+    made = _make_lists(annotation, whole["properties"])
     fields = {
         name: _read_field(name, {**made.get(name, {}), **value}, definitions)
         for name, value in whole["properties"].items()
@@ -142,8 +154,12 @@ def _describe(annotation: Any) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     return object_schema(schema, definitions), definitions
 
 
-def _find_made_defaults(annotation: Any) -> dict[str, dict[str, Any]]:
-    """The defaults that a class makes anew each time, such as lists, by the name of the field in JSON."""
+def _make_lists(annotation: Any, properties: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The defaults of lists, which a class makes anew each time, by the name of the field in JSON.
+
+    What is made for any other field, such as an id or a date, is another one the next time, so a form does
+    not show it.
+    """
     origin = typing.get_origin(annotation) or annotation
     makers: dict[str, Callable[[], Any]] = {}
     if dataclasses.is_dataclass(origin):
@@ -156,9 +172,15 @@ def _find_made_defaults(annotation: Any) -> dict[str, dict[str, Any]]:
         makers = {
             f.name: f.default.factory
             for f in attrs.fields(origin)
-            if f.init and isinstance(f.default, attrs.Factory) and not f.default.takes_self  # type: ignore[arg-type]
+            if f.init and isinstance(f.default, attrs.Factory) and not f.default.takes_self  # type: ignore[arg-type]  # attrs types Factory as a function
         }
-    return {name: describe_default(make()) for name, make in makers.items()}
+    return {
+        name: describe_default(make()) for name, make in makers.items() if _is_list(properties.get(name, {}))
+    }
+
+
+def _is_list(schema: Mapping[str, Any]) -> bool:
+    return any(option.get("type") == "array" for option in (schema, *schema.get("anyOf", ())))
 
 
 @attrs.frozen

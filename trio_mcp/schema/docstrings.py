@@ -9,9 +9,9 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
-import attrs
+from msgspec import Struct
 
 from trio_mcp.schema.signatures import documented_objects
 
@@ -19,16 +19,17 @@ _SECTION_NAMES = (
     r"(?:Args|Arguments|Params|Parameters|Keyword Args|Keyword Arguments|Other Parameters|"
     r"Returns?|Yields?|Raises|Except|Exceptions)"
 )
-_GOOGLE = re.compile(rf"{_SECTION_NAMES}:[ \t]*")
-_NUMPY = re.compile(rf"{_SECTION_NAMES}[ \t]*")
-_UNDERLINE = re.compile(r"-{3,}[ \t]*")
-_REST = re.compile(
-    r":(?:param|parameter|arg|argument|key|keyword|type|returns?|rtype|yields?|raises?|except|exception)\b[^:]*:"
+# `re` compiles these when a tool with a docstring first needs them.
+_GOOGLE: Final = rf"{_SECTION_NAMES}:[ \t]*"
+_NUMPY: Final = rf"{_SECTION_NAMES}[ \t]*"
+_UNDERLINE: Final = r"-{3,}[ \t]*"
+_REST: Final = (
+    r":(?:param|parameter|arg|argument|key|keyword|type|returns?|rtype|yields?|raises?|except"
+    r"|exception)\b[^:]*:"
 )
 
 
-@attrs.frozen
-class Docs:
+class Docs(Struct, frozen=True):
     """`description` without the sections on parameters, results and errors."""
 
     description: str | None
@@ -89,12 +90,12 @@ def _without_sections(lines: list[str]) -> list[str]:
 def _section_end(lines: list[str], start: int) -> int:
     """The line after the section that begins at `start`; `start` itself if none does."""
     line = lines[start]
-    if _REST.match(line):
+    if re.match(_REST, line):
         return _indented_end(lines, start + 1)
-    if _GOOGLE.fullmatch(line):
+    if re.fullmatch(_GOOGLE, line):
         end = _indented_end(lines, start + 1)
         return end if end > start + 1 else start
-    if _NUMPY.fullmatch(line) and start + 1 < len(lines) and _UNDERLINE.fullmatch(lines[start + 1]):
+    if re.fullmatch(_NUMPY, line) and start + 1 < len(lines) and re.fullmatch(_UNDERLINE, lines[start + 1]):
         end = start + 2
         while end < len(lines) and not _starts_numpy_section(lines, end):
             end += 1
@@ -104,7 +105,7 @@ def _section_end(lines: list[str], start: int) -> int:
 
 def _starts_numpy_section(lines: list[str], number: int) -> bool:
     following = lines[number + 1] if number + 1 < len(lines) else ""
-    return bool(lines[number].strip()) and _UNDERLINE.fullmatch(following) is not None
+    return bool(lines[number].strip()) and re.fullmatch(_UNDERLINE, following) is not None
 
 
 def _indented_end(lines: list[str], start: int) -> int:

@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import attrs
 import msgspec
 
 from trio_mcp.schema.conversion import Conversion
@@ -61,8 +60,7 @@ def find_whole(value: Any) -> dict[int, int]:
     return whole
 
 
-@attrs.define
-class WholeNumbers:
+class WholeNumbers(msgspec.Struct):
     """Conversion to `annotation` that takes whole floats for integers; prepared when it is first needed."""
 
     annotation: Any

@@ -10,16 +10,16 @@ import re
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import UnionType
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, Final, Union
 
-import attrs
 import msgspec
 
 # msgspec has no structured errors: the path is the tail of the message.
-_PLACE = re.compile(r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`\Z")
-_STEP = re.compile(r"\.(?P<field>[^.\[]+)|\[(?P<index>\d+)\]|(?P<key>\[\.\.\.\])")
-_QUOTED = re.compile(r"`([^`]*)`")
-_MODULE = re.compile(r"\b(?:\w+\.)+(?:<locals>\.)?(?=\w)")
+# `re` compiles these when they are first used: at the first argument that does not fit.
+_PLACE: Final = r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`\Z"
+_STEP: Final = r"\.(?P<field>[^.\[]+)|\[(?P<index>\d+)\]|(?P<key>\[\.\.\.\])"
+_QUOTED: Final = r"`([^`]*)`"
+_MODULE: Final = r"\b(?:\w+\.)+(?:<locals>\.)?(?=\w)"
 _OPENINGS = {
     "Object missing required field ": "missing required field ",
     "Object contains unknown field ": "unexpected field ",
@@ -48,8 +48,7 @@ class PartError(ValueError):
         self.error = error
 
 
-@attrs.frozen
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """What is wrong with a value (`message`), and the path to the part that it is about.
 
     A step is the name of a field (str), an index (int), a `Key`, or None for a
@@ -65,8 +64,7 @@ class Problem:
         return f"{where}: {self.message}" if where else self.message
 
 
-@attrs.frozen
-class Key:
+class Key(msgspec.Struct, frozen=True):
     """A step to the value of a mapping's key."""
 
     key: Any
@@ -91,7 +89,7 @@ def read_problem(error: BaseException) -> Problem:
     if not isinstance(error, msgspec.ValidationError):
         return Problem((), str(error) or type(error).__name__)
     text = str(error)
-    place = _PLACE.search(text)
+    place = re.search(_PLACE, text)
     steps = tuple(_read_steps(place["path"])) if place is not None else ()
     if error.__cause__ is not None:
         inner = read_problem(error.__cause__)
@@ -101,7 +99,7 @@ def read_problem(error: BaseException) -> Problem:
 
 
 def _read_steps(path: str) -> Iterator[Any]:
-    for step in _STEP.finditer(path):
+    for step in re.finditer(_STEP, path):
         if step["field"] is not None:
             yield step["field"]
         else:
@@ -111,8 +109,8 @@ def _read_steps(path: str) -> Iterator[Any]:
 def _plain(message: str) -> str:
     for opening, words in _OPENINGS.items():
         if message.startswith(opening):
-            return words + _QUOTED.sub(r"'\1'", message.removeprefix(opening))
-    return message[:1].lower() + _QUOTED.sub(r"\1", message[1:])
+            return words + re.sub(_QUOTED, r"'\1'", message.removeprefix(opening))
+    return message[:1].lower() + re.sub(_QUOTED, r"\1", message[1:])
 
 
 def find_problem(value: Any, convert: Callable[[Any], object], error: BaseException) -> Problem:
@@ -179,4 +177,4 @@ def name_annotation(annotation: Any) -> str:
         return f"{origin.__name__}[{', '.join(map(name_annotation, args))}]"
     if annotation is ...:
         return "..."
-    return annotation.__name__ if isinstance(annotation, type) else _MODULE.sub("", repr(annotation))
+    return annotation.__name__ if isinstance(annotation, type) else re.sub(_MODULE, "", repr(annotation))

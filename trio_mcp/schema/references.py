@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-import attrs
+from msgspec import Struct
 
 PREFIX: Final = "#/$defs/"
 # Members of a schema that hold schemas by name, and those that hold values.
@@ -87,8 +87,7 @@ def _reachable(names: Iterable[str], definitions: Mapping[str, Any]) -> set[str]
     return found
 
 
-@attrs.frozen
-class _Graph:
+class _Graph(Struct, frozen=True):
     """The definitions of one schema, and which of them stay definitions."""
 
     definitions: Mapping[str, Any]

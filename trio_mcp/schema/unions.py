@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import attrs
+from msgspec import Struct
 
 from trio_mcp.schema.conversion import Conversion, StandIn
 from trio_mcp.schema.problems import NoAlternativeError, find_problem, name_annotation
@@ -44,8 +44,7 @@ def stand_in_for_union(members: Sequence[Any], annotations: Sequence[Any]) -> ty
     return type(" | ".join(names), (UnionStandIn,), {"parts": tuple(annotations), "names": names})
 
 
-@attrs.frozen
-class _Visit:
+class _Visit(Struct, frozen=True):
     """A value and the conversion that it is part of; cattrs passes both on as one."""
 
     value: Any

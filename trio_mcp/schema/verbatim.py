@@ -131,7 +131,7 @@ def _make_validator(schema: dict[str, Any], part: str, subject: Subject) -> _Val
         # Imported here: hardly any server needs it, and it takes longer than all of trio_mcp.
         from jsonschema import Draft202012Validator, SchemaError
         from jsonschema.validators import validator_for
-        from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
+        from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]  # it has no types
     except ImportError:
         raise subject.flaw(
             "to check values by it needs the package jsonschema: install trio-mcp[validation], or pass "

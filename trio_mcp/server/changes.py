@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from threading import get_ident
+from threading import Lock, get_ident
 from typing import Final, Literal, Protocol, TypeAlias
 
 import trio
@@ -42,11 +42,12 @@ class Subscriber(Protocol):
 class ListChanges:
     """Where a definition tells what changes, from any thread; costs next to nothing if nobody listens."""
 
-    __slots__ = ("_audiences",)
+    __slots__ = ("_audiences", "_lock")
 
     def __init__(self) -> None:
         # A tuple, which is replaced and never changed, because other threads go through it.
         self._audiences: tuple[Audience, ...] = ()
+        self._lock = Lock()  # one server may run in several threads at once
 
     def tell(self, kind: ListKind) -> None:
         """Tell that the list of `kind` has changed; never waits."""
@@ -60,11 +61,13 @@ class ListChanges:
 
     def attach(self, audience: Audience) -> None:
         """Tell `audience` from now on."""
-        self._audiences = (*self._audiences, audience)
+        with self._lock:
+            self._audiences = (*self._audiences, audience)
 
     def detach(self, audience: Audience) -> None:
         """Tell `audience` nothing more."""
-        self._audiences = tuple(one for one in self._audiences if one is not audience)
+        with self._lock:
+            self._audiences = tuple(one for one in self._audiences if one is not audience)
 
 
 class Audience:

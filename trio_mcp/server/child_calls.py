@@ -103,6 +103,7 @@ class ChildCalls:
             self.lifespan,
             self.errors,
             self.rounds,
+            self.server,
             path=(*path, name),
             arguments=arguments,
             parent=self,

@@ -1,33 +1,30 @@
 """What a handler is given: progress, logging, questions to the client, facts of its request.
 
-Owns the public face of a request. Progress, logs and `check_cancelled` work from the handler's
-own task, from tasks that it starts, and from worker threads. How a tool calls another one is
-behind the protocol `ChildCaller`.
+Owns what a handler can do; what it can read is in `request_facts.py`. Progress, logs and
+`check_cancelled` work from the handler's own task, from tasks that it starts, and from worker threads.
+How a tool calls another one is behind the protocol `ChildCaller`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Never, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar, overload
 
-import msgspec
 import trio
 
 from trio_mcp.call_result import CallResult, finish_call
-from trio_mcp.errors import NotSupportedByEra, ToolDefinitionError
+from trio_mcp.errors import ToolDefinitionError
 from trio_mcp.progress.reporter import ProgressReporter
 from trio_mcp.server.progress_helper import ProgressHelper
-from trio_mcp.server.question_route import QuestionPlace
+from trio_mcp.server.request_facts import RequestFacts
 from trio_mcp.server.task_run import TaskRun
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.session.thread_bridge import DONE, ThreadBridge
 from trio_mcp.validators import require_interval
-from trio_mcp.wire.frames import RequestId
-from trio_mcp.wire.messages import LOGGING_LEVELS, Implementation, LoggingLevel
+from trio_mcp.wire.messages import LOGGING_LEVELS, LoggingLevel
 
 if TYPE_CHECKING:  # a server that asks nothing starts without these modules
+    from trio_mcp.server.child_caller import ChildCaller
     from trio_mcp.server.elicitation import Elicited
     from trio_mcp.server.sampling import Sampled, SamplingMessage
     from trio_mcp.wire.messages import Tool
@@ -37,40 +34,10 @@ if TYPE_CHECKING:  # a server that asks nothing starts without these modules
 T = TypeVar("T")
 
 
-class ChildCaller(QuestionPlace, Protocol):
-    """How a handler calls other tools of its server, in its own task, and from where it asks its client.
-
-    `gathered` is what the handler's `gather` function returned, if another
-    tool called it. `server` is the server that runs, as its program wrote it.
-    """
-
-    gathered: Any
-    server: Any
-
-    async def call(
-        self,
-        request: ServerRequest,
-        run: TaskRun | None,
-        name: str,
-        arguments: Mapping[str, Any],
-        progress: ProgressHelper | None,
-    ) -> msgspec.Raw:
-        """The encoded result, also if it is an error; see `Context.call_tool`."""
-
-
-class Context:
+class Context(RequestFacts):
     """A handler's view of its request; a tool receives it by annotating a parameter with it."""
 
-    __slots__ = (
-        "_bridge",
-        "_calls",
-        "_helper",
-        "_lifespan",
-        "_progress",
-        "_request",
-        "_run",
-        "_state",
-    )
+    __slots__ = ("_bridge", "_helper", "_progress")
 
     def __class_getitem__(cls, item: object) -> Never:
         # Programs that were written for the official SDK have such annotations.
@@ -100,80 +67,6 @@ class Context:
             self._progress = progress or request.progress
             self._helper = ProgressHelper(self._progress, self._bridge)
         self._state = {} if calls.path else request.state
-
-    def __repr__(self) -> str:
-        run = "" if self._run is None else f" {self._run!r}"
-        return f"<Context of {self._request.method} {self._request.id!r}{run}>"
-
-    @property
-    def request_id(self) -> RequestId:
-        """The JSON-RPC id of the request."""
-        return self._request.id
-
-    @property
-    def protocol_version(self) -> str:
-        """The protocol revision that the request follows, for example "2026-07-28"."""
-        return self._request.era.version
-
-    @property
-    def client_info(self) -> Implementation | None:
-        """The name and version that the client gives, for display only; None if it gives none."""
-        return self._request.meta.client_info
-
-    @property
-    def client_capabilities(self) -> Mapping[str, Any]:
-        """What the client declared that it can do (MCP capabilities)."""
-        return self._request.meta.client_capabilities
-
-    @property
-    def request_meta(self) -> Mapping[str, Any]:
-        """The request's `_meta`, as the client sent it."""
-        return self._request.meta.values
-
-    @property
-    def principal(self) -> str | None:
-        """Who the client is, as `authenticate` of `serve_http` said of this request; or None."""
-        return self._request.connection.principal
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The headers of the HTTP request, or of the handshake of the WebSocket; read-only.
-
-        Names are lower-case. In a background task they are those of the request that started it.
-        Empty over stdio and in memory, which have none.
-        """
-        return MappingProxyType(self._request.connection.headers)
-
-    @property
-    def deadline(self) -> float:
-        """When this call is cancelled because its time is over, on Trio's clock; `math.inf` for never.
-
-        That is shortly before the client gives up, if the client says when it will; for a
-        background task, when its own `timeout` ends. The seconds left are
-        `ctx.deadline - trio.current_time()`.
-        """
-        request = self._request
-        own = math.inf if self._run is None else request.find_deadline(self._run.limit)
-        return min(request.deadline, own)
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """A place for values that live as long as this request, or this call of another tool."""
-        return self._state
-
-    @property
-    def session_state(self) -> dict[str, Any]:
-        """A place for values that live as long as the client's session.
-
-        Raises NotSupportedByEra on the modern wire, which has no sessions (MCP
-        base protocol 2026-07-28, "Statelessness").
-        """
-        if self._request.session is None:
-            raise NotSupportedByEra(
-                f"protocol {self.protocol_version} has no sessions: pass an explicit handle between "
-                "calls, or keep values of one request in ctx.state"
-            )
-        return self._request.session.state
 
     def report_progress(
         self, progress: float, total: float | None = None, message: str | None = None
@@ -239,16 +132,6 @@ class Context:
             )
         self._bridge.check_cancelled()
 
-    @property
-    def server(self) -> Any:
-        """The `Server` that this request is served by; its tools, prompts and resources may change."""
-        return self._calls.server
-
-    @property
-    def lifespan(self) -> Any:
-        """What the server's lifespan yielded (`Server.lifespan`); None if it has none."""
-        return self._lifespan
-
     async def close_stream(self, retry: float = 1.0) -> None:
         """Close the HTTP response of this call, and ask the client to come back after `retry` seconds.
 
@@ -261,18 +144,6 @@ class Context:
         if self._request.connection.pause is not None:
             self._request.connection.pause(retry)
         await trio.lowlevel.checkpoint()
-
-    @property
-    def task_id(self) -> str | None:
-        """The id of the background task that this call runs as, or None if it is answered directly."""
-        return None if self._run is None or self._request.task is None else self._run.live.id
-
-    @property
-    def gathered(self) -> Any:
-        """What the tool's `gather` function returned before the task was made; None without one."""
-        if self._calls.path:
-            return self._calls.gathered
-        return None if self._run is None else self._run.gathered
 
     @overload
     async def elicit(self, message: str, schema_type: type[T], *, key: str | None = None) -> Elicited[T]: ...

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 import attrs
 import trio
+from msgspec import Struct
 
 from trio_mcp.concurrency.failures import leaves
 from trio_mcp.errors import (
@@ -42,8 +43,7 @@ FailureKind: TypeAlias = tuple[str, type[BaseException], str, int]
 """What failed, what it raised, and the file and line where."""
 
 
-@attrs.define
-class _Seen:
+class _Seen(Struct):
     """How often one kind of failure has come since its traceback at `told`."""
 
     told: float

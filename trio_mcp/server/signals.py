@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-import attrs
 import trio
+from msgspec import Struct, field
 
 ENDING: Final = tuple(
     getattr(signal, name)
@@ -24,12 +24,11 @@ ENDING: Final = tuple(
 """A supervisor asks the process to end, or its terminal has gone."""
 
 
-@attrs.define(eq=False)
-class EndSignal:
+class EndSignal(Struct, eq=False):
     """The signal that has ended the work, or None."""
 
     number: int | None = None
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
 
 def find_free(numbers: Iterable[int]) -> list[int]:

@@ -6,16 +6,15 @@ owns the order in which tasks wait to run. Knows no record and runs nothing.
 
 from __future__ import annotations
 
-import attrs
 import trio
+from msgspec import Struct, field
 
 from trio_mcp.errors import TaskOverload
 from trio_mcp.tasks.record import Owner
 from trio_mcp.tasks.settings import TaskSettings
 
 
-@attrs.define(eq=False)
-class OwnerShare:
+class OwnerShare(Struct, eq=False):
     """The places that one owner has taken.
 
     `turns` of its tasks run, or are next to run; what `waits` comes after those, in this order.
@@ -24,7 +23,7 @@ class OwnerShare:
     payer: Owner
     unfinished: int = 0
     turns: int = 0
-    waits: dict[trio.Event, None] = attrs.field(factory=dict)
+    waits: dict[trio.Event, None] = field(default_factory=dict)
 
 
 class TaskPlaces:

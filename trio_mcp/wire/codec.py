@@ -37,7 +37,6 @@ from trio_mcp.wire.frames import (
     RequestId,
     Response,
 )
-from trio_mcp.wire.id_scan import find_flaw, find_last_id, scan_message, split_batch
 from trio_mcp.wire.progress_codec import (
     PROGRESS_METHOD,
     PROGRESS_NAME,
@@ -124,6 +123,11 @@ def decode_lines(data: bytes, max_values: int = MAX_VALUES) -> list[InFrame]:
     more than `max_values` values comes back as `Malformed`.
     """
     is_counted = len(data) <= max_values or not has_too_many_values(data, max_values)
+    if data.find(b"\n", 0, -1) == -1 and PROGRESS_NAME not in data:
+        # One message that is no progress, as calls and their answers are.
+        if not data or data.isspace():
+            return []
+        return [decode_counted(data) if is_counted else refuse_values(data, max_values)]
     try:
         if is_counted:
             # A burst is all progress: one typed pass over it costs half of the general one.
@@ -181,6 +185,9 @@ def refuse_values(data: bytes, max_values: int) -> Malformed:
         return _refuse_batch()  # its number of members is the plainer reason
     except (msgspec.DecodeError, RecursionError):
         pass
+    # Here and below id_scan is imported when it is needed: most processes never meet such a message.
+    from trio_mcp.wire.id_scan import find_last_id
+
     frame = refuse_message(data, f"a message must not hold more than {max_values} values")
     ident = find_last_id(data) if frame.lost else UNSET
     return frame if ident is UNSET else Malformed(frame.code, frame.reason, ident, kind=frame.kind)
@@ -194,6 +201,8 @@ def _undecodable(data: bytes, error: Exception) -> Decoded:
         return Malformed(INVALID_REQUEST, "a message must be a JSON object")
     if start == b"[":  # an invalid byte comes before the wrong type
         return _read_unreadable_batch(data, error)
+    from trio_mcp.wire.id_scan import find_flaw
+
     return refuse_message(data, f"not valid JSON: {find_flaw(data, error)}")
 
 
@@ -203,6 +212,8 @@ def refuse_message(data: bytes, reason: str, *, lost: bool = False) -> Malformed
     If it is not found, any request may have lost its answer if the message was `lost`, so that `data`
     is only its beginning, or if it is too long to be searched.
     """
+    from trio_mcp.wire.id_scan import scan_message
+
     scan = scan_message(data)
     lost = (lost or scan.gave_up) and scan.id is UNSET
     return Malformed(PARSE_ERROR, reason, scan.id, lost, scan.kind)
@@ -223,6 +234,8 @@ def _refuse_batch() -> Malformed:
 
 
 def _read_unreadable_batch(data: bytes, error: Exception) -> Decoded:
+    from trio_mcp.wire.id_scan import find_flaw, split_batch
+
     members = split_batch(data)
     if any(member.startswith(b"{") for member in members):
         return _read_members(members)

@@ -7,6 +7,7 @@ connections, and not which protocol versions are served.
 
 from __future__ import annotations
 
+import functools
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
@@ -47,10 +48,12 @@ _MAX_SAFE_INTEGER: Final = 2**53 - 1
 
 _PREFIX: Final = "=?base64?"
 _SUFFIX: Final = "?="
-_PLAIN: Final = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?")
-_VALUE: Final = re.compile(r"[\t -~]*")
-_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+# Compiled when a header first needs them: a server on stdio has none.
+_compiled: Final = functools.cache(re.compile)
+_PLAIN: Final = r"(?:[!-~](?:[ -~]*[!-~])?)?"
+_VALUE: Final = r"[\t -~]*"
+_TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_NUMBER: Final = r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 
 _TYPES: Final = ("integer", "string", "boolean")
 _NAMED_SCHEMAS: Final = frozenset({"patternProperties", "$defs", "definitions", "dependentSchemas"})
@@ -81,14 +84,14 @@ def encode_header_value(value: str) -> str:
 
     Raises ValueError for a lone surrogate.
     """
-    if _PLAIN.fullmatch(value) and not _is_encoded(value):
+    if _compiled(_PLAIN).fullmatch(value) and not _is_encoded(value):
         return value
     return f"{_PREFIX}{b64encode(value.encode()).decode()}{_SUFFIX}"
 
 
 def decode_header_value(value: str) -> str:
     """Decode a header value; raises ValueError for one that `encode_header_value` cannot have made."""
-    if not _VALUE.fullmatch(value):
+    if not _compiled(_VALUE).fullmatch(value):
         raise ValueError("it holds invalid characters")
     if not _is_encoded(value):
         return value
@@ -149,7 +152,7 @@ def read_parameter_headers(input_schema: Mapping[str, Any]) -> dict[str, tuple[s
         if not path:
             raise ValueError(f"{SCHEMA_KEY} {name!r} is not reachable through properties alone")
         where = ".".join(path)
-        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+        if not isinstance(name, str) or not _compiled(_TOKEN).fullmatch(name):
             raise ValueError(f"{SCHEMA_KEY} {name!r} of {where} is no HTTP field name")
         kind = schema.get("type")
         if kind not in _TYPES:
@@ -312,4 +315,4 @@ def _format(value: Any, where: str) -> str | None:
 
 
 def _is_number(text: str, value: float) -> bool:
-    return _NUMBER.fullmatch(text) is not None and float(text) == value
+    return _compiled(_NUMBER).fullmatch(text) is not None and float(text) == value
