@@ -101,9 +101,23 @@ def test_ext_tasks_runs_a_tool_as_a_task(tasks: dict[str, Any]) -> None:
 
 
 def test_ext_tasks_answers_the_question_of_a_task(tasks: dict[str, Any]) -> None:
-    assert tasks["asked"] == ["Who are you?"]
+    assert tasks["asked"][0] == "Who are you?"
     assert tasks["greet"]["result"]["content"] == [{"type": "text", "text": "Hello, Ada!"}]
     assert "input_required" in tasks["greet"]["kinds"]
+
+
+def test_ext_tasks_answers_two_questions_that_a_task_asks_at_once(tasks: dict[str, Any]) -> None:
+    assert sorted(tasks["asked"][1:]) == ["Your first name?", "Your last name?"]
+    assert tasks["interview"]["result"]["content"] == [{"type": "text", "text": "Grace Hopper"}]
+
+
+def test_ext_tasks_shows_the_progress_on_the_record_of_a_task(tasks: dict[str, Any]) -> None:
+    records = [record for record in tasks["interview"]["records"] if record is not None]
+    assert records
+    assert {(record["current"], record["total"], record["message"]) for record in records} == {
+        (1, 2, "asking")
+    }
+    assert len({record["reportedAt"] for record in records}) == 1
 
 
 def test_ext_tasks_cancels_a_task_and_its_handler_ends(tasks: dict[str, Any]) -> None:

@@ -83,7 +83,11 @@ SERVERS = {
 @pytest.mark.parametrize("transport", ["stdio", "http"])
 @pytest.mark.parametrize("name", SERVERS)
 async def test_our_client_uses_all_of_a_server(
-    name: str, transport: str, environment: Callable[[str], Path], serve: Callable[..., str]
+    name: str,
+    transport: str,
+    environment: Callable[[str], Path],
+    serve: Callable[..., str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """All in one connection, for starting a server takes long."""
     peer = SERVERS[name]
@@ -102,6 +106,7 @@ async def test_our_client_uses_all_of_a_server(
             await check_questions(client, pages)
         else:
             await check_nothing_is_told(client)
+            assert "has no stream for its own messages" in caplog.text
             await check_nothing_is_asked(client)
 
 

@@ -101,6 +101,22 @@ def add_other_tools(server: Server) -> None:
         answer = await ctx.elicit("Who are you?", Name)
         return f"Hello, {answer.data.name}!" if answer.data is not None else answer.action
 
+    @server.tool(task=TASK)
+    async def interview(ctx: Context) -> str:
+        """Ask two questions at once, with progress on record meanwhile."""
+        names: dict[str, str] = {}
+
+        async def ask(which: str) -> None:
+            answer = await ctx.elicit(f"Your {which} name?", Name, key=which)
+            assert answer.data is not None
+            names[which] = answer.data.name
+
+        await ctx.report_progress(1, 2, "asking")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, "first")
+            nursery.start_soon(ask, "last")
+        return f"{names['first']} {names['last']}"
+
     @server.tool(task=TaskConfig(mode="required", poll_interval=0.02))
     async def required(ctx: Context) -> str:
         """Run as a task only."""

@@ -371,6 +371,27 @@ async def test_a_promoted_call_repeats_no_update(wire: Wire, pause: float, autoj
     assert seen == [(0, None, "begins"), *steps(*range(1, 7), total=6)]
 
 
+async def test_becoming_a_task_is_no_report(wire: Wire, autojump_clock):
+    """The record says when the handler has reported, not when the call was promoted."""
+    server = Server("promoted", version="1")
+
+    @server.tool(task=TaskConfig(promote_after=2))
+    async def slow(ctx: Context) -> str:
+        await ctx.report_progress(1, 2, "begun")
+        await trio.sleep(3)
+        return str(ctx.task_id is not None)
+
+    recorder = wire.recorder(server)
+    async with open_client(recorder, protocol=wire.protocol) as client:
+        result = await client.call_tool("slow")
+    assert result.data == str(wire.protocol == MODERN)
+    records = [
+        message.get("result", message.get("params")).get("_meta", {}).get("io.github.trio-mcp/progress")
+        for message in recorder.received_messages()
+    ]
+    assert len({record["reportedAt"] for record in records if record}) == (wire.protocol == MODERN)
+
+
 async def test_a_burst_within_one_tick(wire: Wire, autojump_clock):
     """A clock that stands still: changes of message and total alone are updates as well."""
     server = Server("burst", version="1")

@@ -152,6 +152,7 @@ class LegacyStream:
         Raises as `ListenStream`. A block that ends well waits until the server has understood the end.
         """
         await nursery.start(self._run)
+        nursery.start_soon(self._warn_if_silent)
         subscriptions = self._link.subscriptions
         try:
             for uri in self._channel.wanted.resource_subscriptions or ():
@@ -164,6 +165,10 @@ class LegacyStream:
             raise
         with trio.move_on_after(UNSUBSCRIBE_SECONDS):
             await subscriptions.remove(self._subscribed)
+
+    async def _warn_if_silent(self) -> None:
+        reason = await self._link.session.life.wait_silent()
+        logger.warning("the server may not tell of any change: %s", reason)
 
     def _note_honoured(self) -> None:
         wanted, declared = self._channel.wanted, declared_lists(self._link.agreement.capabilities)

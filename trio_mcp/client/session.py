@@ -101,6 +101,7 @@ class ClientSession:
         self.life = SessionLife()
         if isinstance(transport, SessionTransport):
             transport.on_renewed, transport.on_unheard = self.life.note_renewed, self.life.note_unheard
+            transport.on_silent = self.life.note_silent
         self.left_unread = False
         """Whether the server is known to have ended without having read all that was sent."""
         self._writing = trio.CancelScope(shield=True)  # shielded: notifications of cancellation must leave

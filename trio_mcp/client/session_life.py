@@ -20,6 +20,8 @@ class SessionLife:
         """How many sessions there were before this one."""
         self.unheard: str | None = None
         """Why the server's own messages do not arrive any more; None while they do."""
+        self.silent: str | None = None
+        """Why the server cannot send messages of its own; None if it can, or if that is not known yet."""
         self._changed = trio.lowlevel.ParkingLot()
 
     def lose(self, error: ConnectionLost) -> None:
@@ -31,7 +33,12 @@ class SessionLife:
     def note_renewed(self) -> None:
         """Note that the server has a new session."""
         self.generation += 1
-        self.unheard = None
+        self.unheard = self.silent = None
+        self._changed.unpark_all()
+
+    def note_silent(self, reason: str) -> None:
+        """Note that the server has no way to send messages of its own."""
+        self.silent = reason
         self._changed.unpark_all()
 
     def note_unheard(self, reason: str) -> None:
@@ -44,6 +51,13 @@ class SessionLife:
         await trio.lowlevel.checkpoint()
         while self.lost is None and self.unheard is None and self.generation == generation:
             await self._changed.park()
+
+    async def wait_silent(self) -> str:
+        """Wait until it is known that the server sends nothing of its own, and return why; checkpoints."""
+        await trio.lowlevel.checkpoint()
+        while self.silent is None:
+            await self._changed.park()
+        return self.silent
 
     async def wait_lost(self) -> ConnectionLost:
         """Wait until the connection has ended, and return why; checkpoints."""

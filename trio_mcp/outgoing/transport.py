@@ -119,12 +119,14 @@ class StatusTransport(Protocol):
 class SessionTransport(Protocol):
     """A transport whose server may end its session; the next one knows nothing of what was asked in it.
 
-    It calls `on_renewed` when there is another session, and `on_unheard` with the reason when the server's
-    own messages do not arrive any more. Whoever takes the frames has set both.
+    It calls `on_renewed` when there is another session, `on_unheard` with the reason when the server's own
+    messages do not arrive any more, and `on_silent` if the server never offered to send any: what it sends
+    with answers may still come. Whoever takes the frames has set all three.
     """
 
     on_renewed: Callable[[], None] | None
     on_unheard: Callable[[str], None] | None
+    on_silent: Callable[[str], None] | None
 
 
 @runtime_checkable

@@ -290,12 +290,13 @@ class ProgressReporter:
     # Where reports go.
 
     def record_in(self, task: ProgressKeeper) -> None:
-        """Report to `task` as well from now on, beginning with the present values."""
+        """Report to `task` as well from now on, beginning with the present values unless it has them."""
+        has_values = self._keeper is task
         self._keeper = task
         self._newest = None
         if self.stages is not None:
             task.stages = self.stages.describe
-        if self.has_reported:
+        if self.has_reported and not has_values:
             total = self.stages_total if isinstance(self._total, msgspec.UnsetType) else self._total
             task.report(self.current, total, self.message)
 

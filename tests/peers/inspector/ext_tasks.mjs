@@ -49,9 +49,11 @@ async function rawDispatch(request, options) {
 }
 
 const asked = [];
+const NAMES = { "Your first name?": "Grace", "Your last name?": "Hopper" };
 async function elicit(request) {
-  asked.push(request.params.message);
-  return { action: "accept", content: { name: "Ada" } };
+  const { message } = request.params;
+  asked.push(message);
+  return { action: "accept", content: { name: NAMES[message] ?? "Ada" } };
 }
 
 const raw = isLegacy
@@ -65,12 +67,16 @@ const session = createTaskSessionFromClient(client, {
 
 async function call(name, args = {}) {
   const kinds = [];
+  const records = []; // the progress on the record of each event that has one
   const execution = await session.callTool(name, args, { task: { preference: "prefer" } });
   const { outcome, lastTask } = await execution.settle({
-    onEvent: (event) => void kinds.push(event.type === "task" ? event.task.status : event.type),
+    onEvent: (event) => {
+      kinds.push(event.type === "task" ? event.task.status : event.type);
+      records.push(event.task?.raw._meta?.["io.github.trio-mcp/progress"]);
+    },
   });
   const { status, result, error } = outcome;
-  return { kind: execution.kind, status, result, error: error && String(error), kinds, last: lastTask?.status };
+  return { kind: execution.kind, status, result, error: error && String(error), kinds, records, last: lastTask?.status };
 }
 
 async function cancelHanging() {
@@ -86,7 +92,7 @@ async function cancelHanging() {
 }
 
 const report = { era: client.getProtocolEra(), capabilities: session.capabilities };
-for (const name of ["required", "fail", "greet", "forbidden"]) report[name] = await call(name);
+for (const name of ["required", "fail", "greet", "interview", "forbidden"]) report[name] = await call(name);
 report.hang = await cancelHanging();
 report.asked = asked;
 console.log(JSON.stringify(report));

@@ -107,6 +107,29 @@ async def test_a_legacy_subscription_is_renewed_in_a_new_session() -> None:
     assert subscribed == ["session-1", "session-3"]
 
 
+async def test_a_legacy_server_without_a_stream_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Some tell of a change with the answer to a call, which is heard all the same."""
+
+    async def answer(call: Call) -> None:
+        if call.method == "ping":
+            await call.stream()
+            await call.event(UPDATED)
+            await call.event({"id": call.message["id"], "result": {}})
+            await call.end()
+        else:
+            await call.result({})
+
+    async with (
+        serving(LegacyServer(answer)) as app,
+        open_client(app.url, protocol=LEGACY) as client,
+        client.subscribe(PLACE) as changes,
+    ):
+        await client.ping()
+        assert await changes.receive() == ResourceUpdated(PLACE)
+    warning = f"the server may not tell of any change: {app.url} has no stream for its own messages"
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [warning]
+
+
 async def test_a_legacy_stream_that_is_gone_for_good_is_told() -> None:
     is_gone = False
     may_end = trio.Event()

@@ -64,6 +64,7 @@ class HttpSession:
     _nursery: trio.Nursery
     _deliver: Deliver
     _note_unheard: Callable[[str], None]
+    _note_silent: Callable[[str], None]
     id: str | None = None
     version: str | None = None
     generation: int = 0
@@ -217,6 +218,8 @@ class HttpSession:
                 if await self._read_first(position):
                     await self.resume(position, self._deliver, lambda: False)
                     self._note_unheard(f"{self._endpoint.url} has ended the stream of its own messages")
+                else:
+                    self._note_silent(f"{self._endpoint.url} has no stream for its own messages")
             except UnreachableError as error:
                 self._heard.set()
                 logger.info("the server's own messages are no longer heard: %s", error)

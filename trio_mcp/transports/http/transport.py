@@ -91,9 +91,12 @@ class HttpTransport:
         self._reader: DirectReader | None = None
         self.wait_taken: WaitTaken | None = None
         self.handshake_status: int | None = None
-        self._session = HttpSession(endpoint, nursery, self._deliver_main, self._note_unheard)
+        self._session = HttpSession(
+            endpoint, nursery, self._deliver_main, self._note_unheard, self._note_silent
+        )
         self.on_renewed: Callable[[], None] | None = None
         self.on_unheard: Callable[[str], None] | None = None
+        self.on_silent: Callable[[str], None] | None = None
         self._messages = MessageSender(endpoint, nursery, self._session)
         self._pending: dict[RequestId, PendingRequest] = {}
         self._closed = False
@@ -308,6 +311,10 @@ class HttpTransport:
     def _note_unheard(self, reason: str) -> None:
         if self.on_unheard is not None:
             self.on_unheard(reason)
+
+    def _note_silent(self, reason: str) -> None:
+        if self.on_silent is not None:
+            self.on_silent(reason)
 
     def _lose_session(self) -> None:
         """End the requests of a session that is gone; those that the server refuses are asked again."""
