@@ -1,4 +1,4 @@
-"""Our client uses all of servers of other implementations, over stdio and HTTP, in both eras.
+"""Our client uses all of servers of other implementations, over stdio, HTTP and HTTP+SSE, in both eras.
 
 The servers in `tests/peers` are twins of `our_full_server.py`. What one does not offer is in its `Peer`.
 """
@@ -50,23 +50,41 @@ class Peer:
 
     environment: str
     protocol: str
+    unknown_resource: int = INVALID_PARAMS
+    """The code of its error for an unknown URI. None of them has that of the legacy eras, -32002."""
     missing_argument: int = INVALID_PARAMS
     """The code of its error if an argument of a prompt is missing."""
     tells_of_lists: bool = True
     tells_of_resources: bool = True
+    transports: tuple[str, ...] = ("stdio", "http")
     keeps_sessions: bool = True
     """Over HTTP. Otherwise nothing can be told or asked: each request is on its own."""
 
     def command(self, path: Path) -> list[str]:
         if self.environment.startswith("ts"):
             return ["node", str(PEERS / "ts_full_server.mjs"), str(path)]
+        if self.environment == "mcp1":
+            return [str(path / "bin" / "python"), str(PEERS / "sdk1_full_server.py")]
         maker = "mcp" if self.environment.startswith("mcp") else "fastmcp"
         return [str(path / "bin" / "python"), str(PEERS / "full_server.py"), maker]
 
 
 SERVERS = {
+    "mcp1": Peer(
+        environment="mcp1",
+        protocol=LEGACY,
+        unknown_resource=0,
+        missing_argument=0,
+        transports=("stdio", "http", "sse"),
+    ),
     # In the legacy eras it has subscriptions in its lower layer only: see `lowlevel_server.py`.
-    "mcp2-legacy": Peer(environment="mcp2", protocol=LEGACY, missing_argument=0, tells_of_resources=False),
+    "mcp2-legacy": Peer(
+        environment="mcp2",
+        protocol=LEGACY,
+        missing_argument=0,
+        tells_of_resources=False,
+        transports=("stdio", "http", "sse"),
+    ),
     "mcp2-modern": Peer(environment="mcp2", protocol=MODERN, missing_argument=INTERNAL_ERROR),
     # It has neither resources/subscribe nor subscriptions/listen.
     "fastmcp42-legacy": Peer(environment="fastmcp42", protocol=LEGACY, tells_of_resources=False),
@@ -80,8 +98,10 @@ SERVERS = {
 }
 
 
-@pytest.mark.parametrize("transport", ["stdio", "http"])
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize(
+    ("name", "transport"),
+    [(name, transport) for name, peer in SERVERS.items() for transport in peer.transports],
+)
 async def test_our_client_uses_all_of_a_server(
     name: str,
     transport: str,
@@ -96,9 +116,9 @@ async def test_our_client_uses_all_of_a_server(
     command = peer.command(environment(peer.environment))
     pages: list[str | None] = []
     async with connected(
-        command if transport == "stdio" else serve(*command, "http"), peer.protocol, pages
+        command if transport == "stdio" else serve(*command, transport), peer.protocol, pages
     ) as client:
-        await check_resources(client)
+        await check_resources(client, peer)
         await check_prompts(client, peer)
         await check_completion(client)
         if transport == "stdio" or peer.keeps_sessions:
@@ -129,7 +149,7 @@ async def connected(target: str | list[str], protocol: str, pages: list[str | No
             yield client
 
 
-async def check_resources(client: Client) -> None:
+async def check_resources(client: Client, peer: Peer) -> None:
     resources = await client.list_resources()
     assert [(resource.uri, resource.mime_type) for resource in resources] == [
         (PLACE, "application/json"),
@@ -142,7 +162,7 @@ async def check_resources(client: Client) -> None:
     assert (await client.read_resource("users://7/profile")).text == "user 7"
     with pytest.raises(ProtocolError) as caught:
         await client.read_resource("nowhere://at/all")
-    assert caught.value.code == INVALID_PARAMS, "in the legacy era as well, where it should be -32002"
+    assert caught.value.code == peer.unknown_resource
 
 
 async def check_prompts(client: Client, peer: Peer) -> None:

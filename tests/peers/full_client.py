@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import mcp_types as types
 from mcp import Client, MCPError, StdioServerParameters, stdio_client
+from mcp.client.sse import sse_client
 from mcp.client.subscriptions import listen
 
 RUN_SECONDS = 100
@@ -70,16 +71,21 @@ class Sdk:
         async def list_roots(context: Any) -> types.ListRootsResult:
             return types.ListRootsResult(roots=ROOTS)
 
-        command, *args = target
-        server = StdioServerParameters(command=command, args=args, env=dict(os.environ))
         self.client = Client(
-            command if command.startswith("http") else stdio_client(server),
+            self.connect(*target),
             mode=mode,
             elicitation_callback=elicit,
             sampling_callback=sample,
             list_roots_callback=list_roots,
             message_handler=host.hear,
         )
+
+    def connect(self, target: str, *args: str) -> Any:
+        if target.endswith("/sse"):
+            return sse_client(target)
+        if target.startswith("http"):
+            return target
+        return stdio_client(StdioServerParameters(command=target, args=list(args), env=dict(os.environ)))
 
     @property
     def facts(self) -> tuple[str, str, types.ServerCapabilities]:

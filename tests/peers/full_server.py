@@ -1,7 +1,8 @@
-"""The twin of `our_full_server.py` made with a Python peer: `python full_server.py mcp|fastmcp [http]`.
+"""The twin of `our_full_server.py` made with a Python peer: `python full_server.py mcp|fastmcp [http|sse]`.
 
-It is a stdio server. With `http` it prints the URL of its endpoint, and serves until its standard input ends.
-In the modern era its tools return what they want to know, since neither peer can await an answer there.
+It is a stdio server. With `http` or `sse` it prints the URL of its endpoint, and serves until its standard
+input ends. In the modern era its tools return what they want to know, since neither peer can await an answer
+there.
 """
 
 import json
@@ -254,19 +255,20 @@ def make_fastmcp() -> Any:
 async def main(maker: str, transport: str = "stdio") -> None:
     if maker == "mcp":
         server = make_mcp()
-        work = (
-            serve(server.streamable_http_app(), "/mcp") if transport == "http" else server.run_stdio_async()
-        )
+        if transport == "http":
+            await serve(server.streamable_http_app(), "/mcp")
+        elif transport == "sse":
+            await serve(server.sse_app(), "/sse")
+        else:
+            await server.run_stdio_async()
     else:
         server = make_fastmcp()
         # It logs that it starts, and what is refused.
         logging.getLogger("fastmcp").setLevel(logging.CRITICAL)
-        work = (
-            serve(server.http_app(path="/mcp"), "/mcp")
-            if transport == "http"
-            else server.run_stdio_async(show_banner=False)
-        )
-    await work
+        if transport == "http":
+            await serve(server.http_app(path="/mcp"), "/mcp")
+        else:
+            await server.run_stdio_async(show_banner=False)
 
 
 if __name__ == "__main__":

@@ -161,7 +161,7 @@ async def decide(ctx: Context) -> str:
 
 async def serve() -> None:
     async with trio.open_nursery() as nursery:
-        (url,) = await nursery.start(partial(serve_http, server, bind="127.0.0.1:0"))
+        (url,) = await nursery.start(partial(serve_http, server, bind="127.0.0.1:0", sse=True))
         print(url, flush=True)
         await trio.lowlevel.wait_readable(sys.stdin.fileno())
         nursery.cancel_scope.cancel()

@@ -85,6 +85,10 @@ function makeClient() {
 
 function makeTransport() {
   const [command, ...args] = target;
+  if (command.endsWith("/sse")) {
+    const path = isFirst ? "@modelcontextprotocol/sdk/client/sse.js" : "@modelcontextprotocol/client";
+    return new (require(path).SSEClientTransport)(new URL(command));
+  }
   if (command.startsWith("http")) {
     const path = isFirst ? "@modelcontextprotocol/sdk/client/streamableHttp.js" : "@modelcontextprotocol/client";
     return new (require(path).StreamableHTTPClientTransport)(new URL(command));
