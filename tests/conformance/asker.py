@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from typing import Any, Final
 
 import trio
 
-from tests.conformance.server import make_server
 from tests.conftest import MODERN
+from tests.interop.published_wire import Message
 from tests.support.limits import HANG_SECONDS
-from tests.support.raw_peer import RawPeer, open_raw
+from tests.support.raw_peer import RawPeer
 
 TASKS: Final = "io.modelcontextprotocol/tasks"
 WITH_TASKS: Final[dict[str, Any]] = {"elicitation": {}, "extensions": {TASKS: {}}}
@@ -20,11 +19,12 @@ ANSWERS_ALL: Final[dict[str, Any]] = {"elicitation": {}, "sampling": {}, "roots"
 
 
 class Asker:
-    """Sends requests of the modern revision, and returns their answers."""
+    """Sends requests of the modern revision, and returns their answers; `messages` is all that travelled."""
 
     def __init__(self, peer: RawPeer) -> None:
         self._peer = peer
         self._ids = itertools.count(1)
+        self.messages: list[Message] = []
 
     async def answer(
         self,
@@ -39,8 +39,13 @@ class Asker:
         }
         ident = next(self._ids)
         body = {"jsonrpc": "2.0", "id": ident, "method": method, "params": {**(params or {}), "_meta": meta}}
+        self.messages.append(Message("client", body))
         await self._peer.send(body)
-        return await self._peer.receive_matching(id=ident)
+        while True:
+            message = await self._peer.receive()
+            self.messages.append(Message("server", message))
+            if message.get("id") == ident:
+                return message
 
     async def result(
         self,
@@ -79,9 +84,3 @@ class Asker:
                 task = await self.get_task(task_id)
                 if task["status"] == status and len(task.get("inputRequests", {})) >= questions:
                     return task
-
-
-@asynccontextmanager
-async def open_asker(transport: str) -> AsyncIterator[Asker]:
-    async with open_raw(transport, make_server()) as peer:
-        yield Asker(peer)

@@ -1,4 +1,7 @@
-"""The messages of the conformance fixture over every wire, as the official suite asserts them over HTTP."""
+"""The messages of the conformance fixture over every wire, as the official suite asserts them over HTTP.
+
+Each test that takes `open_asker` validates all answers, too.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from typing import Any, Final
 
 import pytest
 
-from tests.conformance.asker import TASKS, WITH_TASKS, open_asker
+from tests.conformance.asker import TASKS, WITH_TASKS
+from tests.conformance.conftest import OpenAsker
 from tests.conformance.server import SCHEMA, make_server
 from tests.conftest import LEGACY, MODERN, TRANSPORTS, WIRES, Wire
 from tests.support.change_listener import SUBSCRIPTION_ID, open_listener
@@ -30,8 +34,8 @@ def content_text(result: Mapping[str, Any]) -> str:
 
 
 @over_modern_wires
-async def test_the_server_says_what_it_is(transport: str) -> None:
-    async with open_asker(transport) as asker:
+async def test_the_server_says_what_it_is(open_asker: OpenAsker) -> None:
+    async with open_asker() as asker:
         found = await asker.result("server/discover")
     assert found["resultType"] == "complete"
     assert found["supportedVersions"][0] == MODERN
@@ -57,9 +61,9 @@ async def test_a_revision_that_the_server_has_not_is_refused(transport: str) -> 
 
 
 @over_modern_wires
-async def test_lists_and_resources_say_how_long_they_may_be_kept(transport: str) -> None:
+async def test_lists_and_resources_say_how_long_they_may_be_kept(open_asker: OpenAsker) -> None:
     lists = ["tools/list", "prompts/list", "resources/list", "resources/templates/list"]
-    async with open_asker(transport) as asker:
+    async with open_asker() as asker:
         results = [await asker.result(method) for method in lists]
         results.append(await asker.result("resources/read", {"uri": "test://static-text"}))
     for result in results:
@@ -74,7 +78,7 @@ async def test_lists_and_resources_say_how_long_they_may_be_kept(transport: str)
 
 
 @over_modern_wires
-async def test_methods_that_the_revision_has_not_are_not_found(transport: str) -> None:
+async def test_methods_that_the_revision_has_not_are_not_found(open_asker: OpenAsker) -> None:
     removed: dict[str, dict[str, Any]] = {
         "ping": {},
         "logging/setLevel": {"level": "info"},
@@ -84,14 +88,14 @@ async def test_methods_that_the_revision_has_not_are_not_found(transport: str) -
         "tasks/list": {},
         "no/such/method": {},
     }
-    async with open_asker(transport) as asker:
+    async with open_asker() as asker:
         errors = {method: await asker.error(method, params) for method, params in removed.items()}
     assert {error["code"] for error in errors.values()} == {METHOD_NOT_FOUND}
 
 
 @over_modern_wires
-async def test_an_answer_to_a_question_ends_the_call(transport: str) -> None:
-    async with open_asker(transport) as asker:
+async def test_an_answer_to_a_question_ends_the_call(open_asker: OpenAsker) -> None:
+    async with open_asker() as asker:
         asked = await asker.call_round("elicitation")
         question = asked["inputRequests"]["user_name"]
         answers = {"user_name": accepted(name="Ada"), "not_asked": accepted(name="Bob")}
@@ -107,8 +111,8 @@ async def test_an_answer_to_a_question_ends_the_call(transport: str) -> None:
 
 
 @over_modern_wires
-async def test_what_does_not_answer_is_asked_again_or_refused(transport: str) -> None:
-    async with open_asker(transport) as asker:
+async def test_what_does_not_answer_is_asked_again_or_refused(open_asker: OpenAsker) -> None:
+    async with open_asker() as asker:
         again = [
             await asker.call_round("elicitation", inputResponses=responses)
             for responses in ({"wrong_key": accepted(name="Ada")}, {}, None)
@@ -127,8 +131,8 @@ async def test_what_does_not_answer_is_asked_again_or_refused(transport: str) ->
 
 
 @over_modern_wires
-async def test_models_and_roots_are_asked_for_in_the_same_way(transport: str) -> None:
-    async with open_asker(transport) as asker:
+async def test_models_and_roots_are_asked_for_in_the_same_way(open_asker: OpenAsker) -> None:
+    async with open_asker() as asker:
         sampling = (await asker.call_round("sampling"))["inputRequests"]
         roots = (await asker.call_round("list_roots"))["inputRequests"]
         answer = {"role": "assistant", "content": {"type": "text", "text": "Paris"}, "model": "m"}
@@ -146,8 +150,8 @@ async def test_models_and_roots_are_asked_for_in_the_same_way(transport: str) ->
 
 
 @over_modern_wires
-async def test_all_questions_of_a_round_are_asked_at_once(transport: str) -> None:
-    async with open_asker(transport) as asker:
+async def test_all_questions_of_a_round_are_asked_at_once(open_asker: OpenAsker) -> None:
+    async with open_asker() as asker:
         asked = await asker.call_round("multiple_inputs")
         answers = {
             "user_name": accepted(name="Ada"),
@@ -167,8 +171,8 @@ async def test_all_questions_of_a_round_are_asked_at_once(transport: str) -> Non
 
 
 @over_modern_wires
-async def test_the_state_of_each_round_is_another(transport: str) -> None:
-    async with open_asker(transport) as asker:
+async def test_the_state_of_each_round_is_another(open_asker: OpenAsker) -> None:
+    async with open_asker() as asker:
         first = await asker.call_round("multi_round")
         second = await asker.call_round(
             "multi_round",
@@ -187,9 +191,9 @@ async def test_the_state_of_each_round_is_another(transport: str) -> None:
 
 
 @over_modern_wires
-async def test_a_state_goes_on_only_as_it_was_given(transport: str) -> None:
+async def test_a_state_goes_on_only_as_it_was_given(open_asker: OpenAsker) -> None:
     answers = {"confirm": accepted(ok=True)}
-    async with open_asker(transport) as asker:
+    async with open_asker() as asker:
         asked = await asker.call_round("request_state")
         ended = await asker.call_round(
             "request_state", inputResponses=answers, requestState=asked["requestState"]
@@ -209,9 +213,9 @@ async def test_a_state_goes_on_only_as_it_was_given(transport: str) -> None:
 
 
 @over_modern_wires
-async def test_only_declared_capabilities_are_used(transport: str) -> None:
+async def test_only_declared_capabilities_are_used(open_asker: OpenAsker) -> None:
     name = "test_input_required_result_capabilities"
-    async with open_asker(transport) as asker:
+    async with open_asker() as asker:
         asked = await asker.result("tools/call", {"name": name}, {"sampling": {}})
         error = await asker.error("tools/call", {"name": "test_missing_capability"}, {})
     assert [question["method"] for question in asked["inputRequests"].values()] == ["sampling/createMessage"]
@@ -220,9 +224,9 @@ async def test_only_declared_capabilities_are_used(transport: str) -> None:
 
 
 @over_modern_wires
-async def test_prompts_ask_as_tools_do_and_lists_never(transport: str) -> None:
+async def test_prompts_ask_as_tools_do_and_lists_never(open_asker: OpenAsker) -> None:
     params: dict[str, Any] = {"name": "test_input_required_result_prompt"}
-    async with open_asker(transport) as asker:
+    async with open_asker() as asker:
         asked = await asker.result("prompts/get", params)
         answers = {"user_context": accepted(context="a test")}
         params |= {"inputResponses": answers, "requestState": asked["requestState"]}
@@ -235,8 +239,8 @@ async def test_prompts_ask_as_tools_do_and_lists_never(transport: str) -> None:
 
 
 @over_modern_wires
-async def test_a_task_is_created_flat_and_has_its_result_within(transport: str) -> None:
-    async with open_asker(transport) as asker:
+async def test_a_task_is_created_flat_and_has_its_result_within(open_asker: OpenAsker) -> None:
+    async with open_asker() as asker:
         created = await asker.start_task("slow_compute", seconds=0, label="x")
         ended = await asker.wait_task(created["taskId"], "completed")
         failed = await asker.wait_task((await asker.start_task("protocol_error_job"))["taskId"], "failed")
@@ -257,8 +261,8 @@ async def test_a_task_is_created_flat_and_has_its_result_within(transport: str) 
 
 
 @over_modern_wires
-async def test_a_task_that_was_cancelled_says_so(transport: str) -> None:
-    async with open_asker(transport) as asker:
+async def test_a_task_that_was_cancelled_says_so(open_asker: OpenAsker) -> None:
+    async with open_asker() as asker:
         created = await asker.start_task("slow_compute", seconds=3600)
         acknowledged = await asker.result("tasks/cancel", {"taskId": created["taskId"]}, WITH_TASKS)
         ended = await asker.wait_task(created["taskId"], "cancelled")
@@ -270,8 +274,8 @@ async def test_a_task_that_was_cancelled_says_so(transport: str) -> None:
 
 
 @over_modern_wires
-async def test_a_task_waits_for_all_its_answers(transport: str) -> None:
-    async with open_asker(transport) as asker:
+async def test_a_task_waits_for_all_its_answers(open_asker: OpenAsker) -> None:
+    async with open_asker() as asker:
         task_id = (await asker.start_task("multi_input"))["taskId"]
         waiting = await asker.wait_task(task_id, "input_required", questions=2)
         first, second = waiting["inputRequests"]
@@ -291,9 +295,9 @@ async def test_a_task_waits_for_all_its_answers(transport: str) -> None:
 
 
 @over_modern_wires
-async def test_a_tool_may_ask_before_it_becomes_a_task(transport: str) -> None:
+async def test_a_tool_may_ask_before_it_becomes_a_task(open_asker: OpenAsker) -> None:
     params: dict[str, Any] = {"name": "test_tool_with_task"}
-    async with open_asker(transport) as asker:
+    async with open_asker() as asker:
         asked = await asker.result("tools/call", params, WITH_TASKS)
         answers = {"user_name": accepted(name="Ada")}
         params |= {"inputResponses": answers, "requestState": asked["requestState"]}
@@ -307,10 +311,10 @@ async def test_a_tool_may_ask_before_it_becomes_a_task(transport: str) -> None:
 
 
 @over_modern_wires
-async def test_clients_without_the_extension_get_no_tasks(transport: str) -> None:
+async def test_clients_without_the_extension_get_no_tasks(open_asker: OpenAsker) -> None:
     required = {"requiredCapabilities": {"extensions": {TASKS: {}}}}
     computing = {"name": "slow_compute", "arguments": {"seconds": 0}}
-    async with open_asker(transport) as asker:
+    async with open_asker() as asker:
         direct = await asker.result("tools/call", computing)
         tolerated = await asker.result("tools/call", {**computing, "task": {"ttl": 1000}})
         errors = [

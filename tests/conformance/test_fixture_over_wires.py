@@ -1,18 +1,20 @@
 """The conformance fixture does over every wire what the official suite asserts of it over HTTP.
 
-The same client code is run in both eras; `test_fixture_messages.py` looks at the messages themselves.
+The same client code is run in both eras, and all messages of both sides are validated.
+`test_fixture_messages.py` looks at the messages themselves.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeAlias
 
 import msgspec
 import pytest
 
+from tests.conformance.conftest import OpenClient
 from tests.conformance.expected import ACCEPTED, CONTENT, FORMS, PROMPTS, ROUNDS, text
 from tests.conformance.server import PNG, SCHEMA, make_server
 from tests.conftest import MODERN, Wire
@@ -46,20 +48,28 @@ def fill_in(request: ElicitRequest) -> dict[str, Any]:
     }
 
 
-@asynccontextmanager
-async def opened(wire: Wire, server: Server | None = None, **options: Any) -> AsyncIterator[Client]:
-    """A client of the fixture that answers everything it is asked."""
-    answers: dict[str, Any] = {
-        "elicitation_handler": fill_in,
-        "sampling_handler": lambda request: "Paris",
-        "roots": ["/project"],
-    }
-    async with wire.open(make_server() if server is None else server, **(answers | options)) as client:
-        yield client
+Opened: TypeAlias = Callable[..., AbstractAsyncContextManager[Client]]
 
 
-async def test_every_kind_that_the_fixture_has_is_declared(wire: Wire) -> None:
-    async with opened(wire) as client:
+@pytest.fixture
+def opened(open_recorded: OpenClient) -> Opened:
+    """Opens a client that answers everything it is asked."""
+
+    @asynccontextmanager
+    async def opened(server: Server | None = None, **options: Any) -> AsyncIterator[Client]:
+        answers: dict[str, Any] = {
+            "elicitation_handler": fill_in,
+            "sampling_handler": lambda request: "Paris",
+            "roots": ["/project"],
+        }
+        async with open_recorded(server, **(answers | options)) as (client, _):
+            yield client
+
+    return opened
+
+
+async def test_every_kind_that_the_fixture_has_is_declared(opened: Opened, wire: Wire) -> None:
+    async with opened() as client:
         declared = client.server_capabilities
     assert declared["tools"] == {"listChanged": True}
     assert declared["prompts"] == {"listChanged": True}
@@ -71,8 +81,8 @@ async def test_every_kind_that_the_fixture_has_is_declared(wire: Wire) -> None:
         assert "tasks" not in declared
 
 
-async def test_every_tool_and_prompt_is_listed_with_a_description(wire: Wire) -> None:
-    async with opened(wire) as client:
+async def test_every_tool_and_prompt_is_listed_with_a_description(opened: Opened) -> None:
+    async with opened() as client:
         tools = {tool.name: tool for tool in await client.list_tools()}
         prompts = {prompt.name: prompt for prompt in await client.list_prompts()}
     assert {*CONTENT, *FORMS, *(f"test_input_required_result_{name}" for name in ROUNDS)} <= tools.keys()
@@ -82,15 +92,15 @@ async def test_every_tool_and_prompt_is_listed_with_a_description(wire: Wire) ->
     assert [(argument.name, argument.required) for argument in arguments] == [("arg1", True), ("arg2", True)]
 
 
-async def test_each_tool_gives_its_content(wire: Wire) -> None:
-    async with opened(wire) as client:
+async def test_each_tool_gives_its_content(opened: Opened) -> None:
+    async with opened() as client:
         results = {name: await client.call_tool(name, raise_on_error=False) for name in CONTENT}
     assert {name: builtins(result.content) for name, result in results.items()} == CONTENT
     assert [name for name, result in results.items() if result.is_error] == ["test_error_handling"]
 
 
-async def test_a_schema_is_kept_as_it_was_given(wire: Wire) -> None:
-    async with opened(wire) as client:
+async def test_a_schema_is_kept_as_it_was_given(opened: Opened) -> None:
+    async with opened() as client:
         tools = {tool.name: tool for tool in await client.list_tools()}
         arguments = {"name": "Ada", "contactMethod": "email", "email": "ada@example.com"}
         result = await client.call_tool("json_schema_2020_12_tool", arguments)
@@ -100,9 +110,9 @@ async def test_a_schema_is_kept_as_it_was_given(wire: Wire) -> None:
     assert result.structured_content == arguments
 
 
-async def test_all_progress_arrives_before_the_result(wire: Wire, autojump_clock: Any) -> None:
+async def test_all_progress_arrives_before_the_result(opened: Opened, autojump_clock: Any) -> None:
     seen: list[tuple[float, float | None]] = []
-    async with opened(wire) as client:
+    async with opened() as client:
         result = await client.call_tool(
             "test_tool_with_progress",
             progress_handler=lambda progress, total, _: seen.append((progress, total)),
@@ -111,9 +121,9 @@ async def test_all_progress_arrives_before_the_result(wire: Wire, autojump_clock
     assert result.content
 
 
-async def test_log_messages_arrive_in_order(wire: Wire, autojump_clock: Any) -> None:
+async def test_log_messages_arrive_in_order(opened: Opened, autojump_clock: Any) -> None:
     seen: list[LogMessage] = []
-    async with opened(wire, log_handler=seen.append, log_level="info") as client:
+    async with opened(log_handler=seen.append, log_level="info") as client:
         await client.call_tool("test_tool_with_logging")
     assert [(message.level, message.data) for message in seen] == [
         ("info", "Tool execution started"),
@@ -122,9 +132,10 @@ async def test_log_messages_arrive_in_order(wire: Wire, autojump_clock: Any) -> 
     ]
 
 
-async def test_nothing_is_logged_for_a_modern_request_without_a_level(wire: Wire) -> None:
-    recorder = wire.recorder(make_server())
-    async with wire.open(recorder) as client:
+async def test_nothing_is_logged_for_a_modern_request_without_a_level(
+    open_recorded: OpenClient, wire: Wire
+) -> None:
+    async with open_recorded() as (client, recorder):
         await client.call_tool("test_logging_tool")
         assert recorder.received_messages("notifications/message") == [] or wire.protocol != MODERN
         await client.set_log_level("info")
@@ -132,23 +143,22 @@ async def test_nothing_is_logged_for_a_modern_request_without_a_level(wire: Wire
     assert recorder.received_messages("notifications/message") != []
 
 
-async def test_a_stream_carries_no_request_of_a_modern_server(wire: Wire) -> None:
-    recorder = wire.recorder(make_server())
-    async with wire.open(recorder, elicitation_handler=fill_in) as client:
+async def test_a_stream_carries_no_request_of_a_modern_server(open_recorded: OpenClient, wire: Wire) -> None:
+    async with open_recorded(elicitation_handler=fill_in) as (client, recorder):
         await client.call_tool("test_streaming_elicitation", progress_handler=lambda *_: None)
         await client.call_tool("test_input_required_result_elicitation")
     asked = [message for message in recorder.received_messages() if {"id", "method"} <= message.keys()]
     assert len(asked) == (0 if wire.protocol == MODERN else 1)
 
 
-async def test_a_model_is_asked_with_the_prompt(wire: Wire) -> None:
+async def test_a_model_is_asked_with_the_prompt(opened: Opened) -> None:
     asked: list[SampleRequest] = []
 
     def sample(request: SampleRequest) -> str:
         asked.append(request)
         return "Hi"
 
-    async with opened(wire, sampling_handler=sample) as client:
+    async with opened(sampling_handler=sample) as client:
         result = await client.call_tool("test_sampling", {"prompt": "Say hi"})
     assert result.text == "LLM response: Hi"
     (request,) = asked
@@ -156,7 +166,7 @@ async def test_a_model_is_asked_with_the_prompt(wire: Wire) -> None:
     assert request.params["messages"] == [{"role": "user", "content": text("Say hi")}]
 
 
-async def test_each_form_is_asked_and_its_answer_told(wire: Wire) -> None:
+async def test_each_form_is_asked_and_its_answer_told(opened: Opened) -> None:
     forms: list[ElicitRequest] = []
 
     def answer(request: ElicitRequest) -> ElicitAnswer:
@@ -164,7 +174,7 @@ async def test_each_form_is_asked_and_its_answer_told(wire: Wire) -> None:
         return ElicitAnswer("accept", ACCEPTED[list(FORMS)[len(forms) - 1]])
 
     arguments = {"test_elicitation": {"message": "Who are you?"}}
-    async with opened(wire, elicitation_handler=answer) as client:
+    async with opened(elicitation_handler=answer) as client:
         told = [(await client.call_tool(name, arguments.get(name))).text for name in FORMS]
     assert [form.schema["properties"] for form in forms] == list(FORMS.values())
     assert [form.schema["type"] for form in forms] == ["object"] * len(FORMS)
@@ -175,27 +185,27 @@ async def test_each_form_is_asked_and_its_answer_told(wire: Wire) -> None:
     assert contents == list(ACCEPTED.values())
 
 
-async def test_a_person_may_decline_or_cancel(wire: Wire) -> None:
+async def test_a_person_may_decline_or_cancel(opened: Opened) -> None:
     answers = [ElicitAnswer("cancel"), ElicitAnswer("decline")]
-    async with opened(wire, elicitation_handler=lambda request: answers.pop()) as client:
+    async with opened(elicitation_handler=lambda request: answers.pop()) as client:
         told = [(await client.call_tool("test_elicitation", {"message": "Who?"})).text for _ in range(2)]
     assert told == [f"User response: action={action}, content=null" for action in ("decline", "cancel")]
 
 
-async def test_each_tool_that_asks_in_rounds_ends_with_its_answers(wire: Wire) -> None:
-    async with opened(wire) as client:
+async def test_each_tool_that_asks_in_rounds_ends_with_its_answers(opened: Opened) -> None:
+    async with opened() as client:
         told = {name: (await client.call_tool(f"test_input_required_result_{name}")).text for name in ROUNDS}
     assert told == ROUNDS
 
 
-async def test_only_what_the_client_declared_is_asked(wire: Wire) -> None:
+async def test_only_what_the_client_declared_is_asked(open_recorded: OpenClient) -> None:
     asked: list[Any] = []
 
     def sample(request: SampleRequest) -> str:
         asked.append(request)
         return "Hi"
 
-    async with wire.open(make_server(), sampling_handler=sample) as client:
+    async with open_recorded(sampling_handler=sample) as (client, _):
         result = await client.call_tool("test_input_required_result_capabilities")
         assert result.text == "Asked what could be asked."
         with pytest.raises((ProtocolError, ToolError), match="elicitation"):
@@ -203,8 +213,8 @@ async def test_only_what_the_client_declared_is_asked(wire: Wire) -> None:
     assert len(asked) == 1
 
 
-async def test_each_prompt_gives_its_messages(wire: Wire) -> None:
-    async with opened(wire) as client:
+async def test_each_prompt_gives_its_messages(opened: Opened) -> None:
+    async with opened() as client:
         for name, (arguments, contents) in PROMPTS.items():
             prompt = await client.get_prompt(name, arguments)
             messages = builtins(prompt.messages)
@@ -213,8 +223,8 @@ async def test_each_prompt_gives_its_messages(wire: Wire) -> None:
     assert builtins(asking.messages) == [{"role": "user", "content": text("Use this context: Ada")}]
 
 
-async def test_each_resource_is_listed_and_read(wire: Wire) -> None:
-    async with opened(wire) as client:
+async def test_each_resource_is_listed_and_read(opened: Opened) -> None:
+    async with opened() as client:
         listed = {item.uri: item for item in await client.list_resources()}
         (template,) = await client.list_resource_templates()
         read = {uri: (await client.read_resource(uri)).contents for uri in listed}
@@ -241,9 +251,9 @@ async def test_each_resource_is_listed_and_read(wire: Wire) -> None:
     }
 
 
-async def test_completion_gives_what_begins_so(wire: Wire) -> None:
+async def test_completion_gives_what_begins_so(opened: Opened) -> None:
     reference = PromptReference(name="test_prompt_with_arguments")
-    async with opened(wire) as client:
+    async with opened() as client:
         found = await client.complete(reference, {"name": "arg1", "value": "par"})
         narrower = await client.complete(reference, {"name": "arg1", "value": "part"})
     assert list(found.values) == ["paris", "park", "party"]
@@ -251,17 +261,17 @@ async def test_completion_gives_what_begins_so(wire: Wire) -> None:
     assert list(narrower.values) == ["party"]
 
 
-async def test_changes_of_lists_are_told(wire: Wire) -> None:
-    async with opened(wire) as client, client.listen(tools=True, prompts=True) as changes:
+async def test_changes_of_lists_are_told(opened: Opened) -> None:
+    async with opened() as client, client.listen(tools=True, prompts=True) as changes:
         await client.call_tool("test_trigger_tool_change")
         assert await changes.receive() == ToolsListChanged()
         await client.call_tool("test_trigger_prompt_change")
         assert await changes.receive() == PromptsListChanged()
 
 
-async def test_a_change_of_a_watched_resource_is_told(wire: Wire) -> None:
+async def test_a_change_of_a_watched_resource_is_told(opened: Opened) -> None:
     server = make_server()
-    async with opened(wire, server) as client:
+    async with opened(server) as client:
         async with client.subscribe(WATCHED) as changes:
             server.notify_resource_updated("test://static-text")
             server.notify_resource_updated(WATCHED)
@@ -269,10 +279,10 @@ async def test_a_change_of_a_watched_resource_is_told(wire: Wire) -> None:
         await client.ping()
 
 
-async def test_what_there_is_not_is_an_error_that_names_it(wire: Wire) -> None:
+async def test_what_there_is_not_is_an_error_that_names_it(opened: Opened, wire: Wire) -> None:
     code = -32602 if wire.protocol == MODERN else -32002
     lacking = PromptReference(name="no_such_prompt")
-    async with opened(wire) as client:
+    async with opened() as client:
         asks: list[tuple[str, Callable[[], Awaitable[Any]]]] = [
             ("no_such_tool", lambda: client.call_tool("no_such_tool")),
             ("no_such_prompt", lambda: client.get_prompt("no_such_prompt")),
@@ -289,21 +299,21 @@ async def test_what_there_is_not_is_an_error_that_names_it(wire: Wire) -> None:
     assert caught.value.data == {"uri": "test://no-such-resource"}
 
 
-async def test_a_call_survives_that_its_stream_is_closed(wire: Wire, autojump_clock: Any) -> None:
-    async with opened(wire) as client:
+async def test_a_call_survives_that_its_stream_is_closed(opened: Opened, autojump_clock: Any) -> None:
+    async with opened() as client:
         result = await client.call_tool("test_reconnection")
     assert result.text == "Reconnection test completed successfully."
 
 
-async def test_an_argument_that_is_repeated_in_a_header_arrives(wire: Wire) -> None:
-    async with opened(wire) as client:
+async def test_an_argument_that_is_repeated_in_a_header_arrives(opened: Opened) -> None:
+    async with opened() as client:
         await client.list_tools()
         for value in ("eu-west-1", "Grüße, 世界", " spaces ", "=?base64?x?="):
             assert (await client.call_tool("test_header_parameter", {"region": value})).data == value
 
 
-async def test_tasks_end_as_they_should(wire: Wire, autojump_clock: Any) -> None:
-    async with opened(wire) as client:
+async def test_tasks_end_as_they_should(opened: Opened, autojump_clock: Any) -> None:
+    async with opened() as client:
         direct = await client.call_tool("greet", {"name": "Ada"})
         computing = await client.call_tool("slow_compute", {"seconds": 2, "label": "x"}, task=True)
         assert computing.id is not None
@@ -322,8 +332,8 @@ async def test_tasks_end_as_they_should(wire: Wire, autojump_clock: Any) -> None
         assert (await client.fetch_task(broken.id)).status == "failed"
 
 
-async def test_a_task_that_is_cancelled_ends_as_cancelled(wire: Wire, autojump_clock: Any) -> None:
-    async with opened(wire) as client:
+async def test_a_task_that_is_cancelled_ends_as_cancelled(opened: Opened, autojump_clock: Any) -> None:
+    async with opened() as client:
         task = await client.call_tool("slow_compute", {"seconds": 3600}, task=True)
         await task.cancel()
         with pytest.raises(TaskCancelled):
@@ -333,7 +343,7 @@ async def test_a_task_that_is_cancelled_ends_as_cancelled(wire: Wire, autojump_c
         assert snapshot.status == "cancelled"
 
 
-async def test_tasks_ask_their_questions(wire: Wire, autojump_clock: Any) -> None:
+async def test_tasks_ask_their_questions(opened: Opened, autojump_clock: Any) -> None:
     names = {"What is your first name?": "Ada", "What is your last name?": "Lovelace"}
 
     def answer(request: ElicitRequest) -> dict[str, Any]:
@@ -341,7 +351,7 @@ async def test_tasks_ask_their_questions(wire: Wire, autojump_clock: Any) -> Non
             return {"confirm": True}
         return {"name": names.get(request.message, "Ada")}
 
-    async with opened(wire, elicitation_handler=answer) as client:
+    async with opened(elicitation_handler=answer) as client:
         told = [
             (await task.result()).text
             for task in [

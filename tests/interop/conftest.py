@@ -1,6 +1,5 @@
 """The environments of other implementations, and HTTP servers that run as long as the tests."""
 
-import os
 import select
 import subprocess
 import tempfile
@@ -11,23 +10,14 @@ from typing import Any
 
 import pytest
 
+from tests.support.environments import find_environment
 from tests.support.limits import HANG_SECONDS
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
 def environment() -> Callable[[str], Path]:
-    """Finds the directory of an environment: that in the variable TRIO_MCP_PEER_<NAME>, or .envs/<name>."""
-
-    def find(name: str) -> Path:
-        variable = f"TRIO_MCP_PEER_{name.upper()}"
-        path = Path(os.environ.get(variable) or ROOT / ".envs" / name)
-        if not path.is_dir():
-            pytest.fail(f"{path} does not exist: run `make peers` first, or set {variable}")
-        return path
-
-    return find
+    """Finds the directory of an environment by its name."""
+    return find_environment
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tests.interop.published_wire import Message
+from tests.interop.published_wire import Message, Side
 
 MODERN: Final = "2026-07-28"
 TASKS: Final = "2025-11-25"
@@ -99,9 +99,12 @@ def notifications_of(revision: str) -> Mapping[str, str]:
 
 
 class Naming:
-    """Names the type of each message of one connection; what has none is among the `problems`."""
+    """Names the type of each message of one connection; what has none is among the `problems`.
 
-    def __init__(self, revision: str, messages: Sequence[Message]) -> None:
+    With `only` one side's messages are named.
+    """
+
+    def __init__(self, revision: str, messages: Sequence[Message], only: Side | None = None) -> None:
         self.problems: list[str] = []
         self._revision = revision
         self._requests: dict[tuple[str, Any], Any] = {
@@ -109,8 +112,8 @@ class Naming:
             for message in messages
             if "method" in message.json and "id" in message.json
         }
-        self.named = [pair for message in messages for pair in self._name(message)]
-        self._messages = messages
+        self._messages = [message for message in messages if only in (None, message.side)]
+        self.named = [pair for message in self._messages for pair in self._name(message)]
 
     def find_nulls(self) -> list[str]:
         """What is null in the messages and must not be."""
@@ -185,7 +188,7 @@ class Naming:
             return "EmptyResult"
         if method == "tasks/result":  # what the task answers instead of its call
             return "CallToolResult"
-        if method == "tools/call" and "task" in request["params"]:
+        if method == "tools/call" and self._revision != MODERN and "task" in request["params"]:
             return "CreateTaskResult"
         name = requests_of(self._revision, asker).get(method)
         return None if name is None else f"{name}Result"

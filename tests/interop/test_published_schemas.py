@@ -2,59 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, TypeAlias
+from collections.abc import Iterator
+from typing import TypeAlias
 
 import pytest
 
 from tests.conftest import LEGACY, MODERN, TRANSPORTS, Wire
-from tests.interop.published_names import Naming, as_line, find_nulls, requests_of
+from tests.interop.published_checks import HAS_NPM, Check, open_schemas, open_types
+from tests.interop.published_names import Naming, find_nulls, requests_of
 from tests.interop.published_wire import Message, record
 from trio_mcp.wire.eras import ERAS
 
-PEERS = Path(__file__).parents[1] / "peers"
 OLDEST = "2024-11-05"  # its schema is not in the suite
 
-Check: TypeAlias = Callable[[str, Sequence[tuple[str, Any]]], list[str]]
-
-needs_npm = pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm")
+needs_npm = pytest.mark.skipif(not HAS_NPM, reason="needs npm")
 
 
 @pytest.fixture(scope="module")
-def check_types(environment) -> Iterator[Check]:
-    """Says what does not fit, by the types of the official package."""
-    with open_checker(environment("mcp2") / "bin" / "python", PEERS / "published_types.py") as check:
+def check_types() -> Iterator[Check]:
+    with open_types() as check:
         yield check
 
 
 @pytest.fixture(scope="module")
-def check_schemas(environment) -> Iterator[Check]:
-    """Says what does not fit, by the JSON schemas that the official conformance suite carries."""
-    suite = environment("conformance")
-    node = suite / "node_modules" / "node" / "bin" / "node"
-    with open_checker(node, PEERS / "published_schemas.mjs", suite) as check:
+def check_schemas() -> Iterator[Check]:
+    with open_schemas() as check:
         yield check
-
-
-@contextmanager
-def open_checker(*command: Path) -> Iterator[Check]:
-    """Run a program that answers lines of questions; it is started once."""
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-
-        def find_problems(revision: str, named: Sequence[tuple[str, Any]]) -> list[str]:
-            process.stdin.write(as_line([revision, named]))
-            process.stdin.flush()
-            return json.loads(process.stdout.readline())
-
-        yield find_problems
 
 
 Recorded: TypeAlias = dict[tuple[str, str], Naming]

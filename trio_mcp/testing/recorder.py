@@ -14,7 +14,7 @@ import msgspec
 
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.target import Target, open_target
-from trio_mcp.outgoing.transport import FrameTransport
+from trio_mcp.outgoing.transport import FrameTransport, MirroringTransport
 from trio_mcp.wire.codec import encode_messages
 from trio_mcp.wire.frames import InFrame, Lost, Malformed, OutFrame
 
@@ -35,7 +35,10 @@ class WireRecorder:
     async def open_transport(self, settings: ClientSettings) -> AsyncIterator[FrameTransport]:
         """Connect to the target during the block."""
         async with open_target(self.target, settings) as transport:
-            yield _RecordingTransport(transport, self)
+            if isinstance(transport, MirroringTransport):
+                yield _RecordingHttpTransport(transport, self)
+            else:
+                yield _RecordingTransport(transport, self)
 
     def sent_messages(self, method: str | None = None) -> list[Any]:
         """The JSON messages that the client sent, or those of one method."""
@@ -62,6 +65,24 @@ class _RecordingTransport:
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+def _passed_on(name: str) -> Any:
+    """An attribute of the transport that is recorded, to read and to set."""
+    return property(
+        lambda self: getattr(self._inner, name), lambda self, value: setattr(self._inner, name, value)
+    )
+
+
+class _RecordingHttpTransport(_RecordingTransport):
+    """Passes on what a session reads and sets at a transport over HTTP, which works as without a record."""
+
+    origin = _passed_on("origin")
+    parameter_headers = _passed_on("parameter_headers")
+    handshake_status = _passed_on("handshake_status")
+    wait_taken = _passed_on("wait_taken")
+    on_renewed = _passed_on("on_renewed")
+    on_unheard = _passed_on("on_unheard")
 
 
 def _messages(writes: Iterable[Sequence[InFrame]], method: str | None) -> list[Any]:
