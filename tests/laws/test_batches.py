@@ -8,10 +8,10 @@ import msgspec
 import pytest
 import trio
 
-from tests.conftest import TRANSPORTS
 from tests.support.fake_server import INITIALIZED, FakeServer, result
 from tests.support.raw_peer import RawPeer, RawSsePeer, call, open_raw
-from trio_mcp import Context, Server, ServerSettings, open_client
+from tests.support.reporting_server import make_reporting_server
+from trio_mcp import Context, Server, open_client
 from trio_mcp.wire.batch_members import MAX_MEMBERS
 
 BATCHES = "2025-03-26"
@@ -20,17 +20,7 @@ NOTE = {"jsonrpc": "2.0", "method": "notifications/nonsense"}
 
 
 def make_server(**settings: Any) -> Server:
-    server = Server("batches", settings=ServerSettings(**settings))
-
-    @server.tool
-    async def echo(text: str) -> str:
-        return text
-
-    @server.tool
-    async def report(ctx: Context, count: int) -> str:
-        for number in range(1, count + 1):
-            await ctx.report_progress(number, count)
-        return "reported"
+    server = make_reporting_server(**settings)
 
     @server.tool
     async def wait() -> None:
@@ -41,17 +31,6 @@ def make_server(**settings: Any) -> Server:
         return (await ctx.sample("Who?", max_tokens=5)).text
 
     return server
-
-
-@pytest.fixture(params=TRANSPORTS)
-def transport(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture(params=[transport for transport in TRANSPORTS if transport != "http"])
-def connection(request: pytest.FixtureRequest) -> str:
-    """A transport on which all messages share one connection."""
-    return request.param
 
 
 def ping(ident: Any) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.conftest import TRANSPORTS
 from tests.support.raw_peer import MODERN_META, call, open_raw
 from trio_mcp import Server, ServerSettings
 
@@ -28,11 +27,6 @@ def make_server() -> Server:
         return "ignored"
 
     return server
-
-
-@pytest.fixture(params=TRANSPORTS)
-def transport(request: pytest.FixtureRequest) -> str:
-    return request.param
 
 
 def member(number: int, method: str = "ping", **params: Any) -> dict[str, Any]:

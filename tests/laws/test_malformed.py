@@ -8,7 +8,6 @@ import msgspec
 import pytest
 import trio
 
-from tests.conftest import TRANSPORTS
 from tests.support.raw_peer import MODERN_META, call, open_raw
 from trio_mcp import Context, Server, ServerSettings
 
@@ -64,17 +63,6 @@ def make_server() -> Server:
         return "reported"
 
     return server
-
-
-@pytest.fixture(params=TRANSPORTS)
-def transport(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture(params=[transport for transport in TRANSPORTS if transport != "http"])
-def connection(request: pytest.FixtureRequest) -> str:
-    """Give a transport on which all messages share one connection (all but HTTP: see test_asgi.py)."""
-    return request.param
 
 
 @pytest.mark.parametrize("kind", UNREADABLE)

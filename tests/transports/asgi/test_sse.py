@@ -9,22 +9,13 @@ import trio
 import trio.testing
 
 from tests.support.asgi_host import Exchange, Host, finish, open_host
-from trio_mcp import Context, HttpSettings, Server, ServerSettings, asgi_app
+from tests.support.reporting_server import make_reporting_server
+from trio_mcp import Context, HttpSettings, Server, asgi_app
 from trio_mcp.wire.sse import EventDecoder
 
 
 def make_server(**settings: Any) -> Server:
-    server = Server("old", settings=ServerSettings(**settings))
-
-    @server.tool
-    async def echo(text: str) -> str:
-        return text
-
-    @server.tool
-    async def report(ctx: Context, count: int) -> str:
-        for number in range(1, count + 1):
-            await ctx.report_progress(number, count)
-        return "reported"
+    server = make_reporting_server(**settings)
 
     @server.tool
     async def who(ctx: Context) -> list[str | None]:

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from tests.support.limits import HANG_SECONDS
+from tests.support.reporting_server import make_reporting_server
 from trio_mcp import (
     ClientSettings,
     ConnectionLost,
@@ -28,13 +29,7 @@ ENDPOINT = b"event: endpoint\ndata: %b\n\n"
 
 
 def make_server() -> Server:
-    server = Server("old", version="1")
-
-    @server.tool
-    async def report(ctx: Context, count: int) -> str:
-        for number in range(1, count + 1):
-            await ctx.report_progress(number, count)
-        return "reported"
+    server = make_reporting_server()
 
     @server.tool
     async def wait(ctx: Context) -> None:
@@ -142,7 +137,7 @@ async def test_without_an_event_stream_the_refusal_counts():
 async def test_the_older_transport_can_be_chosen():
     host = OldHost(make_server())
     async with hosted(host) as url, open_client(url, transport="sse") as client:
-        assert [tool.name for tool in await client.list_tools()] == ["report", "wait"]
+        assert [tool.name for tool in await client.list_tools()] == ["echo", "report", "wait"]
     assert host.requests[0] == ("GET", "/sse")
     assert ("POST", "/sse") not in host.requests
 

@@ -185,6 +185,13 @@ class _TCPServer(TCPServer):
         if self._idle.is_idle:
             await self._initiate_server_close()
 
+    async def _initiate_server_close(self) -> None:
+        # A connection is idle as soon as its last response is complete, whose end may be held back still.
+        await self.uncork()
+        async with self.send_lock:
+            pass  # whoever has uncorked it may wait for its turn to send it
+        await super()._initiate_server_close()
+
     async def _send(self, data: bytes | bytearray) -> None:
         # Shielded, because a protocol counts what it hands over as sent, and a half-sent message would
         # end the connection; GuardedStream bounds it. Taking the lock lets others run.
