@@ -83,6 +83,7 @@ class _RecordingHttpTransport(_RecordingTransport):
     wait_taken = _passed_on("wait_taken")
     on_renewed = _passed_on("on_renewed")
     on_unheard = _passed_on("on_unheard")
+    on_silent = _passed_on("on_silent")
 
 
 def _messages(writes: Iterable[Sequence[InFrame]], method: str | None) -> list[Any]:
