@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Raw
 
@@ -72,6 +72,7 @@ def test_bytes_may_arrive_singly_and_without_a_last_newline():
 
 
 @given(st.lists(st.binary(max_size=30), max_size=20), st.integers(min_value=1, max_value=40))
+@example([b"\0" * 17, b"\xc2", b"", b""], 3)
 def test_any_bytes_in_any_portions_never_raise_and_agree(lines, portion):
     """Any input gives the same frames, however it is split."""
     data = b"\n".join(lines)

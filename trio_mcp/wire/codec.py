@@ -127,7 +127,8 @@ def decode_lines(data: bytes, max_values: int = MAX_VALUES) -> list[InFrame]:
         # One message that is no progress, as calls and their answers are.
         if not data or data.isspace():
             return []
-        return [decode_counted(data) if is_counted else refuse_values(data, max_values)]
+        line = data.removesuffix(b"\n")
+        return [decode_counted(line) if is_counted else refuse_values(line, max_values)]
     try:
         if is_counted:
             # A burst is all progress: one typed pass over it costs half of the general one.
