@@ -62,6 +62,7 @@ class H11Connection:
         self._failure: h11.RemoteProtocolError | None = None
         self._is_broken = False
         self._has_more = False  # of the body, received but not parsed
+        self._needs_data = False  # all that was received is parsed
         self._patience = Patience()
         self._chunks = self._chunk_bytes = 0  # what the patience does not know yet
         self.has_heard = False
@@ -120,12 +121,12 @@ class H11Connection:
     async def receive_body(self) -> bytes:
         """The next portion of the body, or nothing at its end; checkpoints if it is not there yet."""
         while not self.is_complete:
-            if self._has_more:
+            if self._needs_data:
+                await self._fill()
+            elif self._has_more:
                 await trio.lowlevel.checkpoint()
             if data := self.take_body():
                 return data
-            if not self.is_complete:
-                await self._fill()
         return b""
 
     def take_body(self) -> bytes:
@@ -146,7 +147,8 @@ class H11Connection:
                 if type(event) is h11.Data:
                     parts.append(event.data)
                     continue
-                self.is_complete = event is not h11.NEED_DATA
+                self._needs_data = event is h11.NEED_DATA
+                self.is_complete = not self._needs_data
                 break
         except h11.RemoteProtocolError as error:
             if not parts:
@@ -171,6 +173,7 @@ class H11Connection:
         else:
             data = await self._stream.receive_some(RECEIVE_BYTES)
         self._http.receive_data(bytes(data))
+        self._needs_data = False
         self.has_heard = self.has_heard or bool(data)
         return bool(data)
 
