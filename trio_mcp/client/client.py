@@ -332,8 +332,6 @@ async def open_client(
     """
     pinned = find_era(protocol)
     check_level(log_level)
-    if transport not in (None, "http", "sse"):
-        raise ValueError(f'transport must be "http" or "sse", not {transport!r}')
     if transport == "sse" and pinned is not None and pinned.modern:
         raise ValueError(f"{pinned.version} has no HTTP+SSE: protocol must be an earlier one")
     handler = as_handler(progress_handler)

@@ -67,7 +67,12 @@ class UrlOptions:
     http_client: httpx2.AsyncClient | None = None
     ssl_context: ssl.SSLContext | None = None
     allow_redirects_to: Collection[str] | None = None
-    transport: HttpKind | None = None
+    transport: HttpKind | None = attrs.field(default=None)
+
+    @transport.validator
+    def _check_transport(self, attribute: object, value: object) -> None:
+        if value not in (None, "http", "sse"):
+            raise ValueError(f'transport must be "http" or "sse", not {value!r}')
 
     def refuse(self, target: object, *names: str) -> None:
         """Raise TypeError if one of the options `names` is set."""

@@ -134,6 +134,13 @@ async def test_without_an_event_stream_the_refusal_counts():
     assert "404 Not Found to GET" in note
 
 
+@pytest.mark.parametrize("options", [{"transport": "ws"}, {"transport": "sse", "protocol": "2026-07-28"}])
+async def test_a_transport_that_cannot_be_is_refused_before_anything_is_sent(options: dict[str, Any]):
+    with pytest.raises(ValueError, match=r'must be "http" or "sse"|has no HTTP\+SSE'):
+        async with open_client("http://127.0.0.1:9/mcp", **options):
+            pass
+
+
 async def test_the_older_transport_can_be_chosen():
     host = OldHost(make_server())
     async with hosted(host) as url, open_client(url, transport="sse") as client:
