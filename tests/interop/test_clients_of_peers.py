@@ -6,7 +6,6 @@ It is `our_full_server.py`. The clients in `tests/peers` print what they saw, al
 import base64
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.support.limits import HANG_SECONDS
+from tests.support.peer_report import run_to_report
 
 PEERS = Path(__file__).parents[1] / "peers"
 SERVER = PEERS / "our_full_server.py"
@@ -79,16 +78,7 @@ def report(
     """What the client saw of our server."""
     peer, transport = run
     target = find_target(transport, serve)
-    done = subprocess.run(
-        [*peer.command(environment(peer.environment)), *target],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    seen: dict[str, Any] = json.loads(done.stdout)
+    seen, _ = run_to_report(*peer.command(environment(peer.environment)), *target)
     return seen
 
 

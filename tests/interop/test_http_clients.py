@@ -4,9 +4,7 @@ The tools are those of `our_server.py`. The scripts in `tests/peers` print what 
 the same JSON; their docstrings say what each SDK does with progress.
 """
 
-import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.support.limits import HANG_SECONDS
+from tests.support.peer_report import run_to_report
 
 PEERS = Path(__file__).parents[1] / "peers"
 TOOLS = ["loop", "slow", "wait_cancelled", "echo", "fail", "log"]
@@ -81,16 +79,7 @@ def peer(request: pytest.FixtureRequest) -> Peer:
 def report(peer: Peer, environment: Callable[[str], Path], serve: Callable[..., str]) -> dict[str, Any]:
     """What the client saw of our server."""
     url = serve(sys.executable, PEERS / "our_http_server.py")
-    done = subprocess.run(
-        peer.command(environment(peer.environment), url),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    seen: dict[str, Any] = json.loads(done.stdout)
+    seen, _ = run_to_report(*peer.command(environment(peer.environment), url))
     return seen
 
 

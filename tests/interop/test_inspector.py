@@ -1,8 +1,6 @@
 """The MCP Inspector's command line, and the official client of the tasks extension, with our servers."""
 
-import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.limits import HANG_SECONDS
+from tests.support.peer_report import run_to_report
 
 PEERS = Path(__file__).parents[1] / "peers"
 OUR_SERVER = PEERS / "our_full_server.py"
@@ -37,16 +35,7 @@ def target(request: pytest.FixtureRequest, serve: Callable[..., str]) -> Sequenc
 
 def run_node(inspector: Path, *arguments: Any) -> dict[str, Any]:
     node = inspector / "node_modules" / "node" / "bin" / "node"
-    done = subprocess.run(
-        [node, *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    seen: dict[str, Any] = json.loads(done.stdout)
+    seen, _ = run_to_report(node, *arguments)
     return seen
 
 

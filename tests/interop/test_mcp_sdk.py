@@ -1,7 +1,5 @@
 """trio_mcp and the official Python SDK over stdio, each as server and as client, in both eras."""
 
-import json
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +10,7 @@ import pytest
 import trio
 
 from tests.support.limits import HANG_SECONDS
+from tests.support.peer_report import run_to_report
 from trio_mcp import Client, LogMessage, ToolError, open_client
 
 PEERS = Path(__file__).parents[1] / "peers"
@@ -37,17 +36,8 @@ def sdk_report(request: pytest.FixtureRequest, sdk_python: str) -> dict[str, Any
     """What the SDK's client saw of our server, with the mode and backend it ran in."""
     mode, backend = request.param
     command = [sdk_python, str(PEERS / "sdk_client.py"), mode, backend]
-    done = subprocess.run(
-        [*command, sys.executable, str(PEERS / "our_server.py")],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    report: dict[str, Any] = json.loads(done.stdout)
-    return {**report, "mode": mode, "backend": backend, "stderr": done.stderr}
+    report, stderr = run_to_report(*command, sys.executable, str(PEERS / "our_server.py"))
+    return {**report, "mode": mode, "backend": backend, "stderr": stderr}
 
 
 def test_sdk_client_negotiates_its_era_with_our_server(sdk_report: dict[str, Any]) -> None:

@@ -6,9 +6,7 @@ plain call are therefore lost inside the SDK, so these tests look at the transpo
 arrived. For a task the SDK keeps the handler, and nothing is lost.
 """
 
-import json
 import shutil
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -19,6 +17,7 @@ import pytest
 import trio
 
 from tests.support.limits import HANG_SECONDS
+from tests.support.peer_report import run_to_report
 from trio_mcp import Client, TaskCancelled, TaskHandle, ToolError, open_client
 
 PEERS = Path(__file__).parents[1] / "peers"
@@ -42,16 +41,7 @@ def report(ts1: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     """What the SDK's client saw of our server."""
     directory = tmp_path_factory.mktemp("markers")
     server = [sys.executable, PEERS / "our_task_server.py"]
-    done = subprocess.run(
-        ["node", PEERS / "ts1" / "client.mjs", ts1, directory, *server],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    seen: dict[str, Any] = json.loads(done.stdout)
+    seen, _ = run_to_report("node", PEERS / "ts1" / "client.mjs", ts1, directory, *server)
     return seen
 
 

@@ -33,10 +33,7 @@ from trio_mcp.wire.messages import (
     UpdateTaskParams,
 )
 
-_LEGACY_REQUESTS: Final[Mapping[str, type[Params]]] = {
-    "initialize": InitializeParams,
-    "ping": Params,
-    "logging/setLevel": SetLevelParams,
+_COMMON_REQUESTS: Final[Mapping[str, type[Params]]] = {
     "tools/list": ListParams,
     "tools/call": CallToolParams,
     "prompts/list": ListParams,
@@ -45,6 +42,12 @@ _LEGACY_REQUESTS: Final[Mapping[str, type[Params]]] = {
     "resources/list": ListParams,
     "resources/templates/list": ListParams,
     "resources/read": ReadResourceParams,
+}
+_LEGACY_REQUESTS: Final[Mapping[str, type[Params]]] = {
+    "initialize": InitializeParams,
+    "ping": Params,
+    "logging/setLevel": SetLevelParams,
+    **_COMMON_REQUESTS,
     "resources/subscribe": SubscribeParams,
     "resources/unsubscribe": SubscribeParams,
 }
@@ -57,14 +60,7 @@ _LEGACY_TASK_REQUESTS: Final[Mapping[str, type[Params]]] = {
 }
 _MODERN_REQUESTS: Final[Mapping[str, type[Params]]] = {
     "server/discover": Params,
-    "tools/list": ListParams,
-    "tools/call": CallToolParams,
-    "prompts/list": ListParams,
-    "prompts/get": GetPromptParams,
-    "completion/complete": CompleteParams,
-    "resources/list": ListParams,
-    "resources/templates/list": ListParams,
-    "resources/read": ReadResourceParams,
+    **_COMMON_REQUESTS,
     "tasks/get": TaskIdParams,
     "tasks/update": UpdateTaskParams,
     "tasks/cancel": TaskIdParams,
