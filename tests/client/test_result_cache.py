@@ -96,7 +96,7 @@ async def test_a_list_can_be_asked_for_at_once(kind: str) -> None:
     method, read = LISTS[kind]
     async with server.connect() as client:
         await read(client)
-        await read(client, refresh=True)  # type: ignore[call-arg]
+        await read(client, refresh=True)  # type: ignore[call-arg]  # one of several methods that all take it
         await read(client)
     assert server.count(method) == 2
 

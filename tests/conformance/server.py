@@ -182,7 +182,7 @@ def add_prompts(server: Server) -> None:
         return [word for word in ("paris", "park", "party") if word.startswith(value)]
 
     @server.prompt
-    async def test_prompt_with_embedded_resource(resourceUri: str) -> list[str | EmbeddedResource]:  # noqa: N803
+    async def test_prompt_with_embedded_resource(resourceUri: str) -> list[str | EmbeddedResource]:  # noqa: N803  # the suite names it so
         """Show a resource."""
         contents = ResourceContents(
             uri=resourceUri, mime_type="text/plain", text="Embedded resource content for testing."

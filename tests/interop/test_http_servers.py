@@ -105,7 +105,7 @@ async def test_our_client_speaks_the_older_transport(sse_url: str, options: dict
             assert (result.text, seen) == ("looped 200", UPDATES)
             key = str(uuid.uuid4())
             with trio.CancelScope() as scope:
-                started = lambda progress, total, message: scope.cancel()  # noqa: E731
+                started = lambda progress, total, message: scope.cancel()  # noqa: E731  # a handler of one line
                 await client.call_tool("slow", {"seconds": 3600, "key": key}, progress_handler=started)
             assert (await client.call_tool("wait_cancelled", {"key": key})).text == "cancelled"
             await client.ping()

@@ -103,7 +103,7 @@ async def test_law_asking_changes_neither_result_nor_progress(wire: Wire, way: s
                     result = (await task.result()).data
                 case "prompt":
                     found = await client.get_prompt("introduction", arguments, **options)
-                    result = found.messages[0].content.text  # type: ignore[union-attr]
+                    result = found.messages[0].content.text  # type: ignore[union-attr]  # it is text
                 case "resource":
                     result = (await client.read_resource("introduction://Hello", **options)).text
     assert result == EXPECTED
@@ -203,7 +203,7 @@ async def test_law_replicas_behind_a_proxy_go_on_with_each_others_calls(way: str
                             ).data
                         else:
                             found = await client.get_prompt("introduction", {"greeting": "Hello"}, **options)
-                            result = found.messages[0].content.text  # type: ignore[union-attr]
+                            result = found.messages[0].content.text  # type: ignore[union-attr]  # it is text
                         assert result == EXPECTED
             nursery.cancel_scope.cancel()
     assert seen == REPORTS * 2

@@ -66,7 +66,7 @@ async def ask(client: Client, kind: str, handler: Any = None, **timeouts: float)
     """Make a request of `kind`, and return the text of its result."""
     if kind == "get":
         got = await client.get_prompt("work", progress_handler=handler, **timeouts)
-        return got.messages[0].content.text  # type: ignore[union-attr]
+        return got.messages[0].content.text  # type: ignore[union-attr]  # it is text
     if kind == "read":
         return (await client.read_resource("work://a", progress_handler=handler, **timeouts)).text
     argument = {"name": "word", "value": ""}
@@ -226,6 +226,6 @@ def test_another_value_than_a_policy_is_refused():
     with pytest.raises(
         PromptDefinitionError, match="prompt 'work': progress must be a policy, not 'lossless'"
     ):
-        server.add_prompt(lambda: "", name="work", progress="lossless")  # type: ignore[arg-type]
+        server.add_prompt(lambda: "", name="work", progress="lossless")  # type: ignore[arg-type]  # it is wrong on purpose
     with pytest.raises(ResourceDefinitionError, match="resource 'x://y': progress must be a policy, not 15"):
-        server.add_resource("x://y", lambda: "", name="y", progress=15)  # type: ignore[arg-type]
+        server.add_resource("x://y", lambda: "", name="y", progress=15)  # type: ignore[arg-type]  # it is wrong on purpose

@@ -398,13 +398,13 @@ def test_an_interval_is_a_finite_number_larger_than_0(every):
 
 def test_a_heartbeat_is_no_policy_of_another_or_of_a_client():
     with pytest.raises(TypeError):
-        Heartbeat(policy=Heartbeat())  # type: ignore[arg-type]
+        Heartbeat(policy=Heartbeat())  # type: ignore[arg-type]  # it is wrong on purpose
     with pytest.raises(TypeError, match="progress must be Conflate or Lossless"):
-        ClientSettings(progress=Heartbeat())  # type: ignore[arg-type]
+        ClientSettings(progress=Heartbeat())  # type: ignore[arg-type]  # it is wrong on purpose
     with pytest.raises(TypeError):
-        ServerSettings(progress=15)  # type: ignore[arg-type]
+        ServerSettings(progress=15)  # type: ignore[arg-type]  # it is wrong on purpose
     with pytest.raises(ToolDefinitionError, match="progress must be a policy"):
-        Server("beating").add_tool(lambda: None, name="tool", progress=15)  # type: ignore[arg-type]
+        Server("beating").add_tool(lambda: None, name="tool", progress=15)  # type: ignore[arg-type]  # it is wrong on purpose
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,14 @@ async def main() -> None:
     slow_cancelled: defaultdict[str, anyio.Event] = defaultdict(anyio.Event)
 
     @server.tool()
-    async def loop(n: int, ctx: Context) -> str:  # type: ignore[type-arg]
+    async def loop(n: int, ctx: Context) -> str:  # type: ignore[type-arg]  # what it is generic in is not used
         """Report n progress updates in a tight loop."""
         for i in range(n):
             await ctx.report_progress(i + 1, n, f"update {i + 1}")
         return f"looped {n}"
 
     @server.tool()
-    async def slow(seconds: float, ctx: Context, key: str = "") -> str:  # type: ignore[type-arg]
+    async def slow(seconds: float, ctx: Context, key: str = "") -> str:  # type: ignore[type-arg]  # what it is generic in is not used
         """Say that it has started, then sleep; `key` tells one call from another."""
         await ctx.report_progress(0, message="started")
         try:

@@ -130,11 +130,11 @@ def takes_any_number(*names: str) -> str:
     return ""
 
 
-def has_unknown_type(name: Nowhere) -> str:  # noqa: F821
+def has_unknown_type(name: Nowhere) -> str:  # noqa: F821  # it is unknown on purpose
     return str(name)
 
 
-def has_wrong_default(name: int = "a") -> str:  # type: ignore[assignment]
+def has_wrong_default(name: int = "a") -> str:  # type: ignore[assignment]  # it is wrong on purpose
     return str(name)
 
 

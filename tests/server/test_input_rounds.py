@@ -256,7 +256,7 @@ async def test_prompts_and_resources_ask_as_tools_do(wire: Wire) -> None:
     async with wire.open(server, elicitation_handler=lambda request: {"name": "plain"}) as client:
         prompt = await client.get_prompt("review", {"language": "Python"})
         read = await client.read_resource("user://ada/profile")
-    assert prompt.messages[0].content.text == "Python in plain style"  # type: ignore[union-attr]
+    assert prompt.messages[0].content.text == "Python in plain style"  # type: ignore[union-attr]  # it is text
     assert read.text == "ada: accept"
 
 

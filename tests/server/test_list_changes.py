@@ -138,7 +138,7 @@ async def test_a_call_of_a_tool_that_is_removed_goes_on(wire: Wire) -> None:
     results: list[Any] = []
 
     async def call(client: Client) -> None:
-        handler = lambda progress, total, message: seen.append(progress)  # noqa: E731
+        handler = lambda progress, total, message: seen.append(progress)  # noqa: E731  # a handler of one line
         results.append((await client.call_tool("work", progress_handler=handler)).data)
 
     with trio.fail_after(HANG_SECONDS):
@@ -205,7 +205,7 @@ async def test_another_tool_cannot_call_one_that_is_disabled() -> None:
 
 def test_each_change_is_told_once_for_each_list_and_nothing_else_is() -> None:
     server = make_server()
-    server.definition.changes = told = Told()  # type: ignore[assignment]
+    server.definition.changes = told = Told()  # type: ignore[assignment]  # it only notes what is told
     server.add_tool(lambda: "", name="d")
     server.add_prompt(lambda: "", name="d")
     server.add_resource("x://d", lambda: "", name="d")
@@ -240,7 +240,7 @@ def test_a_change_of_what_there_is_not_is_refused_and_changes_nothing(
     change: Any, error: type[DefinitionError], words: str
 ) -> None:
     server = make_server()
-    server.definition.changes = told = Told()  # type: ignore[assignment]
+    server.definition.changes = told = Told()  # type: ignore[assignment]  # it only notes what is told
     with pytest.raises(error, match=words):
         change(server)
     assert list(server.tools) == ["a", "b", "c"]

@@ -76,7 +76,7 @@ async def test_a_client_changes_its_log_level(wire):
         await client.set_log_level("error")
         await client.call_tool("work")
         with pytest.raises(ValueError, match="not 'loud'"):
-            await client.set_log_level("loud")  # type: ignore[arg-type]
+            await client.set_log_level("loud")  # type: ignore[arg-type]  # it is wrong on purpose
     assert [message.level for message in logs] == ["error", "emergency"]
 
 

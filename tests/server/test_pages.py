@@ -168,9 +168,9 @@ def test_a_hint_that_cannot_be_is_refused(ttl: Any, scope: Any) -> None:
 
 def test_what_is_no_hint_is_refused() -> None:
     with pytest.raises(TypeError):
-        ServerSettings(list_cache=60)  # type: ignore[arg-type]
+        ServerSettings(list_cache=60)  # type: ignore[arg-type]  # it is wrong on purpose
     with pytest.raises(ResourceDefinitionError, match="cache must be a CacheHint, not 60"):
-        Server("x").add_resource("x://y", lambda: "", name="y", cache=60)  # type: ignore[arg-type]
+        Server("x").add_resource("x://y", lambda: "", name="y", cache=60)  # type: ignore[arg-type]  # it is wrong on purpose
 
 
 async def test_a_tool_is_listed_with_icons_and_meta(wire: Wire) -> None:

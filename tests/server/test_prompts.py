@@ -511,6 +511,6 @@ def test_a_title_of_an_argument_is_listed_and_the_name_of_a_class_is_none() -> N
 
 def test_a_message_of_something_else_is_refused() -> None:
     with pytest.raises(TypeError):
-        Message(5)  # type: ignore[arg-type]
+        Message(5)  # type: ignore[arg-type]  # it is wrong on purpose
     with pytest.raises(ValueError, match="role"):
-        Message("x", role="system")  # type: ignore[arg-type]
+        Message("x", role="system")  # type: ignore[arg-type]  # it is wrong on purpose

@@ -478,7 +478,7 @@ def test_a_decorator_without_a_uri_and_a_lambda_without_a_name_are_refused():
     server = Server("refusing")
     with pytest.raises(ResourceDefinitionError, match="needs its URI"):
 
-        @server.resource  # type: ignore[arg-type]
+        @server.resource  # type: ignore[arg-type]  # it is wrong on purpose
         def config() -> str:
             return ""
 

@@ -228,7 +228,7 @@ def mapping(arguments: Mapping[str, Any]) -> None:
     pass
 
 
-def unannotated(arguments):  # type: ignore[no-untyped-def]
+def unannotated(arguments):  # type: ignore[no-untyped-def]  # it has no hints on purpose
     pass
 
 
