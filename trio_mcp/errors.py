@@ -153,6 +153,10 @@ class TaskOverload(MCPError):
     """A cap on background tasks is reached; the message names it."""
 
 
+class TaskStoreError(MCPError):
+    """A task store cannot be opened or used; the message says why."""
+
+
 class TaskTooLarge(TaskOverload):
     """The record of a task is larger than its store takes; the message names the cap."""
 

@@ -121,15 +121,15 @@ class BrokenStore(MemoryTaskStore):
         super().__init__()
         self.broken = set(broken)
 
-    async def create(self, record: Any) -> None:
+    async def create(self, *args: Any, **options: Any) -> Any:
         if "create" in self.broken:
             raise OSError("disk full")
-        await super().create(record)
+        return await super().create(*args, **options)
 
-    async def put(self, record: Any) -> None:
+    async def put(self, changes: Any) -> Any:
         if "put" in self.broken:
             raise OSError("disk full")
-        await super().put(record)
+        return await super().put(changes)
 
     async def delete_expired(self, now: Any) -> Any:
         if "delete_expired" in self.broken:

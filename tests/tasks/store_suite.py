@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -32,7 +32,7 @@ from trio_mcp.tasks.record import (
     new_task_id,
 )
 from trio_mcp.tasks.record import TaskStatus as Status  # flake8-async takes a TaskStatus for trio's
-from trio_mcp.tasks.store import TaskStore
+from trio_mcp.tasks.store import TaskChange, TaskStore
 from trio_mcp.wire.frames import ErrorObject, StageState
 
 # Years ahead, so that a store whose server drops expired keys by its own clock keeps them for the tests.
@@ -66,6 +66,11 @@ def make_record(**values: Any) -> TaskRecord:
 
 def completed(record: TaskRecord, result: bytes = b'{"content":[]}') -> TaskRecord:
     return record.moved(Status.COMPLETED, NOW, outcome=Outcome("result", result=Raw(result)))
+
+
+async def put(store: TaskStore, record: TaskRecord, claim: int = 1) -> Collection[str]:
+    """Put one record, by default under the claim that whoever created the task has."""
+    return await store.put([TaskChange(record, claim)])
 
 
 async def create_many(store: TaskStore, count: int, **values: Any) -> list[TaskRecord]:
@@ -113,14 +118,6 @@ async def assert_ended(changes: trio.MemoryReceiveChannel[TaskRecord]) -> None:
         await changes.receive()
 
 
-def require_delete(store: TaskStore) -> Callable[[str], Awaitable[None]]:
-    """The `delete` of a store that has it; skips the test of one that does not."""
-    delete: Callable[[str], Awaitable[None]] | None = getattr(store, "delete", None)
-    if delete is None:
-        pytest.skip("this store has no delete")
-    return delete
-
-
 def kinds(values: Sequence[Any]) -> list[tuple[type, Any]]:
     """The values and their types, for 1 == 1.0."""
     return [(type(value), value) for value in values]
@@ -159,21 +156,21 @@ class TaskStoreSuite(ABC):
         record = make_record()
         await store.create(record)
         newer = record.reported(NOW + SECOND, 1, 3, "one of three")
-        await store.put(newer)
+        await put(store, newer)
         assert await store.get(record.id, NOW) == newer
 
     @pytest.mark.parametrize("version", [4, 5])
     async def test_what_is_not_newer_is_ignored(self, store: TaskStore, version: int) -> None:
         record = make_record(version=5, status_message="kept")
         await store.create(record)
-        await store.put(attrs.evolve(record, version=version, status_message="stale"))
+        await put(store, attrs.evolve(record, version=version, status_message="stale"))
         assert await store.get(record.id, NOW) == record
 
     async def test_versions_may_be_skipped(self, store: TaskStore) -> None:
         record = make_record()
         await store.create(record)
-        await store.put(attrs.evolve(record, version=1_000_000, status=Status.INPUT_REQUIRED))
-        await store.put(attrs.evolve(record, version=7))
+        await put(store, attrs.evolve(record, version=1_000_000, status=Status.INPUT_REQUIRED))
+        await put(store, attrs.evolve(record, version=7))
         found = await store.get(record.id, NOW)
         assert found is not None
         assert (found.version, found.status) == (1_000_000, Status.INPUT_REQUIRED)
@@ -185,14 +182,14 @@ class TaskStoreSuite(ABC):
         random.Random(1).shuffle(versions)
         async with trio.open_nursery() as nursery:
             for version in versions:
-                nursery.start_soon(store.put, version)
+                nursery.start_soon(put, store, version)
         found = await store.get(record.id, NOW)
         assert found is not None
         assert found.version == 20
 
     async def test_put_does_not_create(self, store: TaskStore) -> None:
         record = make_record(version=1)
-        await store.put(record)
+        await put(store, record)
         assert await store.get(record.id, NOW) is None
         assert await read_pages(store, ALICE, 10) == [[]]
 
@@ -204,8 +201,8 @@ class TaskStoreSuite(ABC):
         record = make_record()
         await store.create(record)
         final = record.moved(status, NOW, status_message="ended")
-        await store.put(final)
-        await store.put(attrs.evolve(final, status=later, status_message="later", version=final.version + 1))
+        await put(store, final)
+        await put(store, attrs.evolve(final, status=later, status_message="later", version=final.version + 1))
         assert await store.get(record.id, NOW) == final
 
     # values come back as they went in
@@ -255,7 +252,7 @@ class TaskStoreSuite(ABC):
     async def test_every_outcome_comes_back(self, store: TaskStore, status: Status, outcome: Outcome) -> None:
         record = make_record()
         await store.create(record)
-        await store.put(record.moved(status, NOW, outcome=outcome))
+        await put(store, record.moved(status, NOW, outcome=outcome))
         found = await store.get(record.id, NOW)
         assert found is not None
         assert (found.status, found.outcome) == (status, outcome)
@@ -285,7 +282,7 @@ class TaskStoreSuite(ABC):
     ) -> None:
         record = make_record()
         await store.create(record)
-        await store.put(record.reported(NOW, current, total, None))
+        await put(store, record.reported(NOW, current, total, None))
         found = await store.get(record.id, NOW)
         assert found is not None
         assert found.progress is not None
@@ -296,7 +293,7 @@ class TaskStoreSuite(ABC):
         record = make_record(status_message=message)
         await store.create(record)
         newer = record.reported(NOW, 1, None, message)
-        await store.put(newer)
+        await put(store, newer)
         assert await store.get(record.id, NOW) == newer
 
     @pytest.mark.parametrize("owner", [BEARER, Owner("session", UNICODE), Owner("principal", "a:b\x1fc/d%")])
@@ -330,7 +327,7 @@ class TaskStoreSuite(ABC):
     async def test_a_change_moves_nothing_in_the_list(self, store: TaskStore) -> None:
         first, second = await create_many(store, 2)
         changed = first.changed(NOW + 100 * SECOND, status_message="busy")
-        await store.put(changed)
+        await put(store, changed)
         assert await read_pages(store, ALICE, 10) == [[second, changed]]
 
     async def test_three_tasks_are_two_pages_of_two(self, store: TaskStore) -> None:
@@ -483,7 +480,7 @@ class TaskStoreSuite(ABC):
         longer, shorter, never = [make_record(ttl=10) for _ in range(3)]
         for record, ttl in ((longer, 20), (shorter, 5), (never, None)):
             await store.create(record)
-            await store.put(record.changed(NOW, ttl=ttl))
+            await put(store, record.changed(NOW, ttl=ttl))
         assert list(await store.delete_expired(NOW + 5 * SECOND)) == [shorter.id]
         assert list(await store.delete_expired(NOW + 15 * SECOND)) == []
         assert list(await store.delete_expired(NOW + 20 * SECOND)) == [longer.id]
@@ -494,61 +491,55 @@ class TaskStoreSuite(ABC):
         record = make_record(ttl=10)
         await store.create(record)
         await store.delete_expired(NOW + 10 * SECOND)
-        await store.put(completed(record))
+        await put(store, completed(record))
         assert await store.get(record.id, NOW) is None
         assert await read_pages(store, ALICE, 1) == [[]]
 
     # delete, which a store may have
 
     async def test_one_record_is_deleted(self, store: TaskStore) -> None:
-        delete = require_delete(store)
         first, second, third = await create_many(store, 3)
-        await store.put(completed(second))
-        await delete(second.id)
+        await put(store, completed(second))
+        await store.delete(second.id)
         assert await store.get(second.id, NOW) is None
         assert await read_pages(store, ALICE, 1) == [[third], [first]]
 
     async def test_deleting_what_is_not_there_does_nothing(self, store: TaskStore) -> None:
-        delete = require_delete(store)
         record = make_record()
         await store.create(record)
-        await delete(new_task_id())
+        await store.delete(new_task_id())
         gone = make_record()
         await store.create(gone)
-        await delete(gone.id)
-        await delete(gone.id)
+        await store.delete(gone.id)
+        await store.delete(gone.id)
         assert await read_pages(store, ALICE, 10) == [[record]]
 
     async def test_deleting_ends_subscriptions(self, store: TaskStore) -> None:
-        delete = require_delete(store)
         record, other = await create_many(store, 2)
         async with store.subscribe(record.id) as changes, store.subscribe(other.id) as other_changes:
-            await delete(record.id)
+            await store.delete(record.id)
             await assert_ended(changes)
             newer = other.changed(NOW, status_message="goes on")
-            await store.put(newer)
+            await put(store, newer)
             assert await read_until(other_changes, newer.version) == newer
 
     async def test_a_deleted_record_is_not_put_again(self, store: TaskStore) -> None:
-        delete = require_delete(store)
         record = make_record()
         await store.create(record)
-        await delete(record.id)
-        await store.put(completed(record))
+        await store.delete(record.id)
+        await put(store, completed(record))
         assert await store.get(record.id, NOW) is None
 
     async def test_a_deleted_record_does_not_expire(self, store: TaskStore) -> None:
-        delete = require_delete(store)
         record = make_record(ttl=10)
         await store.create(record)
-        await delete(record.id)
+        await store.delete(record.id)
         assert list(await store.delete_expired(NOW + 20 * SECOND)) == []
 
     async def test_one_deleted_record_makes_room_for_one(self, open_store: OpenStore) -> None:
         async with open_store(max_records=2) as store:
-            delete = require_delete(store)
             first, second = await create_many(store, 2)
-            await delete(first.id)
+            await store.delete(first.id)
             third = make_record(created_at=NOW + 5 * SECOND)
             await store.create(third)
             with pytest.raises(TaskOverload):
@@ -556,10 +547,9 @@ class TaskStoreSuite(ABC):
             assert await read_pages(store, ALICE, 10) == [[third, second]]
 
     async def test_a_cursor_outlives_the_record_that_it_marks(self, store: TaskStore) -> None:
-        delete = require_delete(store)
         records = await create_many(store, 4)
         page = await store.list_page(ALICE, None, 2, NOW)
-        await delete(records[2].id)  # the last on that page
+        await store.delete(records[2].id)  # the last on that page
         rest = await store.list_page(ALICE, page.next_cursor, 2, NOW)
         assert list(rest.records) == [records[1], records[0]]
 
@@ -574,14 +564,14 @@ class TaskStoreSuite(ABC):
             assert not isinstance(refusal.value, TaskTooLarge), "it fits as soon as there is room"
             for record in records:
                 assert await store.get(record.id, NOW) == record
-            await store.put(completed(records[0]))
+            await put(store, completed(records[0]))
             assert await store.get(records[0].id, NOW) == completed(records[0]), "put needs no room"
 
     async def test_only_what_has_expired_makes_room(self, open_store: OpenStore) -> None:
         async with open_store(max_records=2) as store:
             final = make_record(ttl=1000)
             await store.create(final)
-            await store.put(completed(final))
+            await put(store, completed(final))
             expiring = make_record(ttl=10)
             await store.create(expiring)
             with pytest.raises(TaskOverload):
@@ -645,12 +635,12 @@ class TaskStoreSuite(ABC):
             await store.create(record)
             async with store.subscribe(record.id) as changes:
                 with pytest.raises(TaskTooLarge, match="max_record_bytes is 1000"):
-                    await store.put(record.changed(NOW, **change))
+                    await put(store, record.changed(NOW, **change))
                 assert await store.get(record.id, NOW) == record
                 with pytest.raises(TaskTooLarge, match="max_record_bytes is 1000"):
                     await store.create(make_record(**change))
                 fits = record.changed(NOW, status_message="x" * 500)
-                await store.put(fits)
+                await put(store, fits)
                 assert await read_until(changes, 1) == fits, "what was too large is not shown"
             assert await read_pages(store, ALICE, 10) == [[fits]]
 
@@ -658,8 +648,8 @@ class TaskStoreSuite(ABC):
         async with open_store(max_record_bytes=10) as store:
             record = make_record()
             await store.create(record)
-            await store.put(attrs.evolve(record, status_message="x" * 100))
-            await store.put(make_record(version=1, status_message="x" * 100))
+            await put(store, attrs.evolve(record, status_message="x" * 100))
+            await put(store, make_record(version=1, status_message="x" * 100))
             assert await store.get(record.id, NOW) == record
 
     # subscriptions
@@ -668,11 +658,11 @@ class TaskStoreSuite(ABC):
         record = make_record()
         await store.create(record)
         first = record.reported(NOW, 1, 3, "first")
-        await store.put(first)
+        await put(store, first)
         async with store.subscribe(record.id) as changes:
             for _ in range(3):
                 first = first.reported(NOW, first.version + 1, 3, UNICODE)
-                await store.put(first)
+                await put(store, first)
                 with trio.fail_after(HANG_SECONDS):
                     assert await changes.receive() == first
 
@@ -682,7 +672,7 @@ class TaskStoreSuite(ABC):
         async with store.subscribe(record.id) as changes, trio.open_nursery() as nursery:
             nursery.start_soon(read_until, changes, 1)
             await trio.testing.wait_all_tasks_blocked()
-            await store.put(record.changed(NOW))
+            await put(store, record.changed(NOW))
 
     async def test_a_slow_subscriber_gets_the_newest(self, store: TaskStore) -> None:
         record = make_record()
@@ -691,7 +681,7 @@ class TaskStoreSuite(ABC):
             for last in (50, 100):
                 while record.version < last:
                     record = record.reported(NOW, record.version + 1, 100, None)
-                    await store.put(record)
+                    await put(store, record)
                 assert await read_until(changes, last) == record
 
     async def test_what_is_ignored_is_not_shown(self, store: TaskStore) -> None:
@@ -699,11 +689,11 @@ class TaskStoreSuite(ABC):
         await store.create(record)
         async with store.subscribe(record.id) as changes:
             newer, final = attrs.evolve(record, version=5), attrs.evolve(completed(record), version=6)
-            await store.put(newer)
-            await store.put(attrs.evolve(record, version=4))
+            await put(store, newer)
+            await put(store, attrs.evolve(record, version=4))
             assert await read_until(changes, 5) == newer
-            await store.put(final)
-            await store.put(attrs.evolve(record, version=7))
+            await put(store, final)
+            await put(store, attrs.evolve(record, version=7))
             assert await read_until(changes, 6) == final
 
     async def test_every_subscriber_sees_every_change(self, store: TaskStore) -> None:
@@ -716,15 +706,15 @@ class TaskStoreSuite(ABC):
         ):
             for _ in range(3):
                 record = record.changed(NOW)
-                await store.put(record)
+                await put(store, record)
                 for changes in (first, second, third):
                     assert await read_until(changes, record.version) == record
 
     async def test_a_subscriber_sees_one_task(self, store: TaskStore) -> None:
         mine, other = await create_many(store, 2)
         async with store.subscribe(mine.id) as changes:
-            await store.put(attrs.evolve(other, version=9))
-            await store.put(mine.changed(NOW))
+            await put(store, attrs.evolve(other, version=9))
+            await put(store, mine.changed(NOW))
             assert (await read_until(changes, 1)).id == mine.id
 
     @pytest.mark.parametrize("status", ENDED)
@@ -734,9 +724,9 @@ class TaskStoreSuite(ABC):
         async with store.subscribe(record.id) as slow, store.subscribe(record.id) as changes:
             for _ in range(10):
                 record = record.changed(NOW)
-                await store.put(record)
+                await put(store, record)
             final = record.moved(status, NOW, status_message="ended")
-            await store.put(final)
+            await put(store, final)
             assert await read_until(changes, final.version) == final
             await store.delete_expired(NOW + 10 * SECOND)
             assert await read_until(slow, final.version) == final, "also when it is gone already"
@@ -762,7 +752,7 @@ class TaskStoreSuite(ABC):
             async with store.subscribe(record.id) as changes:
                 await store.delete_expired(NOW + 10 * SECOND)
                 await store.create(record)
-                await store.put(record.changed(NOW))
+                await put(store, record.changed(NOW))
                 await assert_ended(early)
                 await assert_ended(changes)
 
@@ -790,7 +780,7 @@ class TaskStoreSuite(ABC):
             for changes in channels:
                 left = changes.statistics()
                 assert (left.open_send_channels, left.open_receive_channels) == (0, 0)
-            await store.put(record.changed(NOW))
+            await put(store, record.changed(NOW))
             assert (await read_until(kept, 1)).version == 1
 
     async def test_a_channel_may_be_closed_early(self, store: TaskStore) -> None:
@@ -800,7 +790,7 @@ class TaskStoreSuite(ABC):
             changes.close()
             for _ in range(3):
                 record = record.changed(NOW)
-                await store.put(record)
+                await put(store, record)
             assert await read_until(kept, 3) == record
 
     async def test_an_error_leaves_the_subscription_as_it_is(self, store: TaskStore) -> None:
@@ -826,8 +816,8 @@ class TaskStoreSuite(ABC):
                 await watchers.start(watch, record)
                 for i in range(10):
                     record = record.reported(NOW, i, 10, None)
-                    await store.put(record)
-                await store.put(completed(record))
+                    await put(store, record)
+                await put(store, completed(record))
 
         records = [make_record(owner=Owner("principal", str(i % 7))) for i in range(100)]
         async with trio.open_nursery() as nursery:
@@ -849,9 +839,9 @@ class TaskStoreSuite(ABC):
         with trio.testing.assert_checkpoints():
             await store.get("nobody's", NOW)
         with trio.testing.assert_checkpoints():
-            await store.put(record.changed(NOW))
+            await put(store, record.changed(NOW))
         with trio.testing.assert_checkpoints():
-            await store.put(record)
+            await put(store, record)
         with trio.testing.assert_checkpoints():
             await store.list_page(ALICE, None, 1, NOW)
         with trio.testing.assert_checkpoints():
@@ -869,7 +859,7 @@ class TaskStoreSuite(ABC):
         assert scope.cancelled_caught
         with trio.CancelScope() as scope:
             scope.cancel()
-            await store.put(kept.changed(NOW))
+            await put(store, kept.changed(NOW))
         assert scope.cancelled_caught
         with trio.CancelScope() as scope:
             scope.cancel()

@@ -21,16 +21,7 @@ from trio_mcp import (
     open_client,
     open_server,
 )
-from trio_mcp.tasks.record import TaskRecord
-
-
-class NoDelete:
-    """A store that has what a store must have, and no `delete`."""
-
-    def __init__(self, inner: MemoryTaskStore) -> None:
-        self.write_behind = inner.write_behind
-        for name in ("create", "get", "put", "list_page", "delete_expired", "subscribe"):
-            setattr(self, name, getattr(inner, name))
+from trio_mcp.tasks.stored_task import StoredTask
 
 
 class WatchedStore(MemoryTaskStore):
@@ -40,9 +31,9 @@ class WatchedStore(MemoryTaskStore):
         super().__init__(**caps)
         self.refused = trio.Event()
 
-    async def create(self, record: TaskRecord) -> None:
+    async def create(self, *args: Any, **options: Any) -> StoredTask:
         try:
-            await super().create(record)
+            return await super().create(*args, **options)
         except TaskOverload:
             self.refused.set()
             raise
@@ -130,17 +121,6 @@ async def test_in_a_full_store_own_ended_tasks_give_way_before_those_of_others()
         assert [await is_kept(running, each) for each in (first, second, fourth, fifth)] == [
             False, True, True, True,
         ]  # fmt: skip
-
-
-async def test_a_store_without_delete_forgets_nothing_for_a_new_task():
-    server = make_server()
-    server.task_store = NoDelete(MemoryTaskStore(max_records=1))  # type: ignore[assignment]
-    async with open_server(server) as running, open_client(running) as client:
-        first = await make_ended(client)
-        with pytest.raises(ProtocolError, match="max_records is 1"):
-            await client.call_tool("count", {"n": 1}, task=True)
-        assert (await client.call_tool("count", {"n": 1})).data == "counted 1"
-        assert await is_kept(running, first)
 
 
 async def test_a_record_that_is_too_large_makes_no_other_give_way():

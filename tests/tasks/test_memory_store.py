@@ -25,9 +25,11 @@ from tests.tasks.store_suite import (
     TaskStoreSuite,
     create_many,
     make_record,
+    put,
 )
 from trio_mcp.errors import CursorError, TaskOverload
-from trio_mcp.tasks.memory_store import Cursors, MemoryTaskStore
+from trio_mcp.tasks.cursors import Cursors
+from trio_mcp.tasks.memory_store import MemoryTaskStore
 from trio_mcp.tasks.record import InputRequest, Outcome, Owner
 from trio_mcp.tasks.store import TaskStore
 from trio_mcp.wire.errors import LocalProtocolError
@@ -67,7 +69,7 @@ async def test_tool_owner_and_creation_never_change(change: dict[str, Any]) -> N
     store, record = MemoryTaskStore(), make_record()
     await store.create(record)
     with pytest.raises(LocalProtocolError, match=f"{next(iter(change))} of task {record.id}"):
-        await store.put(attrs.evolve(record, version=1, **change))
+        await put(store, attrs.evolve(record, version=1, **change))
     assert await store.get(record.id, NOW) is record
 
 
@@ -106,8 +108,8 @@ async def test_the_heap_and_the_forgotten_ids_are_bounded() -> None:
         await store.create(record)
         for ttl in range(10):
             record = record.changed(NOW, ttl=1 + ttl / 10)
-            await store.put(record)
-        await store.put(record.changed(NOW, ttl=1))
+            await put(store, record)
+        await put(store, record.changed(NOW, ttl=1))
     assert len(store._entries) == len(store._owned) <= 5
     assert len(store._expiries) <= 11
     assert len(store._forgotten) <= 5
@@ -123,7 +125,7 @@ async def test_changes_of_ttl_are_kept_through_a_rebuild() -> None:
     await store.create(other)
     for ttl in range(100, 10, -1):
         record = record.changed(NOW, ttl=ttl)
-        await store.put(record)
+        await put(store, record)
     assert list(await store.delete_expired(NOW + 5 * SECOND)) == [other.id]
     assert list(await store.delete_expired(NOW + 10 * SECOND)) == []
     assert list(await store.delete_expired(NOW + 11 * SECOND)) == [record.id]
@@ -135,7 +137,7 @@ async def test_one_version_waits_for_a_slow_subscriber() -> None:
     async with store.subscribe(record.id) as changes:
         for _ in range(10):
             record = record.changed(NOW)
-            await store.put(record)
+            await put(store, record)
         assert changes.statistics().current_buffer_used == 1
         assert changes.receive_nowait() is record
         with pytest.raises(trio.WouldBlock):

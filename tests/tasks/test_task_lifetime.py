@@ -106,9 +106,10 @@ async def test_a_durable_store_follows_behind(autojump_clock):
             self.write_behind = 5.0
             self.puts: list[Any] = []
 
-        async def put(self, record: Any) -> None:
-            self.puts.append((round(trio.current_time() - started), record.status.value, record.progress))
-            await super().put(record)
+        async def put(self, changes: Any) -> Any:
+            for record in (change.record for change in changes):
+                self.puts.append((round(trio.current_time() - started), record.status.value, record.progress))
+            return await super().put(changes)
 
     store = Durable()
     server = Server("durable", version="1", task_store=store)

@@ -23,8 +23,7 @@ ROOM_TRIES: Final = 3
 class KeptRecords:
     """The records of this process that its store keeps. Each costs one entry, and two if it has ended.
 
-    At most `cap` are kept for each payer. `on_gone` is called with the id of each that gives way. Only a
-    store that has `delete` can forget a record before it expires.
+    At most `cap` are kept for each payer. `on_gone` is called with the id of each that gives way.
     """
 
     __slots__ = ("_cap", "_counts", "_ended", "_ended_of", "_on_gone", "_payers", "_store")
@@ -97,13 +96,12 @@ class KeptRecords:
 
     async def _give_way(self, payer: Owner | None) -> bool:
         """Forget the task that ended first, of `payer` or of all; False if none can be forgotten."""
-        delete = getattr(self._store, "delete", None)
         task_id = next(iter(self._ended if payer is None else self._ended_of.get(payer, ())), None)
-        if delete is None or task_id is None:
+        if task_id is None:
             return False
         self.discard(task_id)
         self._on_gone(task_id)
         # Shielded, since nobody would forget the record before it expires.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
-            await delete(task_id)
+            await self._store.delete(task_id)
         return True

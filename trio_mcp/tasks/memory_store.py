@@ -1,33 +1,32 @@
 """Task records in the memory of one process: the default store.
 
-Owns the order of each owner's tasks, the order of expiry, cursors and
-subscriptions. Reads no clock, starts no task, and keeps nothing when the
-process ends.
+Owns the order of each owner's tasks, the order of expiry, the queue and subscriptions. Reads no clock,
+starts no task, and keeps nothing when the process ends.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import heapq
-import hmac
 import secrets
-import struct
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from typing import Final, TypeAlias
+from datetime import datetime
+from typing import Final
 
 import attrs
-import msgspec
 import trio
+from msgspec import Raw
 
 from trio_mcp.concurrency.latest_channel import LatestChannel
-from trio_mcp.errors import CursorError, TaskOverload, TaskTooLarge
-from trio_mcp.tasks.record import Owner, TaskRecord
-from trio_mcp.tasks.store import TaskPage
+from trio_mcp.errors import TaskOverload, TaskTooLarge
+from trio_mcp.tasks.cursors import Cursors, Place
+from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus
+from trio_mcp.tasks.record_size import record_size
+from trio_mcp.tasks.recovery import recovered
+from trio_mcp.tasks.store import TaskChange, TaskPage
+from trio_mcp.tasks.stored_task import StoredReport, StoredTask, TaskWork
 from trio_mcp.validators import require_count
 from trio_mcp.wire.errors import LocalProtocolError
 
@@ -37,8 +36,8 @@ DEFAULT_RECORDS: Final = 10_000
 DEFAULT_RECORD_BYTES: Final = 16 * 1024 * 1024
 """One record: room for a result with some images; it is kept until it expires, so less than a frame."""
 
-Place: TypeAlias = tuple[datetime, int]
-"""Where a task stands among its owner's: when it was created, then in which order."""
+DEFAULT_REPORTS: Final = 256
+"""Reports kept of each task for whoever reads them later."""
 
 
 class MemoryTaskStore:
@@ -55,9 +54,16 @@ class MemoryTaskStore:
         "_entries",
         "_expiries",
         "_forgotten",
+        "_holder",
+        "_keys",
+        "_opened",
         "_owned",
+        "_queue",
+        "_queued",
+        "is_shared",
         "max_record_bytes",
         "max_records",
+        "sweep_interval",
         "write_behind",
     )
 
@@ -69,6 +75,13 @@ class MemoryTaskStore:
         self.max_records = max_records
         self.max_record_bytes = max_record_bytes
         self.write_behind: float | None = None
+        self.sweep_interval: float | None = None
+        self.is_shared = False
+        self._opened = 0
+        self._holder = secrets.token_hex(8)
+        self._keys: dict[str, str] = {}
+        self._queue: dict[str, None] = {}  # ids of tasks that nobody holds, in the order in which they came
+        self._queued = trio.lowlevel.ParkingLot()
         self._entries: dict[str, _Entry] = {}  # at most max_records
         self._owned: dict[Owner, list[tuple[datetime, int, str]]] = {}  # oldest first, never an empty list
         self._expiries: list[tuple[datetime, str]] = []  # a heap; one that a change of ttl made wrong stays
@@ -77,14 +90,43 @@ class MemoryTaskStore:
         self._forgotten: deque[str] = deque(maxlen=max_records)
         self._cursors = Cursors(secrets.token_bytes(32))
 
-    async def create(self, record: TaskRecord) -> None:
-        """Keep a new record; when this returns, `get` finds it. Checkpoints.
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Use the store for as long as the block lasts; several blocks may use it at once. Checkpoints.
 
-        A full store first forgets what had expired when `record` was created, and nothing
+        When the last of them has ended, the tasks that are held count as those of a process that has died.
+        """
+        await trio.lowlevel.checkpoint()
+        self._opened += 1
+        try:
+            yield
+        finally:
+            self._opened -= 1
+            if not self._opened:
+                self._holder = secrets.token_hex(8)
+
+    async def create(
+        self,
+        record: TaskRecord,
+        work: TaskWork | None = None,
+        *,
+        key: str | None = None,
+        is_queued: bool = False,
+    ) -> StoredTask:
+        """Keep a new task; when this returns, `get` finds it. Checkpoints.
+
+        A task that has not expired and was created with the same `key` is returned instead. A full store
+        first forgets what had expired when `record` was created, and nothing
         else. Raises TaskOverload if the store is full, TaskTooLarge if `record` is larger than
         `max_record_bytes`, ValueError if the id exists.
         """
         await trio.lowlevel.checkpoint()
+        known = None if key is None else self._entries.get(self._keys.get(key, ""))
+        if known is not None:
+            if not _has_expired(known.record, record.created_at):
+                return known.stored()
+            self._forget(known)
+            self._forgotten.append(known.record.id)
         if record.id in self._entries:
             raise ValueError(f"task {record.id} exists already")
         self._check_size(record)
@@ -102,7 +144,15 @@ class MemoryTaskStore:
         number = places[at - 1][1] + 1 if at and places[at - 1][0] == record.created_at else 0
         places.insert(at, (record.created_at, number, record.id))
         self._owned[record.owner] = places
-        self._entries[record.id] = _Entry(record, (record.created_at, number))
+        entry = _Entry(record, (record.created_at, number), work, key)
+        self._entries[record.id] = entry
+        if key is not None:
+            self._keys[key] = record.id
+        if is_queued:
+            self._enqueue(entry)
+        elif not record.is_final:
+            entry.holder, entry.claim = self._holder, 1
+        return entry.stored()
 
     async def get(self, task_id: str, now: datetime) -> TaskRecord | None:
         """The record, or None if there is none or it has expired by `now`. Checkpoints."""
@@ -110,29 +160,141 @@ class MemoryTaskStore:
         entry = self._entries.get(task_id)
         return None if entry is None or _has_expired(entry.record, now) else entry.record
 
-    async def put(self, record: TaskRecord) -> None:
-        """Keep `record` in place of its older version, and show it to the subscribers. Checkpoints.
+    async def load(self, task_id: str) -> StoredTask | None:
+        """All that is kept of a task, or None if there is none. Checkpoints."""
+        await trio.lowlevel.checkpoint()
+        entry = self._entries.get(task_id)
+        return None if entry is None else entry.stored()
 
-        Changes nothing if the record kept is as new or final, or there is none. Raises
-        TaskTooLarge if `record` is larger than `max_record_bytes`, LocalProtocolError
-        if its tool, its owner or its time of creation is another.
+    async def put(self, changes: Sequence[TaskChange]) -> Collection[str]:
+        """Keep each record in place of its older version, and show it to the subscribers. Checkpoints.
+
+        Returns the ids of tasks that are final, held by another or under another claim, or not there. Raises
+        TaskTooLarge if a record is larger than `max_record_bytes`, LocalProtocolError
+        if its tool, its owner or its time of creation is another; then nothing changes.
         """
         await trio.lowlevel.checkpoint()
-        entry = self._entries.get(record.id)
-        # Versions between the two may never have been put, and a status that is not final may move to
-        # every other. The only move that can be wrong is one of a final record.
-        if entry is None or entry.record.is_final or record.version <= entry.record.version:
-            return
-        for name in ("tool", "owner", "created_at"):
-            if getattr(record, name) != getattr(entry.record, name):
-                raise LocalProtocolError(f"{name} of task {record.id} is another now; it must never change")
+        lost: list[str] = []
+        kept: list[tuple[_Entry, TaskChange]] = []
+        for change in changes:
+            record = change.record
+            entry = self._held(record.id, change.claim)
+            if entry is None:
+                lost.append(record.id)
+            # Versions between the two may never have been put, and a status that is not final may move to
+            # every other. The only move that can be wrong is one of a final record.
+            elif record.version > entry.record.version:
+                for name in ("tool", "owner", "created_at"):
+                    if getattr(record, name) != getattr(entry.record, name):
+                        raise LocalProtocolError(
+                            f"{name} of task {record.id} is another now; it must never change"
+                        )
+                self._check_size(record)
+                kept.append((entry, change))
+        for entry, change in kept:
+            if change.checkpoint is not None:
+                entry.checkpoint = change.checkpoint
+            if change.reports:
+                entry.keep_reports(change.reports)
+            self._replace(entry, change.record)
+        return lost
+
+    async def release(self, record: TaskRecord, claim: int, ready_at: datetime | None = None) -> bool:
+        """Put a task that is held under `claim` back into the queue; False if it is lost. Checkpoints."""
+        await trio.lowlevel.checkpoint()
+        entry = self._held(record.id, claim)
+        if entry is None:
+            return False
         self._check_size(record)
-        moved = record.expires_at != entry.record.expires_at
-        entry.record = record
-        if moved:
-            self._note_expiry(record)
-        for changes in entry.subscriptions:
-            changes.offer(record)
+        entry.holder, entry.ready_at = None, ready_at
+        self._enqueue(entry)
+        if record.version > entry.record.version:
+            self._replace(entry, record)
+        return True
+
+    async def claim(self, tools: Collection[str], limit: int, now: datetime) -> Sequence[StoredTask]:
+        """Claim up to `limit` tasks of `tools` that are in the queue and ready by `now`. Checkpoints."""
+        await trio.lowlevel.checkpoint()
+        claimed: list[StoredTask] = []
+        for task_id in list(self._queue):
+            if len(claimed) >= limit:
+                break
+            entry = self._entries[task_id]
+            if entry.record.tool not in tools or _has_expired(entry.record, now):
+                continue
+            if entry.ready_at is not None and entry.ready_at > now:
+                continue
+            del self._queue[task_id]
+            entry.holder, entry.ready_at = self._holder, None
+            entry.claim += 1
+            self._replace(entry, entry.record.changed(now, attempt=entry.record.attempt + 1))
+            claimed.append(entry.stored())
+        return claimed
+
+    async def wait_claimable(self, tools: Collection[str], now: datetime) -> None:
+        """Wait until `claim` may return something, counted from `now`. Checkpoints."""
+        await trio.lowlevel.checkpoint()
+        times = [
+            entry.ready_at or now
+            for entry in map(self._entries.__getitem__, self._queue)
+            if entry.record.tool in tools
+        ]
+        seconds = min(((when - now).total_seconds() for when in times), default=float("inf"))
+        if seconds > 0:
+            with trio.move_on_after(seconds):
+                await self._queued.park()
+
+    async def recover(self, now: datetime) -> Sequence[TaskRecord]:
+        """Queue or fail the tasks that were held when the store was closed last. Checkpoints."""
+        await trio.lowlevel.checkpoint()
+        records: list[TaskRecord] = []
+        for entry in list(self._entries.values()):
+            if entry.holder in (None, self._holder) or _has_expired(entry.record, now):
+                continue
+            task = recovered(entry.stored(), now)
+            entry.holder = None
+            if not task.record.is_final:
+                self._enqueue(entry)
+            self._replace(entry, task.record)
+            records.append(task.record)
+        return records
+
+    async def answer(self, task_id: str, answers: Mapping[str, Raw], now: datetime) -> None:
+        """Keep answers to questions of a task that have none. Checkpoints."""
+        await trio.lowlevel.checkpoint()
+        entry = self._entries.get(task_id)
+        if entry is None or entry.record.is_final or _has_expired(entry.record, now):
+            return
+        for key, value in answers.items():
+            if key in entry.record.inputs:
+                entry.answers.setdefault(key, value)
+
+    async def cancel(self, task_id: str, now: datetime) -> TaskRecord | None:
+        """Move a task to "cancelled" and return its record; None if there is none. Checkpoints."""
+        await trio.lowlevel.checkpoint()
+        entry = self._entries.get(task_id)
+        if entry is None or _has_expired(entry.record, now):
+            return None
+        if not entry.record.is_final:
+            outcome = Outcome("cancelled")
+            self._replace(entry, entry.record.moved(TaskStatus.CANCELLED, now, outcome=outcome, inputs={}))
+        return entry.record
+
+    async def wait_changed(self) -> str:
+        """Wait until cancelled: all changes are made by the process itself, which knows of them."""
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async def wait_lost(self) -> None:
+        """Wait until cancelled: nobody else takes this process for dead."""
+        await trio.sleep_forever()
+
+    async def read_reports(self, task_id: str, after: int, limit: int) -> Sequence[StoredReport]:
+        """The oldest reports, up to `limit`, whose offset is larger than `after`. Checkpoints."""
+        await trio.lowlevel.checkpoint()
+        entry = self._entries.get(task_id)
+        reports = () if entry is None or entry.reports is None else entry.reports
+        return [report for report in reports if report.offset > after][:limit]
 
     async def list_page(self, owner: Owner, cursor: str | None, limit: int, now: datetime) -> TaskPage:
         """Up to `limit` tasks that `owner` owns, newest first, but none expired by `now`. Checkpoints.
@@ -150,8 +312,9 @@ class MemoryTaskStore:
             end = bisect_left(places, self._cursors.place(owner, cursor), key=_place)
         records: list[TaskRecord] = []
         for index in range(end - 1, -1, -1):
-            record = self._entries[places[index][2]].record
-            if _has_expired(record, now):
+            entry = self._entries[places[index][2]]
+            record = entry.record
+            if _has_expired(record, now) or not (entry.work is None or entry.work.is_listed):
                 continue
             if len(records) == limit:
                 return TaskPage(records, self._cursors.cursor(owner, self._entries[records[-1].id].place))
@@ -197,8 +360,34 @@ class MemoryTaskStore:
             changes.close()
             changes.receive.close()
 
+    def _held(self, task_id: str, claim: int) -> _Entry | None:
+        """The task, if this process holds it under `claim`."""
+        entry = self._entries.get(task_id)
+        if entry is None or entry.holder != self._holder or entry.claim != claim:
+            return None
+        return entry
+
+    def _enqueue(self, entry: _Entry) -> None:
+        self._queue[entry.record.id] = None
+        self._queued.unpark_all()
+
+    def _replace(self, entry: _Entry, record: TaskRecord) -> None:
+        """Keep a record in place of the older one, and show it to the subscribers."""
+        moved = record.expires_at != entry.record.expires_at
+        entry.record = record
+        if record.is_final:
+            entry.holder = entry.checkpoint = entry.ready_at = None
+            # Of the work is kept what a list must know.
+            entry.work = None if entry.work is None or entry.work.is_listed else TaskWork(is_listed=False)
+            entry.answers = {}
+            self._queue.pop(record.id, None)
+        if moved:
+            self._note_expiry(record)
+        for changes in entry.subscriptions:
+            changes.offer(record)
+
     def _check_size(self, record: TaskRecord) -> None:
-        size = _size(record)
+        size = record_size(record)
         if size > self.max_record_bytes:
             raise TaskTooLarge(
                 f"max_record_bytes is {self.max_record_bytes}, and task {record.id} would take {size}"
@@ -226,6 +415,9 @@ class MemoryTaskStore:
     def _forget(self, entry: _Entry) -> None:
         record = entry.record
         del self._entries[record.id]
+        self._queue.pop(record.id, None)
+        if entry.key is not None:
+            del self._keys[entry.key]
         places = self._owned[record.owner]
         del places[bisect_left(places, entry.place, key=_place)]
         if not places:
@@ -234,54 +426,38 @@ class MemoryTaskStore:
             changes.close()
 
 
-class Cursors:
-    """Makes cursors and checks them: each is a place, and a code over the place and the owner.
-
-    Keeps none of them. A cursor that passes can only be made with `key`.
-    """
-
-    __slots__ = ("_key",)
-
-    _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-    _PLACE: Final = struct.Struct(">qQ")  # with the code 48 bytes, which base64 puts without padding
-
-    def __init__(self, key: bytes) -> None:
-        self._key = key
-
-    def cursor(self, owner: Owner, place: Place) -> str:
-        """The cursor with which `owner` reads on behind `place`."""
-        created_at, number = place
-        packed = self._PLACE.pack((created_at - self._EPOCH) // timedelta(microseconds=1), number)
-        return base64.urlsafe_b64encode(packed + self._code(owner, packed)).decode()
-
-    def place(self, owner: Owner, cursor: str) -> Place:
-        """The place that `cursor` marks; raises CursorError unless it was made for `owner`."""
-        try:
-            raw = base64.urlsafe_b64decode(cursor)
-        except ValueError:
-            raw = b""
-        packed, code = raw[: self._PLACE.size], raw[self._PLACE.size :]
-        # Decoding ignores characters that are not base64, so other texts mean the same bytes. Accept ours.
-        if base64.urlsafe_b64encode(raw).decode() != cursor or not hmac.compare_digest(
-            code, self._code(owner, packed)
-        ):
-            raise CursorError("the cursor was not given to this owner; hand back that of a page as it came")
-        microseconds, number = self._PLACE.unpack(packed)
-        return self._EPOCH + timedelta(microseconds=microseconds), number
-
-    def _code(self, owner: Owner, packed: bytes) -> bytes:
-        # `packed` comes first because its length is fixed and that of a name is not.
-        named = f"{owner.kind}:{owner.name}".encode(errors="surrogatepass")
-        return hmac.digest(self._key, packed + named, hashlib.sha256)
-
-
 @attrs.define(eq=False)
 class _Entry:
-    """One record as it is kept."""
+    """One task as it is kept."""
 
     record: TaskRecord
     place: Place
+    work: TaskWork | None
+    key: str | None
+    holder: str | None = None
+    claim: int = 0
+    ready_at: datetime | None = None
+    checkpoint: Raw | None = None
+    answers: dict[str, Raw] = attrs.field(factory=dict)
+    reports: deque[StoredReport] | None = None
     subscriptions: set[LatestChannel[TaskRecord]] = attrs.field(factory=set)
+
+    def stored(self) -> StoredTask:
+        return StoredTask(
+            record=self.record,
+            work=self.work,
+            holder=self.holder,
+            claim=self.claim,
+            ready_at=self.ready_at,
+            checkpoint=self.checkpoint,
+            answers=dict(self.answers),
+            offset=self.reports[-1].offset if self.reports else 0,
+        )
+
+    def keep_reports(self, reports: Sequence[StoredReport]) -> None:
+        if self.reports is None:
+            self.reports = deque(maxlen=DEFAULT_REPORTS)
+        self.reports.extend(reports)
 
 
 def _created_at(place: tuple[datetime, int, str]) -> datetime:
@@ -294,30 +470,3 @@ def _place(place: tuple[datetime, int, str]) -> Place:
 
 def _has_expired(record: TaskRecord, now: datetime) -> bool:
     return record.expires_at is not None and record.expires_at <= now
-
-
-def _size(record: TaskRecord) -> int:
-    """The bytes of the values in `record` that come from the handler; nothing large is encoded."""
-    size = _text_size(record.status_message)
-    if record.progress is not None:
-        size += _text_size(record.progress.message)
-        for stage in record.progress.stages or ():
-            size += sum(map(_text_size, (*stage.path, stage.message)))
-    if record.outcome is not None:
-        outcome = record.outcome
-        size += 0 if outcome.result is None else len(outcome.result)
-        if outcome.error is not None:
-            data = outcome.error.data
-            size += _text_size(outcome.error.message) + (len(data) if isinstance(data, msgspec.Raw) else 0)
-    if record.inputs:
-        size += len(
-            msgspec.json.encode(record.inputs, enc_hook=dict)
-        )  # dict, if it is a Mapping of another kind
-    return size
-
-
-def _text_size(text: str | None) -> int:
-    if text is None:
-        return 0
-    # A str knows whether it is ASCII, and then needs no copy to be measured.
-    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))

@@ -114,7 +114,8 @@ class TaskRecord:
 
     `ttl` and `poll_interval` are in seconds, `ttl` None for unlimited, counted from
     `created_at`; all times are UTC. `status` is era-neutral: what the wire calls a
-    failure depends on `outcome`. `version` grows with every change.
+    failure depends on `outcome`. `version` grows with every change. `attempt` says how often the task
+    was begun, this time included; it is 0 while the task waits for its first time.
     """
 
     id: str
@@ -130,6 +131,7 @@ class TaskRecord:
     outcome: Outcome | None = None
     inputs: Mapping[str, InputRequest] = attrs.field(factory=dict)
     version: int = 0
+    attempt: int = 1
 
     @property
     def is_final(self) -> bool:

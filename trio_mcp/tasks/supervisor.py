@@ -27,7 +27,7 @@ from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.places import TaskPlaces
 from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus, new_task_id
 from trio_mcp.tasks.settings import TaskSettings
-from trio_mcp.tasks.store import STORE_SECONDS, TaskPage, TaskStore
+from trio_mcp.tasks.store import STORE_SECONDS, TaskChange, TaskPage, TaskStore
 from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.frames import ErrorObject
 
@@ -314,7 +314,7 @@ class Supervisor:
     async def _put(self, record: TaskRecord) -> str | None:
         """Put a record; if the store fails, the reason is logged and returned. Checkpoints."""
         try:
-            await self._store.put(record)
+            await self._store.put([TaskChange(record)])
         except Exception as error:  # foreign code: a store that fails must not end the server
             logger.error("task %s could not be stored", record.id, exc_info=error)
             return str(error)
@@ -382,7 +382,7 @@ async def open_supervisor(store: TaskStore, settings: TaskSettings) -> AsyncIter
     When the block ends, running tasks get `shutdown_grace` seconds and are then
     cancelled and recorded as such. When it is cancelled, they are cancelled at once.
     """
-    async with open_unwrapping_nursery() as nursery:
+    async with store.open(), open_unwrapping_nursery() as nursery:
         supervisor = Supervisor(nursery, store, settings)
         upkeep = trio.CancelScope()
 

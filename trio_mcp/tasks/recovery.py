@@ -1,0 +1,43 @@
+"""What becomes of a task whose process has died.
+
+Owns the one rule of all stores: the task is run again if its tool allows that and attempts are left, and
+fails otherwise. Knows no store.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+import attrs
+
+from trio_mcp.tasks.record import Outcome, TaskStatus
+from trio_mcp.tasks.stored_task import StoredTask
+from trio_mcp.wire.errors import INTERNAL_ERROR
+from trio_mcp.wire.frames import ErrorObject
+
+INTERRUPTED: Final = "interrupted: the process that ran the task has ended"
+
+
+def recovered(task: StoredTask, now: datetime) -> StoredTask:
+    """The task as it is once its holder is known to be dead: in the queue, or failed.
+
+    Progress and, in the queue, questions and answers are kept. A task whose work is not known fails.
+    """
+    record, work = task.record, task.work
+    if work is not None and work.recover == "restart" and record.attempt < work.attempts:
+        return attrs.evolve(task, record=record.changed(now), holder=None, ready_at=None)
+    tries = (
+        f" (attempt {record.attempt} of {work.attempts})" if work is not None and work.attempts > 1 else ""
+    )
+    error = ErrorObject(INTERNAL_ERROR, INTERRUPTED + tries)
+    failed = record.moved(
+        TaskStatus.FAILED,
+        now,
+        outcome=Outcome("protocol_error", error=error),
+        inputs={},
+        status_message=error.message,
+    )
+    return attrs.evolve(
+        task, record=failed, work=None, holder=None, ready_at=None, checkpoint=None, answers={}
+    )
