@@ -340,6 +340,7 @@ def test_public_names():
         *("ArgumentError", "ReturnError", "CallTimeout", "ConnectionLost", "ProgressOverflow"),
         *("NotSupportedByEra", "RequestCancelled"),
         *("TaskConfig", "TaskSettings", "TaskStore", "MemoryTaskStore", "TaskRecord", "TaskStatus"),
+        *("SQLiteTaskStore", "TaskStoreError"),
         *("RunningServer", "open_server", "TaskHandle", "TaskSnapshot"),
         *("Elicited", "Sampled", "SamplingMessage", "Root", "titles", "ModelPreferences"),
         *("ToolUseContent", "ToolResultContent", "UrlElicitation", "UrlElicitationRequiredError"),

@@ -33,6 +33,7 @@ from trio_mcp.errors import (
     TaskFailed,
     TaskNotFound,
     TaskOverload,
+    TaskStoreError,
     TaskTooLarge,
     ToolDefinitionError,
     ToolError,
@@ -118,6 +119,7 @@ if TYPE_CHECKING:
     from trio_mcp.server.sampling import Sampled, SamplingMessage
     from trio_mcp.server.websocket import serve_websocket
     from trio_mcp.session.used_states import MemoryUsedStates, UsedStates
+    from trio_mcp.tasks.sqlite_store import SQLiteTaskStore
     from trio_mcp.transports.asgi.settings import HttpSettings
     from trio_mcp.wire.prompts import Completion, GetPromptResult, Prompt, PromptArgument, PromptMessage
     from trio_mcp.wire.resources import Resource, ResourceTemplate
@@ -211,6 +213,7 @@ __all__ = [
     "Root",
     "Roots",
     "RunningServer",
+    "SQLiteTaskStore",
     "SampleAnswer",
     "SampleRequest",
     "Sampled",
@@ -237,6 +240,7 @@ __all__ = [
     "TaskSnapshot",
     "TaskStatus",
     "TaskStore",
+    "TaskStoreError",
     "TaskTooLarge",
     "TextContent",
     "Tool",
@@ -315,6 +319,7 @@ _LATER: Final = {
     "server.sampling": ("Sampled", "SamplingMessage"),
     "server.websocket": ("serve_websocket",),
     "session.used_states": ("MemoryUsedStates", "UsedStates"),
+    "tasks.sqlite_store": ("SQLiteTaskStore",),
     "transports.asgi.settings": ("HttpSettings",),
     "wire.prompts": ("Completion", "GetPromptResult", "Prompt", "PromptArgument", "PromptMessage"),
     "wire.resources": ("Resource", "ResourceTemplate"),
