@@ -11,6 +11,7 @@ import json
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -376,10 +377,10 @@ class Tables:
         moment = from_microseconds(now)
         records: list[TaskRecord] = []
         rows = self.db.execute(
-            f"{_STORED} WHERE t.holder IS NOT NULL AND t.holder <> ? AND {_ALIVE} ORDER BY t.seq",
+            f"{_STORED} WHERE t.holder IS NOT NULL AND t.holder <> ? AND {_ALIVE}",
             (self._holder, now),
         ).fetchall()
-        for seq, task in map(self._stored, rows):
+        for seq, task in sorted(map(self._stored, rows), key=itemgetter(0)):
             record = recovered(task, moment).record
             self._replace(record)
             if not record.is_final:
