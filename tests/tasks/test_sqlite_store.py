@@ -35,6 +35,7 @@ from tests.tasks.store_cases import (
     make_record,
     put,
     read_list,
+    read_until,
     report,
 )
 from tests.tasks.store_suite import TaskStoreSuite
@@ -190,21 +191,11 @@ async def test_a_reader_sees_changes_of_the_owner(path: Path) -> None:
         async with reader.subscribe(record.id) as changes:
             await put(store, record.changed(NOW))
             await put(store, completed(record.changed(NOW)))
-            seen = [version async for version in first_final(changes)]
-            assert seen[-1] == 2
+            assert (await read_until(changes, 2)).is_final
             await store.delete(record.id)
             await assert_ended(changes)
         async with reader.subscribe("nobody's") as changes:
             await assert_ended(changes)
-
-
-async def first_final(changes: trio.MemoryReceiveChannel[TaskRecord]) -> Any:
-    """The versions that come, up to a final one."""
-    with trio.fail_after(HANG_SECONDS):
-        async for record in changes:
-            yield record.version
-            if record.is_final:
-                return
 
 
 # what is written, and when

@@ -136,8 +136,8 @@ def _lock(lock: sqlite3.Connection, path: str) -> None:
     Its locks hold against other processes and against other openings in this one, and no child inherits them.
     """
     lock.execute("PRAGMA busy_timeout = 0")
-    lock.execute("PRAGMA journal_mode = MEMORY")
     try:
+        lock.execute("PRAGMA journal_mode = MEMORY")
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
         if not is_busy(error):

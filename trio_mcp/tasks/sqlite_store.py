@@ -305,11 +305,12 @@ class SQLiteTaskStore:
         changes = LatestChannel[TaskRecord]()
         self._subscriptions.setdefault(task_id, set()).add(changes)
         try:
-            if not await self._read(lambda tables: tables.has(task_id)):
+            version = await self._read(lambda tables: tables.read_version(task_id))
+            if version is None:
                 changes.close()
-            if self.read_only:
+            if self.read_only and version is not None:
                 async with open_unwrapping_nursery() as nursery:
-                    nursery.start_soon(self._watch, task_id, changes)
+                    nursery.start_soon(self._watch, task_id, version, changes)
                     yield changes.receive
                     nursery.cancel_scope.cancel()
             else:
@@ -322,13 +323,12 @@ class SQLiteTaskStore:
             changes.close()
             changes.receive.close()
 
-    async def _watch(self, task_id: str, changes: LatestChannel[TaskRecord]) -> None:
-        """Tell of what another process changes of a task, until it is gone."""
-        version: int | None = None
-        while (task := await self.load(task_id)) is not None:
-            if version is not None and task.record.version > version:
+    async def _watch(self, task_id: str, version: int, changes: LatestChannel[TaskRecord]) -> None:
+        """Tell of what another process changes of a task after `version`, until it is gone."""
+        while (newest := await self._read(lambda tables: tables.read_version(task_id))) is not None:
+            if newest > version and (task := await self.load(task_id)) is not None:
                 changes.offer(task.record)
-            version = task.record.version
+                version = task.record.version
             await trio.sleep(WATCH_INTERVAL)
         changes.close()
 

@@ -263,9 +263,10 @@ class Tables:
         found = self._find("t.id = ?", task_id)
         return None if found is None else found[1]
 
-    def has(self, task_id: str) -> bool:
-        """Whether a task is kept."""
-        return self.db.execute("SELECT 1 FROM tasks WHERE id = ?", (task_id,)).fetchone() is not None
+    def read_version(self, task_id: str) -> int | None:
+        """The version of the record of a task."""
+        row = self.db.execute("SELECT version FROM tasks WHERE id = ?", (task_id,)).fetchone()
+        return None if row is None else int(row[0])
 
     def release(self, each: EncodedChange, ready_at: int | None) -> bool:
         """Put a task that is held under the claim of the change back into the queue."""
