@@ -230,6 +230,10 @@ class LiveTask:
         self._record, self._report = self.record, None
         self._offset = self._recorded = claim << CLAIM_BITS
 
+    def note_arguments(self, digest: str) -> None:
+        """Keep the digest of the arguments on the record; before it is stored."""
+        self._record = attrs.evolve(self._record, arguments_digest=digest)
+
     @property
     def record(self) -> TaskRecord:
         """The state now, with the last report in it."""

@@ -165,6 +165,12 @@ class Supervisor:
             await self._end(live, live.outcome)
         return None
 
+    async def forget(self, task_id: str) -> None:
+        """Forget a task that has ended, of which no client knows. Checkpoints."""
+        self._kept.discard(task_id)
+        self._histories.take(task_id)
+        await self._store.delete(task_id)
+
     def find(self, task_id: str) -> LiveTask | None:
         """The task, if it runs in this process."""
         return self._live.get(task_id)
