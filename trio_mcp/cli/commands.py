@@ -43,7 +43,7 @@ from trio_mcp.cli.running import Interrupt, run_serving, run_work
 from trio_mcp.cli.server_file import load_server, read_place
 from trio_mcp.cli.status import FAILED, INTERRUPTED, SUCCEEDED, CommandError
 from trio_mcp.cli.targets import move_command, read_config, read_target
-from trio_mcp.cli.tasks.commands import tasks
+from trio_mcp.cli.tasks.commands import fill_target, tasks
 from trio_mcp.server.signals import ENDING, find_free, run_until_signal
 from trio_mcp.transports.asgi.access_log import access_log_shown
 from trio_mcp.version import __version__
@@ -296,6 +296,7 @@ def run_command(arguments: Sequence[str]) -> int:
     """Run one command line, without the program's name, and return its exit status."""
     prepare_streams()
     try:
+        arguments = fill_target(arguments)
         words = next((n for n in (1, 2) if tuple(arguments[:n]) in CONNECTING), 0)
         if words:
             arguments = move_command(arguments, words)
