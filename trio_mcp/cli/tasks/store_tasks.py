@@ -58,7 +58,7 @@ class StoreTasks:
         cursor: str | None = None
         while True:
             page = await self._store.list_page(
-                owner,  # type: ignore[arg-type]
+                owner,
                 cursor,
                 PAGE_RECORDS,
                 self._clock.now(),
