@@ -338,7 +338,7 @@ def test_public_names():
             "DefinitionError",
         ),
         *("ArgumentError", "ReturnError", "CallTimeout", "ConnectionLost", "ProgressOverflow"),
-        *("NotSupportedByEra", "RequestCancelled"),
+        *("NotSupportedByEra", "NotSupportedByServer", "RequestCancelled"),
         *("TaskConfig", "TaskSettings", "TaskStore", "MemoryTaskStore", "TaskRecord", "TaskStatus"),
         *("SQLiteTaskStore", "TaskStoreError"),
         *("RunningServer", "open_server", "TaskHandle", "TaskSnapshot"),
