@@ -118,6 +118,7 @@ if TYPE_CHECKING:
     from trio_mcp.server.sampling import Sampled, SamplingMessage
     from trio_mcp.server.websocket import serve_websocket
     from trio_mcp.session.used_states import MemoryUsedStates, UsedStates
+    from trio_mcp.tasks.redis_store import RedisTaskStore
     from trio_mcp.transports.asgi.settings import HttpSettings
     from trio_mcp.wire.prompts import Completion, GetPromptResult, Prompt, PromptArgument, PromptMessage
     from trio_mcp.wire.resources import Resource, ResourceTemplate
@@ -194,6 +195,7 @@ __all__ = [
     "PromptsListChanged",
     "ProtocolError",
     "ReadResult",
+    "RedisTaskStore",
     "RemoteProtocolError",
     "RequestCancelled",
     "Resource",
@@ -315,6 +317,7 @@ _LATER: Final = {
     "server.sampling": ("Sampled", "SamplingMessage"),
     "server.websocket": ("serve_websocket",),
     "session.used_states": ("MemoryUsedStates", "UsedStates"),
+    "tasks.redis_store": ("RedisTaskStore",),
     "transports.asgi.settings": ("HttpSettings",),
     "wire.prompts": ("Completion", "GetPromptResult", "Prompt", "PromptArgument", "PromptMessage"),
     "wire.resources": ("Resource", "ResourceTemplate"),
