@@ -337,7 +337,7 @@ def test_public_names():
             "DefinitionError",
         ),
         *("ArgumentError", "ReturnError", "CallTimeout", "ConnectionLost", "ProgressOverflow"),
-        *("NotSupportedByEra", "RequestCancelled"),
+        *("NotSupportedByEra", "NotSupportedByServer", "RequestCancelled"),
         *("TaskConfig", "TaskSettings", "TaskStore", "MemoryTaskStore", "TaskRecord", "TaskStatus"),
         *("RunningServer", "open_server", "TaskHandle", "TaskSnapshot"),
         *("Elicited", "Sampled", "SamplingMessage", "Root", "titles", "ModelPreferences"),

@@ -114,8 +114,8 @@ class TaskRun:
             self.state = moved(self.state, RunState.DIRECT)
             return await self.handler(self)
         if choice is Choice.TASK:
-            created = self._become_task()
-            self.supervisor.start(self.live, self._work, self._describe)
+            created = self.become_task()
+            self.start()
             return created
         self.state = moved(self.state, RunState.PROMOTABLE)
         return await self._answer_or_promote()
@@ -134,7 +134,7 @@ class TaskRun:
         call that is never a task.
         """
         self.request.progress.record_in(self.live)
-        self.supervisor.start(self.live, self._work, self._describe)
+        self.start()
         try:
             with trio.move_on_after(self.config.promote_after):
                 await self.live.wait_left(LiveState.UNDECIDED)
@@ -152,7 +152,7 @@ class TaskRun:
             self.live.scope.cancel()
             raise
         if self.live.is_committed:
-            return self._become_task()
+            return self.become_task()
         self._stay_direct()
         assert self.live.outcome is not None, "the handler is done"
         if self.live.outcome.kind == "cancelled":
@@ -161,6 +161,10 @@ class TaskRun:
                 return questions
             raise ProtocolError(INTERNAL_ERROR, "the server is shutting down")
         return outcome_result(self.live.outcome)
+
+    def start(self) -> None:
+        """Run the handler in the supervisor's nursery as soon as it is its turn."""
+        self.supervisor.start(self.live, self._work, self._describe)
 
     async def promote(self) -> bool:
         """Make the call a task now, because its handler needs one; False if that cannot be.
@@ -183,7 +187,7 @@ class TaskRun:
         if self.state is RunState.PROMOTABLE:
             self.state = moved(self.state, RunState.DIRECT)
 
-    def _become_task(self) -> Result:
+    def become_task(self) -> Result:
         """Send progress and questions as those of a task, and make the answer that names it."""
         self.state = moved(self.state, RunState.TASK)
         request, record = self.request, self.live.record

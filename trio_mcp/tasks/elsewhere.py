@@ -186,9 +186,10 @@ class StoredFollowing:
         self.record = record
         self._note_told(record)
         floor = None if before.progress is None else before.progress.current
-        for current, total, message, seconds in told:
+        for current, total, message, seconds, offset in told:
             is_behind = floor is not None and (current is None or current < floor)
-            self.follower.follow_report(self, (floor if is_behind else current, total, message, seconds))
+            shown = floor if is_behind else current
+            self.follower.follow_report(self, (shown, total, message, seconds, offset))
         if _has_moved(before, record):
             self.follower.follow(record)
 
@@ -208,8 +209,8 @@ class StoredFollowing:
             return ()
         self._told_at = max(self._told_at, from_microseconds(reports[-1].reported_at))
         return [
-            (current, total, message, self._clock.seconds_at_microseconds(reported_at))
-            for _, current, total, message, reported_at in reports
+            (current, total, message, self._clock.seconds_at_microseconds(reported_at), offset)
+            for offset, current, total, message, reported_at in reports
         ]
 
     def _newest(self, record: TaskRecord) -> Sequence[TaskReport]:
@@ -218,7 +219,7 @@ class StoredFollowing:
         if progress is None or progress.reported_at <= self._told_at:
             return ()
         moment = self._clock.seconds_at(progress.reported_at)
-        return [(progress.current, progress.total, progress.message, moment)]
+        return [(progress.current, progress.total, progress.message, moment, progress.offset)]
 
     def _note_told(self, record: TaskRecord) -> None:
         if record.progress is not None:

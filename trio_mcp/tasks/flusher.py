@@ -1,8 +1,8 @@
 """Puts live tasks into a store that is dear to write to: seldom, and many in one call.
 
-Owns the reports that were not put yet, up to a cap for each task, their offsets, and the one call of `put`
-that is made at a time. A change of status is put at once, with all others that wait; progress waits for the
-next interval. Knows neither ends nor lost tasks.
+Owns the reports that were not put yet, up to a cap for each task, and the one call of `put` that is made at
+a time. A change of status is put at once, with all others that wait; progress waits for the next interval.
+Knows neither ends nor lost tasks.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import attrs
 import trio
+from msgspec import Raw
 
 from trio_mcp.errors import TaskOverload, TaskStoreError
 from trio_mcp.tasks.clock import TaskClock
@@ -48,7 +49,6 @@ class Flusher:
         self._limit = limit
         self._clock = clock
         self._note_lost = note_lost
-        # The newest report of each is that with the task's offset; those before it have the numbers below.
         self._reports: dict[LiveTask, deque[TaskReport]] = {}
         self._wishes: dict[LiveTask, _Wish] = {}
         self._is_putting = False
@@ -74,7 +74,6 @@ class Flusher:
             reports[-1] = report
             return
         reports.append(report)
-        task.offset += 1
 
     def note_changed(self, live: LiveTask) -> None:
         """Put the record of a task with the next progress, because it has changed without a report."""
@@ -86,7 +85,7 @@ class Flusher:
         self._reports.pop(live, None)
         self._wishes.pop(live, None)
 
-    async def put(self, live: LiveTask, record: TaskRecord) -> bool:
+    async def put(self, live: LiveTask, record: TaskRecord, checkpoint: Raw | None = None) -> bool:
         """Put a record at once, with the reports before it; False if the task is lost. Checkpoints.
 
         Raises TaskStoreError, and TaskOverload if the record is too large.
@@ -95,6 +94,8 @@ class Flusher:
         if wish is None:
             wish = self._wishes[live] = _Wish(record)
         wish.record = record
+        if checkpoint is not None:
+            wish.checkpoint = checkpoint
         try:
             while not wish.is_done:
                 if self._is_putting:
@@ -156,14 +157,15 @@ class Flusher:
     def _take(self, live: LiveTask) -> _Put:
         wish = self._wishes.pop(live, None)
         reports = self._reports.pop(live, ())
-        first = live.offset - len(reports) + 1
         stored = [
-            StoredReport(number, current, total, message, self._clock.microseconds_at(seconds))
-            for number, (current, total, message, seconds) in enumerate(reports, first)
+            StoredReport(offset, current, total, message, self._clock.microseconds_at(seconds))
+            for current, total, message, seconds, offset in reports
         ]
         is_waited_for = wish is not None
         wish = _Wish(live.record) if wish is None else wish
-        return _Put(live, wish, reports, TaskChange(wish.record, live.claim, stored), is_waited_for)
+        return _Put(
+            live, wish, reports, TaskChange(wish.record, live.claim, stored, wish.checkpoint), is_waited_for
+        )
 
     def _give_back(self, put: _Put) -> None:
         """Keep the reports of a put that has failed, in front of those that have come since."""
@@ -191,9 +193,10 @@ class Flusher:
 
 @attrs.define(eq=False)
 class _Wish:
-    """A record that is to be put, and what came of that."""
+    """A record and a checkpoint that are to be put, and what came of that."""
 
     record: TaskRecord
+    checkpoint: Raw | None = None
     is_done: bool = False
     is_lost: bool = False
     error: Exception | None = None

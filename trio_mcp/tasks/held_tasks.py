@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 import trio
+from msgspec import Raw
 
 from trio_mcp.errors import TaskOverload, TaskStoreError
 from trio_mcp.tasks.clock import TaskClock
@@ -24,7 +25,7 @@ from trio_mcp.tasks.record import Outcome, TaskRecord, TaskStatus
 from trio_mcp.tasks.settings import TaskSettings
 from trio_mcp.tasks.store import STORE_SECONDS, TaskChange, TaskStore
 from trio_mcp.tasks.store_calls import FIRST_PAUSE, StoreCalls, longer
-from trio_mcp.tasks.stored_task import CLAIM_BITS, StoredTask
+from trio_mcp.tasks.stored_task import StoredTask
 from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.frames import ErrorObject
 
@@ -94,8 +95,9 @@ class HeldTasks:
 
     def add(self, live: LiveTask, stored: StoredTask) -> None:
         """Note that a task is stored, as `stored`, and held by this process."""
-        live.holder, live.claim, live.stored = stored.holder, stored.claim, stored.record
-        live.offset = max(stored.offset, stored.claim << CLAIM_BITS)
+        live.holder, live.stored = stored.holder, stored.record
+        if stored.claim > live.claim:
+            live.hold_under(stored.claim)
         self._live[live.id] = live
         if self.flusher is not None:
             live.add_follower(self.flusher)
@@ -301,11 +303,18 @@ class HeldTasks:
         for scope in list(self._retries):
             scope.cancel()
 
-    async def _put(self, live: LiveTask, record: TaskRecord) -> bool:
+    async def keep_checkpoint(self, live: LiveTask, checkpoint: Raw) -> None:
+        """Store what a handler keeps for later attempts. Checkpoints. Raises TaskStoreError, TaskOverload."""
+        record = live.move(live.record.status)  # a store takes only what is newer
+        if not await self._put(live, record, checkpoint):
+            await self.look(live.id)
+
+    async def _put(self, live: LiveTask, record: TaskRecord, checkpoint: Raw | None = None) -> bool:
         """Put a record; False if the task is lost. Raises TaskStoreError, TaskOverload. Checkpoints."""
         if self.flusher is not None:
-            return await self.flusher.put(live, record)
-        is_held = not await self._calls.run(self._store.put, [TaskChange(record, live.claim)])
+            return await self.flusher.put(live, record, checkpoint)
+        change = TaskChange(record, live.claim, checkpoint=checkpoint)
+        is_held = not await self._calls.run(self._store.put, [change])
         live.stored = record
         return is_held
 

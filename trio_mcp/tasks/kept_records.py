@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import trio
@@ -16,7 +17,7 @@ from trio_mcp.errors import TaskOverload, TaskTooLarge
 from trio_mcp.tasks.record import Owner, TaskRecord
 from trio_mcp.tasks.store import STORE_SECONDS, TaskStore
 from trio_mcp.tasks.store_calls import StoreCalls
-from trio_mcp.tasks.stored_task import StoredTask
+from trio_mcp.tasks.stored_task import StoredTask, TaskWork
 
 ROOM_TRIES: Final = 3
 """How often a full store is asked again after a record gave way, since another task may take its room."""
@@ -48,10 +49,13 @@ class KeptRecords:
     def __len__(self) -> int:
         return len(self._payers)
 
-    async def create(self, record: TaskRecord, payer: Owner) -> StoredTask:
+    async def create(
+        self, record: TaskRecord, payer: Owner, *, key: str | None = None, work: TaskWork | None = None
+    ) -> StoredTask:
         """Store a new record, which counts for `payer`. Checkpoints. Raises TaskOverload, TaskStoreError.
 
         Ended tasks give way first: the oldest of the same payer, then, if the store is full, of all.
+        If a task has the `key` already, that one is returned, and nothing is stored.
         """
         while self._counts[payer] >= self._cap:  # noqa: ASYNC913  # each turn forgets a record or raises
             if not await self._give_way(payer):
@@ -64,17 +68,26 @@ class KeptRecords:
         try:
             for _ in range(ROOM_TRIES):
                 try:
-                    return await self._calls.run(self._store.create, record)
+                    return await self._store_new(record, key, work)
                 except TaskTooLarge:
                     raise  # no room would be enough
                 except TaskOverload as error:
                     refusal = error
                 if not (await self._give_way(payer) or await self._give_way(None)):
                     raise refusal
-            return await self._calls.run(self._store.create, record)
+            return await self._store_new(record, key, work)
         except BaseException:
             self.discard(record.id)
             raise
+
+    async def _store_new(self, record: TaskRecord, key: str | None, work: TaskWork | None) -> StoredTask:
+        if key is None:
+            stored = await self._calls.run(self._store.create, record, work)
+        else:
+            stored = await self._calls.run(partial(self._store.create, key=key), record, work)
+        if stored.record.id != record.id:
+            self.discard(record.id)
+        return stored
 
     def note_end(self, task_id: str) -> None:
         """Note that a task has ended, so that its record may give way; one that is not kept is ignored."""

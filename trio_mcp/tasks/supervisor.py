@@ -32,6 +32,7 @@ from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, new_task_id
 from trio_mcp.tasks.settings import TaskSettings
 from trio_mcp.tasks.store import TaskPage, TaskStore
 from trio_mcp.tasks.store_calls import StoreCalls
+from trio_mcp.tasks.stored_task import TaskWork
 from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.frames import ErrorObject
@@ -151,22 +152,34 @@ class Supervisor:
         if share is not None:
             self._places.release(share)
 
-    async def commit(self, live: LiveTask) -> None:
+    async def commit(
+        self, live: LiveTask, *, key: str | None = None, work: TaskWork | None = None
+    ) -> TaskRecord | None:
         """Store the record: from now on the task can be found. Checkpoints.
 
+        If a task has the `key` already, its record is returned, and nothing is stored.
         Raises TaskOverload if there is no room, although tasks that have ended give way; TaskStoreError.
         """
         try:
-            stored = await self._kept.create(live.record, live.payer)
+            stored = await self._kept.create(live.record, live.payer, key=key, work=work)
         except (TaskStoreError, trio.Cancelled):
             self._held.doubt(live.id)
             raise
+        if stored.record.id != live.id:
+            return stored.record
         self._held.add(live, stored)
         expires_at = live.record.expires_at
         if expires_at is not None:
             self._expiries.add(live.id, expires_at)
         if live.outcome is not None:  # it was faster than its store
             await self._held.end(live, live.outcome)
+        return None
+
+    async def forget(self, task_id: str) -> None:
+        """Forget a task that has ended, of which no client knows. Checkpoints."""
+        self._kept.discard(task_id)
+        self._histories.take(task_id)
+        await self._store.delete(task_id)
 
     def find(self, task_id: str) -> LiveTask | None:
         """The task, if it runs in this process."""
