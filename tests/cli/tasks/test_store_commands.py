@@ -12,8 +12,7 @@ import trio
 from msgspec import Raw
 from msgspec.json import encode
 
-from tests.cli.tasks.listed_store import ListedStore
-from trio_mcp import TaskRecord, TaskStatus
+from trio_mcp import MemoryTaskStore, TaskRecord, TaskStatus
 from trio_mcp.cli.commands import run_command
 from trio_mcp.cli.tasks import purge, source
 from trio_mcp.errors import TaskStoreError
@@ -21,6 +20,10 @@ from trio_mcp.tasks.record import BEARER, Outcome, Owner
 
 URL = "redis://user:secret@host"
 ADA = Owner("principal", "ada")
+
+
+class Replaceable(MemoryTaskStore):
+    """A store whose methods a test can replace."""
 
 
 def make(
@@ -47,11 +50,11 @@ RECORDS = [
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> ListedStore:
+def store(monkeypatch: pytest.MonkeyPatch) -> MemoryTaskStore:
     """A store with the tasks above, which every command opens."""
-    store = ListedStore()
+    store = Replaceable()
 
-    def find(url: str, *, read_only: bool = False) -> ListedStore:
+    def find(url: str, *, read_only: bool = False) -> MemoryTaskStore:
         assert url == URL
         return store
 
@@ -68,7 +71,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def tasks(store: ListedStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+def tasks(store: MemoryTaskStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command of `trio-mcp tasks` with --store."""
     monkeypatch.setenv("COLUMNS", "120")
 
@@ -79,7 +82,7 @@ def tasks(store: ListedStore, capsys: pytest.CaptureFixture[str], monkeypatch: p
     return run
 
 
-def kept(store: ListedStore) -> list[str]:
+def kept(store: MemoryTaskStore) -> list[str]:
     async def read() -> list[str]:
         found = [await store.load(record.id) for record in RECORDS]
         return [each.record.id for each in found if each is not None]
@@ -179,21 +182,21 @@ def test_an_unknown_task_is_one_line_and_status_2(tasks: Run, name: str) -> None
     assert tasks(name, "none") == (2, "", "trio-mcp: the store has no task 'none', or no longer\n")
 
 
-def test_purge_forgets_what_has_ended(tasks: Run, store: ListedStore) -> None:
+def test_purge_forgets_what_has_ended(tasks: Run, store: MemoryTaskStore) -> None:
     assert tasks("purge", "--yes") == (0, "4 ended tasks forgotten\n", "")
     assert kept(store) == ["two"]
     assert tasks("purge", "--yes") == (0, "0 ended tasks forgotten\n", "")
 
 
 @pytest.mark.parametrize("ident", ["two", "-five"])
-def test_purge_forgets_one_task_whatever_its_status(tasks: Run, store: ListedStore, ident: str) -> None:
+def test_purge_forgets_one_task_whatever_its_status(tasks: Run, store: MemoryTaskStore, ident: str) -> None:
     assert tasks("purge", ident, "--yes") == (0, f"{ident} is forgotten\n", "")
     assert ident not in kept(store)
     assert len(kept(store)) == len(RECORDS) - 1
 
 
 def test_purge_forgets_nothing_if_there_is_nobody_to_ask(
-    tasks: Run, store: ListedStore, monkeypatch: pytest.MonkeyPatch
+    tasks: Run, store: MemoryTaskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(purge, "can_prompt", lambda: False)
     status, _, errors = tasks("purge")
@@ -206,7 +209,7 @@ def test_purge_forgets_nothing_if_there_is_nobody_to_ask(
 
 @pytest.mark.parametrize(("typed", "status"), [("y", 0), ("YES", 0), ("n", 1), ("", 1), ("what?", 1)])
 def test_purge_asks_before(
-    tasks: Run, store: ListedStore, monkeypatch: pytest.MonkeyPatch, typed: str, status: int
+    tasks: Run, store: MemoryTaskStore, monkeypatch: pytest.MonkeyPatch, typed: str, status: int
 ) -> None:
     async def answer(console: Any) -> str:
         return typed
@@ -226,7 +229,7 @@ def test_purge_asks_before(
     "words", [("list",), ("watch", "one"), ("result", "one"), ("cancel", "one"), ("purge",)]
 )
 def test_a_store_that_fails_is_one_line_and_status_2(
-    tasks: Run, store: ListedStore, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+    tasks: Run, store: MemoryTaskStore, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
     async def fail(*arguments: Any, **options: Any) -> None:
         await trio.lowlevel.checkpoint()
