@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from trio_mcp.errors import TaskStoreError
 from trio_mcp.tasks.record import BEARER, Outcome, Owner
 
 URL = "redis://user:secret@host"
+COMMANDS = [("list",), ("watch", "one"), ("result", "one"), ("cancel", "one"), ("purge",)]
 ADA = Owner("principal", "ada")
 
 
@@ -54,8 +56,8 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryTaskStore:
     """A store with the tasks above, which every command opens."""
     store = Replaceable()
 
-    def find(url: str, *, read_only: bool = False) -> MemoryTaskStore:
-        assert url == URL
+    def find(url: str, *, read_only: bool, may_create: bool) -> MemoryTaskStore:
+        assert (url, may_create) == (URL, False)
         return store
 
     async def fill() -> None:
@@ -225,9 +227,7 @@ def test_purge_asks_before(
         assert "two is working. Forget it and stop it? [y/N] " in tasks("purge", "two")[2]
 
 
-@pytest.mark.parametrize(
-    "words", [("list",), ("watch", "one"), ("result", "one"), ("cancel", "one"), ("purge",)]
-)
+@pytest.mark.parametrize("words", COMMANDS)
 def test_a_store_that_fails_is_one_line_and_status_2(
     tasks: Run, store: MemoryTaskStore, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
@@ -240,9 +240,7 @@ def test_a_store_that_fails_is_one_line_and_status_2(
     assert tasks(*words) == (2, "", "trio-mcp: redis://host is away: connection refused\n")
 
 
-@pytest.mark.parametrize(
-    "words", [("list",), ("watch", "one"), ("result", "one"), ("cancel", "one"), ("purge",)]
-)
+@pytest.mark.parametrize("words", COMMANDS)
 def test_a_wrong_url_is_one_line_without_its_password(
     capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
@@ -251,6 +249,28 @@ def test_a_wrong_url_is_one_line_without_its_password(
     assert (status, printed, errors.count("\n")) == (2, "", 1)
     assert errors.startswith("trio-mcp: 'postgres://***@host' is no URL of a store: known are sqlite:PATH")
     assert "secret" not in errors
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("sqlite:none.db", "task store none.db: there is no such file"),
+        ("memory:", "memory: would be a new store; the tasks of a process are only in that process"),
+    ],
+)
+def test_a_store_that_is_not_there_is_not_made(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    url: str,
+    error: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_command(["tasks", words[0], "--store", url, *words[1:]]) == 2
+    assert capsys.readouterr() == ("", f"trio-mcp: {error}\n")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
