@@ -54,7 +54,7 @@ class Server:
         while len(rest) < int(head[1:]) + 2:
             rest += self._socket.recv(65536)
         lines = rest.decode().splitlines()
-        return dict(line.split(":", 1) for line in lines if ":" in line)  # type: ignore[misc]
+        return dict(line.split(":", 1) for line in lines if ":" in line)
 
     def spent(self) -> float:
         """The microseconds that its main thread has worked so far."""
