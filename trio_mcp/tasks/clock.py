@@ -35,6 +35,10 @@ class TaskClock:
         """The same as a number: microseconds since 1970."""
         return self._wall_microseconds + self._since_start(seconds)
 
+    def seconds_at(self, moment: datetime) -> float:
+        """The time on Trio's clock at `moment`, which may lie before the start."""
+        return self._start + (moment - self._wall).total_seconds()
+
     def _since_start(self, seconds: float) -> int:
         return round((seconds - self._start) * 1_000_000)
 

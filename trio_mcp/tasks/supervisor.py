@@ -28,11 +28,14 @@ from trio_mcp.tasks.places import TaskPlaces
 from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus, new_task_id
 from trio_mcp.tasks.settings import TaskSettings
 from trio_mcp.tasks.store import STORE_SECONDS, TaskChange, TaskPage, TaskStore
-from trio_mcp.tasks.stored_task import TaskWork
+from trio_mcp.tasks.stored_task import StoredReport, TaskWork
 from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.frames import ErrorObject
 
 logger = logging.getLogger("trio_mcp")
+
+PAGE_REPORTS: Final = 256
+"""Reports that are read from the store at once."""
 
 _UNANSWERABLE: Final = "cancelled: the server ended while the task waited for an answer of its client"
 
@@ -179,6 +182,16 @@ class Supervisor:
         """The reports of a task that no follower has taken yet; None if a follower takes them already."""
         live = self._live.get(task_id)
         return self._histories.take(task_id) if live is None else live.take_history()
+
+    async def read_reports(self, task_id: str, after: int) -> Sequence[StoredReport]:
+        """The reports of a task that are stored behind the offset `after`, oldest first. Checkpoints."""
+        found: list[StoredReport] = []
+        while True:
+            page = await self._store.read_reports(task_id, after, PAGE_REPORTS)
+            found += page
+            if len(page) < PAGE_REPORTS:
+                return found
+            after = page[-1].offset
 
     def give_back_history(self, record: TaskRecord, reports: Sequence[TaskReport]) -> None:
         """Keep `reports`, which were taken but not sent, and later ones, for the next follower."""
