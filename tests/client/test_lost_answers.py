@@ -35,10 +35,11 @@ KEY = "b7e23ec2-9af9-4d0a-8d4e-2c1f5b0e7a11"
 
 @attrs.define
 class Losing:
-    """A connector to `target` that loses the first answers to tools/call, as HTTP can."""
+    """A connector to `target` that loses answers to tools/call, as HTTP can; the first may be spared."""
 
     target: Any
     losses: int = 1
+    spared: int = 0
     calls: list[RequestId] = attrs.field(factory=list)
 
     @asynccontextmanager
@@ -61,6 +62,9 @@ class _LosingTransport:
 
     def _lose(self, frame: InFrame) -> InFrame:
         if isinstance(frame, Response) and frame.id in self._losing.calls and self._losing.losses:
+            if self._losing.spared:
+                self._losing.spared -= 1
+                return frame
             self._losing.losses -= 1
             return Lost((frame.id,), "the answer was lost")
         return frame
@@ -155,6 +159,27 @@ async def test_a_call_is_made_again_at_most_three_times(
             await client.call_tool("pay", idempotency_key=KEY)
     assert caught.value.outcome_unknown
     assert (len(losing.calls), runs) == (4, ["pay"])
+
+
+@pytest.mark.parametrize("spared", [0, 1])
+async def test_a_call_that_asks_its_client_is_made_again(
+    spared: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Either the question is lost, or what comes of the answer."""
+    server = Server("asking", version="1")
+    runs: list[Any] = []
+
+    @server.tool
+    async def greet(ctx: Context) -> str:
+        answer = await ctx.elicit("Who?", str)
+        runs.append(answer.data)
+        return f"hello {answer.data}"
+
+    losing = Losing(server, spared=spared)
+    async with open_client(losing, elicitation_handler=lambda request: {"value": "you"}) as client:
+        assert (await client.call_tool("greet", idempotency_key=KEY)).data == "hello you"
+    assert runs == ["you"]
+    assert len(losing.calls) == 3
 
 
 @pytest.mark.parametrize("protocol", ERAS)

@@ -17,9 +17,10 @@ import attrs
 import msgspec
 import trio
 
-from trio_mcp.errors import ProtocolError, TaskNotFound, TaskOverload
+from trio_mcp.errors import ProtocolError, TaskNotFound, TaskOverload, TaskStoreError
 from trio_mcp.outgoing.call_queue import CallQueue
 from trio_mcp.outgoing.report import Report
+from trio_mcp.server.input_rounds import InputRounds
 from trio_mcp.server.legacy_task_wires import LegacyStatus
 from trio_mcp.server.task_choice import Choice
 from trio_mcp.server.task_run import RunState, TaskRun, moved
@@ -99,10 +100,16 @@ class CallKeys:
         self._asked_alone: dict[str, None] = {}  # ids of calls that have asked their client, which was gone
 
     async def call(
-        self, request: ServerRequest, name: CallName, choice: Choice, make_run: Callable[[], TaskRun]
+        self,
+        request: ServerRequest,
+        name: CallName,
+        choice: Choice,
+        make_run: Callable[[], TaskRun],
+        rounds: InputRounds | None,
     ) -> Result:
         """Answer a call: carry out the run that `make_run` makes, or join the call that has the key already.
 
+        `rounds` are given for a request that brings answers to what an earlier one has asked.
         Checkpoints. Raises ProtocolError if the key was used with other arguments, and for a call that was
         cancelled.
         """
@@ -112,6 +119,9 @@ class CallKeys:
             is_stored = False
             try:
                 if run.gatherer is not None:
+                    if rounds is not None:
+                        await rounds.resume(request)
+                        rounds = None
                     run.gathered = await run.gatherer(run)
                 run.live.note_arguments(name.digest)
                 known = await self._create(run.live, name.key, is_listed=choice is not Choice.ANSWER)
@@ -120,6 +130,8 @@ class CallKeys:
                 if not is_stored:
                     self._supervisor.release(run.live)
             if known is None:
+                if rounds is not None:
+                    await self._resume(rounds, run)
                 return await self._carry_out(run, choice)
             if known.arguments_digest != name.digest:
                 raise ProtocolError(
@@ -130,6 +142,25 @@ class CallKeys:
             if answer is not None:
                 return answer
         raise ProtocolError(INTERNAL_ERROR, "the call with this idempotency key asks its client once more")
+
+    async def _resume(self, rounds: InputRounds, run: TaskRun) -> None:
+        """Begin the round of a call that has its record; that is forgotten if the round cannot begin.
+
+        Not earlier: what continues a call is taken once, and this request may be a repetition.
+        """
+        try:
+            await rounds.resume(run.request)
+        except BaseException:
+            self._note_asked(run.live.id)
+            run.live.scope.cancel()
+            run.start()  # which ends it at once, and gives up its place
+            raise
+
+    def _note_asked(self, task_id: str) -> None:
+        """Note that the call is made anew, if it is."""
+        self._asked_alone[task_id] = None
+        if len(self._asked_alone) > MAX_ASKED_ALONE:
+            del self._asked_alone[next(iter(self._asked_alone))]
 
     async def _create(self, live: LiveTask, key: str, *, is_listed: bool) -> TaskRecord | None:
         """Store the record, or return the one that has the key; checkpoints."""
@@ -142,7 +173,7 @@ class CallKeys:
                 work = None if is_listed else TaskWork(payer=live.payer, is_listed=False)
                 return await self._supervisor.commit(live, key=key, work=work)
             raise ProtocolError(INTERNAL_ERROR, "the task store did not answer in time")
-        except TaskOverload as error:
+        except (TaskOverload, TaskStoreError) as error:
             raise ProtocolError(INTERNAL_ERROR, str(error)) from None
         finally:
             del self._creating[key]
@@ -171,7 +202,7 @@ class CallKeys:
                 await self._supervisor.forget(live.id)
                 return questions
         except trio.Cancelled:
-            live.add_follower(_Bystander(request, self._asked_alone))
+            live.add_follower(_Bystander(request, self._note_asked))
             raise
         finally:
             del self._concluding[live.id]
@@ -294,17 +325,15 @@ class _Caller:
 
 
 class _Bystander:
-    """Follows a call whose client is gone, and notes in `asked` if the handler ends by asking it."""
+    """Follows a call whose client is gone; `note` is called with its id if the handler ends by asking it."""
 
-    def __init__(self, request: ServerRequest, asked: dict[str, None]) -> None:
+    def __init__(self, request: ServerRequest, note: Callable[[str], None]) -> None:
         self._request = request
-        self._asked = asked
+        self._note = note
 
     def follow(self, record: TaskRecord) -> None:
         if record.is_final and self._request.round is not None and self._request.round.conclude() is not None:
-            self._asked[record.id] = None
-            if len(self._asked) > MAX_ASKED_ALONE:
-                del self._asked[next(iter(self._asked))]
+            self._note(record.id)
 
     def follow_report(self, task: LiveTask, report: TaskReport, replaced: TaskReport | None = None) -> None:
         """Nobody is told."""
