@@ -26,7 +26,8 @@ from trio_mcp.server.task_choice import Choice
 from trio_mcp.server.task_run import RunState, TaskRun, moved
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.tasks.history import TaskReport
-from trio_mcp.tasks.live_task import LiveTask
+from trio_mcp.tasks.live_state import LiveState
+from trio_mcp.tasks.live_task import LiveTask, ReportSource
 from trio_mcp.tasks.record import Outcome, TaskRecord
 from trio_mcp.tasks.rendering import extension_created, legacy_task, outcome_result
 from trio_mcp.tasks.store import STORE_SECONDS
@@ -115,23 +116,15 @@ class CallKeys:
         """
         for _ in range(ASKED_AGAIN):
             run = make_run()
-            known = None
-            is_stored = False
-            try:
-                if run.gatherer is not None:
-                    if rounds is not None:
-                        await rounds.resume(request)
-                        rounds = None
-                    run.gathered = await run.gatherer(run)
-                run.live.note_arguments(name.digest)
-                known = await self._create(run.live, name.key, is_listed=choice is not Choice.ANSWER)
-                is_stored = known is None
-            finally:
-                if not is_stored:
-                    self._supervisor.release(run.live)
-            if known is None:
+            if run.gatherer is not None:
                 if rounds is not None:
-                    await self._resume(rounds, run)
+                    await rounds.resume(request)
+                    rounds = None
+                run.gathered = await run.gatherer(run)
+            run.live.note_arguments(name.digest)
+            known = await self._create(run.live, name.key, is_listed=choice is not Choice.ANSWER)
+            if known is None:
+                await self._admit(run, rounds)
                 return await self._carry_out(run, choice)
             if known.arguments_digest != name.digest:
                 raise ProtocolError(
@@ -143,18 +136,28 @@ class CallKeys:
                 return answer
         raise ProtocolError(INTERNAL_ERROR, "the call with this idempotency key asks its client once more")
 
-    async def _resume(self, rounds: InputRounds, run: TaskRun) -> None:
-        """Begin the round of a call that has its record; that is forgotten if the round cannot begin.
+    async def _admit(self, run: TaskRun, rounds: InputRounds | None) -> None:
+        """Take a place for a call that has its record, and begin its round; else the record is forgotten.
 
-        Not earlier: what continues a call is taken once, and this request may be a repetition.
+        Not earlier: a call that joins another needs no place, and what continues a call is taken once, which
+        this request may only repeat.
         """
+        supervisor, live = self._supervisor, run.live
+        is_admitted = False
         try:
-            await rounds.resume(run.request)
-        except BaseException:
-            self._note_asked(run.live.id)
-            run.live.scope.cancel()
-            run.start()  # which ends it at once, and gives up its place
-            raise
+            supervisor.reserve(live)
+            if rounds is not None:
+                await rounds.resume(run.request)
+            is_admitted = True
+        except TaskOverload as error:
+            raise ProtocolError(INTERNAL_ERROR, str(error)) from None
+        finally:
+            if not is_admitted:
+                supervisor.release(live)
+                # Shielded, so that the key does not stay with a call that nobody carries out.
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
+                    await supervisor.cancel(live.id, None)
+                    await supervisor.forget(live.id)
 
     def _note_asked(self, task_id: str) -> None:
         """Note that the call is made anew, if it is."""
@@ -209,7 +212,7 @@ class CallKeys:
             concluded.set()
         outcome = live.outcome
         if outcome is None or outcome.kind == "cancelled":  # whoever has cancelled the task was faster
-            outcome = live.record.outcome
+            outcome = await self._find_outcome(live)
         return _read(outcome)
 
     async def _join(
@@ -245,7 +248,7 @@ class CallKeys:
                 return None
             if choice is Choice.PROMOTE:
                 return self._become_task(request, live.record, live)
-        return _read(live.record.outcome)
+        return _read(await self._find_outcome(live))
 
     async def _wait(self, request: ServerRequest, live: LiveTask, caller: _Caller, seconds: float) -> bool:
         """Wait for the end of a task; False if it asks its client or `seconds` pass first. Checkpoints.
@@ -259,15 +262,22 @@ class CallKeys:
             caller.follow(live.record)
             with trio.move_on_after(seconds):
                 await caller.settled.wait()
-            return live.is_final
+            return live.is_final or (live.state is LiveState.LOST and caller.has_ended)
         finally:
             live.remove_follower(caller)
+            self._supervisor.followers.remove(live.id, caller)
             self._callers[live.id] -= 1
             if not self._callers[live.id]:
                 del self._callers[live.id]
                 gives_up = request.was_cancelled or trio.current_time() >= request.deadline
                 if gives_up and not live.is_ending:
                     live.scope.cancel()
+
+    async def _find_outcome(self, live: LiveTask) -> Outcome | None:
+        """The outcome of a task that has ended here, or elsewhere if it was lost; checkpoints then."""
+        if live.state is LiveState.LOST:
+            return (await self._wait_elsewhere(live.record)).outcome
+        return live.record.outcome
 
     async def _wait_elsewhere(self, record: TaskRecord) -> TaskRecord:
         """Wait for the end of a task that does not run in this process; checkpoints."""
@@ -295,15 +305,18 @@ class CallKeys:
 class _Caller:
     """Follows a task for one call: its reports leave by `queue`, if that is given.
 
-    `settled` is set when the call can be answered as its `choice` says: a question needs a task.
+    `settled` is set when the call can be answered as its `choice` says: a question needs a task. The task
+    `has_ended` if its last record was final.
     """
 
     def __init__(self, choice: Choice, queue: CallQueue | None = None) -> None:
         self._choice = choice
         self._queue = queue
         self.settled = trio.Event()
+        self.has_ended = False
 
     def follow(self, record: TaskRecord) -> None:
+        self.has_ended = record.is_final
         if record.is_final or (record.inputs and self._choice is not Choice.ANSWER):
             self.settled.set()
 
@@ -313,13 +326,17 @@ class _Caller:
         if progress is not None:
             self._push(live, progress.current, progress.total, progress.message)
 
-    def follow_report(self, task: LiveTask, report: TaskReport, replaced: TaskReport | None = None) -> None:
+    def follow_report(
+        self, task: ReportSource, report: TaskReport, replaced: TaskReport | None = None
+    ) -> None:
         self._push(task, report[0], report[1], report[2])
 
-    def _push(self, task: LiveTask, current: float | None, total: float | None, message: str | None) -> None:
+    def _push(
+        self, task: ReportSource, current: float | None, total: float | None, message: str | None
+    ) -> None:
         if self._queue is None or not self._queue.has_token:
             return
-        if self._queue.stages is None:
+        if self._queue.stages is None and isinstance(task, LiveTask):
             self._queue.stages = task.stages
         self._queue.push(Report(0 if current is None else current, total, message))
 
@@ -335,7 +352,9 @@ class _Bystander:
         if record.is_final and self._request.round is not None and self._request.round.conclude() is not None:
             self._note(record.id)
 
-    def follow_report(self, task: LiveTask, report: TaskReport, replaced: TaskReport | None = None) -> None:
+    def follow_report(
+        self, task: ReportSource, report: TaskReport, replaced: TaskReport | None = None
+    ) -> None:
         """Nobody is told."""
 
 

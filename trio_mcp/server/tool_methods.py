@@ -125,8 +125,8 @@ class ToolMethods:
             config = TaskConfig(ttl=config.ttl, gather=config.gather)
 
         def make_run() -> TaskRun:
-            # With a place, since the handler may go on without its caller.
-            run, _ = self._make_run(request, tool, config, arguments, Choice.TASK)
+            # Without a place, which a call that joins another does not need.
+            run, _ = self._make_run(request, tool, config, arguments, Choice.ANSWER)
             return run
 
         name = name_call(request, tool.listing.name, arguments)

@@ -6,16 +6,20 @@ without a gap or a double. Knows no wire.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from trio_mcp.errors import TaskOverload, TaskStoreError
 from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.history import History, TaskReport
-from trio_mcp.tasks.live_task import LiveTask
+from trio_mcp.tasks.live_task import LiveTask, ReportSource
 from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.tasks.stored_task import StoredReport
 from trio_mcp.tasks.supervisor import Supervisor
+
+logger = logging.getLogger("trio_mcp")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -34,7 +38,9 @@ class ReportCollector:
     def follow(self, record: TaskRecord) -> None:
         """A change of status is on the record, which is sent behind the reports."""
 
-    def follow_report(self, task: LiveTask, report: TaskReport, replaced: TaskReport | None = None) -> None:
+    def follow_report(
+        self, task: ReportSource, report: TaskReport, replaced: TaskReport | None = None
+    ) -> None:
         """Keep a report."""
         self._history.add(report, replaced)
 
@@ -52,6 +58,9 @@ async def find_missed(
         live.add_follower(collector)
     try:
         stored = await supervisor.read_reports(record.id, after)
+    except (TaskStoreError, TaskOverload) as error:
+        logger.error("stored reports of task %s cannot be read: %s", record.id, error)
+        stored = ()
     finally:
         if live is not None:
             live.remove_follower(collector)
