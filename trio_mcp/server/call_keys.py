@@ -229,9 +229,9 @@ class CallKeys:
             return self._become_task(request, record, live)
         seconds = math.inf if choice is Choice.ANSWER else promote_after
         if live is None:
-            with trio.move_on_after(math.inf if record.is_final else seconds) as scope:
-                record = await self._wait_elsewhere(record)
-            if scope.cancelled_caught or (choice is Choice.PROMOTE and _was_cancelled(record)):
+            if not record.is_final:
+                record = await self._follow_elsewhere(record, _Caller(choice, request.call_queue), seconds)
+            if not record.is_final or (choice is Choice.PROMOTE and _was_cancelled(record)):
                 return self._become_task(request, record, None)
             return _read(record.outcome)
         caller = _Caller(choice, request.call_queue)
@@ -278,6 +278,21 @@ class CallKeys:
         if live.state is LiveState.LOST:
             return (await self._wait_elsewhere(live.record)).outcome
         return live.record.outcome
+
+    async def _follow_elsewhere(self, record: TaskRecord, caller: _Caller, seconds: float) -> TaskRecord:
+        """Wait as `_wait` does for a task that another process runs; returns its record then. Checkpoints."""
+        followers = self._supervisor.followers
+        # The reports come by the same way as the end, and so in front of it.
+        followers.add(record, caller, wants_all=True, on_gone=caller.settled.set)
+        try:
+            with trio.move_on_after(seconds):
+                await caller.settled.wait()
+        finally:
+            followers.remove(record.id, caller)
+        try:
+            return await self._supervisor.fetch(record.id, None)
+        except TaskNotFound:
+            raise ProtocolError(INTERNAL_ERROR, "the call with this idempotency key has expired") from None
 
     async def _wait_elsewhere(self, record: TaskRecord) -> TaskRecord:
         """Wait for the end of a task that does not run in this process; checkpoints."""
