@@ -13,7 +13,7 @@ from typing import Any, Final
 import attrs
 import trio
 
-from trio_mcp.errors import CursorError, ProtocolError, TaskNotFound
+from trio_mcp.errors import CursorError, ProtocolError, TaskNotFound, TaskStoreError
 from trio_mcp.server.task_choice import declares_tasks, find_owner, missing_extension
 from trio_mcp.server.task_run import TaskRun
 from trio_mcp.session.request import ServerRequest
@@ -32,6 +32,7 @@ from trio_mcp.tasks.rendering import (
 from trio_mcp.tasks.store import STORE_SECONDS
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.tasks.task_feed import Joins, TaskFeed
+from trio_mcp.validators import describe_seconds
 from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.frames import Notification, OutFrame
@@ -119,7 +120,8 @@ class TaskMethods:
             if not request.era.modern and record.is_final:
                 raise ProtocolError(INVALID_PARAMS, "the task has already ended")
             record = await self._supervisor.cancel(record.id, None)
-        return EmptyResult() if request.era.modern else legacy_result(record)
+            return EmptyResult() if request.era.modern else legacy_result(record)
+        raise TaskStoreError(f"the task store has not answered for {describe_seconds(STORE_SECONDS)}")
 
     async def update(self, request: ServerRequest) -> Result:
         """Answer tasks/update, which brings answers to the task's questions."""
@@ -158,7 +160,7 @@ class TaskMethods:
 
     def follow(self, request: ServerRequest, record: TaskRecord, live: LiveTask | None) -> FollowedTask:
         """Send the history of the task if the client wants it, then its state now, then each change."""
-        record = record if live is None else live.record
+        record = record if live is None else live.shown
         feed = self._make_feed(request, record, 0 if live is None else live.min_interval)
         replays = _replays(request)
         if not record.is_final and self._supervisor.find(record.id) is None:
