@@ -226,6 +226,14 @@ class LiveTask:
         return self._record
 
     @property
+    def shown(self) -> TaskRecord:
+        """The record as others may see it: without a change of status that is not stored yet."""
+        record, stored = self.record, self.stored
+        if stored is None or record.is_final:
+            return record
+        return record if record.status is stored.status and record.inputs == stored.inputs else stored
+
+    @property
     def open_stages(self) -> tuple[StageState, ...] | None:
         """The stages that are open now; None if there never were any."""
         if self.stages is None:

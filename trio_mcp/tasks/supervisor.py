@@ -232,7 +232,7 @@ class Supervisor:
             record = await self._store.get(task_id, self.clock.now())
         else:
             await trio.lowlevel.checkpoint()
-            record = live.stored if self._store.is_shared else live.record
+            record = live.stored if self._store.is_shared else live.shown
         if record is None or not (asker is None or record.owner.admits(asker)):
             raise TaskNotFound("no such task")
         return record
@@ -314,7 +314,7 @@ class Supervisor:
         if self._store.is_shared:
             return page
         found = [(record, self._held.find(record.id)) for record in page.records]
-        return TaskPage([record if live is None else live.record for record, live in found], page.next_cursor)
+        return TaskPage([record if live is None else live.shown for record, live in found], page.next_cursor)
 
     async def update(self, live: LiveTask) -> None:
         """Store a change of status, then notify the followers; checkpoints."""
