@@ -62,7 +62,9 @@ class StoreThread:
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         opening = Job(JobKind.READ, lambda tables: None, trio.lowlevel.current_task())
-        self._thread = threading.Thread(target=self._work, args=(opening, open_tables), daemon=True)
+        self._thread = threading.Thread(
+            target=self._work, args=(opening, open_tables), name="task store", daemon=True
+        )
         self._thread.start()
         await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
 

@@ -36,9 +36,9 @@ def store_from_url(url: str, *, read_only: bool = False) -> TaskStore:
     scheme = _read_scheme(url)
     if scheme == "sqlite":
         path = read_sqlite_path(url)
-        from trio_mcp.tasks.sqlite_store import SQLiteTaskStore  # type: ignore
+        from trio_mcp.tasks.sqlite_store import SQLiteTaskStore
 
-        return SQLiteTaskStore(path, read_only=read_only)  # type: ignore
+        return SQLiteTaskStore(path, read_only=read_only)
     if scheme in REDIS_SCHEMES:
         from trio_mcp.tasks.redis_store import RedisTaskStore  # type: ignore
 
