@@ -120,6 +120,7 @@ if TYPE_CHECKING:
     from trio_mcp.server.sampling import Sampled, SamplingMessage
     from trio_mcp.server.websocket import serve_websocket
     from trio_mcp.session.used_states import MemoryUsedStates, UsedStates
+    from trio_mcp.tasks.redis_store import RedisTaskStore
     from trio_mcp.tasks.sqlite_store import SQLiteTaskStore
     from trio_mcp.transports.asgi.settings import HttpSettings
     from trio_mcp.wire.prompts import Completion, GetPromptResult, Prompt, PromptArgument, PromptMessage
@@ -198,6 +199,7 @@ __all__ = [
     "PromptsListChanged",
     "ProtocolError",
     "ReadResult",
+    "RedisTaskStore",
     "RemoteProtocolError",
     "RequestCancelled",
     "Resource",
@@ -322,6 +324,7 @@ _LATER: Final = {
     "server.websocket": ("serve_websocket",),
     "session.used_states": ("MemoryUsedStates", "UsedStates"),
     "tasks.sqlite_store": ("SQLiteTaskStore",),
+    "tasks.redis_store": ("RedisTaskStore",),
     "transports.asgi.settings": ("HttpSettings",),
     "wire.prompts": ("Completion", "GetPromptResult", "Prompt", "PromptArgument", "PromptMessage"),
     "wire.resources": ("Resource", "ResourceTemplate"),
