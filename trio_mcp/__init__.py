@@ -17,6 +17,7 @@ from trio_mcp.errors import (
     LocalProtocolError,
     MCPError,
     NotSupportedByEra,
+    NotSupportedByServer,
     ProgressOverflow,
     PromptDefinitionError,
     ProtocolError,
@@ -33,6 +34,7 @@ from trio_mcp.errors import (
     TaskFailed,
     TaskNotFound,
     TaskOverload,
+    TaskStoreError,
     TaskTooLarge,
     ToolDefinitionError,
     ToolError,
@@ -119,6 +121,7 @@ if TYPE_CHECKING:
     from trio_mcp.server.websocket import serve_websocket
     from trio_mcp.session.used_states import MemoryUsedStates, UsedStates
     from trio_mcp.tasks.redis_store import RedisTaskStore
+    from trio_mcp.tasks.sqlite_store import SQLiteTaskStore
     from trio_mcp.transports.asgi.settings import HttpSettings
     from trio_mcp.wire.prompts import Completion, GetPromptResult, Prompt, PromptArgument, PromptMessage
     from trio_mcp.wire.resources import Resource, ResourceTemplate
@@ -179,6 +182,7 @@ __all__ = [
     "Message",
     "ModelPreferences",
     "NotSupportedByEra",
+    "NotSupportedByServer",
     "Owner",
     "Progress",
     "ProgressCall",
@@ -213,6 +217,7 @@ __all__ = [
     "Root",
     "Roots",
     "RunningServer",
+    "SQLiteTaskStore",
     "SampleAnswer",
     "SampleRequest",
     "Sampled",
@@ -239,6 +244,7 @@ __all__ = [
     "TaskSnapshot",
     "TaskStatus",
     "TaskStore",
+    "TaskStoreError",
     "TaskTooLarge",
     "TextContent",
     "Tool",
@@ -317,6 +323,7 @@ _LATER: Final = {
     "server.sampling": ("Sampled", "SamplingMessage"),
     "server.websocket": ("serve_websocket",),
     "session.used_states": ("MemoryUsedStates", "UsedStates"),
+    "tasks.sqlite_store": ("SQLiteTaskStore",),
     "tasks.redis_store": ("RedisTaskStore",),
     "transports.asgi.settings": ("HttpSettings",),
     "wire.prompts": ("Completion", "GetPromptResult", "Prompt", "PromptArgument", "PromptMessage"),

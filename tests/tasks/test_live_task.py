@@ -10,21 +10,23 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_mcp.tasks.clock import TaskClock
-from trio_mcp.tasks.live_task import (
+from trio_mcp.tasks.live_state import (
     COMMITTED,
     DONE,
     ENDED,
     ENDING,
     EXPIRED,
     GONE,
+    LOST,
     MOVES,
     NEEDED,
     REFUSED,
     UNDECIDED,
     LiveState,
-    LiveTask,
 )
+from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.record import BEARER, Outcome, TaskRecord, utc_now
+from trio_mcp.tasks.stored_task import CLAIM_BITS
 from trio_mcp.wire.errors import LocalProtocolError
 
 EVENTS: dict[str, Callable[[LiveTask], None]] = {
@@ -35,6 +37,7 @@ EVENTS: dict[str, Callable[[LiveTask], None]] = {
     "end": LiveTask.begin_end,
     "ended": LiveTask.note_ended,
     "expire": LiveTask.expire,
+    "lose": LiveTask.lose,
 }
 
 PATHS: dict[LiveState, list[str]] = {
@@ -47,6 +50,7 @@ PATHS: dict[LiveState, list[str]] = {
     ENDED: ["commit", "end", "ended"],
     EXPIRED: ["commit", "expire"],
     GONE: ["commit", "expire", "end"],
+    LOST: ["commit", "lose"],
 }
 
 
@@ -94,7 +98,7 @@ def test_no_way_leads_back():
 async def test_what_is_committed_and_what_is_ending(state):
     live = make_live(state)
     assert live.is_committed == ("commit" in PATHS[state])
-    assert live.is_ending == (state in {ENDING, ENDED, GONE})
+    assert live.is_ending == (state in {ENDING, ENDED, GONE, LOST})
     live.report(1, 2, "late?")
     assert (live.record.progress is None) == live.is_ending, "the end alone changes the record then"
 
@@ -110,6 +114,8 @@ async def test_what_is_committed_and_what_is_ending(state):
         ((UNDECIDED, COMMITTED, ENDING), ["commit", "end", "ended"]),
         ((UNDECIDED, COMMITTED, ENDING), ["commit", "expire"]),
         ((UNDECIDED, COMMITTED, ENDING), ["commit", "end", "expire"]),
+        ((UNDECIDED, COMMITTED, ENDING), ["commit", "lose"]),
+        ((UNDECIDED, COMMITTED, ENDING), ["commit", "end", "lose"]),
     ],
 )
 async def test_who_waits_goes_on_with_the_last_of_the_states(left, events, nursery):
@@ -136,9 +142,10 @@ async def test_waiting_for_what_is_past_is_a_checkpoint():
         await make_live(DONE).wait_left(UNDECIDED, NEEDED)
 
 
-async def test_a_record_that_expires_cancels_its_handler():
+@pytest.mark.parametrize("event", ["expire", "lose"])
+async def test_a_record_that_expires_or_is_lost_cancels_its_handler(event):
     live = make_live(COMMITTED)
-    live.expire()
+    EVENTS[event](live)
     assert live.scope.cancel_called
 
 
@@ -153,3 +160,18 @@ async def test_reports_are_kept_for_a_follower_from_the_commit_on():
 async def test_a_live_task_shows_its_state():
     assert repr(make_live(NEEDED)) == "<LiveTask t of 'work': needed, working>"
     assert repr(make_live(ENDING)) == "<LiveTask t of 'work': ending, working>"
+
+
+async def test_reports_are_numbered_by_the_claim_and_do_not_disturb_the_version(autojump_clock: Any) -> None:
+    live = make_live()
+    live.report(1, None, None)
+    live.report(2, None, None)
+    first = live.record
+    assert first.progress is not None
+    assert (first.progress.offset, first.version) == ((1 << CLAIM_BITS) + 2, 2)
+    live.report(3, None, None)
+    live.hold_under(2)
+    live.report(4, None, None)
+    second = live.record
+    assert second.progress is not None
+    assert (second.progress.offset, second.version) == ((2 << CLAIM_BITS) + 1, 4)

@@ -21,8 +21,9 @@ from trio_mcp.errors import ConnectionLost, NotSupportedByEra, ProtocolError
 from trio_mcp.server.input_rounds import InputRounds
 from trio_mcp.server.legacy_task_wires import LegacyTaskWires
 from trio_mcp.server.question_place import Place
+from trio_mcp.server.stored_answers import read_task_answer
 from trio_mcp.server.task_run import RunState, TaskRun
-from trio_mcp.session.connection import ServerConnection, read_answer
+from trio_mcp.session.connection import ServerConnection
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.record import InputRequest
@@ -99,6 +100,11 @@ def _require(request: ServerRequest, needs: Mapping[str, Any]) -> None:
         raise ProtocolError(MISSING_CLIENT_CAPABILITY, f"the client has no {names}", required)
 
 
+def may_ask(request: ServerRequest, method: str) -> bool:
+    """Whether the client has declared what a question needs."""
+    return method in request.era.questions and _declares(request.meta.client_capabilities, _NEEDS[method])
+
+
 def _declares(declared: Any, needs: Mapping[str, Any]) -> bool:
     return isinstance(declared, Mapping) and all(
         name in declared and (not inner or _declares(declared[name], inner)) for name, inner in needs.items()
@@ -122,7 +128,7 @@ async def _ask_in_task(run: TaskRun, method: str, params: dict[str, Any], name: 
     try:
         await run.supervisor.update(live)
         if run.wires is None:
-            return await live.wait_answer(key)
+            return read_task_answer(await live.wait_answer(key))
         return await _relay(live, run.wires, key, method, {**params, "_meta": related_meta(live.id)})
     finally:
         live.drop_question(key)
@@ -149,4 +155,4 @@ async def _relay(
         with wires.relaying(send):
             answer = await live.wait_answer(key)
             nursery.cancel_scope.cancel()
-    return read_answer(answer)
+    return read_task_answer(answer)

@@ -17,12 +17,20 @@ import msgspec
 import trio
 
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
-from trio_mcp.errors import LocalProtocolError, ProtocolError, ReturnError, TaskOverload, ToolError
+from trio_mcp.errors import (
+    LocalProtocolError,
+    ProtocolError,
+    ReturnError,
+    TaskOverload,
+    TaskStoreError,
+    ToolError,
+)
 from trio_mcp.server.error_results import ErrorResults, suit
 from trio_mcp.server.legacy_task_wires import LegacyStatus, LegacyTaskWires
 from trio_mcp.server.task_choice import Choice
 from trio_mcp.session.request import ServerRequest
-from trio_mcp.tasks.live_task import LiveState, LiveTask
+from trio_mcp.tasks.live_state import LiveState
+from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.record import Outcome
 from trio_mcp.tasks.rendering import extension_created, legacy_task, outcome_result, related_meta
 from trio_mcp.tasks.settings import TaskConfig
@@ -106,8 +114,8 @@ class TaskRun:
             self.state = moved(self.state, RunState.DIRECT)
             return await self.handler(self)
         if choice is Choice.TASK:
-            created = self._become_task()
-            self.supervisor.start(self.live, self._work, self._describe)
+            created = self.become_task()
+            self.start()
             return created
         self.state = moved(self.state, RunState.PROMOTABLE)
         return await self._answer_or_promote()
@@ -121,18 +129,19 @@ class TaskRun:
     async def _answer_or_promote(self) -> Result:
         """Answer directly if the handler is done in time, otherwise make it a task.
 
-        If no record can be kept, the answer is direct whenever it comes. A handler that waits for its
-        turn then does not wait any longer: it runs here, as that of a call that is never a task.
+        If no record can be kept, for want of room or because the store fails, the answer is direct whenever
+        it comes. A handler that waits for its turn then does not wait any longer: it runs here, as that of a
+        call that is never a task.
         """
         self.request.progress.record_in(self.live)
-        self.supervisor.start(self.live, self._work, self._describe)
+        self.start()
         try:
             with trio.move_on_after(self.config.promote_after):
                 await self.live.wait_left(LiveState.UNDECIDED)
             if self.live.outcome is None:
                 try:
                     await self.supervisor.commit(self.live)
-                except TaskOverload:
+                except (TaskOverload, TaskStoreError):
                     self._refuse()
                     if not self.has_begun:
                         self.live.scope.cancel()
@@ -143,7 +152,7 @@ class TaskRun:
             self.live.scope.cancel()
             raise
         if self.live.is_committed:
-            return self._become_task()
+            return self.become_task()
         self._stay_direct()
         assert self.live.outcome is not None, "the handler is done"
         if self.live.outcome.kind == "cancelled":
@@ -152,6 +161,10 @@ class TaskRun:
                 return questions
             raise ProtocolError(INTERNAL_ERROR, "the server is shutting down")
         return outcome_result(self.live.outcome)
+
+    def start(self) -> None:
+        """Run the handler in the supervisor's nursery as soon as it is its turn."""
+        self.supervisor.start(self.live, self._work, self._describe)
 
     async def promote(self) -> bool:
         """Make the call a task now, because its handler needs one; False if that cannot be.
@@ -174,7 +187,7 @@ class TaskRun:
         if self.state is RunState.PROMOTABLE:
             self.state = moved(self.state, RunState.DIRECT)
 
-    def _become_task(self) -> Result:
+    def become_task(self) -> Result:
         """Send progress and questions as those of a task, and make the answer that names it."""
         self.state = moved(self.state, RunState.TASK)
         request, record = self.request, self.live.record

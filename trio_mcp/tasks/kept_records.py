@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import trio
@@ -15,6 +16,8 @@ import trio
 from trio_mcp.errors import TaskOverload, TaskTooLarge
 from trio_mcp.tasks.record import Owner, TaskRecord
 from trio_mcp.tasks.store import STORE_SECONDS, TaskStore
+from trio_mcp.tasks.store_calls import StoreCalls
+from trio_mcp.tasks.stored_task import StoredTask, TaskWork
 
 ROOM_TRIES: Final = 3
 """How often a full store is asked again after a record gave way, since another task may take its room."""
@@ -26,10 +29,13 @@ class KeptRecords:
     At most `cap` are kept for each payer. `on_gone` is called with the id of each that gives way.
     """
 
-    __slots__ = ("_cap", "_counts", "_ended", "_ended_of", "_on_gone", "_payers", "_store")
+    __slots__ = ("_calls", "_cap", "_counts", "_ended", "_ended_of", "_on_gone", "_payers", "_store")
 
-    def __init__(self, store: TaskStore, cap: int, on_gone: Callable[[str], object]) -> None:
+    def __init__(
+        self, store: TaskStore, calls: StoreCalls, cap: int, on_gone: Callable[[str], object]
+    ) -> None:
         self._store = store
+        self._calls = calls
         self._cap = cap
         self._on_gone = on_gone
         self._payers: dict[str, Owner] = {}
@@ -43,10 +49,13 @@ class KeptRecords:
     def __len__(self) -> int:
         return len(self._payers)
 
-    async def create(self, record: TaskRecord, payer: Owner) -> None:
-        """Store a new record, which counts for `payer`. Checkpoints. Raises TaskOverload.
+    async def create(
+        self, record: TaskRecord, payer: Owner, *, key: str | None = None, work: TaskWork | None = None
+    ) -> StoredTask:
+        """Store a new record, which counts for `payer`. Checkpoints. Raises TaskOverload, TaskStoreError.
 
         Ended tasks give way first: the oldest of the same payer, then, if the store is full, of all.
+        If a task has the `key` already, that one is returned, and nothing is stored.
         """
         while self._counts[payer] >= self._cap:  # noqa: ASYNC913  # each turn forgets a record or raises
             if not await self._give_way(payer):
@@ -59,18 +68,26 @@ class KeptRecords:
         try:
             for _ in range(ROOM_TRIES):
                 try:
-                    await self._store.create(record)
-                    return
+                    return await self._store_new(record, key, work)
                 except TaskTooLarge:
                     raise  # no room would be enough
                 except TaskOverload as error:
                     refusal = error
                 if not (await self._give_way(payer) or await self._give_way(None)):
                     raise refusal
-            await self._store.create(record)
+            return await self._store_new(record, key, work)
         except BaseException:
             self.discard(record.id)
             raise
+
+    async def _store_new(self, record: TaskRecord, key: str | None, work: TaskWork | None) -> StoredTask:
+        if key is None:
+            stored = await self._calls.run(self._store.create, record, work)
+        else:
+            stored = await self._calls.run(partial(self._store.create, key=key), record, work)
+        if stored.record.id != record.id:
+            self.discard(record.id)
+        return stored
 
     def note_end(self, task_id: str) -> None:
         """Note that a task has ended, so that its record may give way; one that is not kept is ignored."""

@@ -42,6 +42,7 @@ class _Progress(Struct, array_like=True):
     rate: float | None
     eta: float | None
     stages: tuple[StageState, ...] | None
+    offset: int
 
 
 class _Outcome(Struct, omit_defaults=True):
@@ -65,6 +66,7 @@ class _Record(Struct, array_like=True):
     inputs: dict[str, tuple[str, dict[str, Any]]]
     version: int
     attempt: int
+    arguments_digest: str | None
 
 
 class _Work(Struct, omit_defaults=True):
@@ -119,6 +121,7 @@ def encode_record(record: TaskRecord) -> bytes:
                 progress.rate,
                 progress.eta,
                 progress.stages,
+                progress.offset,
             ),
             outcome=None
             if outcome is None
@@ -126,6 +129,7 @@ def encode_record(record: TaskRecord) -> bytes:
             inputs={key: (one.method, dict(one.params)) for key, one in record.inputs.items()},
             version=record.version,
             attempt=record.attempt,
+            arguments_digest=record.arguments_digest,
         )
     )
 
@@ -154,11 +158,13 @@ def decode_record(data: bytes) -> TaskRecord:
             progress.rate,
             progress.eta,
             progress.stages,
+            progress.offset,
         ),
         outcome=None if outcome is None else Outcome(outcome.kind, _or_none(outcome.result), outcome.error),
         inputs={key: InputRequest(*one) for key, one in raw.inputs.items()},
         version=raw.version,
         attempt=raw.attempt,
+        arguments_digest=raw.arguments_digest,
     )
 
 
