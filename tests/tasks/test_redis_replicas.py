@@ -14,7 +14,7 @@ import trio
 from tests.conftest import LEGACY, MODERN, Wire
 from tests.support.limits import HANG_SECONDS
 from tests.support.redis_server import PROGRAMS, RedisServer, run_redis_server
-from tests.tasks.task_server import Name, gate, make_server
+from tests.tasks.task_server import Name, make_server
 from trio_mcp import Context, RedisTaskStore, Server, TaskCancelled, open_server
 from trio_mcp.server.running import RunningServer
 
@@ -34,13 +34,12 @@ def memory(request: pytest.FixtureRequest) -> Wire:
 
 @attrs.frozen
 class Fleet:
-    """Two replicas; `reached`, `release` and `ends` are those of the gate of both."""
+    """Two replicas; the tool "hang" sets `reached`, and `cancelled` when it is cancelled."""
 
     a: RunningServer
     b: RunningServer
     reached: trio.Event
-    release: trio.Event
-    ends: list[str]
+    cancelled: trio.Event
 
 
 OpenFleet: TypeAlias = Callable[[], Any]
@@ -53,15 +52,29 @@ def open_fleet(redis: RedisServer) -> OpenFleet:
     @asynccontextmanager
     async def open_both() -> AsyncIterator[Fleet]:
         server = make_server()
-        reached, release, ends = await gate(server)
+        reached, cancelled = add_hang(server)
         add_greet(server)
         server.task_store = RedisTaskStore(redis.url, prefix=prefix)
         async with open_server(server) as a:
             server.task_store = RedisTaskStore(redis.url, prefix=prefix)
             async with open_server(server) as b:
-                yield Fleet(a.authenticated("ann"), b.authenticated("ann"), reached, release, ends)
+                yield Fleet(a.authenticated("ann"), b.authenticated("ann"), reached, cancelled)
 
     return open_both
+
+
+def add_hang(server: Server) -> tuple[trio.Event, trio.Event]:
+    reached, cancelled = trio.Event(), trio.Event()
+
+    @server.tool(task=True)
+    async def hang() -> None:
+        reached.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            cancelled.set()
+
+    return reached, cancelled
 
 
 def add_greet(server: Server) -> None:
@@ -97,14 +110,12 @@ async def test_a_task_is_cancelled_through_another_replica(open_fleet: OpenFleet
         memory.open_running(fleet.b) as other,
     ):
         with trio.fail_after(HANG_SECONDS):
-            task = await one.call_tool("wait", task=True)
+            task = await one.call_tool("hang", task=True)
             await fleet.reached.wait()
             await other.cancel_task(task.id)
             with pytest.raises(TaskCancelled):
                 await task.result()
-            while len(fleet.ends) < 2:
-                await trio.lowlevel.checkpoint()
-        assert fleet.ends == ["cancelled", "finally"]
+            await fleet.cancelled.wait()
 
 
 async def test_a_question_is_answered_through_another_replica(open_fleet: OpenFleet) -> None:
