@@ -291,7 +291,7 @@ async def test_an_opening_that_ends_gives_its_tasks_up_at_once(new_store: NewSto
 def start_holder(server: RedisServer, prefix: str) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
-    def start(task_id: str, lease: float = 2.0) -> subprocess.Popen[str]:
+    def start(task_id: str, lease: float = 3.0) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", redis_holder.__name__, server.url, prefix, str(lease), task_id]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         started.append(process)
@@ -331,7 +331,6 @@ async def test_the_tasks_of_a_killed_process_are_taken_over(
     async with open_one(new_store) as store:
         process = start_holder(task_id)
         assert await read_line(process) == "held"
-        assert await store.recover(utc_now()) == [], "it lives"
         async with store.subscribe(task_id) as changes:
             with trio.fail_after(HANG_SECONDS):
                 before = await changes.receive()
