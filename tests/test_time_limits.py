@@ -31,6 +31,9 @@ ON_REAL_TIME = {
     ("transports/hypercorn/test_hypercorn.py", "test_file_descriptors_return_to_where_they_were"): (
         "the number of descriptors is looked at until it is right, and only a hang takes long"
     ),
+    ("tasks/test_redis_failures.py", "test_a_server_that_stands_still_for_a_while_loses_nothing"): (
+        "a server stands still meanwhile, and what is asked then has all the time it needs behind it"
+    ),
 }
 """Short times that decide nothing, each with its reason."""
 

@@ -53,7 +53,7 @@ class RedisServer:
         self._command = [
             str(program),
             *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(directory)),
-            *("--save", "", "--appendonly", "yes" if appendonly else "no", "--appendfsync", "always"),
+            *("--save", "", "--appendonly", "yes" if appendonly else "no"),
             *("--maxmemory-policy", "noeviction"),
             *(("--requirepass", password) if password else ()),
         ]

@@ -176,6 +176,8 @@ class StoredFollowing:
         record = _not_behind(record, before)
         if self._begin is not None:
             reports = await self._read_reports()
+            if reports:
+                record = _caught_up(record, reports[-1], self._told_at)
             begin, self._begin, self.record = self._begin, None, record
             self._note_told(record)
             begin(record, reports)
@@ -234,6 +236,18 @@ def _has_moved(before: TaskRecord, record: TaskRecord) -> bool:
         or record.inputs != before.inputs
         or record.attempt != before.attempt
     )
+
+
+def _caught_up(record: TaskRecord, report: TaskReport, reported_at: datetime) -> TaskRecord:
+    """`record` with the newest report that was read, if it was put since the record was."""
+    current, total, message, _, offset = report
+    progress = record.progress or TaskProgress(None, None, None, reported_at)
+    if progress.offset >= offset:
+        return record
+    newer = attrs.evolve(
+        progress, current=current, total=total, message=message, reported_at=reported_at, offset=offset
+    )
+    return attrs.evolve(record, progress=newer)
 
 
 def _not_behind(record: TaskRecord, before: TaskRecord) -> TaskRecord:

@@ -6,7 +6,6 @@ nothing.
 
 from __future__ import annotations
 
-import ssl
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -34,10 +33,6 @@ class RedisAddress:
     def is_encrypted(self) -> bool:
         """Whether the connection uses TLS."""
         return self.scheme in _ENCRYPTED
-
-    def tls(self) -> ssl.SSLContext | None:
-        """What checks the certificate of the server, or None without TLS."""
-        return ssl.create_default_context() if self.is_encrypted else None
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

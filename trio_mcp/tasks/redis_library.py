@@ -6,9 +6,9 @@ Owns the imports, so that only this module has to say what is missing.
 from __future__ import annotations
 
 try:
-    import anyio as anyio  # all are named twice, because others take them from here
+    import anyio
+    import anyio.abc
     from coredis.connection import BaseConnection as BaseConnection
-    from coredis.connection import TCPConnection as TCPConnection
     from coredis.connection import TCPLocation as TCPLocation
     from coredis.exceptions import AuthenticationError as AuthenticationError
     from coredis.exceptions import AuthorizationError as AuthorizationError
@@ -33,7 +33,6 @@ __all__ = [
     "ReadOnlyError",
     "RedisError",
     "ResponseError",
-    "TCPConnection",
     "TCPLocation",
     "anyio",
 ]

@@ -19,6 +19,7 @@ import trio
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import TaskStoreError
 from trio_mcp.tasks.redis_address import RedisAddress
+from trio_mcp.tasks.redis_connection import open_connection
 from trio_mcp.tasks.redis_library import (
     AuthenticationError,
     AuthorizationError,
@@ -28,8 +29,6 @@ from trio_mcp.tasks.redis_library import (
     NoScriptError,
     ReadOnlyError,
     RedisError,
-    TCPConnection,
-    TCPLocation,
     anyio,
 )
 from trio_mcp.tasks.redis_scripts import Script
@@ -177,16 +176,8 @@ class RedisLink:
         raise ServerAwayError(f"{self.address} gave no answer within {self.seconds:g} s", was_sent=True)
 
     async def _connect(self, nursery: trio.Nursery) -> BaseConnection:
-        address = self.address
-        connection = TCPConnection(
-            TCPLocation(address.host, address.port),
-            username=address.username,
-            password=address.password,
-            db=address.database,
-            ssl_context=address.tls(),
-            processing_budget=self.budget,
-        )
         with trio.fail_after(self.seconds):
+            connection = await open_connection(self.address, self.budget)
             await nursery.start(_keep_running, connection, nursery.cancel_scope)
             await self._greet(connection)
         return connection
