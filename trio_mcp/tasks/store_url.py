@@ -39,13 +39,13 @@ def store_from_url(url: str, *, read_only: bool = False, may_create: bool = True
         path = read_sqlite_path(url)
         if not may_create and not path.exists():
             raise TaskStoreError(f"task store {path}: there is no such file")
-        from trio_mcp.tasks.sqlite_store import SQLiteTaskStore  # type: ignore
+        from trio_mcp.tasks.sqlite_store import SQLiteTaskStore
 
-        return SQLiteTaskStore(path, read_only=read_only)  # type: ignore
+        return SQLiteTaskStore(path, read_only=read_only)
     if scheme in REDIS_SCHEMES:
-        from trio_mcp.tasks.redis_store import RedisTaskStore  # type: ignore
+        from trio_mcp.tasks.redis_store import RedisTaskStore
 
-        return RedisTaskStore(url)  # type: ignore
+        return RedisTaskStore(url)
     if scheme == "memory":
         if url.partition(":")[2]:
             raise TaskStoreError(f"{hide_password(url)!r} is no URL of a store: nothing may follow memory:")
