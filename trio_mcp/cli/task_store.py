@@ -22,3 +22,22 @@ def use_store(server: Server, url: str | None) -> None:
         server.task_store = store_from_url(url)
     except TaskStoreError as error:
         raise CommandError(str(error)) from None
+
+
+def require_shared(server: Server) -> None:
+    """Raise CommandError unless other processes can take tasks from the store of `server`."""
+    store = server.task_store
+    if store is None or not store.is_shared:
+        raise CommandError(
+            "--queue-only leaves the tasks to workers, which need a store that they can share: "
+            "say --tasks redis://HOST or valkey://HOST"
+        )
+
+
+def require_durable(server: Server) -> None:
+    """Raise CommandError unless the store of `server` may have tasks when this process opens it."""
+    store = server.task_store
+    if store is None or store.sweep_interval is None:
+        raise CommandError(
+            "a worker needs a store that others fill: say --tasks redis://HOST, valkey://HOST or sqlite:PATH"
+        )
