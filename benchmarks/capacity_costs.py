@@ -18,11 +18,11 @@ from datetime import UTC, datetime
 
 import trio
 from msgspec import Raw
-from trio_mcp.tasks.redis_store import RedisTaskStore
 
 from capacity_model import Costs
 from trio_mcp import TaskRecord, TaskStatus
 from trio_mcp.tasks.record import BEARER, Outcome
+from trio_mcp.tasks.redis_store import RedisTaskStore
 from trio_mcp.tasks.store import TaskChange
 from trio_mcp.tasks.stored_task import CLAIM_BITS, StoredReport, TaskWork
 
