@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.test_network import run_without
 from trio_mcp import MemoryTaskStore, Server
 from trio_mcp.cli.commands import run_command
 from trio_mcp.cli.status import CommandError
@@ -59,6 +60,17 @@ def test_a_wrong_url_ends_the_command_before_anything_is_served(
 ) -> None:
     assert run_command(["run", str(server_file), "--http", ":0", "--tasks", "tasks.db"]) == 2
     assert capsys.readouterr().err.endswith("; for a file say sqlite:tasks.db\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["run", "worker", "tasks"])
+def test_a_missing_extra_is_one_line(server_file: Path, command: str) -> None:
+    words = ["list", "--store"] if command == "tasks" else [server_file, "--tasks"]
+    done = run_without(["coredis"], command, *words, "redis://host")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "trio-mcp: RedisTaskStore needs coredis: pip install 'trio-mcp[redis]'"
+    )
 
 
 @pytest.mark.parametrize("words", [(), ("--tasks", "memory:")])

@@ -14,13 +14,13 @@ from trio_mcp.tasks.store_url import store_from_url
 def use_store(server: Server, url: str | None) -> None:
     """Let `server` keep its tasks in the store at `url`, in place of its own; None leaves it that.
 
-    Raises CommandError for a URL that names no store.
+    Raises CommandError for a URL that names no store, and if its extra is missing.
     """
     if url is None:
         return
     try:
         server.task_store = store_from_url(url)
-    except TaskStoreError as error:
+    except (TaskStoreError, ImportError) as error:  # an extra may be missing, which the message names
         raise CommandError(str(error)) from None
 
 
