@@ -246,6 +246,11 @@ class HeldTasks:
         live.tell()
         live.note_ended()
 
+    async def flush(self, live: LiveTask) -> None:
+        """Put the progress that waits for the next put; checkpoints if it may. Raises TaskStoreError."""
+        if self.flusher is not None and live.is_committed and not live.is_ending:
+            await self.flusher.put(live, live.record)
+
     async def look(self, task_id: str) -> None:
         """Act on what another process has changed of a task; checkpoints. Raises TaskStoreError.
 
@@ -315,7 +320,8 @@ class HeldTasks:
             return await self.flusher.put(live, record, checkpoint)
         change = TaskChange(record, live.claim, checkpoint=checkpoint)
         is_held = not await self._calls.run(self._store.put, [change])
-        live.stored = record
+        if live.stored is None or record.version > live.stored.version:  # puts may overtake each other
+            live.stored = record
         return is_held
 
     async def _put_changes(self, changes: Sequence[TaskChange]) -> Collection[str]:

@@ -77,7 +77,7 @@ class LiveTask:
     was one, and a report does not call it. `min_interval` is that of the policy of the call, for
     clients that follow the task. It counts for `payer`; `share` is what its place is taken out of, while it
     has one. This process holds it as `holder` and under `claim`, as the store has said. `stored` is the
-    record that the store had last, None before there was one.
+    record that the store had last, None before there was one; `offset` is the number of the newest report.
     """
 
     def __init__(self, record: TaskRecord, clock: TaskClock, history_limit: int = 0) -> None:
@@ -85,8 +85,8 @@ class LiveTask:
         self._clock = clock
         self._report: TaskReport | None = None
         self._newest: TaskReport | None = None  # as `_report`, but making the record does not forget it
-        self._offset = 1 << CLAIM_BITS
-        self._recorded = self._offset  # that of the last report that is in `_record`
+        self.offset = 1 << CLAIM_BITS
+        self._recorded = self.offset  # that of the last report that is in `_record`
         self._estimator = Estimator()
         self._history_limit = history_limit
         self._history: History | None = None
@@ -202,7 +202,7 @@ class LiveTask:
         """Number the reports from now on as those of `claim`, under which this process holds the task."""
         self.claim = claim
         self._record, self._report = self.record, None
-        self._offset = self._recorded = claim << CLAIM_BITS
+        self.offset = self._recorded = claim << CLAIM_BITS
 
     def note_arguments(self, digest: str) -> None:
         """Keep the digest of the arguments on the record; before it is stored."""
@@ -226,6 +226,14 @@ class LiveTask:
         return self._record
 
     @property
+    def shown(self) -> TaskRecord:
+        """The record as others may see it: without a change of status that is not stored yet."""
+        record, stored = self.record, self.stored
+        if stored is None or record.is_final:
+            return record
+        return record if record.status is stored.status and record.inputs == stored.inputs else stored
+
+    @property
     def open_stages(self) -> tuple[StageState, ...] | None:
         """The stages that are open now; None if there never were any."""
         if self.stages is None:
@@ -243,7 +251,7 @@ class LiveTask:
             return
         self.active_at = now = trio.current_time()
         replaced = self._newest if replaces else None
-        self._offset = offset = self._offset + 1
+        self.offset = offset = self.offset + 1
         self._report = self._newest = report = (current, total, message, now, offset)
         if now >= self._estimator.due and current is not None:  # few reports are due; the others cost nothing
             self._estimator.update(now, current, total)
@@ -287,11 +295,6 @@ class LiveTask:
         """Return the reports since `keep_history`, and keep no more; None if none were kept."""
         history, self._history = self._history, None
         return None if history is None else history.reports
-
-    @property
-    def offset(self) -> int:
-        """That of the newest report."""
-        return self._offset
 
     @property
     def followers(self) -> tuple[Follower, ...]:

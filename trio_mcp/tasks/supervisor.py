@@ -32,7 +32,7 @@ from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, new_task_id
 from trio_mcp.tasks.settings import TaskSettings
 from trio_mcp.tasks.store import TaskPage, TaskStore
 from trio_mcp.tasks.store_calls import StoreCalls
-from trio_mcp.tasks.stored_task import TaskWork
+from trio_mcp.tasks.stored_task import StoredReport, TaskWork
 from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.frames import ErrorObject
@@ -41,6 +41,9 @@ if TYPE_CHECKING:  # a server whose tasks all run in this process starts without
     from trio_mcp.tasks.elsewhere import Elsewhere
 
 logger = logging.getLogger("trio_mcp")
+
+PAGE_REPORTS: Final = 256
+"""Reports that are read from the store at once."""
 
 _UNANSWERABLE: Final = "cancelled: the server ended while the task waited for an answer of its client"
 
@@ -137,6 +140,10 @@ class Supervisor:
         live.payer, live.share = payer, share
         return live
 
+    def reserve(self, live: LiveTask) -> None:
+        """Take a place for a task that has none; raises TaskOverload as `prepare` does."""
+        live.share = self._places.reserve(live.payer)
+
     def start(self, live: LiveTask, work: Work, describe: Describe) -> None:
         """Run `work` in the supervised nursery as soon as it is the turn of the task, which has a place.
 
@@ -190,6 +197,22 @@ class Supervisor:
         live = self._held.find(task_id)
         return self._histories.take(task_id) if live is None else live.take_history()
 
+    async def read_reports(self, task_id: str, after: int) -> Sequence[StoredReport]:
+        """The reports of a task behind the offset `after` that the store keeps, oldest first. Checkpoints.
+
+        They include all that have been reported here until now. Raises TaskStoreError.
+        """
+        live = self._held.find(task_id)
+        if live is not None:
+            await self._held.flush(live)
+        found: list[StoredReport] = []
+        while True:
+            page = await self._store.read_reports(task_id, after, PAGE_REPORTS)
+            found += page
+            if len(page) < PAGE_REPORTS:
+                return found
+            after = page[-1].offset
+
     def give_back_history(self, record: TaskRecord, reports: Sequence[TaskReport]) -> None:
         """Keep `reports`, which were taken but not sent, and later ones, for the next follower."""
         live = self._held.find(record.id)
@@ -209,7 +232,7 @@ class Supervisor:
             record = await self._store.get(task_id, self.clock.now())
         else:
             await trio.lowlevel.checkpoint()
-            record = live.stored if self._store.is_shared else live.record
+            record = live.stored if self._store.is_shared else live.shown
         if record is None or not (asker is None or record.owner.admits(asker)):
             raise TaskNotFound("no such task")
         return record
@@ -291,7 +314,7 @@ class Supervisor:
         if self._store.is_shared:
             return page
         found = [(record, self._held.find(record.id)) for record in page.records]
-        return TaskPage([record if live is None else live.record for record, live in found], page.next_cursor)
+        return TaskPage([record if live is None else live.shown for record, live in found], page.next_cursor)
 
     async def update(self, live: LiveTask) -> None:
         """Store a change of status, then notify the followers; checkpoints."""
