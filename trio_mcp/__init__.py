@@ -49,7 +49,7 @@ from trio_mcp.server.server import Server, serve_stdio
 from trio_mcp.session.settings import CacheHint, ServerSettings
 from trio_mcp.tasks.memory_store import MemoryTaskStore
 from trio_mcp.tasks.record import Owner, TaskRecord, TaskStatus
-from trio_mcp.tasks.settings import TaskConfig, TaskSettings
+from trio_mcp.tasks.settings import Retry, TaskConfig, TaskSettings
 from trio_mcp.tasks.store import TaskPage, TaskStore
 from trio_mcp.version import __version__
 from trio_mcp.wire.content import (
@@ -206,6 +206,7 @@ __all__ = [
     "ResourceTemplateReference",
     "ResourceUpdated",
     "ResourcesListChanged",
+    "Retry",
     "ReturnError",
     "RichProgress",
     "Root",

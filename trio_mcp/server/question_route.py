@@ -28,6 +28,7 @@ from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.record import InputRequest
 from trio_mcp.tasks.rendering import related_meta
 from trio_mcp.wire.errors import MISSING_CLIENT_CAPABILITY
+from trio_mcp.wire.frames import ErrorResponse, Response
 from trio_mcp.wire.messages import META_ASKING
 
 _NEEDS: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -120,10 +121,18 @@ async def _ask_in_task(run: TaskRun, method: str, params: dict[str, Any], name: 
     live = run.live
     key = live.put_question(InputRequest(method, params), name)
     try:
+        if live.has_answer(key):  # of an earlier attempt
+            await trio.lowlevel.checkpoint()
+            return await live.wait_answer(key)
         await run.supervisor.update(live)
         if run.wires is None:
-            return await live.wait_answer(key)
-        return await _relay(live, run.wires, key, method, {**params, "_meta": related_meta(live.id)})
+            answer = await live.wait_answer(key)
+        else:
+            asked = {**params, "_meta": related_meta(live.id)}
+            answer = await _relay(live, run.wires, key, method, asked)
+        if live.replay is not None:
+            await run.supervisor.keep_answer(live, live.replay, key, answer)
+        return answer
     finally:
         live.drop_question(key)
         # Shielded for one put, so that no client that polls now sees a question that is over.
@@ -149,4 +158,5 @@ async def _relay(
         with wires.relaying(send):
             answer = await live.wait_answer(key)
             nursery.cancel_scope.cancel()
-    return read_answer(answer)
+    # An answer that came by way of the store is a value already.
+    return read_answer(answer) if isinstance(answer, (Response, ErrorResponse)) else answer

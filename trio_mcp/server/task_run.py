@@ -84,6 +84,12 @@ class TaskRun:
     has_begun: bool = False
     wires: LegacyTaskWires | None = attrs.field(default=attrs.Factory(_make_wires, takes_self=True))
 
+    @property
+    def restored(self) -> Any:
+        """What the handler has kept last by a checkpoint; None if nothing."""
+        raw = self.live.checkpoint
+        return None if raw is None else msgspec.json.decode(raw)
+
     def __repr__(self) -> str:
         return f"<TaskRun {self.live.record.tool!r} {self.live.id} {self.state.value}>"
 
@@ -106,6 +112,7 @@ class TaskRun:
             self.state = moved(self.state, RunState.DIRECT)
             return await self.handler(self)
         if choice is Choice.TASK:
+            self.request.progress.record_in(self.live)
             created = self._become_task()
             self.supervisor.start(self.live, self._work, self._describe)
             return created
@@ -180,7 +187,6 @@ class TaskRun:
         request, record = self.request, self.live.record
         request.task = self.live
         request.lift_deadline()
-        request.progress.record_in(self.live)
         if self.wires is None:
             request.progress.stop_sending()
             return extension_created(record)
@@ -197,10 +203,18 @@ class TaskRun:
     async def _work(self, live: LiveTask) -> Outcome:
         self.has_begun = True
         live.tell()
+        if self.config.retry is None:
+            return await self._attempt()
+        # Imported here: few tools are tried again, and all servers start sooner.
+        from trio_mcp.server.attempts import run_attempts
+
+        return await run_attempts(self.request, live, self.supervisor, self.config.retry, self._attempt)
+
+    async def _attempt(self) -> Outcome:
         if self.config.stall_after is None:
             return await self._work_in_time()
         async with open_unwrapping_nursery() as nursery:
-            nursery.start_soon(watch_task, live, self.config.stall_after, self.config.on_stall)
+            nursery.start_soon(watch_task, self.live, self.config.stall_after, self.config.on_stall)
             outcome = await self._work_in_time()
             nursery.cancel_scope.cancel()
         return outcome
@@ -208,7 +222,7 @@ class TaskRun:
     async def _work_in_time(self) -> Outcome:
         if self.config.timeout is None:
             return _as_outcome(await self.handler(self))
-        self.limit.deadline = trio.current_time() + self.config.timeout
+        self.limit = trio.CancelScope(deadline=trio.current_time() + self.config.timeout)
         with self.limit:
             return _as_outcome(await self.handler(self))
         raise ToolError(f"the task took longer than {describe_seconds(self.config.timeout)}")

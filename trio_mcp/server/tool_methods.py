@@ -120,6 +120,10 @@ class ToolMethods:
         gatherer = None if config.gather is None else gather
         run = TaskRun(self._supervisor, live, request, config, handle, gatherer, self.calls.errors)
         self._runs[live.id] = run
+        if config.retry is not None:
+            from trio_mcp.tasks.question_replay import QuestionReplay  # few tasks are begun again
+
+            live.replay = QuestionReplay()
         return run, choice
 
     def _prepare(

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 import attrs
 import trio
+from msgspec import Raw
 
 from trio_mcp.progress.estimator import Estimator
 from trio_mcp.tasks.clock import TaskClock
@@ -21,6 +22,9 @@ from trio_mcp.tasks.places import OwnerShare
 from trio_mcp.tasks.record import InputRequest, Outcome, TaskProgress, TaskRecord, TaskStatus
 from trio_mcp.wire.errors import LocalProtocolError
 from trio_mcp.wire.frames import StageState
+
+if TYPE_CHECKING:  # few tasks are begun more than once
+    from trio_mcp.tasks.question_replay import QuestionReplay
 
 
 class LiveState(enum.Enum):
@@ -110,7 +114,9 @@ class LiveTask:
     on Trio's clock. `stages` returns the stages of the handler that are open; it is None until there
     was one, and a report does not call it. `min_interval` is that of the policy of the call, for
     clients that follow the task. It counts for `payer`; `share` is what its place is taken out of, while it
-    has one.
+    has one, and it `has_turn` while it runs in it. `claim` is that under which this process holds it, and
+    `checkpoint` what its handler has kept last, as JSON. `replay` knows the questions of
+    earlier attempts; it is None if there is one attempt only.
     """
 
     def __init__(self, record: TaskRecord, clock: TaskClock, history_limit: int = 0) -> None:
@@ -137,6 +143,10 @@ class LiveTask:
         self.min_interval: float = 0
         self.payer = record.owner
         self.share: OwnerShare | None = None
+        self.has_turn = False
+        self.claim = 1
+        self.checkpoint: Raw | None = None
+        self.replay: QuestionReplay | None = None
 
     def __repr__(self) -> str:
         status = self._record.status.value
@@ -315,8 +325,19 @@ class LiveTask:
     def put_question(self, request: InputRequest, name: str | None = None) -> str:
         """Note what the client is asked; returns the key of the question, which is never used again.
 
-        The key is `name`; if the task has used that, it is `name` with a number behind it.
+        The key is `name`; if the task has used that, it is `name` with a number behind it. In a task that may
+        be begun again, it says what is asked, and an answer of an earlier attempt is the answer.
         """
+        if self.replay is not None:
+            key = self.replay.name(request, name)
+            self._questions[key] = question = _Question(request)
+            if key in self.replay.answers:
+                question.value = self.replay.answers[key]
+                question.answered.set()
+            else:
+                self.replay.note_asked(key)
+                self._update_inputs()
+            return key
         if name is None:
             self._asked += 1
             name = f"input-{self._asked}"
@@ -332,11 +353,18 @@ class LiveTask:
     def answer(self, key: str, value: Any) -> bool:
         """Note an answer; False if `key` is not that of a question without an answer."""
         question = self._questions.get(key)
+        if question is None and self.replay is not None and self.replay.answer_waiting(key, value):
+            self._update_inputs()
+            return True
         if question is None or question.answered.is_set():
             return False
         question.value = value
         question.answered.set()
         return True
+
+    def has_answer(self, key: str) -> bool:
+        """Whether a question that was put has an answer."""
+        return self._questions[key].answered.is_set()
 
     async def wait_answer(self, key: str) -> Any:
         """Wait for the answer to a question; checkpoints."""
@@ -352,7 +380,8 @@ class LiveTask:
     @property
     def inputs(self) -> Mapping[str, InputRequest]:
         """The questions that are not answered yet."""
-        return {k: q.request for k, q in self._questions.items() if not q.answered.is_set()}
+        asked = {k: q.request for k, q in self._questions.items() if not q.answered.is_set()}
+        return asked if self.replay is None else {**self.replay.waiting, **asked}
 
     def _update_inputs(self) -> None:
         self.note_activity()

@@ -11,14 +11,15 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 import trio
+from msgspec import Raw
 
 from trio_mcp.concurrency.failures import split_failure
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
-from trio_mcp.errors import TaskNotFound
+from trio_mcp.errors import TaskNotFound, TaskStoreError
 from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.expiries import Expiries
 from trio_mcp.tasks.history import EndedHistories, TaskReport
@@ -28,8 +29,12 @@ from trio_mcp.tasks.places import TaskPlaces
 from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus, new_task_id
 from trio_mcp.tasks.settings import TaskSettings
 from trio_mcp.tasks.store import STORE_SECONDS, TaskChange, TaskPage, TaskStore
+from trio_mcp.wire.codec import UNENCODABLE, encode_value
 from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.frames import ErrorObject
+
+if TYPE_CHECKING:  # few tasks are begun more than once
+    from trio_mcp.tasks.question_replay import QuestionReplay
 
 logger = logging.getLogger("trio_mcp")
 
@@ -155,6 +160,8 @@ class Supervisor:
         expires_at = live.record.expires_at
         if expires_at is not None:
             self._expiries.add(live.id, expires_at)
+        if live.checkpoint is not None:
+            await self.keep_checkpoint(live, live.checkpoint)
         if live.outcome is not None:  # it was faster than its store
             await self._end(live, live.outcome)
 
@@ -238,6 +245,34 @@ class Supervisor:
         if self._is_finishing:
             await self._end_unanswerable(live)
 
+    async def keep_checkpoint(self, live: LiveTask, checkpoint: Raw) -> None:
+        """Keep a checkpoint of the handler, also in the store if the task is there. Checkpoints.
+
+        Raises what the store raises, which is TaskStoreError.
+        """
+        live.checkpoint = checkpoint
+        if not live.is_committed or live.is_ending or self._store.sweep_interval is None:
+            await trio.lowlevel.checkpoint()
+            return
+        record = live.move(live.record.status)  # a store takes only what is newer
+        await self._store.put([TaskChange(record, live.claim, checkpoint=checkpoint)])
+
+    async def keep_answer(self, live: LiveTask, replay: QuestionReplay, key: str, answer: Any) -> None:
+        """Keep the answer to a question for later attempts, also in the store. Checkpoints."""
+        try:
+            raw = encode_value(answer)
+        except UNENCODABLE:  # an error, which is to be asked again
+            await trio.lowlevel.checkpoint()
+            return
+        replay.answers[key] = answer
+        if self._store.sweep_interval is None:
+            await trio.lowlevel.checkpoint()
+            return
+        try:
+            await self._store.answer(live.id, {key: raw}, self.clock.now())
+        except TaskStoreError as error:
+            logger.error("an answer of task %s could not be stored", live.id, exc_info=error)
+
     async def _end_unanswerable(self, live: LiveTask) -> None:
         """Cancel a task that waits for an answer, because its clients are gone and the server ends."""
         if live.inputs and not live.is_ending:
@@ -248,16 +283,14 @@ class Supervisor:
         """Run one handler; the failure boundary outside its scope makes every failure the outcome."""
         outcome = Outcome("cancelled")
         passing: BaseException | None = None
-        share = live.share
-        assert share is not None, "only a task with a place is started"
         try:
             with live.scope:
-                await self._places.wait_running(share)
+                await self._take_turn(live)
                 try:
                     if not live.scope.cancel_called:
                         outcome = await work(live)
                 finally:
-                    self._places.stop_running(share)
+                    self._give_turn(live)
         except BaseException as error:  # noqa: ASYNC103  # the boundary of tasks; cancellation is raised again below
             passing, failure = split_failure(error)
             if failure is not None:
@@ -269,6 +302,22 @@ class Supervisor:
             await self._end(live, outcome)
         if passing is not None:
             raise passing
+
+    async def rest(self, live: LiveTask, seconds: float) -> None:
+        """Let others run in the place of a task for so many seconds, then wait for its turn; checkpoints."""
+        self._give_turn(live)
+        await trio.sleep(seconds)
+        await self._take_turn(live)
+
+    async def _take_turn(self, live: LiveTask) -> None:
+        assert live.share is not None, "only a task with a place runs"
+        await self._places.wait_running(live.share)
+        live.has_turn = True
+
+    def _give_turn(self, live: LiveTask) -> None:
+        if live.has_turn and live.share is not None:
+            live.has_turn = False
+            self._places.stop_running(live.share)
 
     async def _end(self, live: LiveTask, outcome: Outcome, reason: str | None = None) -> None:
         """Move the task to its end, once; the record is stored before a follower is notified.
