@@ -339,7 +339,7 @@ def test_public_names():
             "DefinitionError",
         ),
         *("ArgumentError", "ReturnError", "CallTimeout", "ConnectionLost", "ProgressOverflow"),
-        *("NotSupportedByEra", "RequestCancelled"),
+        *("NotSupportedByEra", "NotSupportedByServer", "RequestCancelled"),
         *("TaskConfig", "Retry", "TaskSettings", "TaskStore", "MemoryTaskStore", "TaskRecord", "TaskStatus"),
         *("RunningServer", "open_server", "TaskHandle", "TaskSnapshot"),
         *("Elicited", "Sampled", "SamplingMessage", "Root", "titles", "ModelPreferences"),

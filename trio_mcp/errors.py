@@ -27,6 +27,7 @@ __all__ = [
     "LocalProtocolError",
     "MCPError",
     "NotSupportedByEra",
+    "NotSupportedByServer",
     "ProgressOverflow",
     "PromptDefinitionError",
     "ProtocolError",
@@ -103,7 +104,14 @@ class ResourceNotFound(ResourceError):
 
 
 class ConnectionLost(MCPError):
-    """The connection ended, or the answer was lost, before the answer came."""
+    """The connection ended, or the answer was lost, before the answer came.
+
+    `outcome_unknown` says whether the request was sent, so that the server may have done what it asks for.
+    """
+
+    def __init__(self, message: str, *, outcome_unknown: bool = False) -> None:
+        super().__init__(message)
+        self.outcome_unknown = outcome_unknown
 
 
 class ServerUnavailable(ConnectionLost):
@@ -112,8 +120,8 @@ class ServerUnavailable(ConnectionLost):
     `server` is its name in the group.
     """
 
-    def __init__(self, server: str, reason: str) -> None:
-        super().__init__(f"server {server!r} {reason}")
+    def __init__(self, server: str, reason: str, *, outcome_unknown: bool = False) -> None:
+        super().__init__(f"server {server!r} {reason}", outcome_unknown=outcome_unknown)
         self.server = server
 
 
@@ -135,6 +143,10 @@ class ProgressOverflow(MCPError):
 
 class NotSupportedByEra(MCPError):
     """The protocol revision of this connection does not have what was asked for."""
+
+
+class NotSupportedByServer(MCPError):
+    """The server does not declare what was asked for, and asking anyway would promise what does not hold."""
 
 
 class SubscriptionRefused(MCPError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +12,7 @@ import trio
 
 from tests.conftest import MODERN, TRANSPORTS, Wire
 from tests.support.limits import HANG_SECONDS
+from tests.support.memory import traced_memory
 from trio_mcp import (
     ClientSettings,
     Conflate,
@@ -149,19 +149,19 @@ async def test_law_4_first_and_last_survive_a_slow_reader(wire, autojump_clock):
 async def test_law_5_bounded(wire, autojump_clock):
     """A handler that sleeps costs the same memory whether it misses 5,000 reports or 50,000."""
 
-    async def peak(n: int) -> int:
+    async def pending(n: int) -> int:
+        sizes: list[int] = []
+
         async def handler(*update: Any) -> None:
-            await trio.sleep(1)
+            await trio.sleep(1)  # so long that all is reported meanwhile
+            sizes.append(held())
 
         async with wire.open(make_server()) as client:
-            tracemalloc.start()
-            try:
+            with traced_memory() as held:
                 await client.call_tool("loop", {"n": n}, progress_handler=handler)
-                return tracemalloc.get_traced_memory()[1]
-            finally:
-                tracemalloc.stop()
+        return max(sizes)
 
-    small, large = await peak(5_000), await peak(50_000)
+    small, large = await pending(5_000), await pending(50_000)
     # How full the buffers of one read, one write and one pass are depends on the order of the tasks.
     assert large < small + 1_000_000, "50,000 unread updates would take 5 MB and more"
 

@@ -25,6 +25,7 @@ from trio_mcp.tasks.live_task import (
     LiveTask,
 )
 from trio_mcp.tasks.record import BEARER, Outcome, TaskRecord, utc_now
+from trio_mcp.tasks.stored_task import CLAIM_BITS
 from trio_mcp.wire.errors import LocalProtocolError
 
 EVENTS: dict[str, Callable[[LiveTask], None]] = {
@@ -153,3 +154,18 @@ async def test_reports_are_kept_for_a_follower_from_the_commit_on():
 async def test_a_live_task_shows_its_state():
     assert repr(make_live(NEEDED)) == "<LiveTask t of 'work': needed, working>"
     assert repr(make_live(ENDING)) == "<LiveTask t of 'work': ending, working>"
+
+
+async def test_reports_are_numbered_by_the_claim_and_do_not_disturb_the_version(autojump_clock: Any) -> None:
+    live = make_live()
+    live.report(1, None, None)
+    live.report(2, None, None)
+    first = live.record
+    assert first.progress is not None
+    assert (first.progress.offset, first.version) == ((1 << CLAIM_BITS) + 2, 2)
+    live.report(3, None, None)
+    live.hold_under(2)
+    live.report(4, None, None)
+    second = live.record
+    assert second.progress is not None
+    assert (second.progress.offset, second.version) == ((2 << CLAIM_BITS) + 1, 4)

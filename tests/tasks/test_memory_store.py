@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -16,35 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from tests.tasks.store_suite import (
-    ALICE,
-    BOB,
-    NOW,
-    SECOND,
-    OpenStore,
-    TaskStoreSuite,
-    create_many,
-    make_record,
-    put,
-)
+from tests.tasks.store_cases import ALICE, BOB, NOW, SECOND, NewStore, create_many, make_record, put
+from tests.tasks.store_suite import TaskStoreSuite
 from trio_mcp.errors import CursorError, TaskOverload
 from trio_mcp.tasks.cursors import Cursors
 from trio_mcp.tasks.memory_store import MemoryTaskStore
 from trio_mcp.tasks.record import InputRequest, Outcome, Owner
-from trio_mcp.tasks.store import TaskStore
 from trio_mcp.wire.errors import LocalProtocolError
-
-
-@asynccontextmanager
-async def open_memory_store(**caps: int) -> AsyncIterator[TaskStore]:
-    await trio.lowlevel.checkpoint()
-    yield MemoryTaskStore(**caps)
 
 
 class TestMemoryTaskStore(TaskStoreSuite):
     @pytest.fixture
-    def open_store(self) -> OpenStore:
-        return open_memory_store
+    def new_store(self) -> NewStore:
+        return MemoryTaskStore
 
 
 @pytest.mark.parametrize("cap", ["max_records", "max_record_bytes"])
@@ -227,3 +209,24 @@ async def test_delete_expired_costs_what_expires_and_not_what_is_kept() -> None:
         await store.create(make_record(ttl=1 + i))
     assert len(await store.delete_expired(NOW + 10 * SECOND)) == 10
     assert len(store._expiries) == 990
+
+
+async def test_waiting_for_a_task_ignores_those_that_have_expired(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Whoever claims in a loop would turn without end until somebody deletes them."""
+    store = MemoryTaskStore()
+    await store.create(make_record(ttl=10), is_queued=True)
+    with trio.move_on_after(1) as scope:
+        await store.wait_claimable({"tool"}, NOW + 10 * SECOND)
+    assert scope.cancelled_caught
+
+
+async def test_waiting_for_a_task_lasts_until_it_is_ready(autojump_clock: trio.testing.MockClock) -> None:
+    store = MemoryTaskStore()
+    for seconds in (50, 30, 40):
+        record = make_record()
+        await store.create(record)
+        await store.release(record, 1, NOW + seconds * SECOND)
+    await store.wait_claimable({"tool"}, NOW)
+    assert trio.current_time() == 30

@@ -33,6 +33,7 @@ from trio_mcp.cli.options import (
     StructuredSwitch,
     Switch,
     TargetArgument,
+    TasksOption,
     check_seconds,
 )
 from trio_mcp.cli.output import prepare_streams, print_error, print_note
@@ -43,7 +44,10 @@ from trio_mcp.cli.running import Interrupt, run_serving, run_work
 from trio_mcp.cli.server_file import load_server, read_place
 from trio_mcp.cli.status import FAILED, INTERRUPTED, SUCCEEDED, CommandError
 from trio_mcp.cli.targets import move_command, read_config, read_target
-from trio_mcp.cli.tasks.commands import tasks
+from trio_mcp.cli.task_store import use_store
+from trio_mcp.cli.tasks.commands import fill_target
+from trio_mcp.cli.tasks.commands import tasks as task_commands
+from trio_mcp.errors import TaskStoreError
 from trio_mcp.server.signals import ENDING, find_free, run_until_signal
 from trio_mcp.transports.asgi.access_log import access_log_shown
 from trio_mcp.version import __version__
@@ -78,11 +82,11 @@ app = App(
     version=__version__,
     help="Serve the Model Context Protocol, list what servers offer, and use it with live progress.",
 )
-app.command(tasks)
+app.command(task_commands)
 app.command(bench, usage=BENCH_USAGE)
 
 
-@app.command(usage="Usage: trio-mcp run FILE[:NAME] [--http ADDRESS [--sse]] [--ws ADDRESS]")
+@app.command(usage="Usage: trio-mcp run FILE[:NAME] [--http ADDRESS [--sse]] [--ws ADDRESS] [--tasks URL]")
 def run(
     file: Annotated[str, Parameter(help="The file; with :NAME if it has more than one Server.")],
     /,
@@ -104,17 +108,20 @@ def run(
             negative="--no-access-log", help="Show a line for each HTTP request and WebSocket on stderr."
         ),
     ] = True,
+    tasks: TasksOption = None,
 ) -> int:
     """Serve the Server of a Python file over stdin and stdout, or over the network.
 
     The file is imported: it needs a Server at module level, and its own "main" block
     does not run.
 
-    Examples: trio-mcp run server.py, trio-mcp run server.py --http :8000 --ws :8001
+    Examples: trio-mcp run server.py, trio-mcp run server.py --http :8000 --ws :8001,
+    trio-mcp run server.py --http :8000 --tasks sqlite:tasks.db
     """
     if sse and http is None:
         raise CommandError("--sse needs --http: HTTP+SSE is served at the same address")
     server = load_server(read_place(file))
+    use_store(server, tasks)
     if http is not None or ws is not None:
         addresses = [None if text is None else read_address(text) for text in (http, ws)]
         serve = partial(serve_network, server, *addresses, sse=sse, access_log=access_log)
@@ -122,7 +129,10 @@ def run(
         return run_serving(partial(_end_on_signal, serve, numbers), farewell="Stopped.")
     if sys.stdin.isatty():
         print_note(f"{server.name} serves MCP over stdin and stdout; Ctrl-C ends it.")
-    server.run()
+    try:
+        server.run()
+    except TaskStoreError as error:
+        raise CommandError(str(error)) from None
     return SUCCEEDED
 
 
@@ -296,6 +306,7 @@ def run_command(arguments: Sequence[str]) -> int:
     """Run one command line, without the program's name, and return its exit status."""
     prepare_streams()
     try:
+        arguments = fill_target(arguments)
         words = next((n for n in (1, 2) if tuple(arguments[:n]) in CONNECTING), 0)
         if words:
             arguments = move_command(arguments, words)

@@ -51,6 +51,14 @@ ProtocolOption: TypeAlias = Annotated[
     str,
     Parameter(help='Protocol revision to speak, such as "2025-06-18".', validator=check_protocol),
 ]
+TasksOption: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        help="Keep the background tasks in this store: sqlite:PATH, redis://HOST, rediss://, valkey://, "
+        "valkeys:// or memory: [default: the store of the file's Server].",
+        show_default=False,
+    ),
+]
 Switch: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
 StructuredSwitch: TypeAlias = Annotated[
     Switch, Parameter(help="Print the structured content as JSON, also if there is text.")

@@ -122,7 +122,7 @@ async def fill_in(request: ElicitRequest, console: Console) -> Mapping[str, Any]
         await _fill_in_field(field, values, console)
     if not fields:
         console.print(Text.assemble("  Enter accepts: "), end="")
-        await _read_line(console)
+        await read_line(console)
     return values
 
 
@@ -132,7 +132,7 @@ async def _fill_in_field(field: FormField, values: dict[str, Any], console: Cons
         console.print(Text(f"  {one_line(description)}", style="dim"), soft_wrap=True)
     while True:
         console.print(field.prompt, end="", soft_wrap=True)
-        text = await _read_line(console)
+        text = await read_line(console)
         if text:
             try:
                 values[field.name] = read_answer(text, field.schema)
@@ -146,7 +146,7 @@ async def _fill_in_field(field: FormField, values: dict[str, Any], console: Cons
         return
 
 
-async def _read_line(console: Console) -> str:
+async def read_line(console: Console) -> str:
     """One line that a person types; checkpoints. Raises DeclinedError at the end of input."""
     chunk = b""
     try:

@@ -158,6 +158,7 @@ async def open_call(
     *,
     raise_on_error: bool,
     result_type: Any,
+    idempotency_key: str | None,
 ) -> AsyncIterator[CallHandle]:
     """See `Client.start_call`."""
     handle = CallHandle(name, link.session.settings.progress)
@@ -170,6 +171,7 @@ async def open_call(
         max_timeout,
         raise_on_error=raise_on_error,
         result_type=result_type,
+        idempotency_key=idempotency_key,
     )
     with handle.updates:
         async with open_unwrapping_nursery() as nursery:

@@ -60,6 +60,7 @@ class Client(ServerReader):
         result_type: Any = None,
         task: Literal[False] = False,
         ttl: float | None = None,
+        idempotency_key: str | None = None,
     ) -> CallResult: ...
 
     @overload
@@ -75,6 +76,7 @@ class Client(ServerReader):
         result_type: Any = None,
         task: Literal[True],
         ttl: float | None = None,
+        idempotency_key: str | None = None,
     ) -> TaskHandle: ...
 
     async def call_tool(
@@ -89,6 +91,7 @@ class Client(ServerReader):
         result_type: Any = None,
         task: bool = False,
         ttl: float | None = None,
+        idempotency_key: str | None = None,
     ) -> CallResult | TaskHandle:
         """Call a tool and wait for its result (MCP tools, "Calling Tools"); checkpoints.
 
@@ -109,10 +112,17 @@ class Client(ServerReader):
         waits for the result. Without it, a task that the server makes unasked is waited for here,
         and cancelled if this call is.
 
+        The server carries out one call of all that have the same `idempotency_key`, 1 to 255 visible ASCII
+        characters, and the others get its answer, or its task. If an answer is lost while the connection goes
+        on, as over HTTP, a call with a key is sent again, up to three times, and so is one of a tool that was
+        listed as read-only or idempotent. No other call is ever sent twice.
+
         Raises ToolError for a result that is an error, unless `raise_on_error` is
         False; ProtocolError for a JSON-RPC error; CallTimeout; ProgressOverflow under the
-        lossless policy; ConnectionLost; RemoteProtocolError for a result that is malformed or does not fit;
-        ValueError for arguments that are not JSON, and for times that are none.
+        lossless policy; ConnectionLost, whose `outcome_unknown` says whether the tool may have run;
+        NotSupportedByServer if the server does not know such keys; RemoteProtocolError for a result that
+        is malformed or does not fit; ValueError for arguments that are not JSON, times that are none, and
+        what is no key.
         """
         call = ToolCall(
             self._link,
@@ -123,6 +133,7 @@ class Client(ServerReader):
             max_timeout,
             raise_on_error=raise_on_error,
             result_type=result_type,
+            idempotency_key=idempotency_key,
         )
         return await call.start_task(ttl) if task else await call.run()
 
@@ -136,6 +147,7 @@ class Client(ServerReader):
         max_timeout: float | None = None,
         raise_on_error: bool = True,
         result_type: Any = None,
+        idempotency_key: str | None = None,
     ) -> AsyncIterator[CallHandle]:
         """Call a tool concurrently with the block; its progress is read from a channel.
 
@@ -144,7 +156,8 @@ class Client(ServerReader):
         the block cancels a call that has not ended. An exception that the block raises is not
         wrapped in a group. Entering does not wait, leaving checkpoints.
 
-        Raises ValueError for arguments that are not JSON; every other error is raised by `result()`.
+        Raises ValueError for arguments that are not JSON and for what is no key, and NotSupportedByServer;
+        every other error is raised by `result()`.
         """
         async with open_call(
             self._link,
@@ -154,6 +167,7 @@ class Client(ServerReader):
             max_timeout,
             raise_on_error=raise_on_error,
             result_type=result_type,
+            idempotency_key=idempotency_key,
         ) as handle:
             yield handle
 

@@ -145,7 +145,9 @@ class GroupServer:
         try:
             yield client
         except ConnectionLost as error:
-            raise ServerUnavailable(self.name, f"was lost: {error}") from error
+            raise ServerUnavailable(
+                self.name, f"was lost: {error}", outcome_unknown=error.outcome_unknown
+            ) from error
         except MCPError as error:
             error.add_note(f"This is of the server {self.name!r}.")
             raise

@@ -30,6 +30,7 @@ from trio_mcp.errors import NotSupportedByEra, ProtocolError, RemoteProtocolErro
 from trio_mcp.outgoing.transport import MirroringTransport
 from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.frames import Response
+from trio_mcp.wire.idempotency import declares_keys
 from trio_mcp.wire.messages import (
     LOGGING_LEVELS,
     META_LOG_LEVEL,
@@ -78,6 +79,9 @@ class Link:
         self.cache = ResultCache(session.settings.cache_bytes if agreement.era.modern else 0)
         session.routes.on_change = self._note_change
         self.validation = ResultValidation(self.list_tools) if session.settings.validate_results else None
+        self.knows_keys = declares_keys(agreement.capabilities)
+        self.repeatable: frozenset[str] = frozenset()
+        """The tools that do no harm if they run twice, as far as they are listed and say so."""
         self.subscriptions = ResourceSubscriptions(self.request, session.send_and_forget)
         self.meta: dict[str, Any] = {}
         if agreement.era.modern:
@@ -110,14 +114,17 @@ class Link:
     async def list_tools(self, *, refresh: bool = False) -> list[Tool]:
         """See `Client.list_tools`."""
         tools = await self.list_pages("tools/list", "tools", _read_tool_page, refresh=refresh)
+        self.repeatable = frozenset(tool.name for tool in tools if _is_repeatable(tool))
         if self.validation is not None:
             self.validation.note_tools(tools)
         return tools if self.mirror is None else mirror_tools(tools, self.mirror)
 
     def _note_change(self, change: Change) -> None:
         self.cache.note_change(change)
-        if self.validation is not None and isinstance(change, ToolsListChanged):
-            self.validation.forget()
+        if isinstance(change, ToolsListChanged):
+            self.repeatable = frozenset()
+            if self.validation is not None:
+                self.validation.forget()
 
     async def list_prompts(self, *, refresh: bool) -> list[Prompt]:
         """See `Client.list_prompts`."""
@@ -174,6 +181,11 @@ class Link:
         max_pages = self.session.settings.max_pages
         reader = ListReader(self.request, self.cache, method, what, read_page, max_pages)
         return await reader.read(refresh=refresh)
+
+
+def _is_repeatable(tool: Tool) -> bool:
+    hints = tool.annotations
+    return hints is not None and (hints.read_only_hint is True or hints.idempotent_hint is True)
 
 
 def _read_tool_page(raw: msgspec.Raw) -> tuple[Sequence[Tool], str | None]:

@@ -55,6 +55,11 @@ class ServerReader:
         return self._link.agreement.capabilities
 
     @property
+    def takes_idempotency_keys(self) -> bool:
+        """Whether the server knows the idempotency keys of `call_tool`."""
+        return self._link.knows_keys
+
+    @property
     def instructions(self) -> str | None:
         """The server's instructions for a model, or None."""
         return self._link.agreement.instructions

@@ -279,7 +279,7 @@ class ClientSession:
             self.life.lose(ConnectionLost(reason))
             self.pages.lose(reason)
             for call in self._calls.values():
-                call.settle(ConnectionLost(reason))
+                call.settle(ConnectionLost(reason, outcome_unknown=True))
 
     def _accept_all(self, frames: Sequence[InFrame]) -> bool:
         for frame in frames:
@@ -315,7 +315,8 @@ class ClientSession:
         elif isinstance(frame, Lost):
             for ident in frame.ids:
                 if ident in self._calls:
-                    self._calls[ident].settle(ConnectionLost(frame.reason))
+                    lost = ConnectionLost(frame.reason, outcome_unknown=not frame.unsent)
+                    self._calls[ident].settle(lost)
         elif isinstance(frame, Batch):
             for member in frame.frames:
                 self._accept(member)

@@ -8,31 +8,48 @@ missing, and the cancellation of a task whose caller has left. Refuses to know h
 from __future__ import annotations
 
 import enum
+import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
+import trio
 from msgspec import UNSET, Raw, UnsetType
 
 from trio_mcp.call_result import CallResult, finish_call
 from trio_mcp.client.call_answer import Answered, Questions, TaskStarted, read_created, read_questions
 from trio_mcp.client.link import Link
 from trio_mcp.client.outcome import unwrap
+from trio_mcp.client.passing_failure import may_pass
 from trio_mcp.client.pending_call import PendingCall
 from trio_mcp.client.round_answers import MAX_ROUNDS, answer_round
 from trio_mcp.client.task_handle import TaskHandle
 from trio_mcp.client.task_snapshot import MILLISECONDS
 from trio_mcp.client.timeouts import CallDeadline, CallTimer, paused, read_timeouts, run_within
-from trio_mcp.errors import NotSupportedByEra, ProtocolError, RemoteProtocolError
+from trio_mcp.errors import (
+    ConnectionLost,
+    MCPError,
+    NotSupportedByEra,
+    NotSupportedByServer,
+    ProtocolError,
+    RemoteProtocolError,
+)
 from trio_mcp.handlers.sink import Handler, ProgressHandler, ProgressSink, open_handler
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.validators import require_positive
 from trio_mcp.wire.codec import UNENCODABLE, encode_value
 from trio_mcp.wire.errors import HEADER_MISMATCH, METHOD_NOT_FOUND
 from trio_mcp.wire.frames import Response
-from trio_mcp.wire.messages import META_WANTS_TASK, CallToolParams, TaskParams
+from trio_mcp.wire.idempotency import find_problem
+from trio_mcp.wire.messages import META_IDEMPOTENCY_KEY, META_WANTS_TASK, CallToolParams, TaskParams
+
+logger = logging.getLogger("trio_mcp")
 
 T = TypeVar("T")
+
+
+REPEAT_SECONDS: Final = (0.5, 1.0, 2.0)
+"""The pauses before a call is made again whose answer was lost; after the last the loss is raised."""
 
 
 class Retry(enum.Enum):
@@ -51,6 +68,7 @@ class ToolCall:
         "_floor",
         "_handler",
         "_idle",
+        "_key",
         "_link",
         "_longest",
         "_params",
@@ -71,8 +89,12 @@ class ToolCall:
         *,
         raise_on_error: bool,
         result_type: Any,
+        idempotency_key: str | None = None,
     ) -> None:
         self.name = name
+        if idempotency_key is not None:
+            _require_key(link, idempotency_key)
+        self._key = idempotency_key
         self._link = link
         self._handler = handler
         self._idle, self._longest = read_timeouts(idle_timeout, max_timeout)
@@ -117,6 +139,8 @@ class ToolCall:
             handle = TaskHandle(self._link, self.name, start, handler)
             try:
                 raw = await handle.wait(handler, timer)
+            except ConnectionLost as error:
+                raise self._explain(str(error)) from None
             finally:
                 handle.abandon()
         what = f"tool {self.name!r}"
@@ -129,8 +153,7 @@ class ToolCall:
         """Send requests until there is an answer, or a task; checkpoints."""
         rounds, has_listed = 0, False
         while True:  # each turn sends a request and waits for its answer
-            deadline = CallDeadline.find(timer)
-            answer = await self._ask(handler, timer, deadline, may_list=not has_listed)
+            answer, deadline = await self._ask_repeatedly(handler, timer, may_list=not has_listed)
             if isinstance(answer, (Answered, TaskStarted)):
                 return answer
             if answer is Retry.DEADLINE_PASSED:
@@ -153,6 +176,39 @@ class ToolCall:
                 await self._link.list_tools(refresh=True)
                 has_listed = True
 
+    async def _ask_repeatedly(
+        self, handler: Handler | None, timer: CallTimer | None, *, may_list: bool
+    ) -> tuple[Answered | TaskStarted | Questions | Retry, CallDeadline]:
+        """Send the call, and once more if its answer is lost and it may run twice, or has a key; checkpoints.
+
+        Returns the answer, and the deadline that was sent with the call.
+        """
+        for pause in (*REPEAT_SECONDS, None):
+            deadline = CallDeadline.find(timer)
+            try:
+                return await self._ask(handler, timer, deadline, may_list=may_list), deadline
+            except (ConnectionLost, ProtocolError) as error:
+                if pause is None or not self._may_repeat(error):
+                    if isinstance(error, ConnectionLost) and error.outcome_unknown:
+                        raise self._explain(str(error)) from None
+                    raise
+                logger.debug("tool %r is called again in %g s: %s", self.name, pause, error)
+            if timer is not None:
+                timer.resume()  # the loss has suspended it
+            await trio.sleep(pause)
+        raise AssertionError("the last turn returns or raises")
+
+    def _may_repeat(self, error: MCPError) -> bool:
+        link = self._link
+        return (self._key is not None or self.name in link.repeatable) and may_pass(error, link.session)
+
+    def _explain(self, reason: str) -> ConnectionLost:
+        """The error for a call of which it is not known whether it was carried out."""
+        between = "\n" if "\n" in reason else "; "  # what a process wrote last may have several lines
+        return ConnectionLost(
+            f"{reason}{between}it is not known whether tool {self.name!r} has run", outcome_unknown=True
+        )
+
     async def _ask(
         self, handler: Handler | None, timer: CallTimer | None, deadline: CallDeadline, *, may_list: bool
     ) -> Answered | TaskStarted | Questions | Retry:
@@ -168,6 +224,8 @@ class ToolCall:
             if answer is None:
                 raise
         finally:
+            if answer is None and call.newest is not None:
+                self._floor = call.newest[0]  # the call may be made once more
             if isinstance(answer, TaskStarted) and answer.token_call is not None:
                 session.keep(call)
             else:
@@ -186,7 +244,10 @@ class ToolCall:
         wants_progress: bool,
     ) -> PendingCall:
         link = self._link
-        self._params.meta = deadline.add_to(link.meta) or UNSET
+        meta = deadline.add_to(link.meta)
+        if self._key is not None:
+            meta = {**meta, META_IDEMPOTENCY_KEY: self._key}
+        self._params.meta = meta or UNSET
         if self._as_task:
             self._ask_for_task()
         call = link.session.begin(
@@ -244,3 +305,15 @@ class ToolCall:
         if error.code == HEADER_MISMATCH and link.mirror is not None and may_list:
             return Retry.LACKS_HEADERS
         return None
+
+
+def _require_key(link: Link, key: str) -> None:
+    """Raise ValueError for what is no key, and NotSupportedByServer if the server would ignore it."""
+    problem = find_problem(key)
+    if problem is not None:
+        raise ValueError(problem)
+    if not link.knows_keys:
+        raise NotSupportedByServer(
+            "the server does not know idempotency keys, so a call with one might run twice; "
+            "Client.takes_idempotency_keys tells it in advance"
+        )

@@ -32,6 +32,7 @@ from trio_mcp.wire.errors import INTERNAL_ERROR, METHOD_NOT_FOUND
 from trio_mcp.wire.http import check_parameter_headers, read_mirrored_arguments
 from trio_mcp.wire.incoming_request import IncomingRequest
 from trio_mcp.wire.messages import (
+    META_IDEMPOTENCY_KEY,
     CallToolParams,
     CompleteParams,
     DiscoverResult,
@@ -249,7 +250,7 @@ class ServerApplication:
         return kinds
 
     def _capabilities(self, era: Era) -> dict[str, Any]:
-        capabilities: dict[str, Any] = {"logging": {}}
+        capabilities: dict[str, Any] = {"logging": {}, "experimental": {META_IDEMPOTENCY_KEY: {}}}
         for kind in self._listed():
             capabilities[kind] = {"listChanged": True}
         if "resources" in capabilities:

@@ -173,7 +173,7 @@ class TaskMethods:
             if reports:
                 meta[META_REPORTS] = [
                     (clock.microseconds_at(seconds), current, total, message)
-                    for current, total, message, seconds in reports
+                    for current, total, message, seconds, _ in reports
                 ]
             return Notification(CHANGED, encode_value(task))
 

@@ -112,9 +112,8 @@ class TaskRun:
             self.state = moved(self.state, RunState.DIRECT)
             return await self.handler(self)
         if choice is Choice.TASK:
-            self.request.progress.record_in(self.live)
-            created = self._become_task()
-            self.supervisor.start(self.live, self._work, self._describe)
+            created = self.become_task()
+            self.start()
             return created
         self.state = moved(self.state, RunState.PROMOTABLE)
         return await self._answer_or_promote()
@@ -132,7 +131,7 @@ class TaskRun:
         turn then does not wait any longer: it runs here, as that of a call that is never a task.
         """
         self.request.progress.record_in(self.live)
-        self.supervisor.start(self.live, self._work, self._describe)
+        self.start()
         try:
             with trio.move_on_after(self.config.promote_after):
                 await self.live.wait_left(LiveState.UNDECIDED)
@@ -150,7 +149,7 @@ class TaskRun:
             self.live.scope.cancel()
             raise
         if self.live.is_committed:
-            return self._become_task()
+            return self.become_task()
         self._stay_direct()
         assert self.live.outcome is not None, "the handler is done"
         if self.live.outcome.kind == "cancelled":
@@ -159,6 +158,10 @@ class TaskRun:
                 return questions
             raise ProtocolError(INTERNAL_ERROR, "the server is shutting down")
         return outcome_result(self.live.outcome)
+
+    def start(self) -> None:
+        """Run the handler in the supervisor's nursery as soon as it is its turn."""
+        self.supervisor.start(self.live, self._work, self._describe)
 
     async def promote(self) -> bool:
         """Make the call a task now, because its handler needs one; False if that cannot be.
@@ -181,12 +184,14 @@ class TaskRun:
         if self.state is RunState.PROMOTABLE:
             self.state = moved(self.state, RunState.DIRECT)
 
-    def _become_task(self) -> Result:
+    def become_task(self) -> Result:
         """Send progress and questions as those of a task, and make the answer that names it."""
         self.state = moved(self.state, RunState.TASK)
         request, record = self.request, self.live.record
         request.task = self.live
         request.lift_deadline()
+        if not self.has_begun:
+            request.progress.record_in(self.live)
         if self.wires is None:
             request.progress.stop_sending()
             return extension_created(record)

@@ -8,7 +8,7 @@ goes on in `task_run.py`.
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import trio
@@ -31,7 +31,16 @@ from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.settings import TaskConfig
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS
-from trio_mcp.wire.messages import CallToolParams, CallToolResult, ListToolsResult, Result
+from trio_mcp.wire.messages import (
+    META_IDEMPOTENCY_KEY,
+    CallToolParams,
+    CallToolResult,
+    ListToolsResult,
+    Result,
+)
+
+if TYPE_CHECKING:
+    from trio_mcp.server.call_keys import CallKeys
 
 
 class ToolMethods:
@@ -56,6 +65,7 @@ class ToolMethods:
         self._runs = runs
         self._lifespan = lifespan
         self._progress = progress
+        self._keys: CallKeys | None = None
         # A limiter of its own: tools that block must not starve the application's own threads.
         self._limiter = trio.CapacityLimiter(self._settings.thread_limit)
         rounds = InputRounds(definition.info.name, self._settings)
@@ -83,11 +93,36 @@ class ToolMethods:
         if params.request_state is not UNSET or params.input_responses is not UNSET:
             await self.calls.rounds.resume(request)
         choice = choose(request, params.name, tool.task)
+        if META_IDEMPOTENCY_KEY in request.meta.values:
+            return await self._call_once(request, tool, arguments, choice)
         if tool.task is None or (choice is Choice.ANSWER and tool.task.gather is None):
             context = None if tool.parameters.context_name is None else self._make_context(request, None)
             return await tool.call(context, arguments, self._limiter)
         run, choice = self._make_run(request, tool, tool.task, arguments, choice)
         return await run.run(choice)
+
+    async def _call_once(
+        self, request: ServerRequest, tool: ToolDefinition, arguments: msgspec.Raw | None, choice: Choice
+    ) -> Result:
+        """Answer a call that has an idempotency key; checkpoints."""
+        # Imported here: a server starts without what few of its clients use.
+        from trio_mcp.server.call_keys import CallKeys, name_call
+
+        if self._keys is None:
+            self._keys = CallKeys(self._supervisor)
+        config = tool.task
+        if config is None:
+            config = TaskConfig(mode="forbidden")
+        elif choice is Choice.ANSWER:  # which is not timed as a task is
+            config = TaskConfig(ttl=config.ttl, gather=config.gather)
+
+        def make_run() -> TaskRun:
+            # With a place, since the handler may go on without its caller.
+            run, _ = self._make_run(request, tool, config, arguments, Choice.TASK)
+            return run
+
+        name = name_call(request, tool.listing.name, arguments)
+        return await self._keys.call(request, name, choice, make_run)
 
     def _make_context(self, request: ServerRequest, run: TaskRun | None) -> Context:
         return Context(request, run, self._lifespan, self.calls)

@@ -66,6 +66,7 @@ class ServerRequest:
     valid beyond the answer, `call_queue` is that of the task from then on. `stopped` are its scopes that
     stand still while the client is asked something, if it `pauses` then; None until it was asked.
     `round` is None until the handler asks its client by an answer, or the request answers such questions.
+    It `was_cancelled` if it is `withdrawn` because the client has said so, and not because that is gone.
     """
 
     id: RequestId
@@ -80,6 +81,7 @@ class ServerRequest:
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     state: dict[str, Any] = attrs.field(factory=dict)
     withdrawn: bool = False
+    was_cancelled: bool = False
     task: RunningTask | None = None
     stopped: StoppedScopes | None = None
     pauses: bool = True

@@ -210,6 +210,7 @@ class ServerSession:
         request = self._requests.get(ident) or self._requests.get(as_other_type(ident))
         if request is not None:
             logger.debug("request %r cancelled by the client: %s", request.id, params.reason)
+            request.was_cancelled = True
             request.withdraw()
 
     def accept_request(

@@ -22,7 +22,8 @@ Place: TypeAlias = tuple[datetime, int]
 class Cursors:
     """Makes cursors and checks them: each is a place, and a code over the place and the owner.
 
-    Keeps none of them. A cursor that passes can only be made with `key`.
+    The owner is None for the list of everybody. Keeps none of them. A cursor that passes can only be made
+    with `key`.
     """
 
     __slots__ = ("_key",)
@@ -33,13 +34,13 @@ class Cursors:
     def __init__(self, key: bytes) -> None:
         self._key = key
 
-    def cursor(self, owner: Owner, place: Place) -> str:
+    def cursor(self, owner: Owner | None, place: Place) -> str:
         """The cursor with which `owner` reads on behind `place`."""
         created_at, number = place
         packed = self._PLACE.pack((created_at - self._EPOCH) // timedelta(microseconds=1), number)
         return base64.urlsafe_b64encode(packed + self._code(owner, packed)).decode()
 
-    def place(self, owner: Owner, cursor: str) -> Place:
+    def place(self, owner: Owner | None, cursor: str) -> Place:
         """The place that `cursor` marks; raises CursorError unless it was made for `owner`."""
         try:
             raw = base64.urlsafe_b64decode(cursor)
@@ -54,7 +55,7 @@ class Cursors:
         microseconds, number = self._PLACE.unpack(packed)
         return self._EPOCH + timedelta(microseconds=microseconds), number
 
-    def _code(self, owner: Owner, packed: bytes) -> bytes:
+    def _code(self, owner: Owner | None, packed: bytes) -> bytes:
         # `packed` comes first because its length is fixed and that of a name is not.
-        named = f"{owner.kind}:{owner.name}".encode(errors="surrogatepass")
+        named = b"" if owner is None else f"{owner.kind}:{owner.name}".encode(errors="surrogatepass")
         return hmac.digest(self._key, packed + named, hashlib.sha256)

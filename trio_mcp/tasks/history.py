@@ -16,8 +16,8 @@ from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.record import TaskProgress, TaskRecord, TaskStatus
 from trio_mcp.wire.frames import StageState
 
-TaskReport: TypeAlias = tuple[float | None, float | None, str | None, float]
-"""Current, total and message, and the time on Trio's clock."""
+TaskReport: TypeAlias = tuple[float | None, float | None, str | None, float, int]
+"""Current, total and message, the time on Trio's clock, and the offset: its number within the task."""
 
 Estimate: TypeAlias = tuple[float | None, float | None]
 """The progress per second, and the seconds that are left."""
@@ -89,9 +89,9 @@ def as_reported(
     stages: tuple[StageState, ...] | None = None,
 ) -> TaskRecord:
     """`record` as it was after `report`, with the same version, because it is only shown."""
-    current, total, message, seconds = report
+    current, total, message, seconds, offset = report
     moment = clock.at(seconds)
-    progress = TaskProgress(current, total, message, moment, *estimate, stages)
+    progress = TaskProgress(current, total, message, moment, *estimate, stages, offset)
     return attrs.evolve(record, last_updated_at=moment, progress=progress)
 
 

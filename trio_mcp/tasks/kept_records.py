@@ -15,6 +15,7 @@ import trio
 from trio_mcp.errors import TaskOverload, TaskTooLarge
 from trio_mcp.tasks.record import Owner, TaskRecord
 from trio_mcp.tasks.store import STORE_SECONDS, TaskStore
+from trio_mcp.tasks.stored_task import StoredTask, TaskWork
 
 ROOM_TRIES: Final = 3
 """How often a full store is asked again after a record gave way, since another task may take its room."""
@@ -43,10 +44,13 @@ class KeptRecords:
     def __len__(self) -> int:
         return len(self._payers)
 
-    async def create(self, record: TaskRecord, payer: Owner) -> None:
+    async def create(
+        self, record: TaskRecord, payer: Owner, *, key: str | None = None, work: TaskWork | None = None
+    ) -> StoredTask:
         """Store a new record, which counts for `payer`. Checkpoints. Raises TaskOverload.
 
         Ended tasks give way first: the oldest of the same payer, then, if the store is full, of all.
+        If a task has the `key` already, that one is returned, and nothing is stored.
         """
         while self._counts[payer] >= self._cap:  # noqa: ASYNC913  # each turn forgets a record or raises
             if not await self._give_way(payer):
@@ -59,18 +63,23 @@ class KeptRecords:
         try:
             for _ in range(ROOM_TRIES):
                 try:
-                    await self._store.create(record)
-                    return
+                    return await self._store_new(record, key, work)
                 except TaskTooLarge:
                     raise  # no room would be enough
                 except TaskOverload as error:
                     refusal = error
                 if not (await self._give_way(payer) or await self._give_way(None)):
                     raise refusal
-            await self._store.create(record)
+            return await self._store_new(record, key, work)
         except BaseException:
             self.discard(record.id)
             raise
+
+    async def _store_new(self, record: TaskRecord, key: str | None, work: TaskWork | None) -> StoredTask:
+        stored = await self._store.create(record, work, key=key)
+        if stored.record.id != record.id:
+            self.discard(record.id)
+        return stored
 
     def note_end(self, task_id: str) -> None:
         """Note that a task has ended, so that its record may give way; one that is not kept is ignored."""

@@ -20,6 +20,7 @@ from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.history import Estimate, History, TaskReport
 from trio_mcp.tasks.places import OwnerShare
 from trio_mcp.tasks.record import InputRequest, Outcome, TaskProgress, TaskRecord, TaskStatus
+from trio_mcp.tasks.stored_task import CLAIM_BITS
 from trio_mcp.wire.errors import LocalProtocolError
 from trio_mcp.wire.frames import StageState
 
@@ -124,7 +125,8 @@ class LiveTask:
         self._clock = clock
         self._report: TaskReport | None = None
         self._newest: TaskReport | None = None  # as `_report`, but making the record does not forget it
-        self._reports = 0
+        self._offset = 1 << CLAIM_BITS
+        self._recorded = self._offset  # that of the last report that is in `_record`
         self._estimator = Estimator()
         self._history_limit = history_limit
         self._history: History | None = None
@@ -233,21 +235,31 @@ class LiveTask:
         """Whether the task has ended."""
         return self._record.is_final
 
+    def hold_under(self, claim: int) -> None:
+        """Number the reports from now on as those of `claim`, under which this process holds the task."""
+        self._record, self._report = self.record, None
+        self.claim = claim
+        self._offset = self._recorded = claim << CLAIM_BITS
+
+    def note_arguments(self, digest: str) -> None:
+        """Keep the digest of the arguments on the record; before it is stored."""
+        self._record = attrs.evolve(self._record, arguments_digest=digest)
+
     @property
     def record(self) -> TaskRecord:
         """The state now, with the last report in it."""
         if self._report is not None:
-            current, total, message, seconds = self._report
+            current, total, message, seconds, offset = self._report
             moment = self._clock.at(seconds)
             estimate = self.estimate(self._report)
             # A report makes no record; all since the last record are one change, of as many versions.
             self._record = attrs.evolve(
                 self._record,
                 last_updated_at=moment,
-                version=self._record.version + self._reports,
-                progress=TaskProgress(current, total, message, moment, *estimate, self.open_stages),
+                version=self._record.version + offset - self._recorded,
+                progress=TaskProgress(current, total, message, moment, *estimate, self.open_stages, offset),
             )
-            self._report, self._reports = None, 0
+            self._report, self._recorded = None, offset
         return self._record
 
     @property
@@ -268,8 +280,8 @@ class LiveTask:
             return
         self.active_at = now = trio.current_time()
         replaced = self._newest if replaces else None
-        self._report = self._newest = report = (current, total, message, now)
-        self._reports += 1
+        self._offset = offset = self._offset + 1
+        self._report = self._newest = report = (current, total, message, now, offset)
         if now >= self._estimator.due and current is not None:  # few reports are due; the others cost nothing
             self._estimator.update(now, current, total)
         if self._history is not None:
@@ -279,7 +291,7 @@ class LiveTask:
 
     def estimate(self, report: TaskReport) -> Estimate:
         """The rate and the time left after a report, by everything that is known now."""
-        current, total, _, seconds = report
+        current, total, _, seconds, _ = report
         if current is not None:
             self._estimator.update(seconds, current, total)
         return self._estimator.rate, self._estimator.eta

@@ -20,15 +20,13 @@ import trio
 from msgspec import Raw
 
 from trio_mcp.concurrency.latest_channel import LatestChannel
-from trio_mcp.errors import TaskOverload, TaskTooLarge
 from trio_mcp.tasks.cursors import Cursors, Place
 from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus
-from trio_mcp.tasks.record_size import record_size
 from trio_mcp.tasks.recovery import recovered
 from trio_mcp.tasks.store import TaskChange, TaskPage
+from trio_mcp.tasks.store_checks import full_store, require_same_task, require_size
 from trio_mcp.tasks.stored_task import StoredReport, StoredTask, TaskWork
 from trio_mcp.validators import require_count
-from trio_mcp.wire.errors import LocalProtocolError
 
 DEFAULT_RECORDS: Final = 10_000
 """Tasks kept at once: a few MiB without their results, and an end to what clients can start."""
@@ -50,6 +48,7 @@ class MemoryTaskStore:
     """
 
     __slots__ = (
+        "_created",
         "_cursors",
         "_entries",
         "_expiries",
@@ -78,6 +77,7 @@ class MemoryTaskStore:
         self.sweep_interval: float | None = None
         self.is_shared = False
         self._opened = 0
+        self._created = 0
         self._holder = secrets.token_hex(8)
         self._keys: dict[str, str] = {}
         self._queue: dict[str, None] = {}  # ids of tasks that nobody holds, in the order in which they came
@@ -129,14 +129,11 @@ class MemoryTaskStore:
             self._forgotten.append(known.record.id)
         if record.id in self._entries:
             raise ValueError(f"task {record.id} exists already")
-        self._check_size(record)
+        require_size(record, self.max_record_bytes)
         if len(self._entries) >= self.max_records:
             self._forgotten.extend(self._forget_expired(record.created_at))
         if len(self._entries) >= self.max_records:
-            raise TaskOverload(
-                f"max_records is {self.max_records}, and so many tasks are kept; "
-                "another fits when one of them has expired"
-            )
+            raise full_store(self.max_records)
         self._note_expiry(record)
         places = self._owned.get(record.owner, [])
         at = bisect_right(places, record.created_at, key=_created_at)
@@ -144,7 +141,8 @@ class MemoryTaskStore:
         number = places[at - 1][1] + 1 if at and places[at - 1][0] == record.created_at else 0
         places.insert(at, (record.created_at, number, record.id))
         self._owned[record.owner] = places
-        entry = _Entry(record, (record.created_at, number), work, key)
+        self._created += 1
+        entry = _Entry(record, (record.created_at, number), self._created, work, key)
         self._entries[record.id] = entry
         if key is not None:
             self._keys[key] = record.id
@@ -174,29 +172,24 @@ class MemoryTaskStore:
         if its tool, its owner or its time of creation is another; then nothing changes.
         """
         await trio.lowlevel.checkpoint()
-        lost: list[str] = []
-        kept: list[tuple[_Entry, TaskChange]] = []
         for change in changes:
-            record = change.record
-            entry = self._held(record.id, change.claim)
+            entry = self._held(change.record.id, change.claim)
+            if entry is not None and change.record.version > entry.record.version:
+                require_same_task(entry.record, change.record)
+                require_size(change.record, self.max_record_bytes)
+        lost: list[str] = []
+        for change in changes:
+            entry = self._held(change.record.id, change.claim)
             if entry is None:
-                lost.append(record.id)
+                lost.append(change.record.id)
             # Versions between the two may never have been put, and a status that is not final may move to
             # every other. The only move that can be wrong is one of a final record.
-            elif record.version > entry.record.version:
-                for name in ("tool", "owner", "created_at"):
-                    if getattr(record, name) != getattr(entry.record, name):
-                        raise LocalProtocolError(
-                            f"{name} of task {record.id} is another now; it must never change"
-                        )
-                self._check_size(record)
-                kept.append((entry, change))
-        for entry, change in kept:
-            if change.checkpoint is not None:
-                entry.checkpoint = change.checkpoint
-            if change.reports:
-                entry.keep_reports(change.reports)
-            self._replace(entry, change.record)
+            elif change.record.version > entry.record.version:
+                if change.checkpoint is not None:
+                    entry.checkpoint = change.checkpoint
+                if change.reports:
+                    entry.keep_reports(change.reports)
+                self._replace(entry, change.record)
         return lost
 
     async def release(self, record: TaskRecord, claim: int, ready_at: datetime | None = None) -> bool:
@@ -205,7 +198,7 @@ class MemoryTaskStore:
         entry = self._held(record.id, claim)
         if entry is None:
             return False
-        self._check_size(record)
+        require_size(record, self.max_record_bytes)
         entry.holder, entry.ready_at = None, ready_at
         self._enqueue(entry)
         if record.version > entry.record.version:
@@ -237,7 +230,7 @@ class MemoryTaskStore:
         times = [
             entry.ready_at or now
             for entry in map(self._entries.__getitem__, self._queue)
-            if entry.record.tool in tools
+            if entry.record.tool in tools and not _has_expired(entry.record, now)
         ]
         seconds = min(((when - now).total_seconds() for when in times), default=float("inf"))
         if seconds > 0:
@@ -296,29 +289,32 @@ class MemoryTaskStore:
         reports = () if entry is None or entry.reports is None else entry.reports
         return [report for report in reports if report.offset > after][:limit]
 
-    async def list_page(self, owner: Owner, cursor: str | None, limit: int, now: datetime) -> TaskPage:
+    async def list_page(self, owner: Owner | None, cursor: str | None, limit: int, now: datetime) -> TaskPage:
         """Up to `limit` tasks that `owner` owns, newest first, but none expired by `now`. Checkpoints.
 
-        A cursor marks a place between two tasks. Tasks that are created or forgotten between two
-        pages therefore make no other task appear twice or never. Raises CursorError for a cursor that
-        this store did not give to this owner, ValueError for a limit smaller than 1.
+        None stands for everybody; such a page costs what is kept. A cursor marks a place between two tasks.
+        Tasks that are created or forgotten between two pages therefore make no other task appear twice or
+        never. Raises CursorError for a cursor that this store did not give to this owner, ValueError for a
+        limit smaller than 1.
         """
         await trio.lowlevel.checkpoint()
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit!r}")
-        places = self._owned.get(owner, [])
+        places = self._places(owner)
         end = len(places)
         if cursor is not None:
             end = bisect_left(places, self._cursors.place(owner, cursor), key=_place)
         records: list[TaskRecord] = []
+        last = end
         for index in range(end - 1, -1, -1):
             entry = self._entries[places[index][2]]
             record = entry.record
             if _has_expired(record, now) or not (entry.work is None or entry.work.is_listed):
                 continue
             if len(records) == limit:
-                return TaskPage(records, self._cursors.cursor(owner, self._entries[records[-1].id].place))
+                return TaskPage(records, self._cursors.cursor(owner, _place(places[last])))
             records.append(record)
+            last = index
         return TaskPage(records, None)
 
     async def delete(self, task_id: str) -> None:
@@ -367,6 +363,13 @@ class MemoryTaskStore:
             return None
         return entry
 
+    def _places(self, owner: Owner | None) -> list[tuple[datetime, int, str]]:
+        """The places of the tasks of `owner`, or of everybody, oldest first."""
+        if owner is not None:
+            return self._owned.get(owner, [])
+        entries = self._entries.values()
+        return sorted((entry.record.created_at, entry.number, entry.record.id) for entry in entries)
+
     def _enqueue(self, entry: _Entry) -> None:
         self._queue[entry.record.id] = None
         self._queued.unpark_all()
@@ -385,13 +388,6 @@ class MemoryTaskStore:
             self._note_expiry(record)
         for changes in entry.subscriptions:
             changes.offer(record)
-
-    def _check_size(self, record: TaskRecord) -> None:
-        size = record_size(record)
-        if size > self.max_record_bytes:
-            raise TaskTooLarge(
-                f"max_record_bytes is {self.max_record_bytes}, and task {record.id} would take {size}"
-            )
 
     def _note_expiry(self, record: TaskRecord) -> None:
         if record.expires_at is None:
@@ -432,6 +428,7 @@ class _Entry:
 
     record: TaskRecord
     place: Place
+    number: int
     work: TaskWork | None
     key: str | None
     holder: str | None = None

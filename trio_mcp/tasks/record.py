@@ -71,7 +71,8 @@ class TaskProgress:
 
     `rate` is the progress per second and `eta` the seconds that were left then, as estimated from
     the reports; both are None if that is unknown, or the task has ended. `stages` are the stages
-    that were open then, at most 16, parents first; None for a task that never had any.
+    that were open then, at most 16, parents first; None for a task that never had any. `offset` is the number
+    of that report within the task, or 0 if it is not known.
     """
 
     current: float | None
@@ -81,6 +82,7 @@ class TaskProgress:
     rate: float | None = None
     eta: float | None = None
     stages: tuple[StageState, ...] | None = None
+    offset: int = 0
 
     def ended(self) -> TaskProgress:
         """The same for a task that has ended: without an estimate, and with no stage open."""
@@ -115,7 +117,8 @@ class TaskRecord:
     `ttl` and `poll_interval` are in seconds, `ttl` None for unlimited, counted from
     `created_at`; all times are UTC. `status` is era-neutral: what the wire calls a
     failure depends on `outcome`. `version` grows with every change. `attempt` says how often the task
-    was begun, this time included; it is 0 while the task waits for its first time.
+    was begun, this time included; it is 0 while the task waits for its first time. `arguments_digest` is that
+    of the arguments of a call with an idempotency key, so that another call with the key can be told apart.
     """
 
     id: str
@@ -132,6 +135,7 @@ class TaskRecord:
     inputs: Mapping[str, InputRequest] = attrs.field(factory=dict)
     version: int = 0
     attempt: int = 1
+    arguments_digest: str | None = None
 
     @property
     def is_final(self) -> bool:

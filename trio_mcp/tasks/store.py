@@ -148,10 +148,11 @@ class TaskStore(Protocol):
         Returns before others can claim them. What is created and claimed afterwards is held anew.
         """
 
-    async def list_page(self, owner: Owner, cursor: str | None, limit: int, now: datetime) -> TaskPage:
+    async def list_page(self, owner: Owner | None, cursor: str | None, limit: int, now: datetime) -> TaskPage:
         """The tasks that `owner` owns, newest first, without those whose work says that it is not listed.
 
-        Raises CursorError for a cursor that was not given to this owner.
+        None stands for everybody, for those who administer the store. Raises CursorError for a cursor that
+        was not given to this owner.
         """
 
     async def read_reports(self, task_id: str, after: int, limit: int) -> Sequence[StoredReport]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from trio_mcp.tasks.record import (
     InputRequest,
@@ -42,11 +42,12 @@ class _Progress(Struct, array_like=True):
     rate: float | None
     eta: float | None
     stages: tuple[StageState, ...] | None
+    offset: int
 
 
 class _Outcome(Struct, omit_defaults=True):
     kind: Literal["result", "tool_error", "protocol_error", "cancelled"]
-    result: Raw | None = None
+    result: Raw | UnsetType = UNSET
     error: ErrorObject | None = None
 
 
@@ -65,16 +66,17 @@ class _Record(Struct, array_like=True):
     inputs: dict[str, tuple[str, dict[str, Any]]]
     version: int
     attempt: int
+    arguments_digest: str | None
 
 
 class _Work(Struct, omit_defaults=True):
-    arguments: Raw | None = None
+    arguments: Raw | UnsetType = UNSET
     era: str = ""
     client_capabilities: dict[str, Any] = {}
     payer: tuple[OwnerKind, str] | None = None
     recover: Recovery = "fail"
     attempts: int = 1
-    gathered: Raw | None = None
+    gathered: Raw | UnsetType = UNSET
     is_listed: bool = True
 
 
@@ -119,11 +121,15 @@ def encode_record(record: TaskRecord) -> bytes:
                 progress.rate,
                 progress.eta,
                 progress.stages,
+                progress.offset,
             ),
-            outcome=None if outcome is None else _Outcome(outcome.kind, outcome.result, outcome.error),
+            outcome=None
+            if outcome is None
+            else _Outcome(outcome.kind, _or_unset(outcome.result), outcome.error),
             inputs={key: (one.method, dict(one.params)) for key, one in record.inputs.items()},
             version=record.version,
             attempt=record.attempt,
+            arguments_digest=record.arguments_digest,
         )
     )
 
@@ -152,11 +158,13 @@ def decode_record(data: bytes) -> TaskRecord:
             progress.rate,
             progress.eta,
             progress.stages,
+            progress.offset,
         ),
-        outcome=None if outcome is None else Outcome(outcome.kind, outcome.result, outcome.error),
+        outcome=None if outcome is None else Outcome(outcome.kind, _or_none(outcome.result), outcome.error),
         inputs={key: InputRequest(*one) for key, one in raw.inputs.items()},
         version=raw.version,
         attempt=raw.attempt,
+        arguments_digest=raw.arguments_digest,
     )
 
 
@@ -164,13 +172,13 @@ def encode_work(work: TaskWork) -> bytes:
     """What another process needs to run a task, as bytes."""
     return _encoder.encode(
         _Work(
-            arguments=work.arguments,
+            arguments=_or_unset(work.arguments),
             era=work.era,
             client_capabilities=dict(work.client_capabilities),
             payer=None if work.payer is None else (work.payer.kind, work.payer.name),
             recover=work.recover,
             attempts=work.attempts,
-            gathered=work.gathered,
+            gathered=_or_unset(work.gathered),
             is_listed=work.is_listed,
         )
     )
@@ -180,13 +188,13 @@ def decode_work(data: bytes) -> TaskWork:
     """The work that `encode_work` made bytes of; raises msgspec.MsgspecError if it did not."""
     raw = _work_decoder.decode(data)
     return TaskWork(
-        arguments=raw.arguments,
+        arguments=_or_none(raw.arguments),
         era=raw.era,
         client_capabilities=raw.client_capabilities,
         payer=None if raw.payer is None else Owner(*raw.payer),
         recover=raw.recover,
         attempts=raw.attempts,
-        gathered=raw.gathered,
+        gathered=_or_none(raw.gathered),
         is_listed=raw.is_listed,
     )
 
@@ -209,3 +217,12 @@ def encode_report(report: StoredReport) -> bytes:
 def decode_report(data: bytes) -> StoredReport:
     """The report that `encode_report` made bytes of."""
     return StoredReport(*_report_decoder.decode(data))
+
+
+# msgspec reads a Raw that may be missing, but none that may be null.
+def _or_unset(raw: Raw | None) -> Raw | UnsetType:
+    return UNSET if raw is None else raw
+
+
+def _or_none(raw: Raw | UnsetType) -> Raw | None:
+    return None if isinstance(raw, UnsetType) else raw

@@ -29,6 +29,7 @@ from trio_mcp.tasks.places import TaskPlaces
 from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus, new_task_id
 from trio_mcp.tasks.settings import TaskSettings
 from trio_mcp.tasks.store import STORE_SECONDS, TaskChange, TaskPage, TaskStore
+from trio_mcp.tasks.stored_task import TaskWork
 from trio_mcp.wire.codec import UNENCODABLE, encode_value
 from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.frames import ErrorObject
@@ -149,12 +150,17 @@ class Supervisor:
         if share is not None:
             self._places.release(share)
 
-    async def commit(self, live: LiveTask) -> None:
+    async def commit(
+        self, live: LiveTask, *, key: str | None = None, work: TaskWork | None = None
+    ) -> TaskRecord | None:
         """Store the record: from now on the task can be found. Checkpoints.
 
+        If a task has the `key` already, its record is returned, and nothing is stored.
         Raises TaskOverload if there is no room, although tasks that have ended give way.
         """
-        await self._kept.create(live.record, live.payer)
+        stored = await self._kept.create(live.record, live.payer, key=key, work=work)
+        if stored.record.id != live.id:
+            return stored.record
         self._live[live.id] = live
         live.note_committed()
         expires_at = live.record.expires_at
@@ -164,6 +170,13 @@ class Supervisor:
             await self.keep_checkpoint(live, live.checkpoint)
         if live.outcome is not None:  # it was faster than its store
             await self._end(live, live.outcome)
+        return None
+
+    async def forget(self, task_id: str) -> None:
+        """Forget a task that has ended, of which no client knows. Checkpoints."""
+        self._kept.discard(task_id)
+        self._histories.take(task_id)
+        await self._store.delete(task_id)
 
     def find(self, task_id: str) -> LiveTask | None:
         """The task, if it runs in this process."""

@@ -126,7 +126,7 @@ class Malformed(Struct, frozen=True):
 
 
 class Lost(Struct, frozen=True):
-    """Requests that will get no answer, and the reason.
+    """Requests that will get no answer, and the reason; if they are `unsent`, the server knows none of them.
 
     A transport makes it if an answer can be lost while the connection goes on, as over HTTP;
     it is never sent.
@@ -134,6 +134,7 @@ class Lost(Struct, frozen=True):
 
     ids: tuple[RequestId, ...]
     reason: str
+    unsent: bool = False
 
 
 OutFrame: TypeAlias = Request | Notification | Response | ErrorResponse | ProgressRun | Batch

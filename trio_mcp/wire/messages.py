@@ -46,6 +46,18 @@ In subscriptions/listen it is "all", to get every report, or "newest", to get th
 acknowledgement repeats it, and the state of the task follows. In notifications/tasks it holds the
 reports since the notification before, each as microseconds since 1970, current, total, message.
 """
+META_SINCE: Final = "io.github.trio-mcp/since"
+"""In subscriptions/listen: an object of offsets by the ids of tasks, to get the reports behind these.
+
+With it, a report in `META_REPORTS` ends with its offset, and the state of a task has `META_OFFSET`.
+"""
+META_OFFSET: Final = "io.github.trio-mcp/offset"
+"""The number of the newest report that the state of a task includes; numbers of a task only grow."""
+META_IDEMPOTENCY_KEY: Final = "io.github.trio-mcp/idempotency-key"
+"""Names a tools/call, so that it is carried out once however often it is sent.
+
+A server that knows it declares it among its experimental capabilities.
+"""
 META_DEADLINE: Final = "io.github.trio-mcp/deadline"
 """How many seconds the client waits for an answer to the request; marks the error that ends one."""
 META_ASKING: Final = "io.github.trio-mcp/request"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tracemalloc
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.support.asgi_host import MODERN, Host, finish, open_host
 from tests.support.limits import HANG_SECONDS
+from tests.support.memory import traced_memory
 from trio_mcp import Context, HttpSettings, Server, ServerSettings, TaskSettings, asgi_app, open_server
 from trio_mcp.wire.codec import encode_messages
 from trio_mcp.wire.sse import EventDecoder
@@ -702,18 +702,15 @@ async def test_a_stalled_reader_of_many_reports_needs_little_memory(era):
 
     async with open_host(asgi_app(server)) as host:
         client = host if era == "modern" else await host.initialize()
-        tracemalloc.start()
-        try:
+        with traced_memory() as held:
             answer = client.call("chatter", token=1)
             await answer.wait_messages(1)
             answer.reading = trio.Event()
-            before = tracemalloc.get_traced_memory()[0]
+            before = held()
             with trio.fail_after(HANG_SECONDS):
                 await reported.wait()
             await wait_all_tasks_blocked()
-            assert tracemalloc.get_traced_memory()[0] - before < 1_000_000
-        finally:
-            tracemalloc.stop()
+            assert held() - before < 1_000_000
         server.release.set()
         answer.reading.set()
         await finish(answer)

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -22,6 +21,7 @@ import trio
 
 from tests.support.asgi_host import META, MODERN
 from tests.support.limits import HANG_SECONDS
+from tests.support.memory import traced_memory
 from trio_mcp import (
     ConnectionLost,
     Context,
@@ -190,13 +190,10 @@ async def test_a_stalled_reader_of_a_long_call_needs_little_memory():
         stream = await connect(url, small=True)
         await stream.send_all(request("chatter"))
         await wait_for(stream, b"notifications/progress")
-        tracemalloc.start()
-        try:
+        with traced_memory() as held:
             with trio.fail_after(HANG_SECONDS):
                 await reported.wait()
-            assert tracemalloc.get_traced_memory()[0] < 1_000_000
-        finally:
-            tracemalloc.stop()
+            assert held() < 1_000_000
         await stream.aclose()
 
 
@@ -237,9 +234,7 @@ async def test_many_clients_at_once_leave_nothing_behind(protocol, clients, monk
         await trio.testing.wait_all_tasks_blocked(0.05)
         before = len(os.listdir("/proc/self/fd")), tasks()
         gc.collect()
-        tracemalloc.start()
-        try:
-            memory = tracemalloc.get_traced_memory()[0]
+        with traced_memory() as held:
             with trio.fail_after(2 * HANG_SECONDS):
                 async with trio.open_nursery() as nursery:
                     meet, arrived = trio.Event(), []
@@ -249,9 +244,7 @@ async def test_many_clients_at_once_leave_nothing_behind(protocol, clients, monk
             seen.clear()
             assert await settled() <= before
             gc.collect()
-            left = tracemalloc.get_traced_memory()[0] - memory
-        finally:
-            tracemalloc.stop()
+            left = held()
     assert left < 500_000 + 3_000 * clients, f"{left / clients:.0f} bytes are left of each client"
 
 

@@ -5,24 +5,23 @@ Owns the words for that state.
 
 from __future__ import annotations
 
-from trio_mcp.cli.connection import open_plain_client
 from trio_mcp.cli.output import print_text
 from trio_mcp.cli.status import SUCCEEDED, TOOL_FAILED
-from trio_mcp.cli.targets import CommandTarget
 from trio_mcp.cli.tasks.not_found import explaining_not_found
 from trio_mcp.cli.tasks.rows import show_status
+from trio_mcp.cli.tasks.source import TaskPlace, open_plain_tasks
 
 
-async def cancel_task(command: CommandTarget, task_id: str, *, protocol: str) -> int:
+async def cancel_task(place: TaskPlace, task_id: str) -> int:
     """Cancel a task and print the state that it is in afterwards; checkpoints.
 
-    Raises CommandError for a task that does not exist, and what `open_client` and
+    Raises CommandError for a task that does not exist, and what `open_plain_tasks` and
     `Client.cancel_task` raise.
     """
-    async with open_plain_client(command, protocol=protocol) as client:
-        with explaining_not_found(task_id):
-            await client.cancel_task(task_id)
-            task = await client.fetch_task(task_id)
+    async with open_plain_tasks(place) as source:
+        with explaining_not_found(task_id, place.noun):
+            await source.cancel_task(task_id)
+            task = await source.fetch_task(task_id)
     if task.status == "cancelled":
         print_text(f"{task_id} is cancelled")
     elif task.is_final:

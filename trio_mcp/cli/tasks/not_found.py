@@ -1,4 +1,4 @@
-"""The message about a task that the server does not have.
+"""The message about a task that the server or the store does not have.
 
 Owns its words, which are the same for every command.
 """
@@ -13,9 +13,9 @@ from trio_mcp.errors import TaskNotFound
 
 
 @contextmanager
-def explaining_not_found(task_id: str) -> Iterator[None]:
-    """Raise CommandError with the task's id if the block raises TaskNotFound."""
+def explaining_not_found(task_id: str, noun: str) -> Iterator[None]:
+    """Raise CommandError if the block raises TaskNotFound; `noun` is what does not have the task."""
     try:
         yield
     except TaskNotFound:
-        raise CommandError(f"the server has no task {task_id!r}, or no longer") from None
+        raise CommandError(f"the {noun} has no task {task_id!r}, or no longer") from None

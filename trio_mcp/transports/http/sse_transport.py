@@ -173,14 +173,15 @@ class SseTransport:
     async def _post_request(self, request: Request) -> None:
         """Post a request; what refuses it is its answer, which otherwise comes by the event stream."""
         url, limit = self._messages.url, self._messages.limit
+        sent = trio.Event()
         try:
-            async with self._messages.ask("POST", {}, encode_message(request)) as answer:
+            async with self._messages.ask("POST", {}, encode_message(request), sent) as answer:
                 if answer.is_success:
                     await answer.read_body()  # of a few words, so that the connection can be used again
                     return
                 refusal = await read_answer(request, answer, url, limit)
         except UnreachableError as error:
-            refusal = Lost((request.id,), str(error))
+            refusal = Lost((request.id,), str(error), not sent.is_set())
         await self._events.hand_over([refusal])
 
     async def _post(self, frame: OutFrame) -> None:

@@ -225,6 +225,7 @@ class HttpTransport:
 
     async def _run(self, pending: PendingRequest) -> None:
         """Carry one request to its answer, or to the reason why there is none."""
+        is_unsent = False
         try:
             with pending.scope:
                 if pending.is_modern:
@@ -234,6 +235,8 @@ class HttpTransport:
                     await self._ask_in_session(pending)
         except UnreachableError as error:
             pending.failure = str(error)
+            # A request of which a part was written is none for the server; one that it refused was not done.
+            is_unsent = not pending.sent.is_set() or pending.state is RequestState.REFUSED
         except UnmirroredError as error:
             await self._deliver(pending, [ErrorResponse(ErrorObject(INVALID_PARAMS, str(error)))])
         finally:
@@ -244,7 +247,7 @@ class HttpTransport:
         if not pending.is_over:
             pending.note(RequestEvent.LOSE)
             reason = pending.failure or f"{self._endpoint.url} ended the stream before the answer"
-            await self._hand_over([Lost((pending.request.id,), reason)])
+            await self._hand_over([Lost((pending.request.id,), reason, is_unsent)])
 
     async def _ask(self, pending: PendingRequest, headers: Mapping[str, str]) -> None:
         """Send the request and deliver what is answered, unless its session turns out to have ended."""
