@@ -183,6 +183,11 @@ async def open_server(server: HasDefinition) -> AsyncIterator[RunningServer]:
         open_unwrapping_nursery() as nursery,
     ):
         running = RunningServer(definition, supervisor, nursery, lifespan)
+        if supervisor.keeps_work:
+            from trio_mcp.tasks.claiming import serve_claims
+
+            run = running.application.run_stored
+            nursery.start_soon(serve_claims, store, supervisor, lambda: list(definition.tools.enabled), run)
         try:
             yield running
         finally:

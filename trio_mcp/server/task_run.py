@@ -27,6 +27,7 @@ from trio_mcp.tasks.record import Outcome
 from trio_mcp.tasks.rendering import extension_created, legacy_task, outcome_result, related_meta
 from trio_mcp.tasks.settings import TaskConfig
 from trio_mcp.tasks.stalls import watch_task
+from trio_mcp.tasks.stored_task import TaskWork
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.validators import describe_seconds
 from trio_mcp.wire.codec import UNENCODABLE, encode_value, make_error
@@ -68,7 +69,8 @@ class TaskRun:
     """One run. `handler(run)` is the tool itself, `gatherer(run)` its `gather` function, if it has one.
 
     `gathered` is what came of gathering. `limit` is the scope that ends a task at its `timeout`. `wires` are
-    those of a legacy task. It `has_begun` when its handler runs in the supervisor's nursery.
+    those of a legacy task. It `has_begun` when its handler runs in the supervisor's nursery, and
+    `is_resumed` if the task was claimed from the store. `arguments` are those of the call.
     """
 
     supervisor: Supervisor
@@ -82,6 +84,8 @@ class TaskRun:
     gathered: Any = None
     limit: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     has_begun: bool = False
+    is_resumed: bool = False
+    arguments: msgspec.Raw | None = None
     wires: LegacyTaskWires | None = attrs.field(default=attrs.Factory(_make_wires, takes_self=True))
 
     @property
@@ -118,9 +122,19 @@ class TaskRun:
         self.state = moved(self.state, RunState.PROMOTABLE)
         return await self._answer_or_promote()
 
+    def describe_work(self, *, is_listed: bool = True) -> TaskWork | None:
+        """The call as it is stored with the record; None if the record does not outlive this process."""
+        if not self.supervisor.keeps_work:
+            return None
+        from trio_mcp.server.task_work import describe_work
+
+        return describe_work(
+            self.request, self.config, self.live.payer, self.arguments, self.gathered, is_listed=is_listed
+        )
+
     async def _commit(self) -> None:
         try:
-            await self.supervisor.commit(self.live)
+            await self.supervisor.commit(self.live, work=self.describe_work())
         except TaskOverload as error:
             raise ProtocolError(INTERNAL_ERROR, str(error)) from None
 
@@ -137,7 +151,7 @@ class TaskRun:
                 await self.live.wait_left(LiveState.UNDECIDED)
             if self.live.outcome is None:
                 try:
-                    await self.supervisor.commit(self.live)
+                    await self.supervisor.commit(self.live, work=self.describe_work())
                 except TaskOverload:
                     self._refuse()
                     if not self.has_begun:
@@ -207,7 +221,10 @@ class TaskRun:
 
     async def _work(self, live: LiveTask) -> Outcome:
         self.has_begun = True
-        live.tell()
+        if self.is_resumed:
+            await self.supervisor.update(live)
+        else:
+            live.tell()
         if self.config.retry is None:
             return await self._attempt()
         # Imported here: few tools are tried again, and all servers start sooner.

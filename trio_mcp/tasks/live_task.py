@@ -20,7 +20,7 @@ from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.history import Estimate, History, TaskReport
 from trio_mcp.tasks.places import OwnerShare
 from trio_mcp.tasks.record import InputRequest, Outcome, TaskProgress, TaskRecord, TaskStatus
-from trio_mcp.tasks.stored_task import CLAIM_BITS
+from trio_mcp.tasks.stored_task import CLAIM_BITS, TaskWork
 from trio_mcp.wire.errors import LocalProtocolError
 from trio_mcp.wire.frames import StageState
 
@@ -117,7 +117,8 @@ class LiveTask:
     clients that follow the task. It counts for `payer`; `share` is what its place is taken out of, while it
     has one, and it `has_turn` while it runs in it. `claim` is that under which this process holds it, and
     `checkpoint` what its handler has kept last, as JSON. `replay` knows the questions of
-    earlier attempts; it is None if there is one attempt only.
+    earlier attempts; it is None if there is one attempt only. `work` is the call as it is stored, None if
+    it is not.
     """
 
     def __init__(self, record: TaskRecord, clock: TaskClock, history_limit: int = 0) -> None:
@@ -148,6 +149,7 @@ class LiveTask:
         self.has_turn = False
         self.claim = 1
         self.checkpoint: Raw | None = None
+        self.work: TaskWork | None = None
         self.replay: QuestionReplay | None = None
 
     def __repr__(self) -> str:
@@ -384,9 +386,17 @@ class LiveTask:
         await question.answered.wait()
         return question.value
 
+    def resume_questions(self, replay: QuestionReplay) -> None:
+        """Go on with the questions of an earlier attempt."""
+        self.replay = replay
+        if self._record.inputs != self.inputs:
+            self._update_inputs()
+
     def drop_question(self, key: str) -> None:
         """Forget a question, answered or not."""
-        del self._questions[key]
+        question = self._questions.pop(key)
+        if self.replay is not None and not question.answered.is_set():
+            self.replay.dropped[key] = question.request
         self._update_inputs()
 
     @property

@@ -25,19 +25,22 @@ _RANDOM: Final = frozenset({"elicitationId"})
 class QuestionReplay:
     """`answers` are those of all attempts, as JSON values by key.
 
-    `waiting` are questions of an earlier attempt that have none.
+    `waiting` are questions of an earlier attempt that have none; `dropped` those that this attempt has asked,
+    and has ceased to wait for.
     """
 
-    __slots__ = ("_counts", "answers", "waiting")
+    __slots__ = ("_counts", "answers", "dropped", "waiting")
 
     def __init__(self, answers: Mapping[str, Any] = {}, waiting: Mapping[str, InputRequest] = {}) -> None:
         self.answers = dict(answers)
         self.waiting = dict(waiting)
+        self.dropped: dict[str, InputRequest] = {}
         self._counts: Counter[str] = Counter()
 
     def begin_attempt(self) -> None:
         """Count the questions from the beginning."""
         self._counts.clear()
+        self.dropped.clear()
 
     def name(self, request: InputRequest, name: str | None) -> str:
         """The key of a question, of which the handler has given `name` or nothing.
@@ -55,6 +58,7 @@ class QuestionReplay:
 
         If it is a new one, the handler has gone another way, and what waits is not asked any more.
         """
+        self.dropped.pop(key, None)
         if self.waiting.pop(key, None) is None:
             self.waiting.clear()
 

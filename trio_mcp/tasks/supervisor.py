@@ -24,12 +24,12 @@ from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.expiries import Expiries
 from trio_mcp.tasks.history import EndedHistories, TaskReport
 from trio_mcp.tasks.kept_records import KeptRecords
-from trio_mcp.tasks.live_task import LiveTask
+from trio_mcp.tasks.live_task import LiveState, LiveTask
 from trio_mcp.tasks.places import TaskPlaces
 from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus, new_task_id
 from trio_mcp.tasks.settings import TaskSettings
 from trio_mcp.tasks.store import STORE_SECONDS, TaskChange, TaskPage, TaskStore
-from trio_mcp.tasks.stored_task import TaskWork
+from trio_mcp.tasks.stored_task import StoredTask, TaskWork
 from trio_mcp.wire.codec import UNENCODABLE, encode_value
 from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.frames import ErrorObject
@@ -161,6 +161,7 @@ class Supervisor:
         stored = await self._kept.create(live.record, live.payer, key=key, work=work)
         if stored.record.id != live.id:
             return stored.record
+        live.work = work
         self._live[live.id] = live
         live.note_committed()
         expires_at = live.record.expires_at
@@ -171,6 +172,35 @@ class Supervisor:
         if live.outcome is not None:  # it was faster than its store
             await self._end(live, live.outcome)
         return None
+
+    def adopt(self, task: StoredTask, *, keeps_history: bool) -> LiveTask:
+        """Make a task of one that this process has claimed; it has a place, and is to be started."""
+        record, work = task.record, task.work
+        live = LiveTask(record, self.clock, self.settings.feed_buffer if keeps_history else 0)
+        live.hold_under(task.claim)
+        live.stored_version = record.version
+        live.work, live.checkpoint = work, task.checkpoint
+        live.payer = record.owner if work is None or work.payer is None else work.payer
+        live.share = self._places.adopt(live.payer)
+        self._live[live.id] = live
+        live.note_committed()
+        if record.expires_at is not None:
+            self._expiries.add(live.id, record.expires_at)
+        return live
+
+    @property
+    def keeps_work(self) -> bool:
+        """Whether tasks outlive this process, so that another may run them."""
+        return self._store.sweep_interval is not None
+
+    @property
+    def free_turns(self) -> int:
+        """How many more tasks could run now."""
+        return self._places.free_turns
+
+    async def wait_free_turn(self) -> None:
+        """Wait until one more task could run; checkpoints."""
+        await self._places.wait_free_turn()
 
     async def forget(self, task_id: str) -> None:
         """Forget a task that has ended, of which no client knows. Checkpoints."""
@@ -251,7 +281,7 @@ class Supervisor:
             await trio.lowlevel.checkpoint()
             return  # `_end` notifies them
         if live.is_committed:
-            await self._put(live.record)
+            await self._put(live.record, live.claim)
         else:
             await trio.lowlevel.checkpoint()
         live.tell()
@@ -290,17 +320,20 @@ class Supervisor:
         """Cancel a task that waits for an answer, because its clients are gone and the server ends."""
         if live.inputs and not live.is_ending:
             live.scope.cancel()
-            await self._end(live, Outcome("cancelled"), _UNANSWERABLE)
+            if not self._may_give_back(live):
+                await self._end(live, Outcome("cancelled"), _UNANSWERABLE)
 
     async def _run(self, live: LiveTask, work: Work, describe: Describe) -> None:
         """Run one handler; the failure boundary outside its scope makes every failure the outcome."""
         outcome = Outcome("cancelled")
         passing: BaseException | None = None
+        has_begun = False
         try:
             with live.scope:
                 await self._take_turn(live)
                 try:
                     if not live.scope.cancel_called:
+                        has_begun = True
                         outcome = await work(live)
                 finally:
                     self._give_turn(live)
@@ -312,9 +345,39 @@ class Supervisor:
         self._started.discard(live)
         live.note_done(outcome)
         if live.is_committed:
-            await self._end(live, outcome)
+            if outcome.kind == "cancelled" and self._may_give_back(live):
+                await self._give_back(live, has_begun=has_begun)
+            else:
+                await self._end(live, outcome)
         if passing is not None:
             raise passing
+
+    def _may_give_back(self, live: LiveTask) -> bool:
+        """Whether a task that the end of the server has cancelled is to be run again by another."""
+        # A task that somebody has cancelled is ending, and one that has expired is in another state.
+        is_asked_for = live.work is not None and live.work.recover == "restart"
+        return is_asked_for and self.keeps_work and live.state is LiveState.COMMITTED
+
+    async def _give_back(self, live: LiveTask, *, has_begun: bool) -> None:
+        """Put a task into the queue of the store, with its questions, because this server ends."""
+        record = live.record
+        inputs = live.inputs if live.replay is None else {**live.inputs, **live.replay.dropped}
+        record = record.moved(
+            TaskStatus.INPUT_REQUIRED if inputs else TaskStatus.WORKING,
+            self.clock.now(),
+            inputs=inputs,
+            status_message=None,
+            attempt=record.attempt if has_begun else record.attempt - 1,
+        )
+        try:
+            # Shielded as the end of a task is.
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
+                await self._store.release(record, live.claim)
+        except TaskStoreError as error:  # it is recovered as the task of a dead process
+            logger.error("task %s could not be given back", live.id, exc_info=error)
+        finally:
+            self._live.pop(live.id, None)
+            live.expire()  # those who wait for its end look into the store
 
     async def rest(self, live: LiveTask, seconds: float) -> None:
         """Let others run in the place of a task for so many seconds, then wait for its turn; checkpoints."""
@@ -351,7 +414,7 @@ class Supervisor:
         try:
             # Shielded so that no task stays "working" when the server is cancelled.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
-                refusal = await self._put(record)
+                refusal = await self._put(record, live.claim)
                 if refusal is not None:
                     error = ErrorObject(INTERNAL_ERROR, f"the result could not be kept: {refusal}")
                     record = live.record.moved(
@@ -361,7 +424,7 @@ class Supervisor:
                         inputs={},
                         progress=None,
                     )
-                    refusal = await self._put(record)
+                    refusal = await self._put(record, live.claim)
                 is_stored = refusal is None
         finally:
             live.settle(record)
@@ -373,10 +436,10 @@ class Supervisor:
             live.tell()
             live.note_ended()
 
-    async def _put(self, record: TaskRecord) -> str | None:
+    async def _put(self, record: TaskRecord, claim: int) -> str | None:
         """Put a record; if the store fails, the reason is logged and returned. Checkpoints."""
         try:
-            await self._store.put([TaskChange(record)])
+            await self._store.put([TaskChange(record, claim)])
         except Exception as error:  # foreign code: a store that fails must not end the server
             logger.error("task %s could not be stored", record.id, exc_info=error)
             return str(error)
@@ -411,7 +474,7 @@ class Supervisor:
                 record = live.record
                 if record.version > live.stored_version and not live.is_ending:
                     live.stored_version = record.version
-                    await self._put(record)
+                    await self._put(record, live.claim)
 
     async def finish(self) -> None:
         """Give running tasks `shutdown_grace` seconds, then cancel those that still run; checkpoints.
