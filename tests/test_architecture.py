@@ -341,7 +341,7 @@ def test_public_names():
         *("ArgumentError", "ReturnError", "CallTimeout", "ConnectionLost", "ProgressOverflow"),
         *("NotSupportedByEra", "NotSupportedByServer", "RequestCancelled"),
         *("TaskConfig", "Retry", "TaskSettings", "TaskStore", "MemoryTaskStore", "TaskRecord", "TaskStatus"),
-        *("RunningServer", "open_server", "TaskHandle", "TaskSnapshot"),
+        *("RunningServer", "open_server", "run_worker", "TaskHandle", "TaskSnapshot"),
         *("Elicited", "Sampled", "SamplingMessage", "Root", "titles", "ModelPreferences"),
         *("ToolUseContent", "ToolResultContent", "UrlElicitation", "UrlElicitationRequiredError"),
         *("UsedStates", "MemoryUsedStates"),

@@ -118,6 +118,7 @@ if TYPE_CHECKING:
     from trio_mcp.server.messages import Message
     from trio_mcp.server.sampling import Sampled, SamplingMessage
     from trio_mcp.server.websocket import serve_websocket
+    from trio_mcp.server.worker import run_worker
     from trio_mcp.session.used_states import MemoryUsedStates, UsedStates
     from trio_mcp.transports.asgi.settings import HttpSettings
     from trio_mcp.wire.prompts import Completion, GetPromptResult, Prompt, PromptArgument, PromptMessage
@@ -263,6 +264,7 @@ __all__ = [
     "open_server",
     "rate_limited",
     "read_mcp_servers",
+    "run_worker",
     "serve_http",
     "serve_stdio",
     "serve_websocket",
@@ -317,6 +319,7 @@ _LATER: Final = {
     "server.messages": ("Message",),
     "server.sampling": ("Sampled", "SamplingMessage"),
     "server.websocket": ("serve_websocket",),
+    "server.worker": ("run_worker",),
     "session.used_states": ("MemoryUsedStates", "UsedStates"),
     "transports.asgi.settings": ("HttpSettings",),
     "wire.prompts": ("Completion", "GetPromptResult", "Prompt", "PromptArgument", "PromptMessage"),

@@ -45,7 +45,13 @@ class KeptRecords:
         return len(self._payers)
 
     async def create(
-        self, record: TaskRecord, payer: Owner, *, key: str | None = None, work: TaskWork | None = None
+        self,
+        record: TaskRecord,
+        payer: Owner,
+        *,
+        key: str | None = None,
+        work: TaskWork | None = None,
+        is_queued: bool = False,
     ) -> StoredTask:
         """Store a new record, which counts for `payer`. Checkpoints. Raises TaskOverload.
 
@@ -63,20 +69,22 @@ class KeptRecords:
         try:
             for _ in range(ROOM_TRIES):
                 try:
-                    return await self._store_new(record, key, work)
+                    return await self._store_new(record, key, work, is_queued=is_queued)
                 except TaskTooLarge:
                     raise  # no room would be enough
                 except TaskOverload as error:
                     refusal = error
                 if not (await self._give_way(payer) or await self._give_way(None)):
                     raise refusal
-            return await self._store_new(record, key, work)
+            return await self._store_new(record, key, work, is_queued=is_queued)
         except BaseException:
             self.discard(record.id)
             raise
 
-    async def _store_new(self, record: TaskRecord, key: str | None, work: TaskWork | None) -> StoredTask:
-        stored = await self._store.create(record, work, key=key)
+    async def _store_new(
+        self, record: TaskRecord, key: str | None, work: TaskWork | None, *, is_queued: bool
+    ) -> StoredTask:
+        stored = await self._store.create(record, work, key=key, is_queued=is_queued)
         if stored.record.id != record.id:
             self.discard(record.id)
         return stored

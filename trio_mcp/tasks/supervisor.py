@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
@@ -27,6 +27,7 @@ from trio_mcp.tasks.kept_records import KeptRecords
 from trio_mcp.tasks.live_task import LiveState, LiveTask
 from trio_mcp.tasks.places import TaskPlaces
 from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus, new_task_id
+from trio_mcp.tasks.recovery import INTERRUPTED
 from trio_mcp.tasks.settings import TaskSettings
 from trio_mcp.tasks.store import STORE_SECONDS, TaskChange, TaskPage, TaskStore
 from trio_mcp.tasks.stored_task import StoredTask, TaskWork
@@ -82,6 +83,10 @@ class Supervisor:
         self._places = TaskPlaces(settings)
         self._kept = KeptRecords(store, settings.max_kept_per_owner, self._histories.take)
         self._is_finishing = False
+        self.runs_tasks = True
+        """Whether tasks run in this process; otherwise they are only put into the queue of the store."""
+        self.interrupts = False
+        """Whether tasks that the end of the process cuts off fail as interrupted, and are not cancelled."""
         self._expiries = Expiries(self.clock, self._kept)
 
     def __repr__(self) -> str:
@@ -173,6 +178,21 @@ class Supervisor:
             await self._end(live, live.outcome)
         return None
 
+    async def enqueue(self, live: LiveTask, work: TaskWork | None) -> TaskRecord:
+        """Store a task for whoever claims it, and return its record. Checkpoints.
+
+        Raises TaskOverload if there is no room, and TaskStoreError.
+        """
+        record = attrs.evolve(live.record, attempt=0)
+        await self._kept.create(record, live.payer, work=work, is_queued=True)
+        if record.expires_at is not None:
+            self._expiries.add(record.id, record.expires_at)
+        return record
+
+    def subscribe(self, task_id: str) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[TaskRecord]]:
+        """A channel of the changes of a task that another process runs; see `TaskStore.subscribe`."""
+        return self._store.subscribe(task_id)
+
     def adopt(self, task: StoredTask, *, keeps_history: bool) -> LiveTask:
         """Make a task of one that this process has claimed; it has a place, and is to be started."""
         record, work = task.record, task.work
@@ -263,6 +283,8 @@ class Supervisor:
         """
         record = await self.fetch(task_id, asker)
         live = self._live.get(task_id)
+        if live is None and not self.runs_tasks:
+            return await self._store.cancel(task_id, self.clock.now()) or record
         if live is None or record.is_final:
             return record
         live.scope.cancel()
@@ -318,7 +340,8 @@ class Supervisor:
 
     async def _end_unanswerable(self, live: LiveTask) -> None:
         """Cancel a task that waits for an answer, because its clients are gone and the server ends."""
-        if live.inputs and not live.is_ending:
+        # A worker has no clients of its own that could be gone.
+        if live.inputs and not live.is_ending and (self._may_give_back(live) or not self.interrupts):
             live.scope.cancel()
             if not self._may_give_back(live):
                 await self._end(live, Outcome("cancelled"), _UNANSWERABLE)
@@ -347,6 +370,9 @@ class Supervisor:
         if live.is_committed:
             if outcome.kind == "cancelled" and self._may_give_back(live):
                 await self._give_back(live, has_begun=has_begun)
+            elif outcome.kind == "cancelled" and self.interrupts and live.state is LiveState.COMMITTED:
+                interrupted = Outcome("protocol_error", error=ErrorObject(INTERNAL_ERROR, INTERRUPTED))
+                await self._end(live, interrupted, INTERRUPTED)
             else:
                 await self._end(live, outcome)
         if passing is not None:
