@@ -24,7 +24,12 @@ async def queue_call(run: TaskRun, choice: Choice) -> Result:
 
     If the client cancels a call that may be answered directly, the task is cancelled.
     """
-    record = await _enqueue(run)
+    try:
+        if run.gatherer is not None:
+            run.gathered = await run.gatherer(run)
+        record = await _enqueue(run)
+    finally:
+        run.supervisor.release(run.live)
     if choice is Choice.PROMOTE:
         run.state = moved(run.state, RunState.PROMOTABLE)
         record = await _wait_done(run, record)

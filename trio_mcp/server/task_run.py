@@ -106,10 +106,6 @@ class TaskRun:
         try:
             if self.gatherer is not None:
                 self.gathered = await self.gatherer(self)
-            if choice is not Choice.ANSWER and not self.supervisor.runs_tasks:
-                from trio_mcp.server.queued_calls import queue_call
-
-                return await queue_call(self, choice)
             if choice is Choice.TASK:
                 await self._commit()
             takes_place = choice is not Choice.ANSWER

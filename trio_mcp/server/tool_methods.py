@@ -100,6 +100,10 @@ class ToolMethods:
             context = None if tool.parameters.context_name is None else self._make_context(request, None)
             return await tool.call(context, arguments, self._limiter)
         run, choice = self._make_run(request, tool, tool.task, arguments, choice)
+        if choice is not Choice.ANSWER and not self._supervisor.runs_tasks:
+            from trio_mcp.server.queued_calls import queue_call
+
+            return await queue_call(run, choice)
         return await run.run(choice)
 
     async def _call_once(

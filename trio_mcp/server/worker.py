@@ -36,8 +36,8 @@ async def run_worker(
 
     SIGTERM, SIGHUP and Ctrl-C (SIGINT) end it, unless the program handles them itself, and so does
     cancellation. Nothing more is claimed then. Running tasks may go on for `drain` seconds, 30 by default and
-    0 for none. Those that still run are given back to the store if their tool says `recover="restart"`; the others fail
-    with "interrupted". A second signal ends the process at once.
+    0 for none. Those that still run are given back to the store if their tool says `recover="restart"`; the
+    others fail with "interrupted". A second signal ends the process at once.
 
     Raises ValueError if the tasks of the store do not outlive its process, and TaskStoreError.
     """
