@@ -38,13 +38,14 @@ SOURCES := trio_mcp tests benchmarks docs/examples docs/pictures
 # something trio_mcp lacks. A further peer is a requirements file and a word here; one for Node.js
 # is a directory with a package.json. Where there is no Node.js, it is left out with a message.
 # FastMCP 4.1 is the last whose package of tasks can be installed; all else is tested with 4.2.
-PEERS := mcp1 mcp2 fastmcp4 fastmcp42
+# One of them is no implementation of MCP: valkey has the server with which the tests run a task store.
+PEERS := mcp1 mcp2 fastmcp4 fastmcp42 valkey
 NODE_PEERS := ts1 ts2
 # The conformance suite has the published schemas, with which the tests validate messages.
 CONFORMANCE := .envs/conformance
 PEERS_READY := $(PEERS:%=.envs/%/.ready) $(NODE_PEERS:%=.envs/%/.node-ready) $(CONFORMANCE)/.node-ready
-# The older TypeScript SDK, the suite, and FastMCP without its tasks take no part in the benchmarks.
-BENCH_PEERS_READY := $(filter-out .envs/ts1/% .envs/fastmcp42/% $(CONFORMANCE)/%,$(PEERS_READY))
+# The older TypeScript SDK, the suite, FastMCP without its tasks and Valkey take no part in the benchmarks.
+BENCH_PEERS_READY := $(filter-out .envs/ts1/% .envs/valkey/% .envs/fastmcp42/% $(CONFORMANCE)/%,$(PEERS_READY))
 
 # flake8-async leaves ASYNC9 off unless told what else to leave off. We want three of it: no async
 # generator reaches a caller (900), and something can cancel every scope and every endless loop (912,

@@ -34,6 +34,7 @@ from trio_mcp.errors import (
     TaskFailed,
     TaskNotFound,
     TaskOverload,
+    TaskStoreError,
     TaskTooLarge,
     ToolDefinitionError,
     ToolError,
@@ -120,6 +121,8 @@ if TYPE_CHECKING:
     from trio_mcp.server.websocket import serve_websocket
     from trio_mcp.server.worker import run_worker
     from trio_mcp.session.used_states import MemoryUsedStates, UsedStates
+    from trio_mcp.tasks.redis_store import RedisTaskStore
+    from trio_mcp.tasks.sqlite_store import SQLiteTaskStore
     from trio_mcp.transports.asgi.settings import HttpSettings
     from trio_mcp.wire.prompts import Completion, GetPromptResult, Prompt, PromptArgument, PromptMessage
     from trio_mcp.wire.resources import Resource, ResourceTemplate
@@ -197,6 +200,7 @@ __all__ = [
     "PromptsListChanged",
     "ProtocolError",
     "ReadResult",
+    "RedisTaskStore",
     "RemoteProtocolError",
     "RequestCancelled",
     "Resource",
@@ -215,6 +219,7 @@ __all__ = [
     "Root",
     "Roots",
     "RunningServer",
+    "SQLiteTaskStore",
     "SampleAnswer",
     "SampleRequest",
     "Sampled",
@@ -241,6 +246,7 @@ __all__ = [
     "TaskSnapshot",
     "TaskStatus",
     "TaskStore",
+    "TaskStoreError",
     "TaskTooLarge",
     "TextContent",
     "Tool",
@@ -321,6 +327,8 @@ _LATER: Final = {
     "server.websocket": ("serve_websocket",),
     "server.worker": ("run_worker",),
     "session.used_states": ("MemoryUsedStates", "UsedStates"),
+    "tasks.sqlite_store": ("SQLiteTaskStore",),
+    "tasks.redis_store": ("RedisTaskStore",),
     "transports.asgi.settings": ("HttpSettings",),
     "wire.prompts": ("Completion", "GetPromptResult", "Prompt", "PromptArgument", "PromptMessage"),
     "wire.resources": ("Resource", "ResourceTemplate"),

@@ -139,10 +139,11 @@ class SubscriptionCases(StoreCases):
         await store.create(record)
         channels: list[trio.MemoryReceiveChannel[TaskRecord]] = []
 
-        async def watch(scope: trio.CancelScope) -> None:
+        async def watch(scope: trio.CancelScope, task_status: trio.TaskStatus[None]) -> None:
             with scope:
                 async with store.subscribe(record.id) as changes:
                     channels.append(changes)
+                    task_status.started()
                     async for _ in changes:
                         pass
 
@@ -150,7 +151,7 @@ class SubscriptionCases(StoreCases):
             scopes = [trio.CancelScope() for _ in range(10)]
             async with trio.open_nursery() as nursery:
                 for scope in scopes:
-                    nursery.start_soon(watch, scope)
+                    await nursery.start(watch, scope)
                 await trio.testing.wait_all_tasks_blocked()
                 for scope in scopes:
                     scope.cancel()

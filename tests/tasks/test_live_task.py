@@ -10,20 +10,21 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_mcp.tasks.clock import TaskClock
-from trio_mcp.tasks.live_task import (
+from trio_mcp.tasks.live_state import (
     COMMITTED,
     DONE,
     ENDED,
     ENDING,
     EXPIRED,
     GONE,
+    LOST,
     MOVES,
     NEEDED,
     REFUSED,
     UNDECIDED,
     LiveState,
-    LiveTask,
 )
+from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.record import BEARER, Outcome, TaskRecord, utc_now
 from trio_mcp.tasks.stored_task import CLAIM_BITS
 from trio_mcp.wire.errors import LocalProtocolError
@@ -36,6 +37,7 @@ EVENTS: dict[str, Callable[[LiveTask], None]] = {
     "end": LiveTask.begin_end,
     "ended": LiveTask.note_ended,
     "expire": LiveTask.expire,
+    "lose": LiveTask.lose,
 }
 
 PATHS: dict[LiveState, list[str]] = {
@@ -48,6 +50,7 @@ PATHS: dict[LiveState, list[str]] = {
     ENDED: ["commit", "end", "ended"],
     EXPIRED: ["commit", "expire"],
     GONE: ["commit", "expire", "end"],
+    LOST: ["commit", "lose"],
 }
 
 
@@ -95,7 +98,7 @@ def test_no_way_leads_back():
 async def test_what_is_committed_and_what_is_ending(state):
     live = make_live(state)
     assert live.is_committed == ("commit" in PATHS[state])
-    assert live.is_ending == (state in {ENDING, ENDED, GONE})
+    assert live.is_ending == (state in {ENDING, ENDED, GONE, LOST})
     live.report(1, 2, "late?")
     assert (live.record.progress is None) == live.is_ending, "the end alone changes the record then"
 
@@ -111,6 +114,8 @@ async def test_what_is_committed_and_what_is_ending(state):
         ((UNDECIDED, COMMITTED, ENDING), ["commit", "end", "ended"]),
         ((UNDECIDED, COMMITTED, ENDING), ["commit", "expire"]),
         ((UNDECIDED, COMMITTED, ENDING), ["commit", "end", "expire"]),
+        ((UNDECIDED, COMMITTED, ENDING), ["commit", "lose"]),
+        ((UNDECIDED, COMMITTED, ENDING), ["commit", "end", "lose"]),
     ],
 )
 async def test_who_waits_goes_on_with_the_last_of_the_states(left, events, nursery):
@@ -137,9 +142,10 @@ async def test_waiting_for_what_is_past_is_a_checkpoint():
         await make_live(DONE).wait_left(UNDECIDED, NEEDED)
 
 
-async def test_a_record_that_expires_cancels_its_handler():
+@pytest.mark.parametrize("event", ["expire", "lose"])
+async def test_a_record_that_expires_or_is_lost_cancels_its_handler(event):
     live = make_live(COMMITTED)
-    live.expire()
+    EVENTS[event](live)
     assert live.scope.cancel_called
 
 

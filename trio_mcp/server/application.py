@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 import trio
 
-from trio_mcp.errors import ProtocolError
+from trio_mcp.errors import ProtocolError, TaskStoreError
 from trio_mcp.server.changes import LIST_CHANGES, Audience, Change, ListKind
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.error_results import ErrorResults, suit
@@ -73,6 +73,7 @@ class ServerApplication:
         self._progress = ProgressChoice(self.settings, nursery)
         tools = ToolMethods(definition, supervisor, runs, lifespan, self.errors, self._progress)
         tasks = TaskMethods(supervisor, runs)
+        self._supervisor = supervisor
         self._tools = tools
         self._tasks = tasks
         self._lifespan = lifespan
@@ -162,6 +163,9 @@ class ServerApplication:
     def describe_failure(self, request: ServerRequest, failure: BaseException) -> Result:
         """The result that tells the client of `failure`; raises ProtocolError for a JSON-RPC error."""
         failure = suit(failure, request.era)
+        if isinstance(failure, TaskStoreError):
+            self._supervisor.note_failure(failure)
+            raise ProtocolError(INTERNAL_ERROR, str(failure))
         if isinstance(request.params, CallToolParams):
             return self.errors.describe(request.params.name, failure)
         if isinstance(request.params, GetPromptParams):

@@ -25,7 +25,8 @@ from trio_mcp.server.task_choice import Choice
 from trio_mcp.server.task_run import RunState, TaskRun, moved
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.tasks.history import TaskReport
-from trio_mcp.tasks.live_task import LiveTask
+from trio_mcp.tasks.live_state import LiveState
+from trio_mcp.tasks.live_task import LiveTask, ReportSource
 from trio_mcp.tasks.record import Outcome, TaskRecord
 from trio_mcp.tasks.rendering import extension_created, legacy_task, outcome_result
 from trio_mcp.tasks.store import STORE_SECONDS
@@ -180,7 +181,7 @@ class CallKeys:
             concluded.set()
         outcome = live.outcome
         if outcome is None or outcome.kind == "cancelled":  # whoever has cancelled the task was faster
-            outcome = live.record.outcome
+            outcome = await self._find_outcome(live)
         return _read(outcome)
 
     async def _join(
@@ -216,7 +217,7 @@ class CallKeys:
                 return None
             if choice is Choice.PROMOTE:
                 return self._become_task(request, live.record, live)
-        return _read(live.record.outcome)
+        return _read(await self._find_outcome(live))
 
     async def _wait(self, request: ServerRequest, live: LiveTask, caller: _Caller, seconds: float) -> bool:
         """Wait for the end of a task; False if it asks its client or `seconds` pass first. Checkpoints.
@@ -230,15 +231,22 @@ class CallKeys:
             caller.follow(live.record)
             with trio.move_on_after(seconds):
                 await caller.settled.wait()
-            return live.is_final
+            return live.is_final or (live.state is LiveState.LOST and caller.has_ended)
         finally:
             live.remove_follower(caller)
+            self._supervisor.followers.remove(live.id, caller)
             self._callers[live.id] -= 1
             if not self._callers[live.id]:
                 del self._callers[live.id]
                 gives_up = request.was_cancelled or trio.current_time() >= request.deadline
                 if gives_up and not live.is_ending:
                     live.scope.cancel()
+
+    async def _find_outcome(self, live: LiveTask) -> Outcome | None:
+        """The outcome of a task that has ended here, or elsewhere if it was lost; checkpoints then."""
+        if live.state is LiveState.LOST:
+            return (await self._wait_elsewhere(live.record)).outcome
+        return live.record.outcome
 
     async def _wait_elsewhere(self, record: TaskRecord) -> TaskRecord:
         """Wait for the end of a task that does not run in this process; checkpoints."""
@@ -266,15 +274,18 @@ class CallKeys:
 class _Caller:
     """Follows a task for one call: its reports leave by `queue`, if that is given.
 
-    `settled` is set when the call can be answered as its `choice` says: a question needs a task.
+    `settled` is set when the call can be answered as its `choice` says: a question needs a task. The task
+    `has_ended` if its last record was final.
     """
 
     def __init__(self, choice: Choice, queue: CallQueue | None = None) -> None:
         self._choice = choice
         self._queue = queue
         self.settled = trio.Event()
+        self.has_ended = False
 
     def follow(self, record: TaskRecord) -> None:
+        self.has_ended = record.is_final
         if record.is_final or (record.inputs and self._choice is not Choice.ANSWER):
             self.settled.set()
 
@@ -284,13 +295,17 @@ class _Caller:
         if progress is not None:
             self._push(live, progress.current, progress.total, progress.message)
 
-    def follow_report(self, task: LiveTask, report: TaskReport, replaced: TaskReport | None = None) -> None:
+    def follow_report(
+        self, task: ReportSource, report: TaskReport, replaced: TaskReport | None = None
+    ) -> None:
         self._push(task, report[0], report[1], report[2])
 
-    def _push(self, task: LiveTask, current: float | None, total: float | None, message: str | None) -> None:
+    def _push(
+        self, task: ReportSource, current: float | None, total: float | None, message: str | None
+    ) -> None:
         if self._queue is None or not self._queue.has_token:
             return
-        if self._queue.stages is None:
+        if self._queue.stages is None and isinstance(task, LiveTask):
             self._queue.stages = task.stages
         self._queue.push(Report(0 if current is None else current, total, message))
 
@@ -308,7 +323,9 @@ class _Bystander:
             if len(self._asked) > MAX_ASKED_ALONE:
                 del self._asked[next(iter(self._asked))]
 
-    def follow_report(self, task: LiveTask, report: TaskReport, replaced: TaskReport | None = None) -> None:
+    def follow_report(
+        self, task: ReportSource, report: TaskReport, replaced: TaskReport | None = None
+    ) -> None:
         """Nobody is told."""
 
 

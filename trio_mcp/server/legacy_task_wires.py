@@ -13,7 +13,7 @@ from trio_mcp.outgoing.call_queue import CallQueue
 from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.session.connection import ServerConnection
 from trio_mcp.tasks.history import TaskReport
-from trio_mcp.tasks.live_task import LiveTask
+from trio_mcp.tasks.live_task import ReportSource
 from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.tasks.rendering import legacy_change
 from trio_mcp.tasks.supervisor import Supervisor
@@ -125,7 +125,9 @@ class LegacyStatus:
             self._feed = self._make_feed(record)
         self._feed.follow(record)
 
-    def follow_report(self, task: LiveTask, report: TaskReport, replaced: TaskReport | None = None) -> None:
+    def follow_report(
+        self, task: ReportSource, report: TaskReport, replaced: TaskReport | None = None
+    ) -> None:
         """Send the status if the message is a new one."""
         message = report[2]
         if message != self._message:

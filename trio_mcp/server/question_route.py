@@ -21,14 +21,14 @@ from trio_mcp.errors import ConnectionLost, NotSupportedByEra, ProtocolError
 from trio_mcp.server.input_rounds import InputRounds
 from trio_mcp.server.legacy_task_wires import LegacyTaskWires
 from trio_mcp.server.question_place import Place
+from trio_mcp.server.stored_answers import read_task_answer
 from trio_mcp.server.task_run import RunState, TaskRun
-from trio_mcp.session.connection import ServerConnection, read_answer
+from trio_mcp.session.connection import ServerConnection
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.record import InputRequest
 from trio_mcp.tasks.rendering import related_meta
 from trio_mcp.wire.errors import MISSING_CLIENT_CAPABILITY
-from trio_mcp.wire.frames import ErrorResponse, Response
 from trio_mcp.wire.messages import META_ASKING
 
 _NEEDS: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -100,6 +100,11 @@ def _require(request: ServerRequest, needs: Mapping[str, Any]) -> None:
         raise ProtocolError(MISSING_CLIENT_CAPABILITY, f"the client has no {names}", required)
 
 
+def may_ask(request: ServerRequest, method: str) -> bool:
+    """Whether the client has declared what a question needs."""
+    return method in request.era.questions and _declares(request.meta.client_capabilities, _NEEDS[method])
+
+
 def _declares(declared: Any, needs: Mapping[str, Any]) -> bool:
     return isinstance(declared, Mapping) and all(
         name in declared and (not inner or _declares(declared[name], inner)) for name, inner in needs.items()
@@ -126,7 +131,7 @@ async def _ask_in_task(run: TaskRun, method: str, params: dict[str, Any], name: 
             return await live.wait_answer(key)
         await run.supervisor.update(live)
         if run.wires is None:
-            answer = await live.wait_answer(key)
+            answer = read_task_answer(await live.wait_answer(key))
         else:
             asked = {**params, "_meta": related_meta(live.id)}
             answer = await _relay(live, run.wires, key, method, asked)
@@ -158,5 +163,4 @@ async def _relay(
         with wires.relaying(send):
             answer = await live.wait_answer(key)
             nursery.cancel_scope.cancel()
-    # An answer that came by way of the store is a value already.
-    return read_answer(answer) if isinstance(answer, (Response, ErrorResponse)) else answer
+    return read_task_answer(answer)

@@ -14,7 +14,6 @@ from typing import Any
 import attrs
 import trio
 
-from trio_mcp.concurrency.latest_channel import LatestChannel
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.server.application import ServerApplication
@@ -22,8 +21,6 @@ from trio_mcp.server.definition import HasDefinition, ServerDefinition
 from trio_mcp.session.connection import NO_HEADERS
 from trio_mcp.session.serving import serve_transport
 from trio_mcp.session.settings import ServerSettings
-from trio_mcp.tasks.history import TaskReport
-from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.memory_store import MemoryTaskStore
 from trio_mcp.tasks.record import Owner, TaskRecord
 from trio_mcp.tasks.store import TaskPage
@@ -122,21 +119,11 @@ class RunningServer:
     async def watch_task(self, task_id: str) -> AsyncIterator[trio.MemoryReceiveChannel[TaskRecord]]:
         """Open a channel of a task's record: as it is now, and after each change until the task has ended.
 
-        A slow reader skips records but never the newest. Checkpoints. Raises TaskNotFound.
+        A slow reader skips records but never the newest. The task may run in any process that shares the
+        store. Checkpoints. Raises TaskNotFound.
         """
-        record = await self._supervisor.fetch(task_id, None)
-        watcher = _Watcher()
-        watcher.follow(record)
-        live = self._supervisor.find(task_id)
-        if live is not None and not record.is_final:
-            live.add_follower(watcher)
-        try:
-            async with watcher.channel.receive as receive:
-                yield receive
-        finally:
-            if live is not None:
-                live.remove_follower(watcher)
-            watcher.channel.close()
+        async with self._supervisor.followers.open_watch(task_id, None) as records:
+            yield records
 
 
 @attrs.frozen
@@ -150,21 +137,6 @@ class AuthenticatedServer:
     async def serve(self, transport: FrameTransport) -> None:
         """Serve one connection of the principal until the peer closes it; checkpoints."""
         await self.running.serve(transport, principal=self.principal, headers=self.headers)
-
-
-class _Watcher:
-    """Follows a task for one reader, and keeps the newest record for it."""
-
-    def __init__(self) -> None:
-        self.channel = LatestChannel[TaskRecord]()
-
-    def follow(self, record: TaskRecord) -> None:
-        self.channel.offer(record)
-        if record.is_final:
-            self.channel.close()
-
-    def follow_report(self, task: LiveTask, report: TaskReport, replaced: TaskReport | None = None) -> None:
-        self.channel.offer(task.record)
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ knows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Final
 
 import attrs
@@ -17,6 +18,7 @@ from trio_mcp.server.task_choice import declares_tasks, find_owner, missing_exte
 from trio_mcp.server.task_run import TaskRun
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.tasks.history import TaskReport
+from trio_mcp.tasks.live_state import LiveState
 from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.tasks.rendering import (
@@ -73,12 +75,15 @@ class TaskMethods:
     async def wait_result(self, request: ServerRequest) -> Result:
         """Answer tasks/result, once the task has ended (MCP tasks 2025-11-25)."""
         record = await self._fetch(request)
-        run = self._runs.get(record.id)
-        if run is None or run.wires is None:
-            record = await self._wait_ended(request, record)
-        else:
-            with run.wires.reachable_through(request.connection):
-                record = await self._wait_ended(request, record)
+        live = self._supervisor.find(record.id)
+        if live is not None:
+            run = self._runs.get(record.id)
+            wires = None if run is None else run.wires
+            with nullcontext() if wires is None else wires.reachable_through(request.connection):
+                await live.wait_ended()
+            record = await self._fetch(request)
+        if not record.is_final:
+            record = await self._wait_elsewhere(request, record)
         assert record.outcome is not None, "the task has ended"
         result = outcome_result(record.outcome)
         # With the progress: a report that left by another stream may come later than this answer.
@@ -86,9 +91,12 @@ class TaskMethods:
         result.meta = {**(result.meta or {}), **reported, **related_meta(record.id)}
         return result
 
-    async def _wait_ended(self, request: ServerRequest, record: TaskRecord) -> TaskRecord:
+    async def _wait_elsewhere(self, request: ServerRequest, record: TaskRecord) -> TaskRecord:
+        # Imported here: a server whose tasks all run in this process starts sooner without that module.
+        from trio_mcp.server.remote_result import wait_elsewhere
+
         try:
-            return await self._supervisor.wait_ended(record.id, find_owner(request))
+            return await wait_elsewhere(self._supervisor, request, record.id)
         except TaskNotFound:
             raise _not_found() from None
 
@@ -117,10 +125,7 @@ class TaskMethods:
         """Answer tasks/update, which brings answers to the task's questions."""
         record = await self._fetch(request)
         assert isinstance(request.params, UpdateTaskParams)
-        live = self._supervisor.find(record.id)
-        if live is not None:
-            for key, answer in request.params.input_responses.items():
-                live.answer(key, answer)  # an answer that nobody waits for is ignored (SEP-2663)
+        await self._supervisor.answer(record, request.params.input_responses)
         return EmptyResult()
 
     async def find_visible(
@@ -155,12 +160,26 @@ class TaskMethods:
         """Send the history of the task if the client wants it, then its state now, then each change."""
         record = record if live is None else live.record
         feed = self._make_feed(request, record, 0 if live is None else live.min_interval)
-        history = self._supervisor.take_history(record.id) if _replays(request) else None
+        replays = _replays(request)
+        if not record.is_final and self._supervisor.find(record.id) is None:
+            self._follow_elsewhere(request, record, feed, replays=replays)
+            return FollowedTask(self._supervisor, feed, record, live, took_history=False)
+        history = self._supervisor.take_history(record.id) if replays else None
         # Without a checkpoint in between, so that no change is missed.
         feed.begin(record, history or ())
-        if live is not None:
-            live.add_follower(feed)
+        if not record.is_final:
+            self._supervisor.followers.add(record, feed)
         return FollowedTask(self._supervisor, feed, record, live, history is not None)
+
+    def _follow_elsewhere(
+        self, request: ServerRequest, record: TaskRecord, feed: TaskFeed, *, replays: bool
+    ) -> None:
+        """The same for a task that runs in another process; its history is what the store keeps of it."""
+        if replays:
+            self._supervisor.followers.add(record, feed, wants_all=True, after=0, begin=feed.begin)
+        else:
+            feed.begin(record, ())
+            self._supervisor.followers.add(record, feed, wants_all=_read_joins(request) == "all")
 
     def _make_feed(self, request: ServerRequest, record: TaskRecord, min_interval: float) -> TaskFeed:
         subscription = request.id
@@ -195,9 +214,9 @@ class FollowedTask:
     def stop(self) -> None:
         """End it; reports that were not sent, and later ones, are kept for the next subscriber."""
         unsent = self.feed.stop()
-        if self.live is not None:
-            self.live.remove_follower(self.feed)
-        if self.took_history:
+        self.supervisor.followers.remove(self.record.id, self.feed)
+        # What is stored of a task that another process has taken over is kept there.
+        if self.took_history and not (self.live is not None and self.live.state is LiveState.LOST):
             self.supervisor.give_back_history(self.record, unsent)
 
 

@@ -17,12 +17,20 @@ import msgspec
 import trio
 
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
-from trio_mcp.errors import LocalProtocolError, ProtocolError, ReturnError, TaskOverload, ToolError
+from trio_mcp.errors import (
+    LocalProtocolError,
+    ProtocolError,
+    ReturnError,
+    TaskOverload,
+    TaskStoreError,
+    ToolError,
+)
 from trio_mcp.server.error_results import ErrorResults, suit
 from trio_mcp.server.legacy_task_wires import LegacyStatus, LegacyTaskWires
 from trio_mcp.server.task_choice import Choice
 from trio_mcp.session.request import ServerRequest
-from trio_mcp.tasks.live_task import LiveState, LiveTask
+from trio_mcp.tasks.live_state import LiveState
+from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.record import Outcome
 from trio_mcp.tasks.rendering import extension_created, legacy_task, outcome_result, related_meta
 from trio_mcp.tasks.settings import TaskConfig
@@ -141,8 +149,9 @@ class TaskRun:
     async def _answer_or_promote(self) -> Result:
         """Answer directly if the handler is done in time, otherwise make it a task.
 
-        If no record can be kept, the answer is direct whenever it comes. A handler that waits for its
-        turn then does not wait any longer: it runs here, as that of a call that is never a task.
+        If no record can be kept, for want of room or because the store fails, the answer is direct whenever
+        it comes. A handler that waits for its turn then does not wait any longer: it runs here, as that of a
+        call that is never a task.
         """
         self.request.progress.record_in(self.live)
         self.start()
@@ -152,7 +161,7 @@ class TaskRun:
             if self.live.outcome is None:
                 try:
                     await self.supervisor.commit(self.live, work=self.describe_work())
-                except TaskOverload:
+                except (TaskOverload, TaskStoreError):
                     self._refuse()
                     if not self.has_begun:
                         self.live.scope.cancel()

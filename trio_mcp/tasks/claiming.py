@@ -26,6 +26,9 @@ REFRESH_SECONDS: Final = 60.0
 PAUSE_SECONDS: Final = 0.1
 """How long a process pauses that has woken up in vain, because others were faster."""
 
+PAGE_SIZE: Final = 200
+"""So many records are read at once."""
+
 BACKOFF_SECONDS: Final = (0.1, 0.5, 2.0, 5.0)
 """How long a process waits after the first, second, third and each later failure of the store in a row."""
 
@@ -38,19 +41,15 @@ async def serve_claims(
 ) -> NoReturn:
     """Claim tasks and hand them to `run`, which does not wait, until cancelled.
 
-    What a dead process has left is recovered first. If the store is this process's alone, tasks of tools that
-    there are no more are claimed as well, so that they fail.
+    If the store is this process's alone, tasks of tools that there are no more are claimed as well, so that
+    they fail.
     """
     failures = 0
-    left: set[str] = set()
-    is_recovered = False
+    left: Collection[str] | None = () if store.is_shared else None
     while True:
         try:
-            if not is_recovered:
-                records = await store.recover(supervisor.clock.now())
-                is_recovered = True
-                if not store.is_shared:
-                    left = {record.tool for record in records if not record.is_final}
+            if left is None:
+                left = await _find_tools_left(store, supervisor)
             await supervisor.wait_free_turn()
             tools = {*find_tools(), *left}
             with trio.move_on_after(REFRESH_SECONDS) as waiting:
@@ -65,6 +64,18 @@ async def serve_claims(
         failures = 0
         if not claimed and not waiting.cancelled_caught:
             await trio.sleep(PAUSE_SECONDS * random.uniform(0.5, 1))
+
+
+async def _find_tools_left(store: TaskStore, supervisor: Supervisor) -> Collection[str]:
+    """The tools of all tasks that have not ended."""
+    tools: set[str] = set()
+    cursor = None
+    while True:
+        page = await store.list_page(None, cursor, PAGE_SIZE, supervisor.clock.now())
+        tools.update(record.tool for record in page.records if not record.is_final)
+        cursor = page.next_cursor
+        if cursor is None:
+            return tools
 
 
 async def _claim(

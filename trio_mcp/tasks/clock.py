@@ -35,6 +35,14 @@ class TaskClock:
         """The same as a number: microseconds since 1970."""
         return self._wall_microseconds + self._since_start(seconds)
 
+    def seconds_at(self, moment: datetime) -> float:
+        """What Trio's clock shows at `moment`, which may be before its start."""
+        return self._start + (moment - self._wall).total_seconds()
+
+    def seconds_at_microseconds(self, microseconds: int) -> float:
+        """The same of microseconds since 1970."""
+        return self._start + (microseconds - self._wall_microseconds) / 1_000_000
+
     def _since_start(self, seconds: float) -> int:
         return round((seconds - self._start) * 1_000_000)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import trio
@@ -15,6 +16,7 @@ import trio
 from trio_mcp.errors import TaskOverload, TaskTooLarge
 from trio_mcp.tasks.record import Owner, TaskRecord
 from trio_mcp.tasks.store import STORE_SECONDS, TaskStore
+from trio_mcp.tasks.store_calls import StoreCalls
 from trio_mcp.tasks.stored_task import StoredTask, TaskWork
 
 ROOM_TRIES: Final = 3
@@ -27,10 +29,13 @@ class KeptRecords:
     At most `cap` are kept for each payer. `on_gone` is called with the id of each that gives way.
     """
 
-    __slots__ = ("_cap", "_counts", "_ended", "_ended_of", "_on_gone", "_payers", "_store")
+    __slots__ = ("_calls", "_cap", "_counts", "_ended", "_ended_of", "_on_gone", "_payers", "_store")
 
-    def __init__(self, store: TaskStore, cap: int, on_gone: Callable[[str], object]) -> None:
+    def __init__(
+        self, store: TaskStore, calls: StoreCalls, cap: int, on_gone: Callable[[str], object]
+    ) -> None:
         self._store = store
+        self._calls = calls
         self._cap = cap
         self._on_gone = on_gone
         self._payers: dict[str, Owner] = {}
@@ -53,7 +58,7 @@ class KeptRecords:
         work: TaskWork | None = None,
         is_queued: bool = False,
     ) -> StoredTask:
-        """Store a new record, which counts for `payer`. Checkpoints. Raises TaskOverload.
+        """Store a new record, which counts for `payer`. Checkpoints. Raises TaskOverload, TaskStoreError.
 
         Ended tasks give way first: the oldest of the same payer, then, if the store is full, of all.
         If a task has the `key` already, that one is returned, and nothing is stored.
@@ -84,7 +89,13 @@ class KeptRecords:
     async def _store_new(
         self, record: TaskRecord, key: str | None, work: TaskWork | None, *, is_queued: bool
     ) -> StoredTask:
-        stored = await self._store.create(record, work, key=key, is_queued=is_queued)
+        if is_queued:
+            create = partial(self._store.create, key=key, is_queued=True)
+            stored = await self._calls.run(create, record, work)
+        elif key is None:
+            stored = await self._calls.run(self._store.create, record, work)
+        else:
+            stored = await self._calls.run(partial(self._store.create, key=key), record, work)
         if stored.record.id != record.id:
             self.discard(record.id)
         return stored

@@ -7,9 +7,8 @@ Knows no store, no nursery and no wire.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 import trio
@@ -18,6 +17,18 @@ from msgspec import Raw
 from trio_mcp.progress.estimator import Estimator
 from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.history import Estimate, History, TaskReport
+from trio_mcp.tasks.live_state import (
+    COMMITTED,
+    ENDED,
+    ENDING,
+    EXPIRED,
+    GONE,
+    LOST,
+    MOVES,
+    UNDECIDED,
+    LiveEvent,
+    LiveState,
+)
 from trio_mcp.tasks.places import OwnerShare
 from trio_mcp.tasks.record import InputRequest, Outcome, TaskProgress, TaskRecord, TaskStatus
 from trio_mcp.tasks.stored_task import CLAIM_BITS, TaskWork
@@ -27,71 +38,23 @@ from trio_mcp.wire.frames import StageState
 if TYPE_CHECKING:  # few tasks are begun more than once
     from trio_mcp.tasks.question_replay import QuestionReplay
 
-
-class LiveState(enum.Enum):
-    """How far the life of a task has come, which clients do not see."""
-
-    UNDECIDED = "undecided"
-    """The call is answered directly if its handler is done soon."""
-
-    NEEDED = "needed"
-    """The handler needs a task, for which there is no record yet."""
-
-    REFUSED = "refused"
-    """There will be no record; the call waits for its handler."""
-
-    DONE = "done"
-    """The handler was done before there was a record."""
-
-    COMMITTED = "committed"
-    """The record is stored: the task can be found."""
-
-    ENDING = "ending"
-    """The end is being stored; nothing else changes the record any more."""
-
-    ENDED = "ended"
-    """The end is stored, and the followers know of it."""
-
-    EXPIRED = "expired"
-    """The record was forgotten before the handler was done, which is being cancelled."""
-
-    GONE = "gone"
-    """The record was forgotten, and the end of the task is being told, or was."""
-
-    __hash__ = object.__hash__  # a report asks for the state, and members are singletons
+_FOUND: Final = frozenset({COMMITTED, ENDING, ENDED, EXPIRED, GONE, LOST})
+_OVER: Final = frozenset({ENDING, ENDED, GONE, LOST})
 
 
-LiveEvent: TypeAlias = Literal["need", "refuse", "handler done", "commit", "end", "ended", "expire"]
+class ReportSource(Protocol):
+    """The task whose reports a follower is told, wherever it runs."""
 
-UNDECIDED, NEEDED, REFUSED, DONE, COMMITTED, ENDING, ENDED, EXPIRED, GONE = LiveState
+    @property
+    def record(self) -> TaskRecord:
+        """The state now, with the last report in it."""
 
-MOVES: Final[Mapping[LiveState, Mapping[LiveEvent, LiveState]]] = {
-    UNDECIDED: {"need": NEEDED, "refuse": REFUSED, "handler done": DONE, "commit": COMMITTED},
-    NEEDED: {"need": NEEDED, "refuse": REFUSED, "handler done": DONE, "commit": COMMITTED},
-    REFUSED: {"need": REFUSED, "refuse": REFUSED, "handler done": DONE},
-    # A handler may be faster than the store of its record.
-    DONE: {"need": DONE, "refuse": DONE, "commit": COMMITTED},
-    COMMITTED: {
-        "need": COMMITTED,
-        "refuse": COMMITTED,
-        "handler done": COMMITTED,
-        "end": ENDING,
-        "expire": EXPIRED,
-    },
-    ENDING: {"need": ENDING, "refuse": ENDING, "handler done": ENDING, "ended": ENDED, "expire": GONE},
-    ENDED: {"need": ENDED, "refuse": ENDED, "handler done": ENDED, "expire": ENDED},
-    EXPIRED: {"need": EXPIRED, "refuse": EXPIRED, "handler done": EXPIRED, "end": GONE},
-    GONE: {"need": GONE, "refuse": GONE, "handler done": GONE, "ended": GONE},
-}
-"""From each state and by each event, the next state. A state that was left is never entered again.
+    @property
+    def open_stages(self) -> tuple[StageState, ...] | None:
+        """The stages that are open now; None if there never were any."""
 
-A task made at once goes COMMITTED, ENDING, ENDED; a call answered directly ends in DONE; a promoted one
-goes UNDECIDED or NEEDED, then COMMITTED and on. If the record expires under the handler, the task is EXPIRED,
-then GONE.
-"""
-
-_FOUND: Final = frozenset({COMMITTED, ENDING, ENDED, EXPIRED, GONE})
-_OVER: Final = frozenset({ENDING, ENDED, GONE})
+    def estimate(self, report: TaskReport) -> Estimate:
+        """The rate and the time left after a report, by everything that is known now."""
 
 
 class Follower(Protocol):
@@ -100,7 +63,9 @@ class Follower(Protocol):
     def follow(self, record: TaskRecord) -> None:
         """Take note of `record`, in which more than the progress may have changed."""
 
-    def follow_report(self, task: LiveTask, report: TaskReport, replaced: TaskReport | None = None) -> None:
+    def follow_report(
+        self, task: ReportSource, report: TaskReport, replaced: TaskReport | None = None
+    ) -> None:
         """Take note of a report of `task`, whose record includes it; to make that record costs more.
 
         It takes the place of `replaced`, unless that was sent already.
@@ -115,10 +80,10 @@ class LiveTask:
     on Trio's clock. `stages` returns the stages of the handler that are open; it is None until there
     was one, and a report does not call it. `min_interval` is that of the policy of the call, for
     clients that follow the task. It counts for `payer`; `share` is what its place is taken out of, while it
-    has one, and it `has_turn` while it runs in it. `claim` is that under which this process holds it, and
-    `checkpoint` what its handler has kept last, as JSON. `replay` knows the questions of
-    earlier attempts; it is None if there is one attempt only. `work` is the call as it is stored, None if
-    it is not.
+    has one, and it `has_turn` while it runs in it. `checkpoint` is what its handler has kept last, as JSON,
+    and `work` the call as it is stored, None if it is not. `replay` knows the questions of earlier attempts;
+    it is None if there is one attempt only. This process holds it as `holder` and under `claim`, as the store
+    has said. `stored` is the record that the store had last, None before there was one.
     """
 
     def __init__(self, record: TaskRecord, clock: TaskClock, history_limit: int = 0) -> None:
@@ -132,7 +97,13 @@ class LiveTask:
         self._history_limit = history_limit
         self._history: History | None = None
         self._followers: list[Follower] = []
-        self.stored_version = 0
+        self.stored: TaskRecord | None = None
+        self.holder: str | None = None
+        self.claim = 1
+        self.has_turn = False
+        self.checkpoint: Raw | None = None
+        self.work: TaskWork | None = None
+        self.replay: QuestionReplay | None = None
         self._questions: dict[str, _Question] = {}
         self._asked = 0
         self._used_keys: set[str] = set()  # a key is unique for the life of the task (SEP-2663)
@@ -146,11 +117,6 @@ class LiveTask:
         self.min_interval: float = 0
         self.payer = record.owner
         self.share: OwnerShare | None = None
-        self.has_turn = False
-        self.claim = 1
-        self.checkpoint: Raw | None = None
-        self.work: TaskWork | None = None
-        self.replay: QuestionReplay | None = None
 
     def __repr__(self) -> str:
         status = self._record.status.value
@@ -184,7 +150,7 @@ class LiveTask:
             await self._state_changed.park()
 
     async def wait_ended(self) -> None:
-        """Wait until a task that was committed has ended or expired; checkpoints."""
+        """Wait until a task that was committed has ended, expired or is lost; checkpoints."""
         await self.wait_left(COMMITTED, ENDING)
 
     def need_task(self) -> None:
@@ -218,6 +184,11 @@ class LiveTask:
         self.scope.cancel()
         self._enter("expire")
 
+    def lose(self) -> None:
+        """Cancel the handler, if it runs, because this process does not hold the task any more."""
+        self.scope.cancel()
+        self._enter("lose")
+
     def _enter(self, event: LiveEvent) -> None:
         legal = MOVES[self._state]
         if event not in legal:
@@ -239,8 +210,8 @@ class LiveTask:
 
     def hold_under(self, claim: int) -> None:
         """Number the reports from now on as those of `claim`, under which this process holds the task."""
-        self._record, self._report = self.record, None
         self.claim = claim
+        self._record, self._report = self.record, None
         self._offset = self._recorded = claim << CLAIM_BITS
 
     def note_arguments(self, digest: str) -> None:
@@ -326,6 +297,16 @@ class LiveTask:
         """Return the reports since `keep_history`, and keep no more; None if none were kept."""
         history, self._history = self._history, None
         return None if history is None else history.reports
+
+    @property
+    def offset(self) -> int:
+        """That of the newest report."""
+        return self._offset
+
+    @property
+    def followers(self) -> tuple[Follower, ...]:
+        """Who is notified of every change."""
+        return tuple(self._followers)
 
     def add_follower(self, follower: Follower) -> None:
         """Notify `follower` of every change from now on."""

@@ -22,7 +22,7 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _CREDENTIALS: Final = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:(?://)?)?.*@", re.DOTALL)
 
 
-def store_from_url(url: str, *, read_only: bool = False) -> TaskStore:
+def store_from_url(url: str, *, read_only: bool = False, may_create: bool = True) -> TaskStore:
     """Return the store that `url` names; it is not opened yet.
 
     `sqlite:PATH` is a file, relative to the current directory unless the path is absolute, as in
@@ -30,22 +30,29 @@ def store_from_url(url: str, *, read_only: bool = False) -> TaskStore:
     `rediss://` and `valkeys://` one behind TLS: `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`.
     `memory:` is a new store in the memory of this process.
 
-    With `read_only`, a file of SQLite must exist, and may belong to a server that runs. Raises
-    TaskStoreError for every other text; the message shows no password.
+    With `read_only`, a file of SQLite may belong to a server that runs. Without `may_create`, it must be
+    there, and there is no store in memory. Raises TaskStoreError for every other text; the message shows
+    no password.
     """
     scheme = _read_scheme(url)
     if scheme == "sqlite":
         path = read_sqlite_path(url)
-        from trio_mcp.tasks.sqlite_store import SQLiteTaskStore  # type: ignore
+        if not may_create and not path.exists():
+            raise TaskStoreError(f"task store {path}: there is no such file")
+        from trio_mcp.tasks.sqlite_store import SQLiteTaskStore
 
-        return SQLiteTaskStore(path, read_only=read_only)  # type: ignore
+        return SQLiteTaskStore(path, read_only=read_only)
     if scheme in REDIS_SCHEMES:
-        from trio_mcp.tasks.redis_store import RedisTaskStore  # type: ignore
+        from trio_mcp.tasks.redis_store import RedisTaskStore
 
-        return RedisTaskStore(url)  # type: ignore
+        return RedisTaskStore(url)
     if scheme == "memory":
         if url.partition(":")[2]:
             raise TaskStoreError(f"{hide_password(url)!r} is no URL of a store: nothing may follow memory:")
+        if not may_create:
+            raise TaskStoreError(
+                "memory: would be a new store; the tasks of a process are only in that process"
+            )
         return MemoryTaskStore()
     raise TaskStoreError(f"{hide_password(url)!r} is no URL of a store: known are {KNOWN}{_guess(url)}")
 

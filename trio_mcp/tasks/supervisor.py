@@ -1,16 +1,16 @@
 """The supervised nursery, in which tasks run outside all sessions.
 
-Owns the tasks that run in this process, their ends and their expiry. A handler's
-failure becomes its task's outcome and touches nothing else. Knows neither tools nor
-sessions: it is given what to run. How many tasks there may be is counted in `places.py`
-and `kept_records.py`.
+Owns the handlers that run in this process, and what is asked of tasks. A handler's failure becomes its
+task's outcome and touches nothing else. Knows neither tools nor sessions: it is given what to run. How many
+tasks there may be is counted in `places.py` and `kept_records.py`; how they change in the store,
+`held_tasks.py` knows.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
@@ -22,32 +22,30 @@ from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import TaskNotFound, TaskStoreError
 from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.expiries import Expiries
+from trio_mcp.tasks.followers import Followers
+from trio_mcp.tasks.held_tasks import HeldTasks
 from trio_mcp.tasks.history import EndedHistories, TaskReport
 from trio_mcp.tasks.kept_records import KeptRecords
-from trio_mcp.tasks.live_task import LiveState, LiveTask
+from trio_mcp.tasks.live_state import LiveState
+from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.places import TaskPlaces
 from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus, new_task_id
 from trio_mcp.tasks.recovery import INTERRUPTED
 from trio_mcp.tasks.settings import TaskSettings
-from trio_mcp.tasks.store import STORE_SECONDS, TaskChange, TaskPage, TaskStore
+from trio_mcp.tasks.store import STORE_SECONDS, TaskPage, TaskStore
+from trio_mcp.tasks.store_calls import StoreCalls
 from trio_mcp.tasks.stored_task import StoredTask, TaskWork
 from trio_mcp.wire.codec import UNENCODABLE, encode_value
 from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.frames import ErrorObject
 
-if TYPE_CHECKING:  # few tasks are begun more than once
+if TYPE_CHECKING:  # a server whose tasks all run in this process starts without it
+    from trio_mcp.tasks.elsewhere import Elsewhere
     from trio_mcp.tasks.question_replay import QuestionReplay
 
 logger = logging.getLogger("trio_mcp")
 
 _UNANSWERABLE: Final = "cancelled: the server ended while the task waited for an answer of its client"
-
-_ENDS: Final = {
-    "result": TaskStatus.COMPLETED,
-    "tool_error": TaskStatus.COMPLETED,
-    "protocol_error": TaskStatus.FAILED,
-    "cancelled": TaskStatus.CANCELLED,
-}
 
 Work: TypeAlias = Callable[[LiveTask], Awaitable[Outcome]]
 Describe: TypeAlias = Callable[[BaseException], Outcome]
@@ -77,11 +75,17 @@ class Supervisor:
         self._store = store
         self.settings = settings
         self.clock = TaskClock()
-        self._live: dict[str, LiveTask] = {}
+        self._calls = StoreCalls()
         self._histories = EndedHistories(settings.history_reports)
         self._started: set[LiveTask] = set()
         self._places = TaskPlaces(settings)
-        self._kept = KeptRecords(store, settings.max_kept_per_owner, self._histories.take)
+        self._kept = KeptRecords(store, self._calls, settings.max_kept_per_owner, self._histories.take)
+        self.followers = Followers(self.find, self.fetch, self._make_elsewhere)
+        """Those who follow tasks, wherever these run."""
+        take_over = self.followers.take_over
+        self._held = HeldTasks(
+            nursery, store, self._calls, self.clock, settings, self._kept, self._histories, take_over
+        )
         self._is_finishing = False
         self.runs_tasks = True
         """Whether tasks run in this process; otherwise they are only put into the queue of the store."""
@@ -99,7 +103,7 @@ class Supervisor:
         return SupervisorStatistics(
             running=places.running,
             queued=places.taken - places.running,
-            live=len(self._live),
+            live=len(self._held),
             kept_reports=self._histories.count,
             free_places=places.free,
         )
@@ -161,21 +165,24 @@ class Supervisor:
         """Store the record: from now on the task can be found. Checkpoints.
 
         If a task has the `key` already, its record is returned, and nothing is stored.
-        Raises TaskOverload if there is no room, although tasks that have ended give way.
+        Raises TaskOverload if there is no room, although tasks that have ended give way; TaskStoreError.
         """
-        stored = await self._kept.create(live.record, live.payer, key=key, work=work)
+        try:
+            stored = await self._kept.create(live.record, live.payer, key=key, work=work)
+        except (TaskStoreError, trio.Cancelled):
+            self._held.doubt(live.id)
+            raise
         if stored.record.id != live.id:
             return stored.record
         live.work = work
-        self._live[live.id] = live
-        live.note_committed()
+        self._held.add(live, stored)
+        if live.checkpoint is not None:
+            await self.keep_checkpoint(live, live.checkpoint)
         expires_at = live.record.expires_at
         if expires_at is not None:
             self._expiries.add(live.id, expires_at)
-        if live.checkpoint is not None:
-            await self.keep_checkpoint(live, live.checkpoint)
         if live.outcome is not None:  # it was faster than its store
-            await self._end(live, live.outcome)
+            await self._held.end(live, live.outcome)
         return None
 
     async def enqueue(self, live: LiveTask, work: TaskWork | None) -> TaskRecord:
@@ -184,7 +191,11 @@ class Supervisor:
         Raises TaskOverload if there is no room, and TaskStoreError.
         """
         record = attrs.evolve(live.record, attempt=0)
-        await self._kept.create(record, live.payer, work=work, is_queued=True)
+        try:
+            await self._kept.create(record, live.payer, work=work, is_queued=True)
+        except (TaskStoreError, trio.Cancelled):
+            self._held.doubt(live.id)
+            raise
         if record.expires_at is not None:
             self._expiries.add(record.id, record.expires_at)
         return record
@@ -197,13 +208,10 @@ class Supervisor:
         """Make a task of one that this process has claimed; it has a place, and is to be started."""
         record, work = task.record, task.work
         live = LiveTask(record, self.clock, self.settings.feed_buffer if keeps_history else 0)
-        live.hold_under(task.claim)
-        live.stored_version = record.version
         live.work, live.checkpoint = work, task.checkpoint
         live.payer = record.owner if work is None or work.payer is None else work.payer
         live.share = self._places.adopt(live.payer)
-        self._live[live.id] = live
-        live.note_committed()
+        self._held.add(live, task)
         if record.expires_at is not None:
             self._expiries.add(live.id, record.expires_at)
         return live
@@ -211,7 +219,7 @@ class Supervisor:
     @property
     def keeps_work(self) -> bool:
         """Whether tasks outlive this process, so that another may run them."""
-        return self._store.sweep_interval is not None
+        return self._held.outlive
 
     @property
     def free_turns(self) -> int:
@@ -230,37 +238,44 @@ class Supervisor:
 
     def find(self, task_id: str) -> LiveTask | None:
         """The task, if it runs in this process."""
-        return self._live.get(task_id)
+        return self._held.find(task_id)
 
     def take_history(self, task_id: str) -> Sequence[TaskReport] | None:
         """The reports of a task that no follower has taken yet; None if a follower takes them already."""
-        live = self._live.get(task_id)
+        live = self._held.find(task_id)
         return self._histories.take(task_id) if live is None else live.take_history()
 
     def give_back_history(self, record: TaskRecord, reports: Sequence[TaskReport]) -> None:
         """Keep `reports`, which were taken but not sent, and later ones, for the next follower."""
-        live = self._live.get(record.id)
+        live = self._held.find(record.id)
         if live is not None:
             live.keep_history(reports)
         elif record.expires_at is None or record.expires_at > self.clock.now():
             self._histories.keep(record.id, tuple(reports))
 
     async def fetch(self, task_id: str, asker: Owner | None) -> TaskRecord:
-        """The record of a task that `asker` may see; None may see all. Checkpoints. Raises TaskNotFound."""
-        live = self._live.get(task_id)
+        """The record of a task that `asker` may see; None may see all. Checkpoints.
+
+        It is no newer than what the other processes see that share the store. Raises TaskNotFound,
+        TaskStoreError.
+        """
+        live = self._held.find(task_id)
         if live is None:
             record = await self._store.get(task_id, self.clock.now())
         else:
             await trio.lowlevel.checkpoint()
-            record = live.record
+            record = live.stored if self._store.is_shared else live.record
         if record is None or not (asker is None or record.owner.admits(asker)):
             raise TaskNotFound("no such task")
         return record
 
     async def wait_ended(self, task_id: str, asker: Owner | None) -> TaskRecord:
-        """Wait until a task has ended; checkpoints. Raises TaskNotFound, also if it expires first."""
+        """Wait until a task has ended, wherever it runs; checkpoints.
+
+        Raises TaskNotFound, also if it expires first, and TaskStoreError.
+        """
         record = await self.fetch(task_id, asker)
-        live = self._live.get(task_id)
+        live = self._held.find(task_id)
         if live is not None:
             await live.wait_ended()
             record = await self.fetch(task_id, asker)
@@ -279,48 +294,80 @@ class Supervisor:
         """Cancel a task and return its record, which does not change if it has ended. Checkpoints.
 
         The record says "cancelled" when this returns; the handler ends at its next
-        checkpoint. Raises TaskNotFound.
+        checkpoint, wherever it runs. Raises TaskNotFound; TaskStoreError if it could not be stored, although
+        a handler that runs here is cancelled then, too.
         """
         record = await self.fetch(task_id, asker)
-        live = self._live.get(task_id)
-        if live is None and not self.runs_tasks:
-            return await self._store.cancel(task_id, self.clock.now()) or record
-        if live is None or record.is_final:
+        live = self._held.find(task_id)
+        if record.is_final:
             return record
-        live.scope.cancel()
-        await self._end(live, Outcome("cancelled"))
-        return live.record
+        if live is not None:
+            live.scope.cancel()
+            await self._held.end(live, Outcome("cancelled"))
+            if live.is_final:
+                return live.record
+            if live.state is LiveState.ENDING:
+                raise TaskStoreError("the task is being cancelled, but the task store does not take that now")
+        cancelled = await self._store.cancel(task_id, self.clock.now())
+        if cancelled is None:
+            raise TaskNotFound("no such task")
+        return cancelled
+
+    async def answer(self, record: TaskRecord, answers: Mapping[str, Any]) -> None:
+        """Give answers, as JSON, to a task's questions, wherever it runs. Checkpoints. Raises TaskStoreError.
+
+        When this returns, they are stored, if tasks outlive this process. An answer that nobody waits for is
+        ignored (SEP-2663). Of several answers to one question, the first that is stored counts.
+        """
+        live = self._held.find(record.id)
+        if live is not None and not self._held.outlive:
+            for key, answer in answers.items():
+                live.answer(key, answer)
+            await trio.lowlevel.checkpoint()
+            return
+        raw = {key: encode_value(answer) for key, answer in answers.items()}
+        await self._calls.run(self._store.answer, record.id, raw, self.clock.now())
+        if live is not None:
+            await self._held.look(record.id)
+
+    def note_failure(self, error: TaskStoreError) -> None:
+        """Log that the store fails, once for each outage."""
+        self._calls.note_failure(error)
+
+    def _make_elsewhere(self) -> Elsewhere:
+        # Imported here: a server whose tasks all run in this process starts sooner without that module.
+        from trio_mcp.tasks.elsewhere import Elsewhere
+
+        return Elsewhere(self._nursery, self._store, self._calls, self.clock, self.settings.feed_buffer)
 
     async def list_page(self, owner: Owner, cursor: str | None) -> TaskPage:
         """The tasks of `owner`, newest first; checkpoints. Raises CursorError."""
         page = await self._store.list_page(owner, cursor, self.settings.page_size, self.clock.now())
-        records = [self._live[r.id].record if r.id in self._live else r for r in page.records]
-        return TaskPage(records, page.next_cursor)
+        if self._store.is_shared:
+            return page
+        found = [(record, self._held.find(record.id)) for record in page.records]
+        return TaskPage([record if live is None else live.record for record, live in found], page.next_cursor)
 
     async def update(self, live: LiveTask) -> None:
         """Store a change of status, then notify the followers; checkpoints."""
-        if live.is_ending:
-            await trio.lowlevel.checkpoint()
-            return  # `_end` notifies them
         if live.is_committed:
-            await self._put(live.record, live.claim)
+            await self._held.update(live)
         else:
             await trio.lowlevel.checkpoint()
-        live.tell()
+            live.tell()
         if self._is_finishing:
             await self._end_unanswerable(live)
 
     async def keep_checkpoint(self, live: LiveTask, checkpoint: Raw) -> None:
         """Keep a checkpoint of the handler, also in the store if the task is there. Checkpoints.
 
-        Raises what the store raises, which is TaskStoreError.
+        Raises TaskStoreError and TaskOverload.
         """
         live.checkpoint = checkpoint
-        if not live.is_committed or live.is_ending or self._store.sweep_interval is None:
+        if live.is_committed and not live.is_ending and self._held.outlive:
+            await self._held.keep_checkpoint(live, checkpoint)
+        else:
             await trio.lowlevel.checkpoint()
-            return
-        record = live.move(live.record.status)  # a store takes only what is newer
-        await self._store.put([TaskChange(record, live.claim, checkpoint=checkpoint)])
 
     async def keep_answer(self, live: LiveTask, replay: QuestionReplay, key: str, answer: Any) -> None:
         """Keep the answer to a question for later attempts, also in the store. Checkpoints."""
@@ -330,21 +377,20 @@ class Supervisor:
             await trio.lowlevel.checkpoint()
             return
         replay.answers[key] = answer
-        if self._store.sweep_interval is None:
+        if not self._held.outlive:
             await trio.lowlevel.checkpoint()
             return
-        try:
-            await self._store.answer(live.id, {key: raw}, self.clock.now())
-        except TaskStoreError as error:
-            logger.error("an answer of task %s could not be stored", live.id, exc_info=error)
+        with suppress(TaskStoreError):  # which was logged
+            await self._calls.run(self._store.answer, live.id, {key: raw}, self.clock.now())
 
     async def _end_unanswerable(self, live: LiveTask) -> None:
         """Cancel a task that waits for an answer, because its clients are gone and the server ends."""
         # A worker has no clients of its own that could be gone.
         if live.inputs and not live.is_ending and (self._may_give_back(live) or not self.interrupts):
             live.scope.cancel()
-            if not self._may_give_back(live):
-                await self._end(live, Outcome("cancelled"), _UNANSWERABLE)
+            if self._may_give_back(live):
+                return
+            await self._held.end(live, Outcome("cancelled"), _UNANSWERABLE)
 
     async def _run(self, live: LiveTask, work: Work, describe: Describe) -> None:
         """Run one handler; the failure boundary outside its scope makes every failure the outcome."""
@@ -372,17 +418,17 @@ class Supervisor:
                 await self._give_back(live, has_begun=has_begun)
             elif outcome.kind == "cancelled" and self.interrupts and live.state is LiveState.COMMITTED:
                 interrupted = Outcome("protocol_error", error=ErrorObject(INTERNAL_ERROR, INTERRUPTED))
-                await self._end(live, interrupted, INTERRUPTED)
+                await self._held.end(live, interrupted, INTERRUPTED)
             else:
-                await self._end(live, outcome)
+                await self._held.end(live, outcome)
         if passing is not None:
             raise passing
 
     def _may_give_back(self, live: LiveTask) -> bool:
         """Whether a task that the end of the server has cancelled is to be run again by another."""
-        # A task that somebody has cancelled is ending, and one that has expired is in another state.
+        # A task that somebody has cancelled is ending, and one that is lost or expired in another state.
         is_asked_for = live.work is not None and live.work.recover == "restart"
-        return is_asked_for and self.keeps_work and live.state is LiveState.COMMITTED
+        return is_asked_for and self._held.outlive and live.state is LiveState.COMMITTED
 
     async def _give_back(self, live: LiveTask, *, has_begun: bool) -> None:
         """Put a task into the queue of the store, with its questions, because this server ends."""
@@ -396,14 +442,12 @@ class Supervisor:
             attempt=record.attempt if has_begun else record.attempt - 1,
         )
         try:
-            # Shielded as the end of a task is.
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
-                await self._store.release(record, live.claim)
-        except TaskStoreError as error:  # it is recovered as the task of a dead process
-            logger.error("task %s could not be given back", live.id, exc_info=error)
+            # Shielded as the end of a task is. If it fails, the task is recovered as that of a dead process.
+            scope = trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS)
+            with suppress(TaskStoreError), scope:  # the error was logged
+                await self._calls.run(self._store.release, record, live.claim)
         finally:
-            self._live.pop(live.id, None)
-            live.expire()  # those who wait for its end look into the store
+            self._held.lose(live)
 
     async def rest(self, live: LiveTask, seconds: float) -> None:
         """Let others run in the place of a task for so many seconds, then wait for its turn; checkpoints."""
@@ -421,86 +465,24 @@ class Supervisor:
             live.has_turn = False
             self._places.stop_running(live.share)
 
-    async def _end(self, live: LiveTask, outcome: Outcome, reason: str | None = None) -> None:
-        """Move the task to its end, once; the record is stored before a follower is notified.
-
-        `reason` is its status message, if it has one.
-
-        In this order: nobody else ends it (`begin_end`), the record is put into the store, it is final
-        here (`settle`), the followers are notified (`tell`), and those who wait for the end wake up.
-        """
-        if live.is_ending:
-            await live.wait_ended()
-            return
-        live.begin_end()
-        is_stored = False
-        record = live.record.moved(
-            _ENDS[outcome.kind], self.clock.now(), outcome=outcome, inputs={}, status_message=reason
-        )
-        try:
-            # Shielded so that no task stays "working" when the server is cancelled.
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
-                refusal = await self._put(record, live.claim)
-                if refusal is not None:
-                    error = ErrorObject(INTERNAL_ERROR, f"the result could not be kept: {refusal}")
-                    record = live.record.moved(
-                        TaskStatus.FAILED,
-                        self.clock.now(),
-                        outcome=Outcome("protocol_error", error=error),
-                        inputs={},
-                        progress=None,
-                    )
-                    refusal = await self._put(record, live.claim)
-                is_stored = refusal is None
-        finally:
-            live.settle(record)
-            # If the end is not stored, the task stays, because only its live record shows the end. If it
-            # has expired, it is not there any more, and leaves no history.
-            if is_stored and self._live.pop(live.id, None) is not None:
-                self._histories.keep(live.id, live.take_history() or ())
-                self._kept.note_end(live.id)
-            live.tell()
-            live.note_ended()
-
-    async def _put(self, record: TaskRecord, claim: int) -> str | None:
-        """Put a record; if the store fails, the reason is logged and returned. Checkpoints."""
-        try:
-            await self._store.put([TaskChange(record, claim)])
-        except Exception as error:  # foreign code: a store that fails must not end the server
-            logger.error("task %s could not be stored", record.id, exc_info=error)
-            return str(error)
-        return None
-
     async def serve_upkeep(self) -> None:
-        """Forget what expires, and put progress into a store that lags behind; runs until cancelled."""
+        """Forget what expires, put progress, and hear of what others change; runs until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._sweep)
-            if self._store.write_behind is not None:
-                nursery.start_soon(self._write_behind, self._store.write_behind)
+            if self._held.flusher is not None:
+                nursery.start_soon(self._held.flusher.run)
+            if self._store.is_shared or self._store.sweep_interval is not None:
+                from trio_mcp.tasks.outside_changes import OutsideChanges
+
+                nursery.start_soon(OutsideChanges(self._store, self._calls, self._held, self.clock).serve)
 
     async def _sweep(self) -> None:
         """Forget every task when it expires."""
         while True:
             task_id = await self._expiries.wait_next()
-            try:
-                await self._store.delete_expired(self.clock.now())
-            except Exception:  # foreign code: a store that fails must not end the server
-                logger.exception("the task store could not forget what has expired")
-            self._histories.take(task_id)
-            self._kept.discard(task_id)
-            live = self._live.pop(task_id, None)
-            if live is not None:
-                live.expire()
-
-    async def _write_behind(self, interval: float) -> None:
-        """Put the progress of running tasks every `interval` seconds."""
-        while True:
-            await trio.sleep(interval)
-            for live in list(self._live.values()):
-                record = live.record
-                if record.version > live.stored_version and not live.is_ending:
-                    live.stored_version = record.version
-                    await self._put(record, live.claim)
+            with suppress(TaskStoreError):  # which was logged
+                await self._calls.run(self._store.delete_expired, self.clock.now())
+            self._held.expire(task_id)
 
     async def finish(self) -> None:
         """Give running tasks `shutdown_grace` seconds, then cancel those that still run; checkpoints.
@@ -510,12 +492,18 @@ class Supervisor:
         self._is_finishing = True
         with trio.move_on_after(self.settings.shutdown_grace):
             await trio.lowlevel.checkpoint()
-            for live in list(self._live.values()):
+            for live in self._held:
                 await self._end_unanswerable(live)
-            for live in list(self._live.values()):
+            for live in self._held:
                 await live.wait_ended()
+        self._held.stop_retries()
         for live in list(self._started):
             live.scope.cancel()
+
+    def close(self) -> None:
+        """Follow nothing any more, because the server ends."""
+        self._held.stop_retries()
+        self.followers.close()
 
 
 def _described(describe: Describe, failure: BaseException) -> Outcome:
@@ -547,3 +535,4 @@ async def open_supervisor(store: TaskStore, settings: TaskSettings) -> AsyncIter
             await supervisor.finish()
         finally:
             upkeep.cancel()
+            supervisor.close()

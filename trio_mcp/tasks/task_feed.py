@@ -17,7 +17,7 @@ from trio_mcp.outgoing.pacing import Pace
 from trio_mcp.outgoing.slot import MOVES, Slot
 from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.history import Estimate, History, TaskReport, as_reported, as_working
-from trio_mcp.tasks.live_task import LiveTask
+from trio_mcp.tasks.live_task import ReportSource
 from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.wire.codec import UNENCODABLE
 from trio_mcp.wire.frames import OutFrame
@@ -78,7 +78,7 @@ class TaskFeed(Slot):
         self._has_begun = False  # whether any progress was sent, or is about to be
         self._replayed = 0  # how many items, at the left, are history and not counted in `reports`
         self._unsent: History | None = None
-        self._task: LiveTask | None = None
+        self._task: ReportSource | None = None
         self._stopped = False
 
     def __repr__(self) -> str:
@@ -110,7 +110,9 @@ class TaskFeed(Slot):
         self.outbox.flush()
         self._ask_turn()
 
-    def follow_report(self, task: LiveTask, report: TaskReport, replaced: TaskReport | None = None) -> None:
+    def follow_report(
+        self, task: ReportSource, report: TaskReport, replaced: TaskReport | None = None
+    ) -> None:
         """Append a report, in place of `replaced` if that is the newest item that is pending; never waits."""
         if self._stopped:
             return

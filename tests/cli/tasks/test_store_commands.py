@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,15 +14,19 @@ import trio
 from msgspec import Raw
 from msgspec.json import encode
 
-from tests.cli.tasks.listed_store import ListedStore
-from trio_mcp import TaskRecord, TaskStatus
+from trio_mcp import MemoryTaskStore, TaskRecord, TaskStatus
 from trio_mcp.cli.commands import run_command
 from trio_mcp.cli.tasks import purge, source
 from trio_mcp.errors import TaskStoreError
 from trio_mcp.tasks.record import BEARER, Outcome, Owner
 
 URL = "redis://user:secret@host"
+COMMANDS = [("list",), ("watch", "one"), ("result", "one"), ("cancel", "one"), ("purge",)]
 ADA = Owner("principal", "ada")
+
+
+class Replaceable(MemoryTaskStore):
+    """A store whose methods a test can replace."""
 
 
 def make(
@@ -37,26 +43,30 @@ def make(
     return record if status is TaskStatus.WORKING else record.moved(status, then, outcome=outcomes[status])
 
 
-RECORDS = [
-    make("one", TaskStatus.COMPLETED),
-    make("two", owner=ADA),
-    make("three", TaskStatus.COMPLETED, text="the disk is full"),
-    make("four", TaskStatus.CANCELLED, owner=Owner("session", "0123456789abcdef")),
-    make("-five", TaskStatus.COMPLETED),
-]
+IDS = ["one", "two", "three", "four", "-five"]
+
+
+def make_records() -> list[TaskRecord]:
+    return [
+        make("one", TaskStatus.COMPLETED),
+        make("two", owner=ADA),
+        make("three", TaskStatus.COMPLETED, text="the disk is full"),
+        make("four", TaskStatus.CANCELLED, owner=Owner("session", "0123456789abcdef")),
+        make("-five", TaskStatus.COMPLETED),
+    ]
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> ListedStore:
+def store(monkeypatch: pytest.MonkeyPatch) -> MemoryTaskStore:
     """A store with the tasks above, which every command opens."""
-    store = ListedStore()
+    store = Replaceable()
 
-    def find(url: str, *, read_only: bool = False) -> ListedStore:
-        assert url == URL
+    def find(url: str, *, read_only: bool, may_create: bool) -> MemoryTaskStore:
+        assert (url, may_create) == (URL, False)
         return store
 
     async def fill() -> None:
-        for record in RECORDS:
+        for record in make_records():
             await store.create(record)
 
     monkeypatch.setattr(source, "store_from_url", find)
@@ -68,7 +78,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def tasks(store: ListedStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+def tasks(store: MemoryTaskStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command of `trio-mcp tasks` with --store."""
     monkeypatch.setenv("COLUMNS", "120")
 
@@ -79,9 +89,9 @@ def tasks(store: ListedStore, capsys: pytest.CaptureFixture[str], monkeypatch: p
     return run
 
 
-def kept(store: ListedStore) -> list[str]:
+def kept(store: MemoryTaskStore) -> list[str]:
     async def read() -> list[str]:
-        found = [await store.load(record.id) for record in RECORDS]
+        found = [await store.load(ident) for ident in IDS]
         return [each.record.id for each in found if each is not None]
 
     return trio.run(read)
@@ -89,13 +99,13 @@ def kept(store: ListedStore) -> list[str]:
 
 def test_list_shows_the_tasks_of_everybody(tasks: Run) -> None:
     status, printed, _ = tasks("list")
-    rows = [" ".join(line.split()) for line in printed.splitlines()]
+    rows = [re.sub(r" [\d:]+ ", " AGE ", " ".join(line.split())) for line in printed.splitlines()]
     assert status == 0
     assert rows[1].split() == ["Task", "Status", "Age", "Tool", "Owner", "Message"]
     assert [row.split()[0] for row in rows[3:] if row] == ["-five", "four", "three", "two", "one"]
-    assert any(row.startswith("two working 1:15 count ada half of it (5/10)") for row in rows)
-    assert any(row.startswith("four cancelled 1:15 count session:01234567 half") for row in rows)
-    assert any(row.startswith("one completed 1:15 count anybody half") for row in rows)
+    assert any(row.startswith("two working AGE count ada half of it (5/10)") for row in rows)
+    assert any(row.startswith("four cancelled AGE count session:01234567 half") for row in rows)
+    assert any(row.startswith("one completed AGE count anybody half") for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -179,21 +189,21 @@ def test_an_unknown_task_is_one_line_and_status_2(tasks: Run, name: str) -> None
     assert tasks(name, "none") == (2, "", "trio-mcp: the store has no task 'none', or no longer\n")
 
 
-def test_purge_forgets_what_has_ended(tasks: Run, store: ListedStore) -> None:
+def test_purge_forgets_what_has_ended(tasks: Run, store: MemoryTaskStore) -> None:
     assert tasks("purge", "--yes") == (0, "4 ended tasks forgotten\n", "")
     assert kept(store) == ["two"]
     assert tasks("purge", "--yes") == (0, "0 ended tasks forgotten\n", "")
 
 
 @pytest.mark.parametrize("ident", ["two", "-five"])
-def test_purge_forgets_one_task_whatever_its_status(tasks: Run, store: ListedStore, ident: str) -> None:
+def test_purge_forgets_one_task_whatever_its_status(tasks: Run, store: MemoryTaskStore, ident: str) -> None:
     assert tasks("purge", ident, "--yes") == (0, f"{ident} is forgotten\n", "")
     assert ident not in kept(store)
-    assert len(kept(store)) == len(RECORDS) - 1
+    assert len(kept(store)) == len(IDS) - 1
 
 
 def test_purge_forgets_nothing_if_there_is_nobody_to_ask(
-    tasks: Run, store: ListedStore, monkeypatch: pytest.MonkeyPatch
+    tasks: Run, store: MemoryTaskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(purge, "can_prompt", lambda: False)
     status, _, errors = tasks("purge")
@@ -201,12 +211,12 @@ def test_purge_forgets_nothing_if_there_is_nobody_to_ask(
         2,
         "trio-mcp: there is no terminal to ask at; --yes forgets without asking\n",
     )
-    assert len(kept(store)) == len(RECORDS)
+    assert len(kept(store)) == len(IDS)
 
 
 @pytest.mark.parametrize(("typed", "status"), [("y", 0), ("YES", 0), ("n", 1), ("", 1), ("what?", 1)])
 def test_purge_asks_before(
-    tasks: Run, store: ListedStore, monkeypatch: pytest.MonkeyPatch, typed: str, status: int
+    tasks: Run, store: MemoryTaskStore, monkeypatch: pytest.MonkeyPatch, typed: str, status: int
 ) -> None:
     async def answer(console: Any) -> str:
         return typed
@@ -217,16 +227,14 @@ def test_purge_asks_before(
     assert found == status
     assert errors.startswith("Forget 4 ended tasks of redis://***@host, with results? [y/N] ")
     assert printed == ("4 ended tasks forgotten\n" if status == 0 else "nothing is forgotten\n")
-    assert len(kept(store)) == (1 if status == 0 else len(RECORDS))
+    assert len(kept(store)) == (1 if status == 0 else len(IDS))
     if status:
         assert "two is working. Forget it and stop it? [y/N] " in tasks("purge", "two")[2]
 
 
-@pytest.mark.parametrize(
-    "words", [("list",), ("watch", "one"), ("result", "one"), ("cancel", "one"), ("purge",)]
-)
+@pytest.mark.parametrize("words", COMMANDS)
 def test_a_store_that_fails_is_one_line_and_status_2(
-    tasks: Run, store: ListedStore, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+    tasks: Run, store: MemoryTaskStore, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
     async def fail(*arguments: Any, **options: Any) -> None:
         await trio.lowlevel.checkpoint()
@@ -237,9 +245,7 @@ def test_a_store_that_fails_is_one_line_and_status_2(
     assert tasks(*words) == (2, "", "trio-mcp: redis://host is away: connection refused\n")
 
 
-@pytest.mark.parametrize(
-    "words", [("list",), ("watch", "one"), ("result", "one"), ("cancel", "one"), ("purge",)]
-)
+@pytest.mark.parametrize("words", COMMANDS)
 def test_a_wrong_url_is_one_line_without_its_password(
     capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
@@ -248,6 +254,28 @@ def test_a_wrong_url_is_one_line_without_its_password(
     assert (status, printed, errors.count("\n")) == (2, "", 1)
     assert errors.startswith("trio-mcp: 'postgres://***@host' is no URL of a store: known are sqlite:PATH")
     assert "secret" not in errors
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("sqlite:none.db", "task store none.db: there is no such file"),
+        ("memory:", "memory: would be a new store; the tasks of a process are only in that process"),
+    ],
+)
+def test_a_store_that_is_not_there_is_not_made(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    url: str,
+    error: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_command(["tasks", words[0], "--store", url, *words[1:]]) == 2
+    assert capsys.readouterr() == ("", f"trio-mcp: {error}\n")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,15 @@ import pytest
 import trio
 from msgspec import Raw, json
 
-from tests.cli.tasks.listed_store import ListedStore
-from trio_mcp import ProtocolError, TaskCancelled, TaskNotFound, TaskRecord, TaskStatus, ToolError
+from trio_mcp import (
+    MemoryTaskStore,
+    ProtocolError,
+    TaskCancelled,
+    TaskNotFound,
+    TaskRecord,
+    TaskStatus,
+    ToolError,
+)
 from trio_mcp.cli.tasks.store_tasks import LOOK_SECONDS, PAGE_RECORDS, StoreTasks
 from trio_mcp.client.task_snapshot import TaskSnapshot
 from trio_mcp.concurrency.latest_channel import LatestChannel
@@ -23,7 +30,7 @@ from trio_mcp.wire.frames import ErrorObject
 ADA = Owner("principal", "ada")
 
 
-class Deaf(ListedStore):
+class Deaf(MemoryTaskStore):
     """A store whose subscriptions miss every change."""
 
     @asynccontextmanager
@@ -32,7 +39,7 @@ class Deaf(ListedStore):
         yield LatestChannel[TaskRecord]().receive
 
 
-class Ended(ListedStore):
+class Ended(MemoryTaskStore):
     """A store whose subscriptions end at once."""
 
     @asynccontextmanager
@@ -59,12 +66,12 @@ def result(text: str, *, is_error: bool = False) -> Outcome:
     return Outcome("tool_error" if is_error else "result", Raw(json.encode(content)))
 
 
-async def put(store: ListedStore, *records: TaskRecord) -> Collection[str]:
+async def put(store: MemoryTaskStore, *records: TaskRecord) -> Collection[str]:
     return await store.put([TaskChange(each) for each in records])
 
 
 async def test_everybodys_tasks_are_listed_newest_first_over_all_pages() -> None:
-    store = ListedStore()
+    store = MemoryTaskStore()
     count = 2 * PAGE_RECORDS + 1
     async with store.open():
         for number in range(count):
@@ -79,7 +86,7 @@ async def test_everybodys_tasks_are_listed_newest_first_over_all_pages() -> None
 
 
 async def test_a_snapshot_of_a_store_has_what_a_client_would_read() -> None:
-    store = ListedStore()
+    store = MemoryTaskStore()
     async with store.open():
         await store.create(record("one").reported(now(), 3, 10, "three"))
         task = await StoreTasks(store).fetch_task("one")
@@ -93,9 +100,9 @@ async def test_a_snapshot_of_a_store_has_what_a_client_would_read() -> None:
     assert (task.ttl, task.has_progress, task.is_final) == (3600, True, False)
 
 
-@pytest.mark.parametrize("kind", [ListedStore, Deaf, Ended])
+@pytest.mark.parametrize("kind", [MemoryTaskStore, Deaf, Ended])
 async def test_watching_sees_each_change_and_ends_with_the_task(
-    kind: type[ListedStore], autojump_clock: trio.abc.Clock
+    kind: type[MemoryTaskStore], autojump_clock: trio.abc.Clock
 ) -> None:
     store = kind()
     seen: list[TaskSnapshot] = []
@@ -117,9 +124,9 @@ async def test_watching_sees_each_change_and_ends_with_the_task(
     assert trio.current_time() <= 3 * LOOK_SECONDS
 
 
-@pytest.mark.parametrize("kind", [ListedStore, Deaf, Ended])
+@pytest.mark.parametrize("kind", [MemoryTaskStore, Deaf, Ended])
 async def test_watching_ends_if_the_task_is_forgotten(
-    kind: type[ListedStore], autojump_clock: trio.abc.Clock
+    kind: type[MemoryTaskStore], autojump_clock: trio.abc.Clock
 ) -> None:
     store = kind()
     async with store.open():
@@ -134,7 +141,7 @@ async def test_watching_ends_if_the_task_is_forgotten(
 
 
 async def test_leaving_early_ends_the_watching(autojump_clock: trio.abc.Clock) -> None:
-    store = ListedStore()
+    store = MemoryTaskStore()
     async with store.open():
         await store.create(record("one"))
         async with StoreTasks(store).watch_task("one") as snapshots:
@@ -144,7 +151,7 @@ async def test_leaving_early_ends_the_watching(autojump_clock: trio.abc.Clock) -
 
 
 async def test_a_result_comes_behind_its_progress(autojump_clock: trio.abc.Clock) -> None:
-    store = ListedStore()
+    store = MemoryTaskStore()
     seen: list[Progress] = []
     async with store.open(), trio.open_nursery() as nursery:
         first = record("one").reported(now(), 1, 2, "half")
@@ -164,7 +171,7 @@ async def test_a_result_comes_behind_its_progress(autojump_clock: trio.abc.Clock
 
 
 async def test_progress_goes_to_plain_and_to_async_handlers() -> None:
-    store = ListedStore()
+    store = MemoryTaskStore()
     seen: list[float] = []
 
     async def handle(progress: float, total: float | None, message: str | None) -> None:
@@ -180,7 +187,7 @@ async def test_progress_goes_to_plain_and_to_async_handlers() -> None:
 
 
 async def test_a_task_without_a_number_shows_no_update() -> None:
-    store = ListedStore()
+    store = MemoryTaskStore()
     seen: list[Progress] = []
     async with store.open():
         done = record("one").reported(now(), None, None, "words only")
@@ -205,7 +212,7 @@ async def test_a_task_without_a_number_shows_no_update() -> None:
 async def test_a_task_that_has_failed_raises_as_at_a_client(
     state: TaskStatus, outcome: Outcome, error: type[Exception], words: str
 ) -> None:
-    store = ListedStore()
+    store = MemoryTaskStore()
     async with store.open():
         await store.create(record("one").moved(state, now(), outcome=outcome))
         with pytest.raises(error, match=words):
@@ -213,7 +220,7 @@ async def test_a_task_that_has_failed_raises_as_at_a_client(
 
 
 async def test_what_is_not_there_is_not_found() -> None:
-    store = ListedStore()
+    store = MemoryTaskStore()
     async with store.open():
         tasks = StoreTasks(store)
         for method in (tasks.fetch_task, tasks.await_task, tasks.cancel_task, tasks.forget_task):
@@ -225,7 +232,7 @@ async def test_what_is_not_there_is_not_found() -> None:
 
 
 async def test_cancelling_moves_the_task_whoever_runs_it_but_not_one_that_has_ended() -> None:
-    store = ListedStore()
+    store = MemoryTaskStore()
     async with store.open():
         await store.create(record("one"))
         await store.create(record("two").moved(TaskStatus.COMPLETED, now(), outcome=result("done")))

@@ -119,6 +119,6 @@ async def open_plain_tasks(place: TaskPlace) -> AsyncIterator[TaskSource]:
 @asynccontextmanager
 async def open_store(url: str, *, read_only: bool = False) -> AsyncIterator[StoreTasks]:
     """Open the store at `url` for as long as the block lasts; checkpoints. Raises TaskStoreError."""
-    store = store_from_url(url, read_only=read_only)
+    store = store_from_url(url, read_only=read_only, may_create=False)
     async with store.open():
         yield StoreTasks(store)

@@ -57,12 +57,7 @@ class StoreTasks:
         records: list[TaskRecord] = []
         cursor: str | None = None
         while True:
-            page = await self._store.list_page(
-                owner,  # type: ignore[arg-type]
-                cursor,
-                PAGE_RECORDS,
-                self._clock.now(),
-            )
+            page = await self._store.list_page(owner, cursor, PAGE_RECORDS, self._clock.now())
             records += page.records
             cursor = page.next_cursor
             if cursor is None:

@@ -1,0 +1,356 @@
+"""Two servers that share one store: a task of one is seen, answered and cancelled through the other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from tests.conftest import LEGACY, MODERN, Wire
+from tests.support.limits import HANG_SECONDS
+from tests.support.shared_store import SharedState, SharedStore
+from tests.tasks.task_server import Name, gate, make_server
+from trio_mcp import Context, ProtocolError, Server, TaskCancelled, TaskConfig, open_server
+from trio_mcp.server.running import RunningServer
+
+MEMORY = Wire("memory", MODERN)
+
+
+@attrs.frozen
+class Replica:
+    """One server and its view of the store."""
+
+    running: RunningServer
+    store: SharedStore
+
+    def open(self, wire: Wire, **options: Any) -> Any:
+        """Connect as the client that both replicas know."""
+        return wire.open_running(self.running.authenticated("ann"), **options)
+
+
+@attrs.frozen
+class Fleet:
+    """Two replicas of one server; `reached`, `release` and `ends` are those of its gate."""
+
+    state: SharedState
+    a: Replica
+    b: Replica
+    reached: trio.Event
+    release: trio.Event
+    ends: list[str]
+
+
+@asynccontextmanager
+async def open_fleet(
+    add_tools: Callable[[Server], None] = lambda server: None, **options: Any
+) -> AsyncIterator[Fleet]:
+    state = SharedState()
+    server = make_server()
+    reached, release, ends = await gate(server)
+    add_tools(server)
+    first, second = state.make_view(**options), state.make_view(**options)
+    server.task_store = first
+    async with open_server(server) as a:
+        server.task_store = second
+        async with open_server(server) as b:
+            yield Fleet(state, Replica(a, first), Replica(b, second), reached, release, ends)
+
+
+def add_greet(server: Server) -> None:
+    @server.tool(task=True)
+    async def greet(ctx: Context) -> str:
+        answer = await ctx.elicit("Who are you?", Name)
+        return f"Hello, {answer.data.name}!" if answer.accepted else str(answer.action)
+
+
+def add_steps(server: Server) -> None:
+    @server.tool(task=True)
+    async def steps(ctx: Context, n: int) -> str:
+        for number in range(n):
+            await ctx.report_progress(number + 1, n)
+            await trio.sleep(0.3)
+        return "done"
+
+
+async def test_a_task_of_one_replica_is_seen_and_ends_through_the_other(wire):
+    async with open_fleet() as fleet, fleet.a.open(wire) as one, fleet.b.open(wire) as other:
+        with trio.fail_after(HANG_SECONDS):
+            task = await one.call_tool("wait", task=True)
+            await fleet.reached.wait()
+            assert (await other.fetch_task(task.id)).status == "working"
+            if wire.protocol == LEGACY:
+                assert [each.id for each in await other.list_tasks()] == [task.id]
+            results: list[Any] = []
+
+            async def wait() -> None:
+                results.append((await other.await_task(task.id)).data)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait)
+                await wait_all_tasks_blocked()
+                assert not results
+                fleet.release.set()
+            assert results == ["released"]
+            assert (await task.result()).data == "released"
+
+
+async def test_all_progress_arrives_through_another_replica(wire, autojump_clock):
+    """The newest of it at least; with a subscription all, from the beginning, each once and in order."""
+    async with open_fleet(add_steps) as fleet, fleet.a.open(wire) as one, fleet.b.open(wire) as other:
+        task = await one.call_tool("steps", {"n": 6}, task=True)
+        await trio.sleep(0.7)
+        seen: list[float] = []
+        with trio.fail_after(1000):
+            result = await other.await_task(
+                task.id, progress_handler=lambda current, total, message: seen.append(current)
+            )
+        assert result.data == "done"
+        assert seen == sorted(set(seen))
+        assert seen[-1] == 6
+        if wire.protocol == MODERN:
+            assert seen == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_question_is_answered_through_another_replica(wire):
+    async def leave_open(request: Any) -> Any:
+        await trio.sleep_forever()
+
+    async def answer(request: Any) -> Any:
+        assert request.message == "Who are you?"
+        return {"name": "Trio"}
+
+    async with open_fleet(add_greet) as fleet:
+        async with (
+            fleet.a.open(wire, elicitation_handler=leave_open) as one,
+            fleet.b.open(wire, elicitation_handler=answer) as other,
+        ):
+            with trio.fail_after(HANG_SECONDS):
+                task = await one.call_tool("greet", task=True)
+                assert (await other.await_task(task.id)).data == "Hello, Trio!"
+        assert fleet.b.store.calls["answer"] == 1, "the answer is stored"
+
+
+async def test_a_client_that_cannot_answer_says_so_through_another_replica(wire):
+    """2025-11-25: the error that a client answers is raised in the handler, wherever that runs."""
+    if wire.protocol != LEGACY:
+        return
+
+    def refuse(request: Any) -> Any:
+        raise ProtocolError(-32050, "nobody is there")
+
+    async def leave_open(request: Any) -> Any:
+        await trio.sleep_forever()
+
+    async with (
+        open_fleet(add_greet) as fleet,
+        fleet.a.open(wire, elicitation_handler=leave_open) as one,
+        fleet.b.open(wire, elicitation_handler=refuse) as other,
+    ):
+        with trio.fail_after(HANG_SECONDS):
+            task = await one.call_tool("greet", task=True)
+            with pytest.raises(ProtocolError):
+                await other.await_task(task.id)
+
+
+async def test_a_task_is_cancelled_through_another_replica(wire):
+    async with open_fleet() as fleet, fleet.a.open(wire) as one, fleet.b.open(wire) as other:
+        with trio.fail_after(HANG_SECONDS):
+            task = await one.call_tool("wait", task=True)
+            await fleet.reached.wait()
+            await other.cancel_task(task.id)
+            assert (await other.fetch_task(task.id)).status == "cancelled"
+            with pytest.raises(TaskCancelled):
+                await task.result()
+            await wait_all_tasks_blocked()
+            assert fleet.ends == ["cancelled", "finally"]
+
+
+async def test_a_process_that_lost_its_lease_cancels_its_tasks_and_stores_nothing(wire, autojump_clock):
+    """Who follows them there hears from the store what has become of them."""
+    async with open_fleet() as fleet, fleet.a.open(wire) as one:
+        task = await one.call_tool("wait", task=True)
+        await fleet.reached.wait()
+        await trio.sleep(1)
+        fleet.a.store.puts.clear()
+        fleet.a.store.lose_lease()
+        await wait_all_tasks_blocked()
+        assert fleet.ends == ["cancelled", "finally"]
+        assert (await fleet.b.running.fetch_task(task.id)).status == "working", "until it is recovered"
+        with trio.fail_after(1000), pytest.raises(ProtocolError, match="interrupted"):
+            await task.result()
+        assert fleet.a.store.puts == []
+        record = await fleet.a.running.fetch_task(task.id)
+        assert record.progress is not None
+        assert record.progress.current == 1, "the last progress is kept"
+        again = await one.call_tool("count", {"n": 2}, task=True)
+        assert (await again.result()).data == "counted 2", "it goes on as another holder"
+
+
+async def test_a_task_that_was_taken_away_is_noticed_at_the_next_put(autojump_clock):
+    """A process that was frozen does not know that it was taken for dead."""
+    async with open_fleet(add_steps) as fleet, fleet.a.open(MEMORY) as one:
+        task = await one.call_tool("steps", {"n": 1000}, task=True)
+        await trio.sleep(1)
+        fleet.a.store.die()
+        record = await fleet.a.running.await_task(task.id)
+        assert record.status == "failed"
+        assert record.status_message is not None
+        assert "interrupted" in record.status_message
+        assert record == await fleet.b.running.await_task(task.id)
+        puts = len(fleet.a.store.puts)
+        await trio.sleep(10)
+        assert len(fleet.a.store.puts) <= puts + 1, "the handler is cancelled"
+
+
+async def test_an_end_of_a_lost_task_changes_nothing(autojump_clock):
+    async with open_fleet() as fleet, fleet.a.open(MEMORY) as one:
+        task = await one.call_tool("wait", task=True)
+        await fleet.reached.wait()
+        fleet.a.store.die()
+        await fleet.b.store.cancel(task.id, (await fleet.b.running.fetch_task(task.id)).created_at)
+        fleet.a.store._changed.clear()  # it is frozen, and hears nothing
+        fleet.release.set()
+        with pytest.raises(TaskCancelled):
+            await task.result()
+        assert (await fleet.a.running.fetch_task(task.id)).status == "cancelled"
+
+
+async def test_progress_never_goes_back_for_who_follows_a_lost_task(autojump_clock):
+    """What was told and not stored yet stays the least that is told."""
+    async with open_fleet(add_steps, write_behind=2.0) as fleet, fleet.a.open(MEMORY) as one:
+        task = await one.call_tool("steps", {"n": 1000}, task=True)
+        seen: list[float] = []
+        async with fleet.a.running.watch_task(task.id) as records:
+            async for record in records:
+                if record.progress is not None:
+                    seen.append(record.progress.current or 0)
+                if len(seen) == 6:
+                    fleet.a.store.lose_lease()
+        assert record.status == "failed"
+        assert seen == sorted(seen)
+        stored = await fleet.b.running.fetch_task(task.id)
+        assert stored.progress is not None
+        assert stored.progress.current is not None
+        assert stored.progress.current < seen[-1], "more was told than is stored"
+
+
+async def test_who_changes_replicas_sees_no_unknown_task_and_no_step_back(wire, autojump_clock):
+    async with open_fleet(add_steps) as fleet, fleet.a.open(wire) as one, fleet.b.open(wire) as other:
+        task = await one.call_tool("steps", {"n": 20}, task=True)
+        seen: list[float] = []
+        status = "working"
+        while status == "working":
+            for client in (one, other):
+                snapshot = await client.fetch_task(task.id)
+                status = snapshot.status
+                if snapshot.current is not None:
+                    seen.append(snapshot.current)
+            await trio.sleep(0.11)
+        assert seen == sorted(seen)
+        assert len(set(seen)) > 10
+
+
+async def test_a_deleted_task_is_cancelled_where_it_runs(autojump_clock):
+    async with open_fleet() as fleet, fleet.a.open(MEMORY) as one:
+        task = await one.call_tool("wait", task=True)
+        await fleet.reached.wait()
+        async with fleet.b.running.watch_task(task.id) as records:
+            await records.receive()
+            await fleet.b.store.delete(task.id)
+            assert [record async for record in records] == [], "the end of a deleted task is not known"
+        await wait_all_tasks_blocked()
+        assert fleet.ends == ["cancelled", "finally"]
+
+
+async def test_a_storm_of_progress_costs_few_puts_and_rest_none(autojump_clock):
+    """First at once, then one put for all tasks in each interval; the reports are stored with it."""
+
+    def add_storm(server: Server) -> None:
+        @server.tool(task=True)
+        async def storm(ctx: Context) -> None:
+            for number in range(2000):
+                await ctx.report_progress(number + 1)
+                await trio.sleep(0.001)
+            await trio.sleep(20)
+
+    async with open_fleet(add_storm, sweep_interval=3600) as fleet, fleet.a.open(MEMORY) as one:
+        tasks = [await one.call_tool("storm", task=True) for _ in range(10)]
+        await trio.sleep(2.5)
+        puts = fleet.a.store.puts
+        assert 15 <= len(puts) <= 30
+        assert max(len(changes) for changes in puts) == 10
+        assert sum(len(change.reports) for changes in puts for change in changes) == 20_000
+        for task in tasks:
+            offsets = [r.offset for r in await fleet.b.store.read_reports(task.id, 0, 1000)]
+            assert offsets == list(range(offsets[0], offsets[0] + len(offsets)))
+            assert offsets[-1] == (1 << 32) + 2000
+        puts.clear()
+        await trio.sleep(10)
+        assert puts == []
+
+
+async def test_while_the_store_is_away_calls_get_a_clear_error_and_handlers_go_on(
+    wire, autojump_clock, caplog
+):
+    """The end is told once it is stored; the outage is logged once."""
+
+    def add_slow(server: Server) -> None:
+        @server.tool(task=TaskConfig(promote_after=0.5))
+        async def slow(ctx: Context) -> str:
+            await trio.sleep(2)
+            return "slow"
+
+    async with open_fleet(add_slow) as fleet, fleet.a.open(wire) as one:
+        task = await one.call_tool("wait", task=True)
+        await fleet.reached.wait()
+        fleet.a.store.is_away = True
+        for _ in range(3):
+            with pytest.raises(ProtocolError, match="test:// is away; start it again") as refused:
+                await one.call_tool("wait", task=True)
+            assert refused.value.code == -32603
+        assert (await one.call_tool("slow")).data == "slow", "it cannot become a task, and is answered"
+        fleet.release.set()
+        await trio.sleep(30)
+        assert fleet.ends[:1] == ["finally"]
+        assert (await fleet.b.running.fetch_task(task.id)).status == "working", "its end is not stored yet"
+        fleet.a.store.is_away = False
+        with trio.fail_after(1000):
+            assert (await task.result()).data == "released"
+        assert (await fleet.b.running.fetch_task(task.id)).status == "completed"
+        logged = [record.getMessage() for record in caplog.records if "task store" in record.getMessage()]
+        assert logged == [
+            "the task store fails: the task store at test:// is away; start it again",
+            "the task store works again",
+        ]
+
+
+async def test_a_task_whose_creation_is_in_doubt_does_not_stay(autojump_clock):
+    """The store has kept it, although the call of it failed."""
+    async with open_fleet() as fleet, fleet.a.open(MEMORY) as one:
+        store, create = fleet.a.store, fleet.a.store.create
+
+        async def create_and_fail(*args: Any, **options: Any) -> Any:
+            await create(*args, **options)
+            raise OSError("the connection broke")
+
+        store.create = create_and_fail  # type: ignore[method-assign]
+        with pytest.raises(ProtocolError, match="the task store failed: the connection broke"):
+            await one.call_tool("wait", task=True)
+        assert len(await fleet.b.running.list_tasks("ann")) in (0, 1)
+        await trio.sleep(6)
+        assert len(fleet.state._entries) == 0
+
+
+async def test_a_store_that_hangs_does_not_hold_up_the_end_of_the_server(autojump_clock):
+    async with open_fleet() as fleet, fleet.a.open(MEMORY) as one:
+        for _ in range(3):
+            await one.call_tool("wait", task=True)
+        await fleet.reached.wait()
+        fleet.a.store.seconds = 10_000
+        started = trio.current_time()
+    assert trio.current_time() - started <= 12

@@ -1,0 +1,75 @@
+"""What other processes do to the tasks of a store, and what a store must be asked to do from time to time.
+
+Owns the loops that hear of changes and of lost tasks, and the one that recovers and forgets tasks. What is
+done about a change, `held_tasks.py` knows.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar, TypeVarTuple
+
+import trio
+
+from trio_mcp.errors import TaskStoreError
+from trio_mcp.tasks.clock import TaskClock
+from trio_mcp.tasks.held_tasks import HeldTasks
+from trio_mcp.tasks.store import TaskStore
+from trio_mcp.tasks.store_calls import FIRST_PAUSE, StoreCalls, longer
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+JITTER: Final = 0.2
+"""By which part of its interval a sweep may come sooner, so that processes do not sweep all at once."""
+
+
+class OutsideChanges:
+    """Hears of changes for the tasks that one process holds."""
+
+    def __init__(self, store: TaskStore, calls: StoreCalls, held: HeldTasks, clock: TaskClock) -> None:
+        self._store = store
+        self._calls = calls
+        self._held = held
+        self._clock = clock
+
+    async def serve(self) -> None:
+        """Run until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._hear_changes)
+            nursery.start_soon(self._hear_losses)
+            if self._store.sweep_interval is not None:
+                nursery.start_soon(self._sweep, self._store.sweep_interval)
+
+    async def _hear_changes(self) -> None:
+        while True:
+            await self._insist(self._held.look, await self._insist(self._store.wait_changed))
+
+    async def _hear_losses(self) -> None:
+        while True:
+            await self._insist(self._store.wait_lost)
+            self._held.lose_all()
+
+    async def _insist(self, call: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+        """Return what `call(*args)` returns, once the store can do it; checkpoints."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return await self._calls.run(call, *args)
+            except TaskStoreError:  # which was logged
+                await trio.sleep(pause)
+                pause = longer(pause)
+
+    async def _sweep(self, interval: float) -> None:
+        """Recover the tasks of dead processes and forget what has expired: at once, and at each interval."""
+        while True:
+            await self._insist(self._recover)
+            await trio.sleep(interval * random.uniform(1 - JITTER, 1))
+
+    async def _recover(self) -> None:
+        await self._held.delete_doubtful()
+        now = self._clock.now()
+        await self._store.recover(now)
+        for task_id in await self._store.delete_expired(now):
+            self._held.expire(task_id)
