@@ -8,6 +8,7 @@ import attrs
 import pytest
 import trio
 import trio.testing
+from msgspec import Raw
 
 from tests.conftest import LEGACY, MODERN, Wire
 from trio_mcp import (
@@ -27,6 +28,7 @@ from trio_mcp import (
     open_server,
 )
 from trio_mcp.testing import WireRecorder, assert_progress
+from trio_mcp.wire.messages import CallToolParams
 
 KEY = "5f2b9c1e-7a34-4c1d-9b60-2f8f3f0c9d11"
 OTHER_KEY = "8f14e45f-ceea-467f-a0e6-d3b1e8f3a7c2"
@@ -393,3 +395,46 @@ async def test_a_server_without_keys_gets_none() -> None:
         with pytest.raises(NotSupportedByServer, match="does not know idempotency keys"):
             await client.call_tool("pay", idempotency_key=KEY)
     assert "tools/call" not in fake.asked
+
+
+async def test_over_http_a_call_whose_stream_was_closed_goes_on() -> None:
+    """A client of 2026-07-28 that cancels looks like one that is gone."""
+    counted = make_counted()
+    wire = Wire("http", MODERN)
+    async with open_server(counted.server) as running:
+        async with wire.open_running(running) as client, trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: client.call_tool("slow", {"value": 1}, idempotency_key=KEY))
+            await counted.begun.wait()
+            nursery.cancel_scope.cancel()
+        counted.go_on.set()
+        async with wire.open_running(running) as client:
+            result = await client.call_tool("slow", {"value": 1}, idempotency_key=KEY)
+    assert (result.data, counted.count) == (1, 1)
+
+
+async def test_a_call_that_is_not_admitted_leaves_its_key_unused() -> None:
+    counted = make_counted(task_settings=TaskSettings(max_running=1, max_queued=0))
+    async with open_client(counted.server) as client, trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: client.call_tool("slow", {"value": 1}, idempotency_key=KEY))
+        await counted.begun.wait()
+        with pytest.raises(ProtocolError, match="overloaded"):
+            await client.call_tool("fast", {"value": 2}, idempotency_key=OTHER_KEY)
+        counted.go_on.set()
+        await client.call_tool("slow", {"value": 1}, idempotency_key=KEY)
+        assert (await client.call_tool("fast", {"value": 2}, idempotency_key=OTHER_KEY)).data == 2
+    assert counted.runs == [1, 2]
+
+
+async def test_a_state_that_continues_no_call_leaves_the_key_unused() -> None:
+    counted = make_counted()
+    async with open_client(counted.server, protocol=MODERN) as client:
+        link = client._link
+        params = CallToolParams(
+            name="fast", arguments=Raw(b'{"value": 3}'), request_state="forged", input_responses={}
+        )
+        link.meta["io.github.trio-mcp/idempotency-key"] = KEY
+        with pytest.raises(ProtocolError, match="requestState was not given out"):
+            await link.request("tools/call", params)
+        del link.meta["io.github.trio-mcp/idempotency-key"]
+        assert (await client.call_tool("fast", {"value": 3}, idempotency_key=KEY)).data == 3
+    assert counted.runs == [3]

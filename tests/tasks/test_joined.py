@@ -22,7 +22,7 @@ from tests.tasks.test_history import (
 )
 from trio_mcp import Context, Server, TaskConfig, TaskSnapshot, open_client, open_server
 from trio_mcp.client.task_following import TaskFollowing
-from trio_mcp.client.task_snapshot import TaskNews
+from trio_mcp.client.task_snapshot import SnapshotReport, TaskNews
 from trio_mcp.progress.checks import MAX_MESSAGE_LENGTH
 from trio_mcp.tasks.task_feed import JOINED_CHARACTERS
 from trio_mcp.testing import WireRecorder
@@ -217,11 +217,11 @@ def news(microseconds: int, current: float, *reports: tuple[int, float]) -> Task
     snapshot = TaskSnapshot(
         id="t", status="working", last_updated_at=moment, reported_at=moment, current=current
     )
-    return TaskNews(snapshot, [(at, value, None, None) for at, value in reports])
+    return TaskNews(snapshot, [SnapshotReport(at, value, None, None) for at, value in reports])
 
 
 def currents(taken: list[TaskNews]) -> list[Any]:
-    return [(news.snapshot.current, [report[1] for report in news.reports]) for news in taken]
+    return [(news.snapshot.current, [report.current for report in news.reports]) for news in taken]
 
 
 async def test_a_poll_overtakes_reports_that_are_joined():

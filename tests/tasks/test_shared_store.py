@@ -354,3 +354,43 @@ async def test_a_store_that_hangs_does_not_hold_up_the_end_of_the_server(autojum
         fleet.a.store.seconds = 10_000
         started = trio.current_time()
     assert trio.current_time() - started <= 12
+
+
+@pytest.mark.parametrize("is_task", [True, False])
+async def test_a_call_with_a_key_joins_the_one_of_another_replica(is_task: bool) -> None:
+    """It gets the progress from then on and the result, and the tool runs once."""
+    begun, go_on = trio.Event(), trio.Event()
+    runs: list[int] = []
+    seen: list[Any] = []
+
+    def add_pay(server: Server) -> None:
+        @server.tool(task=TaskConfig(promote_after=1000) if is_task else False)
+        async def pay(ctx: Context) -> str:
+            runs.append(1)
+            begun.set()
+            await go_on.wait()
+            for number in range(1, 4):
+                await ctx.report_progress(number, 3)
+            return "paid"
+
+    def note(*update: Any) -> None:
+        seen.append(update)
+
+    results: list[Any] = []
+    with trio.fail_after(HANG_SECONDS):
+        async with open_fleet(add_pay) as fleet, fleet.a.open(MEMORY) as one, fleet.b.open(MEMORY) as two:
+
+            async def call(client: Any, handler: Any) -> None:
+                answer = await client.call_tool("pay", idempotency_key="invoice-1", progress_handler=handler)
+                results.append(answer.data)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(call, one, None)
+                await begun.wait()
+                nursery.start_soon(call, two, note)
+                await wait_all_tasks_blocked(0.05)
+                go_on.set()
+    assert results == ["paid", "paid"]
+    assert runs == [1]
+    assert seen[-1] == (3, 3, None)
+    assert seen == sorted(seen)

@@ -31,6 +31,7 @@ class TaskStarted:
     `token_call` is the request whose progress token the task continues to use (2025-11-25), and
     `has_token` says whether that request asked for progress. `reported` is the last progress of the
     call that the handler has seen (current, total, message); `stages` are the stages that were open then.
+    `offset` is that of the newest report that was delivered in another process.
     """
 
     snapshot: TaskSnapshot
@@ -38,6 +39,7 @@ class TaskStarted:
     has_token: bool = False
     reported: tuple[Any, ...] | None = None
     stages: tuple[StageState, ...] | None = None
+    offset: int = 0
 
 
 class Question(msgspec.Struct):

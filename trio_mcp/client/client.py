@@ -33,6 +33,7 @@ from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.target import HttpKind, Target, UrlOptions
 from trio_mcp.client.task_following import watch
 from trio_mcp.client.task_handle import TaskHandle
+from trio_mcp.client.task_reference import read_reference
 from trio_mcp.client.task_snapshot import TaskSnapshot
 from trio_mcp.client.tool_call import ToolCall
 from trio_mcp.errors import TaskNotFound
@@ -247,6 +248,22 @@ class Client(ServerReader):
         handler = as_handler(options.pop("progress_handler", None)) or self._progress_handler
         started = TaskStarted(TaskSnapshot(id=task, status="working"))
         return await TaskHandle(self._link, None, started, handler, is_known=False).result(**options)
+
+    async def open_task(
+        self, reference: str, *, progress_handler: ProgressHandler | ProgressSink | None = None
+    ) -> TaskHandle:
+        """Open the task to which `TaskHandle.reference` was made, in this process or another. Checkpoints.
+
+        The progress handler gets the reports behind those that were delivered then, as far as the server
+        keeps them, and always the newest. In 2025-11-25 it gets the newest alone.
+
+        Raises ValueError for what is no reference, TaskNotFound, NotSupportedByEra in revisions without
+        tasks, ConnectionLost, ProtocolError.
+        """
+        task_id, offset = read_reference(reference)
+        snapshot = await self.fetch_task(task_id)
+        handler = as_handler(progress_handler) or self._progress_handler
+        return TaskHandle(self._link, None, TaskStarted(snapshot, offset=offset), handler)
 
     async def cancel_task(self, task: TaskHandle | str) -> None:
         """Ask the server to cancel a task (tasks/cancel); checkpoints.

@@ -139,6 +139,11 @@ class PendingCall:
         self._arrival.unpark()
 
     @property
+    def queued(self) -> int:
+        """How many updates the handler has not been given yet."""
+        return len(self._queue)
+
+    @property
     def stages(self) -> tuple[StageState, ...] | None:
         """The stages that are open as of the newest update; None for a plain handler."""
         return self._stages

@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import msgspec
@@ -31,7 +31,13 @@ from trio_mcp.concurrency.latest_channel import LatestChannel
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import MCPError, RemoteProtocolError
 from trio_mcp.wire.frames import Notification
-from trio_mcp.wire.messages import META_HISTORY, META_REPORTS, ListenParams, SubscriptionFilter
+from trio_mcp.wire.messages import (
+    META_HISTORY,
+    META_REPORTS,
+    META_SINCE,
+    ListenParams,
+    SubscriptionFilter,
+)
 
 logger = logging.getLogger("trio_mcp")
 
@@ -65,10 +71,10 @@ def pace(snapshot: TaskSnapshot | None) -> float:
 class TaskFollowing:
     """Follows one task until it has ended; `receive` gets all news that are newer than the last.
 
-    With `wants_history`, the first news contain the earlier reports that no client has received,
-    if the server keeps them. With `answers`, the task's questions are answered, which is for the client
-    that waits for the result, and not for those that only watch; `timer` stands still meanwhile. Unless
-    `is_patient`, a request that fails is not repeated.
+    With `wants_history`, the first news contain the earlier reports that no client has received, or those
+    behind the offset `after` if there is one, as far as the server keeps them. With `answers`, the task's
+    questions are answered, which is for the client that waits for the result, and not for those that only
+    watch; `timer` stands still meanwhile. Unless `is_patient`, a request that fails is not repeated.
     """
 
     def __init__(
@@ -78,6 +84,7 @@ class TaskFollowing:
         receive: Callable[[TaskNews], None],
         *,
         wants_history: bool = False,
+        after: int = 0,
         answers: bool = False,
         is_patient: bool = True,
         timer: CallTimer | None = None,
@@ -86,6 +93,7 @@ class TaskFollowing:
         self._id = task_id
         self._receive = receive
         self._wants_history = wants_history
+        self._after = after
         self._retries = RETRY_SECONDS if is_patient else ()
         self._last: TaskNews | None = None
         self._last_was_polled = False  # so that it may have overtaken reports on their way
@@ -198,9 +206,10 @@ class TaskFollowing:
                 yield
             return
         params = ListenParams(notifications=SubscriptionFilter(task_ids=[self._id]))
-        wishes = (
-            {META_HISTORY: True, META_REPORTS: "all"} if self._wants_history else {META_REPORTS: "newest"}
-        )
+        wishes: dict[str, Any] = {META_REPORTS: "newest"}
+        if self._wants_history:
+            known = {self._id: self._after} if self._after else {}
+            wishes = {META_HISTORY: True, META_REPORTS: "all", META_SINCE: known}
         params.meta = {**self._link.meta, **wishes}
         call = session.begin("subscriptions/listen", params)
         self._subscription = Subscription.AWAITED
@@ -241,7 +250,7 @@ def _keep_stages(news: TaskNews, old: TaskSnapshot) -> TaskNews:
     new = news.snapshot
     if new.stages is not None or old.stages is None:
         return news
-    return TaskNews(attrs.evolve(new, stages=() if new.is_final else old.stages), news.reports)
+    return attrs.evolve(news, snapshot=attrs.evolve(new, stages=() if new.is_final else old.stages))
 
 
 def _advances(old: TaskSnapshot, new: TaskSnapshot) -> bool:

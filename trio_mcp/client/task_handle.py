@@ -17,9 +17,11 @@ from trio_mcp.call_result import CallResult, finish_call
 from trio_mcp.client.call_answer import Answered, TaskStarted
 from trio_mcp.client.link import Link
 from trio_mcp.client.task_following import watch
+from trio_mcp.client.task_reference import make_reference
 from trio_mcp.client.task_snapshot import TaskSnapshot
 from trio_mcp.client.task_waiting import TaskWaiter
 from trio_mcp.client.timeouts import CallTimer, read_timeouts, run_within
+from trio_mcp.errors import TaskNotFound
 from trio_mcp.handlers.sink import Handler, as_handler, open_handler
 
 
@@ -50,6 +52,16 @@ class TaskHandle:
     def id(self) -> str | None:
         """The task's id, or None if the server answered at once and made no task."""
         return None if self._waiter is None else self._waiter.task_id
+
+    def reference(self) -> str:
+        """A text by which another client, in another process, can open this task: `Client.open_task`.
+
+        It has the characters that are safe in a URL, and tells the id of the task and the newest report that
+        the progress handler of this handle was given. Raises TaskNotFound if the server made no task.
+        """
+        if self._waiter is None:
+            raise TaskNotFound("the server answered at once, so there is no task")
+        return make_reference(self._waiter.task_id, self._waiter.offset)
 
     async def status(self) -> TaskSnapshot | None:
         """Ask for the state of the task; None if there is no task. Checkpoints. Raises TaskNotFound.

@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from trio_mcp.errors import RemoteProtocolError
 from trio_mcp.wire.frames import ErrorObject, Number, StageState, Update
-from trio_mcp.wire.messages import META_REPORTS
+from trio_mcp.wire.messages import META_OFFSET, META_REPORTS
 from trio_mcp.wire.progress_codec import PROGRESS_META, STAGES_META
 from trio_mcp.wire.tolerant import UNREADABLE, read_tolerantly
 
@@ -27,8 +27,15 @@ MAX_MILLISECONDS: Final = 10**15
 """Some thirty thousand years; longer times of a server are ignored."""
 
 
-SnapshotReport: TypeAlias = tuple[int, Number | None, Number | None, str | None]
-"""Microseconds since 1970, current, total and message."""
+class SnapshotReport(msgspec.Struct, array_like=True, frozen=True):
+    """One report: `at` is in microseconds since 1970; `offset` is its number, 0 if the server has none."""
+
+    at: int
+    current: Number | None
+    total: Number | None
+    message: str | None
+    offset: int = 0
+
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -79,11 +86,13 @@ class TaskSnapshot:
 class TaskNews:
     """What one message says about a task: the public snapshot, and what only the client itself uses.
 
-    `reports` are the reports since the previous message, if the server sends them.
+    `reports` are the reports since the previous message, if the server sends them. `offset` is that of the
+    newest report that the snapshot includes, 0 if the server has none.
     """
 
     snapshot: TaskSnapshot
     reports: Sequence[SnapshotReport] = attrs.field(default=(), eq=False)
+    offset: int = attrs.field(default=0, eq=False)
 
     @property
     def result(self) -> msgspec.Raw | None:
@@ -105,11 +114,13 @@ class TaskNews:
         if not self.reports or old.reported_at is None:
             return self
         at = (old.reported_at - _EPOCH) // _MICROSECOND
-        known = (at, old.current, old.total, old.message)
-        newer = [report for report in self.reports if report[0] >= at]
-        if known in newer:  # within one tick of the clock
-            newer = newer[newer.index(known) + 1 :]
-        return TaskNews(self.snapshot, newer)
+        known = (old.current, old.total, old.message)
+        newer = [report for report in self.reports if report.at >= at]
+        for index, report in enumerate(newer):  # within one tick of the clock
+            if report.at == at and (report.current, report.total, report.message) == known:
+                newer = newer[index + 1 :]
+                break
+        return TaskNews(self.snapshot, newer, self.offset)
 
 
 class _Progress(msgspec.Struct, rename="camel"):
@@ -125,6 +136,7 @@ class _Meta(msgspec.Struct):
     progress: _Progress | None = msgspec.field(name=PROGRESS_META, default=None)
     reports: list[SnapshotReport] = msgspec.field(name=META_REPORTS, default_factory=list)
     stages: tuple[StageState, ...] | None = msgspec.field(name=STAGES_META, default=None)
+    offset: int = msgspec.field(name=META_OFFSET, default=0)
 
 
 class _Task(msgspec.Struct, rename="camel"):
@@ -191,7 +203,7 @@ def _make_news(task: _Task) -> TaskNews:
         error=task.error,
         questions=task.input_requests or {},
     )
-    return TaskNews(snapshot, meta.reports)
+    return TaskNews(snapshot, meta.reports, meta.offset)
 
 
 class _WithProgress(msgspec.Struct):

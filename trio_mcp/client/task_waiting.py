@@ -19,6 +19,7 @@ from trio_mcp.client.call_answer import TaskStarted
 from trio_mcp.client.link import Link
 from trio_mcp.client.outcome import read_error, unwrap
 from trio_mcp.client.pending_call import PendingCall
+from trio_mcp.client.report_delivery import ReportDelivery
 from trio_mcp.client.task_following import TaskFollowing
 from trio_mcp.client.task_snapshot import Status, TaskNews, TaskSnapshot, read_last_progress
 from trio_mcp.client.timeouts import CallTimer
@@ -51,6 +52,12 @@ class TaskWaiter:
         self._final: TaskNews | None = None  # the server's last word on the task
         self._outcome: Response | ErrorResponse | None = None  # the same of tasks/result (2025-11-25)
         self._is_delivered = False  # whether a handler has seen the progress up to the end
+        self._delivery = ReportDelivery(started.offset)
+
+    @property
+    def offset(self) -> int:
+        """That of the newest report that a handler was given; 0 if none was, or the server has no offsets."""
+        return self._delivery.find_offset()
 
     @property
     def has_ended(self) -> bool:
@@ -112,6 +119,7 @@ class TaskWaiter:
         session = self._link.session
         waiter = PendingCall(self.task_id, handler, session.settings.progress, timer, session.note_crowded)
         waiter.note_stages(self._stages)
+        self._delivery.begin(waiter)
 
         def receive(news: TaskNews) -> None:
             self._deliver(waiter, news)
@@ -123,6 +131,8 @@ class TaskWaiter:
             async with self._following(waiter, receive, timer, wants_history=handler is not None):
                 outcome = await waiter.wait()
         finally:
+            if self._delivery.end():
+                self._reported = None  # the next handler is given what this one was not
             waiter.release()
         if self._final is not None:
             self._is_delivered = handler is not None
@@ -198,17 +208,20 @@ class TaskWaiter:
     def _deliver(self, waiter: PendingCall, news: TaskNews) -> None:
         """Queue the progress of a task in `waiter`, unless it was delivered already."""
         snapshot = news.snapshot
-        reports = [report[1:] for report in news.reports]
+        reports = [(one.current, one.total, one.message, one.offset) for one in news.reports]
         if snapshot.has_progress:
-            reports.append((snapshot.current, snapshot.total, snapshot.message))
+            reports.append((snapshot.current, snapshot.total, snapshot.message, news.offset))
         updates: list[Update] = []
-        for current, total, message in reports:
+        offsets: list[int] = []
+        for current, total, message, offset in reports:
             values = (0 if current is None else current, total, message)
-            if values != self._reported:
+            if self._delivery.is_new(offset) and values != self._reported:
                 self._reported = values
                 updates.append((*values, None))
+                offsets.append(offset)
         if updates:
             waiter.queue_updates(updates, snapshot.stages)
+            self._delivery.note_queued(offsets)
         else:
             waiter.note_stages(snapshot.stages)
         self._stages = waiter.stages
@@ -231,6 +244,7 @@ class TaskWaiter:
             self.task_id,
             receive,
             wants_history=wants_history,
+            after=self.offset,
             answers=True,
             is_patient=not self.has_ended,
             timer=timer,

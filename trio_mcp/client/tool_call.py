@@ -151,9 +151,18 @@ class ToolCall:
 
     async def _start(self, handler: Handler | None, timer: CallTimer | None) -> Answered | TaskStarted:
         """Send requests until there is an answer, or a task; checkpoints."""
-        rounds, has_listed = 0, False
+        rounds, losses, has_listed = 0, 0, False
         while True:  # each turn sends a request and waits for its answer
-            answer, deadline = await self._ask_repeatedly(handler, timer, may_list=not has_listed)
+            deadline = CallDeadline.find(timer)
+            try:
+                answer = await self._ask(handler, timer, deadline, may_list=not has_listed)
+            except (ConnectionLost, ProtocolError) as error:
+                pause = self._find_pause(error, losses)
+                losses += 1
+                if timer is not None:
+                    timer.resume()
+                await trio.sleep(pause)
+                continue
             if isinstance(answer, (Answered, TaskStarted)):
                 return answer
             if answer is Retry.DEADLINE_PASSED:
@@ -176,31 +185,20 @@ class ToolCall:
                 await self._link.list_tools(refresh=True)
                 has_listed = True
 
-    async def _ask_repeatedly(
-        self, handler: Handler | None, timer: CallTimer | None, *, may_list: bool
-    ) -> tuple[Answered | TaskStarted | Questions | Retry, CallDeadline]:
-        """Send the call, and once more if its answer is lost and it may run twice, or has a key; checkpoints.
-
-        Returns the answer, and the deadline that was sent with the call.
-        """
-        for pause in (*REPEAT_SECONDS, None):
-            deadline = CallDeadline.find(timer)
-            try:
-                return await self._ask(handler, timer, deadline, may_list=may_list), deadline
-            except (ConnectionLost, ProtocolError) as error:
-                if pause is None or not self._may_repeat(error):
-                    if isinstance(error, ConnectionLost) and error.outcome_unknown:
-                        raise self._explain(str(error)) from None
-                    raise
-                logger.debug("tool %r is called again in %g s: %s", self.name, pause, error)
-            if timer is not None:
-                timer.resume()  # the loss has suspended it
-            await trio.sleep(pause)
-        raise AssertionError("the last turn returns or raises")
+    def _find_pause(self, error: ConnectionLost | ProtocolError, losses: int) -> float:
+        """How long to wait before the call is made again; raises `error` if it is not, as after `losses`."""
+        if losses < len(REPEAT_SECONDS) and self._may_repeat(error):
+            logger.debug("tool %r is called again in %g s: %s", self.name, REPEAT_SECONDS[losses], error)
+            return REPEAT_SECONDS[losses]
+        if isinstance(error, ConnectionLost) and error.outcome_unknown:
+            raise self._explain(str(error)) from None
+        raise error
 
     def _may_repeat(self, error: MCPError) -> bool:
         link = self._link
-        return (self._key is not None or self.name in link.repeatable) and may_pass(error, link.session)
+        # Without a key, what continues a call is taken once.
+        is_harmless = self.name in link.repeatable and self._params.request_state is UNSET
+        return (self._key is not None or is_harmless) and may_pass(error, link.session)
 
     def _explain(self, reason: str) -> ConnectionLost:
         """The error for a call of which it is not known whether it was carried out."""

@@ -17,9 +17,10 @@ import attrs
 import msgspec
 import trio
 
-from trio_mcp.errors import ProtocolError, TaskNotFound, TaskOverload
+from trio_mcp.errors import ProtocolError, TaskNotFound, TaskOverload, TaskStoreError
 from trio_mcp.outgoing.call_queue import CallQueue
 from trio_mcp.outgoing.report import Report
+from trio_mcp.server.input_rounds import InputRounds
 from trio_mcp.server.legacy_task_wires import LegacyStatus
 from trio_mcp.server.task_choice import Choice
 from trio_mcp.server.task_run import RunState, TaskRun, moved
@@ -100,27 +101,30 @@ class CallKeys:
         self._asked_alone: dict[str, None] = {}  # ids of calls that have asked their client, which was gone
 
     async def call(
-        self, request: ServerRequest, name: CallName, choice: Choice, make_run: Callable[[], TaskRun]
+        self,
+        request: ServerRequest,
+        name: CallName,
+        choice: Choice,
+        make_run: Callable[[], TaskRun],
+        rounds: InputRounds | None,
     ) -> Result:
         """Answer a call: carry out the run that `make_run` makes, or join the call that has the key already.
 
+        `rounds` are given for a request that brings answers to what an earlier one has asked.
         Checkpoints. Raises ProtocolError if the key was used with other arguments, and for a call that was
         cancelled.
         """
         for _ in range(ASKED_AGAIN):
             run = make_run()
-            known = None
-            is_stored = False
-            try:
-                if run.gatherer is not None:
-                    run.gathered = await run.gatherer(run)
-                run.live.note_arguments(name.digest)
-                known = await self._create(run, name.key, is_listed=choice is not Choice.ANSWER)
-                is_stored = known is None
-            finally:
-                if not is_stored:
-                    self._supervisor.release(run.live)
+            if run.gatherer is not None:
+                if rounds is not None:
+                    await rounds.resume(request)
+                    rounds = None
+                run.gathered = await run.gatherer(run)
+            run.live.note_arguments(name.digest)
+            known = await self._create(run, name.key, is_listed=choice is not Choice.ANSWER)
             if known is None:
+                await self._admit(run, rounds)
                 return await self._carry_out(run, choice)
             if known.arguments_digest != name.digest:
                 raise ProtocolError(
@@ -131,6 +135,35 @@ class CallKeys:
             if answer is not None:
                 return answer
         raise ProtocolError(INTERNAL_ERROR, "the call with this idempotency key asks its client once more")
+
+    async def _admit(self, run: TaskRun, rounds: InputRounds | None) -> None:
+        """Take a place for a call that has its record, and begin its round; else the record is forgotten.
+
+        Not earlier: a call that joins another needs no place, and what continues a call is taken once, which
+        this request may only repeat.
+        """
+        supervisor, live = self._supervisor, run.live
+        is_admitted = False
+        try:
+            supervisor.reserve(live)
+            if rounds is not None:
+                await rounds.resume(run.request)
+            is_admitted = True
+        except TaskOverload as error:
+            raise ProtocolError(INTERNAL_ERROR, str(error)) from None
+        finally:
+            if not is_admitted:
+                supervisor.release(live)
+                # Shielded, so that the key does not stay with a call that nobody carries out.
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
+                    await supervisor.cancel(live.id, None)
+                    await supervisor.forget(live.id)
+
+    def _note_asked(self, task_id: str) -> None:
+        """Note that the call is made anew, if it is."""
+        self._asked_alone[task_id] = None
+        if len(self._asked_alone) > MAX_ASKED_ALONE:
+            del self._asked_alone[next(iter(self._asked_alone))]
 
     async def _create(self, run: TaskRun, key: str, *, is_listed: bool) -> TaskRecord | None:
         """Store the record, or return the one that has the key; checkpoints."""
@@ -145,7 +178,7 @@ class CallKeys:
                     work = TaskWork(payer=run.live.payer, is_listed=False)
                 return await self._supervisor.commit(run.live, key=key, work=work)
             raise ProtocolError(INTERNAL_ERROR, "the task store did not answer in time")
-        except TaskOverload as error:
+        except (TaskOverload, TaskStoreError) as error:
             raise ProtocolError(INTERNAL_ERROR, str(error)) from None
         finally:
             del self._creating[key]
@@ -174,7 +207,7 @@ class CallKeys:
                 await self._supervisor.forget(live.id)
                 return questions
         except trio.Cancelled:
-            live.add_follower(_Bystander(request, self._asked_alone))
+            live.add_follower(_Bystander(request, self._note_asked))
             raise
         finally:
             del self._concluding[live.id]
@@ -198,9 +231,9 @@ class CallKeys:
             return self._become_task(request, record, live)
         seconds = math.inf if choice is Choice.ANSWER else promote_after
         if live is None:
-            with trio.move_on_after(math.inf if record.is_final else seconds) as scope:
-                record = await self._wait_elsewhere(record)
-            if scope.cancelled_caught or (choice is Choice.PROMOTE and _was_cancelled(record)):
+            if not record.is_final:
+                record = await self._follow_elsewhere(record, _Caller(choice, request.call_queue), seconds)
+            if not record.is_final or (choice is Choice.PROMOTE and _was_cancelled(record)):
                 return self._become_task(request, record, None)
             return _read(record.outcome)
         caller = _Caller(choice, request.call_queue)
@@ -247,6 +280,21 @@ class CallKeys:
         if live.state is LiveState.LOST:
             return (await self._wait_elsewhere(live.record)).outcome
         return live.record.outcome
+
+    async def _follow_elsewhere(self, record: TaskRecord, caller: _Caller, seconds: float) -> TaskRecord:
+        """Wait as `_wait` does for a task that another process runs; returns its record then. Checkpoints."""
+        followers = self._supervisor.followers
+        # The reports come by the same way as the end, and so in front of it.
+        followers.add(record, caller, wants_all=True, on_gone=caller.settled.set)
+        try:
+            with trio.move_on_after(seconds):
+                await caller.settled.wait()
+        finally:
+            followers.remove(record.id, caller)
+        try:
+            return await self._supervisor.fetch(record.id, None)
+        except TaskNotFound:
+            raise ProtocolError(INTERNAL_ERROR, "the call with this idempotency key has expired") from None
 
     async def _wait_elsewhere(self, record: TaskRecord) -> TaskRecord:
         """Wait for the end of a task that does not run in this process; checkpoints."""
@@ -311,17 +359,15 @@ class _Caller:
 
 
 class _Bystander:
-    """Follows a call whose client is gone, and notes in `asked` if the handler ends by asking it."""
+    """Follows a call whose client is gone; `note` is called with its id if the handler ends by asking it."""
 
-    def __init__(self, request: ServerRequest, asked: dict[str, None]) -> None:
+    def __init__(self, request: ServerRequest, note: Callable[[str], None]) -> None:
         self._request = request
-        self._asked = asked
+        self._note = note
 
     def follow(self, record: TaskRecord) -> None:
         if record.is_final and self._request.round is not None and self._request.round.conclude() is not None:
-            self._asked[record.id] = None
-            if len(self._asked) > MAX_ASKED_ALONE:
-                del self._asked[next(iter(self._asked))]
+            self._note(record.id)
 
     def follow_report(
         self, task: ReportSource, report: TaskReport, replaced: TaskReport | None = None

@@ -93,7 +93,7 @@ class SubscriptionMethods:
         followed: list[FollowedTask] = []
         try:
             for record, live in found:
-                followed.append(self._tasks.follow(request, record, live))
+                followed.append(await self._tasks.follow(request, record, live))
             await trio.sleep_forever()
         except trio.Cancelled:
             if not request.withdrawn:

@@ -37,7 +37,9 @@ from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.frames import Notification, OutFrame
 from trio_mcp.wire.messages import (
     META_HISTORY,
+    META_OFFSET,
     META_REPORTS,
+    META_SINCE,
     META_SUBSCRIPTION_ID,
     EmptyResult,
     ListParams,
@@ -156,32 +158,50 @@ class TaskMethods:
             return None
         return record, self._supervisor.find(task_id)
 
-    def follow(self, request: ServerRequest, record: TaskRecord, live: LiveTask | None) -> FollowedTask:
-        """Send the history of the task if the client wants it, then its state now, then each change."""
+    async def follow(self, request: ServerRequest, record: TaskRecord, live: LiveTask | None) -> FollowedTask:
+        """Send the history of the task if the client wants it, then its state now, then each change.
+
+        A client that knows the reports up to an offset gets those behind it. Checkpoints then.
+        """
         record = record if live is None else live.record
-        feed = self._make_feed(request, record, 0 if live is None else live.min_interval)
+        offsets = _read_since(request)
+        after = 0 if offsets is None else offsets.get(record.id, 0)
         replays = _replays(request)
         if not record.is_final and self._supervisor.find(record.id) is None:
-            self._follow_elsewhere(request, record, feed, replays=replays)
+            feed = self._make_feed(request, record, 0, is_numbered=offsets is not None)
+            self._follow_elsewhere(request, record, feed, after if after or replays else None)
             return FollowedTask(self._supervisor, feed, record, live, took_history=False)
-        history = self._supervisor.take_history(record.id) if replays else None
-        # Without a checkpoint in between, so that no change is missed.
-        feed.begin(record, history or ())
+        if after:
+            # Imported here: a server starts without what few of its clients use.
+            from trio_mcp.tasks.missed_reports import find_missed
+
+            history, has_taken = await find_missed(self._supervisor, record, live, after)
+            record = record if live is None else live.record
+        else:
+            kept = self._supervisor.take_history(record.id) if replays else None
+            history, has_taken = kept or (), kept is not None
+        # Without a checkpoint from here on, so that no change is missed.
+        min_interval = 0 if live is None else live.min_interval
+        feed = self._make_feed(request, record, min_interval, is_numbered=offsets is not None)
+        feed.begin(record, history)
         if not record.is_final:
-            self._supervisor.followers.add(record, feed)
-        return FollowedTask(self._supervisor, feed, record, live, history is not None)
+            known = 0 if record.progress is None else record.progress.offset
+            self._supervisor.followers.add(record, feed, wants_all=True, after=known)
+        return FollowedTask(self._supervisor, feed, record, live, has_taken)
 
     def _follow_elsewhere(
-        self, request: ServerRequest, record: TaskRecord, feed: TaskFeed, *, replays: bool
+        self, request: ServerRequest, record: TaskRecord, feed: TaskFeed, after: int | None
     ) -> None:
-        """The same for a task that runs in another process; its history is what the store keeps of it."""
-        if replays:
-            self._supervisor.followers.add(record, feed, wants_all=True, after=0, begin=feed.begin)
+        """The same for a task that runs in another process: `after` is None if no history is wanted."""
+        if after is not None:
+            self._supervisor.followers.add(record, feed, wants_all=True, after=after, begin=feed.begin)
         else:
             feed.begin(record, ())
             self._supervisor.followers.add(record, feed, wants_all=_read_joins(request) == "all")
 
-    def _make_feed(self, request: ServerRequest, record: TaskRecord, min_interval: float) -> TaskFeed:
+    def _make_feed(
+        self, request: ServerRequest, record: TaskRecord, min_interval: float, *, is_numbered: bool
+    ) -> TaskFeed:
         subscription = request.id
         clock = self._supervisor.clock
 
@@ -189,7 +209,14 @@ class TaskMethods:
             task = extension_task(record)
             meta = task.meta = {} if task.meta is None else task.meta
             meta[META_SUBSCRIPTION_ID] = subscription
-            if reports:
+            if is_numbered and record.progress is not None:
+                meta[META_OFFSET] = record.progress.offset
+            if reports and is_numbered:
+                meta[META_REPORTS] = [
+                    (clock.microseconds_at(seconds), current, total, message, offset)
+                    for current, total, message, seconds, offset in reports
+                ]
+            elif reports:
                 meta[META_REPORTS] = [
                     (clock.microseconds_at(seconds), current, total, message)
                     for current, total, message, seconds, _ in reports
@@ -222,6 +249,14 @@ class FollowedTask:
 
 def _replays(request: ServerRequest) -> bool:
     return request.meta.values.get(META_HISTORY) is True
+
+
+def _read_since(request: ServerRequest) -> Mapping[str, int] | None:
+    """The offsets that the client knows, by the ids of the tasks; None if it wants no offsets."""
+    wish = request.meta.values.get(META_SINCE)
+    if not isinstance(wish, Mapping):
+        return None
+    return {name: offset for name, offset in wish.items() if type(offset) is int and offset > 0}
 
 
 def _read_joins(request: ServerRequest) -> Joins | None:

@@ -91,11 +91,13 @@ class ToolMethods:
         if tool.progress is not None or self._progress.for_all:
             self._progress.settle(request, tool.progress, tool.listing.name, is_tool=True)
         arguments = None if isinstance(params.arguments, msgspec.UnsetType) else params.arguments
-        if params.request_state is not UNSET or params.input_responses is not UNSET:
+        continues = params.request_state is not UNSET or params.input_responses is not UNSET
+        if META_IDEMPOTENCY_KEY in request.meta.values:
+            choice = choose(request, params.name, tool.task)
+            return await self._call_once(request, tool, arguments, choice, continues=continues)
+        if continues:
             await self.calls.rounds.resume(request)
         choice = choose(request, params.name, tool.task)
-        if META_IDEMPOTENCY_KEY in request.meta.values:
-            return await self._call_once(request, tool, arguments, choice)
         if tool.task is None or (choice is Choice.ANSWER and tool.task.gather is None):
             context = None if tool.parameters.context_name is None else self._make_context(request, None)
             return await tool.call(context, arguments, self._limiter)
@@ -107,7 +109,13 @@ class ToolMethods:
         return await run.run(choice)
 
     async def _call_once(
-        self, request: ServerRequest, tool: ToolDefinition, arguments: msgspec.Raw | None, choice: Choice
+        self,
+        request: ServerRequest,
+        tool: ToolDefinition,
+        arguments: msgspec.Raw | None,
+        choice: Choice,
+        *,
+        continues: bool,
     ) -> Result:
         """Answer a call that has an idempotency key; checkpoints."""
         # Imported here: a server starts without what few of its clients use.
@@ -122,12 +130,13 @@ class ToolMethods:
             config = TaskConfig(ttl=config.ttl, gather=config.gather)
 
         def make_run() -> TaskRun:
-            # With a place, since the handler may go on without its caller.
-            run, _ = self._make_run(request, tool, config, arguments, Choice.TASK)
+            # Without a place, which a call that joins another does not need.
+            run, _ = self._make_run(request, tool, config, arguments, Choice.ANSWER)
             return run
 
         name = name_call(request, tool.listing.name, arguments)
-        return await self._keys.call(request, name, choice, make_run)
+        rounds = self.calls.rounds if continues else None
+        return await self._keys.call(request, name, choice, make_run, rounds)
 
     def run_stored(self, task: StoredTask) -> None:
         """Run a task that this process has claimed, or let it fail if it cannot be run; does not wait."""

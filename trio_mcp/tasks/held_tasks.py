@@ -246,6 +246,11 @@ class HeldTasks:
         live.tell()
         live.note_ended()
 
+    async def flush(self, live: LiveTask) -> None:
+        """Put the progress that waits for the next put; checkpoints if it may. Raises TaskStoreError."""
+        if self.flusher is not None and live.is_committed and not live.is_ending:
+            await self.flusher.put(live, live.record)
+
     async def look(self, task_id: str) -> None:
         """Act on what another process has changed of a task; checkpoints. Raises TaskStoreError.
 

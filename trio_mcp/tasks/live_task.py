@@ -83,7 +83,8 @@ class LiveTask:
     has one, and it `has_turn` while it runs in it. `checkpoint` is what its handler has kept last, as JSON,
     and `work` the call as it is stored, None if it is not. `replay` knows the questions of earlier attempts;
     it is None if there is one attempt only. This process holds it as `holder` and under `claim`, as the store
-    has said. `stored` is the record that the store had last, None before there was one.
+    has said. `stored` is the record that the store had last, None before there was one; `offset` is the
+    number of the newest report.
     """
 
     def __init__(self, record: TaskRecord, clock: TaskClock, history_limit: int = 0) -> None:
@@ -91,8 +92,8 @@ class LiveTask:
         self._clock = clock
         self._report: TaskReport | None = None
         self._newest: TaskReport | None = None  # as `_report`, but making the record does not forget it
-        self._offset = 1 << CLAIM_BITS
-        self._recorded = self._offset  # that of the last report that is in `_record`
+        self.offset = 1 << CLAIM_BITS
+        self._recorded = self.offset  # that of the last report that is in `_record`
         self._estimator = Estimator()
         self._history_limit = history_limit
         self._history: History | None = None
@@ -212,7 +213,7 @@ class LiveTask:
         """Number the reports from now on as those of `claim`, under which this process holds the task."""
         self.claim = claim
         self._record, self._report = self.record, None
-        self._offset = self._recorded = claim << CLAIM_BITS
+        self.offset = self._recorded = claim << CLAIM_BITS
 
     def note_arguments(self, digest: str) -> None:
         """Keep the digest of the arguments on the record; before it is stored."""
@@ -253,7 +254,7 @@ class LiveTask:
             return
         self.active_at = now = trio.current_time()
         replaced = self._newest if replaces else None
-        self._offset = offset = self._offset + 1
+        self.offset = offset = self.offset + 1
         self._report = self._newest = report = (current, total, message, now, offset)
         if now >= self._estimator.due and current is not None:  # few reports are due; the others cost nothing
             self._estimator.update(now, current, total)
@@ -297,11 +298,6 @@ class LiveTask:
         """Return the reports since `keep_history`, and keep no more; None if none were kept."""
         history, self._history = self._history, None
         return None if history is None else history.reports
-
-    @property
-    def offset(self) -> int:
-        """That of the newest report."""
-        return self._offset
 
     @property
     def followers(self) -> tuple[Follower, ...]:

@@ -34,7 +34,7 @@ from trio_mcp.tasks.recovery import INTERRUPTED
 from trio_mcp.tasks.settings import TaskSettings
 from trio_mcp.tasks.store import STORE_SECONDS, TaskPage, TaskStore
 from trio_mcp.tasks.store_calls import StoreCalls
-from trio_mcp.tasks.stored_task import StoredTask, TaskWork
+from trio_mcp.tasks.stored_task import StoredReport, StoredTask, TaskWork
 from trio_mcp.wire.codec import UNENCODABLE, encode_value
 from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.frames import ErrorObject
@@ -44,6 +44,9 @@ if TYPE_CHECKING:  # a server whose tasks all run in this process starts without
     from trio_mcp.tasks.question_replay import QuestionReplay
 
 logger = logging.getLogger("trio_mcp")
+
+PAGE_REPORTS: Final = 256
+"""Reports that are read from the store at once."""
 
 _UNANSWERABLE: Final = "cancelled: the server ended while the task waited for an answer of its client"
 
@@ -143,6 +146,10 @@ class Supervisor:
         live = LiveTask(record, self.clock, self.settings.feed_buffer if keeps_history else 0)
         live.payer, live.share = payer, share
         return live
+
+    def reserve(self, live: LiveTask) -> None:
+        """Take a place for a task that has none; raises TaskOverload as `prepare` does."""
+        live.share = self._places.reserve(live.payer)
 
     def start(self, live: LiveTask, work: Work, describe: Describe) -> None:
         """Run `work` in the supervised nursery as soon as it is the turn of the task, which has a place.
@@ -244,6 +251,22 @@ class Supervisor:
         """The reports of a task that no follower has taken yet; None if a follower takes them already."""
         live = self._held.find(task_id)
         return self._histories.take(task_id) if live is None else live.take_history()
+
+    async def read_reports(self, task_id: str, after: int) -> Sequence[StoredReport]:
+        """The reports of a task behind the offset `after` that the store keeps, oldest first. Checkpoints.
+
+        They include all that have been reported here until now. Raises TaskStoreError.
+        """
+        live = self._held.find(task_id)
+        if live is not None:
+            await self._held.flush(live)
+        found: list[StoredReport] = []
+        while True:
+            page = await self._store.read_reports(task_id, after, PAGE_REPORTS)
+            found += page
+            if len(page) < PAGE_REPORTS:
+                return found
+            after = page[-1].offset
 
     def give_back_history(self, record: TaskRecord, reports: Sequence[TaskReport]) -> None:
         """Keep `reports`, which were taken but not sent, and later ones, for the next follower."""

@@ -1,0 +1,89 @@
+"""The reports of a task behind an offset, for a client that comes back with it.
+
+Owns how what is stored, what is kept for a late follower, and what is reported meanwhile become one sequence
+without a gap or a double. Knows no wire.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from trio_mcp.errors import TaskOverload, TaskStoreError
+from trio_mcp.tasks.clock import TaskClock
+from trio_mcp.tasks.history import History, TaskReport
+from trio_mcp.tasks.live_task import LiveTask, ReportSource
+from trio_mcp.tasks.record import TaskRecord
+from trio_mcp.tasks.stored_task import StoredReport
+from trio_mcp.tasks.supervisor import Supervisor
+
+logger = logging.getLogger("trio_mcp")
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class ReportCollector:
+    """Follows a task, and keeps its reports until the follower that will send them has begun."""
+
+    def __init__(self, limit: int) -> None:
+        self._history = History(limit)
+
+    @property
+    def reports(self) -> Sequence[TaskReport]:
+        """What was reported since it has begun."""
+        return self._history.reports
+
+    def follow(self, record: TaskRecord) -> None:
+        """A change of status is on the record, which is sent behind the reports."""
+
+    def follow_report(
+        self, task: ReportSource, report: TaskReport, replaced: TaskReport | None = None
+    ) -> None:
+        """Keep a report."""
+        self._history.add(report, replaced)
+
+
+async def find_missed(
+    supervisor: Supervisor, record: TaskRecord, live: LiveTask | None, after: int
+) -> tuple[Sequence[TaskReport], bool]:
+    """The reports behind the offset `after`, and whether those that were kept for a follower were taken.
+
+    Checkpoints, but not after it has looked at the task for the last time: whoever follows the task at once
+    misses nothing.
+    """
+    collector = ReportCollector(supervisor.settings.feed_buffer)
+    if live is not None:
+        live.add_follower(collector)
+    try:
+        stored = await supervisor.read_reports(record.id, after)
+    except (TaskStoreError, TaskOverload) as error:
+        logger.error("stored reports of task %s cannot be read: %s", record.id, error)
+        stored = ()
+    finally:
+        if live is not None:
+            live.remove_follower(collector)
+    kept = supervisor.take_history(record.id)
+    clock = supervisor.clock
+    newest = _newest(record if live is None else live.record, clock)
+    known = (_as_report(report, clock) for report in stored)
+    return _join(after, known, kept or (), collector.reports, newest), kept is not None
+
+
+def _join(after: int, *sources: Iterable[TaskReport]) -> Sequence[TaskReport]:
+    found = {report[4]: report for reports in sources for report in reports if report[4] > after}
+    return [found[offset] for offset in sorted(found)]
+
+
+def _newest(record: TaskRecord, clock: TaskClock) -> Sequence[TaskReport]:
+    progress = record.progress
+    if progress is None:
+        return ()
+    seconds = clock.seconds_at(progress.reported_at)
+    return [(progress.current, progress.total, progress.message, seconds, progress.offset)]
+
+
+def _as_report(report: StoredReport, clock: TaskClock) -> TaskReport:
+    seconds = clock.seconds_at(_EPOCH + timedelta(microseconds=report.reported_at))
+    return report.current, report.total, report.message, seconds, report.offset
