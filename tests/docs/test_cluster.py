@@ -19,7 +19,6 @@ from tests.support.limits import HANG_SECONDS
 
 PROGRAM = ROOT / "docs" / "examples" / "cluster" / "run.py"
 
-pytest.importorskip("trio_mcp.server.worker", reason="there are no workers yet")
 pytestmark = pytest.mark.slow
 
 

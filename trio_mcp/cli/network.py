@@ -6,7 +6,6 @@ Owns the reading of addresses, and the notes that say where the server listens.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TypeAlias
 
@@ -16,7 +15,7 @@ from trio_mcp.cli.output import print_note
 from trio_mcp.cli.status import SUCCEEDED, CommandError
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.server.http import serve_http
-from trio_mcp.server.running import RunningServer, open_server
+from trio_mcp.server.running import open_server
 from trio_mcp.server.server import Server
 from trio_mcp.server.websocket import serve_websocket
 from trio_mcp.transports.asgi.settings import HttpSettings
@@ -48,7 +47,7 @@ async def serve_network(
     With `sse`, the HTTP address has the HTTP+SSE of 2024-11-05 as well. Without `runs_tasks`, tasks are left
     to workers. Raises CommandError if it cannot listen at an address, and TaskStoreError.
     """
-    async with _open(server, runs_tasks=runs_tasks) as running, open_unwrapping_nursery() as nursery:
+    async with open_server(server, runs_tasks=runs_tasks) as running, open_unwrapping_nursery() as nursery:
         urls: list[str] = []
         if http is not None:
             bind = _format(http)
@@ -76,19 +75,13 @@ async def serve_stdio_queueing(server: Server) -> int:
 
     settings = server.settings
     async with (
-        _open(server, runs_tasks=False) as running,
+        open_server(server, runs_tasks=False) as running,
         open_stdio_transport(
             max_frame_bytes=settings.max_frame_bytes, max_values=settings.max_values
         ) as transport,
     ):
         await running.serve(transport)
     return SUCCEEDED
-
-
-def _open(server: Server, *, runs_tasks: bool) -> AbstractAsyncContextManager[RunningServer]:
-    if runs_tasks:
-        return open_server(server)
-    return open_server(server, runs_tasks=False)  # type: ignore[call-arg, unused-ignore]
 
 
 async def _listen(nursery: trio.Nursery, serve: Callable[..., Awaitable[object]], address: str) -> list[str]:

@@ -11,6 +11,7 @@ from trio_mcp.cli.output import print_note
 from trio_mcp.cli.status import SUCCEEDED
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.server.server import Server
+from trio_mcp.server.worker import run_worker
 
 
 async def serve_worker(server: Server, *, max_running: int | None, drain: float | None) -> int:
@@ -18,8 +19,6 @@ async def serve_worker(server: Server, *, max_running: int | None, drain: float 
 
     Raises TaskStoreError if the store cannot be opened.
     """
-    from trio_mcp.server.worker import run_worker  # type: ignore[import-not-found, unused-ignore]
-
     async with open_unwrapping_nursery() as nursery:
         await nursery.start(partial(run_worker, server, max_running=max_running, drain=drain))
         print_note(f"{server.name} works on queued tasks; Ctrl-C ends it.")
