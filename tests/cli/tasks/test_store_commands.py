@@ -172,6 +172,16 @@ def test_cancel_prints_the_state_afterwards(tasks: Run, ident: str, status: int,
     assert tasks("cancel", ident) == (status, printed, "")
 
 
+def test_cancel_says_if_the_task_is_still_at_work(
+    tasks: Run, store: MemoryTaskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask(task_id: str, now: datetime) -> TaskRecord | None:
+        return await store.get(task_id, now)
+
+    monkeypatch.setattr(store, "cancel", ask)
+    assert tasks("cancel", "two") == (0, "two is asked to end, and working still\n", "")
+
+
 def test_watch_shows_a_line_for_each_task(tasks: Run) -> None:
     status, _, errors = tasks("watch", "one", "-five", "one")
     assert status == 0

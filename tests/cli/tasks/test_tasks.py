@@ -163,7 +163,7 @@ def test_result_waits(protocol: str, pipe: Path) -> None:
         ("one=count:{pipe}", "one is cancelled\n", 0),
         ("one=stored-cancelled", "one is cancelled\n", 0),
         ("one=stored-completed", "one has ended: completed\n", 1),
-        ("one=stored-working", "one is asked to end, and working still\n", 0),
+        ("one=stored-working", "one is cancelled\n", 0),
     ],
 )
 def test_cancel_prints_the_state_of_the_task_afterwards(
