@@ -190,7 +190,7 @@ class RedisSession:
 
 
 async def _find_run(connection: BaseConnection) -> bytes | None:
-    """What differs after each start of the server, whose ids of clients begin anew; None if it is not said."""
+    """What differs after each start of the server, whose ids of clients begin anew; None if untold."""
     with suppress(ResponseError):
         (info,) = await send_all(connection, [(b"INFO", b"server")])
         for line in bytes(info).splitlines():
