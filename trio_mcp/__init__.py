@@ -51,7 +51,7 @@ from trio_mcp.server.server import Server, serve_stdio
 from trio_mcp.session.settings import CacheHint, ServerSettings
 from trio_mcp.tasks.memory_store import MemoryTaskStore
 from trio_mcp.tasks.record import Owner, TaskRecord, TaskStatus
-from trio_mcp.tasks.settings import TaskConfig, TaskSettings
+from trio_mcp.tasks.settings import Retry, TaskConfig, TaskSettings
 from trio_mcp.tasks.store import TaskPage, TaskStore
 from trio_mcp.version import __version__
 from trio_mcp.wire.content import (
@@ -119,6 +119,7 @@ if TYPE_CHECKING:
     from trio_mcp.server.messages import Message
     from trio_mcp.server.sampling import Sampled, SamplingMessage
     from trio_mcp.server.websocket import serve_websocket
+    from trio_mcp.server.worker import run_worker
     from trio_mcp.session.used_states import MemoryUsedStates, UsedStates
     from trio_mcp.tasks.redis_store import RedisTaskStore
     from trio_mcp.tasks.sqlite_store import SQLiteTaskStore
@@ -212,6 +213,7 @@ __all__ = [
     "ResourceTemplateReference",
     "ResourceUpdated",
     "ResourcesListChanged",
+    "Retry",
     "ReturnError",
     "RichProgress",
     "Root",
@@ -268,6 +270,7 @@ __all__ = [
     "open_server",
     "rate_limited",
     "read_mcp_servers",
+    "run_worker",
     "serve_http",
     "serve_stdio",
     "serve_websocket",
@@ -322,6 +325,7 @@ _LATER: Final = {
     "server.messages": ("Message",),
     "server.sampling": ("Sampled", "SamplingMessage"),
     "server.websocket": ("serve_websocket",),
+    "server.worker": ("run_worker",),
     "session.used_states": ("MemoryUsedStates", "UsedStates"),
     "tasks.sqlite_store": ("SQLiteTaskStore",),
     "tasks.redis_store": ("RedisTaskStore",),

@@ -2,79 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
-import attrs
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.conftest import LEGACY, MODERN, Wire
+from tests.conftest import LEGACY, MODERN
 from tests.support.limits import HANG_SECONDS
-from tests.support.shared_store import SharedState, SharedStore
-from tests.tasks.task_server import Name, gate, make_server
-from trio_mcp import Context, ProtocolError, Server, TaskCancelled, TaskConfig, open_server
-from trio_mcp.server.running import RunningServer
-
-MEMORY = Wire("memory", MODERN)
-
-
-@attrs.frozen
-class Replica:
-    """One server and its view of the store."""
-
-    running: RunningServer
-    store: SharedStore
-
-    def open(self, wire: Wire, **options: Any) -> Any:
-        """Connect as the client that both replicas know."""
-        return wire.open_running(self.running.authenticated("ann"), **options)
-
-
-@attrs.frozen
-class Fleet:
-    """Two replicas of one server; `reached`, `release` and `ends` are those of its gate."""
-
-    state: SharedState
-    a: Replica
-    b: Replica
-    reached: trio.Event
-    release: trio.Event
-    ends: list[str]
-
-
-@asynccontextmanager
-async def open_fleet(
-    add_tools: Callable[[Server], None] = lambda server: None, **options: Any
-) -> AsyncIterator[Fleet]:
-    state = SharedState()
-    server = make_server()
-    reached, release, ends = await gate(server)
-    add_tools(server)
-    first, second = state.make_view(**options), state.make_view(**options)
-    server.task_store = first
-    async with open_server(server) as a:
-        server.task_store = second
-        async with open_server(server) as b:
-            yield Fleet(state, Replica(a, first), Replica(b, second), reached, release, ends)
-
-
-def add_greet(server: Server) -> None:
-    @server.tool(task=True)
-    async def greet(ctx: Context) -> str:
-        answer = await ctx.elicit("Who are you?", Name)
-        return f"Hello, {answer.data.name}!" if answer.accepted else str(answer.action)
-
-
-def add_steps(server: Server) -> None:
-    @server.tool(task=True)
-    async def steps(ctx: Context, n: int) -> str:
-        for number in range(n):
-            await ctx.report_progress(number + 1, n)
-            await trio.sleep(0.3)
-        return "done"
+from tests.support.replicas import MEMORY, add_greet, add_steps, open_fleet
+from tests.tasks.task_server import Name
+from trio_mcp import Context, ProtocolError, Server, TaskCancelled, TaskConfig
 
 
 async def test_a_task_of_one_replica_is_seen_and_ends_through_the_other(wire):
@@ -170,27 +108,6 @@ async def test_a_task_is_cancelled_through_another_replica(wire):
             assert fleet.ends == ["cancelled", "finally"]
 
 
-async def test_a_process_that_lost_its_lease_cancels_its_tasks_and_stores_nothing(wire, autojump_clock):
-    """Who follows them there hears from the store what has become of them."""
-    async with open_fleet() as fleet, fleet.a.open(wire) as one:
-        task = await one.call_tool("wait", task=True)
-        await fleet.reached.wait()
-        await trio.sleep(1)
-        fleet.a.store.puts.clear()
-        fleet.a.store.lose_lease()
-        await wait_all_tasks_blocked()
-        assert fleet.ends == ["cancelled", "finally"]
-        assert (await fleet.b.running.fetch_task(task.id)).status == "working", "until it is recovered"
-        with trio.fail_after(1000), pytest.raises(ProtocolError, match="interrupted"):
-            await task.result()
-        assert fleet.a.store.puts == []
-        record = await fleet.a.running.fetch_task(task.id)
-        assert record.progress is not None
-        assert record.progress.current == 1, "the last progress is kept"
-        again = await one.call_tool("count", {"n": 2}, task=True)
-        assert (await again.result()).data == "counted 2", "it goes on as another holder"
-
-
 async def test_a_task_that_was_taken_away_is_noticed_at_the_next_put(autojump_clock):
     """A process that was frozen does not know that it was taken for dead."""
     async with open_fleet(add_steps) as fleet, fleet.a.open(MEMORY) as one:
@@ -237,22 +154,6 @@ async def test_progress_never_goes_back_for_who_follows_a_lost_task(autojump_clo
         assert stored.progress is not None
         assert stored.progress.current is not None
         assert stored.progress.current < seen[-1], "more was told than is stored"
-
-
-async def test_who_changes_replicas_sees_no_unknown_task_and_no_step_back(wire, autojump_clock):
-    async with open_fleet(add_steps) as fleet, fleet.a.open(wire) as one, fleet.b.open(wire) as other:
-        task = await one.call_tool("steps", {"n": 20}, task=True)
-        seen: list[float] = []
-        status = "working"
-        while status == "working":
-            for client in (one, other):
-                snapshot = await client.fetch_task(task.id)
-                status = snapshot.status
-                if snapshot.current is not None:
-                    seen.append(snapshot.current)
-            await trio.sleep(0.11)
-        assert seen == sorted(seen)
-        assert len(set(seen)) > 10
 
 
 async def test_a_deleted_task_is_cancelled_where_it_runs(autojump_clock):
@@ -394,3 +295,49 @@ async def test_a_call_with_a_key_joins_the_one_of_another_replica(is_task: bool)
     assert runs == [1]
     assert seen[-1] == (3, 3, None)
     assert seen == sorted(seen)
+
+
+async def test_a_question_waits_for_a_store_that_is_away(wire, autojump_clock):
+    """It is stored before it is told, and told when it is stored; the same holds for its answer."""
+
+    async def answer(request: Any) -> Any:
+        return {"name": "Trio"}
+
+    def add_late(server: Server) -> None:
+        @server.tool(task=True)
+        async def late(ctx: Context) -> str:
+            await trio.sleep(1)
+            return str((await ctx.elicit("Who are you?", Name)).data.name)
+
+    async with open_fleet(add_late) as fleet, fleet.a.open(wire, elicitation_handler=answer) as one:
+        task = await one.call_tool("late", task=True)
+        await trio.sleep(0.5)
+        fleet.a.store.is_away = True
+        await trio.sleep(10)
+        assert (await fleet.b.running.fetch_task(task.id)).status == "working"
+        fleet.a.store.is_away = False
+        with trio.fail_after(1000):
+            assert (await task.result()).data == "Trio"
+
+
+async def test_a_cancellation_that_the_store_does_not_take_is_an_error(wire, autojump_clock):
+    """The handler is cancelled all the same, and the task ends when the store is back."""
+    async with open_fleet() as fleet, fleet.a.open(wire) as one:
+        task = await one.call_tool("wait", task=True)
+        await fleet.reached.wait()
+        fleet.a.store.is_away = True
+        with pytest.raises(ProtocolError, match="the task store does not take that now"):
+            await one.cancel_task(task.id)
+        await wait_all_tasks_blocked()
+        assert fleet.ends == ["cancelled", "finally"]
+        fleet.a.store.is_away = False
+        assert (await fleet.b.running.await_task(task.id)).status == "cancelled"
+
+
+async def test_a_store_that_does_not_answer_is_an_error_of_tasks_cancel(autojump_clock):
+    async with open_fleet() as fleet, fleet.a.open(MEMORY) as one, fleet.b.open(MEMORY) as other:
+        task = await one.call_tool("wait", task=True)
+        await fleet.reached.wait()
+        fleet.b.store.seconds = 10_000
+        with pytest.raises(ProtocolError, match="the task store has not answered for 5 seconds"):
+            await other.cancel_task(task.id)

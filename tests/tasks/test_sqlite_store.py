@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import sqlite3
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing
+from datetime import datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 import pytest
@@ -39,12 +43,16 @@ from tests.tasks.store_cases import (
     report,
 )
 from tests.tasks.store_suite import TaskStoreSuite
+from trio_mcp import Context, Server, open_client, open_server
 from trio_mcp.errors import TaskOverload, TaskStoreError
 from trio_mcp.tasks import sqlite_schema
-from trio_mcp.tasks.record import TaskRecord
+from trio_mcp.tasks.memory_store import MemoryTaskStore
+from trio_mcp.tasks.record import TaskRecord, utc_now
 from trio_mcp.tasks.record import TaskStatus as Status
 from trio_mcp.tasks.sqlite_store import SQLiteTaskStore
-from trio_mcp.tasks.store import TaskChange
+from trio_mcp.tasks.store import TaskChange, TaskStore
+
+Call: TypeAlias = Callable[[TaskStore], Awaitable[object]]
 
 
 class TestSQLiteTaskStore(TaskStoreSuite):
@@ -114,6 +122,17 @@ async def test_a_file_is_open_once_in_a_process(path: Path) -> None:
         pass
 
 
+async def test_a_link_is_the_same_file(path: Path) -> None:
+    link = path.parent / "link.db"
+    async with SQLiteTaskStore(path).open():
+        os.symlink(path, link)
+        with pytest.raises(TaskStoreError, match="this process has it open"):
+            async with SQLiteTaskStore(link).open():
+                pytest.fail("it is open twice")
+    async with SQLiteTaskStore(link).open():
+        pass
+
+
 OPEN = """
 import sys, trio
 from datetime import UTC, datetime
@@ -149,6 +168,20 @@ async def test_another_process_is_told_who_has_the_file(path: Path) -> None:
         assert await open_elsewhere(path, "read") == "['mine']\n"
         await store.create(make_record(tool="still mine"))
     assert await open_elsewhere(path, "write") == "['still mine', 'mine']\n"
+
+
+async def test_a_file_that_nobody_has_open_can_be_read(path: Path) -> None:
+    store = SQLiteTaskStore(path)
+    async with store.open():
+        record = await held(store, make_record())
+    reader = SQLiteTaskStore(path, read_only=True)
+    async with reader.open():
+        assert await reader.get(record.id, NOW) == record
+        async with store.open():
+            assert await store.recover(NOW)
+        found = await reader.get(record.id, NOW)
+        assert found is not None
+        assert found.status is Status.FAILED
 
 
 async def test_a_reader_reads_and_changes_nothing(path: Path) -> None:
@@ -405,6 +438,88 @@ async def test_the_cap_counts_what_was_kept_before(path: Path) -> None:
             await store.create(make_record())
 
 
+@pytest.mark.parametrize("seed", range(4))
+async def test_calls_that_are_done_together_do_what_they_do_alone(path: Path, seed: int) -> None:
+    """Many calls at once for different tasks, beside the same calls of a store in memory."""
+    choose = random.Random(seed)
+    stores: list[TaskStore] = [SQLiteTaskStore(path), MemoryTaskStore()]
+    records: dict[str, TaskRecord] = {}
+    async with stores[0].open(), stores[1].open():
+        for turn in range(25):
+            now = NOW + turn * SECOND
+            calls: list[Call] = []
+            for i in range(choose.randrange(1, 12)):
+                record = make_record(owner=attrs.evolve(ALICE, name=f"{turn}-{i}"), created_at=now, ttl=1000)
+                records[record.id] = record
+                key = choose.choice([None, None, record.id])
+                calls.append(partial(create_one, record=record, key=key, is_queued=choose.random() < 0.3))
+            for task_id in choose.sample(sorted(records), k=min(len(records), 30)):
+                if len(calls) < 60 and records[task_id].created_at < now:
+                    calls.append(some_call(choose, records[task_id], now))
+            results = [await call_all(store, calls) for store in stores]
+            assert results[0] == results[1]
+            for task_id in list(records):
+                kept = [without_holder(await store.load(task_id)) for store in stores]
+                assert kept[0] == kept[1]
+                if kept[0] is not None:
+                    records[task_id] = kept[0].record
+                offsets = [
+                    [each.offset for each in await store.read_reports(task_id, 0, 9)] for store in stores
+                ]
+                assert offsets[0] == offsets[1]
+            claimed = [await store.claim({"tool"}, 1000, now) for store in stores]
+            found = [{task.record.id: without_holder(task) for task in tasks} for tasks in claimed]
+            assert found[0] == found[1]
+            for task_id, task in found[0].items():
+                records[task_id] = task.record
+                if choose.random() < 0.5:
+                    assert [await store.release(task.record, task.claim) for store in stores] == [True, True]
+
+
+async def create_one(store: TaskStore, record: TaskRecord, key: str | None, is_queued: bool) -> object:
+    return without_holder(await store.create(record, WORK, key=key, is_queued=is_queued))
+
+
+def some_call(choose: random.Random, record: TaskRecord, now: datetime) -> Call:
+    """A call for one task, which may be held, queued, final or gone."""
+    claim = choose.choice([1, 1, 1, 2])
+    newer = attrs.evolve(record, version=record.version + choose.choice([0, 1, 3]))
+    offset = (record.version << 8) + 1
+    put_reports = [TaskChange(newer, claim, [report(offset), report(offset + 1)], Raw(b"1"))]
+    final = [TaskChange(completed(record) if not record.is_final else newer, claim, [report(offset)])]
+    calls: list[Call] = [
+        lambda store: store.put([TaskChange(newer, claim)]),
+        lambda store: store.put(put_reports),
+        lambda store: store.put([*put_reports, *final]),
+        lambda store: store.put(final),
+        lambda store: store.cancel(record.id, now),
+        lambda store: store.delete(record.id),
+        lambda store: store.get(record.id, now),
+        lambda store: store.answer(record.id, {"a": Raw(b"1")}, now),
+        lambda store: store.release(newer, claim),
+    ]
+    return choose.choice(calls)
+
+
+async def call_all(
+    store: TaskStore, calls: Sequence[Callable[[TaskStore], Awaitable[object]]]
+) -> list[object]:
+    results: list[object] = [None] * len(calls)
+
+    async def call(number: int) -> None:
+        result = await calls[number](store)
+        results[number] = sorted(result) if isinstance(result, (list, tuple, set)) else result
+
+    async with trio.open_nursery() as nursery:
+        for number in range(len(calls)):
+            nursery.start_soon(call, number)
+    return results
+
+
+def without_holder(task: Any) -> Any:
+    return None if task is None else attrs.evolve(task, holder=None if task.holder is None else "held")
+
+
 # what it costs
 
 
@@ -476,3 +591,35 @@ async def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: p
                 pytest.fail("it is open")
     async with store.open():
         assert await store.get(record.id, NOW) == record
+
+
+# a server on it
+
+
+async def test_results_outlive_the_server(path: Path) -> None:
+    store = SQLiteTaskStore(path)
+    server = Server("durable", task_store=store)
+
+    @server.tool(task=True)
+    async def add(a: int, b: int) -> int:
+        return a + b
+
+    @server.tool(task=True)
+    async def hang(ctx: Context) -> None:
+        await ctx.report_progress(1, 2)
+        reported.set()
+        await trio.sleep_forever()
+
+    reported = trio.Event()
+    async with open_client(server) as client:
+        task = await client.call_tool("add", {"a": 1, "b": 2}, task=True)
+        assert (await task.result()).data == 3
+        await client.call_tool("hang", task=True)
+        await reported.wait()
+    async with open_server(server) as running:
+        record = await running.fetch_task(task.id)
+        assert record.outcome is not None
+        assert record.outcome.result is not None
+        assert json.loads(bytes(record.outcome.result))["structuredContent"] == {"result": 3}
+        page = await store.list_page(None, None, 9, utc_now())
+        assert {each.status for each in page.records} == {Status.COMPLETED, Status.CANCELLED}

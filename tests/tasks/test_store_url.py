@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trio_mcp import MemoryTaskStore
+from trio_mcp import MemoryTaskStore, RedisTaskStore, SQLiteTaskStore
 from trio_mcp.errors import TaskStoreError
 from trio_mcp.tasks.store_url import hide_password, is_store_url, read_sqlite_path, store_from_url
 
@@ -101,3 +101,24 @@ def test_the_message_of_a_wrong_url_shows_no_password() -> None:
 def test_urls_of_stores_are_told_from_other_texts(url: str) -> None:
     assert is_store_url(url)
     assert is_store_url(url.upper())
+
+
+def test_a_url_of_sqlite_makes_its_store(tmp_path: Path) -> None:
+    store = store_from_url(f"sqlite:{tmp_path / 'tasks.db'}")
+    assert isinstance(store, SQLiteTaskStore)
+    assert (store.path, store.read_only) == (str(tmp_path / "tasks.db"), False)
+    assert not list(tmp_path.iterdir()), "nothing is made before it is opened"
+    with pytest.raises(TaskStoreError, match="there is no such file"):
+        store_from_url(f"sqlite:{tmp_path / 'tasks.db'}", may_create=False)
+    (tmp_path / "tasks.db").touch()
+    reader = store_from_url(f"sqlite:{tmp_path / 'tasks.db'}", read_only=True, may_create=False)
+    assert isinstance(reader, SQLiteTaskStore)
+    assert reader.read_only
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "valkey", "valkeys", "REDIS"])
+def test_a_url_of_redis_or_valkey_makes_its_store(scheme: str) -> None:
+    store = store_from_url(f"{scheme}://user:secret@example.com:7000/3")
+    assert isinstance(store, RedisTaskStore)
+    assert "secret" not in repr(store)
+    assert f"{scheme.lower()}://example.com:7000/3" in repr(store)

@@ -21,7 +21,7 @@ from trio_mcp.cli.call import CallOptions, call_tool
 from trio_mcp.cli.complete import complete as complete_argument
 from trio_mcp.cli.demo.run import run_demo
 from trio_mcp.cli.listing import list_offers, list_servers
-from trio_mcp.cli.network import read_address, serve_network
+from trio_mcp.cli.network import read_address, serve_network, serve_stdio_queueing
 from trio_mcp.cli.options import (
     CwdOption,
     EnvOption,
@@ -34,6 +34,8 @@ from trio_mcp.cli.options import (
     Switch,
     TargetArgument,
     TasksOption,
+    check_not_negative,
+    check_number,
     check_seconds,
 )
 from trio_mcp.cli.output import prepare_streams, print_error, print_note
@@ -44,9 +46,10 @@ from trio_mcp.cli.running import Interrupt, run_serving, run_work
 from trio_mcp.cli.server_file import load_server, read_place
 from trio_mcp.cli.status import FAILED, INTERRUPTED, SUCCEEDED, CommandError
 from trio_mcp.cli.targets import move_command, read_config, read_target
-from trio_mcp.cli.task_store import use_store
+from trio_mcp.cli.task_store import require_durable, require_shared, use_store
 from trio_mcp.cli.tasks.commands import fill_target
 from trio_mcp.cli.tasks.commands import tasks as task_commands
+from trio_mcp.cli.worker import serve_worker
 from trio_mcp.errors import TaskStoreError
 from trio_mcp.server.signals import ENDING, find_free, run_until_signal
 from trio_mcp.transports.asgi.access_log import access_log_shown
@@ -109,6 +112,10 @@ def run(
         ),
     ] = True,
     tasks: TasksOption = None,
+    queue_only: Annotated[
+        Switch,
+        Parameter(help='Run no task here: leave them to "trio-mcp worker", which shares the store.'),
+    ] = False,
 ) -> int:
     """Serve the Server of a Python file over stdin and stdout, or over the network.
 
@@ -122,18 +129,63 @@ def run(
         raise CommandError("--sse needs --http: HTTP+SSE is served at the same address")
     server = load_server(read_place(file))
     use_store(server, tasks)
+    if queue_only:
+        require_shared(server)
     if http is not None or ws is not None:
         addresses = [None if text is None else read_address(text) for text in (http, ws)]
         serve = partial(serve_network, server, *addresses, sse=sse, access_log=access_log)
-        numbers = find_free((signal.SIGINT, *ENDING))  # before Trio takes SIGINT
-        return run_serving(partial(_end_on_signal, serve, numbers), farewell="Stopped.")
+        return _run_until_signal(partial(serve, runs_tasks=not queue_only))
     if sys.stdin.isatty():
         print_note(f"{server.name} serves MCP over stdin and stdout; Ctrl-C ends it.")
+    if queue_only:
+        return _run_until_signal(partial(serve_stdio_queueing, server))
     try:
         server.run()
     except TaskStoreError as error:
         raise CommandError(str(error)) from None
     return SUCCEEDED
+
+
+@app.command(usage="Usage: trio-mcp worker FILE[:NAME] [--tasks URL] [--max-running N] [--drain SECONDS]")
+def worker(
+    file: Annotated[str, Parameter(help="The file; with :NAME if it has more than one Server.")],
+    /,
+    *,
+    tasks: TasksOption = None,
+    max_running: Annotated[
+        int | None,
+        Parameter(
+            help="Tasks that run at once [default: max_running of the server's TaskSettings].",
+            show_default=False,
+            validator=check_number,
+        ),
+    ] = None,
+    drain: Annotated[
+        float | None,
+        Parameter(
+            help="How long tasks may go on when the worker is asked to end, in seconds [default: 30].",
+            show_default=False,
+            validator=check_not_negative,
+        ),
+    ] = None,
+) -> int:
+    """Run queued tasks of the tools of a Python file's Server, and serve no client.
+
+    On Ctrl-C or SIGTERM it takes no more tasks. What still runs after --drain goes back into the queue, or
+    fails as interrupted, as its tool says. A second signal ends it at once.
+
+    Example: trio-mcp worker server.py --tasks redis://localhost --max-running 20
+    """
+    server = load_server(read_place(file))
+    use_store(server, tasks)
+    require_durable(server)
+    return _run_until_signal(partial(serve_worker, server, max_running=max_running, drain=drain))
+
+
+def _run_until_signal(serve: Callable[[], Awaitable[int]]) -> int:
+    """Serve until a signal comes or `serve` ends, and return the exit status."""
+    numbers = find_free((signal.SIGINT, *ENDING))  # before Trio takes SIGINT
+    return run_serving(partial(_end_on_signal, serve, numbers), farewell="Stopped.")
 
 
 async def _end_on_signal(serve: Callable[[], Awaitable[int]], numbers: Sequence[int]) -> int:

@@ -6,6 +6,7 @@ Owns the reading of addresses, and the notes that say where the server listens.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TypeAlias
 
@@ -15,7 +16,7 @@ from trio_mcp.cli.output import print_note
 from trio_mcp.cli.status import SUCCEEDED, CommandError
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.server.http import serve_http
-from trio_mcp.server.running import open_server
+from trio_mcp.server.running import RunningServer, open_server
 from trio_mcp.server.server import Server
 from trio_mcp.server.websocket import serve_websocket
 from trio_mcp.transports.asgi.settings import HttpSettings
@@ -34,14 +35,20 @@ def read_address(text: str) -> Address:
 
 
 async def serve_network(
-    server: Server, http: Address | None, ws: Address | None, *, sse: bool = False, access_log: bool
+    server: Server,
+    http: Address | None,
+    ws: Address | None,
+    *,
+    sse: bool = False,
+    access_log: bool,
+    runs_tasks: bool = True,
 ) -> int:
     """Serve over HTTP and WebSocket, with one set of background tasks, until cancelled; checkpoints.
 
-    With `sse`, the HTTP address has the HTTP+SSE of 2024-11-05 as well. Raises CommandError if it
-    cannot listen at an address.
+    With `sse`, the HTTP address has the HTTP+SSE of 2024-11-05 as well. Without `runs_tasks`, tasks are left
+    to workers. Raises CommandError if it cannot listen at an address, and TaskStoreError.
     """
-    async with open_server(server) as running, open_unwrapping_nursery() as nursery:
+    async with _open(server, runs_tasks=runs_tasks) as running, open_unwrapping_nursery() as nursery:
         urls: list[str] = []
         if http is not None:
             bind = _format(http)
@@ -57,6 +64,31 @@ async def serve_network(
         for url in urls:
             print_note(f"{server.name} serves MCP at {url}; Ctrl-C ends it.")
     return SUCCEEDED
+
+
+async def serve_stdio_queueing(server: Server) -> int:
+    """Serve over stdin and stdout until the client closes them, and leave tasks to workers; checkpoints.
+
+    Raises TaskStoreError.
+    """
+    # Imported here, as in `serve_stdio`: Windows does not have it.
+    from trio_mcp.transports.stdio import open_stdio_transport
+
+    settings = server.settings
+    async with (
+        _open(server, runs_tasks=False) as running,
+        open_stdio_transport(
+            max_frame_bytes=settings.max_frame_bytes, max_values=settings.max_values
+        ) as transport,
+    ):
+        await running.serve(transport)
+    return SUCCEEDED
+
+
+def _open(server: Server, *, runs_tasks: bool) -> AbstractAsyncContextManager[RunningServer]:
+    if runs_tasks:
+        return open_server(server)
+    return open_server(server, runs_tasks=False)  # type: ignore[call-arg, unused-ignore]
 
 
 async def _listen(nursery: trio.Nursery, serve: Callable[..., Awaitable[object]], address: str) -> list[str]:

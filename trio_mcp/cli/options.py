@@ -19,6 +19,18 @@ def check_seconds(type_: Any, value: float | None) -> None:
         raise ValueError("It must be a number of seconds larger than 0.")
 
 
+def check_not_negative(type_: Any, value: float | None) -> None:
+    """Raise ValueError unless `value` is a number of seconds or 0."""
+    if value is not None and not value >= 0:
+        raise ValueError("It must be a number of seconds, or 0.")
+
+
+def check_number(type_: Any, value: int | None) -> None:
+    """Raise ValueError unless `value` is at least 1."""
+    if value is not None and value < 1:
+        raise ValueError("It must be a number larger than 0.")
+
+
 def check_protocol(type_: Any, value: str) -> None:
     """Raise ValueError for a protocol revision that does not exist."""
     find_era(value)

@@ -145,6 +145,7 @@ class TaskFollowing:
     async def _wait_change(self, delay: float) -> bool:
         """Wait for a change or for the time of the next poll; return whether to poll. Checkpoints."""
         interval = pace(None if self._last is None else self._last.snapshot)
+        heard = self._heard
         if self._subscription.sends_changes:
             deadline = self._heard + SAFETY_FACTOR * interval
         else:
@@ -155,7 +156,7 @@ class TaskFollowing:
             self._note(SubscriptionEvent.POLLED)
             return True
         # Most changes wake nobody, so the server may have sent one meanwhile.
-        was_heard = self._subscription.sends_changes and self._heard > deadline - SAFETY_FACTOR * interval
+        was_heard = self._subscription.sends_changes and self._heard > heard
         return scope.cancelled_caught and not was_heard
 
     async def _poll(self) -> None:

@@ -6,33 +6,17 @@ life is on the wire: `ProgressSlot.beat` makes it. A server without a `Heartbeat
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final
 
 import attrs
 import trio
 
 from trio_mcp.outgoing.call_queue import CallQueue
 from trio_mcp.outgoing.policy import find_interval
-from trio_mcp.outgoing.progress_slot import ProgressSlot
+from trio_mcp.outgoing.progress_slot import CallProgress, ProgressSlot
 
 BEATS_PER_TURN: Final = 128
 """How many calls show life before other tasks have a turn."""
-
-
-class CallProgress(Protocol):
-    """What a handler has said of its progress: a `ProgressReporter`."""
-
-    @property
-    def current(self) -> float | None:
-        """The progress; None before the first report."""
-
-    @property
-    def known_total(self) -> float | None:
-        """The total as it is sent."""
-
-    @property
-    def message(self) -> str | None:
-        """The message."""
 
 
 class Heartbeats:
@@ -110,6 +94,10 @@ class Heart:
     def move_to(self, call_queue: ProgressSlot) -> None:
         """Show life by `call_queue` from now on."""
         self.call_queue = call_queue
+
+    def show(self, progress: CallProgress) -> None:
+        """Send the values of `progress` from now on."""
+        self.progress = progress
 
     def stop(self) -> None:
         """Show no life any more."""

@@ -18,6 +18,22 @@ from trio_mcp.outgoing.slot import IDLE, Slot
 from trio_mcp.wire.frames import OutFrame, ProgressRun, ProgressToken, StageState, Update
 
 
+class CallProgress(Protocol):
+    """What a handler has said of its progress: a `ProgressReporter`."""
+
+    @property
+    def current(self) -> float | None:
+        """The progress; None before the first report."""
+
+    @property
+    def known_total(self) -> float | None:
+        """The total as it is sent."""
+
+    @property
+    def message(self) -> str | None:
+        """The message."""
+
+
 class CallHeart(Protocol):
     """What shows life of a call that is silent: a `Heart` of `outgoing/heartbeats.py`."""
 
@@ -26,6 +42,9 @@ class CallHeart(Protocol):
 
     def move_to(self, call_queue: ProgressSlot) -> None:
         """Show life by `call_queue` from now on."""
+
+    def show(self, progress: CallProgress) -> None:
+        """Send the values of `progress` from now on."""
 
     def stop(self) -> None:
         """Show no life any more, because the call has ended."""

@@ -304,6 +304,15 @@ class ProgressReporter:
         """Send by another call queue from now on."""
         self._call_queue = call_queue
 
+    def hand_on_to(self, task: ProgressKeeper) -> None:
+        """Report to `task`, which has the present values, in place of what it has reported to."""
+        self._keeper = task
+
+    def succeed(self) -> ProgressReporter:
+        """Report nowhere any more; returns the reporter of the next attempt, which is told where."""
+        self._call_queue = self._keeper = None
+        return ProgressReporter(None, strict_yield=self._strict, clock=self._clock)
+
     def stop_sending(self) -> None:
         """Send nothing more: the request's token has ended, but its handler goes on."""
         self._call_queue = None

@@ -26,6 +26,7 @@ from trio_mcp.server.task_run import TaskRun
 from trio_mcp.server.tool_methods import ToolMethods
 from trio_mcp.session.connection import ServerConnection
 from trio_mcp.session.request import ServerRequest
+from trio_mcp.tasks.stored_task import StoredTask
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.wire.eras import ERAS, Era
 from trio_mcp.wire.errors import INTERNAL_ERROR, METHOD_NOT_FOUND
@@ -108,6 +109,10 @@ class ServerApplication:
             "tasks/update": tasks.update,
             "subscriptions/listen": lambda request: self._find_subscriptions().listen(request),
         }
+
+    def run_stored(self, task: StoredTask) -> None:
+        """Run a task that was claimed from the store; does not wait."""
+        self._tools.run_stored(task)
 
     def close(self) -> None:
         """Tell of no change any more, begin no more heartbeats, and log how often each failure has come."""

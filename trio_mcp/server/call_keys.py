@@ -122,7 +122,7 @@ class CallKeys:
                     rounds = None
                 run.gathered = await run.gatherer(run)
             run.live.note_arguments(name.digest)
-            known = await self._create(run.live, name.key, is_listed=choice is not Choice.ANSWER)
+            known = await self._create(run, name.key, is_listed=choice is not Choice.ANSWER)
             if known is None:
                 await self._admit(run, rounds)
                 return await self._carry_out(run, choice)
@@ -165,7 +165,7 @@ class CallKeys:
         if len(self._asked_alone) > MAX_ASKED_ALONE:
             del self._asked_alone[next(iter(self._asked_alone))]
 
-    async def _create(self, live: LiveTask, key: str, *, is_listed: bool) -> TaskRecord | None:
+    async def _create(self, run: TaskRun, key: str, *, is_listed: bool) -> TaskRecord | None:
         """Store the record, or return the one that has the key; checkpoints."""
         while key in self._creating:
             await self._creating[key].wait()
@@ -173,8 +173,10 @@ class CallKeys:
         try:
             # Shielded, so that no record is stored for which nobody runs a handler.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
-                work = None if is_listed else TaskWork(payer=live.payer, is_listed=False)
-                return await self._supervisor.commit(live, key=key, work=work)
+                work = run.describe_work(is_listed=is_listed)
+                if work is None and not is_listed:
+                    work = TaskWork(payer=run.live.payer, is_listed=False)
+                return await self._supervisor.commit(run.live, key=key, work=work)
             raise ProtocolError(INTERNAL_ERROR, "the task store did not answer in time")
         except (TaskOverload, TaskStoreError) as error:
             raise ProtocolError(INTERNAL_ERROR, str(error)) from None

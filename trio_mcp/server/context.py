@@ -268,6 +268,30 @@ class Context(RequestFacts):
         """
         return await self._calls.rounds.find(self._request).once(self._calls, key, fn, result_type)
 
+    def checkpoint(self, value: Any) -> Awaitable[None]:
+        """Keep `value`, any JSON value, for a later attempt of this task, instead of the last; `await` it.
+
+        A later attempt finds it in `restored`. When this returns, it is stored; if the store outlives the
+        process, so does the value. A call that is answered directly, and a tool that another one calls, keep
+        nothing. Checkpoints. Called in another thread, it has stored the value when it returns.
+
+        Raises ValueError for a value that is not JSON or takes more than 1 MiB, and TaskStoreError.
+        """
+        if self._bridge.outside:
+            self._bridge.run(self._keep, value)
+            return DONE
+        return self._keep(value)
+
+    async def _keep(self, value: Any) -> None:
+        # Imported here: few tools keep anything, and all servers start sooner.
+        from trio_mcp.server.attempts import encode_checkpoint
+
+        raw = encode_checkpoint(value)
+        if self._run is None or self._calls.path:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._run.supervisor.keep_checkpoint(self._run.live, raw)
+
     def log(self, level: LoggingLevel, data: Any, *, logger: str | None = None) -> Awaitable[None]:
         """Send the client a log message (MCP logging); `await` it.
 

@@ -126,10 +126,18 @@ async def _ask_in_task(run: TaskRun, method: str, params: dict[str, Any], name: 
     live = run.live
     key = live.put_question(InputRequest(method, params), name)
     try:
+        if live.has_answer(key):  # of an earlier attempt
+            await trio.lowlevel.checkpoint()
+            return await live.wait_answer(key)
         await run.supervisor.update(live)
         if run.wires is None:
-            return read_task_answer(await live.wait_answer(key))
-        return await _relay(live, run.wires, key, method, {**params, "_meta": related_meta(live.id)})
+            answer = read_task_answer(await live.wait_answer(key))
+        else:
+            asked = {**params, "_meta": related_meta(live.id)}
+            answer = await _relay(live, run.wires, key, method, asked)
+        if live.replay is not None:
+            await run.supervisor.keep_answer(live, live.replay, key, answer)
+        return answer
     finally:
         live.drop_question(key)
         # Shielded for one put, so that no client that polls now sees a question that is over.

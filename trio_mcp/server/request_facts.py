@@ -112,6 +112,16 @@ class RequestFacts:
         return None if self._run is None or self._request.task is None else self._run.live.id
 
     @property
+    def attempt(self) -> int:
+        """How often the handler of this task was begun, this time included; 1 for other calls."""
+        return 1 if self._run is None or self._calls.path else self._run.live.record.attempt
+
+    @property
+    def restored(self) -> Any:
+        """What an earlier attempt of this task has kept last by `Context.checkpoint`; None if nothing."""
+        return None if self._run is None or self._calls.path else self._run.restored
+
+    @property
     def gathered(self) -> Any:
         """What the tool's `gather` function returned before the task was made; None without one."""
         if self._calls.path:

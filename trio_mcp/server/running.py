@@ -140,21 +140,52 @@ class AuthenticatedServer:
 
 
 @asynccontextmanager
-async def open_server(server: HasDefinition) -> AsyncIterator[RunningServer]:
+async def open_server(server: HasDefinition, *, runs_tasks: bool = True) -> AsyncIterator[RunningServer]:
     """Run a server for as long as the block lasts, without any connection yet; checkpoints.
 
     The block gets a RunningServer, which is a target of `open_client` and can serve many
     connections. When the block ends, running tasks get `shutdown_grace` seconds; then they are
-    cancelled, and so are their records.
+    cancelled, and so are their records. Those that are to be run again are given back to the store.
+
+    Without `runs_tasks`, tasks are only put into the queue of the store, for the processes of `run_worker`;
+    calls that never become tasks are run here. Raises ValueError then, if tasks do not outlive this process.
     """
-    definition = server.definition
+    async with _open(server.definition, runs_tasks=runs_tasks) as running:
+        yield running
+
+
+@asynccontextmanager
+async def open_worker(definition: ServerDefinition) -> AsyncIterator[RunningServer]:
+    """Run tasks that wait in the store for as long as the block lasts; checkpoints.
+
+    When it ends, running tasks get `shutdown_grace` seconds, and are then given back, or fail as interrupted.
+    Raises ValueError if tasks do not outlive the process.
+    """
+    async with _open(definition, interrupts=True) as running:
+        yield running
+
+
+@asynccontextmanager
+async def _open(
+    definition: ServerDefinition, *, runs_tasks: bool = True, interrupts: bool = False
+) -> AsyncIterator[RunningServer]:
     store = definition.task_store or MemoryTaskStore()
+    if store.sweep_interval is None and (interrupts or not runs_tasks):
+        raise ValueError(
+            f"tasks in {type(store).__name__} do not outlive their process, so no other process can run them"
+        )
     async with (
         definition.open_lifespan() as lifespan,
         open_supervisor(store, definition.task_settings) as supervisor,
         open_unwrapping_nursery() as nursery,
     ):
         running = RunningServer(definition, supervisor, nursery, lifespan)
+        supervisor.runs_tasks, supervisor.interrupts = runs_tasks, interrupts
+        if supervisor.keeps_work and runs_tasks:
+            from trio_mcp.tasks.claiming import serve_claims
+
+            run = running.application.run_stored
+            nursery.start_soon(serve_claims, store, supervisor, lambda: list(definition.tools.enabled), run)
         try:
             yield running
         finally:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import attrs
 import trio
 
-from trio_mcp.errors import CursorError, ProtocolError, TaskNotFound
+from trio_mcp.errors import CursorError, ProtocolError, TaskNotFound, TaskStoreError
 from trio_mcp.server.task_choice import declares_tasks, find_owner, missing_extension
 from trio_mcp.server.task_run import TaskRun
 from trio_mcp.session.request import ServerRequest
@@ -32,6 +32,7 @@ from trio_mcp.tasks.rendering import (
 from trio_mcp.tasks.store import STORE_SECONDS
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.tasks.task_feed import Joins, TaskFeed
+from trio_mcp.validators import describe_seconds
 from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.frames import Notification, OutFrame
@@ -121,7 +122,8 @@ class TaskMethods:
             if not request.era.modern and record.is_final:
                 raise ProtocolError(INVALID_PARAMS, "the task has already ended")
             record = await self._supervisor.cancel(record.id, None)
-        return EmptyResult() if request.era.modern else legacy_result(record)
+            return EmptyResult() if request.era.modern else legacy_result(record)
+        raise TaskStoreError(f"the task store has not answered for {describe_seconds(STORE_SECONDS)}")
 
     async def update(self, request: ServerRequest) -> Result:
         """Answer tasks/update, which brings answers to the task's questions."""
@@ -163,7 +165,7 @@ class TaskMethods:
 
         A client that knows the reports up to an offset gets those behind it. Checkpoints then.
         """
-        record = record if live is None else live.record
+        record = record if live is None else live.shown
         offsets = _read_since(request)
         after = 0 if offsets is None else offsets.get(record.id, 0)
         replays = _replays(request)
@@ -176,7 +178,7 @@ class TaskMethods:
             from trio_mcp.tasks.missed_reports import find_missed
 
             history, has_taken = await find_missed(self._supervisor, record, live, after)
-            record = record if live is None else live.record
+            record = record if live is None else live.shown
         else:
             kept = self._supervisor.take_history(record.id) if replays else None
             history, has_taken = kept or (), kept is not None

@@ -35,6 +35,7 @@ from trio_mcp.tasks.record import Outcome
 from trio_mcp.tasks.rendering import extension_created, legacy_task, outcome_result, related_meta
 from trio_mcp.tasks.settings import TaskConfig
 from trio_mcp.tasks.stalls import watch_task
+from trio_mcp.tasks.stored_task import TaskWork
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.validators import describe_seconds
 from trio_mcp.wire.codec import UNENCODABLE, encode_value, make_error
@@ -76,7 +77,8 @@ class TaskRun:
     """One run. `handler(run)` is the tool itself, `gatherer(run)` its `gather` function, if it has one.
 
     `gathered` is what came of gathering. `limit` is the scope that ends a task at its `timeout`. `wires` are
-    those of a legacy task. It `has_begun` when its handler runs in the supervisor's nursery.
+    those of a legacy task. It `has_begun` when its handler runs in the supervisor's nursery, and
+    `is_resumed` if the task was claimed from the store. `arguments` are those of the call.
     """
 
     supervisor: Supervisor
@@ -90,7 +92,15 @@ class TaskRun:
     gathered: Any = None
     limit: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     has_begun: bool = False
+    is_resumed: bool = False
+    arguments: msgspec.Raw | None = None
     wires: LegacyTaskWires | None = attrs.field(default=attrs.Factory(_make_wires, takes_self=True))
+
+    @property
+    def restored(self) -> Any:
+        """What the handler has kept last by a checkpoint; None if nothing."""
+        raw = self.live.checkpoint
+        return None if raw is None else msgspec.json.decode(raw)
 
     def __repr__(self) -> str:
         return f"<TaskRun {self.live.record.tool!r} {self.live.id} {self.state.value}>"
@@ -120,9 +130,19 @@ class TaskRun:
         self.state = moved(self.state, RunState.PROMOTABLE)
         return await self._answer_or_promote()
 
+    def describe_work(self, *, is_listed: bool = True) -> TaskWork | None:
+        """The call as it is stored with the record; None if the record does not outlive this process."""
+        if not self.supervisor.keeps_work:
+            return None
+        from trio_mcp.server.task_work import describe_work
+
+        return describe_work(
+            self.request, self.config, self.live.payer, self.arguments, self.gathered, is_listed=is_listed
+        )
+
     async def _commit(self) -> None:
         try:
-            await self.supervisor.commit(self.live)
+            await self.supervisor.commit(self.live, work=self.describe_work())
         except TaskOverload as error:
             raise ProtocolError(INTERNAL_ERROR, str(error)) from None
 
@@ -140,7 +160,7 @@ class TaskRun:
                 await self.live.wait_left(LiveState.UNDECIDED)
             if self.live.outcome is None:
                 try:
-                    await self.supervisor.commit(self.live)
+                    await self.supervisor.commit(self.live, work=self.describe_work())
                 except (TaskOverload, TaskStoreError):
                     self._refuse()
                     if not self.has_begun:
@@ -193,7 +213,8 @@ class TaskRun:
         request, record = self.request, self.live.record
         request.task = self.live
         request.lift_deadline()
-        request.progress.record_in(self.live)
+        if not self.has_begun:
+            request.progress.record_in(self.live)
         if self.wires is None:
             request.progress.stop_sending()
             return extension_created(record)
@@ -209,11 +230,22 @@ class TaskRun:
 
     async def _work(self, live: LiveTask) -> Outcome:
         self.has_begun = True
-        live.tell()
+        if self.is_resumed:
+            await self.supervisor.update(live)
+        else:
+            live.tell()
+        if self.config.retry is None:
+            return await self._attempt()
+        # Imported here: few tools are tried again, and all servers start sooner.
+        from trio_mcp.server.attempts import run_attempts
+
+        return await run_attempts(self.request, live, self.supervisor, self.config.retry, self._attempt)
+
+    async def _attempt(self) -> Outcome:
         if self.config.stall_after is None:
             return await self._work_in_time()
         async with open_unwrapping_nursery() as nursery:
-            nursery.start_soon(watch_task, live, self.config.stall_after, self.config.on_stall)
+            nursery.start_soon(watch_task, self.live, self.config.stall_after, self.config.on_stall)
             outcome = await self._work_in_time()
             nursery.cancel_scope.cancel()
         return outcome
@@ -221,7 +253,7 @@ class TaskRun:
     async def _work_in_time(self) -> Outcome:
         if self.config.timeout is None:
             return _as_outcome(await self.handler(self))
-        self.limit.deadline = trio.current_time() + self.config.timeout
+        self.limit = trio.CancelScope(deadline=trio.current_time() + self.config.timeout)
         with self.limit:
             return _as_outcome(await self.handler(self))
         raise ToolError(f"the task took longer than {describe_seconds(self.config.timeout)}")

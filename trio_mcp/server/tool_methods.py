@@ -7,7 +7,7 @@ goes on in `task_run.py`.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -29,6 +29,7 @@ from trio_mcp.server.tool import ToolDefinition
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.settings import TaskConfig
+from trio_mcp.tasks.stored_task import StoredTask
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS
 from trio_mcp.wire.messages import (
@@ -101,6 +102,10 @@ class ToolMethods:
             context = None if tool.parameters.context_name is None else self._make_context(request, None)
             return await tool.call(context, arguments, self._limiter)
         run, choice = self._make_run(request, tool, tool.task, arguments, choice)
+        if choice is not Choice.ANSWER and not self._supervisor.runs_tasks:
+            from trio_mcp.server.queued_calls import queue_call
+
+            return await queue_call(run, choice)
         return await run.run(choice)
 
     async def _call_once(
@@ -133,6 +138,26 @@ class ToolMethods:
         rounds = self.calls.rounds if continues else None
         return await self._keys.call(request, name, choice, make_run, rounds)
 
+    def run_stored(self, task: StoredTask) -> None:
+        """Run a task that this process has claimed, or let it fail if it cannot be run; does not wait."""
+        from trio_mcp.server.stored_runs import make_stored_run
+
+        tool = self._tools.get(task.record.tool)
+        run = make_stored_run(
+            task, tool, self._supervisor, self._settings, self.calls.errors, self._make_handler
+        )
+        if run is not None:
+            self._runs[run.live.id] = run
+            run.start()
+
+    def _make_handler(
+        self, request: ServerRequest, tool: ToolDefinition, arguments: msgspec.Raw | None
+    ) -> Callable[[TaskRun], Awaitable[CallToolResult]]:
+        async def handle(run: TaskRun) -> CallToolResult:
+            return await tool.call(self._make_context(request, run), arguments, self._limiter)
+
+        return handle
+
     def _make_context(self, request: ServerRequest, run: TaskRun | None) -> Context:
         return Context(request, run, self._lifespan, self.calls)
 
@@ -145,9 +170,6 @@ class ToolMethods:
         choice: Choice,
     ) -> tuple[TaskRun, Choice]:
         """Make the run, and say how it is answered: if there is no place, directly rather than not at all."""
-
-        async def handle(run: TaskRun) -> CallToolResult:
-            return await tool.call(self._make_context(request, run), arguments, self._limiter)
 
         async def gather(run: TaskRun) -> Any:
             assert config.gather is not None
@@ -162,8 +184,14 @@ class ToolMethods:
             choice = Choice.ANSWER
             live = self._prepare(request, tool, config, reserves=False)
         gatherer = None if config.gather is None else gather
+        handle = self._make_handler(request, tool, arguments)
         run = TaskRun(self._supervisor, live, request, config, handle, gatherer, self.calls.errors)
+        run.arguments = arguments
         self._runs[live.id] = run
+        if config.retry is not None or self._supervisor.keeps_work:
+            from trio_mcp.tasks.question_replay import QuestionReplay  # few tasks are begun again
+
+            live.replay = QuestionReplay()
         return run, choice
 
     def _prepare(

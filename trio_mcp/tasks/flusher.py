@@ -83,7 +83,10 @@ class Flusher:
     def forget(self, live: LiveTask) -> None:
         """Put nothing more of a task."""
         self._reports.pop(live, None)
-        self._wishes.pop(live, None)
+        wish = self._wishes.pop(live, None)
+        if wish is not None:
+            wish.finish(is_lost=True)
+            self._was_put.unpark_all()
 
     async def put(self, live: LiveTask, record: TaskRecord, checkpoint: Raw | None = None) -> bool:
         """Put a record at once, with the reports before it; False if the task is lost. Checkpoints.
@@ -98,7 +101,9 @@ class Flusher:
             wish.checkpoint = checkpoint
         try:
             while not wish.is_done:
-                if self._is_putting:
+                if wish.newer is not None:
+                    wish = wish.newer
+                elif self._is_putting:
                     await self._was_put.park()
                 else:
                     await self._put_tasks(list(self._wishes))
@@ -146,8 +151,7 @@ class Flusher:
         except BaseException:
             for put in puts:
                 self._give_back(put)
-                if put.is_waited_for and not put.wish.is_done:
-                    self._wishes.setdefault(put.live, put.wish)
+                self._wish_again(put)
             raise
         finally:
             self._is_putting = False
@@ -174,6 +178,14 @@ class Flusher:
         newer = self._reports.get(put.live, ())
         self._reports[put.live] = deque((*put.reports, *newer), maxlen=self._limit)
 
+    def _wish_again(self, put: _Put) -> None:
+        """Put a record later, unless nobody waits for it, because whoever put it was cancelled."""
+        if not put.is_waited_for or put.wish.is_done:
+            return
+        newer = self._wishes.setdefault(put.live, put.wish)
+        if newer is not put.wish:
+            put.wish.newer = newer
+
     async def _put_all(self, puts: Sequence[_Put]) -> None:
         try:
             lost = await self._put([put.change for put in puts])
@@ -193,10 +205,11 @@ class Flusher:
 
 @attrs.define(eq=False)
 class _Wish:
-    """A record and a checkpoint that are to be put, and what came of that."""
+    """A record and a checkpoint that are to be put, and what came of it, or a `newer` one in their place."""
 
     record: TaskRecord
     checkpoint: Raw | None = None
+    newer: _Wish | None = None
     is_done: bool = False
     is_lost: bool = False
     error: Exception | None = None

@@ -38,6 +38,7 @@ class Followers:
         self._fetch = fetch
         self._make_elsewhere = make_elsewhere
         self._elsewhere: Elsewhere | None = None
+        self._is_closed = False
 
     def __repr__(self) -> str:
         return f"<Followers: {self._elsewhere or 'none elsewhere'}>"
@@ -75,10 +76,12 @@ class Followers:
 
     def take_over(self, live: LiveTask) -> None:
         """Let the followers of a lost task hear of it from the store."""
-        self._find_elsewhere().take_over(live)
+        if not self._is_closed:
+            self._find_elsewhere().take_over(live)
 
     def close(self) -> None:
         """Follow nothing elsewhere any more."""
+        self._is_closed = True
         if self._elsewhere is not None:
             self._elsewhere.close()
 

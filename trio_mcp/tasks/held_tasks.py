@@ -320,7 +320,8 @@ class HeldTasks:
             return await self.flusher.put(live, record, checkpoint)
         change = TaskChange(record, live.claim, checkpoint=checkpoint)
         is_held = not await self._calls.run(self._store.put, [change])
-        live.stored = record
+        if live.stored is None or record.version > live.stored.version:  # puts may overtake each other
+            live.stored = record
         return is_held
 
     async def _put_changes(self, changes: Sequence[TaskChange]) -> Collection[str]:

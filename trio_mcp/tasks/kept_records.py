@@ -50,7 +50,13 @@ class KeptRecords:
         return len(self._payers)
 
     async def create(
-        self, record: TaskRecord, payer: Owner, *, key: str | None = None, work: TaskWork | None = None
+        self,
+        record: TaskRecord,
+        payer: Owner,
+        *,
+        key: str | None = None,
+        work: TaskWork | None = None,
+        is_queued: bool = False,
     ) -> StoredTask:
         """Store a new record, which counts for `payer`. Checkpoints. Raises TaskOverload, TaskStoreError.
 
@@ -68,20 +74,25 @@ class KeptRecords:
         try:
             for _ in range(ROOM_TRIES):
                 try:
-                    return await self._store_new(record, key, work)
+                    return await self._store_new(record, key, work, is_queued=is_queued)
                 except TaskTooLarge:
                     raise  # no room would be enough
                 except TaskOverload as error:
                     refusal = error
                 if not (await self._give_way(payer) or await self._give_way(None)):
                     raise refusal
-            return await self._store_new(record, key, work)
+            return await self._store_new(record, key, work, is_queued=is_queued)
         except BaseException:
             self.discard(record.id)
             raise
 
-    async def _store_new(self, record: TaskRecord, key: str | None, work: TaskWork | None) -> StoredTask:
-        if key is None:
+    async def _store_new(
+        self, record: TaskRecord, key: str | None, work: TaskWork | None, *, is_queued: bool
+    ) -> StoredTask:
+        if is_queued:
+            create = partial(self._store.create, key=key, is_queued=True)
+            stored = await self._calls.run(create, record, work)
+        elif key is None:
             stored = await self._calls.run(self._store.create, record, work)
         else:
             stored = await self._calls.run(partial(self._store.create, key=key), record, work)

@@ -8,10 +8,11 @@ Knows no store, no nursery and no wire.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 import trio
+from msgspec import Raw
 
 from trio_mcp.progress.estimator import Estimator
 from trio_mcp.tasks.clock import TaskClock
@@ -30,9 +31,12 @@ from trio_mcp.tasks.live_state import (
 )
 from trio_mcp.tasks.places import OwnerShare
 from trio_mcp.tasks.record import InputRequest, Outcome, TaskProgress, TaskRecord, TaskStatus
-from trio_mcp.tasks.stored_task import CLAIM_BITS
+from trio_mcp.tasks.stored_task import CLAIM_BITS, TaskWork
 from trio_mcp.wire.errors import LocalProtocolError
 from trio_mcp.wire.frames import StageState
+
+if TYPE_CHECKING:  # few tasks are begun more than once
+    from trio_mcp.tasks.question_replay import QuestionReplay
 
 _FOUND: Final = frozenset({COMMITTED, ENDING, ENDED, EXPIRED, GONE, LOST})
 _OVER: Final = frozenset({ENDING, ENDED, GONE, LOST})
@@ -76,8 +80,11 @@ class LiveTask:
     on Trio's clock. `stages` returns the stages of the handler that are open; it is None until there
     was one, and a report does not call it. `min_interval` is that of the policy of the call, for
     clients that follow the task. It counts for `payer`; `share` is what its place is taken out of, while it
-    has one. This process holds it as `holder` and under `claim`, as the store has said. `stored` is the
-    record that the store had last, None before there was one; `offset` is the number of the newest report.
+    has one, and it `has_turn` while it runs in it. `checkpoint` is what its handler has kept last, as JSON,
+    and `work` the call as it is stored, None if it is not. `replay` knows the questions of earlier attempts;
+    it is None if there is one attempt only. This process holds it as `holder` and under `claim`, as the store
+    has said. `stored` is the record that the store had last, None before there was one; `offset` is the
+    number of the newest report.
     """
 
     def __init__(self, record: TaskRecord, clock: TaskClock, history_limit: int = 0) -> None:
@@ -94,6 +101,10 @@ class LiveTask:
         self.stored: TaskRecord | None = None
         self.holder: str | None = None
         self.claim = 1
+        self.has_turn = False
+        self.checkpoint: Raw | None = None
+        self.work: TaskWork | None = None
+        self.replay: QuestionReplay | None = None
         self._questions: dict[str, _Question] = {}
         self._asked = 0
         self._used_keys: set[str] = set()  # a key is unique for the life of the task (SEP-2663)
@@ -226,6 +237,14 @@ class LiveTask:
         return self._record
 
     @property
+    def shown(self) -> TaskRecord:
+        """The record as others may see it: without a change of status that is not stored yet."""
+        record, stored = self.record, self.stored
+        if stored is None or record.is_final:
+            return record
+        return record if record.status is stored.status and record.inputs == stored.inputs else stored
+
+    @property
     def open_stages(self) -> tuple[StageState, ...] | None:
         """The stages that are open now; None if there never were any."""
         if self.stages is None:
@@ -305,8 +324,19 @@ class LiveTask:
     def put_question(self, request: InputRequest, name: str | None = None) -> str:
         """Note what the client is asked; returns the key of the question, which is never used again.
 
-        The key is `name`; if the task has used that, it is `name` with a number behind it.
+        The key is `name`; if the task has used that, it is `name` with a number behind it. In a task that may
+        be begun again, it says what is asked, and an answer of an earlier attempt is the answer.
         """
+        if self.replay is not None:
+            key = self.replay.name(request, name)
+            self._questions[key] = question = _Question(request)
+            if key in self.replay.answers:
+                question.value = self.replay.answers[key]
+                question.answered.set()
+            else:
+                self.replay.note_asked(key)
+                self._update_inputs()
+            return key
         if name is None:
             self._asked += 1
             name = f"input-{self._asked}"
@@ -322,11 +352,18 @@ class LiveTask:
     def answer(self, key: str, value: Any) -> bool:
         """Note an answer; False if `key` is not that of a question without an answer."""
         question = self._questions.get(key)
+        if question is None and self.replay is not None and self.replay.answer_waiting(key, value):
+            self._update_inputs()
+            return True
         if question is None or question.answered.is_set():
             return False
         question.value = value
         question.answered.set()
         return True
+
+    def has_answer(self, key: str) -> bool:
+        """Whether a question that was put has an answer."""
+        return self._questions[key].answered.is_set()
 
     async def wait_answer(self, key: str) -> Any:
         """Wait for the answer to a question; checkpoints."""
@@ -334,15 +371,24 @@ class LiveTask:
         await question.answered.wait()
         return question.value
 
+    def resume_questions(self, replay: QuestionReplay) -> None:
+        """Go on with the questions of an earlier attempt."""
+        self.replay = replay
+        if self._record.inputs != self.inputs:
+            self._update_inputs()
+
     def drop_question(self, key: str) -> None:
         """Forget a question, answered or not."""
-        del self._questions[key]
+        question = self._questions.pop(key)
+        if self.replay is not None and not question.answered.is_set():
+            self.replay.dropped[key] = question.request
         self._update_inputs()
 
     @property
     def inputs(self) -> Mapping[str, InputRequest]:
         """The questions that are not answered yet."""
-        return {k: q.request for k, q in self._questions.items() if not q.answered.is_set()}
+        asked = {k: q.request for k, q in self._questions.items() if not q.answered.is_set()}
+        return asked if self.replay is None else {**self.replay.waiting, **asked}
 
     def _update_inputs(self) -> None:
         self.note_activity()

@@ -40,6 +40,7 @@ class TaskPlaces:
         self._idle = settings.max_running
         self._next: dict[trio.Event, OwnerShare] = {}  # empty while there is an idle place
         self._shares: dict[Owner, OwnerShare] = {}
+        self._released = trio.lowlevel.ParkingLot()
         self.taken = 0  # at most max_running + max_queued
         """How many tasks have a place: those that run, wait or are prepared."""
 
@@ -70,8 +71,29 @@ class TaskPlaces:
         self.taken += 1
         return share
 
+    def adopt(self, payer: Owner) -> OwnerShare:
+        """Take a place for a task that `payer` has already, whatever the caps say."""
+        share = self._shares.get(payer)
+        if share is None:
+            share = self._shares[payer] = OwnerShare(payer)
+        share.unfinished += 1
+        self.taken += 1
+        return share
+
+    @property
+    def free_turns(self) -> int:
+        """How many more tasks could run now."""
+        return max(0, self._settings.max_running - self.taken)
+
+    async def wait_free_turn(self) -> None:
+        """Wait until one more task could run; checkpoints."""
+        await trio.lowlevel.checkpoint()
+        while not self.free_turns:
+            await self._released.park()
+
     def release(self, share: OwnerShare) -> None:
         """Give back a place that was taken out of `share`."""
+        self._released.unpark_all()
         self.taken -= 1
         share.unfinished -= 1
         if not share.unfinished:

@@ -5,13 +5,14 @@ Owns the defaults and their reasons, for a server and for a single tool. Runs no
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Literal, TypeAlias
 
 import attrs
 
 from trio_mcp.tasks.record import TaskRecord
-from trio_mcp.validators import check_count, check_not_negative, check_positive
+from trio_mcp.tasks.stored_task import Recovery
+from trio_mcp.validators import check_count, check_interval, check_not_negative, check_positive
 
 StallAction: TypeAlias = Literal["log", "cancel"] | Callable[[TaskRecord, float], Awaitable[None] | None]
 """What is done if a task has stopped reporting."""
@@ -24,6 +25,45 @@ def _check_action(instance: Any, attribute: attrs.Attribute[Any], value: StallAc
         raise ValueError(f'{attribute.name} must be "log", "cancel" or a function, not {value!r}')
 
 
+def _as_types(value: type[Exception] | Iterable[type[Exception]]) -> tuple[type[Exception], ...]:
+    return (value,) if isinstance(value, type) else tuple(value)
+
+
+def _check_types(instance: Any, attribute: attrs.Attribute[Any], value: tuple[Any, ...]) -> None:
+    if not value or not all(isinstance(one, type) and issubclass(one, Exception) for one in value):
+        raise ValueError(f"{attribute.name} must be exception types, not {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Retry:
+    """How a handler that fails is begun again in the same process. Times in seconds.
+
+    The handler is begun `attempts` times at most, those in other processes included. Before the second
+    attempt `backoff` seconds pass, and before each later one twice as many as before the last, up to
+    `max_backoff`; of that time, a random part of up to a half is left out. `on` is one type of exception or
+    several; an exception of another type ends the task. ProtocolError, ArgumentError and ReturnError always
+    end it, because another attempt would end in the same way.
+
+    Raises ValueError for fewer than two attempts, and for times that are negative.
+    """
+
+    attempts: int = attrs.field(default=3, validator=check_count)
+    backoff: float = attrs.field(default=1.0, validator=check_interval)
+    max_backoff: float = attrs.field(default=60.0, validator=check_interval)
+    on: tuple[type[Exception], ...] = attrs.field(
+        default=(Exception,), converter=_as_types, validator=_check_types
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.attempts < 2:
+            raise ValueError(f"attempts must be at least 2, or nothing is tried again; it is {self.attempts}")
+
+    def find_backoff(self, failed: int) -> float:
+        """The longest time that may pass after attempt number `failed`."""
+        # The exponent is bounded, because a float cannot hold every power.
+        return min(self.backoff * 2.0 ** min(failed - 1, 64), self.max_backoff)
+
+
 @attrs.frozen(kw_only=True)
 class TaskConfig:
     """How one tool is run as a background task. Times in seconds.
@@ -33,8 +73,14 @@ class TaskConfig:
     most that a client may ask for; None leaves it to the server. `poll_interval` is
     what clients that poll are asked to wait. `promote_after` lets a call of an
     optional tool answer directly when it is done within so many seconds, if the
-    server decides (modern era); 0 makes a task at once. `timeout` ends a task that
+    server decides (modern era); 0 makes a task at once. `timeout` ends an attempt that
     runs longer.
+
+    `retry` says how a handler that fails is begun again in this process; None ends the task. `recover` says
+    what becomes of a task whose process ends, if its store outlives the process: it fails, or it is begun
+    again ("restart") as long as it was begun fewer than `attempts` times, those of `retry` included.
+    If the server is told to end, the task is always begun again. A handler finds its attempt in
+    `Context.attempt`.
 
     `on_stall` says what is done when a task has not reported for `stall_after` seconds: "log" warns,
     "cancel" ends the task with an error that says so, a function is called as
@@ -55,6 +101,18 @@ class TaskConfig:
     stall_after: float | None = attrs.field(default=None, validator=_optional_positive)
     on_stall: StallAction = attrs.field(default="log", validator=_check_action)
     gather: Callable[..., Awaitable[Any]] | None = None
+    retry: Retry | None = attrs.field(
+        default=None, validator=attrs.validators.optional(attrs.validators.instance_of(Retry))
+    )
+    recover: Recovery = attrs.field(default="fail", validator=attrs.validators.in_(("fail", "restart")))
+    attempts: int = attrs.field(default=1, validator=check_count)
+
+    def __attrs_post_init__(self) -> None:
+        if self.recover == "restart" and self.attempts < 2:
+            raise ValueError(
+                'recover="restart" begins a task more than once, so attempts must be at least 2, '
+                f"not {self.attempts}"
+            )
 
 
 @attrs.frozen(kw_only=True)

@@ -17,6 +17,9 @@ import msgspec
 from trio_mcp.errors import TaskStoreError
 from trio_mcp.tasks.sqlite_schema import check_schema, make_cursor_key, migrate, read_cursor_key
 
+OLDEST: Final = (3, 38, 0)
+"""The SQLite that has all of UPDATE FROM, RETURNING and JSON."""
+
 BUSY_SECONDS: Final = 2.0
 """How long a change waits for another program that has locked the file."""
 
@@ -79,6 +82,9 @@ def open_file(path: str, *, read_only: bool) -> OpenFile:
 
     It belongs to this opening until `close`, unless it is opened to be read. Raises TaskStoreError.
     """
+    if sqlite3.sqlite_version_info < OLDEST:
+        needed = ".".join(map(str, OLDEST))
+        raise TaskStoreError(f"task store {path}: needs SQLite {needed}, not {sqlite3.sqlite_version}")
     try:
         return _open_reader(path) if read_only else _open_owner(path)
     except (sqlite3.Error, OSError) as error:
@@ -88,6 +94,7 @@ def open_file(path: str, *, read_only: bool) -> OpenFile:
 def _open_owner(path: str) -> OpenFile:
     if os.path.isdir(path):
         raise TaskStoreError(f"task store {path}: it is a directory; name a file in it")
+    path = os.path.realpath(path)  # or a link would have a lock of its own
     with ExitStack() as opened:
         _make_private(path + "-lock")
         lock = opened.enter_context(closing(_connect(path + "-lock", "rw")))

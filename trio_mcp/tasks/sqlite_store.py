@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -24,7 +24,8 @@ from trio_mcp.tasks.memory_store import DEFAULT_RECORD_BYTES, DEFAULT_RECORDS
 from trio_mcp.tasks.record import Owner, TaskRecord
 from trio_mcp.tasks.sqlite_file import open_file
 from trio_mcp.tasks.sqlite_jobs import CreateJob, EncodedChange, Job, JobKind, NewTask, PutJob, Told
-from trio_mcp.tasks.sqlite_tables import Tables
+from trio_mcp.tasks.sqlite_queue import claim, next_ready, recover
+from trio_mcp.tasks.sqlite_tables import Tables, open_tables
 from trio_mcp.tasks.sqlite_thread import CLOSE_SECONDS, StoreThread
 from trio_mcp.tasks.store import TaskChange, TaskPage
 from trio_mcp.tasks.store_checks import require_size
@@ -139,7 +140,11 @@ class SQLiteTaskStore:
         """Open the file; runs in the thread."""
         file = open_file(self.path, read_only=self.read_only)
         self._cursors = Cursors(file.cursor_key)
-        return Tables(file.db, self.path, self._holder, self.max_records), file.close
+        with ExitStack() as opened:
+            opened.callback(file.close)
+            tables = open_tables(file.db, self.path, self._holder, self.max_records)
+            opened.pop_all()
+        return tables, file.close
 
     async def create(
         self,
@@ -227,14 +232,14 @@ class SQLiteTaskStore:
     async def claim(self, tools: Collection[str], limit: int, now: datetime) -> Sequence[StoredTask]:
         """Claim up to `limit` tasks of `tools` that are in the queue and ready by `now`. Checkpoints."""
         moment = to_microseconds(now)
-        tasks = await self._write(lambda tables: tables.claim(tools, limit, moment))
+        tasks = await self._write(lambda tables: claim(tables, tools, limit, moment))
         self._held.update((task.record.id, _state(task.record)) for task in tasks)
         return tasks
 
     async def wait_claimable(self, tools: Collection[str], now: datetime) -> None:
         """Wait until `claim` may return something, counted from `now`. Checkpoints."""
         seen, moment = self._times_queued, to_microseconds(now)
-        ready = await self._read(lambda tables: tables.next_ready(tools, moment))
+        ready = await self._read(lambda tables: next_ready(tables, tools, moment))
         if self._times_queued == seen and ready != moment:
             seconds = float("inf") if ready is None else (ready - moment) / 1e6
             with trio.move_on_after(seconds):
@@ -243,7 +248,7 @@ class SQLiteTaskStore:
     async def recover(self, now: datetime) -> Sequence[TaskRecord]:
         """Queue or fail the tasks of processes that had the file open before. Checkpoints."""
         moment = to_microseconds(now)
-        return await self._write(lambda tables: tables.recover(moment))
+        return await self._write(lambda tables: recover(tables, moment))
 
     async def answer(self, task_id: str, answers: Mapping[str, Raw], now: datetime) -> None:
         """Keep answers to questions of a task that have none. Checkpoints."""

@@ -11,16 +11,13 @@ import json
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from operator import itemgetter
 from typing import Any, Final, TypeVar
 
-import attrs
 import msgspec
 from msgspec import Raw
 
 from trio_mcp.tasks.cursors import Place
 from trio_mcp.tasks.record import Outcome, TaskRecord, TaskStatus
-from trio_mcp.tasks.recovery import recovered
 from trio_mcp.tasks.sqlite_file import store_error
 from trio_mcp.tasks.sqlite_jobs import EncodedChange, NewTask, Told
 from trio_mcp.tasks.store import TaskChange
@@ -47,18 +44,14 @@ _STORED: Final = (
     " LEFT JOIN works ON works.task = t.seq LEFT JOIN checkpoints ON checkpoints.task = t.seq"
     " LEFT JOIN answers ON answers.task = t.seq "
 )
-_ALIVE: Final = "(t.expires_at IS NULL OR t.expires_at > ?)"
+ALIVE: Final = "(t.expires_at IS NULL OR t.expires_at > ?)"
+"""The condition that a task has not expired by a time."""
 
 
 def _values(columns: int, rows: int) -> str:
     """The rows of a VALUES clause."""
     row = "(" + ",".join("?" * columns) + ")"
     return ",".join([row] * rows)
-
-
-def _of(tools: Collection[str]) -> str:
-    """The condition that a task is of one of `tools`."""
-    return f"t.tool IN ({','.join('?' * len(tools))})"
 
 
 def _in_chunks(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, list[Any]]]:
@@ -70,13 +63,21 @@ def _in_chunks(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, list[Any]
             at += size
 
 
+def open_tables(db: sqlite3.Connection, path: str, holder: str, max_records: int) -> Tables:
+    """The tables behind `db`; raises TaskStoreError if they cannot be read."""
+    try:
+        return Tables(db, path, holder, max_records)
+    except sqlite3.Error as error:
+        raise store_error(path, error) from error
+
+
 class Tables:
     """The tables behind one connection."""
 
     def __init__(self, db: sqlite3.Connection, path: str, holder: str, max_records: int) -> None:
         self.db = db
         self.path = path
-        self._holder = holder
+        self.holder = holder
         self._max_records = max_records
         self.told = Told()
         self._forgotten: deque[str] = deque(maxlen=max_records)  # whom `delete_expired` has not told yet
@@ -142,7 +143,7 @@ class Tables:
                 (
                     *one.row,
                     one.key,
-                    self._holder if is_held else None,
+                    self.holder if is_held else None,
                     int(is_held),
                     self._queued if one.is_queued else None,
                 )
@@ -223,7 +224,7 @@ class Tables:
                 f" FROM (VALUES {_values(4, size)}) v"
                 " LEFT JOIN tasks t ON t.id = v.column2 AND t.holder = ? AND t.claim = v.column3"
                 " WHERE t.id IS NULL OR t.version >= v.column4",
-                (*parameters, self._holder),
+                (*parameters, self.holder),
             ).fetchone()
             refused.update((i, bool(is_lost)) for i, is_lost in json.loads(found))
         return refused
@@ -254,7 +255,7 @@ class Tables:
     def read_record(self, task_id: str, now: int) -> TaskRecord | None:
         """The record of a task that has not expired."""
         row = self.db.execute(
-            f"SELECT t.record FROM tasks t WHERE t.id = ? AND {_ALIVE}", (task_id, now)
+            f"SELECT t.record FROM tasks t WHERE t.id = ? AND {ALIVE}", (task_id, now)
         ).fetchone()
         return None if row is None else self.decode(decode_record, row[0])
 
@@ -279,17 +280,21 @@ class Tables:
         if not refused:
             self.put_all([each])
         if not record.is_final:
-            self._queued += 1
-            self.db.execute(
-                "UPDATE tasks SET holder = NULL, queued = ?, ready_at = ? WHERE id = ?",
-                (self._queued, ready_at, record.id),
-            )
-            self.told.is_queued = True
+            self.enqueue(record.id, ready_at)
         return True
+
+    def enqueue(self, task_id: str, ready_at: int | None = None) -> None:
+        """Put a task into the queue, behind all others."""
+        self._queued += 1
+        self.db.execute(
+            "UPDATE tasks SET holder = NULL, queued = ?, ready_at = ? WHERE id = ?",
+            (self._queued, ready_at, task_id),
+        )
+        self.told.is_queued = True
 
     def answer(self, task_id: str, answers: Mapping[str, Raw], now: int) -> None:
         """Keep answers to the questions of a task that have none."""
-        found = self._find(f"t.is_final = 0 AND t.id = ? AND {_ALIVE}", task_id, now)
+        found = self._find(f"t.is_final = 0 AND t.id = ? AND {ALIVE}", task_id, now)
         if found is None:
             return
         seq, task = found
@@ -306,7 +311,7 @@ class Tables:
             return record
         moment = from_microseconds(now)
         record = record.moved(TaskStatus.CANCELLED, moment, outcome=Outcome("cancelled"), inputs={})
-        self._replace(record)
+        self.replace(record)
         return record
 
     def delete(self, task_id: str) -> None:
@@ -329,70 +334,6 @@ class Tables:
         self.told.gone += ids
         return ids
 
-    # the queue
-
-    def claim(self, tools: Collection[str], limit: int, now: int) -> list[StoredTask]:
-        """Claim tasks that are ready by `now`, in the order in which they were queued.
-
-        Costs what is returned, and the tasks of other tools that stand before it.
-        """
-        self.db.execute("UPDATE tasks SET ready_at = NULL WHERE ready_at <= ?", (now,))
-        tasks = [
-            self._stored(row)
-            for row in self.db.execute(
-                f"{_STORED} WHERE t.queued IS NOT NULL AND t.ready_at IS NULL AND {_ALIVE}"
-                f" AND {_of(tools)} ORDER BY t.queued LIMIT ?",
-                (now, *tools, limit),
-            ).fetchall()
-        ]
-        moment = from_microseconds(now)
-        claimed: list[StoredTask] = []
-        for seq, task in tasks:
-            record = task.record.changed(moment, attempt=task.record.attempt + 1)
-            self._replace(record)
-            self.db.execute(
-                "UPDATE tasks SET holder = ?, claim = claim + 1, queued = NULL WHERE seq = ?",
-                (self._holder, seq),
-            )
-            claimed.append(attrs.evolve(task, record=record, holder=self._holder, claim=task.claim + 1))
-        return claimed
-
-    def next_ready(self, tools: Collection[str], now: int) -> int | None:
-        """When a task of `tools` that is queued may be claimed, `now` for at once; None if there is none."""
-        parameters = (now, *tools)
-        of_tools = f"{_ALIVE} AND {_of(tools)}"
-        if self.db.execute(
-            f"SELECT 1 FROM tasks t WHERE t.queued IS NOT NULL AND t.ready_at IS NULL AND {of_tools} LIMIT 1",
-            parameters,
-        ).fetchone():
-            return now
-        row = self.db.execute(
-            f"SELECT t.ready_at FROM tasks t WHERE t.ready_at IS NOT NULL AND {of_tools}"
-            " ORDER BY t.ready_at LIMIT 1",
-            parameters,
-        ).fetchone()
-        return None if row is None else int(row[0])
-
-    def recover(self, now: int) -> list[TaskRecord]:
-        """Queue or fail the tasks of those who had the file before."""
-        moment = from_microseconds(now)
-        records: list[TaskRecord] = []
-        rows = self.db.execute(
-            f"{_STORED} WHERE t.holder IS NOT NULL AND t.holder <> ? AND {_ALIVE}",
-            (self._holder, now),
-        ).fetchall()
-        for seq, task in sorted(map(self._stored, rows), key=itemgetter(0)):
-            record = recovered(task, moment).record
-            self._replace(record)
-            if not record.is_final:
-                self._queued += 1
-                self.db.execute(
-                    "UPDATE tasks SET holder = NULL, queued = ? WHERE seq = ?", (self._queued, seq)
-                )
-                self.told.is_queued = True
-            records.append(record)
-        return records
-
     # lists and reports
 
     def list_page(
@@ -400,7 +341,7 @@ class Tables:
     ) -> tuple[list[TaskRecord], Place | None]:
         """Up to `limit` records, newest first, before a place; and the last one's place if there are more."""
         number = "t.seq" if owner is None else "t.number"
-        where = ["t.is_listed", _ALIVE]
+        where = ["t.is_listed", ALIVE]
         parameters: list[Any] = [now]
         if owner is not None:
             where.append("t.owner = ?")
@@ -436,14 +377,19 @@ class Tables:
         except (msgspec.MsgspecError, ValueError, TypeError) as error:
             raise store_error(self.path, error) from error
 
-    def _replace(self, record: TaskRecord) -> None:
+    def replace(self, record: TaskRecord) -> None:
         """Keep a record that was made here in place of its older version."""
         self._update([EncodedChange.of(TaskChange(record))], record.is_final)
         self.told.records.append(record)
 
+    def find_all(self, where: str, *parameters: Any) -> list[tuple[int, StoredTask]]:
+        """The tasks of which a condition is true, and the numbers of their rows."""
+        return [
+            self._stored(row) for row in self.db.execute(f"{_STORED} WHERE {where}", parameters).fetchall()
+        ]
+
     def _find(self, where: str, *parameters: Any) -> tuple[int, StoredTask] | None:
-        row = self.db.execute(f"{_STORED} WHERE {where}", parameters).fetchone()
-        return None if row is None else self._stored(row)
+        return next(iter(self.find_all(where, *parameters)), None)
 
     def _stored(self, row: tuple[Any, ...]) -> tuple[int, StoredTask]:
         seq, record, holder, claim, ready_at, offset, work, checkpoint, answers = row

@@ -23,6 +23,9 @@ from trio_mcp.tasks.sqlite_transactions import Transactions
 CLOSE_SECONDS: Final = 5.0
 """How long a store that is closed waits for its thread, which a broken disk may hold up for ever."""
 
+GATHER_SECONDS: Final = 0.005
+"""How long a commit waits at most for as many calls as the last one had."""
+
 
 class StoreThread:
     """Does jobs in a thread of its own; all that wait while it is busy are one transaction.
@@ -39,6 +42,9 @@ class StoreThread:
         self._jobs: deque[Job] = deque()
         self._progress: deque[Job] = deque()
         self._next_progress = 0.0
+        # Callers that got their results come again soon, and one commit for all is worth half of one's time.
+        self._last_size = 0
+        self._gather_until = 0.0
         self._is_waking = False
         self._is_closing = False
         self._transactions: Transactions | None = None
@@ -62,7 +68,9 @@ class StoreThread:
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         opening = Job(JobKind.READ, lambda tables: None, trio.lowlevel.current_task())
-        self._thread = threading.Thread(target=self._work, args=(opening, open_tables), daemon=True)
+        self._thread = threading.Thread(
+            target=self._work, args=(opening, open_tables), name="task store", daemon=True
+        )
         self._thread.start()
         await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
 
@@ -135,7 +143,11 @@ class StoreThread:
         self._transactions = transactions = Transactions(tables)
         try:
             while jobs := self._take():
+                started = time.monotonic()
                 done = outcome.capture(transactions.run, jobs)
+                now = time.monotonic()
+                self._last_size = len(jobs)
+                self._gather_until = now + min((now - started) / 2, GATHER_SECONDS)
                 if isinstance(done, outcome.Error):  # a mistake of ours must not leave callers waiting
                     for job in jobs:
                         job.result = done
@@ -152,6 +164,9 @@ class StoreThread:
                 now = time.monotonic()
                 is_due = bool(self._progress) and now >= self._next_progress
                 if is_due or any(job.kind is JobKind.WRITE for job in self._jobs):
+                    if now < self._gather_until and self.waiting < self._last_size:
+                        self._ready.wait(self._gather_until - now)
+                        continue
                     jobs = [*self._progress, *self._jobs]
                     if self._progress:
                         self._next_progress = now + self._pace

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 import trio
+from msgspec import Raw
 
 from trio_mcp.concurrency.failures import split_failure
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
@@ -28,17 +29,19 @@ from trio_mcp.tasks.kept_records import KeptRecords
 from trio_mcp.tasks.live_state import LiveState
 from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.places import TaskPlaces
-from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, new_task_id
+from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus, new_task_id
+from trio_mcp.tasks.recovery import INTERRUPTED
 from trio_mcp.tasks.settings import TaskSettings
-from trio_mcp.tasks.store import TaskPage, TaskStore
+from trio_mcp.tasks.store import STORE_SECONDS, TaskPage, TaskStore
 from trio_mcp.tasks.store_calls import StoreCalls
-from trio_mcp.tasks.stored_task import StoredReport, TaskWork
-from trio_mcp.wire.codec import encode_value
+from trio_mcp.tasks.stored_task import StoredReport, StoredTask, TaskWork
+from trio_mcp.wire.codec import UNENCODABLE, encode_value
 from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.frames import ErrorObject
 
 if TYPE_CHECKING:  # a server whose tasks all run in this process starts without it
     from trio_mcp.tasks.elsewhere import Elsewhere
+    from trio_mcp.tasks.question_replay import QuestionReplay
 
 logger = logging.getLogger("trio_mcp")
 
@@ -87,6 +90,10 @@ class Supervisor:
             nursery, store, self._calls, self.clock, settings, self._kept, self._histories, take_over
         )
         self._is_finishing = False
+        self.runs_tasks = True
+        """Whether tasks run in this process; otherwise they are only put into the queue of the store."""
+        self.interrupts = False
+        """Whether tasks that the end of the process cuts off fail as interrupted, and are not cancelled."""
         self._expiries = Expiries(self.clock, self._kept)
 
     def __repr__(self) -> str:
@@ -174,13 +181,61 @@ class Supervisor:
             raise
         if stored.record.id != live.id:
             return stored.record
+        live.work = work
         self._held.add(live, stored)
+        if live.checkpoint is not None:
+            await self.keep_checkpoint(live, live.checkpoint)
         expires_at = live.record.expires_at
         if expires_at is not None:
             self._expiries.add(live.id, expires_at)
         if live.outcome is not None:  # it was faster than its store
             await self._held.end(live, live.outcome)
         return None
+
+    async def enqueue(self, live: LiveTask, work: TaskWork | None) -> TaskRecord:
+        """Store a task for whoever claims it, and return its record. Checkpoints.
+
+        Raises TaskOverload if there is no room, and TaskStoreError.
+        """
+        record = attrs.evolve(live.record, attempt=0)
+        try:
+            await self._kept.create(record, live.payer, work=work, is_queued=True)
+        except (TaskStoreError, trio.Cancelled):
+            self._held.doubt(live.id)
+            raise
+        if record.expires_at is not None:
+            self._expiries.add(record.id, record.expires_at)
+        return record
+
+    def subscribe(self, task_id: str) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[TaskRecord]]:
+        """A channel of the changes of a task that another process runs; see `TaskStore.subscribe`."""
+        return self._store.subscribe(task_id)
+
+    def adopt(self, task: StoredTask, *, keeps_history: bool) -> LiveTask:
+        """Make a task of one that this process has claimed; it has a place, and is to be started."""
+        record, work = task.record, task.work
+        live = LiveTask(record, self.clock, self.settings.feed_buffer if keeps_history else 0)
+        live.work, live.checkpoint = work, task.checkpoint
+        live.payer = record.owner if work is None or work.payer is None else work.payer
+        live.share = self._places.adopt(live.payer)
+        self._held.add(live, task)
+        if record.expires_at is not None:
+            self._expiries.add(live.id, record.expires_at)
+        return live
+
+    @property
+    def keeps_work(self) -> bool:
+        """Whether tasks outlive this process, so that another may run them."""
+        return self._held.outlive
+
+    @property
+    def free_turns(self) -> int:
+        """How many more tasks could run now."""
+        return self._places.free_turns
+
+    async def wait_free_turn(self) -> None:
+        """Wait until one more task could run; checkpoints."""
+        await self._places.wait_free_turn()
 
     async def forget(self, task_id: str) -> None:
         """Forget a task that has ended, of which no client knows. Checkpoints."""
@@ -232,7 +287,7 @@ class Supervisor:
             record = await self._store.get(task_id, self.clock.now())
         else:
             await trio.lowlevel.checkpoint()
-            record = live.stored if self._store.is_shared else live.record
+            record = live.stored if self._store.is_shared else live.shown
         if record is None or not (asker is None or record.owner.admits(asker)):
             raise TaskNotFound("no such task")
         return record
@@ -314,7 +369,7 @@ class Supervisor:
         if self._store.is_shared:
             return page
         found = [(record, self._held.find(record.id)) for record in page.records]
-        return TaskPage([record if live is None else live.record for record, live in found], page.next_cursor)
+        return TaskPage([record if live is None else live.shown for record, live in found], page.next_cursor)
 
     async def update(self, live: LiveTask) -> None:
         """Store a change of status, then notify the followers; checkpoints."""
@@ -326,26 +381,54 @@ class Supervisor:
         if self._is_finishing:
             await self._end_unanswerable(live)
 
+    async def keep_checkpoint(self, live: LiveTask, checkpoint: Raw) -> None:
+        """Keep a checkpoint of the handler, also in the store if the task is there. Checkpoints.
+
+        Raises TaskStoreError and TaskOverload.
+        """
+        live.checkpoint = checkpoint
+        if live.is_committed and not live.is_ending and self._held.outlive:
+            await self._held.keep_checkpoint(live, checkpoint)
+        else:
+            await trio.lowlevel.checkpoint()
+
+    async def keep_answer(self, live: LiveTask, replay: QuestionReplay, key: str, answer: Any) -> None:
+        """Keep the answer to a question for later attempts, also in the store. Checkpoints."""
+        try:
+            raw = encode_value(answer)
+        except UNENCODABLE:  # an error, which is to be asked again
+            await trio.lowlevel.checkpoint()
+            return
+        replay.answers[key] = answer
+        if not self._held.outlive:
+            await trio.lowlevel.checkpoint()
+            return
+        with suppress(TaskStoreError):  # which was logged
+            await self._calls.run(self._store.answer, live.id, {key: raw}, self.clock.now())
+
     async def _end_unanswerable(self, live: LiveTask) -> None:
         """Cancel a task that waits for an answer, because its clients are gone and the server ends."""
-        if live.inputs and not live.is_ending:
+        # A worker has no clients of its own that could be gone.
+        if live.inputs and not live.is_ending and (self._may_give_back(live) or not self.interrupts):
             live.scope.cancel()
+            if self._may_give_back(live):
+                return
             await self._held.end(live, Outcome("cancelled"), _UNANSWERABLE)
 
     async def _run(self, live: LiveTask, work: Work, describe: Describe) -> None:
         """Run one handler; the failure boundary outside its scope makes every failure the outcome."""
         outcome = Outcome("cancelled")
         passing: BaseException | None = None
-        share = live.share
-        assert share is not None, "only a task with a place is started"
+        has_begun = False
         try:
             with live.scope:
-                await self._places.wait_running(share)
+                await self._take_turn(live)
                 try:
                     if not live.scope.cancel_called:
+                        has_begun = True
                         outcome = await work(live)
                 finally:
-                    self._places.stop_running(share)
+                    self._give_turn(live)
         except BaseException as error:  # noqa: ASYNC103  # the boundary of tasks; cancellation is raised again below
             passing, failure = split_failure(error)
             if failure is not None:
@@ -354,9 +437,56 @@ class Supervisor:
         self._started.discard(live)
         live.note_done(outcome)
         if live.is_committed:
-            await self._held.end(live, outcome)
+            if outcome.kind == "cancelled" and self._may_give_back(live):
+                await self._give_back(live, has_begun=has_begun)
+            elif outcome.kind == "cancelled" and self.interrupts and live.state is LiveState.COMMITTED:
+                interrupted = Outcome("protocol_error", error=ErrorObject(INTERNAL_ERROR, INTERRUPTED))
+                await self._held.end(live, interrupted, INTERRUPTED)
+            else:
+                await self._held.end(live, outcome)
         if passing is not None:
             raise passing
+
+    def _may_give_back(self, live: LiveTask) -> bool:
+        """Whether a task that the end of the server has cancelled is to be run again by another."""
+        # A task that somebody has cancelled is ending, and one that is lost or expired in another state.
+        is_asked_for = live.work is not None and live.work.recover == "restart"
+        return is_asked_for and self._held.outlive and live.state is LiveState.COMMITTED
+
+    async def _give_back(self, live: LiveTask, *, has_begun: bool) -> None:
+        """Put a task into the queue of the store, with its questions, because this server ends."""
+        record = live.record
+        inputs = live.inputs if live.replay is None else {**live.inputs, **live.replay.dropped}
+        record = record.moved(
+            TaskStatus.INPUT_REQUIRED if inputs else TaskStatus.WORKING,
+            self.clock.now(),
+            inputs=inputs,
+            status_message=None,
+            attempt=record.attempt if has_begun else record.attempt - 1,
+        )
+        try:
+            # Shielded as the end of a task is. If it fails, the task is recovered as that of a dead process.
+            scope = trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS)
+            with suppress(TaskStoreError), scope:  # the error was logged
+                await self._calls.run(self._store.release, record, live.claim)
+        finally:
+            self._held.lose(live)
+
+    async def rest(self, live: LiveTask, seconds: float) -> None:
+        """Let others run in the place of a task for so many seconds, then wait for its turn; checkpoints."""
+        self._give_turn(live)
+        await trio.sleep(seconds)
+        await self._take_turn(live)
+
+    async def _take_turn(self, live: LiveTask) -> None:
+        assert live.share is not None, "only a task with a place runs"
+        await self._places.wait_running(live.share)
+        live.has_turn = True
+
+    def _give_turn(self, live: LiveTask) -> None:
+        if live.has_turn and live.share is not None:
+            live.has_turn = False
+            self._places.stop_running(live.share)
 
     async def serve_upkeep(self) -> None:
         """Forget what expires, put progress, and hear of what others change; runs until cancelled."""

@@ -199,10 +199,10 @@ async def test_a_task_without_a_number_shows_no_update() -> None:
 @pytest.mark.parametrize(
     ("state", "outcome", "error", "words"),
     [
-        (TaskStatus.COMPLETED, result("it broke", is_error=True), ToolError, "it broke"),
-        (TaskStatus.CANCELLED, Outcome("cancelled"), TaskCancelled, "task one was cancelled"),
+        ("completed", result("it broke", is_error=True), ToolError, "it broke"),
+        ("cancelled", Outcome("cancelled"), TaskCancelled, "task one was cancelled"),
         (
-            TaskStatus.FAILED,
+            "failed",
             Outcome("protocol_error", error=ErrorObject(-32603, "interrupted")),
             ProtocolError,
             "interrupted",
@@ -210,11 +210,11 @@ async def test_a_task_without_a_number_shows_no_update() -> None:
     ],
 )
 async def test_a_task_that_has_failed_raises_as_at_a_client(
-    state: TaskStatus, outcome: Outcome, error: type[Exception], words: str
+    state: str, outcome: Outcome, error: type[Exception], words: str
 ) -> None:
     store = MemoryTaskStore()
     async with store.open():
-        await store.create(record("one").moved(state, now(), outcome=outcome))
+        await store.create(record("one").moved(TaskStatus(state), now(), outcome=outcome))
         with pytest.raises(error, match=words):
             await StoreTasks(store).await_task("one")
 

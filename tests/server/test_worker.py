@@ -1,0 +1,243 @@
+"""Servers that only take calls, and workers that run the tasks: who does what, and how a worker ends."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+
+from tests.conftest import MODERN
+from tests.support.durable_store import DurableMemoryStore
+from tests.tasks.task_server import Name
+from trio_mcp import (
+    Context,
+    MemoryTaskStore,
+    Server,
+    TaskConfig,
+    TaskSettings,
+    open_client,
+    open_server,
+    run_worker,
+)
+
+RESTART = TaskConfig(recover="restart", attempts=3, promote_after=0)
+
+
+def make_server(store: MemoryTaskStore, config: TaskConfig = RESTART, **settings: Any) -> Server:
+    return Server("workers", task_store=store, task_settings=TaskSettings(**settings), default_task=config)
+
+
+async def test_a_worker_runs_what_a_front_server_has_taken(wire, autojump_clock):
+    store = DurableMemoryStore()
+    server = make_server(store)
+    begun: list[int] = []
+
+    @server.tool
+    async def work(ctx: Context, n: int) -> str:
+        begun.append(ctx.attempt)
+        await trio.sleep(10)
+        return f"worked {n}"
+
+    async with open_server(server, runs_tasks=False) as running, wire.open_running(running) as client:
+        task = await client.call_tool("work", {"n": 3}, task=True)
+        await trio.sleep(100)
+        assert begun == []
+        assert (await running.fetch_task(task.id)).attempt == 0
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_worker, server)
+            record = await running.await_task(task.id)
+            nursery.cancel_scope.cancel()
+    assert begun == [1]
+    assert record.status == "completed"
+    assert b"worked 3" in bytes(record.outcome.result)
+
+
+@pytest.mark.parametrize("seconds", [5, 50])
+async def test_a_call_that_may_be_answered_directly_waits_for_a_worker(wire, autojump_clock, seconds):
+    if wire.protocol != MODERN:
+        return  # no call of this revision may become a task later
+    store = DurableMemoryStore()
+    server = make_server(store, TaskConfig(promote_after=20))
+
+    @server.tool
+    async def work(ctx: Context) -> str:
+        await ctx.report_progress(1, 2, "half")
+        await ctx.checkpoint(1)
+        await trio.sleep(seconds)
+        return "worked"
+
+    seen: list[float] = []
+    async with (
+        open_server(server, runs_tasks=False) as running,
+        wire.open_running(running) as client,
+        trio.open_nursery() as nursery,
+    ):
+        await nursery.start(run_worker, server)
+        begun = trio.current_time()
+        result = await client.call_tool("work", progress_handler=lambda now, *rest: seen.append(now))
+        assert result.data == "worked"
+        assert trio.current_time() - begun >= seconds
+        assert seen == [1]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_call_that_is_cancelled_while_it_waits_for_a_worker_is_not_run(autojump_clock):
+    store = DurableMemoryStore()
+    server = make_server(store, TaskConfig(promote_after=1000))
+    begun: list[int] = []
+
+    @server.tool
+    async def work(ctx: Context) -> None:
+        begun.append(ctx.attempt)
+
+    async with open_server(server, runs_tasks=False) as running, open_client(running) as client:
+        with trio.move_on_after(5):
+            await client.call_tool("work")
+        await trio.sleep(1)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_worker, server)
+            await trio.sleep(10)
+            nursery.cancel_scope.cancel()
+    assert begun == []
+
+
+async def test_a_question_makes_a_waiting_call_a_task_at_once(autojump_clock):
+    store = DurableMemoryStore()
+    server = make_server(store, TaskConfig(promote_after=1000))
+
+    @server.tool
+    async def work(ctx: Context) -> str:
+        return str((await ctx.elicit("Who?", Name)).action)
+
+    async with (
+        open_server(server, runs_tasks=False) as running,
+        open_client(running, elicitation_handler=lambda request: None) as client,
+        trio.open_nursery() as nursery,
+    ):
+        await nursery.start(run_worker, server)
+        task = await client.call_tool("work", task=True)
+        await trio.sleep(10)
+        assert trio.current_time() < 100
+        assert (await running.fetch_task(task.id)).status == "input_required"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_front_server_runs_what_never_becomes_a_task(wire):
+    server = make_server(DurableMemoryStore())
+
+    @server.tool(task=False)
+    async def plain(ctx: Context) -> str:
+        return "here"
+
+    async with open_server(server, runs_tasks=False) as running, wire.open_running(running) as client:
+        assert (await client.call_tool("plain")).data == "here"
+
+
+async def test_a_worker_runs_no_more_than_it_may(autojump_clock):
+    store = DurableMemoryStore()
+    server = make_server(store)
+    now = most = 0
+
+    @server.tool
+    async def work(ctx: Context) -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await trio.sleep(10)
+        now -= 1
+
+    async with open_server(server, runs_tasks=False) as running, open_client(running) as client:
+        tasks = [await client.call_tool("work", task=True) for _ in range(7)]
+        async with trio.open_nursery() as nursery:
+            await nursery.start(
+                lambda task_status: run_worker(server, max_running=3, task_status=task_status)
+            )
+            for task in tasks:
+                await running.await_task(task.id)
+            nursery.cancel_scope.cancel()
+    assert most == 3
+
+
+@pytest.mark.parametrize("how", ["cancelled", "signal"])
+async def test_a_worker_that_is_told_to_end_drains_and_gives_the_rest_back(autojump_clock, how):
+    store = DurableMemoryStore()
+    server = make_server(store)
+    begun: list[str] = []
+
+    @server.tool
+    async def work(ctx: Context, name: str, seconds: float) -> str:
+        begun.append(name)
+        await trio.sleep(seconds)
+        return name
+
+    @server.tool(task=TaskConfig(promote_after=0))
+    async def once(ctx: Context) -> None:
+        await trio.sleep_forever()
+
+    async with open_server(server, runs_tasks=False) as running, open_client(running) as client:
+        short = await client.call_tool("work", {"name": "short", "seconds": 10}, task=True)
+        long = await client.call_tool("work", {"name": "long", "seconds": 1000}, task=True)
+        other = await client.call_tool("once", task=True)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(run_worker, server, drain=20))
+            await trio.sleep(1)
+            if how == "signal":
+                signal.raise_signal(signal.SIGTERM)
+            else:
+                nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                await trio.sleep(1)
+                late = await client.call_tool("work", {"name": "late", "seconds": 1}, task=True)
+                await trio.sleep(1)
+        assert trio.current_time() < 50
+        assert (await running.fetch_task(short.id)).status == "completed"
+        failed = await running.fetch_task(other.id)
+        assert failed.status == "failed"
+        assert failed.status_message == "interrupted: the process that ran the task has ended"
+        for task, attempt in ((long, 1), (late, 0)):
+            stored = await store.load(task.id)
+            assert stored.holder is None
+            assert stored.record.status == "working"
+            assert stored.record.attempt == attempt
+    assert begun == ["short", "long"] or begun == ["long", "short"]
+
+
+async def test_a_worker_enters_the_lifespan(autojump_clock):
+    server = make_server(DurableMemoryStore())
+    events: list[str] = []
+
+    @server.lifespan
+    @asynccontextmanager
+    async def live(server: Server) -> Any:
+        events.append("enter")
+        yield "the database"
+        events.append("leave")
+
+    @server.tool
+    async def work(ctx: Context) -> None:
+        events.append(ctx.lifespan)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run_worker, server)
+        assert events == ["enter"]
+        nursery.cancel_scope.cancel()
+    assert events == ["enter", "leave"]
+
+
+async def test_a_store_that_keeps_nothing_has_no_workers():
+    server = make_server(MemoryTaskStore())
+    with pytest.raises(ValueError, match="MemoryTaskStore do not outlive their process"):
+        await run_worker(server)
+    with pytest.raises(ValueError, match="MemoryTaskStore do not outlive their process"):
+        async with open_server(server, runs_tasks=False):
+            raise AssertionError
+
+
+@pytest.mark.parametrize("options", [{"drain": -1}, {"max_running": 0}])
+async def test_a_worker_refuses_numbers_that_make_no_sense(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        await run_worker(make_server(DurableMemoryStore()), **options)
