@@ -47,6 +47,7 @@ def new_store(server: RedisServer) -> Iterator[NewStore]:
     prefix = f"failures-{next(_numbers)}"
 
     def new(url: str | None = None, **options: Any) -> RedisTaskStore:
+        options = {"timeout": HANG_SECONDS, **options}
         return RedisTaskStore(url or server.url, prefix=prefix, **options)
 
     yield new
