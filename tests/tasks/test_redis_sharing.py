@@ -58,7 +58,7 @@ def prefix() -> str:
 @pytest.fixture
 def new_store(server: RedisServer, prefix: str) -> NewStore:
     def new(**options: Any) -> RedisTaskStore:
-        return RedisTaskStore(server.url, prefix=prefix, **options)
+        return RedisTaskStore(server.url, prefix=prefix, timeout=HANG_SECONDS, **options)
 
     return new
 

@@ -7,6 +7,7 @@ from itertools import count
 
 import pytest
 
+from tests.support.limits import HANG_SECONDS
 from tests.support.redis_server import PROGRAMS, RedisServer, run_redis_server
 from tests.tasks.store_cases import NewStore
 from tests.tasks.store_suite import TaskStoreSuite
@@ -25,6 +26,6 @@ class TestRedisTaskStore(TaskStoreSuite):
     @pytest.fixture
     def new_store(self, server: RedisServer) -> NewStore:
         def new(**caps: int) -> RedisTaskStore:
-            return RedisTaskStore(server.url, prefix=f"suite-{next(_numbers)}", **caps)
+            return RedisTaskStore(server.url, prefix=f"suite-{next(_numbers)}", timeout=HANG_SECONDS, **caps)
 
         return new

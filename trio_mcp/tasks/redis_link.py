@@ -204,7 +204,7 @@ class RedisLink:
         cause = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        return f"cannot be used ({cause or type(cause).__name__})"
+        return f"cannot be used ({str(cause) or type(cause).__name__})"
 
 
 async def send_all(connection: BaseConnection, commands: Sequence[Sequence[Argument]]) -> list[Any]:

@@ -71,7 +71,7 @@ class RedisSession:
             address, seconds, self.root, self.read_records, read_record, self.held.note_changed
         )
         self._listening: str | None = None
-        self._client_id: int | None = None
+        self._connected: tuple[bytes, int] | None = None  # the run of the server, and our id in it
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Connect, and keep connections and lease in `nursery`. Checkpoints; raises TaskStoreError."""
@@ -133,11 +133,13 @@ class RedisSession:
         version = connection.server_version or "0"
         if int(version.split(".")[0]) < 7:
             raise TaskStoreError(f"runs version {version}; tasks need Redis 7 or Valkey 8, or newer")
-        if self._client_id is not None:
+        run = await _find_run(connection)
+        if self._connected is not None and self._connected[0] == run:
             # What was sent over the old connection must not come behind what is sent now.
             with suppress(ResponseError):
-                await send_all(connection, [(b"CLIENT", b"KILL", b"ID", self._client_id)])
-        self._client_id = connection.client_id
+                await send_all(connection, [(b"CLIENT", b"KILL", b"ID", self._connected[1])])
+        if run is not None and connection.client_id is not None:
+            self._connected = run, connection.client_id
         await send_all(connection, [(b"SCRIPT", b"LOAD", script.text) for script in scripts.ALL])
         await self._settle_doubts(connection)
 
@@ -185,3 +187,13 @@ class RedisSession:
 
     def _task(self, task_id: str) -> bytes:
         return self.root + b"t:" + key_bytes(task_id)
+
+
+async def _find_run(connection: BaseConnection) -> bytes | None:
+    """What differs after each start of the server, whose ids of clients begin anew; None if untold."""
+    with suppress(ResponseError):
+        (info,) = await send_all(connection, [(b"INFO", b"server")])
+        for line in bytes(info).splitlines():
+            if line.startswith(b"run_id:"):
+                return line
+    return None
