@@ -47,7 +47,7 @@ class Stepping:
         self._moved.set()
         self._moved = trio.Event()
 
-    async def wait(self, step: int) -> None:
+    async def wait_step(self, step: int) -> None:
         while self.allowed < step:
             await self._moved.wait()
 
@@ -59,9 +59,9 @@ def make_stepping(store: MemoryTaskStore | None = None, **settings: Any) -> Step
     @server.tool(task=TaskConfig(promote_after=0))
     async def step(ctx: Context, to: int) -> str:
         for number in range(1, to + 1):
-            await stepping.wait(number)
+            await stepping.wait_step(number)
             await ctx.report_progress(number, to)
-        await stepping.wait(TOTAL)
+        await stepping.wait_step(TOTAL)
         return "stepped"
 
     return stepping
@@ -80,7 +80,7 @@ class Seen:
         self._moved = trio.Event()
         await trio.lowlevel.checkpoint()
 
-    async def wait(self, value: float) -> None:
+    async def wait_reported(self, value: float) -> None:
         while value not in self.values:
             await self._moved.wait()
 
@@ -89,7 +89,7 @@ async def watch_until(client: Client, task: TaskHandle, seen: Seen, value: float
     """Wait for the result until the handler has seen `value`; return the reference as it is then."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(task.result)
-        await seen.wait(value)
+        await seen.wait_reported(value)
         nursery.cancel_scope.cancel()
     return task.reference()
 
@@ -110,7 +110,7 @@ async def test_a_task_is_opened_with_the_reports_since_its_reference(wire: Wire)
             assert opened.id == task.id
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(opened.result)
-                await second.wait(7)
+                await second.wait_reported(7)
                 stepping.go_to(TOTAL)
             assert (await opened.result()).data == "stepped"
     assert_progress([(value, 9, None) for value in second.values])
