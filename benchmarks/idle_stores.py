@@ -1,9 +1,9 @@
 """What a server costs that has nothing to do.
 
-For each store this program starts a server over stdio, lets it finish tasks, and then watches its process for a while,
-with its client connected. All stores are watched at once. The Redis and Valkey servers are started by this
-program; a store whose program is missing is left out with a message. It fails if a server uses more than a
-thousandth of a processor, or if its memory grows. Needs trio_mcp with the extra `redis`, and /proc.
+For each store this program starts a server over stdio, lets it finish tasks, and then watches its process for
+a while, with its client connected. All stores are watched at once. The Redis and Valkey servers are started
+by this program; a store whose program is missing is left out with a message. It fails if a server uses more
+than a thousandth of a processor, or if its memory grows. Needs trio_mcp with the extra `redis`, and /proc.
 """
 
 from __future__ import annotations
