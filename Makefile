@@ -41,11 +41,14 @@ SOURCES := trio_mcp tests benchmarks docs/examples docs/pictures
 # One of them is no implementation of MCP: valkey has the server with which the tests run a task store.
 PEERS := mcp1 mcp2 fastmcp4 fastmcp42 valkey
 NODE_PEERS := ts1 ts2
+# And one is a queue of tasks, which takes part in the benchmarks only.
+BENCH_PEERS := streaq
 # The conformance suite has the published schemas, with which the tests validate messages.
 CONFORMANCE := .envs/conformance
 PEERS_READY := $(PEERS:%=.envs/%/.ready) $(NODE_PEERS:%=.envs/%/.node-ready) $(CONFORMANCE)/.node-ready
-# The older TypeScript SDK, the suite, FastMCP without its tasks and Valkey take no part in the benchmarks.
-BENCH_PEERS_READY := $(filter-out .envs/ts1/% .envs/valkey/% .envs/fastmcp42/% $(CONFORMANCE)/%,$(PEERS_READY))
+# The older TypeScript SDK, the suite, and FastMCP without its tasks take no part in the benchmarks.
+BENCH_PEERS_READY := $(filter-out .envs/ts1/% .envs/fastmcp42/% $(CONFORMANCE)/%,$(PEERS_READY)) \
+    $(BENCH_PEERS:%=.envs/%/.ready)
 
 # flake8-async leaves ASYNC9 off unless told what else to leave off. We want three of it: no async
 # generator reaches a caller (900), and something can cancel every scope and every endless loop (912,
@@ -152,11 +155,11 @@ check-all:
 	    $(foreach version,$(MISSING),"tests on Python $(version), which was not found:") \
 	    $(foreach part,test-slow smoke conformance bench-full,"$(part): $(part) $(call on,$(OLDEST))")
 
-peers: $(PEERS_READY)
+peers: $(PEERS_READY) $(BENCH_PEERS_READY)
 
 # The environments wait for the network most of the time, so they are made side by side.
 ready:
-	@printf '%s\n' $(VENV)/.dev $(PEERS_READY) | xargs -n 1 -P 4 $(MAKE) --no-print-directory
+	@printf '%s\n' $(VENV)/.dev $(sort $(PEERS_READY) $(BENCH_PEERS_READY)) | xargs -n 1 -P 4 $(MAKE) --no-print-directory
 
 clean:
 	rm -rf $(VENV) $(VERSIONS:%=.venv-%) $(NEWER_VERSIONS:%=.venv-%) .envs

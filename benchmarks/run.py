@@ -36,7 +36,7 @@ from cells.worker import Worker, report_faults
 from report.scores import print_table, tables
 
 # The modules with cells. Each has make_cells(selection), which starts only the workers that those cells need.
-SHORT = ("notifications", "report_cost", "starts", "tasks")
+SHORT = ("notifications", "report_cost", "starts", "tasks", "stores")
 FULL = (*SHORT, "limits", "ceiling", "sessions")
 
 LOCAL = ("lines", "beside")
@@ -115,6 +115,7 @@ def collect(options: argparse.Namespace, checkout: Checkout, stack: ExitStack) -
         is_quick=options.quick,
         checkout=checkout,
         has_rivals=options.beside is None,
+        at_end=stack,
     )
     cells: list[Cell] = []
     workers: dict[str, Worker] = {}

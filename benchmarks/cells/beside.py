@@ -57,12 +57,13 @@ def take_rounds_beside(
 
 
 def pair_cells(cells: dict[str, list[Cell]]) -> list[Cell]:
-    """One cell for both versions of each cell that has a ratio; its samplers keep the given order."""
+    """One cell for each that both versions have and that has a ratio; its samplers keep the given order."""
     first, second = cells
+    twins = {cell.name: cell for cell in cells[second]}
     paired = []
-    for cell, twin in zip(*cells.values(), strict=True):
-        assert cell.name == twin.name
-        if not cell.is_fact:
+    for cell in cells[first]:
+        twin = twins.get(cell.name)
+        if twin is not None and not cell.is_fact:
             samplers = {first: cell.samplers[OURS], second: twin.samplers[OURS]}
             paired.append(Cell(cell.name, samplers, {}, cell.count, cell.unit))
     return paired

@@ -55,6 +55,10 @@ class Checkout:
             raise SystemExit(f"{len(found)} files below {self.root / 'benchmarks'} are named {name}, not one")
         return found[0]
 
+    def has_script(self, name: str) -> bool:
+        """Whether this version has a script of this name; an older one may lack it."""
+        return any((self.root / "benchmarks").rglob(name))
+
     def run_script(self, name: str, *arguments: str | Path) -> Command:
         return self.run_python(self.find_script(name), *arguments)
 

@@ -21,6 +21,7 @@ ENVIRONMENTS = {
     "mcp-legacy": "mcp2",
     "mcp1": "mcp1",
     "fastmcp": "fastmcp4",
+    "streaq": "streaq",
     "typescript": "ts2",
 }
 """The environment of a contestant, by the first word of its name."""

@@ -1,6 +1,7 @@
 """Which cells a run has, how large they are, and who takes part in them."""
 
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 
 from cells.cell import OURS
 from cells.checkout import THIS, Checkout
@@ -21,6 +22,8 @@ class Selection:
     checkout: Checkout = THIS
     """The version of trio_mcp that takes part."""
     has_rivals: bool = True
+    at_end: ExitStack = field(default_factory=ExitStack)
+    """Ends what the cells need besides workers, after these have ended."""
 
     def admits(self, contestant: str) -> bool:
         """Whether the contestant takes part: always ours, and a rival if it is wanted and installed."""

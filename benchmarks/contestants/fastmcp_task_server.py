@@ -1,5 +1,9 @@
-"""The server of the task benchmark, made with FastMCP, which keeps its tasks in memory."""
+"""The server of the task benchmark, made with FastMCP: `python fastmcp_task_server.py [URL]`.
 
+It keeps its tasks in memory, or in the Redis server of the URL.
+"""
+
+import sys
 import time
 
 from fastmcp import Context, FastMCP
@@ -9,11 +13,12 @@ from tally import MESSAGE
 
 # As many at once as trio_mcp runs by default.
 CONCURRENCY = 100
+IN_MEMORY = "memory://"
 
 
-def make_server() -> FastMCP:
+def make_server(url: str = IN_MEMORY) -> FastMCP:
     server = FastMCP("benchmark", version="1.0")
-    server.add_extension(TasksExtension(url="memory://", concurrency=CONCURRENCY))
+    server.add_extension(TasksExtension(url=url, concurrency=CONCURRENCY))
 
     @server.tool(task=TaskConfig(mode="required"))
     async def count(n: int, ctx: Context) -> int:
@@ -31,4 +36,4 @@ def make_server() -> FastMCP:
 
 
 if __name__ == "__main__":
-    make_server().run(show_banner=False, log_level="ERROR")
+    make_server(*sys.argv[1:]).run(show_banner=False, log_level="ERROR")

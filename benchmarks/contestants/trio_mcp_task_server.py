@@ -4,17 +4,18 @@ import time
 
 from tally import MESSAGE
 
-from trio_mcp import Context, MemoryTaskStore, Server, TaskConfig, TaskSettings
+from trio_mcp import Context, MemoryTaskStore, Server, TaskConfig, TaskSettings, TaskStore
 
 # Room for the records of all rounds.
 MAX_RECORDS = 1_000_000
 
 
-def make_server() -> Server:
+def make_server(store: TaskStore | None = None) -> Server:
+    """The server, whose tasks are in `store`, or in memory."""
     server = Server(
         "benchmark",
         version="1.0",
-        task_store=MemoryTaskStore(max_records=MAX_RECORDS),
+        task_store=MemoryTaskStore(max_records=MAX_RECORDS) if store is None else store,
         task_settings=TaskSettings(max_kept_per_owner=MAX_RECORDS),
     )
 

@@ -71,7 +71,7 @@ def row(cell: Cell, rival: str, ours: list[float]) -> list[str]:
         show(cell, theirs),
         f"{ratio:.2f}x",
         f"{statistics.median(pairs):.2f}x ({min(pairs):.2f}-{max(pairs):.2f})",
-        "" if target is None else f"{target:g}x",
+        "" if target is None else f"{target:.3g}x",
         "" if target is None else ("met" if ratio >= target else "MISSED"),
     ]
 
