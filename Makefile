@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help ready demo test test-slow lint ruff-check ruff-format flake8-async types docs docs-check smoke bench \
-    bench-full conformance conformance-short check check-all hooks peers clean
+    bench-full idle conformance conformance-short check check-all hooks peers clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -68,6 +68,7 @@ help:
 	@echo "make docs-check   run the code in the documentation, follow its links"
 	@echo "make bench        notifications, calls and tasks beside other implementations, in short"
 	@echo "make bench-full   the same in full, with a report and plots"
+	@echo "make idle         what a server with each task store costs that has nothing to do, in a minute"
 	@echo "make conformance  the official conformance suite"
 	@echo "make check        all that CI runs"
 	@echo "make check-all    the tests on Python $(VERSIONS) (and $(NEWER_VERSIONS)), and once all the rest: an hour"
@@ -127,6 +128,10 @@ bench: $(VENV)/.dev $(BENCH_PEERS_READY)
 bench-full: $(VENV)/.bench $(BENCH_PEERS_READY)
 	$(BIN)/python benchmarks/run.py --set full --lines build/bench-full.jsonl
 	$(BIN)/python benchmarks/write_report.py build/bench-full.jsonl --out $(REPORT)
+
+# A minute of real time, on a machine that does nothing else.
+idle: $(VENV)/.dev
+	$(BIN)/python benchmarks/idle_stores.py
 
 # Where there is no npm, the suite is left out with a message.
 RUN_CONFORMANCE := tests/conformance/run.py --suite $(CONFORMANCE)

@@ -6,6 +6,7 @@ done about a change, `held_tasks.py` knows.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar, TypeVarTuple
@@ -24,6 +25,9 @@ Ts = TypeVarTuple("Ts")
 JITTER: Final = 0.2
 """By which part of its interval a sweep may come sooner, so that processes do not sweep all at once."""
 
+EXPIRY_SECONDS: Final = 60.0
+"""How often a process of several looks for what has expired. It forgets by itself what it ran, on time."""
+
 
 class OutsideChanges:
     """Hears of changes for the tasks that one process holds."""
@@ -33,6 +37,7 @@ class OutsideChanges:
         self._calls = calls
         self._held = held
         self._clock = clock
+        self._next_expiry = -math.inf
 
     async def serve(self) -> None:
         """Run until cancelled."""
@@ -71,5 +76,9 @@ class OutsideChanges:
         await self._held.delete_doubtful()
         now = self._clock.now()
         await self._store.recover(now)
+        # Those who share a store sweep often, so that dead processes are noticed soon.
+        if self._store.is_shared and trio.current_time() < self._next_expiry:
+            return
         for task_id in await self._store.delete_expired(now):
             self._held.expire(task_id)
+        self._next_expiry = trio.current_time() + EXPIRY_SECONDS
