@@ -57,14 +57,14 @@ async def find_missed(
     if live is not None:
         live.add_follower(collector)
     try:
-        stored = await supervisor.read_reports(record.id, after)
+        stored = await supervisor.access.read_reports(record.id, after)
     except (TaskStoreError, TaskOverload) as error:
         logger.error("stored reports of task %s cannot be read: %s", record.id, error)
         stored = ()
     finally:
         if live is not None:
             live.remove_follower(collector)
-    kept = supervisor.take_history(record.id)
+    kept = supervisor.access.take_history(record.id)
     clock = supervisor.clock
     newest = _newest(record if live is None else live.record, clock)
     known = (_as_report(report, clock) for report in stored)
