@@ -128,6 +128,33 @@ async def test_a_question_makes_a_waiting_call_a_task_at_once(autojump_clock):
         nursery.cancel_scope.cancel()
 
 
+async def test_a_worker_outlasts_the_errors_of_its_store(autojump_clock, caplog):
+    """Also those that are no TaskStoreError, because somebody else has written the store."""
+
+    class FailingStore(DurableMemoryStore):
+        failures = 3
+
+        async def claim(self, *args: Any) -> Any:
+            if self.failures:
+                self.failures -= 1
+                raise OSError("the cable is out")
+            return await super().claim(*args)
+
+    server = make_server(FailingStore())
+
+    @server.tool
+    async def work() -> str:
+        return "worked"
+
+    async with open_server(server, runs_tasks=False) as running, open_client(running) as client:
+        task = await client.call_tool("work", task=True)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_worker, server)
+            assert (await task.result()).data == "worked"
+            nursery.cancel_scope.cancel()
+    assert "the task store fails: the cable is out" in caplog.text
+
+
 KEY = "5f2b9c1e-7a34-4c1d-9b60-2f8f3f0c9d11"
 
 

@@ -131,5 +131,5 @@ class KeptRecords:
         self._on_gone(task_id)
         # Shielded, since nobody would forget the record before it expires.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
-            await self._store.delete(task_id)
+            await self._calls.run(self._store.delete, task_id)
         return True

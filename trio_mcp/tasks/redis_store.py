@@ -19,7 +19,7 @@ from msgspec import Raw
 from trio_mcp.concurrency.latest_channel import LatestChannel
 from trio_mcp.errors import TaskStoreError
 from trio_mcp.tasks import redis_scripts as scripts
-from trio_mcp.tasks.memory_store import DEFAULT_RECORD_BYTES, DEFAULT_REPORTS
+from trio_mcp.tasks.memory_store import DEFAULT_RECORD_BYTES
 from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus
 from trio_mcp.tasks.record_size import record_size
 from trio_mcp.tasks.redis_address import read_address
@@ -32,7 +32,7 @@ from trio_mcp.tasks.redis_values import create_arguments, key_bytes, put_argumen
 from trio_mcp.tasks.store import TaskChange, TaskPage
 from trio_mcp.tasks.store_checks import full_store, require_size
 from trio_mcp.tasks.stored_codec import to_microseconds
-from trio_mcp.tasks.stored_task import StoredReport, StoredTask, TaskWork
+from trio_mcp.tasks.stored_task import DEFAULT_REPORTS, StoredReport, StoredTask, TaskWork
 from trio_mcp.validators import require_count, require_positive
 from trio_mcp.wire.errors import LocalProtocolError
 

@@ -75,18 +75,19 @@ class Supervisor:
         self._store = store
         self.settings = settings
         self.clock = TaskClock()
-        self._calls = StoreCalls()
+        self.store_calls = StoreCalls()
+        """How its store is called."""
         self._histories = EndedHistories(settings.history_reports)
         self._started: set[LiveTask] = set()
         self._places = TaskPlaces(settings)
-        self._kept = KeptRecords(store, self._calls, settings.max_kept_per_owner, self._histories.take)
+        self._kept = KeptRecords(store, self.store_calls, settings.max_kept_per_owner, self._histories.take)
         self.followers = Followers(
             self.find, lambda task_id, asker: self.access.fetch(task_id, asker), self._make_elsewhere
         )
         """Those who follow tasks, wherever these run."""
         take_over = self.followers.take_over
         self._held = HeldTasks(
-            nursery, store, self._calls, self.clock, settings, self._kept, self._histories, take_over
+            nursery, store, self.store_calls, self.clock, settings, self._kept, self._histories, take_over
         )
         self._is_finishing = False
         self.runs_tasks = True
@@ -207,7 +208,7 @@ class Supervisor:
 
         return TaskAccess(
             self._store,
-            self._calls,
+            self.store_calls,
             self.clock,
             self._held,
             self._kept,
@@ -224,7 +225,7 @@ class Supervisor:
         return Handover(
             self._nursery,
             self._store,
-            self._calls,
+            self.store_calls,
             self.clock,
             self._held,
             self._places,
@@ -236,15 +237,11 @@ class Supervisor:
         """The task, if it runs in this process."""
         return self._held.find(task_id)
 
-    def note_failure(self, error: TaskStoreError) -> None:
-        """Log that the store fails, once for each outage."""
-        self._calls.note_failure(error)
-
     def _make_elsewhere(self) -> Elsewhere:
         # Imported here: a server whose tasks all run in this process starts sooner without that module.
         from trio_mcp.tasks.elsewhere import Elsewhere
 
-        return Elsewhere(self._nursery, self._store, self._calls, self.clock, self.settings.feed_buffer)
+        return Elsewhere(self._nursery, self._store, self.store_calls, self.clock, self.settings.feed_buffer)
 
     async def update(self, live: LiveTask) -> None:
         """Store a change of status, then notify the followers; checkpoints."""
@@ -326,14 +323,16 @@ class Supervisor:
             if self._store.is_shared or self._store.sweep_interval is not None:
                 from trio_mcp.tasks.outside_changes import OutsideChanges
 
-                nursery.start_soon(OutsideChanges(self._store, self._calls, self._held, self.clock).serve)
+                nursery.start_soon(
+                    OutsideChanges(self._store, self.store_calls, self._held, self.clock).serve
+                )
 
     async def _sweep(self) -> None:
         """Forget every task when it expires."""
         while True:
             task_id = await self._expiries.wait_next()
             with suppress(TaskStoreError):  # which was logged
-                await self._calls.run(self._store.delete_expired, self.clock.now())
+                await self.store_calls.run(self._store.delete_expired, self.clock.now())
             self._held.expire(task_id)
 
     async def finish(self) -> None:

@@ -6,7 +6,7 @@ Owns the choice between the live task and the store. Knows no wire, and runs no 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import trio
 
@@ -19,11 +19,9 @@ from trio_mcp.tasks.live_state import LiveState
 from trio_mcp.tasks.record import Outcome, Owner, TaskRecord
 from trio_mcp.tasks.store import TaskPage, TaskStore
 from trio_mcp.tasks.store_calls import StoreCalls
+from trio_mcp.tasks.stored_reports import read_newest
 from trio_mcp.tasks.stored_task import StoredReport
 from trio_mcp.wire.codec import encode_value
-
-PAGE_REPORTS: Final = 256
-"""Reports that are read from the store at once."""
 
 
 class TaskAccess:
@@ -58,7 +56,7 @@ class TaskAccess:
         """
         live = self._held.find(task_id)
         if live is None:
-            record = await self._store.get(task_id, self._clock.now())
+            record = await self._calls.run(self._store.get, task_id, self._clock.now())
         else:
             await trio.lowlevel.checkpoint()
             record = live.stored if self._store.is_shared else live.shown
@@ -105,7 +103,7 @@ class TaskAccess:
                 return live.record
             if live.state is LiveState.ENDING:
                 raise TaskStoreError("the task is being cancelled, but the task store does not take that now")
-        cancelled = await self._store.cancel(task_id, self._clock.now())
+        cancelled = await self._calls.run(self._store.cancel, task_id, self._clock.now())
         if cancelled is None:
             raise TaskNotFound("no such task")
         return cancelled
@@ -139,7 +137,7 @@ class TaskAccess:
         """Forget a task that has ended, of which no client knows. Checkpoints."""
         self._kept.discard(task_id)
         self._histories.take(task_id)
-        await self._store.delete(task_id)
+        await self._calls.run(self._store.delete, task_id)
 
     def take_history(self, task_id: str) -> Sequence[TaskReport] | None:
         """The reports of a task that no follower has taken yet; None if a follower takes them already."""
@@ -154,13 +152,7 @@ class TaskAccess:
         live = self._held.find(task_id)
         if live is not None:
             await self._held.flush(live)
-        found: list[StoredReport] = []
-        while True:
-            page = await self._store.read_reports(task_id, after, PAGE_REPORTS)
-            found += page
-            if len(page) < PAGE_REPORTS:
-                return found
-            after = page[-1].offset
+        return await read_newest(self._store, self._calls, task_id, after)
 
     def give_back_history(self, record: TaskRecord, reports: Sequence[TaskReport]) -> None:
         """Keep `reports`, which were taken but not sent, and later ones, for the next follower."""
