@@ -17,8 +17,10 @@ from tests.tasks.task_server import Name
 from trio_mcp import (
     Context,
     MemoryTaskStore,
+    ProtocolError,
     Server,
     TaskConfig,
+    TaskNotFound,
     TaskSettings,
     open_client,
     open_server,
@@ -153,6 +155,27 @@ async def test_a_worker_outlasts_the_errors_of_its_store(autojump_clock, caplog)
             assert (await task.result()).data == "worked"
             nursery.cancel_scope.cancel()
     assert "the task store fails: the cable is out" in caplog.text
+
+
+async def test_tasks_that_workers_have_ended_give_way_to_new_ones(autojump_clock):
+    server = make_server(DurableMemoryStore(), max_kept_per_owner=5)
+
+    @server.tool
+    async def work(n: int) -> int:
+        return n
+
+    async with open_server(server, runs_tasks=False) as running, open_client(running) as client:
+        tasks = [await client.call_tool("work", {"n": n}, task=True) for n in range(5)]
+        with pytest.raises(ProtocolError, match="max_kept_per_owner is 5"):
+            await client.call_tool("work", {"n": 5}, task=True)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_worker, server)
+            for n in range(5, 20):
+                assert (await tasks[-1].result()).data == n - 1
+                tasks.append(await client.call_tool("work", {"n": n}, task=True))
+            nursery.cancel_scope.cancel()
+        with pytest.raises(TaskNotFound):
+            await client.fetch_task(tasks[0].id)
 
 
 KEY = "5f2b9c1e-7a34-4c1d-9b60-2f8f3f0c9d11"

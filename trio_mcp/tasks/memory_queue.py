@@ -108,9 +108,4 @@ class MemoryQueue:
                 await self._was_added.park()
 
     def _is_wanted(self, entry: Entry, tools: Collection[str], now: datetime) -> bool:
-        return entry.record.tool in tools and not has_expired(entry.record, now)
-
-
-def has_expired(record: TaskRecord, now: datetime) -> bool:
-    """Whether a record has expired by `now`."""
-    return record.expires_at is not None and record.expires_at <= now
+        return entry.record.tool in tools and not entry.record.has_expired(now)

@@ -20,7 +20,7 @@ from msgspec import Raw
 
 from trio_mcp.concurrency.latest_channel import LatestChannel
 from trio_mcp.tasks.cursors import Cursors, Place
-from trio_mcp.tasks.memory_queue import Entry, MemoryQueue, has_expired
+from trio_mcp.tasks.memory_queue import Entry, MemoryQueue
 from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus
 from trio_mcp.tasks.recovery import recovered
 from trio_mcp.tasks.store import TaskChange, TaskPage
@@ -118,7 +118,7 @@ class MemoryTaskStore:
         await trio.lowlevel.checkpoint()
         known = None if key is None else self._entries.get(self._keys.get(key, ""))
         if known is not None:
-            if not has_expired(known.record, record.created_at):
+            if not known.record.has_expired(record.created_at):
                 return known.stored()
             self._forget(known)
             self._forgotten.append(known.record.id)
@@ -151,7 +151,7 @@ class MemoryTaskStore:
         """The record, or None if there is none or it has expired by `now`. Checkpoints."""
         await trio.lowlevel.checkpoint()
         entry = self._entries.get(task_id)
-        return None if entry is None or has_expired(entry.record, now) else entry.record
+        return None if entry is None or entry.record.has_expired(now) else entry.record
 
     async def load(self, task_id: str) -> StoredTask | None:
         """All that is kept of a task, or None if there is none. Checkpoints."""
@@ -220,7 +220,7 @@ class MemoryTaskStore:
         await trio.lowlevel.checkpoint()
         records: list[TaskRecord] = []
         for entry in list(self._entries.values()):
-            if entry.holder in (None, self._holder) or has_expired(entry.record, now):
+            if entry.holder in (None, self._holder) or entry.record.has_expired(now):
                 continue
             task = recovered(entry.stored(), now)
             entry.holder = None
@@ -234,7 +234,7 @@ class MemoryTaskStore:
         """Keep answers to questions of a task that have none. Checkpoints."""
         await trio.lowlevel.checkpoint()
         entry = self._entries.get(task_id)
-        if entry is None or entry.record.is_final or has_expired(entry.record, now):
+        if entry is None or entry.record.is_final or entry.record.has_expired(now):
             return
         for key, value in answers.items():
             if key in entry.record.inputs:
@@ -244,7 +244,7 @@ class MemoryTaskStore:
         """Move a task to "cancelled" and return its record; None if there is none. Checkpoints."""
         await trio.lowlevel.checkpoint()
         entry = self._entries.get(task_id)
-        if entry is None or has_expired(entry.record, now):
+        if entry is None or entry.record.has_expired(now):
             return None
         if not entry.record.is_final:
             outcome = Outcome("cancelled")
@@ -287,7 +287,7 @@ class MemoryTaskStore:
         for index in range(end - 1, -1, -1):
             entry = self._entries[places[index][2]]
             record = entry.record
-            if has_expired(record, now) or not (entry.work is None or entry.work.is_listed):
+            if record.has_expired(now) or not (entry.work is None or entry.work.is_listed):
                 continue
             if len(records) == limit:
                 return TaskPage(records, self._cursors.cursor(owner, _place(places[last])))
@@ -377,7 +377,7 @@ class MemoryTaskStore:
         while self._expiries and self._expiries[0][0] <= now:
             _, task_id = heapq.heappop(self._expiries)
             entry = self._entries.get(task_id)
-            if entry is not None and has_expired(entry.record, now):
+            if entry is not None and entry.record.has_expired(now):
                 self._forget(entry)
                 ids.append(task_id)
         return ids

@@ -26,7 +26,7 @@ from trio_mcp.tasks.redis_address import read_address
 from trio_mcp.tasks.redis_lease import Clock, lease_clock
 from trio_mcp.tasks.redis_link import ServerAwayError
 from trio_mcp.tasks.redis_listing import read_page
-from trio_mcp.tasks.redis_queue import RedisQueue, has_expired, replace
+from trio_mcp.tasks.redis_queue import RedisQueue, replace
 from trio_mcp.tasks.redis_session import RedisSession, SessionSettings, open_session
 from trio_mcp.tasks.redis_values import create_arguments, key_bytes, put_arguments, read_report
 from trio_mcp.tasks.store import TaskChange, TaskPage
@@ -189,7 +189,7 @@ class RedisTaskStore:
     async def get(self, task_id: str, now: datetime) -> TaskRecord | None:
         """The record, or None if there is none or it has expired by `now`. Checkpoints."""
         (record,) = await self._session.read_records([task_id])
-        return None if record is None or has_expired(record, now) else record
+        return None if record is None or record.has_expired(now) else record
 
     async def load(self, task_id: str) -> StoredTask | None:
         """All that is kept of a task, or None if there is none. Checkpoints."""
