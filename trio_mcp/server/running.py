@@ -176,11 +176,12 @@ async def _open(
         )
     async with (
         definition.open_lifespan() as lifespan,
-        open_supervisor(store, definition.task_settings) as supervisor,
+        open_supervisor(
+            store, definition.task_settings, runs_tasks=runs_tasks, interrupts=interrupts
+        ) as supervisor,
         open_unwrapping_nursery() as nursery,
     ):
         running = RunningServer(definition, supervisor, nursery, lifespan)
-        supervisor.runs_tasks, supervisor.interrupts = runs_tasks, interrupts
         if supervisor.keeps_work and runs_tasks:
             from trio_mcp.tasks.claiming import serve_claims
 

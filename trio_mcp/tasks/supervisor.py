@@ -68,9 +68,21 @@ class SupervisorStatistics:
 
 
 class Supervisor:
-    """All tasks of one running server; made by `open_supervisor`."""
+    """All tasks of one running server; made by `open_supervisor`.
 
-    def __init__(self, nursery: trio.Nursery, store: TaskStore, settings: TaskSettings) -> None:
+    It `runs_tasks`, unless they are only put into the queue of the store. If it `interrupts`, as a worker
+    does, tasks that the end of the process cuts off fail as interrupted, and are not cancelled.
+    """
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        store: TaskStore,
+        settings: TaskSettings,
+        *,
+        runs_tasks: bool = True,
+        interrupts: bool = False,
+    ) -> None:
         self._nursery = nursery
         self._store = store
         self.settings = settings
@@ -90,10 +102,8 @@ class Supervisor:
             nursery, store, self.store_calls, self.clock, settings, self._kept, self._histories, take_over
         )
         self._is_finishing = False
-        self.runs_tasks = True
-        """Whether tasks run in this process; otherwise they are only put into the queue of the store."""
-        self.interrupts = False
-        """Whether tasks that the end of the process cuts off fail as interrupted, and are not cancelled."""
+        self.runs_tasks: Final = runs_tasks
+        self._interrupts = interrupts
         self._expiries = Expiries(self.clock, self._kept)
 
     def __repr__(self) -> str:
@@ -260,7 +270,7 @@ class Supervisor:
     async def _end_unanswerable(self, live: LiveTask) -> None:
         """Cancel a task that waits for an answer, because its clients are gone and the server ends."""
         # A worker has no clients of its own that could be gone.
-        if live.inputs and not live.is_ending and (self.may_give_back(live) or not self.interrupts):
+        if live.inputs and not live.is_ending and (self.may_give_back(live) or not self._interrupts):
             live.scope.cancel()
             if self.may_give_back(live):
                 return
@@ -290,7 +300,7 @@ class Supervisor:
         if live.is_committed:
             if outcome.kind == "cancelled" and self.may_give_back(live):
                 await self.handover.give_back(live, has_begun=has_begun)
-            elif outcome.kind == "cancelled" and self.interrupts and live.state is LiveState.COMMITTED:
+            elif outcome.kind == "cancelled" and self._interrupts and live.state is LiveState.COMMITTED:
                 interrupted = Outcome("protocol_error", error=ErrorObject(INTERNAL_ERROR, INTERRUPTED))
                 await self._held.end(live, interrupted, INTERRUPTED)
             else:
@@ -366,14 +376,16 @@ def _described(describe: Describe, failure: BaseException) -> Outcome:
 
 
 @asynccontextmanager
-async def open_supervisor(store: TaskStore, settings: TaskSettings) -> AsyncIterator[Supervisor]:
-    """Run tasks until the block ends; checkpoints.
+async def open_supervisor(
+    store: TaskStore, settings: TaskSettings, *, runs_tasks: bool = True, interrupts: bool = False
+) -> AsyncIterator[Supervisor]:
+    """Run tasks until the block ends; checkpoints. The flags are those of the Supervisor.
 
     When the block ends, running tasks get `shutdown_grace` seconds and are then
     cancelled and recorded as such. When it is cancelled, they are cancelled at once.
     """
     async with store.open(), open_unwrapping_nursery() as nursery:
-        supervisor = Supervisor(nursery, store, settings)
+        supervisor = Supervisor(nursery, store, settings, runs_tasks=runs_tasks, interrupts=interrupts)
         upkeep = trio.CancelScope()
 
         async def keep_up() -> None:
