@@ -10,19 +10,23 @@ from typing import Any
 import pytest
 import trio
 
-from tests.conftest import MODERN
+from tests.conftest import LEGACY, MODERN
 from tests.support.durable_store import DurableMemoryStore
+from tests.support.shared_store import SharedState
 from tests.tasks.task_server import Name
 from trio_mcp import (
     Context,
     MemoryTaskStore,
+    ProtocolError,
     Server,
     TaskConfig,
+    TaskNotFound,
     TaskSettings,
     open_client,
     open_server,
     run_worker,
 )
+from trio_mcp.testing import WireRecorder
 
 RESTART = TaskConfig(recover="restart", attempts=3, promote_after=0)
 
@@ -124,6 +128,181 @@ async def test_a_question_makes_a_waiting_call_a_task_at_once(autojump_clock):
         assert trio.current_time() < 100
         assert (await running.fetch_task(task.id)).status == "input_required"
         nursery.cancel_scope.cancel()
+
+
+async def test_a_worker_outlasts_the_errors_of_its_store(autojump_clock, caplog):
+    """Also those that are no TaskStoreError, because somebody else has written the store."""
+
+    class FailingStore(DurableMemoryStore):
+        failures = 3
+
+        async def claim(self, *args: Any) -> Any:
+            if self.failures:
+                self.failures -= 1
+                raise OSError("the cable is out")
+            return await super().claim(*args)
+
+    server = make_server(FailingStore())
+
+    @server.tool
+    async def work() -> str:
+        return "worked"
+
+    async with open_server(server, runs_tasks=False) as running, open_client(running) as client:
+        task = await client.call_tool("work", task=True)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_worker, server)
+            assert (await task.result()).data == "worked"
+            nursery.cancel_scope.cancel()
+    assert "the task store fails: the cable is out" in caplog.text
+
+
+async def test_tasks_that_workers_have_ended_give_way_to_new_ones(autojump_clock):
+    server = make_server(DurableMemoryStore(), max_kept_per_owner=5)
+
+    @server.tool
+    async def work(n: int) -> int:
+        return n
+
+    async with open_server(server, runs_tasks=False) as running, open_client(running) as client:
+        tasks = [await client.call_tool("work", {"n": n}, task=True) for n in range(5)]
+        with pytest.raises(ProtocolError, match="max_kept_per_owner is 5"):
+            await client.call_tool("work", {"n": 5}, task=True)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_worker, server)
+            for n in range(5, 20):
+                assert (await tasks[-1].result()).data == n - 1
+                tasks.append(await client.call_tool("work", {"n": n}, task=True))
+            nursery.cancel_scope.cancel()
+        with pytest.raises(TaskNotFound):
+            await client.fetch_task(tasks[0].id)
+
+
+KEY = "5f2b9c1e-7a34-4c1d-9b60-2f8f3f0c9d11"
+
+
+async def test_a_call_with_a_key_is_left_to_a_worker_and_carried_out_once(wire, autojump_clock):
+    server = make_server(DurableMemoryStore())
+    begun: list[int] = []
+
+    @server.tool
+    async def work(ctx: Context, n: int) -> str:
+        begun.append(n)
+        await trio.sleep(10)
+        return f"worked {n}"
+
+    async with open_server(server, runs_tasks=False) as running, wire.open_running(running) as client:
+
+        async def call() -> Any:
+            return await client.call_tool("work", {"n": 3}, task=True, idempotency_key=KEY)
+
+        first, second = await call(), await call()
+        await trio.sleep(100)
+        assert begun == []
+        assert (await running.fetch_task(first.id)).attempt == 0
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_worker, server)
+            assert (await first.result()).data == "worked 3"
+            nursery.cancel_scope.cancel()
+        third = await call()
+        assert first.id == second.id == third.id
+        assert (await third.result()).data == "worked 3"
+    assert begun == [3]
+
+
+async def test_calls_with_a_key_that_may_be_answered_directly_wait_for_one_worker(wire, autojump_clock):
+    if wire.protocol != MODERN:
+        return  # no call of this revision may become a task later
+    state = SharedState()
+    server = make_server(state.make_view(), TaskConfig(promote_after=20))
+    begun: list[int] = []
+    results: list[Any] = []
+    seen: list[list[float]] = [[], []]
+
+    @server.tool
+    async def work(ctx: Context) -> str:
+        begun.append(ctx.attempt)
+        for number in range(1, 5):
+            await ctx.report_progress(number, 4)
+            await trio.sleep(1)
+        return "worked"
+
+    async with open_server(server, runs_tasks=False) as running, wire.open_running(running) as client:
+
+        async def call(number: int) -> None:
+            answer = await client.call_tool(
+                "work", idempotency_key=KEY, progress_handler=lambda now, *rest: seen[number].append(now)
+            )
+            results.append(answer.data)
+
+        async with trio.open_nursery() as nursery, trio.open_nursery() as callers:
+            callers.start_soon(call, 0)
+            callers.start_soon(call, 1)
+            await trio.sleep(1)
+            server.task_store = state.make_view()
+            await nursery.start(run_worker, server)
+            await trio.sleep(8)
+            nursery.cancel_scope.cancel()
+        assert (await client.call_tool("work", idempotency_key=KEY)).data == "worked"
+    assert results == ["worked", "worked"]
+    assert begun == [1]
+    assert seen == [[1, 2, 3, 4]] * 2
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_a_call_with_a_key_that_nobody_wants_any_more_is_not_run(autojump_clock, others):
+    server = make_server(DurableMemoryStore(), TaskConfig(promote_after=1000))
+    begun: list[int] = []
+
+    @server.tool
+    async def work(ctx: Context) -> None:
+        begun.append(ctx.attempt)
+
+    async with open_server(server, runs_tasks=False) as running, open_client(running) as client:
+
+        async def call() -> None:
+            await client.call_tool("work", idempotency_key=KEY)
+
+        async with trio.open_nursery() as nursery:
+            with trio.move_on_after(5):
+                nursery.start_soon(call) if others else None
+                async with trio.open_nursery() as first:
+                    first.start_soon(call)
+            await trio.sleep(1)
+            await nursery.start(run_worker, server)
+            await trio.sleep(10)
+            nursery.cancel_scope.cancel()
+    assert begun == [1] * others
+
+
+async def test_progress_of_a_task_that_a_worker_runs_comes_by_the_token_of_its_call(wire, autojump_clock):
+    """2025-11-25: the token lives on until the task has ended, wherever that runs."""
+    if wire.protocol != LEGACY:
+        return
+    state = SharedState()
+    server = make_server(state.make_view())
+
+    @server.tool
+    async def work(ctx: Context) -> str:
+        for number in range(1, 5):
+            await ctx.report_progress(number, 4)
+            await trio.sleep(0.3)
+        return "worked"
+
+    async with (
+        open_server(server, runs_tasks=False) as running,
+        wire.open(recorder := WireRecorder(wire.target(running))) as client,
+        trio.open_nursery() as nursery,
+    ):
+        server.task_store = state.make_view()
+        seen: list[float] = []
+        task = await client.call_tool("work", task=True, progress_handler=lambda now, *rest: seen.append(now))
+        await nursery.start(run_worker, server)
+        assert (await task.result()).data == "worked"
+        reports = recorder.received_messages("notifications/progress")
+        nursery.cancel_scope.cancel()
+    assert [report["params"]["progress"] for report in reports] == [1, 2, 3, 4]
+    assert seen == [1, 2, 3, 4]
 
 
 async def test_a_front_server_runs_what_never_becomes_a_task(wire):

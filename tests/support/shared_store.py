@@ -63,7 +63,7 @@ class SharedState(MemoryTaskStore):
             task = recovered(entry.stored(), now)
             entry.holder = None
             if not task.record.is_final:
-                self._enqueue(entry)
+                self._queue.add(entry)
             self._replace(entry, task.record)
             records.append(task.record)
         return records

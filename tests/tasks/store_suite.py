@@ -17,4 +17,4 @@ from tests.tasks.store_work import WorkCases
 class TaskStoreSuite(
     RecordCases, ListCases, ExpiryCases, SubscriptionCases, WorkCases, ClaimCases, RecoveryCases
 ):
-    """The behaviour of a TaskStore (docs/design/tasks.md)."""
+    """The behaviour of a TaskStore (docs/design/stored-tasks.md)."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import attrs
 import pytest
 import trio
+from msgspec import Raw
 
 from tests.conftest import LEGACY, MODERN
 from tests.support.durable_store import DurableMemoryStore
@@ -15,6 +17,7 @@ from tests.support.raw_peer import MODERN_META
 from tests.tasks.task_server import Name, raw_peer
 from trio_mcp import (
     Context,
+    ProtocolError,
     Retry,
     Server,
     TaskConfig,
@@ -271,8 +274,6 @@ async def test_questions_and_answers_are_kept_over_a_restart(autojump_clock, way
     assert record.status == "input_required"
     assert list(record.inputs) == [second]
     if answered == "in the queue":
-        from msgspec import Raw
-
         answer = b'{"action":"accept","content":{"name":"Bob"}}'
         await store.answer(task_id, {second: Raw(answer)}, record.last_updated_at)
     async with open_server(server) as running, raw_peer(running) as peer:
@@ -284,6 +285,140 @@ async def test_questions_and_answers_are_kept_over_a_restart(autojump_clock, way
         record = await running.await_task(task_id)
     assert record.status == "completed"
     assert b"Hello, Ada and Bob!" in bytes(record.outcome.result)
+    assert begun == [1, 2]
+
+
+class WatchfulStore(DurableMemoryStore):
+    """Notes how many questions each record has that is put, and answers those of a task that is released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.questions: list[int] = []
+
+    async def put(self, changes: Sequence[Any]) -> Any:
+        self.questions += [len(change.record.inputs) for change in changes]
+        return await super().put(changes)
+
+    async def release(self, record: TaskRecord, claim: int, ready_at: Any = None) -> bool:
+        answer = Raw(b'{"action":"accept","content":{"name":"Ada"}}')
+        answers = dict.fromkeys((await self.load(record.id)).record.inputs, answer)
+        await self.answer(record.id, answers, record.last_updated_at)
+        return await super().release(record, claim, ready_at)
+
+
+@pytest.mark.parametrize("how", ["ends", "is cancelled"])
+async def test_a_question_can_be_answered_all_the_time_while_its_server_ends(wire, autojump_clock, how):
+    store = WatchfulStore()
+    server = make_server(store)
+    begun: list[int] = []
+
+    @server.tool
+    async def greet(ctx: Context) -> str:
+        begun.append(ctx.attempt)
+        return f"Hello, {(await ctx.elicit('Who?', Name)).data.name}!"
+
+    async def leave_open(request: Any) -> Any:
+        await trio.sleep_forever()
+
+    with trio.CancelScope() as scope:
+        async with (
+            open_server(server) as running,
+            wire.open_running(running, elicitation_handler=leave_open) as client,
+        ):
+            task = await client.call_tool("greet", task=True)
+            await trio.sleep(1)
+            assert (await client.fetch_task(task.id)).status == "input_required"
+            if how == "is cancelled":
+                scope.cancel()
+    assert 0 not in store.questions[store.questions.index(1) :]
+    async with open_server(server) as running:
+        record = await running.await_task(task.id)
+    assert b"Hello, Ada!" in bytes(record.outcome.result)
+    assert begun == [1, 2]
+
+
+async def test_a_question_for_which_the_handler_waits_no_longer_leaves_the_record(wire, autojump_clock):
+    server = make_server(DurableMemoryStore())
+
+    @server.tool
+    async def greet(ctx: Context) -> str:
+        with trio.move_on_after(5):
+            await ctx.elicit("Who?", Name)
+        await trio.sleep(10)
+        return "Hello, whoever!"
+
+    async def leave_open(request: Any) -> Any:
+        await trio.sleep_forever()
+
+    async with (
+        open_server(server) as running,
+        wire.open_running(running, elicitation_handler=leave_open) as client,
+    ):
+        task = await client.call_tool("greet", task=True)
+        await trio.sleep(1)
+        assert (await client.fetch_task(task.id)).status == "input_required"
+        await trio.sleep(5)
+        record = await running.fetch_task(task.id)
+        assert (record.status, dict(record.inputs)) == ("working", {})
+        assert (await running.await_task(task.id)).status == "completed"
+
+
+async def test_an_answer_that_is_an_error_is_kept_for_the_next_attempt(wire, autojump_clock):
+    """2025-11-25, where clients answer requests: a client is not asked again what it has refused."""
+    if wire.protocol != LEGACY:
+        return
+    store = DurableMemoryStore()
+    server = make_server(store)
+    refusals: list[tuple[int, int]] = []
+    asked: list[str] = []
+
+    @server.tool
+    async def greet(ctx: Context) -> str:
+        try:
+            await ctx.elicit("Who?", Name)
+        except ProtocolError as error:
+            refusals.append((ctx.attempt, error.code))
+        if ctx.attempt == 1:
+            await trio.sleep_forever()
+        return "Hello, whoever!"
+
+    def refuse(request: Any) -> Any:
+        asked.append(request.message)
+        raise ProtocolError(-32050, "nobody is there")
+
+    async with (
+        crashing(server, store) as running,
+        wire.open_running(running, elicitation_handler=refuse) as client,
+    ):
+        task = await client.call_tool("greet", task=True)
+        await trio.sleep(1)
+        assert refusals == [(1, -32050)]
+    async with open_server(server) as running:
+        assert (await running.await_task(task.id)).status == "completed"
+    assert refusals == [(1, -32050), (2, -32050)]
+    assert asked == ["Who?"]
+
+
+async def test_a_call_with_a_key_is_run_again_as_any_task_and_is_still_one(wire, autojump_clock):
+    store = DurableMemoryStore()
+    server = make_server(store)
+    begun: list[int] = []
+    key = "5f2b9c1e-7a34-4c1d-9b60-2f8f3f0c9d11"
+
+    @server.tool
+    async def work(ctx: Context, n: int) -> str:
+        begun.append(ctx.attempt)
+        await trio.sleep(10)
+        return f"done {n} at {ctx.attempt}"
+
+    async with crashing(server, store) as running, wire.open_running(running) as client:
+        task = await client.call_tool("work", {"n": 3}, task=True, idempotency_key=key)
+        await trio.sleep(1)
+    async with open_server(server) as running, wire.open_running(running) as client:
+        await trio.sleep(1)
+        again = await client.call_tool("work", {"n": 3}, task=True, idempotency_key=key)
+        assert again.id == task.id
+        assert (await again.result()).data == "done 3 at 2"
     assert begun == [1, 2]
 
 
@@ -375,12 +510,30 @@ async def test_a_tool_that_is_gone_and_arguments_that_fit_no_more_end_a_task_wit
         assert b"n" in bytes(record.outcome.result)
 
 
-async def test_what_was_gathered_is_kept_for_the_next_attempt(autojump_clock):
+@attrs.frozen
+class Wish:
+    size: int
+    colours: frozenset[str]
+
+
+WISH = Wish(7, frozenset({"red"}))
+
+
+async def gather_wish(ctx: Context, arguments: dict[str, Any]) -> Wish:
+    return WISH
+
+
+async def gather_anything(ctx: Context, arguments: dict[str, Any]):
+    return WISH
+
+
+@pytest.mark.parametrize(
+    ("gather", "second"), [(gather_wish, WISH), (gather_anything, {"size": 7, "colours": ["red"]})]
+)
+async def test_what_was_gathered_is_kept_for_the_next_attempt(autojump_clock, gather, second):
+    """As the type of the annotation of `gather`, or as JSON values if it has none."""
     store = DurableMemoryStore()
     gathered: list[Any] = []
-
-    async def gather(ctx: Context, arguments: dict[str, Any]) -> dict[str, int]:
-        return {"answer": 42}
 
     config = TaskConfig(recover="restart", attempts=2, promote_after=0, gather=gather)
     server = make_server(store, config)
@@ -397,7 +550,31 @@ async def test_what_was_gathered_is_kept_for_the_next_attempt(autojump_clock):
         await trio.sleep(1)
     async with open_server(server) as running:
         await running.await_task(task.id)
-    assert gathered == [{"answer": 42}, {"answer": 42}]
+    assert gathered == [WISH, second]
+
+
+async def test_what_was_gathered_in_another_shape_ends_the_task_with_an_error(autojump_clock):
+    store = DurableMemoryStore()
+
+    async def gather_text(ctx: Context, arguments: dict[str, Any]) -> str:
+        return "red"
+
+    def make(gather: Any) -> Server:
+        config = TaskConfig(recover="restart", attempts=2, promote_after=0, gather=gather)
+        server = make_server(store, config)
+
+        @server.tool
+        async def work() -> None:
+            await trio.sleep_forever()
+
+        return server
+
+    async with crashing(make(gather_text), store) as running, open_client(running) as client:
+        task = await client.call_tool("work", task=True)
+    async with open_server(make(gather_wish)) as running:
+        record = await running.await_task(task.id)
+    assert record.status == "failed"
+    assert "the task cannot be run again: what gather has returned is no" in record.outcome.error.message
 
 
 async def test_no_more_tasks_are_claimed_than_may_run(autojump_clock):

@@ -247,6 +247,55 @@ async def test_a_task_whose_creation_is_in_doubt_does_not_stay(autojump_clock):
         assert len(fleet.state._entries) == 0
 
 
+async def test_a_call_with_a_key_whose_creation_is_in_doubt_can_be_made_again(autojump_clock):
+    """The store has kept a record that nobody runs: the next call with the key does not join it."""
+    async with open_fleet() as fleet, fleet.a.open(MEMORY) as one:
+        store, create = fleet.a.store, fleet.a.store.create
+
+        async def create_and_fail(*args: Any, **options: Any) -> Any:
+            await create(*args, **options)
+            raise OSError("the connection broke")
+
+        store.create = create_and_fail  # type: ignore[method-assign]
+        with pytest.raises(ProtocolError, match="the task store failed: the connection broke"):
+            await one.call_tool("wait", task=True, idempotency_key="invoice-1")
+        (doubtful,) = fleet.state._entries
+        store.create = create  # type: ignore[method-assign]
+        store.is_away = True
+        with pytest.raises(ProtocolError, match="is away"):
+            await one.call_tool("wait", task=True, idempotency_key="invoice-1")
+        store.is_away = False
+        task = await one.call_tool("wait", task=True, idempotency_key="invoice-1")
+        await fleet.reached.wait()
+        assert list(fleet.state._entries) == [task.id]
+        assert task.id != doubtful
+        fleet.release.set()
+        assert (await task.result()).data == "released"
+
+
+async def test_whoever_follows_a_task_elsewhere_outlasts_the_errors_of_a_store(autojump_clock, caplog):
+    """Also those that are no TaskStoreError, because somebody else has written the store."""
+    async with open_fleet() as fleet, fleet.a.open(MEMORY) as one:
+        task = await one.call_tool("wait", task=True)
+        await fleet.reached.wait()
+        store, get = fleet.b.store, fleet.b.store.get
+        failures = iter([None, OSError("the cable is out"), OSError("the cable is out")])
+
+        async def get_sometimes(*args: Any) -> Any:
+            failure = next(failures, None)
+            if failure is not None:
+                raise failure
+            return await get(*args)
+
+        store.get = get_sometimes  # type: ignore[method-assign]
+        async with fleet.b.running.watch_task(task.id) as records:
+            await trio.sleep(5)
+            fleet.release.set()
+            seen = [record.status async for record in records]
+    assert seen[-1] == "completed"
+    assert "the task store fails: the cable is out" in caplog.text
+
+
 async def test_a_store_that_hangs_does_not_hold_up_the_end_of_the_server(autojump_clock):
     async with open_fleet() as fleet, fleet.a.open(MEMORY) as one:
         for _ in range(3):

@@ -143,3 +143,13 @@ def _is_open(annotation: Any) -> bool:
         return any(_is_open(arg) for arg in args)
     is_bare_container = isinstance(annotation, type) and annotation in _CONTAINERS
     return is_bare_container or annotation in (Any, object)
+
+
+def find_return_type(function: Callable[..., Any]) -> Any:
+    """What a function returns by its annotation; Any without one, or if it cannot be read."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    try:
+        return typing.get_type_hints(function).get("return", Any)
+    except (NameError, TypeError):  # names that only a type checker has; a callable without annotations
+        return Any

@@ -164,7 +164,7 @@ class ServerApplication:
         """The result that tells the client of `failure`; raises ProtocolError for a JSON-RPC error."""
         failure = suit(failure, request.era)
         if isinstance(failure, TaskStoreError):
-            self._supervisor.note_failure(failure)
+            self._supervisor.store_calls.note_failure(failure)
             raise ProtocolError(INTERNAL_ERROR, str(failure))
         if isinstance(request.params, CallToolParams):
             return self.errors.describe(request.params.name, failure)

@@ -1,27 +1,24 @@
 """Tool calls with an idempotency key: of calls with the same key one is carried out, and all get its answer.
 
-Owns whose key is whose, which calls are the same, and the waiting of each caller. A record with the key is
-stored before the handler begins, so a call that finds one joins it. The handler runs in the supervisor's
-nursery, and goes on if the connection of its caller is lost. This module is imported at the first such call.
+Owns the waiting of each caller. A record with the key is stored before the handler begins, so a call that
+finds one joins it. The handler runs in the supervisor's nursery, or in a worker if this server runs no tasks,
+and goes on if the connection of its caller is lost. This module is imported at the first such call.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
 
-import attrs
-import msgspec
 import trio
 
 from trio_mcp.errors import ProtocolError, TaskNotFound, TaskOverload, TaskStoreError
-from trio_mcp.outgoing.call_queue import CallQueue
-from trio_mcp.outgoing.report import Report
+from trio_mcp.server.call_followers import CallFollower, name_task, wait_settled
+from trio_mcp.server.call_names import CallName
 from trio_mcp.server.input_rounds import InputRounds
-from trio_mcp.server.legacy_task_wires import LegacyStatus
 from trio_mcp.server.task_choice import Choice
 from trio_mcp.server.task_run import RunState, TaskRun, moved
 from trio_mcp.session.request import ServerRequest
@@ -29,65 +26,18 @@ from trio_mcp.tasks.history import TaskReport
 from trio_mcp.tasks.live_state import LiveState
 from trio_mcp.tasks.live_task import LiveTask, ReportSource
 from trio_mcp.tasks.record import Outcome, TaskRecord
-from trio_mcp.tasks.rendering import extension_created, legacy_task, outcome_result
+from trio_mcp.tasks.rendering import outcome_result
 from trio_mcp.tasks.store import STORE_SECONDS
 from trio_mcp.tasks.stored_task import TaskWork
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS
-from trio_mcp.wire.idempotency import find_problem
-from trio_mcp.wire.messages import META_IDEMPOTENCY_KEY, Result
-from trio_mcp.wire.tasks import LegacyCreateTaskResult
-
-UNGUESSED_CHARACTERS: Final = 22
-"""So many characters of base64 hold 128 random bits; a UUID is longer."""
+from trio_mcp.wire.messages import Result
 
 ASKED_AGAIN: Final = 8
 """How often a call may find that the one that it has joined has asked its client, and is made anew."""
 
 MAX_ASKED_ALONE: Final = 1000
 """So many are remembered of which the client has not come back yet; a small text each."""
-
-
-@attrs.frozen
-class CallName:
-    """A call by its key: `key` is what the store knows it by, `digest` that of its arguments."""
-
-    key: str
-    digest: str
-
-
-def name_call(request: ServerRequest, tool: str, arguments: msgspec.Raw | None) -> CallName:
-    """Name the call of a request with a key; raises ProtocolError for a key that is none, or too weak.
-
-    A key belongs to a principal. Without one the key itself admits, as the id of a task does. Over a network
-    it must therefore be one that nobody guesses; whoever started the server as a subprocess, or serves it in
-    memory, may use any.
-    """
-    key = request.meta.values[META_IDEMPOTENCY_KEY]
-    problem = find_problem(key)
-    if problem is not None:
-        raise ProtocolError(INVALID_PARAMS, problem)
-    connection = request.connection
-    whose = ["local"]
-    if connection.principal is not None:
-        whose = ["principal", connection.principal]
-    elif connection.peer is not None or connection.headers:
-        whose = ["bearer"]
-        if len(key) < UNGUESSED_CHARACTERS:
-            raise ProtocolError(
-                INVALID_PARAMS,
-                f"an idempotency key of a client that is not authenticated must have at least "
-                f"{UNGUESSED_CHARACTERS} characters, and be one that nobody can guess, such as a random UUID",
-            )
-    try:
-        digest = _digest({} if arguments is None else msgspec.json.decode(arguments))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(INVALID_PARAMS, f"the arguments cannot be read: {error}") from None
-    return CallName(_digest([*whose, tool, key]), digest)
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()
 
 
 class CallKeys:
@@ -116,14 +66,19 @@ class CallKeys:
         """
         for _ in range(ASKED_AGAIN):
             run = make_run()
+            is_queued = choice is not Choice.ANSWER and not self._supervisor.runs_tasks
+            if rounds is not None and (is_queued or run.gatherer is not None):
+                await rounds.resume(request)
+                rounds = None
             if run.gatherer is not None:
-                if rounds is not None:
-                    await rounds.resume(request)
-                    rounds = None
                 run.gathered = await run.gatherer(run)
             run.live.note_arguments(name.digest)
-            known = await self._create(run, name.key, is_listed=choice is not Choice.ANSWER)
-            if known is None:
+            known = await self._create(
+                run, name.key, is_listed=choice is not Choice.ANSWER, is_queued=is_queued
+            )
+            if known.id == run.live.id:
+                if is_queued:
+                    return await self._wait_for_worker(run, known, choice)
                 await self._admit(run, rounds)
                 return await self._carry_out(run, choice)
             if known.arguments_digest != name.digest:
@@ -156,8 +111,8 @@ class CallKeys:
                 supervisor.release(live)
                 # Shielded, so that the key does not stay with a call that nobody carries out.
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
-                    await supervisor.cancel(live.id, None)
-                    await supervisor.forget(live.id)
+                    await supervisor.access.cancel(live.id, None)
+                    await supervisor.access.forget(live.id)
 
     def _note_asked(self, task_id: str) -> None:
         """Note that the call is made anew, if it is."""
@@ -165,8 +120,12 @@ class CallKeys:
         if len(self._asked_alone) > MAX_ASKED_ALONE:
             del self._asked_alone[next(iter(self._asked_alone))]
 
-    async def _create(self, run: TaskRun, key: str, *, is_listed: bool) -> TaskRecord | None:
-        """Store the record, or return the one that has the key; checkpoints."""
+    async def _create(self, run: TaskRun, key: str, *, is_listed: bool, is_queued: bool) -> TaskRecord:
+        """Store the record and return it, or that which has the key. Checkpoints.
+
+        If it `is_queued`, it is for a worker.
+        """
+        supervisor, live = self._supervisor, run.live
         while key in self._creating:
             await self._creating[key].wait()
         created = self._creating[key] = trio.Event()
@@ -174,15 +133,33 @@ class CallKeys:
             # Shielded, so that no record is stored for which nobody runs a handler.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
                 work = run.describe_work(is_listed=is_listed)
+                if is_queued:
+                    return await supervisor.handover.enqueue(live, work, key=key)
                 if work is None and not is_listed:
-                    work = TaskWork(payer=run.live.payer, is_listed=False)
-                return await self._supervisor.commit(run.live, key=key, work=work)
+                    work = TaskWork(payer=live.payer, is_listed=False)
+                return await supervisor.commit(live, key=key, work=work) or live.record
             raise ProtocolError(INTERNAL_ERROR, "the task store did not answer in time")
         except (TaskOverload, TaskStoreError) as error:
             raise ProtocolError(INTERNAL_ERROR, str(error)) from None
         finally:
             del self._creating[key]
             created.set()
+
+    async def _wait_for_worker(self, run: TaskRun, record: TaskRecord, choice: Choice) -> Result:
+        """Answer the call that has put a task into the queue; checkpoints.
+
+        If its client wants no answer any more, and no other call waits here for it, the task is cancelled.
+        """
+        request = run.request
+        run.state = moved(run.state, RunState.TASK)
+        try:
+            return await self._answer_elsewhere(request, record, choice, run.config.promote_after, after=0)
+        except trio.Cancelled:
+            if record.id not in self._callers and _gives_up(request):
+                # Shielded, since nobody else would cancel what nobody wants.
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
+                    await self._supervisor.access.cancel(record.id, None)
+            raise
 
     async def _carry_out(self, run: TaskRun, choice: Choice) -> Result:
         """Start the handler, and answer the call that has brought it."""
@@ -199,12 +176,12 @@ class CallKeys:
         concluded = self._concluding[live.id] = trio.Event()
         try:
             seconds = math.inf if choice is Choice.ANSWER else run.config.promote_after
-            if not await self._wait(request, live, _Caller(choice), seconds):
+            if not await self._wait(request, live, CallFollower(choice), seconds):
                 return run.become_task()
             questions = None if request.round is None else request.round.conclude()
             if questions is not None:
                 # The call goes on by another request, which has the same key.
-                await self._supervisor.forget(live.id)
+                await self._supervisor.access.forget(live.id)
                 return questions
         except trio.Cancelled:
             live.add_follower(_Bystander(request, self._note_asked))
@@ -223,139 +200,88 @@ class CallKeys:
         """Answer by a call that has the key already; None if that one has asked its client, and is gone."""
         if known.id in self._asked_alone:
             del self._asked_alone[known.id]
-            await self._supervisor.forget(known.id)
+            await self._supervisor.access.forget(known.id)
             return None
         live = self._supervisor.find(known.id)
-        record = known if live is None else live.record
-        if choice is Choice.TASK:
-            return self._become_task(request, record, live)
-        seconds = math.inf if choice is Choice.ANSWER else promote_after
         if live is None:
-            if not record.is_final:
-                record = await self._follow_elsewhere(record, _Caller(choice, request.call_queue), seconds)
-            if not record.is_final or (choice is Choice.PROMOTE and _was_cancelled(record)):
-                return self._become_task(request, record, None)
-            return _read(record.outcome)
-        caller = _Caller(choice, request.call_queue)
-        caller.follow_now(live)
+            return await self._answer_elsewhere(request, known, choice, promote_after)
+        if choice is Choice.TASK:
+            return name_task(self._supervisor, request, live.record)
+        caller = CallFollower(choice, request.call_queue)
+        caller.show(live)
+        seconds = math.inf if choice is Choice.ANSWER else promote_after
         if not await self._wait(request, live, caller, seconds):
-            return self._become_task(request, live.record, live)
+            return name_task(self._supervisor, request, live.record)
         if _was_cancelled(live.record):
             concluding = self._concluding.get(live.id)
             if concluding is not None:
                 await concluding.wait()
             try:
-                await self._supervisor.fetch(live.id, None)
+                await self._supervisor.access.fetch(live.id, None)
             except TaskNotFound:
                 return None
             if choice is Choice.PROMOTE:
-                return self._become_task(request, live.record, live)
+                return name_task(self._supervisor, request, live.record)
         return _read(await self._find_outcome(live))
 
-    async def _wait(self, request: ServerRequest, live: LiveTask, caller: _Caller, seconds: float) -> bool:
+    async def _answer_elsewhere(
+        self,
+        request: ServerRequest,
+        record: TaskRecord,
+        choice: Choice,
+        promote_after: float,
+        *,
+        after: int | None = None,
+    ) -> Result:
+        """Answer by a task that another process runs; `after` is that of `wait_settled`. Checkpoints."""
+        if choice is not Choice.TASK and not record.is_final:
+            seconds = math.inf if choice is Choice.ANSWER else promote_after
+            caller = CallFollower(choice, request.call_queue)
+            with self._counted(record.id):
+                record = await wait_settled(self._supervisor, record, caller, seconds, after=after)
+        is_task = choice is Choice.TASK or (choice is Choice.PROMOTE and _was_cancelled(record))
+        if is_task or not record.is_final:
+            return name_task(self._supervisor, request, record)
+        return _read(record.outcome)
+
+    @contextmanager
+    def _counted(self, task_id: str) -> Iterator[None]:
+        """While the block lasts, one more call waits for the task here."""
+        self._callers[task_id] += 1
+        try:
+            yield
+        finally:
+            self._callers[task_id] -= 1
+            if not self._callers[task_id]:
+                del self._callers[task_id]
+
+    async def _wait(
+        self, request: ServerRequest, live: LiveTask, caller: CallFollower, seconds: float
+    ) -> bool:
         """Wait for the end of a task; False if it asks its client or `seconds` pass first. Checkpoints.
 
         If the client wants no answer any more, and no other does, the task is cancelled; if the client is
         only gone, it goes on.
         """
-        self._callers[live.id] += 1
         live.add_follower(caller)
         try:
-            caller.follow(live.record)
-            with trio.move_on_after(seconds):
-                await caller.settled.wait()
-            return live.is_final or (live.state is LiveState.LOST and caller.has_ended)
+            with self._counted(live.id):
+                caller.follow(live.record)
+                with trio.move_on_after(seconds):
+                    await caller.settled.wait()
+                return live.is_final or (live.state is LiveState.LOST and caller.has_ended)
         finally:
             live.remove_follower(caller)
             self._supervisor.followers.remove(live.id, caller)
-            self._callers[live.id] -= 1
-            if not self._callers[live.id]:
-                del self._callers[live.id]
-                gives_up = request.was_cancelled or trio.current_time() >= request.deadline
-                if gives_up and not live.is_ending:
-                    live.scope.cancel()
+            if live.id not in self._callers and _gives_up(request) and not live.is_ending:
+                live.scope.cancel()
 
     async def _find_outcome(self, live: LiveTask) -> Outcome | None:
         """The outcome of a task that has ended here, or elsewhere if it was lost; checkpoints then."""
         if live.state is LiveState.LOST:
-            return (await self._wait_elsewhere(live.record)).outcome
+            follower = CallFollower(Choice.ANSWER)
+            return (await wait_settled(self._supervisor, live.record, follower, math.inf)).outcome
         return live.record.outcome
-
-    async def _follow_elsewhere(self, record: TaskRecord, caller: _Caller, seconds: float) -> TaskRecord:
-        """Wait as `_wait` does for a task that another process runs; returns its record then. Checkpoints."""
-        followers = self._supervisor.followers
-        # The reports come by the same way as the end, and so in front of it.
-        followers.add(record, caller, wants_all=True, on_gone=caller.settled.set)
-        try:
-            with trio.move_on_after(seconds):
-                await caller.settled.wait()
-        finally:
-            followers.remove(record.id, caller)
-        try:
-            return await self._supervisor.fetch(record.id, None)
-        except TaskNotFound:
-            raise ProtocolError(INTERNAL_ERROR, "the call with this idempotency key has expired") from None
-
-    async def _wait_elsewhere(self, record: TaskRecord) -> TaskRecord:
-        """Wait for the end of a task that does not run in this process; checkpoints."""
-        try:
-            return await self._supervisor.wait_ended(record.id, None)
-        except TaskNotFound:
-            raise ProtocolError(INTERNAL_ERROR, "the call with this idempotency key has expired") from None
-
-    def _become_task(self, request: ServerRequest, record: TaskRecord, live: LiveTask | None) -> Result:
-        """Answer with a task that another call has made; in 2025-11-25 its progress has this call's token."""
-        if request.era.modern:
-            return extension_created(record)
-        outbox = request.connection.home.outbox
-        queue = request.call_queue = request.call_queue.succeed(outbox, record.id)
-        if live is None or live.is_final:
-            queue.finish(None)
-        else:
-            caller = _Caller(Choice.TASK, queue)
-            caller.follow_now(live)
-            live.add_follower(caller)
-            live.add_follower(LegacyStatus(queue, outbox, self._supervisor, record))
-        return LegacyCreateTaskResult(task=legacy_task(record))
-
-
-class _Caller:
-    """Follows a task for one call: its reports leave by `queue`, if that is given.
-
-    `settled` is set when the call can be answered as its `choice` says: a question needs a task. The task
-    `has_ended` if its last record was final.
-    """
-
-    def __init__(self, choice: Choice, queue: CallQueue | None = None) -> None:
-        self._choice = choice
-        self._queue = queue
-        self.settled = trio.Event()
-        self.has_ended = False
-
-    def follow(self, record: TaskRecord) -> None:
-        self.has_ended = record.is_final
-        if record.is_final or (record.inputs and self._choice is not Choice.ANSWER):
-            self.settled.set()
-
-    def follow_now(self, live: LiveTask) -> None:
-        """Send the progress so far."""
-        progress = live.record.progress
-        if progress is not None:
-            self._push(live, progress.current, progress.total, progress.message)
-
-    def follow_report(
-        self, task: ReportSource, report: TaskReport, replaced: TaskReport | None = None
-    ) -> None:
-        self._push(task, report[0], report[1], report[2])
-
-    def _push(
-        self, task: ReportSource, current: float | None, total: float | None, message: str | None
-    ) -> None:
-        if self._queue is None or not self._queue.has_token:
-            return
-        if self._queue.stages is None and isinstance(task, LiveTask):
-            self._queue.stages = task.stages
-        self._queue.push(Report(0 if current is None else current, total, message))
 
 
 class _Bystander:
@@ -373,6 +299,11 @@ class _Bystander:
         self, task: ReportSource, report: TaskReport, replaced: TaskReport | None = None
     ) -> None:
         """Nobody is told."""
+
+
+def _gives_up(request: ServerRequest) -> bool:
+    """Whether the client wants no answer any more, and is not only gone."""
+    return request.was_cancelled or trio.current_time() >= request.deadline
 
 
 def _was_cancelled(record: TaskRecord) -> bool:

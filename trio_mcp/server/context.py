@@ -290,7 +290,7 @@ class Context(RequestFacts):
         if self._run is None or self._calls.path:
             await trio.lowlevel.checkpoint()
         else:
-            await self._run.supervisor.keep_checkpoint(self._run.live, raw)
+            await self._run.supervisor.handover.keep_checkpoint(self._run.live, raw)
 
     def log(self, level: LoggingLevel, data: Any, *, logger: str | None = None) -> Awaitable[None]:
         """Send the client a log message (MCP logging); `await` it.

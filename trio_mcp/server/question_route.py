@@ -21,7 +21,7 @@ from trio_mcp.errors import ConnectionLost, NotSupportedByEra, ProtocolError
 from trio_mcp.server.input_rounds import InputRounds
 from trio_mcp.server.legacy_task_wires import LegacyTaskWires
 from trio_mcp.server.question_place import Place
-from trio_mcp.server.stored_answers import read_task_answer
+from trio_mcp.server.stored_answers import read_stored_answer, write_answer
 from trio_mcp.server.task_run import RunState, TaskRun
 from trio_mcp.session.connection import ServerConnection
 from trio_mcp.session.request import ServerRequest
@@ -123,32 +123,38 @@ async def _is_task(request: ServerRequest, run: TaskRun) -> bool:
 
 async def _ask_in_task(run: TaskRun, method: str, params: dict[str, Any], name: str | None) -> Any:
     """Put a question on the task's record and wait for the first answer, whoever gives it."""
-    live = run.live
+    supervisor, live = run.supervisor, run.live
     key = live.put_question(InputRequest(method, params), name)
     try:
         if live.has_answer(key):  # of an earlier attempt
             await trio.lowlevel.checkpoint()
-            return await live.wait_answer(key)
-        await run.supervisor.update(live)
+            return read_stored_answer(await live.wait_answer(key))
+        await supervisor.update(live)
         if run.wires is None:
-            answer = read_task_answer(await live.wait_answer(key))
+            answer = write_answer(await live.wait_answer(key))
         else:
             asked = {**params, "_meta": related_meta(live.id)}
-            answer = await _relay(live, run.wires, key, method, asked)
+            answer = write_answer(await _relay(live, run.wires, key, method, asked))
         if live.replay is not None:
-            await run.supervisor.keep_answer(live, live.replay, key, answer)
-        return answer
+            await supervisor.handover.keep_answer(live, live.replay, key, answer)
+        return read_stored_answer(answer)
     finally:
-        live.drop_question(key)
-        # Shielded for one put, so that no client that polls now sees a question that is over.
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
-            await run.supervisor.update(live)
+        if not live.has_answer(key) and supervisor.may_give_back(live):
+            supervisor.handover.drop_question(live, key)
+        else:
+            live.drop_question(key)
+            # Shielded for one put, so that no client that polls now sees a question that is over.
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                await supervisor.update(live)
 
 
 async def _relay(
     live: LiveTask, wires: LegacyTaskWires, key: str, method: str, params: dict[str, Any]
 ) -> Any:
-    """Send the question to every connection that may answer, also to those that come later."""
+    """Send the question to every connection that may answer, also to those that come later.
+
+    Returns the first answer, as it came.
+    """
     async with open_unwrapping_nursery() as nursery:
 
         async def relay(connection: ServerConnection) -> None:
@@ -163,4 +169,4 @@ async def _relay(
         with wires.relaying(send):
             answer = await live.wait_answer(key)
             nursery.cancel_scope.cancel()
-    return read_task_answer(answer)
+    return answer

@@ -35,7 +35,7 @@ async def wait_elsewhere(supervisor: Supervisor, request: ServerRequest, task_id
                 answer = await request.connection.ask(question.method, params)
             except ProtocolError as error:
                 answer = write_refusal(error)
-            await supervisor.answer(record, {key: answer})
+            await supervisor.access.answer(record, {key: answer})
 
     async with (
         supervisor.followers.open_watch(task_id, find_owner(request)) as records,

@@ -6,10 +6,9 @@ in a legacy call and in a background task, whose handlers run once, it is the sa
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Final, get_type_hints
+from typing import Any, Final
 
 import msgspec
 import trio
@@ -17,6 +16,7 @@ from msgspec import Raw
 
 from trio_mcp.errors import LocalProtocolError, ReturnError
 from trio_mcp.schema.flaws import encode_json
+from trio_mcp.schema.returns import find_return_type
 
 
 class RoundMemory:
@@ -43,7 +43,7 @@ class RoundMemory:
         await trio.lowlevel.checkpoint()
         while key in self._working:
             await self._working[key].wait()
-        value_type = _find_type(fn) if result_type is None else result_type
+        value_type = find_return_type(fn) if result_type is None else result_type
         if key in self.results:
             return _decode(key, self.results[key], value_type)
         done = self._working[key] = trio.Event()
@@ -76,16 +76,6 @@ class RoundMemory:
             if task in self._tasks:
                 raise LocalProtocolError(f"a function of ctx.once cannot {what}: do that before or after it")
             task = None if task.parent_nursery is None else task.parent_nursery.parent_task
-
-
-def _find_type(fn: Callable[[], Any]) -> Any:
-    """What `fn` returns by its annotation; Any without one."""
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    try:
-        return get_type_hints(fn).get("return", Any)
-    except (NameError, TypeError):  # names that only a type checker has; a callable without annotations
-        return Any
 
 
 def _encode(key: str, value: Any) -> Raw:

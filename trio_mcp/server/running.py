@@ -88,15 +88,15 @@ class RunningServer:
 
     async def fetch_task(self, task_id: str) -> TaskRecord:
         """Return the record of a task, whoever owns it. Checkpoints. Raises TaskNotFound."""
-        return await self._supervisor.fetch(task_id, None)
+        return await self._supervisor.access.fetch(task_id, None)
 
     async def await_task(self, task_id: str) -> TaskRecord:
         """Wait until a task has ended. Checkpoints. Raises TaskNotFound."""
-        return await self._supervisor.wait_ended(task_id, None)
+        return await self._supervisor.access.wait_ended(task_id, None)
 
     async def cancel_task(self, task_id: str) -> TaskRecord:
         """Cancel a task; one that has ended stays as it is. Checkpoints. Raises TaskNotFound."""
-        return await self._supervisor.cancel(task_id, None)
+        return await self._supervisor.access.cancel(task_id, None)
 
     async def list_page(self, principal: str, cursor: str | None = None) -> TaskPage:
         """Return up to `page_size` tasks of an authenticated principal, newest first. Checkpoints.
@@ -104,7 +104,7 @@ class RunningServer:
         `cursor` is the `next_cursor` of the page before, None for the first. Raises
         CursorError for one that this principal did not get.
         """
-        return await self._supervisor.list_page(Owner("principal", principal), cursor)
+        return await self._supervisor.access.list_page(Owner("principal", principal), cursor)
 
     async def list_tasks(self, principal: str) -> list[TaskRecord]:
         """Return all tasks of an authenticated principal, newest first. Checkpoints."""
@@ -176,11 +176,12 @@ async def _open(
         )
     async with (
         definition.open_lifespan() as lifespan,
-        open_supervisor(store, definition.task_settings) as supervisor,
+        open_supervisor(
+            store, definition.task_settings, runs_tasks=runs_tasks, interrupts=interrupts
+        ) as supervisor,
         open_unwrapping_nursery() as nursery,
     ):
         running = RunningServer(definition, supervisor, nursery, lifespan)
-        supervisor.runs_tasks, supervisor.interrupts = runs_tasks, interrupts
         if supervisor.keeps_work and runs_tasks:
             from trio_mcp.tasks.claiming import serve_claims
 

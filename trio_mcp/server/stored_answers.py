@@ -1,6 +1,6 @@
 """The answers to a task's questions, as a store keeps them for the process that runs the task.
 
-Owns how an answer that is an error is written among results. Knows no store and no question.
+Owns how an answer that is an error stands among results. Knows no store and no question.
 """
 
 from __future__ import annotations
@@ -20,10 +20,18 @@ def write_refusal(error: ProtocolError) -> dict[str, Any]:
     return {REFUSED: {"code": error.code, "message": str(error), "data": error.data}}
 
 
-def read_task_answer(answer: Any) -> Any:
-    """The result of an answer that came as JSON or as a message; raises ProtocolError if it is an error."""
-    if isinstance(answer, (Response, ErrorResponse)):
+def write_answer(answer: Any) -> Any:
+    """An answer that came as JSON or as a message, as JSON that can be stored."""
+    if not isinstance(answer, (Response, ErrorResponse)):
+        return answer
+    try:
         return read_answer(answer)
+    except ProtocolError as error:
+        return write_refusal(error)
+
+
+def read_stored_answer(answer: Any) -> Any:
+    """The result of an answer that is JSON; raises ProtocolError if it is an error."""
     refused = answer.get(REFUSED) if isinstance(answer, dict) else None
     if not isinstance(refused, dict):
         return answer

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import msgspec
 import trio
 
-from trio_mcp.errors import ProtocolError
+from trio_mcp.errors import ProtocolError, ReturnError
 from trio_mcp.server.attempts import begin_attempt
 from trio_mcp.server.error_results import ErrorResults
 from trio_mcp.server.task_run import RunState, TaskRun
@@ -47,9 +47,15 @@ def make_stored_run(
     """Make the run of a task that was claimed; None if it cannot be run, and fails. Does not wait."""
     work = task.work
     era = None if work is None else ERAS.get(work.era)
-    live = supervisor.adopt(task, keeps_history=era is not None and era.tasks == "extension")
+    live = supervisor.handover.adopt(task, keeps_history=era is not None and era.tasks == "extension")
     if work is None or tool is None or era is None:
         supervisor.start(live, _fail(_find_flaw(task, tool, work)), _describe)
+        return None
+    config = tool.task or TaskConfig()
+    try:
+        gathered = read_gathered(work, config.gather)
+    except ReturnError as error:
+        supervisor.start(live, _fail(str(error)), _describe)
         return None
     answers = {key: msgspec.json.decode(answer) for key, answer in task.answers.items()}
     waiting = {key: one for key, one in task.record.inputs.items() if key not in answers}
@@ -59,9 +65,8 @@ def make_stored_run(
     live.related_meta = None if era.modern else related_meta(live.id)
     begin_attempt(request, live)
     handler = make_handler(request, tool, work.arguments)
-    config = tool.task or TaskConfig()
     run = TaskRun(supervisor, live, request, config, handler, None, errors, RunState.TASK)
-    run.gathered = read_gathered(work)
+    run.gathered = gathered
     run.is_resumed = True
     return run
 

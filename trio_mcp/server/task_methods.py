@@ -66,7 +66,7 @@ class TaskMethods:
             raise missing_extension()
         assert isinstance(request.params, TaskIdParams)
         try:
-            return await self._supervisor.fetch(request.params.task_id, find_owner(request))
+            return await self._supervisor.access.fetch(request.params.task_id, find_owner(request))
         except TaskNotFound:
             raise _not_found() from None
 
@@ -107,7 +107,7 @@ class TaskMethods:
         """Answer tasks/list (MCP tasks 2025-11-25)."""
         assert isinstance(request.params, ListParams)
         try:
-            page = await self._supervisor.list_page(find_owner(request), request.params.cursor)
+            page = await self._supervisor.access.list_page(find_owner(request), request.params.cursor)
         except CursorError as error:
             raise ProtocolError(INVALID_PARAMS, str(error)) from None
         return ListTasksResult(
@@ -121,7 +121,7 @@ class TaskMethods:
             record = await self._fetch(request)
             if not request.era.modern and record.is_final:
                 raise ProtocolError(INVALID_PARAMS, "the task has already ended")
-            record = await self._supervisor.cancel(record.id, None)
+            record = await self._supervisor.access.cancel(record.id, None)
             return EmptyResult() if request.era.modern else legacy_result(record)
         raise TaskStoreError(f"the task store has not answered for {describe_seconds(STORE_SECONDS)}")
 
@@ -129,7 +129,7 @@ class TaskMethods:
         """Answer tasks/update, which brings answers to the task's questions."""
         record = await self._fetch(request)
         assert isinstance(request.params, UpdateTaskParams)
-        await self._supervisor.answer(record, request.params.input_responses)
+        await self._supervisor.access.answer(record, request.params.input_responses)
         return EmptyResult()
 
     async def find_visible(
@@ -155,7 +155,7 @@ class TaskMethods:
     async def _find(self, request: ServerRequest, task_id: str) -> tuple[TaskRecord, LiveTask | None] | None:
         """The record of a task, and the live task if it runs here; None if the client may not see it."""
         try:
-            record = await self._supervisor.fetch(task_id, find_owner(request))
+            record = await self._supervisor.access.fetch(task_id, find_owner(request))
         except TaskNotFound:
             return None
         return record, self._supervisor.find(task_id)
@@ -180,7 +180,7 @@ class TaskMethods:
             history, has_taken = await find_missed(self._supervisor, record, live, after)
             record = record if live is None else live.shown
         else:
-            kept = self._supervisor.take_history(record.id) if replays else None
+            kept = self._supervisor.access.take_history(record.id) if replays else None
             history, has_taken = kept or (), kept is not None
         # Without a checkpoint from here on, so that no change is missed.
         min_interval = 0 if live is None else live.min_interval
@@ -246,7 +246,7 @@ class FollowedTask:
         self.supervisor.followers.remove(self.record.id, self.feed)
         # What is stored of a task that another process has taken over is kept there.
         if self.took_history and not (self.live is not None and self.live.state is LiveState.LOST):
-            self.supervisor.give_back_history(self.record, unsent)
+            self.supervisor.access.give_back_history(self.record, unsent)
 
 
 def _replays(request: ServerRequest) -> bool:

@@ -6,6 +6,7 @@ task, and who answers its questions, finds it by the store.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.outgoing.policy import reports_policy
 from trio_mcp.progress.reporter import ProgressReporter
 from trio_mcp.schema.flaws import encode_json
+from trio_mcp.schema.returns import find_return_type
 from trio_mcp.session.connection import ServerConnection
 from trio_mcp.session.request import ServerRequest, SessionData
 from trio_mcp.session.settings import ServerSettings
@@ -55,9 +57,18 @@ def describe_work(
     )
 
 
-def read_gathered(work: TaskWork) -> Any:
-    """What the tool's `gather` has returned, as JSON values."""
-    return None if work.gathered is None else msgspec.json.decode(work.gathered)
+def read_gathered(work: TaskWork, gather: Callable[..., Any] | None) -> Any:
+    """What the tool's `gather` has returned, as the type of its annotation if it has one.
+
+    Raises ReturnError if what is stored is not of that type: the tool may have changed since.
+    """
+    if work.gathered is None:
+        return None
+    return_type = Any if gather is None else find_return_type(gather)
+    try:
+        return msgspec.json.decode(work.gathered, type=return_type)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise ReturnError(f"what gather has returned is no {return_type!r}: {error}") from None
 
 
 def make_detached(task: StoredTask, work: TaskWork, era: Era, settings: ServerSettings) -> ServerRequest:

@@ -119,7 +119,8 @@ class ToolMethods:
     ) -> Result:
         """Answer a call that has an idempotency key; checkpoints."""
         # Imported here: a server starts without what few of its clients use.
-        from trio_mcp.server.call_keys import CallKeys, name_call
+        from trio_mcp.server.call_keys import CallKeys
+        from trio_mcp.server.call_names import name_call
 
         if self._keys is None:
             self._keys = CallKeys(self._supervisor)

@@ -6,7 +6,6 @@ away. Knows neither tools nor how a task is run.
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, NoReturn
@@ -15,10 +14,9 @@ import trio
 
 from trio_mcp.errors import TaskStoreError
 from trio_mcp.tasks.store import STORE_SECONDS, TaskStore
+from trio_mcp.tasks.store_calls import FIRST_PAUSE, longer
 from trio_mcp.tasks.stored_task import StoredTask
 from trio_mcp.tasks.supervisor import Supervisor
-
-logger = logging.getLogger("trio_mcp")
 
 REFRESH_SECONDS: Final = 60.0
 """After so long the tools are looked up anew, because more may have been registered."""
@@ -28,9 +26,6 @@ PAUSE_SECONDS: Final = 0.1
 
 PAGE_SIZE: Final = 200
 """So many records are read at once."""
-
-BACKOFF_SECONDS: Final = (0.1, 0.5, 2.0, 5.0)
-"""How long a process waits after the first, second, third and each later failure of the store in a row."""
 
 
 async def serve_claims(
@@ -44,7 +39,7 @@ async def serve_claims(
     If the store is this process's alone, tasks of tools that there are no more are claimed as well, so that
     they fail.
     """
-    failures = 0
+    pause = FIRST_PAUSE
     left: Collection[str] | None = () if store.is_shared else None
     while True:
         try:
@@ -53,15 +48,13 @@ async def serve_claims(
             await supervisor.wait_free_turn()
             tools = {*find_tools(), *left}
             with trio.move_on_after(REFRESH_SECONDS) as waiting:
-                await store.wait_claimable(tools, supervisor.clock.now())
+                await supervisor.store_calls.run(store.wait_claimable, tools, supervisor.clock.now())
             claimed = () if waiting.cancelled_caught else await _claim(store, supervisor, tools, run)
-        except TaskStoreError as error:
-            seconds = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
-            failures += 1
-            logger.warning("no tasks can be claimed, again in %g s: %s", seconds, error)
-            await trio.sleep(seconds * random.uniform(0.5, 1))
+        except TaskStoreError:  # which was logged
+            await trio.sleep(pause * random.uniform(0.5, 1))
+            pause = longer(pause)
             continue
-        failures = 0
+        pause = FIRST_PAUSE
         if not claimed and not waiting.cancelled_caught:
             await trio.sleep(PAUSE_SECONDS * random.uniform(0.5, 1))
 
@@ -71,7 +64,9 @@ async def _find_tools_left(store: TaskStore, supervisor: Supervisor) -> Collecti
     tools: set[str] = set()
     cursor = None
     while True:
-        page = await store.list_page(None, cursor, PAGE_SIZE, supervisor.clock.now())
+        page = await supervisor.store_calls.run(
+            store.list_page, None, cursor, PAGE_SIZE, supervisor.clock.now()
+        )
         tools.update(record.tool for record in page.records if not record.is_final)
         cursor = page.next_cursor
         if cursor is None:
@@ -83,7 +78,9 @@ async def _claim(
 ) -> Sequence[StoredTask]:
     # Shielded, so that no task is held that nobody runs.
     with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
-        claimed = await store.claim(tools, supervisor.free_turns, supervisor.clock.now())
+        claimed = await supervisor.store_calls.run(
+            store.claim, tools, supervisor.free_turns, supervisor.clock.now()
+        )
         for task in claimed:
             run(task)
         return claimed

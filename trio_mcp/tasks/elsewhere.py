@@ -6,8 +6,8 @@ nor the offset of a report. Knows no wire.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import TypeAlias
 
@@ -22,7 +22,7 @@ from trio_mcp.tasks.record import TaskProgress, TaskRecord
 from trio_mcp.tasks.store import TaskStore
 from trio_mcp.tasks.store_calls import FIRST_PAUSE, StoreCalls, longer
 from trio_mcp.tasks.stored_codec import from_microseconds
-from trio_mcp.tasks.stored_task import StoredReport
+from trio_mcp.tasks.stored_reports import as_told, newest_report, read_newest
 from trio_mcp.wire.frames import StageState
 
 Begin: TypeAlias = Callable[[TaskRecord, Sequence[TaskReport]], object]
@@ -147,19 +147,21 @@ class StoredFollowing:
         while True:
             try:
                 await self._follow()
-            except TaskStoreError as error:  # the store is asked again, and what was missed is read then
-                self._calls.note_failure(error)
+            except TaskStoreError:  # which was logged; what was missed is read when the store works again
+                pass
             else:
                 return
             await trio.sleep(pause)
             pause = longer(pause)
 
     async def _follow(self) -> None:
-        async with self._store.subscribe(self.record.id) as changes:
+        task_id, call = self.record.id, self._calls.run
+        async with AsyncExitStack() as stack:
+            changes = await call(stack.enter_async_context, self._store.subscribe(task_id))
             if self._wants_all and self._after is None:
-                stored = await self._store.load(self.record.id)
+                stored = await call(self._store.load, task_id)
                 self._after = 0 if stored is None else stored.offset
-            record = await self._store.get(self.record.id, self._clock.now())
+            record = await call(self._store.get, task_id, self._clock.now())
             while record is not None:
                 await self._tell(record)
                 if self.record.is_final:
@@ -199,29 +201,20 @@ class StoredFollowing:
         """The reports that were not told yet, no more than the cap, the newest last."""
         if self._after is None:
             return ()
-        reports: deque[StoredReport] = deque(maxlen=self._limit)
-        while True:
-            page = await self._store.read_reports(self.record.id, self._after, self._limit)
-            reports.extend(page)
-            if page:
-                self._after = page[-1].offset
-            if len(page) < self._limit:
-                break
+        reports = await read_newest(self._store, self._calls, self.record.id, self._after, self._limit)
         if not reports:
             return ()
+        self._after = reports[-1].offset
         self._told_at = max(self._told_at, from_microseconds(reports[-1].reported_at))
-        return [
-            (current, total, message, self._clock.seconds_at_microseconds(reported_at), offset)
-            for offset, current, total, message, reported_at in reports
-        ]
+        return [as_told(report, self._clock) for report in reports]
 
     def _newest(self, record: TaskRecord) -> Sequence[TaskReport]:
         """The newest report, unless it was told."""
         progress = record.progress
         if progress is None or progress.reported_at <= self._told_at:
             return ()
-        moment = self._clock.seconds_at(progress.reported_at)
-        return [(progress.current, progress.total, progress.message, moment, progress.offset)]
+        newest = newest_report(record, self._clock)
+        return () if newest is None else (newest,)
 
     def _note_told(self, record: TaskRecord) -> None:
         if record.progress is not None:

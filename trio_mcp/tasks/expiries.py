@@ -13,6 +13,7 @@ import trio
 
 from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.kept_records import KeptRecords
+from trio_mcp.tasks.record import TaskRecord
 
 SLACK: Final = 64
 """How many entries that are out of date are not worth a thought."""
@@ -29,12 +30,15 @@ class Expiries:
         self._heap: list[tuple[datetime, str]] = []  # at most twice what is kept, and SLACK
         self._added = trio.lowlevel.ParkingLot()
 
-    def add(self, task_id: str, expires_at: datetime) -> None:
-        """Note when a task expires."""
+    def add(self, record: TaskRecord) -> None:
+        """Note when a task expires, if it does."""
+        expires_at = record.expires_at
+        if expires_at is None:
+            return
         if len(self._heap) > 2 * len(self._kept) + SLACK:
             self._heap = [each for each in self._heap if each[1] in self._kept]
             heapq.heapify(self._heap)
-        heapq.heappush(self._heap, (expires_at, task_id))
+        heapq.heappush(self._heap, (expires_at, record.id))
         self._added.unpark_all()
 
     async def wait_next(self) -> str:

@@ -23,7 +23,7 @@ from trio_mcp.tasks.live_task import LiveTask, ReportSource
 from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.tasks.store import TaskChange
 from trio_mcp.tasks.store_calls import FIRST_PAUSE, longer
-from trio_mcp.tasks.stored_task import StoredReport
+from trio_mcp.tasks.stored_reports import as_stored
 
 Put: TypeAlias = Callable[[Sequence[TaskChange]], Awaitable[Collection[str]]]
 
@@ -161,10 +161,7 @@ class Flusher:
     def _take(self, live: LiveTask) -> _Put:
         wish = self._wishes.pop(live, None)
         reports = self._reports.pop(live, ())
-        stored = [
-            StoredReport(offset, current, total, message, self._clock.microseconds_at(seconds))
-            for current, total, message, seconds, offset in reports
-        ]
+        stored = [as_stored(report, self._clock) for report in reports]
         is_waited_for = wish is not None
         wish = _Wish(live.record) if wish is None else wish
         return _Put(

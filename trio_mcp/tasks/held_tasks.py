@@ -7,7 +7,6 @@ over, what the store says counts. Runs no handler.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final
 
@@ -21,11 +20,11 @@ from trio_mcp.tasks.history import EndedHistories
 from trio_mcp.tasks.kept_records import KeptRecords
 from trio_mcp.tasks.live_state import LiveState
 from trio_mcp.tasks.live_task import LiveTask
-from trio_mcp.tasks.record import Outcome, TaskRecord, TaskStatus
+from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus
 from trio_mcp.tasks.settings import TaskSettings
 from trio_mcp.tasks.store import STORE_SECONDS, TaskChange, TaskStore
 from trio_mcp.tasks.store_calls import FIRST_PAUSE, StoreCalls, longer
-from trio_mcp.tasks.stored_task import StoredTask
+from trio_mcp.tasks.stored_task import StoredTask, TaskWork
 from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.frames import ErrorObject
 
@@ -70,7 +69,7 @@ class HeldTasks:
         self._take_over = take_over
         self._live: dict[str, LiveTask] = {}
         # What the store may have kept, although it did not say so: it would run for ever there.
-        self._doubtful: deque[str] = deque(maxlen=MAX_DOUBTFUL)
+        self._doubtful: dict[str, None] = {}
         self._retries: set[trio.CancelScope] = set()
         self._retries_ends = True
         self.outlive = store.sweep_interval is not None
@@ -82,6 +81,9 @@ class HeldTasks:
             self.flusher = Flusher(
                 self._put_changes, store.write_behind, settings.feed_buffer, clock, self._note_lost
             )
+
+    def __repr__(self) -> str:
+        return f"<HeldTasks: {len(self._live)} live, {len(self._doubtful)} in doubt>"
 
     def __len__(self) -> int:
         return len(self._live)
@@ -105,16 +107,35 @@ class HeldTasks:
                 self.flusher.note_changed(live)
         live.note_committed()
 
-    def doubt(self, task_id: str) -> None:
-        """Note that the creation of a task has failed, but that the store may have carried it out."""
-        if self.outlive:
-            self._doubtful.append(task_id)
+    async def create(
+        self,
+        record: TaskRecord,
+        payer: Owner,
+        *,
+        key: str | None = None,
+        work: TaskWork | None = None,
+        is_queued: bool = False,
+    ) -> StoredTask:
+        """Store a new record as `KeptRecords.create` does. Checkpoints. Raises TaskOverload, TaskStoreError.
+
+        If it fails, the store may have carried it out all the same, and nobody would run the task. It is
+        deleted later: at the next sweep, or before the next call with a key, which would find it.
+        """
+        if key is not None:
+            await self.delete_doubtful()
+        try:
+            return await self._kept.create(record, payer, key=key, work=work, is_queued=is_queued)
+        except (TaskStoreError, trio.Cancelled):
+            if self.outlive and len(self._doubtful) < MAX_DOUBTFUL:
+                self._doubtful[record.id] = None
+            raise
 
     async def delete_doubtful(self) -> None:
         """Delete the tasks whose creation has failed; checkpoints if there are any. Raises TaskStoreError."""
         while self._doubtful:
-            await self._calls.run(self._store.delete, self._doubtful[0])
-            self._doubtful.popleft()
+            task_id = next(iter(self._doubtful))
+            await self._calls.run(self._store.delete, task_id)
+            self._doubtful.pop(task_id, None)  # somebody else may have deleted it meanwhile
 
     async def update(self, live: LiveTask) -> None:
         """Store a change of status, then notify the followers; checkpoints.

@@ -1,7 +1,7 @@
 """Task records in the memory of one process: the default store.
 
-Owns the order of each owner's tasks, the order of expiry, the queue and subscriptions. Reads no clock,
-starts no task, and keeps nothing when the process ends.
+Owns the order of each owner's tasks, the order of expiry, and subscriptions. Reads no clock, starts no task,
+and keeps nothing when the process ends. What is kept of a task, and the queue, are in `memory_queue.py`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final
 
-import attrs
 import trio
 from msgspec import Raw
 
 from trio_mcp.concurrency.latest_channel import LatestChannel
 from trio_mcp.tasks.cursors import Cursors, Place
+from trio_mcp.tasks.memory_queue import Entry, MemoryQueue
 from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus
 from trio_mcp.tasks.recovery import recovered
 from trio_mcp.tasks.store import TaskChange, TaskPage
@@ -33,9 +33,6 @@ DEFAULT_RECORDS: Final = 10_000
 
 DEFAULT_RECORD_BYTES: Final = 16 * 1024 * 1024
 """One record: room for a result with some images; it is kept until it expires, so less than a frame."""
-
-DEFAULT_REPORTS: Final = 256
-"""Reports kept of each task for whoever reads them later."""
 
 
 class MemoryTaskStore:
@@ -58,7 +55,6 @@ class MemoryTaskStore:
         "_opened",
         "_owned",
         "_queue",
-        "_queued",
         "is_shared",
         "max_record_bytes",
         "max_records",
@@ -80,9 +76,8 @@ class MemoryTaskStore:
         self._created = 0
         self._holder = secrets.token_hex(8)
         self._keys: dict[str, str] = {}
-        self._queue: dict[str, None] = {}  # ids of tasks that nobody holds, in the order in which they came
-        self._queued = trio.lowlevel.ParkingLot()
-        self._entries: dict[str, _Entry] = {}  # at most max_records
+        self._queue = MemoryQueue()
+        self._entries: dict[str, Entry] = {}  # at most max_records
         self._owned: dict[Owner, list[tuple[datetime, int, str]]] = {}  # oldest first, never an empty list
         self._expiries: list[tuple[datetime, str]] = []  # a heap; one that a change of ttl made wrong stays
         # The ids that `create` forgot to make room, which `delete_expired` returns. Whoever lets a full
@@ -123,7 +118,7 @@ class MemoryTaskStore:
         await trio.lowlevel.checkpoint()
         known = None if key is None else self._entries.get(self._keys.get(key, ""))
         if known is not None:
-            if not _has_expired(known.record, record.created_at):
+            if not known.record.has_expired(record.created_at):
                 return known.stored()
             self._forget(known)
             self._forgotten.append(known.record.id)
@@ -142,12 +137,12 @@ class MemoryTaskStore:
         places.insert(at, (record.created_at, number, record.id))
         self._owned[record.owner] = places
         self._created += 1
-        entry = _Entry(record, (record.created_at, number), self._created, work, key)
+        entry = Entry(record, (record.created_at, number), self._created, work, key)
         self._entries[record.id] = entry
         if key is not None:
             self._keys[key] = record.id
         if is_queued:
-            self._enqueue(entry)
+            self._queue.add(entry)
         elif not record.is_final:
             entry.holder, entry.claim = self._holder, 1
         return entry.stored()
@@ -156,7 +151,7 @@ class MemoryTaskStore:
         """The record, or None if there is none or it has expired by `now`. Checkpoints."""
         await trio.lowlevel.checkpoint()
         entry = self._entries.get(task_id)
-        return None if entry is None or _has_expired(entry.record, now) else entry.record
+        return None if entry is None or entry.record.has_expired(now) else entry.record
 
     async def load(self, task_id: str) -> StoredTask | None:
         """All that is kept of a task, or None if there is none. Checkpoints."""
@@ -200,7 +195,7 @@ class MemoryTaskStore:
             return False
         require_size(record, self.max_record_bytes)
         entry.holder, entry.ready_at = None, ready_at
-        self._enqueue(entry)
+        self._queue.add(entry)
         if record.version > entry.record.version:
             self._replace(entry, record)
         return True
@@ -208,46 +203,29 @@ class MemoryTaskStore:
     async def claim(self, tools: Collection[str], limit: int, now: datetime) -> Sequence[StoredTask]:
         """Claim up to `limit` tasks of `tools` that are in the queue and ready by `now`. Checkpoints."""
         await trio.lowlevel.checkpoint()
-        claimed: list[StoredTask] = []
-        for task_id in list(self._queue):
-            if len(claimed) >= limit:
-                break
-            entry = self._entries[task_id]
-            if entry.record.tool not in tools or _has_expired(entry.record, now):
-                continue
-            if entry.ready_at is not None and entry.ready_at > now:
-                continue
-            del self._queue[task_id]
+        claimed = self._queue.take(tools, limit, now)
+        for entry in claimed:
             entry.holder, entry.ready_at = self._holder, None
             entry.claim += 1
             self._replace(entry, entry.record.changed(now, attempt=entry.record.attempt + 1))
-            claimed.append(entry.stored())
-        return claimed
+        return [entry.stored() for entry in claimed]
 
     async def wait_claimable(self, tools: Collection[str], now: datetime) -> None:
         """Wait until `claim` may return something, counted from `now`. Checkpoints."""
         await trio.lowlevel.checkpoint()
-        times = [
-            entry.ready_at or now
-            for entry in map(self._entries.__getitem__, self._queue)
-            if entry.record.tool in tools and not _has_expired(entry.record, now)
-        ]
-        seconds = min(((when - now).total_seconds() for when in times), default=float("inf"))
-        if seconds > 0:
-            with trio.move_on_after(seconds):
-                await self._queued.park()
+        await self._queue.wait_ready(tools, now)
 
     async def recover(self, now: datetime) -> Sequence[TaskRecord]:
         """Queue or fail the tasks that were held when the store was closed last. Checkpoints."""
         await trio.lowlevel.checkpoint()
         records: list[TaskRecord] = []
         for entry in list(self._entries.values()):
-            if entry.holder in (None, self._holder) or _has_expired(entry.record, now):
+            if entry.holder in (None, self._holder) or entry.record.has_expired(now):
                 continue
             task = recovered(entry.stored(), now)
             entry.holder = None
             if not task.record.is_final:
-                self._enqueue(entry)
+                self._queue.add(entry)
             self._replace(entry, task.record)
             records.append(task.record)
         return records
@@ -256,7 +234,7 @@ class MemoryTaskStore:
         """Keep answers to questions of a task that have none. Checkpoints."""
         await trio.lowlevel.checkpoint()
         entry = self._entries.get(task_id)
-        if entry is None or entry.record.is_final or _has_expired(entry.record, now):
+        if entry is None or entry.record.is_final or entry.record.has_expired(now):
             return
         for key, value in answers.items():
             if key in entry.record.inputs:
@@ -266,7 +244,7 @@ class MemoryTaskStore:
         """Move a task to "cancelled" and return its record; None if there is none. Checkpoints."""
         await trio.lowlevel.checkpoint()
         entry = self._entries.get(task_id)
-        if entry is None or _has_expired(entry.record, now):
+        if entry is None or entry.record.has_expired(now):
             return None
         if not entry.record.is_final:
             outcome = Outcome("cancelled")
@@ -309,7 +287,7 @@ class MemoryTaskStore:
         for index in range(end - 1, -1, -1):
             entry = self._entries[places[index][2]]
             record = entry.record
-            if _has_expired(record, now) or not (entry.work is None or entry.work.is_listed):
+            if record.has_expired(now) or not (entry.work is None or entry.work.is_listed):
                 continue
             if len(records) == limit:
                 return TaskPage(records, self._cursors.cursor(owner, _place(places[last])))
@@ -356,7 +334,7 @@ class MemoryTaskStore:
             changes.close()
             changes.receive.close()
 
-    def _held(self, task_id: str, claim: int) -> _Entry | None:
+    def _held(self, task_id: str, claim: int) -> Entry | None:
         """The task, if this process holds it under `claim`."""
         entry = self._entries.get(task_id)
         if entry is None or entry.holder != self._holder or entry.claim != claim:
@@ -370,11 +348,7 @@ class MemoryTaskStore:
         entries = self._entries.values()
         return sorted((entry.record.created_at, entry.number, entry.record.id) for entry in entries)
 
-    def _enqueue(self, entry: _Entry) -> None:
-        self._queue[entry.record.id] = None
-        self._queued.unpark_all()
-
-    def _replace(self, entry: _Entry, record: TaskRecord) -> None:
+    def _replace(self, entry: Entry, record: TaskRecord) -> None:
         """Keep a record in place of the older one, and show it to the subscribers."""
         moved = record.expires_at != entry.record.expires_at
         entry.record = record
@@ -383,7 +357,7 @@ class MemoryTaskStore:
             # Of the work is kept what a list must know.
             entry.work = None if entry.work is None or entry.work.is_listed else TaskWork(is_listed=False)
             entry.answers = {}
-            self._queue.pop(record.id, None)
+            self._queue.discard(record.id)
         if moved:
             self._note_expiry(record)
         for changes in entry.subscriptions:
@@ -403,15 +377,15 @@ class MemoryTaskStore:
         while self._expiries and self._expiries[0][0] <= now:
             _, task_id = heapq.heappop(self._expiries)
             entry = self._entries.get(task_id)
-            if entry is not None and _has_expired(entry.record, now):
+            if entry is not None and entry.record.has_expired(now):
                 self._forget(entry)
                 ids.append(task_id)
         return ids
 
-    def _forget(self, entry: _Entry) -> None:
+    def _forget(self, entry: Entry) -> None:
         record = entry.record
         del self._entries[record.id]
-        self._queue.pop(record.id, None)
+        self._queue.discard(record.id)
         if entry.key is not None:
             del self._keys[entry.key]
         places = self._owned[record.owner]
@@ -422,48 +396,9 @@ class MemoryTaskStore:
             changes.close()
 
 
-@attrs.define(eq=False)
-class _Entry:
-    """One task as it is kept."""
-
-    record: TaskRecord
-    place: Place
-    number: int
-    work: TaskWork | None
-    key: str | None
-    holder: str | None = None
-    claim: int = 0
-    ready_at: datetime | None = None
-    checkpoint: Raw | None = None
-    answers: dict[str, Raw] = attrs.field(factory=dict)
-    reports: deque[StoredReport] | None = None
-    subscriptions: set[LatestChannel[TaskRecord]] = attrs.field(factory=set)
-
-    def stored(self) -> StoredTask:
-        return StoredTask(
-            record=self.record,
-            work=self.work,
-            holder=self.holder,
-            claim=self.claim,
-            ready_at=self.ready_at,
-            checkpoint=self.checkpoint,
-            answers=dict(self.answers),
-            offset=self.reports[-1].offset if self.reports else 0,
-        )
-
-    def keep_reports(self, reports: Sequence[StoredReport]) -> None:
-        if self.reports is None:
-            self.reports = deque(maxlen=DEFAULT_REPORTS)
-        self.reports.extend(reports)
-
-
 def _created_at(place: tuple[datetime, int, str]) -> datetime:
     return place[0]
 
 
 def _place(place: tuple[datetime, int, str]) -> Place:
     return place[:2]
-
-
-def _has_expired(record: TaskRecord, now: datetime) -> bool:
-    return record.expires_at is not None and record.expires_at <= now

@@ -8,20 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Final
 
 from trio_mcp.errors import TaskOverload, TaskStoreError
-from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.history import History, TaskReport
 from trio_mcp.tasks.live_task import LiveTask, ReportSource
 from trio_mcp.tasks.record import TaskRecord
-from trio_mcp.tasks.stored_task import StoredReport
+from trio_mcp.tasks.stored_reports import as_told, newest_report
 from trio_mcp.tasks.supervisor import Supervisor
 
 logger = logging.getLogger("trio_mcp")
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ReportCollector:
@@ -57,33 +52,22 @@ async def find_missed(
     if live is not None:
         live.add_follower(collector)
     try:
-        stored = await supervisor.read_reports(record.id, after)
+        stored = await supervisor.access.read_reports(record.id, after)
     except (TaskStoreError, TaskOverload) as error:
         logger.error("stored reports of task %s cannot be read: %s", record.id, error)
         stored = ()
     finally:
         if live is not None:
             live.remove_follower(collector)
-    kept = supervisor.take_history(record.id)
+    kept = supervisor.access.take_history(record.id)
     clock = supervisor.clock
-    newest = _newest(record if live is None else live.record, clock)
-    known = (_as_report(report, clock) for report in stored)
-    return _join(after, known, kept or (), collector.reports, newest), kept is not None
+    newest = newest_report(record if live is None else live.record, clock)
+    known = [as_told(report, clock) for report in stored]
+    return _join(
+        after, known, kept or (), collector.reports, () if newest is None else (newest,)
+    ), kept is not None
 
 
 def _join(after: int, *sources: Iterable[TaskReport]) -> Sequence[TaskReport]:
     found = {report[4]: report for reports in sources for report in reports if report[4] > after}
     return [found[offset] for offset in sorted(found)]
-
-
-def _newest(record: TaskRecord, clock: TaskClock) -> Sequence[TaskReport]:
-    progress = record.progress
-    if progress is None:
-        return ()
-    seconds = clock.seconds_at(progress.reported_at)
-    return [(progress.current, progress.total, progress.message, seconds, progress.offset)]
-
-
-def _as_report(report: StoredReport, clock: TaskClock) -> TaskReport:
-    seconds = clock.seconds_at(_EPOCH + timedelta(microseconds=report.reported_at))
-    return report.current, report.total, report.message, seconds, report.offset

@@ -152,6 +152,10 @@ class TaskRecord:
         except OverflowError:
             return None  # later than any date there is
 
+    def has_expired(self, now: datetime) -> bool:
+        """Whether the record may go by `now`."""
+        return self.expires_at is not None and self.expires_at <= now
+
     def moved(self, status: TaskStatus, now: datetime, **changes: Any) -> TaskRecord:
         """The record after a move to `status`; raises LocalProtocolError if the table has no such move."""
         stays = status is self.status and not self.is_final

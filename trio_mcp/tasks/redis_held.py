@@ -14,7 +14,7 @@ _MAX_CREATED: Final = 10_000
 """Tasks that may have been created without an answer; beyond, the sweeper ends them with this process."""
 
 
-class HeldTasks:
+class HeldIds:
     """Ids of tasks; all of it is bounded by what is held, but for a bounded number in doubt."""
 
     def __init__(self) -> None:

@@ -9,7 +9,6 @@ from datetime import datetime
 
 from trio_mcp.tasks.cursors import Place
 from trio_mcp.tasks.record import Owner, TaskRecord
-from trio_mcp.tasks.redis_queue import has_expired
 from trio_mcp.tasks.redis_session import RedisSession
 from trio_mcp.tasks.redis_values import owner_key, place_text, read_place
 from trio_mcp.tasks.store import TaskPage
@@ -48,5 +47,5 @@ async def _read_records(
     return [
         (place, record)
         for (place, _), record in zip(places, records, strict=True)
-        if record is not None and not has_expired(record, now)
+        if record is not None and not record.has_expired(now)
     ]

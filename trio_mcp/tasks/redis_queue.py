@@ -127,7 +127,7 @@ class RedisQueue:
     async def _recover_one(self, task_id: str, holder: str, now: datetime) -> TaskRecord | None:
         for _ in range(_TRIES):
             task = (await self._session.load_all([task_id]))[0]
-            if task is None or task.holder != holder or has_expired(task.record, now):
+            if task is None or task.holder != holder or task.record.has_expired(now):
                 return None
             record = recovered(task, now).record
             if await replace(self._session, task.record, record, holder) == b"kept":
@@ -144,8 +144,3 @@ async def replace(session: RedisSession, record: TaskRecord, newer: TaskRecord, 
         holder,
     )
     return answer
-
-
-def has_expired(record: TaskRecord, now: datetime) -> bool:
-    """Whether a record may go by `now`."""
-    return record.expires_at is not None and record.expires_at <= now

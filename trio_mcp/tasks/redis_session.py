@@ -19,7 +19,7 @@ from trio_mcp.tasks import redis_scripts as scripts
 from trio_mcp.tasks.cursors import Cursors
 from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.tasks.redis_address import RedisAddress
-from trio_mcp.tasks.redis_held import HeldTasks
+from trio_mcp.tasks.redis_held import HeldIds
 from trio_mcp.tasks.redis_lease import Clock, Lease
 from trio_mcp.tasks.redis_library import BaseConnection, ResponseError
 from trio_mcp.tasks.redis_link import Argument, RedisLink, ServerAwayError, send_all
@@ -64,7 +64,7 @@ class RedisSession:
         address, seconds = settings.address, settings.timeout
         self.address = address
         self.root = settings.root
-        self.held = HeldTasks()
+        self.held = HeldIds()
         self.lease = Lease(settings.lease, settings.clock, self._renew, self.held.clear)
         self.link = RedisLink(address, seconds, self._greet)
         self.watching = RedisWatching(

@@ -19,20 +19,20 @@ from msgspec import Raw
 from trio_mcp.concurrency.latest_channel import LatestChannel
 from trio_mcp.errors import TaskStoreError
 from trio_mcp.tasks import redis_scripts as scripts
-from trio_mcp.tasks.memory_store import DEFAULT_RECORD_BYTES, DEFAULT_REPORTS
+from trio_mcp.tasks.memory_store import DEFAULT_RECORD_BYTES
 from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus
 from trio_mcp.tasks.record_size import record_size
 from trio_mcp.tasks.redis_address import read_address
 from trio_mcp.tasks.redis_lease import Clock, lease_clock
 from trio_mcp.tasks.redis_link import ServerAwayError
 from trio_mcp.tasks.redis_listing import read_page
-from trio_mcp.tasks.redis_queue import RedisQueue, has_expired, replace
+from trio_mcp.tasks.redis_queue import RedisQueue, replace
 from trio_mcp.tasks.redis_session import RedisSession, SessionSettings, open_session
 from trio_mcp.tasks.redis_values import create_arguments, key_bytes, put_arguments, read_report
 from trio_mcp.tasks.store import TaskChange, TaskPage
 from trio_mcp.tasks.store_checks import full_store, require_size
 from trio_mcp.tasks.stored_codec import to_microseconds
-from trio_mcp.tasks.stored_task import StoredReport, StoredTask, TaskWork
+from trio_mcp.tasks.stored_task import DEFAULT_REPORTS, StoredReport, StoredTask, TaskWork
 from trio_mcp.validators import require_count, require_positive
 from trio_mcp.wire.errors import LocalProtocolError
 
@@ -189,7 +189,7 @@ class RedisTaskStore:
     async def get(self, task_id: str, now: datetime) -> TaskRecord | None:
         """The record, or None if there is none or it has expired by `now`. Checkpoints."""
         (record,) = await self._session.read_records([task_id])
-        return None if record is None or has_expired(record, now) else record
+        return None if record is None or record.has_expired(now) else record
 
     async def load(self, task_id: str) -> StoredTask | None:
         """All that is kept of a task, or None if there is none. Checkpoints."""

@@ -18,6 +18,9 @@ from trio_mcp.tasks.record import Owner, TaskRecord
 Recovery: TypeAlias = Literal["fail", "restart"]
 """What becomes of a task whose process has died: it fails with "interrupted", or it is run again."""
 
+DEFAULT_REPORTS: Final = 256
+"""Reports that our stores keep of each task for whoever reads them later."""
+
 CLAIM_BITS: Final = 32
 """Offsets of one claim stand below those of the next, which begin at `claim << CLAIM_BITS`."""
 

@@ -1,52 +1,49 @@
 """The supervised nursery, in which tasks run outside all sessions.
 
-Owns the handlers that run in this process, and what is asked of tasks. A handler's failure becomes its
-task's outcome and touches nothing else. Knows neither tools nor sessions: it is given what to run. How many
-tasks there may be is counted in `places.py` and `kept_records.py`; how they change in the store,
-`held_tasks.py` knows.
+Owns the handlers that run in this process. A handler's failure becomes its task's outcome and touches nothing
+else. Knows neither tools nor sessions: it is given what to run. How many tasks there may be is counted in
+`places.py` and `kept_records.py`; how they change in the store, `held_tasks.py` knows; what is asked of them,
+`task_access.py`; and how they come from other processes and go there, `handing_over.py`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 import trio
-from msgspec import Raw
 
 from trio_mcp.concurrency.failures import split_failure
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
-from trio_mcp.errors import TaskNotFound, TaskStoreError
+from trio_mcp.errors import TaskStoreError
 from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.expiries import Expiries
 from trio_mcp.tasks.followers import Followers
 from trio_mcp.tasks.held_tasks import HeldTasks
-from trio_mcp.tasks.history import EndedHistories, TaskReport
+from trio_mcp.tasks.history import EndedHistories
 from trio_mcp.tasks.kept_records import KeptRecords
 from trio_mcp.tasks.live_state import LiveState
 from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.places import TaskPlaces
-from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus, new_task_id
+from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, new_task_id
 from trio_mcp.tasks.recovery import INTERRUPTED
 from trio_mcp.tasks.settings import TaskSettings
-from trio_mcp.tasks.store import STORE_SECONDS, TaskPage, TaskStore
+from trio_mcp.tasks.store import TaskStore
 from trio_mcp.tasks.store_calls import StoreCalls
-from trio_mcp.tasks.stored_task import StoredReport, StoredTask, TaskWork
-from trio_mcp.wire.codec import UNENCODABLE, encode_value
+from trio_mcp.tasks.stored_task import TaskWork
 from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.frames import ErrorObject
 
 if TYPE_CHECKING:  # a server whose tasks all run in this process starts without it
     from trio_mcp.tasks.elsewhere import Elsewhere
-    from trio_mcp.tasks.question_replay import QuestionReplay
+    from trio_mcp.tasks.handing_over import Handover
+    from trio_mcp.tasks.task_access import TaskAccess
 
 logger = logging.getLogger("trio_mcp")
-
-PAGE_REPORTS: Final = 256
-"""Reports that are read from the store at once."""
 
 _UNANSWERABLE: Final = "cancelled: the server ended while the task waited for an answer of its client"
 
@@ -71,29 +68,42 @@ class SupervisorStatistics:
 
 
 class Supervisor:
-    """All tasks of one running server; made by `open_supervisor`."""
+    """All tasks of one running server; made by `open_supervisor`.
 
-    def __init__(self, nursery: trio.Nursery, store: TaskStore, settings: TaskSettings) -> None:
+    It `runs_tasks`, unless they are only put into the queue of the store. If it `interrupts`, as a worker
+    does, tasks that the end of the process cuts off fail as interrupted, and are not cancelled.
+    """
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        store: TaskStore,
+        settings: TaskSettings,
+        *,
+        runs_tasks: bool = True,
+        interrupts: bool = False,
+    ) -> None:
         self._nursery = nursery
         self._store = store
         self.settings = settings
         self.clock = TaskClock()
-        self._calls = StoreCalls()
+        self.store_calls = StoreCalls()
+        """How its store is called."""
         self._histories = EndedHistories(settings.history_reports)
         self._started: set[LiveTask] = set()
         self._places = TaskPlaces(settings)
-        self._kept = KeptRecords(store, self._calls, settings.max_kept_per_owner, self._histories.take)
-        self.followers = Followers(self.find, self.fetch, self._make_elsewhere)
+        self._kept = KeptRecords(store, self.store_calls, settings.max_kept_per_owner, self._histories.take)
+        self.followers = Followers(
+            self.find, lambda task_id, asker: self.access.fetch(task_id, asker), self._make_elsewhere
+        )
         """Those who follow tasks, wherever these run."""
         take_over = self.followers.take_over
         self._held = HeldTasks(
-            nursery, store, self._calls, self.clock, settings, self._kept, self._histories, take_over
+            nursery, store, self.store_calls, self.clock, settings, self._kept, self._histories, take_over
         )
         self._is_finishing = False
-        self.runs_tasks = True
-        """Whether tasks run in this process; otherwise they are only put into the queue of the store."""
-        self.interrupts = False
-        """Whether tasks that the end of the process cuts off fail as interrupted, and are not cancelled."""
+        self.runs_tasks: Final = runs_tasks
+        self._interrupts = interrupts
         self._expiries = Expiries(self.clock, self._kept)
 
     def __repr__(self) -> str:
@@ -174,54 +184,17 @@ class Supervisor:
         If a task has the `key` already, its record is returned, and nothing is stored.
         Raises TaskOverload if there is no room, although tasks that have ended give way; TaskStoreError.
         """
-        try:
-            stored = await self._kept.create(live.record, live.payer, key=key, work=work)
-        except (TaskStoreError, trio.Cancelled):
-            self._held.doubt(live.id)
-            raise
+        stored = await self._held.create(live.record, live.payer, key=key, work=work)
         if stored.record.id != live.id:
             return stored.record
         live.work = work
         self._held.add(live, stored)
+        self._expiries.add(live.record)
         if live.checkpoint is not None:
-            await self.keep_checkpoint(live, live.checkpoint)
-        expires_at = live.record.expires_at
-        if expires_at is not None:
-            self._expiries.add(live.id, expires_at)
+            await self.handover.keep_checkpoint(live, live.checkpoint)
         if live.outcome is not None:  # it was faster than its store
             await self._held.end(live, live.outcome)
         return None
-
-    async def enqueue(self, live: LiveTask, work: TaskWork | None) -> TaskRecord:
-        """Store a task for whoever claims it, and return its record. Checkpoints.
-
-        Raises TaskOverload if there is no room, and TaskStoreError.
-        """
-        record = attrs.evolve(live.record, attempt=0)
-        try:
-            await self._kept.create(record, live.payer, work=work, is_queued=True)
-        except (TaskStoreError, trio.Cancelled):
-            self._held.doubt(live.id)
-            raise
-        if record.expires_at is not None:
-            self._expiries.add(record.id, record.expires_at)
-        return record
-
-    def subscribe(self, task_id: str) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[TaskRecord]]:
-        """A channel of the changes of a task that another process runs; see `TaskStore.subscribe`."""
-        return self._store.subscribe(task_id)
-
-    def adopt(self, task: StoredTask, *, keeps_history: bool) -> LiveTask:
-        """Make a task of one that this process has claimed; it has a place, and is to be started."""
-        record, work = task.record, task.work
-        live = LiveTask(record, self.clock, self.settings.feed_buffer if keeps_history else 0)
-        live.work, live.checkpoint = work, task.checkpoint
-        live.payer = record.owner if work is None or work.payer is None else work.payer
-        live.share = self._places.adopt(live.payer)
-        self._held.add(live, task)
-        if record.expires_at is not None:
-            self._expiries.add(live.id, record.expires_at)
-        return live
 
     @property
     def keeps_work(self) -> bool:
@@ -237,139 +210,48 @@ class Supervisor:
         """Wait until one more task could run; checkpoints."""
         await self._places.wait_free_turn()
 
-    async def forget(self, task_id: str) -> None:
-        """Forget a task that has ended, of which no client knows. Checkpoints."""
-        self._kept.discard(task_id)
-        self._histories.take(task_id)
-        await self._store.delete(task_id)
+    @cached_property
+    def access(self) -> TaskAccess:
+        """What may be asked of tasks, wherever they run."""
+        # Imported here: a server of which no client has a task starts sooner without that module.
+        from trio_mcp.tasks.task_access import TaskAccess
+
+        return TaskAccess(
+            self._store,
+            self.store_calls,
+            self.clock,
+            self._held,
+            self._kept,
+            self._histories,
+            self.settings.page_size,
+        )
+
+    @cached_property
+    def handover(self) -> Handover:
+        """How tasks come from other processes, and go there."""
+        # Imported here: a server whose tasks all run in this process starts sooner without that module.
+        from trio_mcp.tasks.handing_over import Handover
+
+        return Handover(
+            self._nursery,
+            self._store,
+            self.store_calls,
+            self.clock,
+            self._held,
+            self._places,
+            self._expiries,
+            self.settings.feed_buffer,
+        )
 
     def find(self, task_id: str) -> LiveTask | None:
         """The task, if it runs in this process."""
         return self._held.find(task_id)
 
-    def take_history(self, task_id: str) -> Sequence[TaskReport] | None:
-        """The reports of a task that no follower has taken yet; None if a follower takes them already."""
-        live = self._held.find(task_id)
-        return self._histories.take(task_id) if live is None else live.take_history()
-
-    async def read_reports(self, task_id: str, after: int) -> Sequence[StoredReport]:
-        """The reports of a task behind the offset `after` that the store keeps, oldest first. Checkpoints.
-
-        They include all that have been reported here until now. Raises TaskStoreError.
-        """
-        live = self._held.find(task_id)
-        if live is not None:
-            await self._held.flush(live)
-        found: list[StoredReport] = []
-        while True:
-            page = await self._store.read_reports(task_id, after, PAGE_REPORTS)
-            found += page
-            if len(page) < PAGE_REPORTS:
-                return found
-            after = page[-1].offset
-
-    def give_back_history(self, record: TaskRecord, reports: Sequence[TaskReport]) -> None:
-        """Keep `reports`, which were taken but not sent, and later ones, for the next follower."""
-        live = self._held.find(record.id)
-        if live is not None:
-            live.keep_history(reports)
-        elif record.expires_at is None or record.expires_at > self.clock.now():
-            self._histories.keep(record.id, tuple(reports))
-
-    async def fetch(self, task_id: str, asker: Owner | None) -> TaskRecord:
-        """The record of a task that `asker` may see; None may see all. Checkpoints.
-
-        It is no newer than what the other processes see that share the store. Raises TaskNotFound,
-        TaskStoreError.
-        """
-        live = self._held.find(task_id)
-        if live is None:
-            record = await self._store.get(task_id, self.clock.now())
-        else:
-            await trio.lowlevel.checkpoint()
-            record = live.stored if self._store.is_shared else live.shown
-        if record is None or not (asker is None or record.owner.admits(asker)):
-            raise TaskNotFound("no such task")
-        return record
-
-    async def wait_ended(self, task_id: str, asker: Owner | None) -> TaskRecord:
-        """Wait until a task has ended, wherever it runs; checkpoints.
-
-        Raises TaskNotFound, also if it expires first, and TaskStoreError.
-        """
-        record = await self.fetch(task_id, asker)
-        live = self._held.find(task_id)
-        if live is not None:
-            await live.wait_ended()
-            record = await self.fetch(task_id, asker)
-        if record.is_final:
-            return record
-        async with self._store.subscribe(task_id) as changes:  # it runs in another process
-            record = await self.fetch(task_id, asker)
-            while not record.is_final:
-                try:
-                    record = await changes.receive()
-                except trio.EndOfChannel:
-                    raise TaskNotFound("no such task") from None
-        return record
-
-    async def cancel(self, task_id: str, asker: Owner | None) -> TaskRecord:
-        """Cancel a task and return its record, which does not change if it has ended. Checkpoints.
-
-        The record says "cancelled" when this returns; the handler ends at its next
-        checkpoint, wherever it runs. Raises TaskNotFound; TaskStoreError if it could not be stored, although
-        a handler that runs here is cancelled then, too.
-        """
-        record = await self.fetch(task_id, asker)
-        live = self._held.find(task_id)
-        if record.is_final:
-            return record
-        if live is not None:
-            live.scope.cancel()
-            await self._held.end(live, Outcome("cancelled"))
-            if live.is_final:
-                return live.record
-            if live.state is LiveState.ENDING:
-                raise TaskStoreError("the task is being cancelled, but the task store does not take that now")
-        cancelled = await self._store.cancel(task_id, self.clock.now())
-        if cancelled is None:
-            raise TaskNotFound("no such task")
-        return cancelled
-
-    async def answer(self, record: TaskRecord, answers: Mapping[str, Any]) -> None:
-        """Give answers, as JSON, to a task's questions, wherever it runs. Checkpoints. Raises TaskStoreError.
-
-        When this returns, they are stored, if tasks outlive this process. An answer that nobody waits for is
-        ignored (SEP-2663). Of several answers to one question, the first that is stored counts.
-        """
-        live = self._held.find(record.id)
-        if live is not None and not self._held.outlive:
-            for key, answer in answers.items():
-                live.answer(key, answer)
-            await trio.lowlevel.checkpoint()
-            return
-        raw = {key: encode_value(answer) for key, answer in answers.items()}
-        await self._calls.run(self._store.answer, record.id, raw, self.clock.now())
-        if live is not None:
-            await self._held.look(record.id)
-
-    def note_failure(self, error: TaskStoreError) -> None:
-        """Log that the store fails, once for each outage."""
-        self._calls.note_failure(error)
-
     def _make_elsewhere(self) -> Elsewhere:
         # Imported here: a server whose tasks all run in this process starts sooner without that module.
         from trio_mcp.tasks.elsewhere import Elsewhere
 
-        return Elsewhere(self._nursery, self._store, self._calls, self.clock, self.settings.feed_buffer)
-
-    async def list_page(self, owner: Owner, cursor: str | None) -> TaskPage:
-        """The tasks of `owner`, newest first; checkpoints. Raises CursorError."""
-        page = await self._store.list_page(owner, cursor, self.settings.page_size, self.clock.now())
-        if self._store.is_shared:
-            return page
-        found = [(record, self._held.find(record.id)) for record in page.records]
-        return TaskPage([record if live is None else live.shown for record, live in found], page.next_cursor)
+        return Elsewhere(self._nursery, self._store, self.store_calls, self.clock, self.settings.feed_buffer)
 
     async def update(self, live: LiveTask) -> None:
         """Store a change of status, then notify the followers; checkpoints."""
@@ -381,37 +263,16 @@ class Supervisor:
         if self._is_finishing:
             await self._end_unanswerable(live)
 
-    async def keep_checkpoint(self, live: LiveTask, checkpoint: Raw) -> None:
-        """Keep a checkpoint of the handler, also in the store if the task is there. Checkpoints.
-
-        Raises TaskStoreError and TaskOverload.
-        """
-        live.checkpoint = checkpoint
-        if live.is_committed and not live.is_ending and self._held.outlive:
-            await self._held.keep_checkpoint(live, checkpoint)
-        else:
-            await trio.lowlevel.checkpoint()
-
-    async def keep_answer(self, live: LiveTask, replay: QuestionReplay, key: str, answer: Any) -> None:
-        """Keep the answer to a question for later attempts, also in the store. Checkpoints."""
-        try:
-            raw = encode_value(answer)
-        except UNENCODABLE:  # an error, which is to be asked again
-            await trio.lowlevel.checkpoint()
-            return
-        replay.answers[key] = answer
-        if not self._held.outlive:
-            await trio.lowlevel.checkpoint()
-            return
-        with suppress(TaskStoreError):  # which was logged
-            await self._calls.run(self._store.answer, live.id, {key: raw}, self.clock.now())
+    def may_give_back(self, live: LiveTask) -> bool:
+        """Whether a task that the end of the server cancels is to be run again by another process."""
+        return self._held.outlive and self.handover.may_give_back(live)
 
     async def _end_unanswerable(self, live: LiveTask) -> None:
         """Cancel a task that waits for an answer, because its clients are gone and the server ends."""
         # A worker has no clients of its own that could be gone.
-        if live.inputs and not live.is_ending and (self._may_give_back(live) or not self.interrupts):
+        if live.inputs and not live.is_ending and (self.may_give_back(live) or not self._interrupts):
             live.scope.cancel()
-            if self._may_give_back(live):
+            if self.may_give_back(live):
                 return
             await self._held.end(live, Outcome("cancelled"), _UNANSWERABLE)
 
@@ -437,40 +298,15 @@ class Supervisor:
         self._started.discard(live)
         live.note_done(outcome)
         if live.is_committed:
-            if outcome.kind == "cancelled" and self._may_give_back(live):
-                await self._give_back(live, has_begun=has_begun)
-            elif outcome.kind == "cancelled" and self.interrupts and live.state is LiveState.COMMITTED:
+            if outcome.kind == "cancelled" and self.may_give_back(live):
+                await self.handover.give_back(live, has_begun=has_begun)
+            elif outcome.kind == "cancelled" and self._interrupts and live.state is LiveState.COMMITTED:
                 interrupted = Outcome("protocol_error", error=ErrorObject(INTERNAL_ERROR, INTERRUPTED))
                 await self._held.end(live, interrupted, INTERRUPTED)
             else:
                 await self._held.end(live, outcome)
         if passing is not None:
             raise passing
-
-    def _may_give_back(self, live: LiveTask) -> bool:
-        """Whether a task that the end of the server has cancelled is to be run again by another."""
-        # A task that somebody has cancelled is ending, and one that is lost or expired in another state.
-        is_asked_for = live.work is not None and live.work.recover == "restart"
-        return is_asked_for and self._held.outlive and live.state is LiveState.COMMITTED
-
-    async def _give_back(self, live: LiveTask, *, has_begun: bool) -> None:
-        """Put a task into the queue of the store, with its questions, because this server ends."""
-        record = live.record
-        inputs = live.inputs if live.replay is None else {**live.inputs, **live.replay.dropped}
-        record = record.moved(
-            TaskStatus.INPUT_REQUIRED if inputs else TaskStatus.WORKING,
-            self.clock.now(),
-            inputs=inputs,
-            status_message=None,
-            attempt=record.attempt if has_begun else record.attempt - 1,
-        )
-        try:
-            # Shielded as the end of a task is. If it fails, the task is recovered as that of a dead process.
-            scope = trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS)
-            with suppress(TaskStoreError), scope:  # the error was logged
-                await self._calls.run(self._store.release, record, live.claim)
-        finally:
-            self._held.lose(live)
 
     async def rest(self, live: LiveTask, seconds: float) -> None:
         """Let others run in the place of a task for so many seconds, then wait for its turn; checkpoints."""
@@ -497,14 +333,16 @@ class Supervisor:
             if self._store.is_shared or self._store.sweep_interval is not None:
                 from trio_mcp.tasks.outside_changes import OutsideChanges
 
-                nursery.start_soon(OutsideChanges(self._store, self._calls, self._held, self.clock).serve)
+                nursery.start_soon(
+                    OutsideChanges(self._store, self.store_calls, self._held, self.clock).serve
+                )
 
     async def _sweep(self) -> None:
         """Forget every task when it expires."""
         while True:
             task_id = await self._expiries.wait_next()
             with suppress(TaskStoreError):  # which was logged
-                await self._calls.run(self._store.delete_expired, self.clock.now())
+                await self.store_calls.run(self._store.delete_expired, self.clock.now())
             self._held.expire(task_id)
 
     async def finish(self) -> None:
@@ -538,14 +376,16 @@ def _described(describe: Describe, failure: BaseException) -> Outcome:
 
 
 @asynccontextmanager
-async def open_supervisor(store: TaskStore, settings: TaskSettings) -> AsyncIterator[Supervisor]:
-    """Run tasks until the block ends; checkpoints.
+async def open_supervisor(
+    store: TaskStore, settings: TaskSettings, *, runs_tasks: bool = True, interrupts: bool = False
+) -> AsyncIterator[Supervisor]:
+    """Run tasks until the block ends; checkpoints. The flags are those of the Supervisor.
 
     When the block ends, running tasks get `shutdown_grace` seconds and are then
     cancelled and recorded as such. When it is cancelled, they are cancelled at once.
     """
     async with store.open(), open_unwrapping_nursery() as nursery:
-        supervisor = Supervisor(nursery, store, settings)
+        supervisor = Supervisor(nursery, store, settings, runs_tasks=runs_tasks, interrupts=interrupts)
         upkeep = trio.CancelScope()
 
         async def keep_up() -> None:
