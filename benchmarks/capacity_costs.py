@@ -7,11 +7,7 @@ program redis-server (or that in TRIO_MCP_REDIS_SERVER).
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
-import subprocess
-import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
@@ -20,6 +16,7 @@ import trio
 from msgspec import Raw
 
 from capacity_model import Costs
+from cells.redis_server import find_server, run_redis
 from trio_mcp import TaskRecord, TaskStatus
 from trio_mcp.tasks.record import BEARER, Outcome
 from trio_mcp.tasks.redis_store import RedisTaskStore
@@ -70,23 +67,11 @@ class Server:
 @contextmanager
 def open_server() -> Iterator[Server]:
     """Start a server on a free port, without files, for as long as the block lasts."""
-    program = os.environ.get("TRIO_MCP_REDIS_SERVER") or shutil.which("redis-server")
+    program = find_server("redis")
     if program is None:
-        raise SystemExit("redis-server was not found: install it, or set TRIO_MCP_REDIS_SERVER")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with tempfile.TemporaryDirectory() as directory:
-        options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", directory, "--save", ""]
-        process = subprocess.Popen([program, *options], stdout=subprocess.PIPE, text=True)
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if "Ready to accept connections" in line:
-                    break
-            yield Server(port)
-        finally:
-            process.terminate()
-            process.wait(10)
+        raise SystemExit("nothing can be measured without redis-server")
+    with run_redis(program) as port:
+        yield Server(port)
 
 
 def measure() -> Costs:

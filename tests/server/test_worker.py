@@ -341,6 +341,30 @@ async def test_a_worker_runs_no_more_than_it_may(autojump_clock):
     assert most == 3
 
 
+async def test_a_worker_puts_a_task_only_when_it_changes(autojump_clock):
+    puts: list[str] = []
+
+    class WatchedStore(DurableMemoryStore):
+        async def put(self, changes):
+            puts.extend(change.record.status for change in changes)
+            return await super().put(changes)
+
+    server = make_server(WatchedStore())
+
+    @server.tool
+    async def work() -> str:
+        await trio.sleep(10)
+        return "worked"
+
+    async with open_server(server, runs_tasks=False) as running, open_client(running) as client:
+        task = await client.call_tool("work", task=True)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_worker, server)
+            assert (await running.await_task(task.id)).attempt == 1
+            nursery.cancel_scope.cancel()
+    assert puts == ["completed"]  # that it runs was stored when it was claimed
+
+
 @pytest.mark.parametrize("how", ["cancelled", "signal"])
 async def test_a_worker_that_is_told_to_end_drains_and_gives_the_rest_back(autojump_clock, how):
     store = DurableMemoryStore()

@@ -230,7 +230,7 @@ class TaskRun:
 
     async def _work(self, live: LiveTask) -> Outcome:
         self.has_begun = True
-        if self.is_resumed:
+        if self.is_resumed and live.record is not live.stored:
             await self.supervisor.update(live)
         else:
             live.tell()
