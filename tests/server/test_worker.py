@@ -12,8 +12,9 @@ import trio
 
 from tests.conftest import LEGACY, MODERN
 from tests.support.durable_store import DurableMemoryStore
+from tests.support.raw_peer import MODERN_META
 from tests.support.shared_store import SharedState
-from tests.tasks.task_server import Name
+from tests.tasks.task_server import Name, raw_peer
 from trio_mcp import (
     Context,
     MemoryTaskStore,
@@ -178,6 +179,35 @@ async def test_tasks_that_workers_have_ended_give_way_to_new_ones(autojump_clock
             await client.fetch_task(tasks[0].id)
 
 
+async def test_a_call_whose_store_fails_while_it_waits_is_answered_with_its_task(autojump_clock, caplog):
+    state = SharedState()
+    store = state.make_view()
+    server = make_server(store, TaskConfig(promote_after=20))
+
+    @server.tool
+    async def work() -> str:
+        return "worked"
+
+    extensions = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
+    meta = {**MODERN_META, "io.modelcontextprotocol/clientCapabilities": extensions}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "work", "_meta": meta}}
+    async with (
+        open_server(server, runs_tasks=False) as running,
+        raw_peer(running) as peer,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def fail() -> None:
+            await trio.sleep(15)
+            store.is_away = True
+
+        nursery.start_soon(fail)
+        task_id = (await peer.ask(call))["result"]["taskId"]
+        assert trio.current_time() >= 20
+        store.is_away = False
+        assert (await running.fetch_task(task_id)).status == "working"
+
+
 KEY = "5f2b9c1e-7a34-4c1d-9b60-2f8f3f0c9d11"
 
 
@@ -264,10 +294,10 @@ async def test_a_call_with_a_key_that_nobody_wants_any_more_is_not_run(autojump_
             await client.call_tool("work", idempotency_key=KEY)
 
         async with trio.open_nursery() as nursery:
+            for _ in range(others):
+                nursery.start_soon(call)
             with trio.move_on_after(5):
-                nursery.start_soon(call) if others else None
-                async with trio.open_nursery() as first:
-                    first.start_soon(call)
+                await call()
             await trio.sleep(1)
             await nursery.start(run_worker, server)
             await trio.sleep(10)

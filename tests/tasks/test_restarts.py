@@ -369,7 +369,7 @@ async def test_an_answer_that_is_an_error_is_kept_for_the_next_attempt(wire, aut
         return
     store = DurableMemoryStore()
     server = make_server(store)
-    refusals: list[tuple[int, int]] = []
+    refusals: list[tuple[int, int, str]] = []
     asked: list[str] = []
 
     @server.tool
@@ -377,7 +377,7 @@ async def test_an_answer_that_is_an_error_is_kept_for_the_next_attempt(wire, aut
         try:
             await ctx.elicit("Who?", Name)
         except ProtocolError as error:
-            refusals.append((ctx.attempt, error.code))
+            refusals.append((ctx.attempt, error.code, error.message))
         if ctx.attempt == 1:
             await trio.sleep_forever()
         return "Hello, whoever!"
@@ -392,10 +392,10 @@ async def test_an_answer_that_is_an_error_is_kept_for_the_next_attempt(wire, aut
     ):
         task = await client.call_tool("greet", task=True)
         await trio.sleep(1)
-        assert refusals == [(1, -32050)]
+        assert refusals == [(1, -32050, "nobody is there")]
     async with open_server(server) as running:
         assert (await running.await_task(task.id)).status == "completed"
-    assert refusals == [(1, -32050), (2, -32050)]
+    assert refusals == [(n, -32050, "nobody is there") for n in (1, 2)]
     assert asked == ["Who?"]
 
 

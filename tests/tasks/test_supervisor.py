@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from tests.support.durable_store import DurableMemoryStore
 from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.memory_store import MemoryTaskStore
-from trio_mcp.tasks.record import BEARER, Outcome
+from trio_mcp.tasks.question_replay import QuestionReplay
+from trio_mcp.tasks.record import BEARER, InputRequest, Outcome
 from trio_mcp.tasks.settings import TaskSettings
 from trio_mcp.tasks.supervisor import Supervisor, SupervisorStatistics, open_supervisor
 
@@ -70,3 +73,26 @@ async def test_followers_of_an_expired_task_are_notified_when_its_handler_is_don
         assert supervisor.statistics().live == 0
         assert seen == ["cancelled"]
         await live.wait_ended()
+
+
+@pytest.mark.parametrize("asks_again", [False, True])
+async def test_a_question_leaves_the_record_unless_it_is_asked_again_at_once(autojump_clock, asks_again):
+    go_on = trio.Event()
+
+    async def work(live: LiveTask) -> Outcome:
+        await go_on.wait()
+        return Outcome("result")
+
+    async with open_supervisor(DurableMemoryStore(), TaskSettings()) as supervisor:
+        live = await add(supervisor, work)
+        live.replay = replay = QuestionReplay()
+        question = InputRequest("elicitation/create", {"message": "Who?"})
+        key = live.put_question(question)
+        supervisor.handover.drop_question(live, key)
+        replay.begin_attempt()
+        if asks_again:
+            assert live.put_question(question) == key
+        await wait_all_tasks_blocked()
+        assert list(live.record.inputs) == [key] * asks_again
+        assert live.answer(key, {"action": "decline"}) is asks_again
+        go_on.set()

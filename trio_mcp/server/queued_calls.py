@@ -56,10 +56,15 @@ async def _enqueue(run: TaskRun) -> TaskRecord:
 
 
 async def _wait_done(run: TaskRun, record: TaskRecord) -> TaskRecord:
-    """Wait until the task has ended or asks its client, for as long as it may be answered directly."""
+    """Wait until the task has ended or asks its client, for as long as it may be answered directly.
+
+    If the store fails meanwhile, the call is answered with the task, for which the client can ask later.
+    """
     follower = CallFollower(Choice.PROMOTE, run.request.call_queue)
     try:
         return await wait_settled(run.supervisor, record, follower, run.config.promote_after, after=0)
+    except TaskStoreError:  # which was logged
+        return record
     except trio.Cancelled:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
             await run.supervisor.access.cancel(record.id, None)

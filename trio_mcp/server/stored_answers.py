@@ -17,7 +17,7 @@ REFUSED: Final = "io.github.trio-mcp/error"
 
 def write_refusal(error: ProtocolError) -> dict[str, Any]:
     """The error that a client answered, as an answer that can be stored."""
-    return {REFUSED: {"code": error.code, "message": str(error), "data": error.data}}
+    return {REFUSED: {"code": error.code, "message": error.message, "data": error.data}}
 
 
 def write_answer(answer: Any) -> Any:

@@ -110,11 +110,15 @@ class Handover:
         If it ends, the question goes with the task, and is on its record all the time: it may be answered.
         Does not wait.
         """
-        self._nursery.start_soon(self._drop_question, live, key)
+        replay = live.replay
+        assert replay is not None, "a task that may be given back may be begun again"
+        replay.abandoned.add(key)
+        self._nursery.start_soon(self._drop_question, live, replay, key)
 
-    async def _drop_question(self, live: LiveTask, key: str) -> None:
+    async def _drop_question(self, live: LiveTask, replay: QuestionReplay, key: str) -> None:
         await trio.lowlevel.checkpoint()  # raises Cancelled if the server ends at once
-        if not live.scope.cancel_called:
+        if key in replay.abandoned and not live.scope.cancel_called:
+            replay.abandoned.discard(key)
             live.drop_question(key)
             await self._held.update(live)
 

@@ -22,7 +22,6 @@ from trio_mcp.concurrency.latest_channel import LatestChannel
 from trio_mcp.tasks.cursors import Cursors, Place
 from trio_mcp.tasks.memory_queue import Entry, MemoryQueue
 from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus
-from trio_mcp.tasks.recovery import recovered
 from trio_mcp.tasks.store import TaskChange, TaskPage
 from trio_mcp.tasks.store_checks import full_store, require_same_task, require_size
 from trio_mcp.tasks.stored_task import StoredReport, StoredTask, TaskWork
@@ -217,6 +216,9 @@ class MemoryTaskStore:
 
     async def recover(self, now: datetime) -> Sequence[TaskRecord]:
         """Queue or fail the tasks that were held when the store was closed last. Checkpoints."""
+        # Imported here: a server whose tasks do not outlive its process starts sooner without that module.
+        from trio_mcp.tasks.recovery import recovered
+
         await trio.lowlevel.checkpoint()
         records: list[TaskRecord] = []
         for entry in list(self._entries.values()):

@@ -26,15 +26,16 @@ class QuestionReplay:
     """`answers` are those of all attempts, as JSON values by key.
 
     `waiting` are questions of an earlier attempt that have none; `dropped` those that this attempt has asked,
-    and has ceased to wait for.
+    and has ceased to wait for. `abandoned` are the keys of such as are on the record still.
     """
 
-    __slots__ = ("_counts", "answers", "dropped", "waiting")
+    __slots__ = ("_counts", "abandoned", "answers", "dropped", "waiting")
 
     def __init__(self, answers: Mapping[str, Any] = {}, waiting: Mapping[str, InputRequest] = {}) -> None:
         self.answers = dict(answers)
         self.waiting = dict(waiting)
         self.dropped: dict[str, InputRequest] = {}
+        self.abandoned: set[str] = set()
         self._counts: Counter[str] = Counter()
 
     def begin_attempt(self) -> None:
@@ -51,7 +52,9 @@ class QuestionReplay:
         digest = hashlib.sha256(bytes(encode_json([request.method, asked]))).hexdigest()[:DIGEST_CHARACTERS]
         key = f"{request.method.partition('/')[0] if name is None else name}-{digest}"
         self._counts[key] += 1
-        return key if self._counts[key] == 1 else f"{key}-{self._counts[key]}"
+        key = key if self._counts[key] == 1 else f"{key}-{self._counts[key]}"
+        self.abandoned.discard(key)  # an attempt asks what one before has ceased to wait for
+        return key
 
     def note_asked(self, key: str) -> None:
         """Note that the handler has asked the question `key`, which has no answer yet.

@@ -30,7 +30,6 @@ from trio_mcp.tasks.live_state import LiveState
 from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.places import TaskPlaces
 from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, new_task_id
-from trio_mcp.tasks.recovery import INTERRUPTED
 from trio_mcp.tasks.settings import TaskSettings
 from trio_mcp.tasks.store import TaskStore
 from trio_mcp.tasks.store_calls import StoreCalls
@@ -301,6 +300,8 @@ class Supervisor:
             if outcome.kind == "cancelled" and self.may_give_back(live):
                 await self.handover.give_back(live, has_begun=has_begun)
             elif outcome.kind == "cancelled" and self._interrupts and live.state is LiveState.COMMITTED:
+                from trio_mcp.tasks.recovery import INTERRUPTED  # only workers need it
+
                 interrupted = Outcome("protocol_error", error=ErrorObject(INTERNAL_ERROR, INTERRUPTED))
                 await self._held.end(live, interrupted, INTERRUPTED)
             else:
