@@ -279,8 +279,8 @@ class Supervisor:
     async def fetch(self, task_id: str, asker: Owner | None) -> TaskRecord:
         """The record of a task that `asker` may see; None may see all. Checkpoints.
 
-        It is no newer than what the other processes see that share the store. Raises TaskNotFound,
-        TaskStoreError.
+        It is no newer than what the other processes see that share the store, and may be a moment older.
+        Raises TaskNotFound, TaskStoreError.
         """
         live = self._held.find(task_id)
         if live is None:
@@ -288,9 +288,14 @@ class Supervisor:
         else:
             await trio.lowlevel.checkpoint()
             record = live.stored if self._store.is_shared else live.shown
-        if record is None or not (asker is None or record.owner.admits(asker)):
-            raise TaskNotFound("no such task")
-        return record
+        return _admit(record, asker)
+
+    async def fetch_newest(self, task_id: str, asker: Owner | None) -> TaskRecord:
+        """The same, but no older than what any process has seen that shares the store. Checkpoints."""
+        if not self._store.is_shared:
+            return await self.fetch(task_id, asker)
+        # The answer to a put may come later here than what was put is seen elsewhere.
+        return _admit(await self._store.get(task_id, self.clock.now()), asker)
 
     async def wait_ended(self, task_id: str, asker: Owner | None) -> TaskRecord:
         """Wait until a task has ended, wherever it runs; checkpoints.
@@ -384,7 +389,7 @@ class Supervisor:
     async def keep_checkpoint(self, live: LiveTask, checkpoint: Raw) -> None:
         """Keep a checkpoint of the handler, also in the store if the task is there. Checkpoints.
 
-        Raises TaskStoreError and TaskOverload.
+        Raises TaskOverload.
         """
         live.checkpoint = checkpoint
         if live.is_committed and not live.is_ending and self._held.outlive:
@@ -527,6 +532,12 @@ class Supervisor:
         """Follow nothing any more, because the server ends."""
         self._held.stop_retries()
         self.followers.close()
+
+
+def _admit(record: TaskRecord | None, asker: Owner | None) -> TaskRecord:
+    if record is None or not (asker is None or record.owner.admits(asker)):
+        raise TaskNotFound("no such task")
+    return record
 
 
 def _described(describe: Describe, failure: BaseException) -> Outcome:
