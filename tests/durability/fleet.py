@@ -163,10 +163,11 @@ class Fleet:
                 await self._noted.park()
         assert not scope.cancelled_caught, f"nothing is noted any more; {self.describe()}"
 
-    async def serve(self) -> None:
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Read what is noted, until cancelled."""
         # Opened for writing too, so that it has no end when the last process is gone.
         async with trio.lowlevel.FdStream(os.open(self._pipe, os.O_RDWR | os.O_NONBLOCK)) as stream:
+            task_status.started()
             rest = b""
             async for data in stream:
                 *lines, rest = (rest + data).split(b"\n")
@@ -219,7 +220,7 @@ async def open_fleet(directory: Path, store: str, lease: float = SHORT_LEASE) ->
     fleet = Fleet(directory, store, lease)
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(fleet.serve)
+            await nursery.start(fleet.serve)
             yield fleet
             nursery.cancel_scope.cancel()
     finally:

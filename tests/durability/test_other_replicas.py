@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 import pytest
 import trio
 
 from tests.durability.campaign import FAR, Call, Campaign, describe
-from tests.durability.fleet import SHORT_LEASE, Fleet, open_fleet
+from tests.durability.fleet import SHORT_LEASE, Fleet, Note, open_fleet
 from tests.durability.program import expected_text
 from tests.support.limits import HANG_SECONDS
 from tests.support.redis_server import RedisServer, run_redis_server
@@ -54,16 +54,26 @@ async def begin(campaign: Campaign, name: str, tool: str = "restarting", until: 
     return calls
 
 
-async def await_result(fleet: Fleet, name: str, call: Call) -> CallResult:
-    """Wait for the result of a task through a replica, and check it."""
+async def await_result(
+    fleet: Fleet, name: str, call: Call, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> CallResult:
+    """Wait for the result of a task through a replica, and check it; has started when it sees progress."""
     seen: list[float] = []
+
+    def see(progress: float, total: float | None, message: str | None) -> None:
+        if not seen:
+            task_status.started()
+        seen.append(progress)
+
     async with open_client(fleet.members[name].url) as client:
-        result = await client.await_task(
-            call.task_id, progress_handler=lambda progress, *_: seen.append(progress)
-        )
-    assert seen == sorted(seen), f"{call}: progress went back"
+        result = await client.await_task(call.task_id, progress_handler=see)
+    assert seen == sorted(seen), f"{call}: progress went back at {name}: {seen}; {notes_of(fleet, call)}"
     assert result.data.split(" ")[2] == expected_text(call.name)
     return result
+
+
+def notes_of(fleet: Fleet, call: Call) -> list[Note]:
+    return [note for note in fleet.notes if note.call == call.name]
 
 
 async def poll(
@@ -104,11 +114,17 @@ async def test_a_client_watches_answers_cancels_and_gets_its_result_through_anot
     async def answer(request: ElicitRequest) -> dict[str, Any]:
         return {"name": "Ann"}
 
+    async def leave_open(request: ElicitRequest) -> NoReturn:
+        raise AssertionError("who only makes a call is not asked")
+
     async with open_pair(tmp_path, redis) as campaign:
         fleet = campaign.fleet
         a, b = fleet.members["a"], fleet.members["b"]
         with trio.fail_after(HANG_SECONDS):
-            async with open_client(a.url) as client, open_client(b.url, elicitation_handler=answer) as other:
+            async with (
+                open_client(a.url, elicitation_handler=leave_open) as client,
+                open_client(b.url, elicitation_handler=answer) as other,
+            ):
                 watched = await campaign.call_one(client, "restarting", 1)
                 async with other.watch_task(watched.task_id) as snapshots:
                     async for snapshot in snapshots:
@@ -139,7 +155,7 @@ async def test_a_killed_replica_hands_its_tasks_over(redis: RedisServer, tmp_pat
             async with trio.open_nursery() as nursery:
                 for call in calls:
                     await nursery.start(partial(poll, fleet, "ab", call))
-                    nursery.start_soon(await_result, fleet, "b", call)
+                    await nursery.start(await_result, fleet, "b", call)
                 before = await fleet.read_store()
                 fleet.members["a"].kill()
                 for call in calls:
@@ -162,7 +178,7 @@ async def test_a_frozen_replica_hands_its_tasks_over_and_changes_nothing_when_it
             async with trio.open_nursery() as nursery:
                 # Whoever waits for a result at the frozen replica gets it when that is thawed.
                 for call in calls[:2]:
-                    nursery.start_soon(await_result, fleet, "a", call)
+                    await nursery.start(await_result, fleet, "a", call)
                 for call in calls:
                     await nursery.start(partial(poll, fleet, "b", call))
                 a.freeze()
@@ -229,7 +245,7 @@ async def test_nothing_is_lost_if_the_server_of_the_store_is_away(
             async with trio.open_nursery() as nursery:
                 for call in calls:
                     await nursery.start(partial(poll, fleet, "ab", call))
-                    nursery.start_soon(await_result, fleet, campaign.random.choice("ab"), call)
+                    await nursery.start(await_result, fleet, campaign.random.choice("ab"), call)
                 before = await fleet.read_store()
                 await outage(redis)
                 seen = len(fleet.notes)
