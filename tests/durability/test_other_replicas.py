@@ -232,8 +232,15 @@ async def stand_still(redis: RedisServer) -> None:
     redis.thaw()
 
 
-@pytest.mark.parametrize("lease", [SHORT_LEASE, HANG_SECONDS], ids=["lease-lost", "lease-kept"])
-@pytest.mark.parametrize("outage", [restart, stand_still])
+@pytest.mark.parametrize(
+    ("outage", "lease"),
+    [
+        pytest.param(restart, SHORT_LEASE, id="restarted"),
+        pytest.param(restart, HANG_SECONDS, id="restarted-lease-kept", marks=pytest.mark.slow),
+        pytest.param(stand_still, SHORT_LEASE, id="frozen-lease-lost", marks=pytest.mark.slow),
+        pytest.param(stand_still, HANG_SECONDS, id="frozen"),
+    ],
+)
 async def test_nothing_is_lost_if_the_server_of_the_store_is_away(
     redis: RedisServer, tmp_path: Path, outage: Outage, lease: float
 ) -> None:
