@@ -11,6 +11,7 @@ import trio
 from tests.support.fake_server import DISCOVERED, FakeServer, error, result
 from trio_mcp import ProtocolError, TaskNotFound, open_client
 from trio_mcp.client.task_following import RETRY_SECONDS
+from trio_mcp.wire.progress_codec import PROGRESS_META
 
 TIME = "2026-01-01T00:00:00Z"
 CREATED = {"resultType": "task", "taskId": "t", "createdAt": TIME, "lastUpdatedAt": TIME, "ttlMs": None}
@@ -64,3 +65,20 @@ async def test_an_answer_about_the_task_is_raised_at_once(answer: Any, raised: A
         with pytest.raises(raised):
             await client.call_tool("any")
     assert len(polls) == 1
+
+
+async def test_progress_does_not_go_back_if_another_process_begins_the_task_again(autojump_clock):
+    """The server has told more than was stored, and tells what the new attempt has reached."""
+
+    def working(current: int, second: int) -> Any:
+        at = f"2026-01-01T00:00:{second:02}Z"
+        progress = {PROGRESS_META: {"current": current, "total": 9, "reportedAt": at}}
+        return result({**CREATED, "status": "working", "lastUpdatedAt": at, "_meta": progress})
+
+    server, _ = make_server(working(3, 1), working(6, 2), working(4, 3), working(7, 4), ENDED)
+    seen: list[float] = []
+    async with open_client(server) as client:
+        await client.call_tool("any", progress_handler=lambda current, total, message: seen.append(current))
+    assert seen == sorted(seen)
+    assert seen[0] == 3
+    assert seen[-1] == 7

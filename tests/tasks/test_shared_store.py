@@ -13,6 +13,7 @@ from tests.support.limits import HANG_SECONDS
 from tests.support.replicas import MEMORY, add_greet, add_steps, open_fleet
 from tests.tasks.task_server import Name
 from trio_mcp import Context, ProtocolError, Server, TaskCancelled, TaskConfig
+from trio_mcp.tasks.record import utc_now
 
 
 async def test_a_task_of_one_replica_is_seen_and_ends_through_the_other(wire):
@@ -367,6 +368,79 @@ async def test_a_question_waits_for_a_store_that_is_away(wire, autojump_clock):
         fleet.a.store.is_away = False
         with trio.fail_after(1000):
             assert (await task.result()).data == "Trio"
+
+
+async def test_a_checkpoint_waits_for_a_store_that_is_away(autojump_clock):
+    reached, kept = trio.Event(), trio.Event()
+
+    def add_keeping(server: Server) -> None:
+        @server.tool(task=TaskConfig(mode="required"))
+        async def keeping(ctx: Context) -> str:
+            await ctx.report_progress(1)
+            reached.set()
+            await trio.sleep(1)
+            await ctx.checkpoint("value")
+            kept.set()
+            return "kept"
+
+    async with open_fleet(add_keeping) as fleet, fleet.a.open(MEMORY) as one:
+        task = await one.call_tool("keeping", task=True)
+        await reached.wait()
+        fleet.a.store.is_away = True
+        await trio.sleep(30)
+        assert not kept.is_set()
+        fleet.a.store.is_away = False
+        with trio.fail_after(1000):
+            assert (await task.result()).data == "kept"
+
+
+async def test_the_handler_of_a_lost_task_goes_no_further_than_its_checkpoint(autojump_clock):
+    """Nobody has told it yet; the store refuses what it keeps."""
+    reached, go_on, went_on = trio.Event(), trio.Event(), trio.Event()
+
+    def add_keeping(server: Server) -> None:
+        @server.tool(task=TaskConfig(mode="required"))
+        async def keeping(ctx: Context) -> str:
+            reached.set()
+            await go_on.wait()
+            await ctx.checkpoint("value")
+            went_on.set()
+            return "kept"
+
+    async with open_fleet(add_keeping) as fleet, fleet.a.open(MEMORY) as one:
+        task = await one.call_tool("keeping", task=True)
+        await reached.wait()
+        fleet.a.store.die()
+        (failed,) = await fleet.b.store.recover(utc_now())
+        go_on.set()
+        await wait_all_tasks_blocked()
+        assert (await fleet.a.running.await_task(task.id)).outcome == failed.outcome
+        assert not went_on.is_set()
+
+
+async def test_a_client_that_waits_goes_on_when_the_store_is_back(wire, autojump_clock):
+    """The server answers meanwhile that the same request may succeed later."""
+    async with open_fleet() as fleet, fleet.a.open(wire) as one, fleet.b.open(wire) as other:
+        task = await one.call_tool("wait", task=True)
+        await fleet.reached.wait()
+        fleet.b.store.is_away = True
+        with pytest.raises(ProtocolError, match="is away") as refused:
+            await other.fetch_task(task.id)
+        assert refused.value.data == {"status": 503}
+        fleet.b.store.is_away = False
+        results: list[Any] = []
+
+        async def wait() -> None:
+            results.append((await other.await_task(task.id)).data)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await wait_all_tasks_blocked(0.01)
+            fleet.b.store.is_away = True
+            await trio.sleep(20)
+            fleet.b.store.is_away = False
+            fleet.release.set()
+        assert results == ["released"]
 
 
 async def test_a_cancellation_that_the_store_does_not_take_is_an_error(wire, autojump_clock):

@@ -186,6 +186,8 @@ class TaskFollowing:
             if self._last_was_polled:
                 news = news.without_reports_before(last.snapshot)
             news = _keep_stages(news, last.snapshot)
+            if last.snapshot.current is not None:
+                news = news.raised_to(last.snapshot.current)
         self._last = news
         self._last_was_polled = polled
         self._receive(news)

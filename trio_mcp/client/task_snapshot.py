@@ -122,6 +122,26 @@ class TaskNews:
                 break
         return TaskNews(self.snapshot, newer, self.offset)
 
+    def raised_to(self, floor: float) -> TaskNews:
+        """Return the news with no progress below `floor`, of which the task has told already.
+
+        Another process may have begun the task again, from what was stored of its progress.
+        """
+        first = self.reports[0].current if self.reports else None
+        current = self.snapshot.current
+        if (first is None or first >= floor) and (current is None or current >= floor):
+            return self
+        snapshot = (
+            self.snapshot if current is None else attrs.evolve(self.snapshot, current=max(current, floor))
+        )
+        reports = [
+            report
+            if report.current is None or report.current >= floor
+            else msgspec.structs.replace(report, current=floor)
+            for report in self.reports
+        ]
+        return TaskNews(snapshot, reports, self.offset)
+
 
 class _Progress(msgspec.Struct, rename="camel"):
     current: Number | None = None

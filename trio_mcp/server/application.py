@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
 import trio
@@ -53,6 +53,9 @@ if TYPE_CHECKING:  # a server starts without the modules that its clients may no
     from trio_mcp.server.subscription_methods import SubscriptionMethods
 
 logger = logging.getLogger("trio_mcp")
+
+UNAVAILABLE: Final = 503
+"""The status in the errors of a store: the same request may succeed later, and clients repeat it."""
 
 
 class ServerApplication:
@@ -165,7 +168,7 @@ class ServerApplication:
         failure = suit(failure, request.era)
         if isinstance(failure, TaskStoreError):
             self._supervisor.store_calls.note_failure(failure)
-            raise ProtocolError(INTERNAL_ERROR, str(failure))
+            raise ProtocolError(INTERNAL_ERROR, str(failure), {"status": UNAVAILABLE})
         if isinstance(request.params, CallToolParams):
             return self.errors.describe(request.params.name, failure)
         if isinstance(request.params, GetPromptParams):

@@ -272,10 +272,12 @@ class Context(RequestFacts):
         """Keep `value`, any JSON value, for a later attempt of this task, instead of the last; `await` it.
 
         A later attempt finds it in `restored`. When this returns, it is stored; if the store outlives the
-        process, so does the value. A call that is answered directly, and a tool that another one calls, keep
-        nothing. Checkpoints. Called in another thread, it has stored the value when it returns.
+        process, so does the value. While the store is away, this waits. If the store has given the task to
+        another process meanwhile, the handler is cancelled here. A call that is answered directly, and a tool
+        that another one calls, keep nothing. Checkpoints. Called in another thread, it has stored the value
+        when it returns.
 
-        Raises ValueError for a value that is not JSON or takes more than 1 MiB, and TaskStoreError.
+        Raises ValueError for a value that is not JSON or takes more than 1 MiB.
         """
         if self._bridge.outside:
             self._bridge.run(self._keep, value)

@@ -83,7 +83,7 @@ class Handover:
     async def keep_checkpoint(self, live: LiveTask, checkpoint: Raw) -> None:
         """Keep a checkpoint of the handler, also in the store if the task is there. Checkpoints.
 
-        Raises TaskStoreError and TaskOverload.
+        Raises TaskOverload.
         """
         live.checkpoint = checkpoint
         if live.is_committed and not live.is_ending and self._held.outlive:

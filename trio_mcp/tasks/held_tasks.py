@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -330,10 +331,21 @@ class HeldTasks:
             scope.cancel()
 
     async def keep_checkpoint(self, live: LiveTask, checkpoint: Raw) -> None:
-        """Store what a handler keeps for later attempts. Checkpoints. Raises TaskStoreError, TaskOverload."""
-        record = live.move(live.record.status)  # a store takes only what is newer
-        if not await self._put(live, record, checkpoint):
-            await self.look(live.id)
+        """Store what a handler keeps for later attempts. Checkpoints. Raises TaskOverload.
+
+        If the store fails, this waits until it takes the value. If the task is lost or has ended, its handler
+        was cancelled, and goes no further.
+        """
+        pause = FIRST_PAUSE
+        while not live.is_ending:
+            record = live.move(live.record.status)  # a store takes only what is newer
+            with suppress(TaskStoreError):  # which was logged
+                if await self._put(live, record, checkpoint):
+                    return
+                await self.look(live.id)
+            await trio.sleep(pause)
+            pause = longer(pause)
+        await trio.lowlevel.checkpoint()
 
     async def _put(self, live: LiveTask, record: TaskRecord, checkpoint: Raw | None = None) -> bool:
         """Put a record; False if the task is lost. Raises TaskStoreError, TaskOverload. Checkpoints."""

@@ -39,6 +39,9 @@ MAX_UNANSWERED: Final = 10_000
 _FIRST_DELAY, _LAST_DELAY = 0.05, 2.0
 """Seconds before a lost connection is made again, doubled each time; a random part of them is left out."""
 
+_PARTS: Final = 5
+"""Parts of the time that an answer may take; see `_wait_answers`."""
+
 Argument: TypeAlias = bytes | str | int | float
 
 # What coredis raises, itself or from the libraries below it, if a connection fails.
@@ -158,22 +161,41 @@ class RedisLink:
         with trio.move_on_after(self.seconds):
             while (connection := self._connection) is None:
                 await self._connected.park()
-            if connection.statistics.requests_pending + len(commands) > MAX_UNANSWERED:
-                raise ServerAwayError(f"{self.address} has left {MAX_UNANSWERED} commands without an answer")
-            try:
-                return await send_all(connection, commands)
-            except NoScriptError as error:
-                raise _NoScriptError(f"{self.address} does not know a script") from error
-            except _FAILURES as error:
-                text = f"{self.address} {self._describe(error)}"
-                if isinstance(error, RedisError) and not isinstance(error, ConnectionFailedError):
-                    raise TaskStoreError(text) from error
-                raise ServerAwayError(text, was_sent=True) from error
         if connection is None:
             raise ServerAwayError(f"{self.address} {self._reason}")
+        if connection.statistics.requests_pending + len(commands) > MAX_UNANSWERED:
+            raise ServerAwayError(f"{self.address} has left {MAX_UNANSWERED} commands without an answer")
+        try:
+            answers = await self._wait_answers(connection, _create_requests(connection, commands))
+        except NoScriptError as error:
+            raise _NoScriptError(f"{self.address} does not know a script") from error
+        except _FAILURES as error:
+            text = f"{self.address} {self._describe(error)}"
+            if isinstance(error, RedisError) and not isinstance(error, ConnectionFailedError):
+                raise TaskStoreError(text) from error
+            raise ServerAwayError(text, was_sent=True) from error
+        if answers is not None:
+            return answers
         # What still comes over this connection would be an answer to nothing that anybody waits for.
         connection.invalidate("no answer in time")
         raise ServerAwayError(f"{self.address} gave no answer within {self.seconds:g} s", was_sent=True)
+
+    async def _wait_answers(
+        self, connection: BaseConnection, requests: Sequence[Awaitable[Any]]
+    ) -> list[Any] | None:
+        """The answers to commands; None if the server has answered nothing at all for `seconds`.
+
+        The time in which this process stands still, or does not come to read, is not that of the server: a
+        part of the time ends no sooner than the process runs again.
+        """
+        left, resolved = _PARTS, connection.statistics.requests_resolved
+        while left:
+            with trio.move_on_after(self.seconds / _PARTS):
+                return await _gather_answers(requests)
+            left -= 1
+            if connection.statistics.requests_resolved != resolved:  # each waits for those before it
+                left, resolved = _PARTS, connection.statistics.requests_resolved
+        return None
 
     async def _connect(self, nursery: trio.Nursery) -> BaseConnection:
         with trio.fail_after(self.seconds):
@@ -209,10 +231,20 @@ class RedisLink:
 
 async def send_all(connection: BaseConnection, commands: Sequence[Sequence[Argument]]) -> list[Any]:
     """Send commands in one go and return the answers; raises the first failure when all have answered."""
-    requests = [
+    return await _gather_answers(_create_requests(connection, commands))
+
+
+def _create_requests(
+    connection: BaseConnection, commands: Sequence[Sequence[Argument]]
+) -> list[Awaitable[Any]]:
+    return [
         connection.create_request(_name(command), *command[1:], decode=False, raise_exceptions=False)
         for command in commands
     ]
+
+
+async def _gather_answers(requests: Sequence[Awaitable[Any]]) -> list[Any]:
+    """May be called again if it was cancelled."""
     answers = [await request for request in requests]
     for answer in answers:
         if isinstance(answer, BaseException):

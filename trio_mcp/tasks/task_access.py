@@ -51,8 +51,8 @@ class TaskAccess:
     async def fetch(self, task_id: str, asker: Owner | None) -> TaskRecord:
         """The record of a task that `asker` may see; None may see all. Checkpoints.
 
-        It is no newer than what the other processes see that share the store. Raises TaskNotFound,
-        TaskStoreError.
+        It is no newer than what the other processes see that share the store, and may be a moment older.
+        Raises TaskNotFound, TaskStoreError.
         """
         live = self._held.find(task_id)
         if live is None:
@@ -60,9 +60,14 @@ class TaskAccess:
         else:
             await trio.lowlevel.checkpoint()
             record = live.stored if self._store.is_shared else live.shown
-        if record is None or not (asker is None or record.owner.admits(asker)):
-            raise TaskNotFound("no such task")
-        return record
+        return _admit(record, asker)
+
+    async def fetch_newest(self, task_id: str, asker: Owner | None) -> TaskRecord:
+        """The same, but no older than what any process has seen that shares the store. Checkpoints."""
+        if not self._store.is_shared:
+            return await self.fetch(task_id, asker)
+        # The answer to a put may come later here than what was put is seen elsewhere.
+        return _admit(await self._calls.run(self._store.get, task_id, self._clock.now()), asker)
 
     async def wait_ended(self, task_id: str, asker: Owner | None) -> TaskRecord:
         """Wait until a task has ended, wherever it runs; checkpoints.
@@ -161,3 +166,9 @@ class TaskAccess:
             live.keep_history(reports)
         elif record.expires_at is None or record.expires_at > self._clock.now():
             self._histories.keep(record.id, tuple(reports))
+
+
+def _admit(record: TaskRecord | None, asker: Owner | None) -> TaskRecord:
+    if record is None or not (asker is None or record.owner.admits(asker)):
+        raise TaskNotFound("no such task")
+    return record
