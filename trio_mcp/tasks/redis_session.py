@@ -114,6 +114,8 @@ class RedisSession:
         return holder
 
     async def _renew(self, holder: str, is_new: bool) -> bool:
+        # Both at one time, because what costs an idle process most is to wake up.
+        self.watching.ping()
         milliseconds = int(self.lease.seconds * 1000)
         return bool(await self.run(scripts.RENEW, holder, milliseconds, flag(is_new)))
 

@@ -91,6 +91,7 @@ class RedisWatching:
         self._unread: dict[str, None] = {}  # followed tasks of which more must be read
         self._wake_reader = trio.lowlevel.ParkingLot()
         self._wake_claimers = trio.lowlevel.ParkingLot()
+        self._wake_ping = trio.lowlevel.ParkingLot()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the subscriptions until cancelled; raises TaskStoreError if the first connection fails."""
@@ -114,6 +115,10 @@ class RedisWatching:
         await trio.lowlevel.checkpoint()
         while self.queued == seen:
             await self._wake_claimers.park()
+
+    def ping(self) -> None:
+        """Ask now whether the connection still is one, which is asked every few seconds in any case."""
+        self._wake_ping.unpark_all()
 
     @asynccontextmanager
     async def follow(self, task_id: str, channel: LatestChannel[TaskRecord]) -> AsyncIterator[None]:
@@ -223,7 +228,8 @@ class RedisWatching:
     async def _ping(self, connection: BaseConnection) -> None:
         """Notice a server that stands still, or a connection that only seems to be there."""
         while True:
-            await trio.sleep(_PING_SECONDS)
+            with trio.move_on_after(_PING_SECONDS):
+                await self._wake_ping.park()
             with trio.fail_after(max(_PING_SECONDS, self.link.seconds)):
                 await connection.create_request(b"PING")
 
