@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
@@ -23,6 +24,12 @@ MODERN, LEGACY = "2026-07-28", "2025-11-25"
 # How long an example takes tells of the machine.
 settings.register_profile("tests", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
+
+
+def pytest_collection_finish() -> None:
+    """Leave the collected tests out of garbage collections, which would walk through all of them each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @attrs.frozen

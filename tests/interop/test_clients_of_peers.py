@@ -94,7 +94,8 @@ def find_target(transport: str, serve: Callable[..., str]) -> list[str]:
 
 def test_a_client_learns_what_our_server_offers(peer: Peer, report: dict[str, Any]) -> None:
     assert (report["version"], report["server"]) == (peer.version, "our-full-server")
-    assert report["declared"] == ["completions", "logging", "prompts", "resources", "tools"]
+    offered = ["completions", "experimental", "logging", "prompts", "resources", "tools"]
+    assert report["declared"] == offered
     # An update that is read together with the answer of its call is unknown to the TypeScript SDKs, and over
     # HTTP+SSE their end aborts the POST of the last message.
     known = ("unknown token", "operation was aborted")

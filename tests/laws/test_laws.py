@@ -147,7 +147,7 @@ async def test_law_4_first_and_last_survive_a_slow_reader(wire, autojump_clock):
 
 
 async def test_law_5_bounded(wire, autojump_clock):
-    """A handler that sleeps costs the same memory whether it misses 5,000 reports or 50,000."""
+    """A handler that sleeps costs the same memory whether it misses 2,000 reports or 20,000."""
 
     async def pending(n: int) -> int:
         sizes: list[int] = []
@@ -161,9 +161,9 @@ async def test_law_5_bounded(wire, autojump_clock):
                 await client.call_tool("loop", {"n": n}, progress_handler=handler)
         return max(sizes)
 
-    small, large = await pending(5_000), await pending(50_000)
+    small, large = await pending(2_000), await pending(20_000)
     # How full the buffers of one read, one write and one pass are depends on the order of the tasks.
-    assert large < small + 1_000_000, "50,000 unread updates would take 5 MB and more"
+    assert large < small + 1_000_000, "20,000 unread updates would take 2 MB and more"
 
 
 async def test_law_5_lossless_client_overflows_with_a_clear_error(wire, autojump_clock):
