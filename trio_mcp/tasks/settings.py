@@ -88,7 +88,8 @@ class TaskConfig:
 
     `gather(ctx, arguments)` is an async function that runs before the task exists and
     may ask the client; what it returns is `ctx.gathered` in the tool. In the modern
-    era it runs anew after each answer, so it should do nothing but ask.
+    era it runs anew after each answer, so it should do nothing but ask. If another process
+    begins the task again, the value comes back from JSON as the type of its return annotation.
     """
 
     mode: Literal["optional", "required", "forbidden"] = attrs.field(
