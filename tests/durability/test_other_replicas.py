@@ -167,6 +167,32 @@ async def test_a_killed_replica_hands_its_tasks_over(redis: RedisServer, tmp_pat
         assert {task.record.attempt for task in after.values()} == {2}, describe(next(iter(after.values())))
 
 
+async def test_a_question_of_a_killed_replica_is_answered_through_another(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    async def answer(request: ElicitRequest) -> dict[str, Any]:
+        asked.append(request.message)
+        return {"name": "Ann"}
+
+    async with open_pair(tmp_path, redis) as campaign:
+        fleet = campaign.fleet
+        with trio.fail_after(HANG_SECONDS):
+            async with open_client(fleet.members["a"].url, elicitation_handler=answer) as client:
+                handle = await client.call_tool("greet", {"call": "asking"}, task=True)
+                assert handle.id is not None
+                while (await client.fetch_task(handle.id)).status != "input_required":
+                    await fleet.wait_note("begun", call="asking")
+            fleet.members["a"].kill()
+            async with open_client(fleet.members["b"].url, elicitation_handler=answer) as other:
+                assert (await other.fetch_task(handle.id)).status == "input_required"
+                assert (await other.await_task(handle.id)).data == "Hello, Ann!"
+        assert asked == ["Who are you?"]
+        (task,) = (await fleet.read_store()).values()
+        assert task.record.attempt == 2, describe(task)
+
+
 async def test_a_frozen_replica_hands_its_tasks_over_and_changes_nothing_when_it_is_thawed(
     redis: RedisServer, tmp_path: Path
 ) -> None:
