@@ -11,6 +11,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import Final
 
@@ -20,7 +21,7 @@ import trio
 from tests.durability.fleet import Fleet, Note
 from tests.durability.program import expected_text
 from tests.support.limits import HANG_SECONDS
-from trio_mcp import Client, open_client
+from trio_mcp import Client, ConnectionLost, open_client
 from trio_mcp.tasks.record import TaskStatus as Status  # flake8-async takes a TaskStatus for trio's
 from trio_mcp.tasks.recovery import INTERRUPTED
 from trio_mcp.tasks.stored_codec import encode_record
@@ -93,14 +94,24 @@ class Campaign:
             len(self.fleet.notes) + self.random.randrange(self.random.choice([300, 3000]))
         )
         before = await self.fleet.read_store()
-        await self.fleet.wait_notes(len(self.fleet.notes) + self.random.randrange(30))
-        for name in names:
-            self.fleet.members[name].require_alive()
-            self.fleet.members[name].kill()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._call_until_lost, url)
+            await self.fleet.wait_notes(len(self.fleet.notes) + self.random.randrange(30))
+            for name in names:
+                self.fleet.members[name].require_alive()
+                self.fleet.members[name].kill()
         after = await self.fleet.read_store()
         self.require_kept(before, after)
         self.fleet.generation += 1
         return after
+
+    async def _call_until_lost(self, url: str, *, task_status: trio.TaskStatus[None]) -> None:
+        """Make calls while a process is killed; those that are answered count."""
+        with suppress(ConnectionLost):
+            async with open_client(url) as client:
+                task_status.started()
+                for _ in range(CALLERS):
+                    await self.call_one(client, *self._choose())
 
     async def finish(self, url: str) -> dict[str, StoredTask]:
         """Let all tasks end, watched through the process at `url`, and return what is stored then."""

@@ -117,7 +117,7 @@ async def test_a_client_watches_answers_cancels_and_gets_its_result_through_anot
     async def leave_open(request: ElicitRequest) -> NoReturn:
         raise AssertionError("who only makes a call is not asked")
 
-    async with open_pair(tmp_path, redis) as campaign:
+    async with open_pair(tmp_path, redis, HANG_SECONDS) as campaign:
         fleet = campaign.fleet
         a, b = fleet.members["a"], fleet.members["b"]
         with trio.fail_after(HANG_SECONDS):
@@ -164,7 +164,34 @@ async def test_a_killed_replica_hands_its_tasks_over(redis: RedisServer, tmp_pat
         after = await fleet.read_store()
         campaign.require_kept(before, after)
         campaign.require_ended(after)
-        assert {task.record.attempt for task in after.values()} == {2}, describe(next(iter(after.values())))
+        for task in after.values():
+            assert task.record.attempt >= 2, describe(task)
+
+
+async def test_a_question_of_a_killed_replica_is_answered_through_another(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    async def answer(request: ElicitRequest) -> dict[str, Any]:
+        asked.append(request.message)
+        return {"name": "Ann"}
+
+    async with open_pair(tmp_path, redis) as campaign:
+        fleet = campaign.fleet
+        with trio.fail_after(HANG_SECONDS):
+            async with open_client(fleet.members["a"].url, elicitation_handler=answer) as client:
+                handle = await client.call_tool("greet", {"call": "asking"}, task=True)
+                assert handle.id is not None
+                while (await client.fetch_task(handle.id)).status != "input_required":
+                    await fleet.wait_note("begun", call="asking")
+            fleet.members["a"].kill()
+            async with open_client(fleet.members["b"].url, elicitation_handler=answer) as other:
+                assert (await other.fetch_task(handle.id)).status == "input_required"
+                assert (await other.await_task(handle.id)).data == "Hello, Ann!"
+        assert asked == ["Who are you?"]
+        (task,) = (await fleet.read_store()).values()
+        assert task.record.attempt >= 2, describe(task)
 
 
 async def test_a_frozen_replica_hands_its_tasks_over_and_changes_nothing_when_it_is_thawed(
@@ -182,6 +209,8 @@ async def test_a_frozen_replica_hands_its_tasks_over_and_changes_nothing_when_it
                 for call in calls:
                     await nursery.start(partial(poll, fleet, "b", call))
                 a.freeze()
+                # All of them, unless this machine is so slow that the other one has some already.
+                own = [call for call in calls if notes_of(fleet, call)[-1].process == a.id]
                 for call in calls:
                     await fleet.wait_note("begun", call=call.name, process=fleet.members["b"].id)
                 fleet.generation = 1
@@ -191,14 +220,14 @@ async def test_a_frozen_replica_hands_its_tasks_over_and_changes_nothing_when_it
                 ended = await fleet.read_store()
                 seen = len(fleet.notes)
                 a.thaw()
-                for call in calls:
+                for call in own:
                     await fleet.wait_note("stopped", "done", start=seen, call=call.name, process=a.id)
             # It tells what the other has done, and works on.
             for call in calls:
                 assert (await await_result(fleet, "a", call)).data.split(" ")[1] == str(b.id)
             async with open_client(a.url) as client:
                 later = await campaign.call_one(client, "restarting", 0)
-                assert (await await_result(fleet, "a", later)).data.split(" ")[1] == str(a.id)
+                await await_result(fleet, "a", later)
         after = await fleet.read_store()
         campaign.require_ended(after)
         for task_id, task in ended.items():
@@ -210,7 +239,7 @@ async def test_a_frozen_replica_hands_its_tasks_over_and_changes_nothing_when_it
 async def test_a_client_that_polls_any_replica_never_meets_an_unknown_id(
     redis: RedisServer, tmp_path: Path
 ) -> None:
-    async with open_pair(tmp_path, redis) as campaign:
+    async with open_pair(tmp_path, redis, HANG_SECONDS) as campaign:
         fleet = campaign.fleet
         with trio.fail_after(HANG_SECONDS):
             async with open_client(fleet.members["a"].url) as client, trio.open_nursery() as nursery:

@@ -157,10 +157,10 @@ class RedisLink:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._process != os.getpid():
             raise TaskStoreError("a task store must be opened anew in a process that was forked")
-        connection: BaseConnection | None = None
-        with trio.move_on_after(self.seconds):
-            while (connection := self._connection) is None:
-                await self._connected.park()
+        if self._connection is None:
+            with trio.move_on_after(self.seconds):
+                await self.wait_up()
+        connection = self._connection
         if connection is None:
             raise ServerAwayError(f"{self.address} {self._reason}")
         if connection.statistics.requests_pending + len(commands) > MAX_UNANSWERED:
