@@ -27,7 +27,7 @@ settings.load_profile("tests")
 
 
 def pytest_collection_finish() -> None:
-    """Leave the collected tests out of garbage collections, which would walk through all of them each time."""
+    """Leave the collected tests out of garbage collections, each of which would walk through all of them."""
     gc.collect()
     gc.freeze()
 
