@@ -154,7 +154,8 @@ async def test_law_5_bounded(wire, autojump_clock):
 
         async def handler(*update: Any) -> None:
             await trio.sleep(1)  # so long that all is reported meanwhile
-            sizes.append(held())
+            if len(sizes) < 4:  # later there is only less, and each look takes a while
+                sizes.append(held())
 
         async with wire.open(make_server()) as client:
             with traced_memory() as held:

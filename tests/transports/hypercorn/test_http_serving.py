@@ -197,7 +197,7 @@ async def test_a_stalled_reader_of_a_long_call_needs_little_memory():
         await stream.aclose()
 
 
-@pytest.mark.parametrize("clients", [500])
+@pytest.mark.parametrize("clients", [200, pytest.param(500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("protocol", [MODERN, LEGACY])
 async def test_many_clients_at_once_leave_nothing_behind(protocol, clients, monkeypatch):
     """Every update of every client arrives; memory, tasks and descriptors return to what they were."""
