@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,7 +120,7 @@ def test_a_simulation_is_the_same_each_time() -> None:
 
 
 @pytest.mark.parametrize("make", [capacity_table, shard_table, comparison_table])
-def test_the_page_shows_the_tables_of_the_program(make) -> None:  # type: ignore[no-untyped-def]
+def test_the_page_shows_the_tables_of_the_program(make: Callable[..., list[str]]) -> None:
     page = PAGE.read_text()
     assert "\n".join(make(MEASURED)) in page
 

@@ -621,8 +621,7 @@ async def test_a_detached_handler_sees_its_client_and_logs_to_nobody(autojump_cl
 
     async with crashing(server, store) as running:
         target = running.authenticated("ada")
-        handler = lambda request: None  # noqa: E731
-        async with open_client(target, protocol=MODERN, elicitation_handler=handler) as client:
+        async with open_client(target, protocol=MODERN, elicitation_handler=lambda request: None) as client:
             task = await client.call_tool("work", task=True)
             await trio.sleep(1)
     async with open_server(server) as running:

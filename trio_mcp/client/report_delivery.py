@@ -6,8 +6,12 @@ Owns the offsets of the reports that wait for the handler. Refuses to know what 
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from trio_mcp.client.pending_call import PendingCall
+
+SLACK: Final = 256
+"""So many offsets of delivered reports may wait to be looked at together."""
 
 
 class ReportDelivery:
@@ -45,11 +49,12 @@ class ReportDelivery:
         """Note the offsets of updates that were just queued for the handler, if there is one."""
         if self._waiter is not None and self._waiter.queued:  # otherwise there is no handler
             self._queued += offsets
-            self.find_offset()
+            if len(self._queued) > self._waiter.queued + SLACK:
+                self.find_offset()
 
     def find_offset(self) -> int:
         """The offset of the newest report that the handler was given."""
         if self._waiter is not None:
-            while len(self._queued) > self._waiter.queued:
-                self._delivered = max(self._delivered, self._queued.popleft())
+            for _ in range(len(self._queued) - self._waiter.queued):
+                self._delivered = self._queued.popleft() or self._delivered  # they grow; 0 is none
         return self._delivered
