@@ -17,6 +17,9 @@ class Status:
     outbox: Outbox
     has_ended: bool = False
 
+    def leaves_by(self, outbox: Outbox) -> bool:
+        return outbox is self.outbox
+
     def move_to(self, outbox: Outbox) -> None:
         self.outbox = outbox
 
@@ -68,3 +71,18 @@ def test_the_last_progress_leaves_by_the_home_wire_if_nobody_reads_the_response(
         status.has_ended = True
         branch.is_heard = False
     assert status.outbox is home.outbox
+
+
+@pytest.mark.parametrize("first", ["the one that is read", "the one that is not"])
+def test_the_last_progress_leaves_in_front_of_the_result_whoever_else_has_waited(home, wires, status, first):
+    """Requests that wait for one task wake up together, in any order."""
+    gone, read = home.branch(Outbox(10)), home.branch(Outbox(10))
+    waits = [wires.reachable_through(gone), wires.reachable_through(read)]
+    for wait in waits:
+        wait.__enter__()
+    gone.note_heard(False)
+    assert status.outbox is read.outbox
+    status.has_ended = True
+    for wait in reversed(waits) if first == "the one that is read" else waits:
+        wait.__exit__(None, None, None)
+    assert status.outbox is read.outbox

@@ -75,9 +75,11 @@ class LegacyTaskWires:
             if connection is not connection.home:
                 connection.on_heard = None
             self._connections.remove(connection)
-            # The last progress of a task that has ended leaves here, in front of the result. On another
-            # wire it could overtake what was sent on this one.
-            if self._status is None or not (self._status.has_ended and connection.is_heard):
+            # The last progress of a task that has ended stays where it is, in front of the result. On another
+            # wire it could overtake what was sent before it. It moves only off a wire that is gone.
+            status = self._status
+            is_gone = not connection.is_heard and status is not None and status.leaves_by(connection.outbox)
+            if is_gone or status is None or not status.has_ended:
                 self._move_status()
 
     def _move_status(self) -> None:
@@ -107,6 +109,10 @@ class LegacyStatus:
 
     def _make_feed(self, record: TaskRecord) -> TaskFeed:
         return TaskFeed(self._outbox, self._limit, self._clock, record, _status_notification)
+
+    def leaves_by(self, outbox: Outbox) -> bool:
+        """Whether status and progress are sent by `outbox`."""
+        return outbox is self._outbox
 
     def move_to(self, outbox: Outbox) -> None:
         """Send by `outbox` from now on."""
