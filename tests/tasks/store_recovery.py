@@ -110,6 +110,19 @@ class RecoveryCases(StoreCases):
             assert list(await put(store, completed(task.record), claim=1)) == [record.id]
             assert not await put(store, completed(task.record), claim=2)
 
+    @pytest.mark.parametrize("work", [WORK, RESTART], ids=["fail", "restart"])
+    async def test_a_task_that_was_claimed_and_not_begun_is_queued(
+        self, new_store: NewStore, work: TaskWork
+    ) -> None:
+        """Its process died before the attempt was counted, which is before the handler begins."""
+        store = new_store()
+        async with store.open():
+            record = await held(store, make_record(attempt=0), work)
+        async with store.open():
+            assert list(await store.recover(NOW + SECOND)) == [record.changed(NOW + SECOND)]
+            (task,) = await store.claim(TOOLS, 9, NOW + 2 * SECOND)
+            assert (task.record.attempt, task.claim, task.work) == (1, 2, work)
+
     async def test_a_recovered_task_wakes_who_waits_for_one(self, new_store: NewStore) -> None:
         store = new_store()
         async with store.open():

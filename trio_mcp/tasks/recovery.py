@@ -1,7 +1,7 @@
 """What becomes of a task whose process has died.
 
-Owns the one rule of all stores: the task is run again if its tool allows that and attempts are left, and
-fails otherwise. Knows no store.
+Owns the one rule of all stores: the task is run if it was not begun, or again if its tool allows that and
+attempts are left, and fails otherwise. Knows no store.
 """
 
 from __future__ import annotations
@@ -22,10 +22,14 @@ INTERRUPTED: Final = "interrupted: the process that ran the task has ended"
 def recovered(task: StoredTask, now: datetime) -> StoredTask:
     """The task as it is once its holder is known to be dead: in the queue, or failed.
 
-    Progress and, in the queue, questions and answers are kept. A task whose work is not known fails.
+    Progress and, in the queue, questions and answers are kept. A task whose work is not known fails. One that
+    was claimed, and whose process died before the attempt was counted, was not begun, so that it may be begun
+    whatever its tool allows.
     """
     record, work = task.record, task.work
-    if work is not None and work.recover == "restart" and record.attempt < work.attempts:
+    if work is not None and (
+        record.attempt == 0 or (work.recover == "restart" and record.attempt < work.attempts)
+    ):
         return attrs.evolve(task, record=record.changed(now), holder=None, ready_at=None)
     tries = (
         f" (attempt {record.attempt} of {work.attempts})" if work is not None and work.attempts > 1 else ""
