@@ -69,22 +69,14 @@ class EventDecoder:
         self._new_id: str | None = None  # takes effect with the end of its event
         self._complete: list[bytes] = []  # data of whole events, decoded in one pass
         self._frames: list[InFrame] = []
-        self._last_event_id: str | None = None
-        self._retry: int | None = None
+        self.last_event_id: str | None = None
+        """The id that the last complete event left in force, or None."""
+        self.retry: int | None = None
+        """How many milliseconds to wait before connecting again, or None."""
         self.unpaid = 0
         """How many lines and events came since `take_counts`, for which the data of messages has to pay."""
         self._useful = 0  # bytes of data of messages
         self._event_lines = 0  # of the event that is being read: those that count if it is no message
-
-    @property
-    def last_event_id(self) -> str | None:
-        """The id that the last complete event left in force, or None."""
-        return self._last_event_id
-
-    @property
-    def retry(self) -> int | None:
-        """How many milliseconds to wait before connecting again, or None."""
-        return self._retry
 
     def take_counts(self) -> Counts:
         """What came since this was called last; the fields of a message count only until it is complete."""
@@ -209,12 +201,12 @@ class EventDecoder:
             self._is_message = value in (b"", b"message")
             self._is_endpoint = value == b"endpoint"
         elif name == b"retry" and value.isdigit() and len(value) <= _RETRY_DIGITS:
-            self._retry = int(value)
+            self.retry = int(value)
 
     def _end_event(self) -> None:
         self.unpaid += 1
         if self._new_id is not None:
-            self._last_event_id, self._new_id = self._new_id, None
+            self.last_event_id, self._new_id = self._new_id, None
         if self._data and self._is_message:
             if self._data_length >= len(self._data):  # so not all of its lines are empty
                 self.unpaid -= self._event_lines

@@ -46,6 +46,12 @@ _REQUESTS: Final = {
 }
 _END: Final = h11.EndOfMessage()
 
+_CHUNK_END: Final = (b"\r\n", False)
+"""What h11 still holds if it has handed out all of a chunk but its end, and nothing was sent behind it."""
+
+_CHUNK_FRAME_BYTES: Final = 32
+"""More than the size of a chunk and the ends of two take."""
+
 
 class NoPatienceError(h11.RemoteProtocolError):
     """The server only wastes time."""
@@ -63,6 +69,7 @@ class H11Connection:
         self._is_broken = False
         self._has_more = False  # of the body, received but not parsed
         self._needs_data = False  # all that was received is parsed
+        self._received = 0  # how many bytes were received last
         self._patience = Patience()
         self._chunks = self._chunk_bytes = 0  # what the patience does not know yet
         self.has_heard = False
@@ -146,7 +153,9 @@ class H11Connection:
                 event = self._http.next_event()
                 if type(event) is h11.Data:
                     parts.append(event.data)
-                    continue
+                    if not self._ends_receipt(event):
+                        continue
+                    event = h11.NEED_DATA
                 self._needs_data = event is h11.NEED_DATA
                 self.is_complete = not self._needs_data
                 break
@@ -163,6 +172,15 @@ class H11Connection:
                 raise NoPatienceError("sends chunks")
         return data
 
+    def _ends_receipt(self, event: h11.Data) -> bool:
+        """Whether `event` is all that was received, but for the end of its chunk.
+
+        That is how progress comes. To let h11 find it out costs as much as the event itself.
+        """
+        if not event.chunk_end or self._received - len(event.data) > _CHUNK_FRAME_BYTES:
+            return False
+        return self._http.trailing_data == _CHUNK_END
+
     async def _fill(self) -> bool:
         """Wait for bytes; False if the connection has ended. Checkpoints."""
         data: bytes | bytearray
@@ -174,6 +192,7 @@ class H11Connection:
             data = await self._stream.receive_some(RECEIVE_BYTES)
         self._http.receive_data(bytes(data))
         self._needs_data = False
+        self._received = len(data)
         self.has_heard = self.has_heard or bool(data)
         return bool(data)
 

@@ -51,30 +51,11 @@ class StreamPosition:
     retry: int = RETRY_MILLISECONDS
 
 
-class _Portions:
-    """The chunks of an event stream, those with tiny lines in portions between which others have a turn."""
-
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = b""
-
-    @property
-    def has_more(self) -> bool:
-        """Whether a part of a chunk is still to come."""
-        return bool(self._rest)
-
-    def __aiter__(self) -> _Portions:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._rest:
-            await trio.lowlevel.checkpoint()
-            data, self._rest = self._rest[:PORTION], self._rest[PORTION:]
-            return data
-        data = await anext(self._chunks)
-        if has_tiny_lines(data):
-            data, self._rest = data[:PORTION], data[PORTION:]
-        return data
+def _cut(data: bytes) -> list[bytes]:
+    """The portions in which `data` is decoded: one, but for tiny lines, between which others have a turn."""
+    if not has_tiny_lines(data):
+        return [data]
+    return [data[start : start + PORTION] for start in range(0, len(data), PORTION)]
 
 
 @attrs.define(eq=False)
@@ -91,11 +72,11 @@ class HttpResponse:
     _limit: int = attrs.field(repr=False)
     _has_unread: Callable[[], bool] = attrs.field(repr=False, default=lambda: False)
     url: str = ""
-    _portions: _Portions | None = attrs.field(init=False, repr=False, default=None)
+    _portions_left: int = attrs.field(init=False, repr=False, default=0)
 
     def has_unread(self) -> bool:
         """Whether unread bytes of the answer have arrived; False if that cannot be told."""
-        return (self._portions is not None and self._portions.has_more) or self._has_unread()
+        return self._portions_left > 0 or self._has_unread()
 
     @property
     def status(self) -> str:
@@ -135,23 +116,27 @@ class HttpResponse:
         """
         decoder = EventDecoder(self._limit)
         patience = Patience()
-        portions = _Portions(self._chunks)
-        self._portions = portions
-        async for data in portions:
-            frames = decoder.feed(data)
-            if decoder.unpaid >= FRAMES_AT_ONCE and patience.is_exhausted_by(
-                decoder.take_counts(), trio.current_time()
-            ):
-                raise WastefulError(self.url, "sends events")
-            if decoder.last_event_id is not None:
-                position.last_event_id = decoder.last_event_id
-            if decoder.retry is not None:
-                position.retry = decoder.retry
-            if on_first is not None and (frames or decoder.endpoint is not None):
-                on_first(decoder.endpoint)
-                on_first = None
-            if frames:
-                await deliver(frames)
+        async for chunk in self._chunks:
+            portions = _cut(chunk)
+            self._portions_left = len(portions)
+            for data in portions:
+                self._portions_left -= 1
+                frames = decoder.feed(data)
+                if decoder.unpaid >= FRAMES_AT_ONCE and patience.is_exhausted_by(
+                    decoder.take_counts(), trio.current_time()
+                ):
+                    raise WastefulError(self.url, "sends events")
+                if decoder.last_event_id is not None:
+                    position.last_event_id = decoder.last_event_id
+                if decoder.retry is not None:
+                    position.retry = decoder.retry
+                if on_first is not None and (frames or decoder.endpoint is not None):
+                    on_first(decoder.endpoint)
+                    on_first = None
+                if frames:
+                    await deliver(frames)
+                if self._portions_left:
+                    await trio.lowlevel.checkpoint()
 
     async def read_body(self) -> bytes | None:
         """The whole body, or None if it is longer than a message may be.

@@ -187,6 +187,9 @@ class HttpTransport:
         is_modern = pending.is_modern
         if is_modern and pending.is_over:
             return
+        if is_modern and len(frames) == 1 and type(frames[0]) is ProgressRun:
+            await self._hand_over(frames)  # the usual case, in which there is nothing to claim
+            return
         frames, answer = claim_frames(
             flatten(frames), pending.request.id, self._pending, is_modern=is_modern, url=self._endpoint.url
         )
