@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final
 
-import attrs
 import msgspec
 import trio
+from msgspec.structs import replace
 
 from trio_mcp.client.call_answer import TaskStarted
 from trio_mcp.client.link import Link
@@ -276,12 +276,12 @@ async def _catch_up(call: PendingCall, last: Update | None) -> None:
 def _describe_end(started: TaskSnapshot, outcome: Response | ErrorResponse) -> TaskSnapshot:
     """Return the state of a task that has ended with `outcome`, of which the server can say no more."""
     if isinstance(outcome, ErrorResponse):
-        return attrs.evolve(started, status="failed", status_message=outcome.error.message)
+        return replace(started, status="failed", status_message=outcome.error.message)
     last = read_last_progress(outcome.result)
     current, total, message, _ = last or (None, None, None, None)
     is_error = msgspec.json.decode(outcome.result, type=_Flagged).is_error is True
     status: Status = "failed" if is_error else "completed"
-    return attrs.evolve(started, status=status, current=current, total=total, message=message)
+    return replace(started, status=status, current=current, total=total, message=message)
 
 
 def _read_final(final: TaskNews) -> msgspec.Raw:

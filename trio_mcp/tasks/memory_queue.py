@@ -10,9 +10,8 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-import attrs
 import trio
-from msgspec import Raw
+from msgspec import Raw, Struct, field
 
 from trio_mcp.concurrency.latest_channel import LatestChannel
 from trio_mcp.tasks.cursors import Place
@@ -20,8 +19,7 @@ from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.tasks.stored_task import DEFAULT_REPORTS, StoredReport, StoredTask, TaskWork
 
 
-@attrs.define(eq=False)
-class Entry:
+class Entry(Struct, eq=False):
     """One task as it is kept.
 
     `place` is where it stands among the tasks of its owner, and `number` among all. The rest are those of
@@ -37,9 +35,9 @@ class Entry:
     claim: int = 0
     ready_at: datetime | None = None
     checkpoint: Raw | None = None
-    answers: dict[str, Raw] = attrs.field(factory=dict)
+    answers: dict[str, Raw] = {}
     reports: deque[StoredReport] | None = None
-    subscriptions: set[LatestChannel[TaskRecord]] = attrs.field(factory=set)
+    subscriptions: set[LatestChannel[TaskRecord]] = field(default_factory=set)
 
     def stored(self) -> StoredTask:
         """The same as a value."""
