@@ -12,7 +12,6 @@ import enum
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-import attrs
 import msgspec
 import trio
 
@@ -68,12 +67,7 @@ def moved(state: RunState, to: RunState) -> RunState:
     return to
 
 
-def _make_wires(run: TaskRun) -> LegacyTaskWires | None:
-    return None if run.request.era.modern else LegacyTaskWires(run.request.connection.home)
-
-
-@attrs.define(eq=False, repr=False)
-class TaskRun:
+class TaskRun(msgspec.Struct, eq=False, weakref=True):
     """One run. `handler(run)` is the tool itself, `gatherer(run)` its `gather` function, if it has one.
 
     `gathered` is what came of gathering. `limit` is the scope that ends a task at its `timeout`. `wires` are
@@ -90,11 +84,15 @@ class TaskRun:
     errors: ErrorResults
     state: RunState = RunState.GATHERING
     gathered: Any = None
-    limit: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    limit: trio.CancelScope = msgspec.field(default_factory=trio.CancelScope)
     has_begun: bool = False
     is_resumed: bool = False
     arguments: msgspec.Raw | None = None
-    wires: LegacyTaskWires | None = attrs.field(default=attrs.Factory(_make_wires, takes_self=True))
+    wires: LegacyTaskWires | None = None
+
+    def __post_init__(self) -> None:
+        if not self.request.era.modern:
+            self.wires = LegacyTaskWires(self.request.connection.home)
 
     @property
     def restored(self) -> Any:
