@@ -107,6 +107,15 @@ class TaskNews(msgspec.Struct, frozen=True, eq=False):
         """The open questions of the task, by their keys."""
         return self.snapshot._questions
 
+    @property
+    def all_reports(self) -> Sequence[SnapshotReport]:
+        """The reports, with the newest of the snapshot behind them, which may be the last of them again."""
+        new = self.snapshot
+        if not new.has_progress:
+            return self.reports
+        # Of the newest nobody asks for the time.
+        return [*self.reports, SnapshotReport(0, new.current, new.total, new.message, self.offset)]
+
     def without_reports_before(self, old: TaskSnapshot) -> TaskNews:
         """Return the news without the reports that `old`, the result of a poll, has included already."""
         if not self.reports or old.reported_at is None:

@@ -208,17 +208,21 @@ class TaskWaiter:
     def _deliver(self, waiter: PendingCall, news: TaskNews) -> None:
         """Queue the progress of a task in `waiter`, unless it was delivered already."""
         snapshot = news.snapshot
-        reports = [(one.current, one.total, one.message, one.offset) for one in news.reports]
-        if snapshot.has_progress:
-            reports.append((snapshot.current, snapshot.total, snapshot.message, news.offset))
         updates: list[Update] = []
         offsets: list[int] = []
-        for current, total, message, offset in reports:
-            values = (0 if current is None else current, total, message)
-            if self._delivery.is_new(offset) and values != self._reported:
-                self._reported = values
+        seen, reported = self._delivery.seen, self._reported
+        for report in news.all_reports:
+            offset, current = report.offset, report.current
+            if offset:  # otherwise the server has none
+                if offset <= seen:
+                    continue
+                seen = offset
+            values = (0 if current is None else current, report.total, report.message)
+            if values != reported:
+                reported = values
                 updates.append((*values, None))
                 offsets.append(offset)
+        self._delivery.seen, self._reported = seen, reported
         if updates:
             waiter.queue_updates(updates, snapshot.stages)
             self._delivery.note_queued(offsets)

@@ -70,9 +70,10 @@ def moved(state: RunState, to: RunState) -> RunState:
 class TaskRun(msgspec.Struct, eq=False, weakref=True):
     """One run. `handler(run)` is the tool itself, `gatherer(run)` its `gather` function, if it has one.
 
-    `gathered` is what came of gathering. `limit` is the scope that ends a task at its `timeout`. `wires` are
-    those of a legacy task. It `has_begun` when its handler runs in the supervisor's nursery, and
-    `is_resumed` if the task was claimed from the store. `arguments` are those of the call.
+    `gathered` is what came of gathering. `limit` is the scope that ends an attempt at its `timeout`, None
+    before there was one. `wires` are those of a legacy task. It `has_begun` when its handler runs in the
+    supervisor's nursery, and `is_resumed` if the task was claimed from the store. `arguments` are those of
+    the call.
     """
 
     supervisor: Supervisor
@@ -84,7 +85,7 @@ class TaskRun(msgspec.Struct, eq=False, weakref=True):
     errors: ErrorResults
     state: RunState = RunState.GATHERING
     gathered: Any = None
-    limit: trio.CancelScope = msgspec.field(default_factory=trio.CancelScope)
+    limit: trio.CancelScope | None = None
     has_begun: bool = False
     is_resumed: bool = False
     arguments: msgspec.Raw | None = None

@@ -352,7 +352,7 @@ class MemoryTaskStore:
 
     def _replace(self, entry: Entry, record: TaskRecord) -> None:
         """Keep a record in place of the older one, and show it to the subscribers."""
-        moved = record.expires_at != entry.record.expires_at
+        moved = record.ttl != entry.record.ttl or record.created_at != entry.record.created_at
         entry.record = record
         if record.is_final:
             entry.holder = entry.checkpoint = entry.ready_at = None
@@ -366,13 +366,14 @@ class MemoryTaskStore:
             changes.offer(record)
 
     def _note_expiry(self, record: TaskRecord) -> None:
-        if record.expires_at is None:
+        expires_at = record.expires_at
+        if expires_at is None:
             return
         if len(self._expiries) >= 2 * self.max_records:  # at least half are out of date, so this is rare
             kept = [(entry.record.expires_at, entry.record.id) for entry in self._entries.values()]
             self._expiries = [(when, task_id) for when, task_id in kept if when is not None]
             heapq.heapify(self._expiries)
-        heapq.heappush(self._expiries, (record.expires_at, record.id))
+        heapq.heappush(self._expiries, (expires_at, record.id))
 
     def _forget_expired(self, now: datetime) -> list[str]:
         ids: list[str] = []
