@@ -20,7 +20,7 @@ from msgspec import Raw
 
 from trio_mcp.concurrency.latest_channel import LatestChannel
 from trio_mcp.tasks.cursors import Cursors, Place
-from trio_mcp.tasks.memory_queue import Entry, MemoryQueue
+from trio_mcp.tasks.memory_queue import NO_ANSWERS, Entry, MemoryQueue
 from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus
 from trio_mcp.tasks.store import TaskChange, TaskPage
 from trio_mcp.tasks.store_checks import full_store, require_same_task, require_size
@@ -238,9 +238,9 @@ class MemoryTaskStore:
         entry = self._entries.get(task_id)
         if entry is None or entry.record.is_final or entry.record.has_expired(now):
             return
-        for key, value in answers.items():
-            if key in entry.record.inputs:
-                entry.answers.setdefault(key, value)
+        asked = entry.record.inputs
+        new = {key: value for key, value in answers.items() if key in asked}
+        entry.answers = {**new, **entry.answers}
 
     async def cancel(self, task_id: str, now: datetime) -> TaskRecord | None:
         """Move a task to "cancelled" and return its record; None if there is none. Checkpoints."""
@@ -327,11 +327,13 @@ class MemoryTaskStore:
         if entry is None:
             changes.close()
         else:
+            if entry.subscriptions is None:
+                entry.subscriptions = set()
             entry.subscriptions.add(changes)
         try:
             yield changes.receive
         finally:
-            if entry is not None:
+            if entry is not None and entry.subscriptions is not None:
                 entry.subscriptions.discard(changes)
             changes.close()
             changes.receive.close()
@@ -358,11 +360,11 @@ class MemoryTaskStore:
             entry.holder = entry.checkpoint = entry.ready_at = None
             # Of the work is kept what a list must know.
             entry.work = None if entry.work is None or entry.work.is_listed else TaskWork(is_listed=False)
-            entry.answers = {}
+            entry.answers = NO_ANSWERS
             self._queue.discard(record.id)
         if moved:
             self._note_expiry(record)
-        for changes in entry.subscriptions:
+        for changes in entry.subscriptions or ():
             changes.offer(record)
 
     def _note_expiry(self, record: TaskRecord) -> None:
@@ -395,7 +397,7 @@ class MemoryTaskStore:
         del places[bisect_left(places, entry.place, key=_place)]
         if not places:
             del self._owned[record.owner]
-        for changes in entry.subscriptions:
+        for changes in entry.subscriptions or ():
             changes.close()
 
 
