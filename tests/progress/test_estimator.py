@@ -149,6 +149,19 @@ def test_an_update_before_due_may_be_skipped():
     assert estimator.rate == pytest.approx(1000, rel=0.01)
 
 
+def test_reports_in_a_tight_loop_need_no_update():
+    estimator = Estimator()
+    kept = 0
+    for step in range(1000):
+        time = 10 + step / 1_000_000
+        if time >= estimator.due:
+            estimator.update(time, step, 1000)
+            kept += 1
+    assert kept == 2, "the first, and the next, which sets when one is due"
+    estimator.update(11, 2000, 4000)
+    assert estimator.rate == pytest.approx(2000)
+
+
 numbers = st.floats() | st.integers() | st.just(10**400)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import attrs
 import pytest
 import trio
 import trio.testing
 from msgspec import Raw
+from msgspec.structs import replace
 
 from tests.support.limits import HANG_SECONDS
 from tests.tasks.store_cases import (
@@ -97,14 +97,14 @@ class ClaimCases(StoreCases):
     async def test_one_put_may_hold_several_versions_of_a_task(self, store: TaskStore) -> None:
         """They count in their order: an older one behind a newer one changes nothing."""
         record, other = await create_many(store, 2)
-        final = attrs.evolve(completed(other), version=2)
+        final = replace(completed(other), version=2)
         lost = await store.put(
             [
-                TaskChange(attrs.evolve(record, version=2, status_message="newest")),
-                TaskChange(attrs.evolve(record, version=1, status_message="older")),
+                TaskChange(replace(record, version=2, status_message="newest")),
+                TaskChange(replace(record, version=1, status_message="older")),
                 TaskChange(other.changed(NOW)),
                 TaskChange(final),
-                TaskChange(attrs.evolve(other, version=9, status_message="behind the end")),
+                TaskChange(replace(other, version=9, status_message="behind the end")),
             ]
         )
         assert list(lost) == [other.id]

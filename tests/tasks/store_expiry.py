@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import attrs
 import pytest
 import trio
 import trio.testing
 from msgspec import Raw
+from msgspec.structs import replace
 
 from tests.tasks.store_cases import (
     ALICE,
@@ -268,6 +268,6 @@ class ExpiryCases(StoreCases):
         async with open_store(max_record_bytes=10) as store:
             record = make_record()
             await store.create(record)
-            await put(store, attrs.evolve(record, status_message="x" * 100))
+            await put(store, replace(record, status_message="x" * 100))
             await put(store, make_record(version=1, status_message="x" * 100))
             assert await store.get(record.id, NOW) == record

@@ -8,11 +8,11 @@ from __future__ import annotations
 import random
 from datetime import timedelta
 
-import attrs
 import pytest
 import trio
 import trio.testing
 from msgspec import Raw
+from msgspec.structs import replace
 
 from tests.tasks.store_cases import (
     ALICE,
@@ -57,7 +57,7 @@ class RecordCases(StoreCases):
         record = make_record(tool="first")
         await store.create(record)
         with pytest.raises(ValueError, match=record.id):
-            await store.create(attrs.evolve(record, tool="second"))
+            await store.create(replace(record, tool="second"))
         assert await store.get(record.id, NOW) == record
 
     async def test_put_replaces(self, store: TaskStore) -> None:
@@ -71,14 +71,14 @@ class RecordCases(StoreCases):
     async def test_what_is_not_newer_is_ignored(self, store: TaskStore, version: int) -> None:
         record = make_record(version=5, status_message="kept")
         await store.create(record)
-        await put(store, attrs.evolve(record, version=version, status_message="stale"))
+        await put(store, replace(record, version=version, status_message="stale"))
         assert await store.get(record.id, NOW) == record
 
     async def test_versions_may_be_skipped(self, store: TaskStore) -> None:
         record = make_record()
         await store.create(record)
-        await put(store, attrs.evolve(record, version=1_000_000, status=Status.INPUT_REQUIRED))
-        await put(store, attrs.evolve(record, version=7))
+        await put(store, replace(record, version=1_000_000, status=Status.INPUT_REQUIRED))
+        await put(store, replace(record, version=7))
         found = await store.get(record.id, NOW)
         assert found is not None
         assert (found.version, found.status) == (1_000_000, Status.INPUT_REQUIRED)
@@ -86,7 +86,7 @@ class RecordCases(StoreCases):
     async def test_puts_in_any_order_leave_the_newest(self, store: TaskStore) -> None:
         record = make_record()
         await store.create(record)
-        versions = [attrs.evolve(record, version=i) for i in range(1, 21)]
+        versions = [replace(record, version=i) for i in range(1, 21)]
         random.Random(1).shuffle(versions)
         async with trio.open_nursery() as nursery:
             for version in versions:
@@ -110,7 +110,7 @@ class RecordCases(StoreCases):
         await store.create(record)
         final = record.moved(status, NOW, status_message="ended")
         await put(store, final)
-        await put(store, attrs.evolve(final, status=later, status_message="later", version=final.version + 1))
+        await put(store, replace(final, status=later, status_message="later", version=final.version + 1))
         assert await store.get(record.id, NOW) == final
 
     # values come back as they went in

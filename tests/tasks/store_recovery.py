@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import attrs
 import pytest
 import trio
 import trio.testing
 from msgspec import Raw
+from msgspec.structs import replace
 
 from tests.support.limits import HANG_SECONDS
 from tests.tasks.store_cases import (
@@ -38,7 +38,7 @@ from trio_mcp.tasks.stored_task import TaskWork
 from trio_mcp.wire.frames import ErrorObject
 
 TOOLS = {"tool"}
-RESTART = attrs.evolve(WORK, recover="restart", attempts=3)
+RESTART = replace(WORK, recover="restart", attempts=3)
 
 
 class RecoveryCases(StoreCases):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import attrs
 import pytest
 import trio
 import trio.testing
+from msgspec.structs import replace
 
 from tests.support.limits import HANG_SECONDS
 from tests.tasks.store_cases import (
@@ -66,12 +66,12 @@ class SubscriptionCases(StoreCases):
         record = make_record()
         await store.create(record)
         async with store.subscribe(record.id) as changes:
-            newer, final = attrs.evolve(record, version=5), attrs.evolve(completed(record), version=6)
+            newer, final = replace(record, version=5), replace(completed(record), version=6)
             await put(store, newer)
-            await put(store, attrs.evolve(record, version=4))
+            await put(store, replace(record, version=4))
             assert await read_until(changes, 5) == newer
             await put(store, final)
-            await put(store, attrs.evolve(record, version=7))
+            await put(store, replace(record, version=7))
             assert await read_until(changes, 6) == final
 
     async def test_every_subscriber_sees_every_change(self, store: TaskStore) -> None:
@@ -91,7 +91,7 @@ class SubscriptionCases(StoreCases):
     async def test_a_subscriber_sees_one_task(self, store: TaskStore) -> None:
         mine, other = await create_many(store, 2)
         async with store.subscribe(mine.id) as changes:
-            await put(store, attrs.evolve(other, version=9))
+            await put(store, replace(other, version=9))
             await put(store, mine.changed(NOW))
             assert (await read_until(changes, 1)).id == mine.id
 

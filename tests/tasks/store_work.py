@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import attrs
 import pytest
 import trio
 import trio.testing
 from msgspec import Raw
+from msgspec.structs import replace
 
 from tests.tasks.store_cases import (
     ALICE,
@@ -84,7 +84,7 @@ class WorkCases(StoreCases):
         await store.answer(record.id, {"a": Raw(b"1")}, NOW)
         final = record.moved(status, NOW, inputs={})
         if status is Status.CANCELLED:
-            assert await store.cancel(record.id, NOW) == attrs.evolve(final, outcome=Outcome("cancelled"))
+            assert await store.cancel(record.id, NOW) == replace(final, outcome=Outcome("cancelled"))
         else:
             await store.put([TaskChange(final, 1, [report(2)], Raw(b"2"))])
         task = await store.load(record.id)
@@ -99,7 +99,7 @@ class WorkCases(StoreCases):
         listed, hidden, ended = [make_record(created_at=NOW + i * SECOND) for i in range(3)]
         await store.create(listed, WORK)
         for record in (hidden, ended):
-            await store.create(record, attrs.evolve(WORK, is_listed=False))
+            await store.create(record, replace(WORK, is_listed=False))
         await put(store, completed(ended))
         for owner in (ALICE, None):
             assert await read_pages(store, owner, 1) == [[listed]]
@@ -196,7 +196,7 @@ class WorkCases(StoreCases):
     @pytest.mark.parametrize("is_queued", [False, True])
     async def test_whoever_holds_a_task_it_is_cancelled(self, store: TaskStore, is_queued: bool) -> None:
         record = make_record(status=Status.INPUT_REQUIRED, inputs=ASKED)
-        record = attrs.evolve(record, progress=TaskProgress(1, 2, "so far", NOW, rate=1.0, eta=1.0))
+        record = replace(record, progress=TaskProgress(1, 2, "so far", NOW, rate=1.0, eta=1.0))
         await store.create(record, WORK, is_queued=is_queued)
         async with store.subscribe(record.id) as changes:
             found = await store.cancel(record.id, NOW + SECOND)
@@ -204,7 +204,7 @@ class WorkCases(StoreCases):
             assert found == expected
             assert await read_until(changes, expected.version) == expected
         assert await store.get(record.id, NOW) == expected
-        assert list(await put(store, attrs.evolve(record, version=9))) == [record.id]
+        assert list(await put(store, replace(record, version=9))) == [record.id]
         assert await store.claim({"tool"}, 9, NOW) == []
 
     @pytest.mark.parametrize("status", ENDED)

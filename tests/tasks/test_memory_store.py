@@ -6,13 +6,13 @@ import base64
 from types import MappingProxyType
 from typing import Any
 
-import attrs
 import pytest
 import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
+from msgspec.structs import replace
 
 from tests.tasks.store_cases import ALICE, BOB, NOW, SECOND, NewStore, create_many, make_record, put
 from tests.tasks.store_suite import TaskStoreSuite
@@ -51,7 +51,7 @@ async def test_tool_owner_and_creation_never_change(change: dict[str, Any]) -> N
     store, record = MemoryTaskStore(), make_record()
     await store.create(record)
     with pytest.raises(LocalProtocolError, match=f"{next(iter(change))} of task {record.id}"):
-        await put(store, attrs.evolve(record, version=1, **change))
+        await put(store, replace(record, version=1, **change))
     assert await store.get(record.id, NOW) is record
 
 
@@ -141,7 +141,7 @@ async def test_a_version_that_was_handed_over_is_not_taken_back() -> None:
         await trio.testing.wait_all_tasks_blocked()
         for version in (1, 2, 3):
             for subscription in store._entries[record.id].subscriptions:
-                subscription.offer(attrs.evolve(record, version=version))
+                subscription.offer(replace(record, version=version))
     assert seen == [1, 3]
 
 

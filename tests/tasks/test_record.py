@@ -8,11 +8,11 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
+from msgspec.structs import replace
 
 from trio_mcp.tasks.record import (
     BEARER,
@@ -99,13 +99,13 @@ def test_a_move_takes_other_values_along() -> None:
 def test_a_change_makes_the_next_version() -> None:
     record = make_record(status_message="before", version=7)
     changed = record.changed(LATER, status_message="after")
-    assert changed == attrs.evolve(record, version=8, last_updated_at=LATER, status_message="after")
+    assert changed == replace(record, version=8, last_updated_at=LATER, status_message="after")
     assert record.status_message == "before"
     assert record.changed(LATER).version == 8, "even if nothing else is new"
 
 
 def test_a_record_cannot_be_assigned_to() -> None:
-    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         make_record().version = 1  # type: ignore[misc]
 
 

@@ -18,11 +18,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import attrs
 import pytest
 import trio
 import trio.testing
 from msgspec import Raw
+from msgspec.structs import replace
 
 from tests.support.limits import HANG_SECONDS
 from tests.tasks.store_cases import (
@@ -236,7 +236,7 @@ async def test_a_reader_sees_changes_of_the_owner(path: Path) -> None:
 
 async def test_what_waits_together_is_committed_together(path: Path) -> None:
     store = SQLiteTaskStore(path)
-    records = [make_record(owner=attrs.evolve(ALICE, name=str(i))) for i in range(150)]
+    records = [make_record(owner=replace(ALICE, name=str(i))) for i in range(150)]
     async with store.open():
 
         async def run(record: TaskRecord) -> None:
@@ -360,7 +360,7 @@ async def test_an_idle_store_does_nothing(path: Path, autojump_clock: trio.testi
     async with store.open():
         async with trio.open_nursery() as nursery:
             for i in range(1000):
-                record = completed(make_record(owner=attrs.evolve(ALICE, name=str(i)), ttl=3600))
+                record = completed(make_record(owner=replace(ALICE, name=str(i)), ttl=3600))
                 nursery.start_soon(store.create, record)
         before = store.statistics()
         await trio.sleep(60)
@@ -407,7 +407,7 @@ async def test_one_call_that_fails_fails_alone(path: Path) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(note, "new", store.create, make_record())
             nursery.start_soon(note, "known", store.create, known)
-            nursery.start_soon(note, "huge", put, store, attrs.evolve(known, version=2**70))
+            nursery.start_soon(note, "huge", put, store, replace(known, version=2**70))
             nursery.start_soon(note, "put", put, store, known.changed(NOW))
             nursery.start_soon(note, "delete", store.delete, "nobody's")
         assert results["known"] is ValueError
@@ -449,7 +449,7 @@ async def test_calls_that_are_done_together_do_what_they_do_alone(path: Path, se
             now = NOW + turn * SECOND
             calls: list[Call] = []
             for i in range(choose.randrange(1, 12)):
-                record = make_record(owner=attrs.evolve(ALICE, name=f"{turn}-{i}"), created_at=now, ttl=1000)
+                record = make_record(owner=replace(ALICE, name=f"{turn}-{i}"), created_at=now, ttl=1000)
                 records[record.id] = record
                 key = choose.choice([None, None, record.id])
                 calls.append(partial(create_one, record=record, key=key, is_queued=choose.random() < 0.3))
@@ -483,7 +483,7 @@ async def create_one(store: TaskStore, record: TaskRecord, key: str | None, is_q
 def some_call(choose: random.Random, record: TaskRecord, now: datetime) -> Call:
     """A call for one task, which may be held, queued, final or gone."""
     claim = choose.choice([1, 1, 1, 2])
-    newer = attrs.evolve(record, version=record.version + choose.choice([0, 1, 3]))
+    newer = replace(record, version=record.version + choose.choice([0, 1, 3]))
     offset = (record.version << 8) + 1
     put_reports = [TaskChange(newer, claim, [report(offset), report(offset + 1)], Raw(b"1"))]
     final = [TaskChange(completed(record) if not record.is_final else newer, claim, [report(offset)])]
@@ -517,7 +517,7 @@ async def call_all(
 
 
 def without_holder(task: Any) -> Any:
-    return None if task is None else attrs.evolve(task, holder=None if task.holder is None else "held")
+    return None if task is None else replace(task, holder=None if task.holder is None else "held")
 
 
 # what it costs

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
 import pytest
 import trio
+from msgspec.structs import replace
 
 from tests.conftest import LEGACY
 from tests.support.limits import HANG_SECONDS
@@ -213,7 +213,7 @@ async def test_a_task_knows_its_rate_and_the_time_left(wire, autojump_clock):
         assert later.current == pytest.approx(30, abs=1)
         assert later.rate == pytest.approx(0.5, rel=0.01)
         assert later.eta == pytest.approx(2 * (100 - later.current), rel=0.01)
-        assert later == attrs.evolve(await client.fetch_task(task.id), last_updated_at=later.last_updated_at)
+        assert later == replace(await client.fetch_task(task.id), last_updated_at=later.last_updated_at)
         record = await running.fetch_task(task.id)
         assert record.progress is not None
         assert record.progress.rate == pytest.approx(later.rate, rel=0.01)

@@ -19,7 +19,8 @@ class ReportDelivery:
 
     def __init__(self, offset: int) -> None:
         self._delivered = offset
-        self._seen = offset  # of what has come, delivered or not
+        self.seen = offset
+        """The offset of the newest report that has come, delivered or not."""
         self._waiter: PendingCall | None = None
         self._queued: deque[int] = deque()  # those of the updates that `_waiter` has queued, and older ones
 
@@ -33,17 +34,8 @@ class ReportDelivery:
         has_dropped = bool(self._queued)
         self._queued.clear()
         self._waiter = None
-        self._seen = self._delivered
+        self.seen = self._delivered
         return has_dropped
-
-    def is_new(self, offset: int) -> bool:
-        """Whether the report with `offset`, 0 if it has none, has not come before; it has come now."""
-        if not offset:
-            return True
-        if offset <= self._seen:
-            return False
-        self._seen = offset
-        return True
 
     def note_queued(self, offsets: list[int]) -> None:
         """Note the offsets of updates that were just queued for the handler, if there is one."""
@@ -55,6 +47,10 @@ class ReportDelivery:
     def find_offset(self) -> int:
         """The offset of the newest report that the handler was given."""
         if self._waiter is not None:
-            for _ in range(len(self._queued) - self._waiter.queued):
-                self._delivered = self._queued.popleft() or self._delivered  # they grow; 0 is none
+            queued, left = self._queued, self._waiter.queued
+            if queued and not left:  # as most often when this is asked
+                self._delivered = max(self._delivered, *queued)  # they grow; 0 is none
+                queued.clear()
+            for _ in range(len(queued) - left):
+                self._delivered = queued.popleft() or self._delivered
         return self._delivered

@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
-import attrs
 import msgspec
 import trio
+from msgspec.structs import replace
 
 from trio_mcp.client.link import Link
 from trio_mcp.client.passing_failure import may_pass
@@ -252,7 +252,7 @@ def _keep_stages(news: TaskNews, old: TaskSnapshot) -> TaskNews:
     new = news.snapshot
     if new.stages is not None or old.stages is None:
         return news
-    return attrs.evolve(news, snapshot=attrs.evolve(new, stages=() if new.is_final else old.stages))
+    return replace(news, snapshot=replace(new, stages=() if new.is_final else old.stages))
 
 
 def _advances(old: TaskSnapshot, new: TaskSnapshot) -> bool:

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
 
-import attrs
 import msgspec
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from trio_mcp.errors import RemoteProtocolError
 from trio_mcp.wire.frames import ErrorObject, Number, StageState, Update
@@ -41,8 +41,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
-@attrs.frozen(kw_only=True)
-class TaskSnapshot:
+class TaskSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a task at one moment. `ttl` and `poll_interval` are in seconds, times are aware.
 
     `current`, `total`, `message` and `reported_at` belong to the last report, as
@@ -69,7 +68,7 @@ class TaskSnapshot:
     stages: tuple[StageState, ...] | None = None
     _result: msgspec.Raw | None = None
     _error: ErrorObject | None = None
-    _questions: Mapping[str, Any] = attrs.field(factory=dict)
+    _questions: Mapping[str, Any] = {}
 
     @property
     def is_final(self) -> bool:
@@ -82,8 +81,7 @@ class TaskSnapshot:
         return self.reported_at is not None
 
 
-@attrs.frozen
-class TaskNews:
+class TaskNews(msgspec.Struct, frozen=True, eq=False):
     """What one message says about a task: the public snapshot, and what only the client itself uses.
 
     `reports` are the reports since the previous message, if the server sends them. `offset` is that of the
@@ -91,8 +89,8 @@ class TaskNews:
     """
 
     snapshot: TaskSnapshot
-    reports: Sequence[SnapshotReport] = attrs.field(default=(), eq=False)
-    offset: int = attrs.field(default=0, eq=False)
+    reports: Sequence[SnapshotReport] = ()
+    offset: int = 0
 
     @property
     def result(self) -> msgspec.Raw | None:
@@ -108,6 +106,15 @@ class TaskNews:
     def questions(self) -> Mapping[str, Any]:
         """The open questions of the task, by their keys."""
         return self.snapshot._questions
+
+    @property
+    def all_reports(self) -> Sequence[SnapshotReport]:
+        """The reports, with the newest of the snapshot behind them, which may be the last of them again."""
+        new = self.snapshot
+        if not new.has_progress:
+            return self.reports
+        # Of the newest nobody asks for the time.
+        return [*self.reports, SnapshotReport(0, new.current, new.total, new.message, self.offset)]
 
     def without_reports_before(self, old: TaskSnapshot) -> TaskNews:
         """Return the news without the reports that `old`, the result of a poll, has included already."""
@@ -131,13 +138,9 @@ class TaskNews:
         current = self.snapshot.current
         if (first is None or first >= floor) and (current is None or current >= floor):
             return self
-        snapshot = (
-            self.snapshot if current is None else attrs.evolve(self.snapshot, current=max(current, floor))
-        )
+        snapshot = self.snapshot if current is None else replace(self.snapshot, current=max(current, floor))
         reports = [
-            report
-            if report.current is None or report.current >= floor
-            else msgspec.structs.replace(report, current=floor)
+            report if report.current is None or report.current >= floor else replace(report, current=floor)
             for report in self.reports
         ]
         return TaskNews(snapshot, reports, self.offset)
@@ -219,9 +222,9 @@ def _make_news(task: _Task) -> TaskNews:
         rate=progress.rate,
         eta=progress.eta,
         stages=meta.stages,
-        result=None if isinstance(task.result, UnsetType) else task.result,
-        error=task.error,
-        questions=task.input_requests or {},
+        _result=None if isinstance(task.result, UnsetType) else task.result,
+        _error=task.error,
+        _questions=task.input_requests or {},
     )
     return TaskNews(snapshot, meta.reports, meta.offset)
 

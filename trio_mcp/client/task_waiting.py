@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final
 
-import attrs
 import msgspec
 import trio
+from msgspec.structs import replace
 
 from trio_mcp.client.call_answer import TaskStarted
 from trio_mcp.client.link import Link
@@ -208,17 +208,21 @@ class TaskWaiter:
     def _deliver(self, waiter: PendingCall, news: TaskNews) -> None:
         """Queue the progress of a task in `waiter`, unless it was delivered already."""
         snapshot = news.snapshot
-        reports = [(one.current, one.total, one.message, one.offset) for one in news.reports]
-        if snapshot.has_progress:
-            reports.append((snapshot.current, snapshot.total, snapshot.message, news.offset))
         updates: list[Update] = []
         offsets: list[int] = []
-        for current, total, message, offset in reports:
-            values = (0 if current is None else current, total, message)
-            if self._delivery.is_new(offset) and values != self._reported:
-                self._reported = values
+        seen, reported = self._delivery.seen, self._reported
+        for report in news.all_reports:
+            offset, current = report.offset, report.current
+            if offset:  # otherwise the server has none
+                if offset <= seen:
+                    continue
+                seen = offset
+            values = (0 if current is None else current, report.total, report.message)
+            if values != reported:
+                reported = values
                 updates.append((*values, None))
                 offsets.append(offset)
+        self._delivery.seen, self._reported = seen, reported
         if updates:
             waiter.queue_updates(updates, snapshot.stages)
             self._delivery.note_queued(offsets)
@@ -276,12 +280,12 @@ async def _catch_up(call: PendingCall, last: Update | None) -> None:
 def _describe_end(started: TaskSnapshot, outcome: Response | ErrorResponse) -> TaskSnapshot:
     """Return the state of a task that has ended with `outcome`, of which the server can say no more."""
     if isinstance(outcome, ErrorResponse):
-        return attrs.evolve(started, status="failed", status_message=outcome.error.message)
+        return replace(started, status="failed", status_message=outcome.error.message)
     last = read_last_progress(outcome.result)
     current, total, message, _ = last or (None, None, None, None)
     is_error = msgspec.json.decode(outcome.result, type=_Flagged).is_error is True
     status: Status = "failed" if is_error else "completed"
-    return attrs.evolve(started, status=status, current=current, total=total, message=message)
+    return replace(started, status=status, current=current, total=total, message=message)
 
 
 def _read_final(final: TaskNews) -> msgspec.Raw:

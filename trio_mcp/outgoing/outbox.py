@@ -16,8 +16,8 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
-import attrs
 import trio
+from msgspec import Struct
 
 from trio_mcp.outgoing.transport import FrameSink
 from trio_mcp.wire.frames import OutFrame
@@ -72,8 +72,7 @@ class Source(abc.ABC):
         """Drop all that is pending, because the wire is gone, and wake those who wait for space."""
 
 
-@attrs.frozen
-class OutboxStatistics:
+class OutboxStatistics(Struct, frozen=True):
     """The state of an outbox at one moment.
 
     `queued` call queues, task feeds and bare frames wait to be written, and `held` ones wait for a

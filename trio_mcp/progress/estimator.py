@@ -22,6 +22,9 @@ DENSITY: Final = 16
 LEAST_SECONDS: Final = 0.05
 """Reports within less than this say nothing about speed: they may have travelled together."""
 
+LEAST_GAP: Final = LEAST_SECONDS / DENSITY
+"""Samples are at least so many seconds apart: enough of them, even in the shortest time that counts."""
+
 
 class Estimator:
     """The rate of some progress and the time that is left, estimated from its reports.
@@ -120,10 +123,14 @@ class Estimator:
 
     def _keep(self, time: float, progress: float) -> None:
         samples = self._samples
-        self._stale = True
-        if samples and time == samples[-1][0]:
-            samples[-1] = (time, progress)  # reports of one moment are one step
+        if samples and time - samples[-1][0] < LEAST_GAP:
+            if time == samples[-1][0]:
+                samples[-1] = (time, progress)  # reports of one moment are one step
+                self._stale = True
+            else:
+                self.due = samples[-1][0] + LEAST_GAP  # in a tight loop, most reports need no update
             return
+        self._stale = True
         samples.append((time, progress))
         gap = min(time - samples[0][0], WINDOW_SECONDS) / DENSITY
         if gap >= 2 * self._gap:

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from typing import Final, Generic, TypeVar
 
-import attrs
+from msgspec import Struct
 
 from trio_mcp.progress.checks import check_number, check_positive, check_stage_name
 from trio_mcp.progress.exact_sum import ExactSum
@@ -24,8 +24,7 @@ KEPT_SHARES: Final = 256
 """So many shares of failed stages wait for a retry, so that endless failures need no endless memory."""
 
 
-@attrs.define(eq=False)
-class Share:
+class Share(Struct, eq=False):
     """A part of a reporter: what it counts for there, and how much of that is done.
 
     `done` never falls. A stage that fails gives its share back with `done` as it is, and the

@@ -18,6 +18,7 @@ from typing import Annotated, Any, NewType, Union
 
 import attrs
 import msgspec
+from msgspec.structs import replace
 
 from trio_mcp.schema.conversion import convert, to_json_value
 from trio_mcp.schema.fields import is_field, read_field_options
@@ -39,7 +40,7 @@ def read_field(parameter: Parameter) -> Parameter:
     """
     if is_field(parameter.default):
         annotation: Any = Annotated[(parameter.annotation, parameter.default)]
-        return _with_default_of(parameter.default, attrs.evolve(parameter, annotation=annotation))
+        return _with_default_of(parameter.default, replace(parameter, annotation=annotation))
     if parameter.required and typing.get_origin(parameter.annotation) is Annotated:
         for item in parameter.annotation.__metadata__:
             if is_field(item):
@@ -52,8 +53,8 @@ def _with_default_of(field: Any, parameter: Parameter) -> Parameter:
     make: Callable[[], Any] = field.default_factory or functools.partial(copy.deepcopy, field.default)
     default = make()
     if default is ... or default is sys.modules["pydantic_core"].PydanticUndefined:
-        return attrs.evolve(parameter, default=inspect.Parameter.empty)
-    return attrs.evolve(parameter, default=default, make_default=make)
+        return replace(parameter, default=inspect.Parameter.empty)
+    return replace(parameter, default=default, make_default=make)
 
 
 def fits(default: Any, annotation: Any) -> bool:

@@ -12,8 +12,8 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Union
 
-import attrs
 import msgspec
+from msgspec.structs import replace
 
 from trio_mcp.errors import ArgumentError
 from trio_mcp.schema.conversion import convert, decode_custom, json_name
@@ -36,8 +36,7 @@ _MOST_PROBLEMS = 20
 _NOT_TEXT = "got str"
 
 
-@attrs.frozen(eq=False)
-class Parameters:
+class Parameters(msgspec.Struct, frozen=True, eq=False):
     """The parameters of one tool.
 
     `schema` is the schema of the arguments object; `context_name` the parameter
@@ -223,11 +222,11 @@ def read_parameters(
             dereference=dereference,
         ),
         context_name=contexts[0] if contexts else None,
-        annotations=annotations,
-        required=required,
-        decoder=_decoder(annotations, required),
-        numbers={p.name: WholeNumbers(p.annotation) for p in parameters},
-        make_defaults={p.name: p.make_default for p in parameters if p.make_default is not None},
+        _annotations=annotations,
+        _required=required,
+        _decoder=_decoder(annotations, required),
+        _numbers={p.name: WholeNumbers(p.annotation) for p in parameters},
+        _make_defaults={p.name: p.make_default for p in parameters if p.make_default is not None},
     )
 
 
@@ -240,7 +239,7 @@ def _read_default(parameter: Parameter, subject: Subject) -> Parameter:
         raise subject.flaw(str(error), part) from None
     if parameter.required:
         return parameter
-    parameter = attrs.evolve(parameter, annotation=with_null(parameter.annotation, parameter.default))
+    parameter = replace(parameter, annotation=with_null(parameter.annotation, parameter.default))
     if not fits(parameter.default, parameter.annotation):
         raise subject.flaw(
             f"the default {parameter.default!r} is no {name_annotation(parameter.annotation)}, "

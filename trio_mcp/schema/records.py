@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final, NotRequired, Required, TypeVar
 
 import attrs
 import msgspec
+from msgspec.structs import replace
 
 from trio_mcp.schema.conversion import Conversion, StandIn
 from trio_mcp.schema.problems import UnsupportedAnnotationError
@@ -23,8 +24,7 @@ _QUALIFIERS = {Required, NotRequired, Final, getattr(typing, "ReadOnly", Final)}
 _SCALARS = (type(None), bool, int, float, str, enum.Enum)
 
 
-@attrs.frozen
-class RecordField:
+class RecordField(msgspec.Struct, frozen=True):
     """A field of a record: `name` is the constructor's argument, `key` the JSON name."""
 
     name: str
@@ -34,20 +34,19 @@ class RecordField:
     default: Any = msgspec.UNSET
 
 
-@attrs.frozen
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """What a class with fields looks like in JSON. `options` are msgspec's for a Struct."""
 
     origin: type
     name: str
     fields: tuple[RecordField, ...]
-    options: dict[str, Any] = attrs.field(factory=dict)
+    options: dict[str, Any] = {}
     # msgspec sets attrs fields without running their converters.
     needs_constructor: bool = False
 
     def without_private(self) -> Record:
         """The record without the names that begin with an underscore, which msgspec does not write."""
-        return attrs.evolve(self, fields=tuple(f for f in self.fields if not f.key.startswith("_")))
+        return replace(self, fields=tuple(f for f in self.fields if not f.key.startswith("_")))
 
 
 def read_record(annotation: Any) -> Record | None:

@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable
 from typing import Annotated, Any, Union
 
-import attrs
+from msgspec import Struct
 
 from trio_mcp.errors import ReturnError
 from trio_mcp.schema.conversion import UnencodableError, convert, to_json_value
@@ -31,8 +31,7 @@ _CONTAINERS = (list, tuple, set, frozenset, dict)
 _WITHOUT_SCHEMA = (Any, object, None, type(None), str, typing.Never, typing.NoReturn)
 
 
-@attrs.frozen(eq=False)
-class Returns:
+class Returns(Struct, frozen=True, eq=False):
     """The result of one tool.
 
     `schema` is the schema of an object, or None. If `wrapped`, that object is

@@ -15,7 +15,6 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import attrs
 import msgspec
 
 from trio_mcp.errors import DefinitionError, ToolDefinitionError
@@ -40,8 +39,7 @@ def tool_subject(function: Function) -> Subject:
     return Subject(f"tool {name_function(function)!r}")
 
 
-@attrs.frozen
-class Parameter:
+class Parameter(msgspec.Struct, frozen=True):
     """One parameter; `default` is `inspect.Parameter.empty` if it has none.
 
     `make_default` makes a default that Python itself would not pass; None if Python does.

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import attrs
 import msgspec
 import trio
 
@@ -33,8 +32,7 @@ MAX_DEPTH: Final = 32
 """Calls within calls: more than a design needs, and less than Python's stack holds."""
 
 
-@attrs.define(eq=False)
-class ChildCalls:
+class ChildCalls(msgspec.Struct, eq=False):
     """What the handler of one call may call: the `ChildCaller` of its Context.
 
     For the questions that the handler asks, it is its `Place`: with the `arguments` of the call, its

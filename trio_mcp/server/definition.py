@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-import attrs
+from msgspec import Struct, field
 
 from trio_mcp.errors import PromptDefinitionError, ToolDefinitionError
 from trio_mcp.server.changes import ListChanges, ListKind
@@ -27,8 +27,7 @@ if TYPE_CHECKING:  # a server without prompts or resources starts without these 
     from trio_mcp.server.resource_table import ResourceTable
 
 
-@attrs.define(eq=False)
-class ServerDefinition:
+class ServerDefinition(Struct, eq=False):
     """One server; it can be served many times, also at once.
 
     `task_store` is None for one in memory. `default_task` is the `task` of every tool that
@@ -46,13 +45,13 @@ class ServerDefinition:
     task_settings: TaskSettings
     task_store: TaskStore | None
     default_task: TaskConfig | bool
-    tools: Registry[ToolDefinition] = attrs.field(factory=lambda: Registry("tool", ToolDefinitionError))
+    tools: Registry[ToolDefinition] = field(default_factory=lambda: Registry("tool", ToolDefinitionError))
     enter_lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None
-    prompts: Registry[PromptDefinition] = attrs.field(
-        factory=lambda: Registry("prompt", PromptDefinitionError)
+    prompts: Registry[PromptDefinition] = field(
+        default_factory=lambda: Registry("prompt", PromptDefinitionError)
     )
     resources: ResourceTable | None = None
-    changes: ListChanges = attrs.field(factory=ListChanges)
+    changes: ListChanges = field(default_factory=ListChanges)
     server: Any = None
 
     def add_tool(self, tool: ToolDefinition) -> None:

@@ -10,7 +10,6 @@ import logging
 from collections import OrderedDict
 from typing import Final, TypeAlias
 
-import attrs
 import trio
 from msgspec import Struct
 
@@ -50,12 +49,15 @@ class _Seen(Struct):
     times: int = 1
 
 
-@attrs.define(eq=False)
 class ErrorResults:
     """Describes failed calls to the clients and in the log of one running server."""
 
-    show_errors: bool = False
-    _seen: OrderedDict[FailureKind, _Seen] = attrs.field(factory=OrderedDict, init=False, repr=False)
+    def __init__(self, show_errors: bool) -> None:
+        self.show_errors = show_errors
+        self._seen: OrderedDict[FailureKind, _Seen] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<ErrorResults: show_errors is {self.show_errors}, {len(self._seen)} kinds of failures seen>"
 
     def describe(self, tool: str, failure: BaseException) -> CallToolResult:
         """The error result that a client sees (MCP tools, "Error Handling").

@@ -87,7 +87,9 @@ def _stopped(request: ServerRequest, run: TaskRun | None) -> Iterator[None]:
         return
     if request.stopped is None:
         request.stopped = StoppedScopes()
-    scopes = [request.scope] if run is None else [request.scope, run.limit]
+    scopes = [request.scope]
+    if run is not None and run.limit is not None:
+        scopes.append(run.limit)
     with request.stopped.stopping(scopes):
         yield
 

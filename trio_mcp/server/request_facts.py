@@ -84,7 +84,8 @@ class RequestFacts:
         `ctx.deadline - trio.current_time()`.
         """
         request = self._request
-        own = math.inf if self._run is None else request.find_deadline(self._run.limit)
+        limit = None if self._run is None else self._run.limit
+        own = math.inf if limit is None else request.find_deadline(limit)
         return min(request.deadline, own)
 
     @property

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Any
 
-import attrs
 import trio
+from msgspec import Struct
 
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.outgoing.transport import FrameTransport
@@ -126,8 +126,7 @@ class RunningServer:
             yield records
 
 
-@attrs.frozen
-class AuthenticatedServer:
+class AuthenticatedServer(Struct, frozen=True):
     """A running server, for one principal."""
 
     running: RunningServer

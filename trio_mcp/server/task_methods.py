@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Final
 
-import attrs
 import trio
+from msgspec import Struct
 
 from trio_mcp.errors import CursorError, ProtocolError, TaskNotFound, TaskStoreError
 from trio_mcp.server.task_choice import declares_tasks, find_owner, missing_extension
@@ -233,8 +233,7 @@ class TaskMethods:
         return TaskFeed(request.connection.outbox, limit, clock, record, render, joins, min_interval)
 
 
-@attrs.frozen
-class FollowedTask:
+class FollowedTask(Struct, frozen=True, eq=False):
     """One task that a client follows."""
 
     supervisor: Supervisor

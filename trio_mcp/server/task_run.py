@@ -12,7 +12,6 @@ import enum
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-import attrs
 import msgspec
 import trio
 
@@ -68,17 +67,13 @@ def moved(state: RunState, to: RunState) -> RunState:
     return to
 
 
-def _make_wires(run: TaskRun) -> LegacyTaskWires | None:
-    return None if run.request.era.modern else LegacyTaskWires(run.request.connection.home)
-
-
-@attrs.define(eq=False, repr=False)
-class TaskRun:
+class TaskRun(msgspec.Struct, eq=False, weakref=True):
     """One run. `handler(run)` is the tool itself, `gatherer(run)` its `gather` function, if it has one.
 
-    `gathered` is what came of gathering. `limit` is the scope that ends a task at its `timeout`. `wires` are
-    those of a legacy task. It `has_begun` when its handler runs in the supervisor's nursery, and
-    `is_resumed` if the task was claimed from the store. `arguments` are those of the call.
+    `gathered` is what came of gathering. `limit` is the scope that ends an attempt at its `timeout`, None
+    before there was one. `wires` are those of a legacy task. It `has_begun` when its handler runs in the
+    supervisor's nursery, and `is_resumed` if the task was claimed from the store. `arguments` are those of
+    the call.
     """
 
     supervisor: Supervisor
@@ -90,11 +85,15 @@ class TaskRun:
     errors: ErrorResults
     state: RunState = RunState.GATHERING
     gathered: Any = None
-    limit: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    limit: trio.CancelScope | None = None
     has_begun: bool = False
     is_resumed: bool = False
     arguments: msgspec.Raw | None = None
-    wires: LegacyTaskWires | None = attrs.field(default=attrs.Factory(_make_wires, takes_self=True))
+    wires: LegacyTaskWires | None = None
+
+    def __post_init__(self) -> None:
+        if not self.request.era.modern:
+            self.wires = LegacyTaskWires(self.request.connection.home)
 
     @property
     def restored(self) -> Any:

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import attrs
 import msgspec
 import trio
 
@@ -45,8 +44,7 @@ _HOSTS_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-@attrs.frozen
-class ToolDefinition:
+class ToolDefinition(msgspec.Struct, frozen=True):
     """A tool of a server; `listing` is what clients see of it.
 
     `headers` are the arguments that HTTP clients repeat in headers: name to path.
@@ -58,7 +56,7 @@ class ToolDefinition:
     returns: Returns
     is_async: bool
     task: TaskConfig | None = None
-    headers: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
+    headers: Mapping[str, tuple[str, ...]] = {}
     progress: ServerPolicy | None = None
 
     def listing_for(self, era: Era) -> Tool:

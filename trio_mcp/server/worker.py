@@ -10,6 +10,7 @@ from typing import Final
 
 import attrs
 import trio
+from msgspec.structs import replace
 
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.server.definition import HasDefinition
@@ -48,7 +49,7 @@ async def run_worker(
     settings = attrs.evolve(server.definition.task_settings, shutdown_grace=seconds)
     if max_running is not None:
         settings = attrs.evolve(settings, max_running=max_running, max_running_per_owner=max_running)
-    definition = attrs.evolve(server.definition, task_settings=settings)
+    definition = replace(server.definition, task_settings=settings)
     stop = trio.Event()
 
     async def wait_end() -> None:

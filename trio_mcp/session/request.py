@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any, Final, Protocol
 
-import attrs
 import trio
-from msgspec import UNSET
+from msgspec import UNSET, Struct, field
 
 from trio_mcp.concurrency.stopped_scopes import StoppedScopes
 from trio_mcp.outgoing.call_queue import CallQueue
@@ -31,12 +30,11 @@ MARGIN_SHARE: Final = 0.1
 """The share of a client's deadline that is kept for the answer, if `deadline_margin` would be more."""
 
 
-@attrs.define
-class SessionData:
+class SessionData(Struct, eq=False):
     """The data that a legacy session keeps between its requests."""
 
     log_level: LoggingLevel = DEFAULT_LOG_LEVEL
-    state: dict[str, Any] = attrs.field(factory=dict)
+    state: dict[str, Any] = {}
 
 
 class RunningTask(Protocol):
@@ -58,8 +56,7 @@ class RequestRound(Protocol):
         """The questions that have ended the run, or None if something else has; called at its end."""
 
 
-@attrs.define(eq=False)
-class ServerRequest:
+class ServerRequest(Struct, eq=False):
     """A request in flight; `session` is None in eras that have no sessions.
 
     `task` is the background task that the request has become, or None. If its progress token is
@@ -78,8 +75,8 @@ class ServerRequest:
     progress: ProgressReporter
     connection: ServerConnection
     session: SessionData | None
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    state: dict[str, Any] = attrs.field(factory=dict)
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    state: dict[str, Any] = {}
     withdrawn: bool = False
     was_cancelled: bool = False
     task: RunningTask | None = None

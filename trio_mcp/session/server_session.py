@@ -11,7 +11,6 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-import attrs
 import msgspec
 import trio
 
@@ -75,8 +74,7 @@ class Application(Protocol):
         """The error result for `failure`; raises ProtocolError to answer with a JSON-RPC error."""
 
 
-@attrs.frozen
-class SessionStatistics:
+class SessionStatistics(msgspec.Struct, frozen=True):
     """A session at one moment.
 
     `era` is the revision that `initialize` settled, or None. `running` is the number of requests whose

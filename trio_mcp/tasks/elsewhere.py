@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import attrs
 import trio
+from msgspec.structs import replace
 
 from trio_mcp.errors import TaskStoreError
 from trio_mcp.tasks.clock import TaskClock
@@ -83,7 +84,7 @@ class Elsewhere:
         """Tell all followers of a lost task what becomes of it elsewhere, from where they are."""
         record = live.record
         if live.stored is not None:  # whoever takes the task over counts on from what is stored
-            record = attrs.evolve(record, version=live.stored.version)
+            record = replace(record, version=live.stored.version)
         for follower in live.followers:
             live.remove_follower(follower)
             self.follow(record, follower, wants_all=True, after=live.offset)
@@ -237,10 +238,10 @@ def _caught_up(record: TaskRecord, report: TaskReport, reported_at: datetime) ->
     progress = record.progress or TaskProgress(None, None, None, reported_at)
     if progress.offset >= offset:
         return record
-    newer = attrs.evolve(
+    newer = replace(
         progress, current=current, total=total, message=message, reported_at=reported_at, offset=offset
     )
-    return attrs.evolve(record, progress=newer)
+    return replace(record, progress=newer)
 
 
 def _not_behind(record: TaskRecord, before: TaskRecord) -> TaskRecord:
@@ -252,4 +253,4 @@ def _not_behind(record: TaskRecord, before: TaskRecord) -> TaskRecord:
         progress = TaskProgress(None, told.total, told.message, told.reported_at)
     if progress.current is not None and progress.current >= told.current:
         return record
-    return attrs.evolve(record, progress=attrs.evolve(progress, current=told.current))
+    return replace(record, progress=replace(progress, current=told.current))

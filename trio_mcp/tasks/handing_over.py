@@ -9,9 +9,9 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-import attrs
 import trio
 from msgspec import Raw
+from msgspec.structs import replace
 
 from trio_mcp.errors import TaskStoreError
 from trio_mcp.tasks.clock import TaskClock
@@ -63,7 +63,7 @@ class Handover:
         If a task has the `key` already, its record is returned, and nothing is stored. Raises TaskOverload if
         there is no room, although tasks that have ended give way; TaskStoreError.
         """
-        record = attrs.evolve(live.record, attempt=0)
+        record = replace(live.record, attempt=0)
         stored = await self._held.create(record, live.payer, key=key, work=work, is_queued=True)
         if stored.record.id == record.id:
             self._expiries.add(record)

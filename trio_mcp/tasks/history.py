@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TypeAlias
 
-import attrs
+from msgspec.structs import replace
 
 from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.record import TaskProgress, TaskRecord, TaskStatus
@@ -92,9 +92,9 @@ def as_reported(
     current, total, message, seconds, offset = report
     moment = clock.at(seconds)
     progress = TaskProgress(current, total, message, moment, *estimate, stages, offset)
-    return attrs.evolve(record, last_updated_at=moment, progress=progress)
+    return replace(record, last_updated_at=moment, progress=progress)
 
 
 def as_working(record: TaskRecord) -> TaskRecord:
     """`record` as it was while its task worked, without the progress of that time."""
-    return attrs.evolve(record, status=TaskStatus.WORKING, status_message=None, outcome=None, inputs={})
+    return replace(record, status=TaskStatus.WORKING, status_message=None, outcome=None, inputs={})

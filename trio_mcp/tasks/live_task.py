@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import attrs
 import trio
 from msgspec import Raw
+from msgspec.structs import replace
 
 from trio_mcp.progress.estimator import Estimator
 from trio_mcp.tasks.clock import TaskClock
@@ -217,7 +217,7 @@ class LiveTask:
 
     def note_arguments(self, digest: str) -> None:
         """Keep the digest of the arguments on the record; before it is stored."""
-        self._record = attrs.evolve(self._record, arguments_digest=digest)
+        self._record = replace(self._record, arguments_digest=digest)
 
     @property
     def record(self) -> TaskRecord:
@@ -227,7 +227,7 @@ class LiveTask:
             moment = self._clock.at(seconds)
             estimate = self.estimate(self._report)
             # A report makes no record; all since the last record are one change, of as many versions.
-            self._record = attrs.evolve(
+            self._record = replace(
                 self._record,
                 last_updated_at=moment,
                 version=self._record.version + offset - self._recorded,

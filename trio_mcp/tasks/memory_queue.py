@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
+from typing import Final
 
-import attrs
 import trio
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from trio_mcp.concurrency.latest_channel import LatestChannel
 from trio_mcp.tasks.cursors import Place
 from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.tasks.stored_task import DEFAULT_REPORTS, StoredReport, StoredTask, TaskWork
 
+NO_ANSWERS: Final[Mapping[str, Raw]] = MappingProxyType({})  # shared, because most tasks have none
 
-@attrs.define(eq=False)
-class Entry:
+
+class Entry(Struct, eq=False):
     """One task as it is kept.
 
     `place` is where it stands among the tasks of its owner, and `number` among all. The rest are those of
@@ -37,9 +39,9 @@ class Entry:
     claim: int = 0
     ready_at: datetime | None = None
     checkpoint: Raw | None = None
-    answers: dict[str, Raw] = attrs.field(factory=dict)
+    answers: Mapping[str, Raw] = NO_ANSWERS
     reports: deque[StoredReport] | None = None
-    subscriptions: set[LatestChannel[TaskRecord]] = attrs.field(factory=set)
+    subscriptions: set[LatestChannel[TaskRecord]] | None = None  # few tasks are subscribed to here
 
     def stored(self) -> StoredTask:
         """The same as a value."""

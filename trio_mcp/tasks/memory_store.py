@@ -20,7 +20,7 @@ from msgspec import Raw
 
 from trio_mcp.concurrency.latest_channel import LatestChannel
 from trio_mcp.tasks.cursors import Cursors, Place
-from trio_mcp.tasks.memory_queue import Entry, MemoryQueue
+from trio_mcp.tasks.memory_queue import NO_ANSWERS, Entry, MemoryQueue
 from trio_mcp.tasks.record import Outcome, Owner, TaskRecord, TaskStatus
 from trio_mcp.tasks.store import TaskChange, TaskPage
 from trio_mcp.tasks.store_checks import full_store, require_same_task, require_size
@@ -238,9 +238,9 @@ class MemoryTaskStore:
         entry = self._entries.get(task_id)
         if entry is None or entry.record.is_final or entry.record.has_expired(now):
             return
-        for key, value in answers.items():
-            if key in entry.record.inputs:
-                entry.answers.setdefault(key, value)
+        asked = entry.record.inputs
+        new = {key: value for key, value in answers.items() if key in asked}
+        entry.answers = {**new, **entry.answers}
 
     async def cancel(self, task_id: str, now: datetime) -> TaskRecord | None:
         """Move a task to "cancelled" and return its record; None if there is none. Checkpoints."""
@@ -327,11 +327,13 @@ class MemoryTaskStore:
         if entry is None:
             changes.close()
         else:
+            if entry.subscriptions is None:
+                entry.subscriptions = set()
             entry.subscriptions.add(changes)
         try:
             yield changes.receive
         finally:
-            if entry is not None:
+            if entry is not None and entry.subscriptions is not None:
                 entry.subscriptions.discard(changes)
             changes.close()
             changes.receive.close()
@@ -352,27 +354,28 @@ class MemoryTaskStore:
 
     def _replace(self, entry: Entry, record: TaskRecord) -> None:
         """Keep a record in place of the older one, and show it to the subscribers."""
-        moved = record.expires_at != entry.record.expires_at
+        moved = record.ttl != entry.record.ttl or record.created_at != entry.record.created_at
         entry.record = record
         if record.is_final:
             entry.holder = entry.checkpoint = entry.ready_at = None
             # Of the work is kept what a list must know.
             entry.work = None if entry.work is None or entry.work.is_listed else TaskWork(is_listed=False)
-            entry.answers = {}
+            entry.answers = NO_ANSWERS
             self._queue.discard(record.id)
         if moved:
             self._note_expiry(record)
-        for changes in entry.subscriptions:
+        for changes in entry.subscriptions or ():
             changes.offer(record)
 
     def _note_expiry(self, record: TaskRecord) -> None:
-        if record.expires_at is None:
+        expires_at = record.expires_at
+        if expires_at is None:
             return
         if len(self._expiries) >= 2 * self.max_records:  # at least half are out of date, so this is rare
             kept = [(entry.record.expires_at, entry.record.id) for entry in self._entries.values()]
             self._expiries = [(when, task_id) for when, task_id in kept if when is not None]
             heapq.heapify(self._expiries)
-        heapq.heappush(self._expiries, (record.expires_at, record.id))
+        heapq.heappush(self._expiries, (expires_at, record.id))
 
     def _forget_expired(self, now: datetime) -> list[str]:
         ids: list[str] = []
@@ -394,7 +397,7 @@ class MemoryTaskStore:
         del places[bisect_left(places, entry.place, key=_place)]
         if not places:
             del self._owned[record.owner]
-        for changes in entry.subscriptions:
+        for changes in entry.subscriptions or ():
             changes.close()
 
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
 
-import attrs
-import msgspec
+from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from trio_mcp.wire.errors import LocalProtocolError
 from trio_mcp.wire.frames import ErrorObject, StageState
@@ -47,8 +47,7 @@ MOVES: Final[Mapping[TaskStatus, frozenset[TaskStatus]]] = {
 OwnerKind: TypeAlias = Literal["principal", "session", "bearer"]
 
 
-@attrs.frozen(cache_hash=True)
-class Owner:
+class Owner(Struct, frozen=True, cache_hash=True):
     """Who may see a task: an authenticated principal, a legacy session, or anyone who knows its id.
 
     The name of a bearer is the legacy session that made the task, or "": it bounds the list, not access.
@@ -65,8 +64,7 @@ class Owner:
 BEARER: Final = Owner("bearer")
 
 
-@attrs.frozen
-class TaskProgress:
+class TaskProgress(Struct, frozen=True):
     """How far a task has come: the values of its last report, and the time of that report (UTC).
 
     `rate` is the progress per second and `eta` the seconds that were left then, as estimated from
@@ -86,11 +84,10 @@ class TaskProgress:
 
     def ended(self) -> TaskProgress:
         """The same for a task that has ended: without an estimate, and with no stage open."""
-        return attrs.evolve(self, rate=None, eta=None, stages=None if self.stages is None else ())
+        return replace(self, rate=None, eta=None, stages=None if self.stages is None else ())
 
 
-@attrs.frozen
-class Outcome:
+class Outcome(Struct, frozen=True):
     """How a task ended, before it is rendered for an era.
 
     `result` is the encoded result of a "result" or a "tool_error", `error` the
@@ -98,21 +95,19 @@ class Outcome:
     """
 
     kind: Literal["result", "tool_error", "protocol_error", "cancelled"]
-    result: msgspec.Raw | None = None
+    result: Raw | None = None
     error: ErrorObject | None = None
 
 
-@attrs.frozen
-class InputRequest:
+class InputRequest(Struct, frozen=True):
     """What a task asks its client: a method such as elicitation/create, and its parameters."""
 
     method: str
     params: Mapping[str, Any]
 
 
-@attrs.frozen(kw_only=True)
-class TaskRecord:
-    """The state of one task at one moment; a change makes a new record.
+class TaskRecord(Struct, frozen=True, kw_only=True):
+    """The state of one task at one moment; a change makes a new record (`msgspec.structs.replace`).
 
     `ttl` and `poll_interval` are in seconds, `ttl` None for unlimited, counted from
     `created_at`; all times are UTC. `status` is era-neutral: what the wire calls a
@@ -132,7 +127,7 @@ class TaskRecord:
     poll_interval: float = 1.0
     progress: TaskProgress | None = None
     outcome: Outcome | None = None
-    inputs: Mapping[str, InputRequest] = attrs.field(factory=dict)
+    inputs: Mapping[str, InputRequest] = {}  # a new one for each record, as in every Struct
     version: int = 0
     attempt: int = 1
     arguments_digest: str | None = None
@@ -154,7 +149,8 @@ class TaskRecord:
 
     def has_expired(self, now: datetime) -> bool:
         """Whether the record may go by `now`."""
-        return self.expires_at is not None and self.expires_at <= now
+        expires_at = self.expires_at
+        return expires_at is not None and expires_at <= now
 
     def moved(self, status: TaskStatus, now: datetime, **changes: Any) -> TaskRecord:
         """The record after a move to `status`; raises LocalProtocolError if the table has no such move."""
@@ -170,7 +166,7 @@ class TaskRecord:
 
     def changed(self, now: datetime, **changes: Any) -> TaskRecord:
         """The record with other values and the next version."""
-        return attrs.evolve(self, last_updated_at=now, version=self.version + 1, **changes)
+        return replace(self, last_updated_at=now, version=self.version + 1, **changes)
 
     def reported(
         self, now: datetime, current: float | None, total: float | None, message: str | None

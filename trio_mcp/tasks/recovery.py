@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-import attrs
+from msgspec.structs import replace
 
 from trio_mcp.tasks.record import Outcome, TaskStatus
 from trio_mcp.tasks.stored_task import StoredTask
@@ -30,7 +30,7 @@ def recovered(task: StoredTask, now: datetime) -> StoredTask:
     if work is not None and (
         record.attempt == 0 or (work.recover == "restart" and record.attempt < work.attempts)
     ):
-        return attrs.evolve(task, record=record.changed(now), holder=None, ready_at=None)
+        return replace(task, record=record.changed(now), holder=None, ready_at=None)
     tries = (
         f" (attempt {record.attempt} of {work.attempts})" if work is not None and work.attempts > 1 else ""
     )
@@ -42,6 +42,4 @@ def recovered(task: StoredTask, now: datetime) -> StoredTask:
         inputs={},
         status_message=error.message,
     )
-    return attrs.evolve(
-        task, record=failed, work=None, holder=None, ready_at=None, checkpoint=None, answers={}
-    )
+    return replace(task, record=failed, work=None, holder=None, ready_at=None, checkpoint=None, answers={})

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
 from typing import Final
 
-import attrs
 import trio
+from msgspec import structs
 
 from trio_mcp.errors import TaskStoreError
 from trio_mcp.tasks import redis_scripts as scripts
@@ -88,7 +88,7 @@ class RedisQueue:
             for task in await self._session.load_all(ids):
                 if task is not None and task.holder == holder:
                     record = task.record.changed(now, attempt=task.record.attempt + 1)
-                    tasks.append(attrs.evolve(task, record=record))
+                    tasks.append(structs.replace(task, record=record))
             lost = set(await self._put([TaskChange(task.record, task.claim) for task in tasks]))
         except TaskStoreError:
             self._session.give_up(ids)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from operator import itemgetter
 
-import attrs
+from msgspec.structs import replace
 
 from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.tasks.recovery import recovered
@@ -35,7 +35,7 @@ def claim(tables: Tables, tools: Collection[str], limit: int, now: int) -> list[
             "UPDATE tasks SET holder = ?, claim = claim + 1, queued = NULL WHERE seq = ?",
             (tables.holder, seq),
         )
-        claimed.append(attrs.evolve(task, record=record, holder=tables.holder, claim=task.claim + 1))
+        claimed.append(replace(task, record=record, holder=tables.holder, claim=task.claim + 1))
     return claimed
 
 

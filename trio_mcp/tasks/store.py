@@ -11,9 +11,8 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Final, Protocol
 
-import attrs
 import trio
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from trio_mcp.tasks.record import Owner, TaskRecord
 from trio_mcp.tasks.stored_task import StoredReport, StoredTask, TaskWork
@@ -22,16 +21,14 @@ STORE_SECONDS: Final = 5.0
 """How long a shielded call of a store may take while the server is being cancelled."""
 
 
-@attrs.frozen
-class TaskPage:
+class TaskPage(Struct, frozen=True):
     """One page of tasks, newest first; `next_cursor` is None on the last one."""
 
     records: Sequence[TaskRecord]
     next_cursor: str | None
 
 
-@attrs.frozen
-class TaskChange:
+class TaskChange(Struct, frozen=True):
     """A newer version of a task's record, under the claim by which this process holds the task.
 
     `reports` are those since the change before, oldest first; the store appends them to what it keeps of

@@ -20,9 +20,15 @@ def require_size(record: TaskRecord, max_record_bytes: int) -> None:
 
 def require_same_task(before: TaskRecord, after: TaskRecord) -> None:
     """Raise LocalProtocolError if what never changes of a task is another in a newer record."""
-    for name in ("tool", "owner", "created_at"):
-        if getattr(after, name) != getattr(before, name):
-            raise LocalProtocolError(f"{name} of task {after.id} is another now; it must never change")
+    if after.tool != before.tool:
+        name = "tool"
+    elif after.owner != before.owner:
+        name = "owner"
+    elif after.created_at != before.created_at:
+        name = "created_at"
+    else:
+        return
+    raise LocalProtocolError(f"{name} of task {after.id} is another now; it must never change")
 
 
 def full_store(max_records: int) -> TaskOverload:

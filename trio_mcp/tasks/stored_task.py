@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-import attrs
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from trio_mcp.tasks.record import Owner, TaskRecord
 
@@ -39,8 +38,7 @@ class StoredReport(NamedTuple):
     reported_at: int
 
 
-@attrs.frozen(kw_only=True)
-class TaskWork:
+class TaskWork(Struct, frozen=True, kw_only=True):
     """The call of which a task was made, as another process needs it to run it.
 
     `arguments` are those of the tool, as JSON. `era` is the revision of the protocol and
@@ -52,7 +50,7 @@ class TaskWork:
 
     arguments: Raw | None = None
     era: str = ""
-    client_capabilities: Mapping[str, Any] = attrs.field(factory=dict)
+    client_capabilities: Mapping[str, Any] = {}
     payer: Owner | None = None
     recover: Recovery = "fail"
     attempts: int = 1
@@ -60,8 +58,7 @@ class TaskWork:
     is_listed: bool = True
 
 
-@attrs.frozen(kw_only=True)
-class StoredTask:
+class StoredTask(Struct, frozen=True, kw_only=True):
     """All that a store keeps of one task.
 
     `holder` is the id of the process that runs it: None if it has ended, or waits in the queue until
@@ -77,5 +74,5 @@ class StoredTask:
     claim: int = 0
     ready_at: datetime | None = None
     checkpoint: Raw | None = None
-    answers: Mapping[str, Raw] = attrs.field(factory=dict)
+    answers: Mapping[str, Raw] = {}
     offset: int = 0

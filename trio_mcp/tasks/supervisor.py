@@ -14,8 +14,8 @@ from contextlib import asynccontextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-import attrs
 import trio
+from msgspec import Struct
 
 from trio_mcp.concurrency.failures import split_failure
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
@@ -50,8 +50,7 @@ Work: TypeAlias = Callable[[LiveTask], Awaitable[Outcome]]
 Describe: TypeAlias = Callable[[BaseException], Outcome]
 
 
-@attrs.frozen
-class SupervisorStatistics:
+class SupervisorStatistics(Struct, frozen=True):
     """The state of a supervisor at one moment.
 
     `running` tasks run their handlers, and `queued` ones wait for a place or are being prepared. `live`

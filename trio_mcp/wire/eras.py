@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal
 
-import attrs
+from msgspec import Struct
 
 from trio_mcp.wire.content import AudioContent, ContentBlock, ResourceLink, as_older_block
 from trio_mcp.wire.errors import INVALID_PARAMS, RESOURCE_NOT_FOUND
@@ -70,8 +70,7 @@ _SAMPLING: Final = frozenset({"sampling/createMessage", "roots/list"})
 _ELICITATION: Final = _SAMPLING | {"elicitation/create"}
 
 
-@attrs.frozen
-class Era:
+class Era(Struct, frozen=True):
     """One protocol revision.
 
     `modern` revisions carry version, client and capabilities in every request's
@@ -87,7 +86,7 @@ class Era:
 
     version: str
     modern: bool
-    requests: Mapping[str, type[Params]] = attrs.field(repr=False)
+    requests: Mapping[str, type[Params]]
     tasks: Literal["none", "legacy", "extension"] = "none"
     batches: bool = False
     unreadable_id: Literal["absent", "null"] = "absent"
@@ -98,6 +97,9 @@ class Era:
     questions: frozenset[str] = _ELICITATION
     asks_lists: bool = True
     unknown_content: tuple[type[ContentBlock], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Era {self.version}>"
 
     def stamp(self, result: Result, server_info: Implementation) -> None:
         """Add the members that this revision requires in every result (MCP base protocol, "ResultType")."""

@@ -74,7 +74,11 @@ class _Mirrored(Struct, rename="camel"):
     meta: _Meta | None = field(name="_meta", default=None)
 
 
-_decoder = msgspec.json.Decoder(_Mirrored)
+@functools.cache  # made when the first request comes over HTTP
+def _mirrored_decoder() -> msgspec.json.Decoder[_Mirrored]:
+    return msgspec.json.Decoder(_Mirrored)
+
+
 _members_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NOTHING: Final = _Mirrored()
 
@@ -243,7 +247,7 @@ def _read_mirrored(request: Request) -> _Mirrored:
     if isinstance(request.params, msgspec.UnsetType):
         return _NOTHING
     try:
-        return _decoder.decode(request.params)
+        return _mirrored_decoder().decode(request.params)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _NOTHING  # the validation of the parameters has a better message
 

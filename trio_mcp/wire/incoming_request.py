@@ -44,7 +44,7 @@ class _MetaOnly(msgspec.Struct):
     meta: dict[str, Any] | UnsetType | None = msgspec.field(name="_meta", default=UNSET)
 
 
-_DECODERS: Final = {method: msgspec.json.Decoder(params) for method, params in PARAMS.items()}
+_decoders: Final[dict[str, msgspec.json.Decoder[Any]]] = {}  # each is made when its method comes first
 _other_decoder = msgspec.json.Decoder(Params)  # for methods that no era has
 _meta_decoder = msgspec.json.Decoder(_MetaOnly)
 _NOTHING: Final[Mapping[str, Any]] = {}
@@ -52,7 +52,7 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 
 def read_request(frame: Request) -> IncomingRequest:
     """Decode the parameters of `frame`; never raises for what a peer sent."""
-    decoder = _DECODERS.get(frame.method, _other_decoder)
+    decoder = _decoders.get(frame.method) or _find_decoder(frame.method)
     try:
         params = decoder.decode(b"{}" if frame.params is UNSET else frame.params)
     except (msgspec.MsgspecError, RecursionError) as error:
@@ -66,6 +66,14 @@ def read_request(frame: Request) -> IncomingRequest:
         if _is_null(params.task):
             params.task = UNSET
     return IncomingRequest(frame, params, _NOTHING if params.meta is UNSET else params.meta)
+
+
+def _find_decoder(method: str) -> msgspec.json.Decoder[Any]:
+    params = PARAMS.get(method)
+    if params is None:
+        return _other_decoder
+    decoder = _decoders[method] = msgspec.json.Decoder(params)
+    return decoder
 
 
 def _is_null(member: Raw | UnsetType) -> bool:

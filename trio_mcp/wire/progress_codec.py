@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final, Literal
 
 import msgspec
@@ -70,8 +71,15 @@ class _ProgressNotification(Struct, frozen=True, gc=False, tag_field="jsonrpc", 
     params: _ProgressParams
 
 
-decode_burst = msgspec.json.Decoder(_ProgressNotification).decode_lines
-"""The notifications of newline-separated messages; raises what msgspec raises unless all are progress."""
+@cache  # made when the first burst comes: a server starts without it
+def _burst_decoder() -> msgspec.json.Decoder[_ProgressNotification]:
+    return msgspec.json.Decoder(_ProgressNotification)
+
+
+def decode_burst(data: bytes) -> list[_ProgressNotification]:
+    """The notifications of newline-separated messages; raises what msgspec raises unless all are progress."""
+    return _burst_decoder().decode_lines(data)
+
 
 _params_decoder = msgspec.json.Decoder(_ProgressParams)
 _bare_progress_decoder = msgspec.json.Decoder(_BareProgress)
