@@ -151,6 +151,9 @@ class SharedStore:
     async def recover(self, now: datetime) -> Sequence[TaskRecord]:
         return await self._act(self.state.recover, now)
 
+    async def wait_sweep(self, now: datetime) -> None:
+        await self.state.wait_sweep(now)
+
     async def answer(self, task_id: str, answers: Mapping[str, Raw], now: datetime) -> None:
         with self._telling(task_id):
             await self._act(self.state.answer, task_id, answers, now)

@@ -20,7 +20,7 @@ from trio_mcp.tasks.cursors import Cursors
 from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.tasks.redis_address import RedisAddress
 from trio_mcp.tasks.redis_held import HeldIds
-from trio_mcp.tasks.redis_lease import Clock, Lease
+from trio_mcp.tasks.redis_lease import Clock, Lease, Standing
 from trio_mcp.tasks.redis_library import BaseConnection, ResponseError
 from trio_mcp.tasks.redis_link import Argument, RedisLink, ServerAwayError, send_all
 from trio_mcp.tasks.redis_values import FIELDS, flag, key_bytes, read_record, read_stored
@@ -65,7 +65,7 @@ class RedisSession:
         self.address = address
         self.root = settings.root
         self.held = HeldIds()
-        self.lease = Lease(settings.lease, settings.clock, self._renew, self.held.clear)
+        self.lease = Lease(settings.lease, settings.clock, self._renew, self.held.is_empty, self.held.clear)
         self.link = RedisLink(address, seconds, self._greet)
         self.watching = RedisWatching(
             address, seconds, self.root, self.read_records, read_record, self.held.note_changed
@@ -113,15 +113,15 @@ class RedisSession:
                 raise ServerAwayError(f"{self.address} confirms no subscription")
         return holder
 
-    async def _renew(self, holder: str, is_new: bool) -> bool:
+    async def _renew(self, holder: str, is_new: bool, may_rest: bool) -> Standing:
         # Both at one time, because what costs an idle process most is to wake up.
         self.watching.ping()
         milliseconds = int(self.lease.seconds * 1000)
-        return bool(await self.run(scripts.RENEW, holder, milliseconds, flag(is_new)))
+        return Standing(await self.run(scripts.RENEW, holder, milliseconds, flag(is_new), flag(may_rest)))
 
     def note_dead(self, holder: str) -> None:
         """The server counts this process as dead."""
-        if holder == self.lease.holder:
+        if holder == self.lease.holder and self.lease.is_registered:
             self.lease.lose()
 
     def give_up(self, ids: Sequence[str]) -> None:

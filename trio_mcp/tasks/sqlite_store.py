@@ -5,6 +5,7 @@ Owns the calls, and who is told of changes. The thread, the file and the stateme
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -24,7 +25,7 @@ from trio_mcp.tasks.memory_store import DEFAULT_RECORD_BYTES, DEFAULT_RECORDS
 from trio_mcp.tasks.record import Owner, TaskRecord
 from trio_mcp.tasks.sqlite_file import open_file
 from trio_mcp.tasks.sqlite_jobs import CreateJob, EncodedChange, Job, JobKind, NewTask, PutJob, Told
-from trio_mcp.tasks.sqlite_queue import claim, next_ready, recover
+from trio_mcp.tasks.sqlite_queue import claim, next_expiry, next_ready, recover
 from trio_mcp.tasks.sqlite_tables import Tables, open_tables
 from trio_mcp.tasks.sqlite_thread import CLOSE_SECONDS, StoreThread
 from trio_mcp.tasks.store import TaskChange, TaskPage
@@ -249,6 +250,13 @@ class SQLiteTaskStore:
         """Queue or fail the tasks of processes that had the file open before. Checkpoints."""
         moment = to_microseconds(now)
         return await self._write(lambda tables: recover(tables, moment))
+
+    async def wait_sweep(self, now: datetime) -> None:
+        """Wait until a task expires of those that are there, counted from `now`. Checkpoints."""
+        moment = to_microseconds(now)
+        expiry = await self._read(next_expiry)
+        with trio.move_on_after(math.inf if expiry is None else max(expiry - moment, 0) / 1e6):
+            await trio.sleep_forever()
 
     async def answer(self, task_id: str, answers: Mapping[str, Raw], now: datetime) -> None:
         """Keep answers to questions of a task that have none. Checkpoints."""
