@@ -5,6 +5,7 @@ Owns their life, and how what is in doubt is settled when a connection is made a
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -28,6 +29,8 @@ from trio_mcp.tasks.redis_watching import RedisWatching
 from trio_mcp.tasks.store import STORE_SECONDS
 from trio_mcp.tasks.stored_codec import LAYOUT
 from trio_mcp.tasks.stored_task import StoredTask
+
+logger = logging.getLogger("trio_mcp")
 
 
 @attrs.frozen
@@ -90,10 +93,25 @@ class RedisSession:
                 f"the tasks at {self.address} were written by a newer version of trio_mcp: update this one"
             )
         self.cursors = Cursors(secret)
+        await self._warn_of_eviction()
         await nursery.start(self.watching.run)
         await self.hold()
         nursery.start_soon(self.lease.keep)
         nursery.start_soon(self.lease.watch)
+
+    async def _warn_of_eviction(self) -> None:
+        """Log a warning if the server throws away tasks when its memory is full, and says so."""
+        with suppress(TaskStoreError):
+            info = bytes(await self.link.ask(b"INFO", b"memory")).decode().splitlines()
+            values = dict(line.split(":", 1) for line in info if ":" in line)
+            policy = values.get("maxmemory_policy", "noeviction")
+            if policy != "noeviction" and values.get("maxmemory") != "0":
+                logger.warning(
+                    "%s throws away tasks when its memory is full: "
+                    "set its maxmemory-policy to noeviction, not %s",
+                    self.address,
+                    policy,
+                )
 
     async def leave(self) -> None:
         """Say that this process holds nothing any more, if the server hears it in time. Checkpoints."""
