@@ -87,6 +87,7 @@ class SharedStore:
         self.state = state
         self.holder = holder
         self.write_behind = write_behind
+        self.put_timeout: float | None = None
         self.sweep_interval = sweep_interval
         self.is_shared = True
         self.is_away = False

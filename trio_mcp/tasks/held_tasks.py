@@ -366,7 +366,14 @@ class HeldTasks:
         return is_held
 
     async def _put_changes(self, changes: Sequence[TaskChange]) -> Collection[str]:
-        return await self._calls.run(self._store.put, changes)
+        seconds = self._store.put_timeout
+        if seconds is None:
+            return await self._calls.run(self._store.put, changes)
+        with trio.move_on_after(seconds):
+            return await self._calls.run(self._store.put, changes)
+        error = TaskStoreError(f"the task store did not take changes within {seconds:g} s")
+        self._calls.note_failure(error)
+        raise error
 
     def _note_lost(self, live: LiveTask) -> None:
         """Find out what has become of a task whose progress the store did not take."""

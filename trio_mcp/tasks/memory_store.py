@@ -57,6 +57,7 @@ class MemoryTaskStore:
         "is_shared",
         "max_record_bytes",
         "max_records",
+        "put_timeout",
         "sweep_interval",
         "write_behind",
     )
@@ -69,6 +70,7 @@ class MemoryTaskStore:
         self.max_records = max_records
         self.max_record_bytes = max_record_bytes
         self.write_behind: float | None = None
+        self.put_timeout: float | None = None
         self.sweep_interval: float | None = None
         self.is_shared = False
         self._opened = 0

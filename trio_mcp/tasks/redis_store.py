@@ -87,6 +87,7 @@ class RedisTaskStore:
         self.max_record_bytes = max_record_bytes
         self.max_reports = max_reports
         self.write_behind: float | None = write_behind
+        self.put_timeout: float | None = None  # a call ends within `timeout` by itself
         # Not the same for all, so that they do not sweep at the same moments.
         self.sweep_interval: float | None = lease / 3 * random.uniform(0.8, 1.2)
         self.is_shared = True

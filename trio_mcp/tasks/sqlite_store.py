@@ -25,6 +25,7 @@ from trio_mcp.tasks.memory_store import DEFAULT_RECORD_BYTES, DEFAULT_RECORDS
 from trio_mcp.tasks.record import Owner, TaskRecord
 from trio_mcp.tasks.sqlite_file import open_file
 from trio_mcp.tasks.sqlite_jobs import CreateJob, EncodedChange, Job, JobKind, NewTask, PutJob, Told
+from trio_mcp.tasks.sqlite_listing import list_page, read_reports
 from trio_mcp.tasks.sqlite_queue import claim, next_expiry, next_ready, recover
 from trio_mcp.tasks.sqlite_tables import Tables, open_tables
 from trio_mcp.tasks.sqlite_thread import CLOSE_SECONDS, StoreThread
@@ -87,6 +88,7 @@ class SQLiteTaskStore:
         self.max_records = max_records
         self.max_record_bytes = max_record_bytes
         self.write_behind: float | None = write_behind
+        self.put_timeout: float | None = None  # what the thread has begun cannot be cancelled
         self.sweep_interval: float | None = sweep_interval
         self.is_shared = False
         self.read_only = read_only
@@ -288,12 +290,12 @@ class SQLiteTaskStore:
             raise ValueError(f"limit must be at least 1, not {limit!r}")
         place = None if cursor is None else self._cursors.place(owner, cursor)
         name, moment = None if owner is None else _owner(owner), to_microseconds(now)
-        records, last = await self._read(lambda tables: tables.list_page(name, place, limit, moment))
+        records, last = await self._read(lambda tables: list_page(tables, name, place, limit, moment))
         return TaskPage(records, None if last is None else self._cursors.cursor(owner, last))
 
     async def read_reports(self, task_id: str, after: int, limit: int) -> Sequence[StoredReport]:
         """The oldest reports, up to `limit`, whose offset is larger than `after`. Checkpoints."""
-        return await self._read(lambda tables: tables.read_reports(task_id, after, limit))
+        return await self._read(lambda tables: read_reports(tables, task_id, after, limit))
 
     async def delete(self, task_id: str) -> None:
         """Forget a task and end its subscriptions; does nothing if there is none. Checkpoints."""

@@ -57,11 +57,13 @@ class TaskStore(Protocol):
     `write_behind` is how many seconds progress may wait for the next before both are put, or None
     if `put` is so cheap that nothing waits. A change of status is always put at once.
     `sweep_interval` is how many seconds lie at least between two calls of `recover` and `delete_expired`, or
-    None if only this process makes tasks here, and tasks do not outlive it. `is_shared` says whether other
-    processes may change tasks at the same time.
+    None if only this process makes tasks here, and tasks do not outlive it.
+    `put_timeout` is how many seconds a `put` may take before it is cancelled and counts as failed; None if
+    the store sees to that itself. `is_shared` says whether other processes may change tasks at the same time.
     """
 
     write_behind: float | None
+    put_timeout: float | None
     sweep_interval: float | None
     is_shared: bool
 
