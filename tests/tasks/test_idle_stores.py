@@ -17,6 +17,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.support.limits import HANG_SECONDS
 from tests.support.redis_server import RedisServer, run_redis_server
 from tests.support.shared_store import SharedState
+from tests.tasks.store_cases import completed, make_record
 from trio_mcp import (
     MemoryTaskStore,
     RedisTaskStore,
@@ -151,6 +152,20 @@ async def test_an_idle_server_looks_after_a_busy_one_when_its_lease_could_end(
         mock_clock.jump(next_deadline())
         await wait_until(lambda: redis.command("ZSCORE", holders, "another") == "$-1")
         await wait_until(lambda: next_deadline() == math.inf)
+
+
+async def test_a_store_asks_for_its_connection_only_while_a_task_is_followed(
+    redis: RedisServer, mock_clock: MockClock
+) -> None:
+    prefix = f"idle-{next(_numbers)}"
+    store = RedisTaskStore(redis.url, prefix=prefix, timeout=HANG_SECONDS, clock=trio.current_time)
+    async with store.open():
+        ended = completed(make_record())
+        await store.create(ended)
+        await settle(store, mock_clock)
+        async with store.subscribe(ended.id):
+            assert 0 < next_deadline() <= 5
+        await settle(store, mock_clock)
 
 
 async def test_the_tasks_of_a_tool_that_is_registered_later_are_claimed_at_once(
