@@ -353,7 +353,7 @@ def test_public_names():
         *("NotSupportedByEra", "NotSupportedByServer", "RequestCancelled"),
         *("TaskConfig", "Retry", "TaskSettings", "TaskStore", "MemoryTaskStore", "TaskRecord", "TaskStatus"),
         *("SQLiteTaskStore", "TaskStoreError"),
-        "RedisTaskStore",
+        *("RedisTaskStore", "store_from_url"),
         *("RunningServer", "open_server", "run_worker", "TaskHandle", "TaskSnapshot"),
         *("Elicited", "Sampled", "SamplingMessage", "Root", "titles", "ModelPreferences"),
         *("ToolUseContent", "ToolResultContent", "UrlElicitation", "UrlElicitationRequiredError"),

@@ -123,6 +123,7 @@ if TYPE_CHECKING:
     from trio_mcp.session.used_states import MemoryUsedStates, UsedStates
     from trio_mcp.tasks.redis_store import RedisTaskStore
     from trio_mcp.tasks.sqlite_store import SQLiteTaskStore
+    from trio_mcp.tasks.store_url import store_from_url
     from trio_mcp.transports.asgi.settings import HttpSettings
     from trio_mcp.wire.prompts import Completion, GetPromptResult, Prompt, PromptArgument, PromptMessage
     from trio_mcp.wire.resources import Resource, ResourceTemplate
@@ -274,6 +275,7 @@ __all__ = [
     "serve_http",
     "serve_stdio",
     "serve_websocket",
+    "store_from_url",
     "titles",
     "watch_stalls",
 ]
@@ -329,6 +331,7 @@ _LATER: Final = {
     "session.used_states": ("MemoryUsedStates", "UsedStates"),
     "tasks.sqlite_store": ("SQLiteTaskStore",),
     "tasks.redis_store": ("RedisTaskStore",),
+    "tasks.store_url": ("store_from_url",),
     "transports.asgi.settings": ("HttpSettings",),
     "wire.prompts": ("Completion", "GetPromptResult", "Prompt", "PromptArgument", "PromptMessage"),
     "wire.resources": ("Resource", "ResourceTemplate"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from cells.cell import OURS, Cell
 from cells.checkout import Checkout
 from cells.redis_server import PERSISTENT, find_server, run_redis
 from cells.selection import Selection
-from idle_stores import MOST_CPU, MOST_GROWTH, Idle
+from idle_stores import MOST_CPU, MOST_GROWTH, Idle, count_wakes, read_cpu
 from report.scores import rows
 from tests.support.limits import HANG_SECONDS
 from tests.support.redis_server import PROGRAMS, find_program
@@ -175,7 +177,7 @@ def test_a_process_beside_ends_with_the_one_that_started_it() -> None:
     [(MOST_CPU, MOST_GROWTH, True), (MOST_CPU * 1.1, 0, False), (0, MOST_GROWTH + 1, False)],
 )
 def test_idle_is_who_uses_neither_processor_nor_more_memory(cpu: float, growth: int, is_idle: bool) -> None:
-    idle = Idle("memory", 60, 60 * cpu, growth, 2**20)
+    idle = Idle("memory", 60, 60 * cpu, 0, growth, 2**20)
     assert idle.is_idle is is_idle
     assert idle.row()[-1] == ("met" if is_idle else "MISSED")
 
@@ -188,4 +190,14 @@ async def test_every_server_is_watched_after_its_tasks(
     places = {"sqlite": f"sqlite:{tmp_path / 'tasks.db'}", "memory": "memory:"}
     idles = await idle_stores.watch_all(places, 3, 0.01)
     assert [idle.store for idle in idles] == ["sqlite", "memory"]
-    assert all(idle.cpu > 0 and idle.peak > 2**20 for idle in idles)
+    assert all(idle.cpu >= 0 and idle.wakes >= 0 and idle.peak > 2**20 for idle in idles)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the numbers are read from /proc")
+def test_a_process_is_watched_from_outside() -> None:
+    before = time.process_time()
+    cpu = read_cpu(os.getpid())
+    assert before - 0.02 < cpu < time.process_time() + 0.02
+    wakes = count_wakes(os.getpid())
+    time.sleep(0.001)
+    assert count_wakes(os.getpid()) > wakes

@@ -87,6 +87,7 @@ class SharedStore:
         self.state = state
         self.holder = holder
         self.write_behind = write_behind
+        self.put_timeout: float | None = None
         self.sweep_interval = sweep_interval
         self.is_shared = True
         self.is_away = False
@@ -150,6 +151,9 @@ class SharedStore:
 
     async def recover(self, now: datetime) -> Sequence[TaskRecord]:
         return await self._act(self.state.recover, now)
+
+    async def wait_sweep(self, now: datetime) -> None:
+        await self.state.wait_sweep(now)
 
     async def answer(self, task_id: str, answers: Mapping[str, Raw], now: datetime) -> None:
         with self._telling(task_id):

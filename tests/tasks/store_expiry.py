@@ -11,6 +11,7 @@ import trio.testing
 from msgspec import Raw
 from msgspec.structs import replace
 
+from tests.support.limits import HANG_SECONDS
 from tests.tasks.store_cases import (
     ALICE,
     BOB,
@@ -114,6 +115,14 @@ class ExpiryCases(StoreCases):
         await put(store, completed(record))
         assert await store.get(record.id, NOW) is None
         assert await read_pages(store, ALICE, 1) == [[]]
+
+    async def test_whoever_waits_for_a_sweep_goes_on_when_a_task_has_expired(self, store: TaskStore) -> None:
+        record = make_record(ttl=10)
+        await store.create(record)
+        later = NOW + 1000 * SECOND
+        with trio.fail_after(HANG_SECONDS):
+            await store.wait_sweep(later)
+        assert list(await store.delete_expired(later)) == [record.id]
 
     # delete
 

@@ -240,7 +240,7 @@ class RecordCases(StoreCases):
             assert all(results[record.id] == record for record in listed)
 
     async def test_every_method_checkpoints(self, store: TaskStore) -> None:
-        record = make_record()
+        record = make_record(ttl=10)
         with trio.testing.assert_checkpoints():
             await store.create(record)
         with trio.testing.assert_checkpoints():
@@ -253,6 +253,8 @@ class RecordCases(StoreCases):
             await put(store, record)
         with trio.testing.assert_checkpoints():
             await store.list_page(ALICE, None, 1, NOW)
+        with trio.testing.assert_checkpoints():
+            await store.wait_sweep(NOW + 1000 * SECOND)
         with trio.testing.assert_checkpoints():
             await store.delete_expired(NOW)
         with trio.testing.assert_checkpoints():

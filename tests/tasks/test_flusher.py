@@ -10,7 +10,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.support.limits import HANG_SECONDS
-from trio_mcp import TaskOverload
+from trio_mcp import Context, MemoryTaskStore, Server, TaskOverload, open_client
 from trio_mcp.errors import TaskStoreError
 from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.flusher import Flusher
@@ -176,3 +176,42 @@ async def test_progress_of_a_lost_task_is_told_and_a_change_of_status_returns_it
     await wait_all_tasks_blocked()
     assert lost == [live]
     nursery.cancel_scope.cancel()
+
+
+class HangingStore(MemoryTaskStore):
+    """Does not answer to its first puts, as many as `hangs` says."""
+
+    def __init__(self, hangs: int) -> None:
+        super().__init__()
+        self.write_behind, self.put_timeout, self.sweep_interval = 0.2, 3.0, 60.0
+        self.hangs = hangs
+
+    async def put(self, changes: Sequence[TaskChange]) -> Collection[str]:
+        if self.hangs:
+            self.hangs -= 1
+            await trio.sleep_forever()
+        return await super().put(changes)
+
+
+async def test_a_store_that_hangs_holds_up_all_tasks_no_longer_than_it_says(autojump_clock, caplog):
+    store = HangingStore(hangs=3)
+    server = Server("hanging", task_store=store)
+
+    @server.tool(task=True)
+    async def work(ctx: Context, parts: int) -> int:
+        for part in range(parts):
+            await ctx.report_progress(part + 1, parts)
+        return parts
+
+    async with open_client(server) as client:
+        begin = trio.current_time()
+        tasks = [await client.call_tool("work", {"parts": parts}, task=True) for parts in (1, 20)]
+        assert [(await task.result()).data for task in tasks] == [1, 20]
+        assert 3 * store.put_timeout <= trio.current_time() - begin < 4 * store.put_timeout
+        for task in tasks:
+            assert store.hangs == 0
+            assert await store.read_reports(task.id, 0, 1), "what was reported meanwhile is put as well"
+    assert [record.getMessage() for record in caplog.records if record.name == "trio_mcp"] == [
+        "the task store fails: the task store did not take changes within 3 s",
+        "the task store works again",
+    ]

@@ -10,7 +10,8 @@ import trio
 import trio.testing
 
 from trio_mcp import MemoryTaskStore, Server, TaskRecord, TaskStoreError, open_server
-from trio_mcp.tasks.outside_changes import EXPIRY_SECONDS, JITTER
+from trio_mcp.tasks.outside_changes import JITTER
+from trio_mcp.tasks.store import EXPIRY_SECONDS
 
 INTERVAL = 5.0
 

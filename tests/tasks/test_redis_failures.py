@@ -187,6 +187,37 @@ async def test_a_server_without_memory_says_so_and_still_lets_go(
         assert not await put(store, completed(record)), "it is held all the time"
 
 
+@pytest.mark.parametrize("policy", ["noeviction", "volatile-ttl", "allkeys-lru"])
+@pytest.mark.parametrize("limit", ["0", "1gb"])
+async def test_a_store_warns_of_a_server_that_evicts_tasks(
+    new_store: NewStore, server: RedisServer, caplog: pytest.LogCaptureFixture, policy: str, limit: str
+) -> None:
+    try:
+        server.command("CONFIG", "SET", "maxmemory", limit, "maxmemory-policy", policy)
+        async with new_store().open():
+            pass
+    finally:
+        server.command("CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "noeviction")
+    warnings = [record.getMessage() for record in caplog.records if record.name == "trio_mcp"]
+    if policy == "noeviction" or limit == "0":
+        assert warnings == []
+    else:
+        (warning,) = warnings
+        assert f"set its maxmemory-policy to noeviction, not {policy}" in warning
+
+
+async def test_a_store_asks_nothing_of_a_user_who_may_not_know_of_the_memory(
+    new_store: NewStore, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    try:
+        server.command("ACL", "SETUSER", "plain", "on", ">secret", "~*", "&*", "+@all", "-info")
+        async with new_store(server.url.replace("//", "//plain:secret@")).open():
+            pass
+    finally:
+        server.command("ACL", "DELUSER", "plain")
+    assert [record for record in caplog.records if record.name == "trio_mcp"] == []
+
+
 async def test_a_store_is_open_once(new_store: NewStore) -> None:
     store = new_store()
     with pytest.raises(LocalProtocolError, match="opened before"):

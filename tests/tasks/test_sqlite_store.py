@@ -537,8 +537,9 @@ async def test_the_statements_use_the_indexes(path: Path, monkeypatch: pytest.Mo
     store = SQLiteTaskStore(path)
     async with store.open():
         statements.clear()
-        record = await held(store, make_record(inputs=ASKED), WORK)
+        record = await held(store, make_record(inputs=ASKED, ttl=10), WORK)
         await store.put([TaskChange(record.changed(NOW), 1, [report(1)], Raw(b"1"))])
+        await store.wait_sweep(NOW + 10 * SECOND)
         await store.answer(record.id, {"a": Raw(b"1")}, NOW)
         await store.release(record.changed(NOW).changed(NOW), 1, NOW)
         await store.wait_claimable({"tool"}, NOW)

@@ -17,6 +17,7 @@ from msgspec import Struct
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.server.application import ServerApplication
+from trio_mcp.server.changes import LIST_CHANGES
 from trio_mcp.server.definition import HasDefinition, ServerDefinition
 from trio_mcp.session.connection import NO_HEADERS
 from trio_mcp.session.serving import serve_transport
@@ -182,10 +183,11 @@ async def _open(
     ):
         running = RunningServer(definition, supervisor, nursery, lifespan)
         if supervisor.keeps_work and runs_tasks:
-            from trio_mcp.tasks.claiming import serve_claims
+            from trio_mcp.tasks.claiming import ClaimedTools, serve_claims
 
-            run = running.application.run_stored
-            nursery.start_soon(serve_claims, store, supervisor, lambda: list(definition.tools.enabled), run)
+            tools = ClaimedTools(lambda: list(definition.tools.enabled))
+            running.application.audience.subscribe(tools, LIST_CHANGES["tools"])
+            nursery.start_soon(serve_claims, store, supervisor, tools, running.application.run_stored)
         try:
             yield running
         finally:

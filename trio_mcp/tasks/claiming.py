@@ -18,9 +18,6 @@ from trio_mcp.tasks.store_calls import FIRST_PAUSE, longer
 from trio_mcp.tasks.stored_task import StoredTask
 from trio_mcp.tasks.supervisor import Supervisor
 
-REFRESH_SECONDS: Final = 60.0
-"""After so long the tools are looked up anew, because more may have been registered."""
-
 PAUSE_SECONDS: Final = 0.1
 """How long a process pauses that has woken up in vain, because others were faster."""
 
@@ -28,10 +25,27 @@ PAGE_SIZE: Final = 200
 """So many records are read at once."""
 
 
+class ClaimedTools:
+    """The names of tools whose tasks are claimed, as `find` returns them; `note` says that they change."""
+
+    def __init__(self, find: Callable[[], Collection[str]]) -> None:
+        self.find = find
+        self._waiting = trio.CancelScope()
+
+    def note(self, change: object) -> None:
+        """The tools have changed: whoever waits for tasks of the old ones goes on at once."""
+        self._waiting.cancel()
+
+    def begin_wait(self) -> trio.CancelScope:
+        """The scope of the next wait, which ends when the tools change."""
+        self._waiting = trio.CancelScope()
+        return self._waiting
+
+
 async def serve_claims(
     store: TaskStore,
     supervisor: Supervisor,
-    find_tools: Callable[[], Collection[str]],
+    claimed_tools: ClaimedTools,
     run: Callable[[StoredTask], object],
 ) -> NoReturn:
     """Claim tasks and hand them to `run`, which does not wait, until cancelled.
@@ -46,8 +60,8 @@ async def serve_claims(
             if left is None:
                 left = await _find_tools_left(store, supervisor)
             await supervisor.wait_free_turn()
-            tools = {*find_tools(), *left}
-            with trio.move_on_after(REFRESH_SECONDS) as waiting:
+            tools = {*claimed_tools.find(), *left}
+            with claimed_tools.begin_wait() as waiting:
                 await supervisor.store_calls.run(store.wait_claimable, tools, supervisor.clock.now())
             claimed = () if waiting.cancelled_caught else await _claim(store, supervisor, tools, run)
         except TaskStoreError:  # which was logged

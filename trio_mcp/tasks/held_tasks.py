@@ -71,6 +71,7 @@ class HeldTasks:
         self._live: dict[str, LiveTask] = {}
         # What the store may have kept, although it did not say so: it would run for ever there.
         self._doubtful: dict[str, None] = {}
+        self._was_doubted = trio.lowlevel.ParkingLot()
         self._retries: set[trio.CancelScope] = set()
         self._retries_ends = True
         self.outlive = store.sweep_interval is not None
@@ -120,7 +121,7 @@ class HeldTasks:
         """Store a new record as `KeptRecords.create` does. Checkpoints. Raises TaskOverload, TaskStoreError.
 
         If it fails, the store may have carried it out all the same, and nobody would run the task. It is
-        deleted later: at the next sweep, or before the next call with a key, which would find it.
+        deleted later: by `OutsideChanges`, or before the next call with a key, which would find it.
         """
         if key is not None:
             await self.delete_doubtful()
@@ -129,7 +130,14 @@ class HeldTasks:
         except (TaskStoreError, trio.Cancelled):
             if self.outlive and len(self._doubtful) < MAX_DOUBTFUL:
                 self._doubtful[record.id] = None
+                self._was_doubted.unpark_all()
             raise
+
+    async def wait_doubtful(self) -> None:
+        """Wait until a creation has failed of which nobody knows what came of it; checkpoints."""
+        await trio.lowlevel.checkpoint()
+        while not self._doubtful:
+            await self._was_doubted.park()
 
     async def delete_doubtful(self) -> None:
         """Delete the tasks whose creation has failed; checkpoints if there are any. Raises TaskStoreError."""
@@ -358,7 +366,14 @@ class HeldTasks:
         return is_held
 
     async def _put_changes(self, changes: Sequence[TaskChange]) -> Collection[str]:
-        return await self._calls.run(self._store.put, changes)
+        seconds = self._store.put_timeout
+        if seconds is None:
+            return await self._calls.run(self._store.put, changes)
+        with trio.move_on_after(seconds):
+            return await self._calls.run(self._store.put, changes)
+        error = TaskStoreError(f"the task store did not take changes within {seconds:g} s")
+        self._calls.note_failure(error)
+        raise error
 
     def _note_lost(self, live: LiveTask) -> None:
         """Find out what has become of a task whose progress the store did not take."""

@@ -57,6 +57,7 @@ class MemoryTaskStore:
         "is_shared",
         "max_record_bytes",
         "max_records",
+        "put_timeout",
         "sweep_interval",
         "write_behind",
     )
@@ -69,6 +70,7 @@ class MemoryTaskStore:
         self.max_records = max_records
         self.max_record_bytes = max_record_bytes
         self.write_behind: float | None = None
+        self.put_timeout: float | None = None
         self.sweep_interval: float | None = None
         self.is_shared = False
         self._opened = 0
@@ -232,6 +234,10 @@ class MemoryTaskStore:
             records.append(task.record)
         return records
 
+    async def wait_sweep(self, now: datetime) -> None:
+        """Return: a look costs next to nothing here. Checkpoints."""
+        await trio.lowlevel.checkpoint()
+
     async def answer(self, task_id: str, answers: Mapping[str, Raw], now: datetime) -> None:
         """Keep answers to questions of a task that have none. Checkpoints."""
         await trio.lowlevel.checkpoint()
@@ -277,25 +283,14 @@ class MemoryTaskStore:
         never. Raises CursorError for a cursor that this store did not give to this owner, ValueError for a
         limit smaller than 1.
         """
+        # Imported here: a server of which nobody asks for lists starts sooner without that module.
+        from trio_mcp.tasks.memory_listing import read_page
+
         await trio.lowlevel.checkpoint()
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit!r}")
-        places = self._places(owner)
-        end = len(places)
-        if cursor is not None:
-            end = bisect_left(places, self._cursors.place(owner, cursor), key=_place)
-        records: list[TaskRecord] = []
-        last = end
-        for index in range(end - 1, -1, -1):
-            entry = self._entries[places[index][2]]
-            record = entry.record
-            if record.has_expired(now) or not (entry.work is None or entry.work.is_listed):
-                continue
-            if len(records) == limit:
-                return TaskPage(records, self._cursors.cursor(owner, _place(places[last])))
-            records.append(record)
-            last = index
-        return TaskPage(records, None)
+        places = None if owner is None else self._owned.get(owner, [])
+        return read_page(self._entries, places, self._cursors, owner, cursor, limit, now)
 
     async def delete(self, task_id: str) -> None:
         """Forget a record and end its subscriptions; does nothing if there is none. Checkpoints."""
@@ -344,13 +339,6 @@ class MemoryTaskStore:
         if entry is None or entry.holder != self._holder or entry.claim != claim:
             return None
         return entry
-
-    def _places(self, owner: Owner | None) -> list[tuple[datetime, int, str]]:
-        """The places of the tasks of `owner`, or of everybody, oldest first."""
-        if owner is not None:
-            return self._owned.get(owner, [])
-        entries = self._entries.values()
-        return sorted((entry.record.created_at, entry.number, entry.record.id) for entry in entries)
 
     def _replace(self, entry: Entry, record: TaskRecord) -> None:
         """Keep a record in place of the older one, and show it to the subscribers."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Final, TypeVar, TypeVarTuple
 
 import trio
@@ -16,7 +17,7 @@ import trio
 from trio_mcp.errors import TaskStoreError
 from trio_mcp.tasks.clock import TaskClock
 from trio_mcp.tasks.held_tasks import HeldTasks
-from trio_mcp.tasks.store import TaskStore
+from trio_mcp.tasks.store import EXPIRY_SECONDS, TaskStore
 from trio_mcp.tasks.store_calls import FIRST_PAUSE, StoreCalls, longer
 
 T = TypeVar("T")
@@ -24,9 +25,6 @@ Ts = TypeVarTuple("Ts")
 
 JITTER: Final = 0.2
 """By which part of its interval a sweep may come sooner, so that processes do not sweep all at once."""
-
-EXPIRY_SECONDS: Final = 60.0
-"""How often a process of several looks for what has expired. It forgets by itself what it ran, on time."""
 
 
 class OutsideChanges:
@@ -46,6 +44,7 @@ class OutsideChanges:
             nursery.start_soon(self._hear_losses)
             if self._store.sweep_interval is not None:
                 nursery.start_soon(self._sweep, self._store.sweep_interval)
+                nursery.start_soon(self._delete_doubtful, self._store.sweep_interval)
 
     async def _hear_changes(self) -> None:
         while True:
@@ -67,18 +66,30 @@ class OutsideChanges:
                 pause = longer(pause)
 
     async def _sweep(self, interval: float) -> None:
-        """Recover the tasks of dead processes and forget what has expired: at once, and at each interval."""
-        while True:
-            await self._insist(self._recover)
-            await trio.sleep(interval * random.uniform(1 - JITTER, 1))
+        """Recover the tasks of dead processes and forget what has expired: at once, and when it is time.
 
-    async def _recover(self) -> None:
-        await self._held.delete_doubtful()
+        Two sweeps lie an interval apart, but for a part of it that chance takes away.
+        """
+        while True:
+            earliest = trio.current_time() + interval * random.uniform(1 - JITTER, 1)
+            now = await self._insist(self._recover)
+            await self._insist(self._store.wait_sweep, now)
+            await trio.sleep_until(earliest)
+
+    async def _recover(self) -> datetime:
         now = self._clock.now()
         await self._store.recover(now)
-        # Those who share a store sweep often, so that dead processes are noticed soon.
+        # Each process of several forgets what it ran itself, on time, so this looks for the rest seldom.
         if self._store.is_shared and trio.current_time() < self._next_expiry:
-            return
+            return now
         for task_id in await self._store.delete_expired(now):
             self._held.expire(task_id)
         self._next_expiry = trio.current_time() + EXPIRY_SECONDS
+        return now
+
+    async def _delete_doubtful(self, interval: float) -> None:
+        """Delete the tasks whose creation has failed, some time later, for the store may still be at it."""
+        while True:
+            await self._held.wait_doubtful()
+            await trio.sleep(interval * random.uniform(1 - JITTER, 1))
+            await self._insist(self._held.delete_doubtful)

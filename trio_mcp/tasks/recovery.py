@@ -1,7 +1,7 @@
 """What becomes of a task whose process has died.
 
-Owns the one rule of all stores: the task is run if it was not begun, or again if its tool allows that and
-attempts are left, and fails otherwise. Knows no store.
+Owns the one rule of all stores: the task is run again if its tool allows that and attempts are left, or if it
+was claimed and never begun; it fails otherwise. Knows no store.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from trio_mcp.wire.frames import ErrorObject
 
 INTERRUPTED: Final = "interrupted: the process that ran the task has ended"
 
+MAX_CLAIMS: Final = 10
+"""A task that has been claimed so often without being begun ends its processes by itself, somehow."""
+
 
 def recovered(task: StoredTask, now: datetime) -> StoredTask:
     """The task as it is once its holder is known to be dead: in the queue, or failed.
@@ -28,7 +31,8 @@ def recovered(task: StoredTask, now: datetime) -> StoredTask:
     """
     record, work = task.record, task.work
     if work is not None and (
-        record.attempt == 0 or (work.recover == "restart" and record.attempt < work.attempts)
+        (work.recover == "restart" and record.attempt < work.attempts)
+        or (record.attempt == 0 and task.claim < MAX_CLAIMS)
     ):
         return replace(task, record=record.changed(now), holder=None, ready_at=None)
     tries = (

@@ -6,6 +6,7 @@ would leave its buffers unclosed otherwise; and what was parsed does not stay in
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -17,6 +18,9 @@ from trio_mcp.tasks.redis_library import BaseConnection, TCPLocation, anyio
 
 MAX_PARSED: Final = 1_048_576
 """Bytes that were parsed and may stay in memory, beside a message that is not complete."""
+
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPALIVE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+"""After 10 seconds of silence the peer is asked every 5 seconds, and is gone after 3 times in vain."""
 
 
 async def open_connection(address: RedisAddress, budget: anyio.CapacityLimiter) -> BaseConnection:
@@ -32,6 +36,7 @@ async def open_connection(address: RedisAddress, budget: anyio.CapacityLimiter) 
         )
     else:
         stream = await anyio.connect_tcp(address.host, address.port)
+    _keep_alive(stream.extra(anyio.abc.SocketAttribute.raw_socket))
     return _Connection(
         stream,
         TCPLocation(address.host, address.port),
@@ -40,6 +45,14 @@ async def open_connection(address: RedisAddress, budget: anyio.CapacityLimiter) 
         db=address.database,
         processing_budget=budget,
     )
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    """Let the kernel notice a peer that is gone, so that an idle process need not wake up for that."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):  # each system has its own
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 class _Connection(BaseConnection):

@@ -32,6 +32,10 @@ class HeldIds:
     def __len__(self) -> int:
         return len(self._ids)
 
+    def is_empty(self) -> bool:
+        """Whether this process neither holds a task nor may do so without knowing it."""
+        return not (self._ids or self.maybe_created or self.are_in_doubt)
+
     def add(self, task_id: str) -> None:
         """This process holds a task, or will if the server agrees."""
         self._ids.add(task_id)

@@ -210,7 +210,8 @@ class RedisLink:
             case ServerAwayError() | TaskStoreError():
                 return str(error)
             case trio.TooSlowError():
-                return f"gave no answer within {self.seconds:g} s: is it a Redis server?"
+                kind = "a Redis server with TLS" if self.address.is_encrypted else "a Redis server"
+                return f"gave no answer within {self.seconds:g} s: is it {kind}?"
             case AuthenticationError():
                 return f"refuses the user or password of the URL ({error})"
             case AuthorizationError():

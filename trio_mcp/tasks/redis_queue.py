@@ -5,6 +5,8 @@ Owns how tasks are claimed, released and taken over. The rules are in `redis_scr
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
 from typing import Final
@@ -25,7 +27,7 @@ from trio_mcp.tasks.redis_values import (
     moment_argument,
     questions_argument,
 )
-from trio_mcp.tasks.store import TaskChange
+from trio_mcp.tasks.store import EXPIRY_SECONDS, TaskChange
 from trio_mcp.tasks.stored_codec import encode_record, to_microseconds
 from trio_mcp.tasks.stored_task import StoredTask
 
@@ -100,16 +102,33 @@ class RedisQueue:
 
     async def wait_claimable(self, tools: Collection[str], now: datetime) -> None:
         """Wait until `claim` may return something, counted from `now`, or was unable to. Checkpoints."""
-        await self._session.watching.listen_to_queue()
-        seen = self._session.watching.queued
+        queued = self._session.watching.queued
+        await self._session.watching.listen_to(queued)
+        seen = queued.count
         try:
             first = await self._session.run(scripts.PEEK, *map(key_bytes, tools))
         except ServerAwayError:
             await self._session.link.wait_up()
             return
-        seconds = float("inf") if first == b"" else (float(first) - to_microseconds(now)) / 1e6
-        with trio.move_on_after(max(seconds, 0)):
-            await self._session.watching.wait_queued(seen)
+        await queued.wait(seen, _seconds_until(first, now))
+
+    async def wait_sweep(self, now: datetime) -> None:
+        """Wait until a process may be dead, or a task has expired long ago, counted from `now`. Checkpoints.
+
+        The processes do not wake up all at once. While no other process holds a task, none wakes up.
+        """
+        leases = self._session.watching.leases
+        await self._session.watching.listen_to(leases)
+        seen = leases.count
+        try:
+            left, expiry = await self._session.run(scripts.NEXT_SWEEP, self._session.lease.holder)
+        except ServerAwayError:
+            await self._session.link.wait_up()
+            return
+        chance = random.random()
+        seconds = math.inf if left == b"" else float(left) / 1000 + chance * self._session.lease.seconds / 15
+        expired = _seconds_until(expiry, now) + EXPIRY_SECONDS * (1 + chance)
+        await leases.wait(seen, min(seconds, expired))
 
     async def recover(self, now: datetime) -> Sequence[TaskRecord]:
         """Queue or fail the tasks of processes whose lease has ended. Checkpoints."""
@@ -133,6 +152,11 @@ class RedisQueue:
             if await replace(self._session, task.record, record, holder) == b"kept":
                 return record
         return None
+
+
+def _seconds_until(moment: bytes, now: datetime) -> float:
+    """The seconds from `now` until a time in microseconds; infinity for none."""
+    return math.inf if moment == b"" else (float(moment) - to_microseconds(now)) / 1e6
 
 
 async def replace(session: RedisSession, record: TaskRecord, newer: TaskRecord, holder: str) -> bytes:

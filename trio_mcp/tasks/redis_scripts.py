@@ -12,10 +12,12 @@ All keys begin with the prefix in braces, so that in a cluster they share one sl
     all, o:X  the tasks that are listed: those of everybody, and of one owner
     k:KEY     the id of the task that was created with that key
     q:TOOL    the queue, in the order in which tasks came; w:TOOL those that wait until they are ready
-    holders   processes, by the end of their leases; dead those whose tasks are being taken over
+    holders   processes that may hold tasks, by the end of their leases
+    dead      those whose tasks are being taken over
     held:X    the tasks that the process X holds
 
-Channels: c:ID tells of a task, h:X what others did to the tasks of the process X, "queued" of the queue.
+Channels: c:ID tells of a task, h:X what others did to the tasks of the process X, "queued" of the queue,
+"leases" of a process whose lease may be the first to end.
 """
 
 from __future__ import annotations
@@ -141,18 +143,36 @@ def _script(body: str, *, allow_full: bool = False) -> Script:
     return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
 
 
+# Returns a number of `Standing`. Those who wait for the end of a lease hear of a new one only if they may
+# know of none; otherwise they look again in time.
 RENEW: Final = _script(
     """
-local holder, milliseconds, is_new = ARGV[1], ARGV[2], ARGV[3]
+local holder, milliseconds, is_new, may_rest = unpack(ARGV)
+local holders = root .. 'holders'
 if is_new == '0' and not is_alive(holder) then return 0 end
-call('ZADD', root .. 'holders', number(server_ms() + milliseconds), holder)
+if may_rest == '1' and call('EXISTS', root .. 'held:' .. holder) == 0 then
+  call('ZREM', holders, holder)
+  return 2
+end
+local known = call('ZCARD', holders)
+call('ZADD', holders, number(server_ms() + milliseconds), holder)
+if is_new == '1' and known <= 1 then call('PUBLISH', root .. 'leases', holder) end
 return 1
 """,
     allow_full=True,
 )
 
 LEAVE: Final = _script(
-    "if call('ZSCORE', root .. 'holders', ARGV[1]) then call('ZADD', root .. 'holders', 0, ARGV[1]) end",
+    """
+local holder, holders = ARGV[1], root .. 'holders'
+if not call('ZSCORE', holders, holder) then return end
+if call('EXISTS', root .. 'held:' .. holder) == 0 then
+  call('ZREM', holders, holder)
+else
+  call('ZADD', holders, 0, holder)
+  call('PUBLISH', root .. 'leases', holder)
+end
+""",
     allow_full=True,
 )
 
@@ -332,6 +352,22 @@ return {first, call('SMEMBERS', root .. 'held:' .. first)}
     allow_full=True,
 )
 
+# In how many milliseconds the next process may be dead, and when the first task expires; "" for never.
+NEXT_SWEEP: Final = _script(
+    """
+local me = ARGV[1]
+local first = tonumber(call('ZRANGE', root .. 'dead', 0, 0, 'WITHSCORES')[2])
+local holders = call('ZRANGE', root .. 'holders', 0, 1, 'WITHSCORES')
+for i = 1, #holders, 2 do
+  local ends = tonumber(holders[i + 1])
+  if holders[i] ~= me and (not first or ends < first) then first = ends end
+end
+local expiry = call('ZRANGE', root .. 'expiry', 0, 0, 'WITHSCORES')[2]
+return {first and number(math.max(first - server_ms(), 0)) or '', expiry or ''}
+""",
+    allow_full=True,
+)
+
 BURY: Final = _script(
     """
 call('ZREM', root .. 'dead', ARGV[1])
@@ -358,5 +394,5 @@ return ids
 
 ALL: Final = (
     *(RENEW, LEAVE, CREATE, PUT, RELEASE, RETURN, CLAIM, PEEK),
-    *(ANSWER, REPLACE, TAKE_DEAD, BURY, DELETE, EXPIRE),
+    *(ANSWER, REPLACE, TAKE_DEAD, NEXT_SWEEP, BURY, DELETE, EXPIRE),
 )

@@ -5,6 +5,7 @@ Owns their life, and how what is in doubt is settled when a connection is made a
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -20,7 +21,7 @@ from trio_mcp.tasks.cursors import Cursors
 from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.tasks.redis_address import RedisAddress
 from trio_mcp.tasks.redis_held import HeldIds
-from trio_mcp.tasks.redis_lease import Clock, Lease
+from trio_mcp.tasks.redis_lease import Clock, Lease, Standing
 from trio_mcp.tasks.redis_library import BaseConnection, ResponseError
 from trio_mcp.tasks.redis_link import Argument, RedisLink, ServerAwayError, send_all
 from trio_mcp.tasks.redis_values import FIELDS, flag, key_bytes, read_record, read_stored
@@ -28,6 +29,8 @@ from trio_mcp.tasks.redis_watching import RedisWatching
 from trio_mcp.tasks.store import STORE_SECONDS
 from trio_mcp.tasks.stored_codec import LAYOUT
 from trio_mcp.tasks.stored_task import StoredTask
+
+logger = logging.getLogger("trio_mcp")
 
 
 @attrs.frozen
@@ -65,7 +68,7 @@ class RedisSession:
         self.address = address
         self.root = settings.root
         self.held = HeldIds()
-        self.lease = Lease(settings.lease, settings.clock, self._renew, self.held.clear)
+        self.lease = Lease(settings.lease, settings.clock, self._renew, self.held.is_empty, self.held.clear)
         self.link = RedisLink(address, seconds, self._greet)
         self.watching = RedisWatching(
             address, seconds, self.root, self.read_records, read_record, self.held.note_changed
@@ -90,10 +93,25 @@ class RedisSession:
                 f"the tasks at {self.address} were written by a newer version of trio_mcp: update this one"
             )
         self.cursors = Cursors(secret)
+        await self._warn_of_eviction()
         await nursery.start(self.watching.run)
         await self.hold()
         nursery.start_soon(self.lease.keep)
         nursery.start_soon(self.lease.watch)
+
+    async def _warn_of_eviction(self) -> None:
+        """Log a warning if the server throws away tasks when its memory is full, and says so."""
+        with suppress(TaskStoreError):
+            info = bytes(await self.link.ask(b"INFO", b"memory")).decode().splitlines()
+            values = dict(line.split(":", 1) for line in info if ":" in line)
+            policy = values.get("maxmemory_policy", "noeviction")
+            if policy != "noeviction" and values.get("maxmemory") != "0":
+                logger.warning(
+                    "%s throws away tasks when its memory is full: "
+                    "set its maxmemory-policy to noeviction, not %s",
+                    self.address,
+                    policy,
+                )
 
     async def leave(self) -> None:
         """Say that this process holds nothing any more, if the server hears it in time. Checkpoints."""
@@ -113,15 +131,15 @@ class RedisSession:
                 raise ServerAwayError(f"{self.address} confirms no subscription")
         return holder
 
-    async def _renew(self, holder: str, is_new: bool) -> bool:
+    async def _renew(self, holder: str, is_new: bool, may_rest: bool) -> Standing:
         # Both at one time, because what costs an idle process most is to wake up.
         self.watching.ping()
         milliseconds = int(self.lease.seconds * 1000)
-        return bool(await self.run(scripts.RENEW, holder, milliseconds, flag(is_new)))
+        return Standing(await self.run(scripts.RENEW, holder, milliseconds, flag(is_new), flag(may_rest)))
 
     def note_dead(self, holder: str) -> None:
         """The server counts this process as dead."""
-        if holder == self.lease.holder:
+        if holder == self.lease.holder and self.lease.is_registered:
             self.lease.lose()
 
     def give_up(self, ids: Sequence[str]) -> None:

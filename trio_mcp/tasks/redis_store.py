@@ -87,6 +87,7 @@ class RedisTaskStore:
         self.max_record_bytes = max_record_bytes
         self.max_reports = max_reports
         self.write_behind: float | None = write_behind
+        self.put_timeout: float | None = None  # a call ends within `timeout` by itself
         # Not the same for all, so that they do not sweep at the same moments.
         self.sweep_interval: float | None = lease / 3 * random.uniform(0.8, 1.2)
         self.is_shared = True
@@ -193,7 +194,10 @@ class RedisTaskStore:
 
     async def load(self, task_id: str) -> StoredTask | None:
         """All that is kept of a task, or None if there is none. Checkpoints."""
-        return (await self._session.load_all([task_id]))[0]
+        task = (await self._session.load_all([task_id]))[0]
+        if task is None or task.record.is_final:  # as another process may have left it
+            self._session.held.discard(task_id)
+        return task
 
     async def put(self, changes: Sequence[TaskChange]) -> Collection[str]:
         """Keep each record in place of its older version; returns the ids of lost tasks. Checkpoints.
@@ -254,6 +258,13 @@ class RedisTaskStore:
         If several processes do this at once, each of those tasks is taken by one of them.
         """
         return await self._queue.recover(now)
+
+    async def wait_sweep(self, now: datetime) -> None:
+        """Wait until a process may be dead or a task has expired long ago, counted from `now`. Checkpoints.
+
+        Its own process forgets a task on time, so others look for it a minute later.
+        """
+        await self._queue.wait_sweep(now)
 
     async def answer(self, task_id: str, answers: Mapping[str, Raw], now: datetime) -> None:
         """Keep answers to questions of a task that have none. Checkpoints."""

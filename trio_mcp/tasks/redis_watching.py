@@ -6,6 +6,7 @@ may have been missed, because the connection was lost, is read again. Changes no
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -24,6 +25,8 @@ from trio_mcp.tasks.redis_link import RedisLink, ServerAwayError
 
 _FORGOTTEN: Final = b"-"
 _PING_SECONDS: Final = 5.0
+"""How often the connection is asked for while somebody follows a task; otherwise `ping` says when."""
+
 _RETRY_SECONDS: Final = 0.2
 _READ_AT_ONCE: Final = 100
 
@@ -58,6 +61,27 @@ class _Followed:
             follower.channel.offer(newest)
 
 
+class Signal:
+    """Counts what is told on one channel to all processes, and whatever may have been missed there."""
+
+    def __init__(self, channel: bytes) -> None:
+        self.channel = channel
+        self.count = 0
+        self._waiting = trio.lowlevel.ParkingLot()
+
+    def note(self) -> None:
+        """Something was told."""
+        self.count += 1
+        self._waiting.unpark_all()
+
+    async def wait(self, seen: int, seconds: float) -> None:
+        """Wait until `count` is no longer `seen`, but not longer than `seconds`. Checkpoints."""
+        await trio.lowlevel.checkpoint()
+        if self.count == seen:
+            with trio.move_on_after(max(seconds, 0)):
+                await self._waiting.park()
+
+
 class RedisWatching:
     """The channels of one process, for as long as `run` runs.
 
@@ -76,10 +100,12 @@ class RedisWatching:
         when_told: Callable[[str | None], None],
     ) -> None:
         self.link = RedisLink(address, seconds, self._greet, self._serve)
-        self.queued = 0
-        """Counts whatever may have come into the queue."""
+        self.queued = Signal(root + b"queued")
+        """Something may have come into the queue."""
+        self.leases = Signal(root + b"leases")
+        """The lease of another process may be the first to end."""
         self._tasks_channel, self._holder_channel = root + b"c:", root + b"h:"
-        self._queue_channel = root + b"queued"
+        self._signals = {signal.channel: signal for signal in (self.queued, self.leases)}
         self._read = read
         self._decode = decode
         self._when_told = when_told
@@ -90,8 +116,8 @@ class RedisWatching:
         self._newest: dict[str, bytes] = {}  # what was told of followed tasks and not shown yet
         self._unread: dict[str, None] = {}  # followed tasks of which more must be read
         self._wake_reader = trio.lowlevel.ParkingLot()
-        self._wake_claimers = trio.lowlevel.ParkingLot()
         self._wake_ping = trio.lowlevel.ParkingLot()
+        self._ping_pause = trio.CancelScope()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the subscriptions until cancelled; raises TaskStoreError if the first connection fails."""
@@ -106,18 +132,12 @@ class RedisWatching:
             self._unlisten(self._holder_channel + before.encode())
         await self._listen(self._holder_channel + holder.encode())
 
-    async def listen_to_queue(self) -> None:
-        """From now on, `queued` counts. Checkpoints."""
-        await self._listen(self._queue_channel)
-
-    async def wait_queued(self, seen: int) -> None:
-        """Wait until `queued` is no longer `seen`. Checkpoints."""
-        await trio.lowlevel.checkpoint()
-        while self.queued == seen:
-            await self._wake_claimers.park()
+    async def listen_to(self, signal: Signal) -> None:
+        """From now on, `signal` counts. Checkpoints."""
+        await self._listen(signal.channel)
 
     def ping(self) -> None:
-        """Ask now whether the connection still is one, which is asked every few seconds in any case."""
+        """Ask now whether the connection still is one."""
         self._wake_ping.unpark_all()
 
     @asynccontextmanager
@@ -129,6 +149,8 @@ class RedisWatching:
         followed = self._followed.setdefault(task_id, _Followed())
         follower = _Follower(channel)
         followed.followers.add(follower)
+        if self._ping_pause.deadline == math.inf:
+            self._ping_pause.deadline = trio.current_time() + _PING_SECONDS
         try:
             await self._listen(self._tasks_channel + task_id.encode())
             record = await self._read_one(task_id)
@@ -226,9 +248,15 @@ class RedisWatching:
             self._connection = None
 
     async def _ping(self, connection: BaseConnection) -> None:
-        """Notice a server that stands still, or a connection that only seems to be there."""
+        """Notice a server that stands still, or a connection that only seems to be there.
+
+        While nobody follows a task, and none is held, the kernel sees to that: see `redis_connection.py`.
+        """
         while True:
-            with trio.move_on_after(_PING_SECONDS):
+            self._ping_pause = trio.CancelScope()
+            if self._followed:
+                self._ping_pause.deadline = trio.current_time() + _PING_SECONDS
+            with self._ping_pause:
                 await self._wake_ping.park()
             with trio.fail_after(max(_PING_SECONDS, self.link.seconds)):
                 await connection.create_request(b"PING")
@@ -271,9 +299,10 @@ class RedisWatching:
                 self._newest[task_id] = data
             else:
                 self._note_unread(task_id)
-        elif channel == self._queue_channel:
-            self.queued += 1
-            self._wake_claimers.unpark_all()
+        elif (signal := self._signals.get(channel)) is not None:
+            is_ours = signal is self.leases and self._holder_channel + data in self._channels
+            if not is_ours:
+                signal.note()
         else:
             self._when_told(data.decode() or None)
 

@@ -55,6 +55,14 @@ def next_ready(tables: Tables, tools: Collection[str], now: int) -> int | None:
     return None if row is None else int(row[0])
 
 
+def next_expiry(tables: Tables) -> int | None:
+    """When the next task expires."""
+    row = tables.db.execute(
+        "SELECT expires_at FROM tasks WHERE expires_at IS NOT NULL ORDER BY expires_at LIMIT 1"
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
 def recover(tables: Tables, now: int) -> list[TaskRecord]:
     """Queue or fail the tasks of those who had the file before, and return their records."""
     moment = from_microseconds(now)

@@ -5,6 +5,7 @@ Owns the calls, and who is told of changes. The thread, the file and the stateme
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -24,7 +25,8 @@ from trio_mcp.tasks.memory_store import DEFAULT_RECORD_BYTES, DEFAULT_RECORDS
 from trio_mcp.tasks.record import Owner, TaskRecord
 from trio_mcp.tasks.sqlite_file import open_file
 from trio_mcp.tasks.sqlite_jobs import CreateJob, EncodedChange, Job, JobKind, NewTask, PutJob, Told
-from trio_mcp.tasks.sqlite_queue import claim, next_ready, recover
+from trio_mcp.tasks.sqlite_listing import list_page, read_reports
+from trio_mcp.tasks.sqlite_queue import claim, next_expiry, next_ready, recover
 from trio_mcp.tasks.sqlite_tables import Tables, open_tables
 from trio_mcp.tasks.sqlite_thread import CLOSE_SECONDS, StoreThread
 from trio_mcp.tasks.store import TaskChange, TaskPage
@@ -86,6 +88,7 @@ class SQLiteTaskStore:
         self.max_records = max_records
         self.max_record_bytes = max_record_bytes
         self.write_behind: float | None = write_behind
+        self.put_timeout: float | None = None  # what the thread has begun cannot be cancelled
         self.sweep_interval: float | None = sweep_interval
         self.is_shared = False
         self.read_only = read_only
@@ -250,6 +253,13 @@ class SQLiteTaskStore:
         moment = to_microseconds(now)
         return await self._write(lambda tables: recover(tables, moment))
 
+    async def wait_sweep(self, now: datetime) -> None:
+        """Wait until a task expires of those that are there, counted from `now`. Checkpoints."""
+        moment = to_microseconds(now)
+        expiry = await self._read(next_expiry)
+        with trio.move_on_after(math.inf if expiry is None else max(expiry - moment, 0) / 1e6):
+            await trio.sleep_forever()
+
     async def answer(self, task_id: str, answers: Mapping[str, Raw], now: datetime) -> None:
         """Keep answers to questions of a task that have none. Checkpoints."""
         moment = to_microseconds(now)
@@ -280,12 +290,12 @@ class SQLiteTaskStore:
             raise ValueError(f"limit must be at least 1, not {limit!r}")
         place = None if cursor is None else self._cursors.place(owner, cursor)
         name, moment = None if owner is None else _owner(owner), to_microseconds(now)
-        records, last = await self._read(lambda tables: tables.list_page(name, place, limit, moment))
+        records, last = await self._read(lambda tables: list_page(tables, name, place, limit, moment))
         return TaskPage(records, None if last is None else self._cursors.cursor(owner, last))
 
     async def read_reports(self, task_id: str, after: int, limit: int) -> Sequence[StoredReport]:
         """The oldest reports, up to `limit`, whose offset is larger than `after`. Checkpoints."""
-        return await self._read(lambda tables: tables.read_reports(task_id, after, limit))
+        return await self._read(lambda tables: read_reports(tables, task_id, after, limit))
 
     async def delete(self, task_id: str) -> None:
         """Forget a task and end its subscriptions; does nothing if there is none. Checkpoints."""

@@ -16,7 +16,6 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import Raw
 
-from trio_mcp.tasks.cursors import Place
 from trio_mcp.tasks.record import Outcome, TaskRecord, TaskStatus
 from trio_mcp.tasks.sqlite_file import store_error
 from trio_mcp.tasks.sqlite_jobs import EncodedChange, NewTask, Told
@@ -25,13 +24,12 @@ from trio_mcp.tasks.store_checks import full_store
 from trio_mcp.tasks.stored_codec import (
     decode_answers,
     decode_record,
-    decode_report,
     decode_work,
     encode_answers,
     from_microseconds,
     to_microseconds,
 )
-from trio_mcp.tasks.stored_task import StoredReport, StoredTask
+from trio_mcp.tasks.stored_task import StoredTask
 
 T = TypeVar("T")
 
@@ -336,40 +334,6 @@ class Tables:
 
     # lists and reports
 
-    def list_page(
-        self, owner: str | None, before: Place | None, limit: int, now: int
-    ) -> tuple[list[TaskRecord], Place | None]:
-        """Up to `limit` records, newest first, before a place; and the last one's place if there are more."""
-        number = "t.seq" if owner is None else "t.number"
-        where = ["t.is_listed", ALIVE]
-        parameters: list[Any] = [now]
-        if owner is not None:
-            where.append("t.owner = ?")
-            parameters.append(owner)
-        if before is not None:
-            where.append(f"(t.created_at, {number}) < (?, ?)")
-            parameters += [to_microseconds(before[0]), min(before[1], 2**63 - 1)]
-        rows = self.db.execute(
-            f"SELECT t.created_at, {number}, t.record FROM tasks t WHERE {' AND '.join(where)}"
-            f" ORDER BY t.created_at DESC, {number} DESC LIMIT ?",
-            (*parameters, limit + 1),
-        ).fetchall()
-        records = [self.decode(decode_record, record) for _, _, record in rows[:limit]]
-        if len(rows) <= limit:
-            return records, None
-        created_at, last, _ = rows[limit - 1]
-        return records, (from_microseconds(created_at), last)
-
-    def read_reports(self, task_id: str, after: int, limit: int) -> list[StoredReport]:
-        """Up to `limit` reports behind `after`."""
-        rows = self.db.execute(
-            "SELECT r.data FROM tasks t CROSS JOIN reports r ON r.task = t.seq"
-            " WHERE t.id = ? AND r.last > ? ORDER BY r.until LIMIT ?",
-            (task_id, after, limit),
-        ).fetchall()
-        reports = [report for (data,) in rows for report in self.decode(_decode_reports, data)]
-        return [report for report in reports if report.offset > after][:limit]
-
     def decode(self, decode: Callable[[bytes], T], data: bytes) -> T:
         """What `data` stands for; raises TaskStoreError if the file is damaged there."""
         try:
@@ -403,7 +367,3 @@ class Tables:
             answers={} if answers is None else self.decode(decode_answers, answers),
             offset=offset,
         )
-
-
-def _decode_reports(data: bytes) -> list[StoredReport]:
-    return [decode_report(raw) for raw in msgspec.json.decode(data, type=list[Raw])]

@@ -20,6 +20,9 @@ from trio_mcp.tasks.stored_task import StoredReport, StoredTask, TaskWork
 STORE_SECONDS: Final = 5.0
 """How long a shielded call of a store may take while the server is being cancelled."""
 
+EXPIRY_SECONDS: Final = 60.0
+"""How long after a task has expired a process that did not run it looks for it, if a store is shared."""
+
 
 class TaskPage(Struct, frozen=True):
     """One page of tasks, newest first; `next_cursor` is None on the last one."""
@@ -50,12 +53,14 @@ class TaskStore(Protocol):
 
     `write_behind` is how many seconds progress may wait for the next before both are put, or None
     if `put` is so cheap that nothing waits. A change of status is always put at once.
-    `sweep_interval` is how many seconds lie between two calls of `recover` and `delete_expired`, or None
-    if only this process makes tasks here, and tasks do not outlive it. `is_shared` says whether other
-    processes may change tasks at the same time.
+    `sweep_interval` is how many seconds lie at least between two calls of `recover` and `delete_expired`, or
+    None if only this process makes tasks here, and tasks do not outlive it.
+    `put_timeout` is how many seconds a `put` may take before it is cancelled and counts as failed; None if
+    the store sees to that itself. `is_shared` says whether other processes may change tasks at the same time.
     """
 
     write_behind: float | None
+    put_timeout: float | None
     sweep_interval: float | None
     is_shared: bool
 
@@ -118,6 +123,13 @@ class TaskStore(Protocol):
         """Take the tasks of processes that have died, and return their records as they are then.
 
         Each is put back into the queue or fails, as `recovery.py` says.
+        """
+
+    async def wait_sweep(self, now: datetime) -> None:
+        """Wait until `recover` or `delete_expired` may find something, counted from `now`.
+
+        May return too early: a store that cannot tell returns at once, and is swept at each `sweep_interval`.
+        What this process has created or claimed may be left out, since it forgets that when it expires.
         """
 
     async def answer(self, task_id: str, answers: Mapping[str, Raw], now: datetime) -> None:
