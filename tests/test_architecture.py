@@ -386,6 +386,7 @@ def test_public_names():
         *("Estimator", "watch_stalls", "EraCache", "StdioServer"),
         *("ClientGroup", "open_group", "GroupServer", "ServerEntry", "ServerState", "read_mcp_servers"),
         *("ServerLookupError", "ServerUnavailable"),
+        *("Bearer", "Principal", "InvalidToken", "VerifierUnavailable"),
         *("AsgiApp", "HttpSettings", "asgi_app", "serve_http"),
         *("ProgressHandler", "LogHandler", "ErrorHandler", "ElicitationHandler", "SamplingHandler"),
         "__version__",

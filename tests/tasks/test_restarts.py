@@ -615,7 +615,12 @@ async def test_a_detached_handler_sees_its_client_and_logs_to_nobody(autojump_cl
             await trio.sleep_forever()
         await ctx.info("to nobody")
         seen.extend(
-            [ctx.principal, ctx.protocol_version, dict(ctx.headers), "elicitation" in ctx.client_capabilities]
+            [
+                str(ctx.principal),
+                ctx.protocol_version,
+                dict(ctx.headers),
+                "elicitation" in ctx.client_capabilities,
+            ]
         )
         return "done"
 

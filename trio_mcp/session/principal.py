@@ -48,7 +48,3 @@ class Principal:
 
     def __hash__(self) -> int:
         return hash(self.name)
-
-    def lacks(self, scopes: Collection[str]) -> bool:
-        """Whether any of `scopes` is not among those of the principal."""
-        return self.scopes is not None and not self.scopes.issuperset(scopes)
