@@ -5,7 +5,9 @@ Owns where the document is, and what stands in it. Refuses to know tokens.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
+from typing import Final
 from urllib.parse import quote
 
 import attrs
@@ -20,7 +22,8 @@ from trio_mcp.wire.authorization import (
     protected_resource_urls,
 )
 
-_SCHEMES = {"ws": "http", "wss": "https"}
+_SCHEMES: Final = {"ws": "http", "wss": "https"}
+_AUTHORITY: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
 def _read_resource(resource: str | None) -> str | None:
@@ -97,13 +100,13 @@ class ResourceDescription:
 
 def _find_origin(request: GuardedRequest) -> str | None:
     """The scheme and host that a client has asked; None if the header is missing or names none."""
-    scheme = request.scope.get("scheme") or "http"
-    origin = f"{_SCHEMES.get(scheme, scheme)}://{request.headers.get('host', '')}"
+    scheme, host = request.scope.get("scheme") or "http", request.headers.get("host", "")
+    if not _AUTHORITY.fullmatch(host):
+        return None
     try:
-        canonical = canonical_resource(origin)
+        return canonical_resource(f"{_SCHEMES.get(scheme, scheme)}://{host}")
     except ValueError:
         return None
-    return canonical if canonical.count("/") == 2 and "?" not in canonical else None
 
 
 def _public_path(request: GuardedRequest) -> str:

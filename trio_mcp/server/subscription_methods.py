@@ -67,7 +67,7 @@ class SubscriptionMethods:
         return f"<SubscriptionMethods: {len(self._sessions)} sessions, {self._quota!r}>"
 
     async def listen(self, request: ServerRequest) -> Result:
-        """Answer subscriptions/listen: send changes until the client cancels or the server ends.
+        """Answer subscriptions/listen: send changes until the client cancels or the server or token ends.
 
         What is sent, and how it ends, is in MCP subscriptions 2026-07-28.
         """
@@ -100,7 +100,9 @@ class SubscriptionMethods:
                 followed.append(await self._tasks.follow(request, record, live))
             permit = request.connection.permit
             await trio.sleep_until(math.inf if permit is None else permit.ends_at)
-            return EmptyResult(meta=dict(meta))  # the client comes back with another token
+            # Without an answer: a client that loses its stream opens another one, with another token.
+            request.withdraw()
+            await trio.sleep_forever()
         except trio.Cancelled:
             if not request.withdrawn:
                 self._end_listening(request, meta)
@@ -110,6 +112,7 @@ class SubscriptionMethods:
                 one.stop()
             if subscription is not None:
                 subscription.end(wanted=not request.withdrawn)
+        raise AssertionError("never reached")
 
     def _end_listening(self, request: ServerRequest, meta: dict[str, Any]) -> None:
         """Tell the client that the server ends the subscription (MCP subscriptions, "Graceful Closure")."""
