@@ -10,6 +10,7 @@ import trio
 from tests.authorization.tokens import OUTAGE, Tokens, bearing, make_principal
 from tests.support.asgi_host import Exchange, Host, finish, open_host
 from trio_mcp import Bearer, Context, InvalidToken, Principal, Server, asgi_app
+from trio_mcp.transports.asgi.guard import GuardedRequest
 from trio_mcp.wire.authorization import Challenge, find_challenge
 
 METADATA = "http://localhost:8000/.well-known/oauth-protected-resource/mcp"
@@ -19,6 +20,7 @@ server = Server("protected", version="1")
 
 @server.tool
 async def whoami(ctx: Context) -> list[Any]:
+    assert "authorization" not in ctx.headers
     who = ctx.principal
     return [None, None] if who is None else [who.subject, dict(who.claims)]
 
@@ -325,6 +327,27 @@ async def test_the_paths_of_http_sse_need_a_token_too():
     assert refused.status == 401
     metadata = "http://localhost:8000/.well-known/oauth-protected-resource/sse"
     assert read_challenge(refused).parameters["resource_metadata"] == metadata
+
+
+async def test_no_handler_and_no_repr_shows_a_token():
+    seen: list[Any] = []
+    showing = Server("showing", version="1")
+
+    @showing.tool
+    async def look(ctx: Context) -> str:
+        seen.append((dict(ctx.headers), repr(ctx), repr(ctx.principal), repr(ctx._request)))
+        return "looked"
+
+    async def verify(token: str) -> Principal:
+        seen.append(repr(GuardedRequest({"token": token}, {"authorization": token}, "/mcp")))
+        return make_principal()
+
+    async with open_host(asgi_app(showing, auth=Bearer(verify))) as host:
+        headers = bearing("s3cret", **{"x-other": "shown"})
+        assert (await finish(host.modern("tools/call", {"name": "look"}, headers=headers))).status == 200
+    assert len(seen) == 2
+    assert "shown" in str(seen)
+    assert "s3cret" not in str(seen)
 
 
 # What a program may configure

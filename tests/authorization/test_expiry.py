@@ -14,6 +14,7 @@ from tests.conftest import LEGACY, MODERN
 from tests.support.asgi_host import finish, open_host
 from trio_mcp import (
     Bearer,
+    ConnectionLost,
     Context,
     Principal,
     ProtocolError,
@@ -184,9 +185,11 @@ async def test_an_idle_connection_closes_when_its_token_expires(autojump_clock):
     server, _ = make_server()
     async with open_server(server) as running:
         target = running.authenticated(Principal("ann", expires_at=time.time() + LEFT))
-        async with open_client(target) as client:
+        async with open_client(target) as client, client.subscribe("note://x") as changes:
             began = trio.current_time()
             await client.wait_lost()
+            with pytest.raises(ConnectionLost):
+                await changes.receive()
             assert LEFT - 1 < trio.current_time() - began < LEFT + 1
 
 

@@ -19,6 +19,7 @@ server = Server("protected", version="1")
 
 @server.tool
 async def whoami(ctx: Context) -> str:
+    assert "authorization" not in ctx.headers
     return str(ctx.principal)
 
 

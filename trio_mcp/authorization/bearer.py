@@ -56,6 +56,9 @@ class Bearer:
     Raises ValueError for a URL that is none, and for names that no scope may have.
     """
 
+    secret_header: Final = "authorization"
+    """Handlers do not find it in `Context.headers`: a server must not hand on the tokens that it gets."""
+
     def __init__(
         self,
         verify: Verifier | Verify,

@@ -35,10 +35,10 @@ class Serving:
 class HttpCall:
     """One HTTP request; header names are lower-case, `permit` is None if nobody asks who the client is."""
 
-    scope: Scope
+    scope: Scope = attrs.field(repr=False)  # which holds secrets, as the headers do
     receive: Receive
     reply: Reply
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = attrs.field(repr=False)
     peer: str
     permit: Permit | None
     serving: Serving

@@ -245,6 +245,7 @@ class Endpoint:
             with ended:
                 if self._entrance is not None:
                     permit = await self._entrance.admit_websocket(scope, headers, send)
+                    headers = self._entrance.without_secrets(headers)
                 if isinstance(permit, Denial):
                     return
                 await self._converse(scope, receive, send, serving, permit, headers, peer)

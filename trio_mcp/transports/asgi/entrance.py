@@ -28,6 +28,9 @@ METADATA_METHODS: Final = "GET, HEAD, OPTIONS"
 HTTP_RESPONSE: Final = "websocket.http.response"
 """The ASGI extension of a host that can answer a WebSocket's handshake with a response."""
 
+MAX_REASON: Final = 123
+"""In bytes, what the frame that closes a WebSocket has room for (RFC 6455, 5.5)."""
+
 _ANY_ORIGIN: Final = {"access-control-allow-origin": "*"}
 _KEPT: Final = {"cache-control": "public, max-age=300"}
 """Metadata change seldom, and a client that reads them anew costs little."""
@@ -52,7 +55,14 @@ class Entrance:
             await self._refusals.deny(call.reply, permit)
             return None
         call.reply.demand = partial(self._demand, request, permit)
-        return attrs.evolve(call, permit=permit)
+        return attrs.evolve(call, permit=permit, headers=self.without_secrets(call.headers))
+
+    def without_secrets(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """The headers for everybody behind the entrance."""
+        secret = self._guard.secret_header
+        if secret is None or secret not in headers:
+            return headers
+        return {name: value for name, value in headers.items() if name != secret}
 
     def _demand(
         self, request: GuardedRequest, permit: Permit | None, scopes: Collection[str]
@@ -71,7 +81,8 @@ class Entrance:
             return permit
         self._refusals.counts[permit.kind] += 1
         if HTTP_RESPONSE not in (scope.get("extensions") or ()):
-            await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": permit.reason[:100]})
+            reason = permit.reason.encode("ascii", "replace")[:MAX_REASON].decode()
+            await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": reason})
             return permit
         body = error_body(INVALID_REQUEST, permit.reason)
         shown = {"content-type": "application/json", "content-length": str(len(body)), **permit.headers}

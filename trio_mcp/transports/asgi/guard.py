@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import attrs
 import msgspec
@@ -42,8 +42,8 @@ class Denial:
 class GuardedRequest:
     """What a guard sees of a request: header names are lower-case, `path` is the endpoint's below a mount."""
 
-    scope: Scope
-    headers: Mapping[str, str]
+    scope: Scope = attrs.field(repr=False)  # which holds secrets, as the headers do
+    headers: Mapping[str, str] = attrs.field(repr=False)
     path: str
 
 
@@ -63,6 +63,10 @@ class _Required(msgspec.Struct):
 
 class Guard(Protocol):
     """Decides who may enter an endpoint, and what is said to others."""
+
+    @property
+    def secret_header(self) -> str | None:
+        """The lower-case name of the header that nobody else is to see, or None."""
 
     async def admit(self, request: GuardedRequest) -> Permit | Denial | None:
         """Let a request in, or deny it; checkpoints if somebody has to be asked.
@@ -87,6 +91,8 @@ class Guard(Protocol):
 
 class Believing:
     """The guard of an endpoint whose principals are found by `authenticate`; it denies nothing."""
+
+    secret_header: Final = None
 
     def __init__(self, authenticate: Authenticate) -> None:
         self._authenticate = authenticate
