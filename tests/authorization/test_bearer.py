@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
 
 from tests.authorization.tokens import OUTAGE, Tokens, bearing, make_principal
+from tests.conftest import LEGACY, MODERN
 from tests.support.asgi_host import Exchange, Host, finish, open_host
-from trio_mcp import Bearer, Context, InvalidToken, Principal, Server, asgi_app
+from tests.support.limits import HANG_SECONDS
+from trio_mcp import (
+    Bearer,
+    Context,
+    InvalidToken,
+    MCPError,
+    Principal,
+    Server,
+    asgi_app,
+    open_client,
+    serve_http,
+)
 from trio_mcp.transports.asgi.guard import GuardedRequest
 from trio_mcp.wire.authorization import Challenge, find_challenge
 
@@ -407,3 +420,22 @@ def test_a_principal_shows_no_claims_and_needs_a_name():
         Principal("")
     with pytest.raises(TypeError, match="collection"):
         Principal("ann", scopes="read")
+
+
+# Over real sockets
+
+
+@pytest.mark.parametrize("protocol", [MODERN, LEGACY])
+async def test_a_client_that_sends_a_token_with_each_request_is_served(protocol):
+    """The lists and the calls of a client of ours, and what it is told without a token."""
+    with trio.fail_after(HANG_SECONDS):
+        async with trio.open_nursery() as nursery:
+            auth = Bearer(make_tokens(), scopes=["read"])
+            (url,) = await nursery.start(partial(serve_http, server, bind="127.0.0.1:0", auth=auth))
+            async with open_client(url, protocol=protocol, headers=bearing("good")) as client:
+                assert [tool.name for tool in await client.list_tools()] == ["whoami"]
+                assert (await client.call_tool("whoami")).data == ["ann", {"tenant": "blue"}]
+            with pytest.raises(MCPError, match="token|401"):
+                async with open_client(url, protocol=protocol) as client:
+                    await client.list_tools()
+            nursery.cancel_scope.cancel()
