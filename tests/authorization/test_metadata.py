@@ -113,6 +113,7 @@ async def test_metadata_name_only_hosts_that_the_server_is_known_by():
         ("", "/mcp", "/mcp/", f"{WELL_KNOWN}/mcp", "/mcp"),
         ("", "/", "/", WELL_KNOWN, ""),
         ("", "/a b", "/a b", f"{WELL_KNOWN}/a%20b", "/a%20b"),
+        ("", "/a:b@c", "/a:b@c", f"{WELL_KNOWN}/a:b@c", "/a:b@c"),
         ("/api", "/mcp", "/api/mcp", f"/api{WELL_KNOWN}/mcp", "/api/mcp"),
         ("/mcp", "/mcp", "/mcp", f"/mcp{WELL_KNOWN}", "/mcp"),
     ],
@@ -139,6 +140,7 @@ async def test_the_challenge_of_an_endpoint_leads_to_its_metadata(root, path, as
         ("https://mcp.example", f"https://mcp.example{WELL_KNOWN}", WELL_KNOWN),
         ("HTTPS://MCP.example:443/", f"https://mcp.example{WELL_KNOWN}", WELL_KNOWN),
         ("https://mcp.example/a/mcp", f"https://mcp.example{WELL_KNOWN}/a/mcp", f"{WELL_KNOWN}/a/mcp"),
+        ("https://mcp.example/a%20b", f"https://mcp.example{WELL_KNOWN}/a%20b", f"{WELL_KNOWN}/a b"),
     ],
 )
 async def test_behind_a_proxy_the_configured_url_counts(resource, url, served):

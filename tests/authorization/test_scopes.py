@@ -194,6 +194,7 @@ async def test_a_task_needs_the_scopes_of_its_tool_on_every_verb() -> None:
                     assert await client.list_tasks() == []
         async with open_as(running, ["write"], legacy) as client:
             assert [found.id for found in await client.list_tasks()] == [task.id]
+        assert [record.id for record in await running.list_tasks(Principal("ann"))] == [task.id]
 
 
 async def test_a_list_that_looks_different_to_others_is_private() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import attrs
 import msgspec
@@ -61,7 +61,7 @@ class ResourceDescription:
         if origin is None:
             return None
         # Below a mount the application is not asked for the paths of the host itself.
-        root = quote(request.scope.get("root_path", ""))
+        root = _quote(request.scope.get("root_path", ""))
         below = _public_path(request).removeprefix(root)
         return origin + root + PROTECTED_RESOURCE + ("" if below == "/" else below)
 
@@ -76,8 +76,7 @@ class ResourceDescription:
             if found is not None:
                 return found
             # The document of the root stands for the endpoint, too, and so does that of the configured URL.
-            own = None if self.resource is None else protected_resource_urls(self.resource)[0]
-            if own is not None and own.endswith(asked):
+            if self.resource is not None and asked == _path_of(protected_resource_urls(self.resource)[0]):
                 return next(iter(paths))
             if not rest:
                 return "" if root else next(iter(paths))  # below a mount, that is an endpoint itself
@@ -113,4 +112,13 @@ def _public_path(request: GuardedRequest) -> str:
     """The path of the endpoint as its clients see it: below a mount, or that of the mount itself."""
     root, path = request.scope.get("root_path", ""), request.scope["path"]
     rest = path.removeprefix(root) if root else path
-    return quote(root if root and rest in ("", "/") else root + request.path)
+    return _quote(root if root and rest in ("", "/") else root + request.path)
+
+
+def _quote(path: str) -> str:
+    return quote(path, safe="/:@!$&'()*+,;=")  # what a segment of a path may have (RFC 3986, 3.3)
+
+
+def _path_of(url: str) -> str:
+    """The path of a URL as an ASGI scope has it, decoded."""
+    return unquote(urlsplit(url).path)

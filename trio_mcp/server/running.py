@@ -109,15 +109,15 @@ class RunningServer:
         """Cancel a task; one that has ended stays as it is. Checkpoints. Raises TaskNotFound."""
         return await self._supervisor.access.cancel(task_id, None)
 
-    async def list_page(self, principal: str, cursor: str | None = None) -> TaskPage:
+    async def list_page(self, principal: Principal | str, cursor: str | None = None) -> TaskPage:
         """Return up to `page_size` tasks of an authenticated principal, newest first. Checkpoints.
 
         `cursor` is the `next_cursor` of the page before, None for the first. Raises
         CursorError for one that this principal did not get.
         """
-        return await self._supervisor.access.list_page(Owner("principal", principal), cursor)
+        return await self._supervisor.access.list_page(Owner("principal", str(principal)), cursor)
 
-    async def list_tasks(self, principal: str) -> list[TaskRecord]:
+    async def list_tasks(self, principal: Principal | str) -> list[TaskRecord]:
         """Return all tasks of an authenticated principal, newest first. Checkpoints."""
         page = await self.list_page(principal)
         records = list(page.records)

@@ -231,7 +231,8 @@ class Endpoint:
 
     async def serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one WebSocket connection, with the semantics of stdio; checkpoints."""
-        headers, peer, serving = read_headers(scope), read_peer(scope), self._serving
+        headers: Mapping[str, str] = read_headers(scope)
+        peer, serving = read_peer(scope), self._serving
         is_refused = self._access.refusal(scope, headers) is not None or self._load.refusal(peer) is not None
         if is_refused or serving is None:
             self.refusals["websocket"] += 1
