@@ -435,7 +435,7 @@ async def test_a_client_that_sends_a_token_with_each_request_is_served(protocol)
             async with open_client(url, protocol=protocol, headers=bearing("good")) as client:
                 assert [tool.name for tool in await client.list_tools()] == ["whoami"]
                 assert (await client.call_tool("whoami")).data == ["ann", {"tenant": "blue"}]
-            with pytest.raises(MCPError, match="token|401"):
+            with pytest.raises(MCPError, match=r"token|401"):
                 async with open_client(url, protocol=protocol) as client:
                     await client.list_tools()
             nursery.cancel_scope.cancel()
