@@ -109,13 +109,18 @@ async def test_a_token_is_accepted_for_a_while_after_its_end_because_clocks_diff
         assert (await ask(host, **bearing("old"))).status == 401
 
 
-async def test_an_outage_of_the_verifier_is_not_an_invalid_token():
+async def test_an_outage_of_the_verifier_is_not_an_invalid_token(caplog):
     app = asgi_app(server, auth=Bearer(make_tokens()))
     async with open_host(app) as host:
-        answer = await ask(host, **bearing(OUTAGE))
-    assert (answer.status, answer.headers["retry-after"]) == (503, "7")
-    assert "www-authenticate" not in answer.headers
-    assert app.refusals == {"verifier": 1}
+        for _ in range(3):
+            answer = await ask(host, **bearing(OUTAGE))
+            assert (answer.status, answer.headers["retry-after"]) == (503, "7")
+            assert "www-authenticate" not in answer.headers
+            assert answer.json["error"]["code"] == -32603
+    assert app.refusals == {"verifier": 3}
+    assert [record.message for record in caplog.records] == [
+        "access tokens cannot be verified: the issuer is away"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -150,10 +155,11 @@ async def test_another_scheme_is_no_token():
     assert "error" not in read_challenge(answer).parameters
 
 
+@pytest.mark.parametrize("query", ["x=1&access_token=good", "access%5ftoken=", "access_token"])
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer good"}])
-async def test_a_token_in_the_url_is_refused(headers):
+async def test_a_token_in_the_url_is_refused(headers, query):
     async with open_host(asgi_app(server, auth=Bearer(make_tokens(), optional=True))) as host:
-        answer = await finish(host.modern("tools/list", headers=headers, path="/mcp?x=1&access_token=good"))
+        answer = await finish(host.modern("tools/list", headers=headers, path=f"/mcp?{query}"))
         assert (await finish(host.modern("tools/list", path="/mcp?why=access_token"))).status == 200
     assert answer.status == 400
     assert read_challenge(answer).parameters["error"] == "invalid_request"
@@ -391,6 +397,7 @@ async def test_authenticate_may_be_async_and_return_a_principal():
         ({"resource": "https://mcp.example/mcp#x"}, ValueError),
         ({"authorization_servers": "https://issuer.example"}, TypeError),
         ({"leeway": -1}, ValueError),
+        ({"optional": True, "scopes": ["read"]}, ValueError),
     ],
 )
 def test_a_bad_option_is_refused(options, error):

@@ -7,11 +7,14 @@ another one. Refuses to know how a token is verified.
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 from urllib.parse import parse_qs
+
+import trio
 
 from trio_mcp.authorization.metadata import ResourceDescription
 from trio_mcp.authorization.scopes import expand, read_implied, read_names
@@ -27,6 +30,9 @@ logger = logging.getLogger("trio_mcp")
 
 LEEWAY: Final = 30.0
 """In seconds: so far the clocks of a server and an issuer may differ."""
+
+WARNING_SECONDS: Final = 60.0
+"""An outage is logged no more often."""
 
 _SCHEME: Final = "Bearer"
 _MALFORMED: Final = "invalid_request"
@@ -53,7 +59,8 @@ class Bearer:
     ["read", "write"]}`. A token is accepted until `leeway` seconds after it has expired. `realm` is named in
     challenges. If tokens are `optional`, a client without one may use what needs no scope.
 
-    Raises ValueError for a URL that is none, and for names that no scope may have.
+    Raises ValueError for a URL that is none, for names that no scope may have, and for `optional` tokens with
+    `scopes`.
     """
 
     secret_header: Final = "authorization"
@@ -76,6 +83,8 @@ class Bearer:
     ) -> None:
         """`now` is the clock by which tokens expire, in Unix seconds."""
         require_interval("leeway", leeway)
+        if optional and scopes:
+            raise ValueError("a token cannot be optional and its scopes needed for everything")
         self._verify: Verify = verify if callable(verify) else verify.verify
         self._scopes = read_names("scopes", scopes)
         self._implied = read_implied(implies or {})
@@ -88,6 +97,7 @@ class Bearer:
         self._realm = realm
         self._optional = optional
         self._now = now
+        self._warns_at = -math.inf
 
     def __repr__(self) -> str:
         return f"<Bearer for {self._description.resource or 'the host that is asked'}>"
@@ -95,7 +105,7 @@ class Bearer:
     async def admit(self, request: GuardedRequest) -> Permit | Denial:
         """Let a request in if its token is valid; checkpoints if the verifier does."""
         given = request.headers.get("authorization")
-        if b"access_token" in request.scope.get("query_string", b"") and _has_query_token(request.scope):
+        if request.scope.get("query_string") and _has_query_token(request.scope):
             return self._deny(request, "token", 400, "an access token must not stand in the URL", _MALFORMED)
         if given is None:
             return _NOBODY if self._optional else self._deny(request, "no token", 401, _NEEDED)
@@ -108,9 +118,16 @@ class Bearer:
         except InvalidToken as error:
             return self._deny(request, "token", 401, error.reason, "invalid_token")
         except VerifierUnavailable as error:
-            logger.warning("an access token could not be verified: %s", error.reason)
+            self._warn(error.reason)
             after = {"retry-after": str(max(1, round(error.retry_after)))}
             return Denial("verifier", 503, "access tokens cannot be verified now: try again later", after)
+
+    def _warn(self, reason: str) -> None:
+        """Log why no token can be verified, once a minute: every request would say it."""
+        now = trio.current_time()
+        if now >= self._warns_at:
+            self._warns_at = now + WARNING_SECONDS
+            logger.warning("access tokens cannot be verified: %s", reason)
 
     def demand(self, request: GuardedRequest, permit: Permit | None, scopes: Collection[str]) -> Denial:
         """Ask for a token with all `scopes`, and with those that everything needs."""

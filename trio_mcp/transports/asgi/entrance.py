@@ -20,7 +20,6 @@ from trio_mcp.transports.asgi.refusals import Refusals
 from trio_mcp.transports.asgi.reply import Reply, error_body
 from trio_mcp.transports.asgi.request import read_headers
 from trio_mcp.transports.asgi.types import Scope, Send
-from trio_mcp.wire.errors import INVALID_REQUEST
 from trio_mcp.wire.websocket import POLICY_VIOLATION
 
 METADATA_METHODS: Final = "GET, HEAD, OPTIONS"
@@ -84,7 +83,7 @@ class Entrance:
             reason = permit.reason.encode("ascii", "replace")[:MAX_REASON].decode()
             await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": reason})
             return permit
-        body = error_body(INVALID_REQUEST, permit.reason)
+        body = error_body(permit.code, permit.reason)
         shown = {"content-type": "application/json", "content-length": str(len(body)), **permit.headers}
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in shown.items()]
         await send({"type": f"{HTTP_RESPONSE}.start", "status": permit.status, "headers": raw})

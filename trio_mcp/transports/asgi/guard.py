@@ -16,7 +16,7 @@ import msgspec
 from trio_mcp.session.permit import Permit, make_permit
 from trio_mcp.session.principal import Principal
 from trio_mcp.transports.asgi.types import Scope
-from trio_mcp.wire.errors import INSUFFICIENT_SCOPE, REQUIRED_SCOPES
+from trio_mcp.wire.errors import INSUFFICIENT_SCOPE, INTERNAL_ERROR, INVALID_REQUEST, REQUIRED_SCOPES
 from trio_mcp.wire.frames import ErrorObject
 
 Identity: TypeAlias = Principal | str | None
@@ -36,6 +36,11 @@ class Denial:
     status: int
     reason: str
     headers: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def code(self) -> int:
+        """The JSON-RPC code of the same."""
+        return INTERNAL_ERROR if self.status >= 500 else INVALID_REQUEST
 
 
 @attrs.frozen

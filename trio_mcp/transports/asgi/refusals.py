@@ -52,7 +52,7 @@ class Refusals:
 
     async def deny(self, reply: Reply, denial: Denial) -> None:
         """Refuse a request as a guard says."""
-        await self.refuse(reply, denial.kind, denial.status, denial.reason, headers=denial.headers)
+        await self.refuse(reply, denial.kind, denial.status, denial.reason, denial.code, denial.headers)
 
     async def refuse_malformed(self, reply: Reply, frame: Malformed) -> None:
         """Refuse a body that is no message."""
