@@ -74,6 +74,8 @@ from trio_mcp.wire.messages import (
 )
 
 if TYPE_CHECKING:
+    from trio_mcp.authorization.bearer import Bearer
+    from trio_mcp.authorization.verifier import InvalidToken, VerifierUnavailable
     from trio_mcp.client.call_handle import CallHandle
     from trio_mcp.client.changes import (
         Change,
@@ -120,6 +122,7 @@ if TYPE_CHECKING:
     from trio_mcp.server.sampling import Sampled, SamplingMessage
     from trio_mcp.server.websocket import serve_websocket
     from trio_mcp.server.worker import run_worker
+    from trio_mcp.session.principal import Principal
     from trio_mcp.session.used_states import MemoryUsedStates, UsedStates
     from trio_mcp.tasks.redis_store import RedisTaskStore
     from trio_mcp.tasks.sqlite_store import SQLiteTaskStore
@@ -137,6 +140,7 @@ __all__ = [
     "AsgiApp",
     "Audio",
     "AudioContent",
+    "Bearer",
     "CacheHint",
     "CallCancelled",
     "CallHandle",
@@ -172,6 +176,7 @@ __all__ = [
     "Image",
     "ImageContent",
     "Implementation",
+    "InvalidToken",
     "JsonLinesProgress",
     "LocalProtocolError",
     "LogHandler",
@@ -186,6 +191,7 @@ __all__ = [
     "NotSupportedByEra",
     "NotSupportedByServer",
     "Owner",
+    "Principal",
     "Progress",
     "ProgressCall",
     "ProgressHandler",
@@ -262,6 +268,7 @@ __all__ = [
     "UrlElicitation",
     "UrlElicitationRequiredError",
     "UsedStates",
+    "VerifierUnavailable",
     "WorkerProgress",
     "__version__",
     "asgi_app",
@@ -282,6 +289,8 @@ __all__ = [
 
 # A stdio server needs none of these, and would take a sixth longer to start with them.
 _LATER: Final = {
+    "authorization.bearer": ("Bearer",),
+    "authorization.verifier": ("InvalidToken", "VerifierUnavailable"),
     "client.call_handle": ("CallHandle",),
     "client.changes": (
         "Change",
@@ -328,6 +337,7 @@ _LATER: Final = {
     "server.sampling": ("Sampled", "SamplingMessage"),
     "server.websocket": ("serve_websocket",),
     "server.worker": ("run_worker",),
+    "session.principal": ("Principal",),
     "session.used_states": ("MemoryUsedStates", "UsedStates"),
     "tasks.sqlite_store": ("SQLiteTaskStore",),
     "tasks.redis_store": ("RedisTaskStore",),

@@ -16,7 +16,11 @@ server = Server("facts")
 
 @server.tool(task=TaskConfig(mode="optional"))
 async def facts(ctx: Context) -> dict[str, Any]:
-    return {"principal": ctx.principal, "headers": dict(ctx.headers), "task": ctx.task_id is not None}
+    return {
+        "principal": ctx.principal and ctx.principal.name,
+        "headers": dict(ctx.headers),
+        "task": ctx.task_id is not None,
+    }
 
 
 @server.tool

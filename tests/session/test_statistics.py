@@ -8,6 +8,8 @@ from trio.testing import wait_all_tasks_blocked
 from trio_mcp import Server, open_server
 from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.session.connection import ServerConnection
+from trio_mcp.session.permit import Permit
+from trio_mcp.session.principal import Principal
 from trio_mcp.session.server_session import ServerSession, SessionStatistics
 from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.frames import Notification, Request
@@ -40,7 +42,7 @@ async def test_a_session_counts_its_work():
 
 
 async def test_a_connection_shows_whether_its_client_is_there():
-    connection = ServerConnection(Outbox(100), "somebody")
+    connection = ServerConnection(Outbox(100), Permit(Principal("somebody")))
     branch = connection.branch(Outbox(100))
     assert repr(connection) == "<ServerConnection home, client heard, 0 open questions>"
     async with trio.open_nursery() as nursery:

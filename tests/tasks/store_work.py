@@ -58,6 +58,7 @@ class WorkCases(StoreCases):
             attempts=7,
             gathered=Raw(b"[1,  2]"),
             is_listed=False,
+            scopes=frozenset({"read", UNICODE}),
         )
         record = make_record()
         assert (await store.create(record, work)).work == work

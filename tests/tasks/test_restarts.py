@@ -17,6 +17,7 @@ from tests.support.raw_peer import MODERN_META
 from tests.tasks.task_server import Name, raw_peer
 from trio_mcp import (
     Context,
+    Principal,
     ProtocolError,
     Retry,
     Server,
@@ -615,7 +616,12 @@ async def test_a_detached_handler_sees_its_client_and_logs_to_nobody(autojump_cl
             await trio.sleep_forever()
         await ctx.info("to nobody")
         seen.extend(
-            [ctx.principal, ctx.protocol_version, dict(ctx.headers), "elicitation" in ctx.client_capabilities]
+            [
+                str(ctx.principal),
+                ctx.protocol_version,
+                dict(ctx.headers),
+                "elicitation" in ctx.client_capabilities,
+            ]
         )
         return "done"
 
@@ -627,3 +633,32 @@ async def test_a_detached_handler_sees_its_client_and_logs_to_nobody(autojump_cl
     async with open_server(server) as running:
         await running.await_task(task.id)
     assert seen == ["ada", MODERN, {}, True]
+
+
+async def test_a_detached_handler_is_limited_as_its_client_was(autojump_clock):
+    store = DurableMemoryStore()
+    server = make_server(store)
+    seen: list[Any] = []
+
+    @server.tool(scopes=["admin"])
+    async def purge() -> None:
+        seen.append("purged")
+
+    @server.tool
+    async def work(ctx: Context) -> str:
+        if ctx.attempt == 1:
+            await trio.sleep_forever()
+        assert ctx.principal is not None
+        seen.append((ctx.principal.name, ctx.principal.scopes))
+        with pytest.raises(ProtocolError, match="admin"):
+            await ctx.call_tool("purge")
+        return "done"
+
+    async with crashing(server, store) as running:
+        target = running.authenticated(Principal("ada", scopes=["work"]))
+        async with open_client(target, protocol=MODERN) as client:
+            task = await client.call_tool("work", task=True)
+            await trio.sleep(1)
+    async with open_server(server) as running:
+        assert (await running.await_task(task.id)).status == "completed"
+    assert seen == [("ada", {"work"})]

@@ -75,7 +75,7 @@ class ServerApplication:
         runs: WeakValueDictionary[str, TaskRun] = WeakValueDictionary()
         self._progress = ProgressChoice(self.settings, nursery)
         tools = ToolMethods(definition, supervisor, runs, lifespan, self.errors, self._progress)
-        tasks = TaskMethods(supervisor, runs)
+        tasks = TaskMethods(supervisor, runs, definition.tools)
         self._supervisor = supervisor
         self._tools = tools
         self._tasks = tasks

@@ -17,7 +17,8 @@ from trio_mcp.server.definition import HasDefinition
 from trio_mcp.server.running import RunningServer, open_server
 from trio_mcp.transports.asgi.access_log import is_logged, serve_logged
 from trio_mcp.transports.asgi.call import Serving
-from trio_mcp.transports.asgi.endpoint import Authenticate, Endpoint
+from trio_mcp.transports.asgi.endpoint import Endpoint
+from trio_mcp.transports.asgi.guard import Authenticate, Believing, Guard
 from trio_mcp.transports.asgi.settings import HttpSettings
 from trio_mcp.transports.asgi.types import Receive, Scope, Send
 from trio_mcp.wire.origin import Doorkeeper
@@ -73,10 +74,14 @@ class AsgiApp:
 
     async def _serve_elsewhere(self, scope: Scope, receive: Receive, send: Send) -> None:
         sse_path = self._endpoint.find_sse(scope) if scope["type"] == "http" else None
-        if sse_path is None:
+        if sse_path is not None:
+            await self._endpoint.serve_http(scope, receive, send, sse_path)
+            return
+        described = self._endpoint.find_metadata(scope) if scope["type"] == "http" else None
+        if described is None:
             await self._endpoint.serve_nothing(scope, send)
         else:
-            await self._endpoint.serve_http(scope, receive, send, sse_path)
+            await self._endpoint.serve_metadata(scope, send, described)
 
     def _is_for_us(self, scope: Scope) -> bool:
         """Whether the path is the endpoint's: in full, below a mount, or the mount itself."""
@@ -118,6 +123,7 @@ def asgi_app(
     allowed_origins: Collection[str] | None = None,
     cors_origins: Collection[str] = (),
     authenticate: Authenticate | None = None,
+    auth: Guard | None = None,
     sse: bool = False,
 ) -> AsgiApp:
     """Make an ASGI application of a server: Streamable HTTP of every revision, and WebSocket.
@@ -132,13 +138,17 @@ def asgi_app(
     connection to a loopback address may name loopback hosts only, against DNS rebinding, and one
     to another address any host (MCP streamable HTTP, "Security"). Refusals are counted in
     `RunningServer.refusals`. Pages of `cors_origins` ("*" for all) may call it from a browser.
-    `authenticate(scope)` returns the principal of a request, for example what a middleware has
-    put into the scope; it must not wait.
+    `auth` is a `Bearer`: each request needs an access token then. `authenticate(scope)` is for programs that
+    know their clients by something else, such as what a middleware has put into the scope: it returns a
+    `Principal`, a name or None, and may be async.
     With `sse`, clients of the HTTP+SSE transport of 2024-11-05 are served as well, at the paths "sse" and
     "messages" beside the endpoint: "/sse" and "/messages" for "/mcp".
 
-    Raises ValueError for a path that does not begin with "/" or that `sse` takes, and for a malformed list.
+    Raises ValueError for a path that does not begin with "/" or that `sse` takes, for a malformed list, and
+    if both `auth` and `authenticate` are given.
     """
+    if auth is not None and authenticate is not None:
+        raise ValueError("auth and authenticate both say who a client is: give one of them")
     if not path.startswith("/"):
         raise ValueError(f'path must begin with "/", not {path!r}')
     Doorkeeper.for_bind("", allowed_hosts, allowed_origins)  # raises now, not with the first request
@@ -148,7 +158,7 @@ def asgi_app(
         allowed_hosts=allowed_hosts,
         allowed_origins=allowed_origins,
         cors_origins=frozenset(cors_origins),
-        authenticate=authenticate,
+        guard=Believing(authenticate) if authenticate is not None else auth,
         sse=sse,
     )
     return AsgiApp(target, endpoint)

@@ -42,8 +42,9 @@ def name_call(request: ServerRequest, tool: str, arguments: msgspec.Raw | None) 
         raise ProtocolError(INVALID_PARAMS, problem)
     connection = request.connection
     whose = ["local"]
-    if connection.principal is not None:
-        whose = ["principal", connection.principal]
+    owner = connection.owner
+    if owner is not None:
+        whose = ["principal", owner]
     elif connection.peer is not None or connection.headers:
         whose = ["bearer"]
         if len(key) < UNGUESSED_CHARACTERS:

@@ -67,6 +67,7 @@ class ChildCalls(msgspec.Struct, eq=False):
         tool = self.tools.get(name)
         if tool is None:
             raise ProtocolError(INVALID_PARAMS, f"Unknown tool: {name}")
+        request.connection.require(tool.scopes)
         calls = self._descend(request, name, raw)
         # A child without a helper to report to still reads back its own values.
         child = Context(request, run, self.lifespan, calls, progress or ProgressReporter(None))

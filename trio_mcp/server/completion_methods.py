@@ -40,7 +40,7 @@ class CompletionMethods:
         """Answer completion/complete; an argument without a function has no values."""
         params = request.params
         assert isinstance(params, CompleteParams)
-        completer, policy = self._find(params.ref, params.argument.name)
+        completer, policy = self._find(request, params.ref, params.argument.name)
         if completer is None:
             return CompleteResult(completion=Completion([], 0, False))
         if policy is not None or self._progress.for_all:
@@ -52,7 +52,7 @@ class CompletionMethods:
         return CompleteResult(completion=await completer.complete(context, value, known, self._calls.limiter))
 
     def _find(
-        self, ref: PromptReference | ResourceTemplateReference, name: str
+        self, request: ServerRequest, ref: PromptReference | ResourceTemplateReference, name: str
     ) -> tuple[Completer | None, ServerPolicy | None]:
         """The function that completes `name`, and the policy; raises ProtocolError for what there is not."""
         found: PromptDefinition | ResourceDefinition
@@ -62,6 +62,7 @@ class CompletionMethods:
         else:
             found = self._find_template(ref.uri)
             what, kind, names = f"resource template {ref.uri!r}", "variable", found.variable_names
+        request.connection.require(found.scopes)
         if name not in names:
             raise ProtocolError(INVALID_PARAMS, f"{what} has no {kind} {name!r}")
         return found.completers.get(name), found.progress

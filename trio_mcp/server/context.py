@@ -120,6 +120,16 @@ class Context(RequestFacts):
         raw = await self._calls.call(self._request, self._run, name, arguments or {}, progress)
         return finish_call(f"tool {name!r}", raw, result_type, raise_on_error=raise_on_error)
 
+    def require_scopes(self, *scopes: str) -> None:
+        """Refuse this request unless its token allows all `scopes`; call it before the work begins.
+
+        Over HTTP the client is told to get a token that does (403), if nothing of the answer was sent yet;
+        else, and over other transports, the request fails with the error -32043. A client that was not
+        authenticated by a token is not limited, as over stdio. Raises ProtocolError (MCP authorization,
+        "Scope Challenge Handling").
+        """
+        self._request.connection.require(scopes)
+
     def check_cancelled(self) -> None:
         """In a worker thread, raise `trio.Cancelled` if the call was cancelled.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar
 
 import trio
@@ -21,6 +21,8 @@ from trio_mcp.schema.signatures import Subject, read_signature
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
+
+NO_SCOPES: Final[frozenset[str]] = frozenset()
 
 ADD_BOUND: Final = "A method is registered when it is bound: server.add_{}({}instance.method)"
 
@@ -114,6 +116,19 @@ def check_policy(progress: ServerPolicy | None, subject: Subject) -> None:
     """Raise the DefinitionError of `subject` for a `progress` that is no policy."""
     if progress is not None and not isinstance(progress, SERVER_POLICIES):
         raise subject.flaw(f"progress must be a policy, not {progress!r}")
+
+
+def read_scopes(scopes: Collection[str], subject: Subject) -> frozenset[str]:
+    """The names of `scopes`, which a client needs; raises the DefinitionError of `subject` for others."""
+    if not scopes:
+        return NO_SCOPES
+    # Imported here: most servers leave it to their host who may do what.
+    from trio_mcp.authorization.scopes import read_names
+
+    try:
+        return frozenset(read_names("scopes", scopes))
+    except (TypeError, ValueError) as error:
+        raise subject.flaw(str(error)) from None
 
 
 def check_bound(function: Callable[..., Any], kind: str, subject: Subject) -> None:

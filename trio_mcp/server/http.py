@@ -15,7 +15,7 @@ from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.server.asgi import asgi_app
 from trio_mcp.server.definition import HasDefinition
 from trio_mcp.server.running import RunningServer
-from trio_mcp.transports.asgi.endpoint import Authenticate
+from trio_mcp.transports.asgi.guard import Authenticate, Guard
 from trio_mcp.transports.asgi.settings import HttpSettings
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ async def serve_http(
     allowed_origins: Collection[str] | None = None,
     cors_origins: Collection[str] = (),
     authenticate: Authenticate | None = None,
+    auth: Guard | None = None,
     sse: bool = False,
     shutdown_grace: float = 3.0,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
@@ -64,6 +65,7 @@ async def serve_http(
         allowed_origins=allowed_origins,
         cors_origins=cors_origins,
         authenticate=authenticate,
+        auth=auth,
         sse=sse,
     )
     async with open_unwrapping_nursery() as nursery:

@@ -131,7 +131,7 @@ class InputRounds:
                 arguments = msgspec.json.decode(arguments)
             elif isinstance(arguments, UnsetType):
                 arguments = None
-        call = [self._server, request.connection.principal, request.method, name, arguments or {}]
+        call = [self._server, request.connection.owner, request.method, name, arguments or {}]
         return hashlib.sha256(msgspec.json.encode(call, order="deterministic")).hexdigest()
 
     def _find_seal(self) -> StateSeal:

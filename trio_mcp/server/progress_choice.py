@@ -69,7 +69,7 @@ class ProgressChoice:
                 tool=name if is_tool else "",
                 policy=policy,
                 client_info=request.meta.client_info,
-                principal=request.connection.principal,
+                principal=request.connection.owner,
                 session_state=None if request.session is None else request.session.state,
                 method=request.method,
                 name=name,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -23,11 +23,13 @@ from trio_mcp.schema.signatures import Subject
 from trio_mcp.server.completers import Completer, add_completer
 from trio_mcp.server.context import Context
 from trio_mcp.server.functions import (
+    NO_SCOPES,
     call_function,
     check_bound,
     check_policy,
     find_name,
     is_generator,
+    read_scopes,
     unwrap,
 )
 from trio_mcp.server.messages import make_messages, reads_files
@@ -41,7 +43,10 @@ _SHOWN_APART: Final = ("description", "title", "default")
 
 @attrs.frozen
 class PromptDefinition:
-    """A prompt of a server; `listing` is what clients see of it, `completers` are by argument."""
+    """A prompt of a server; `listing` is what clients see of it, `completers` are by argument.
+
+    A client must be allowed its `scopes` to list, get and complete it.
+    """
 
     listing: Prompt
     function: Callable[..., Any]
@@ -49,6 +54,7 @@ class PromptDefinition:
     is_async: bool
     completers: dict[str, Completer] = attrs.field(factory=dict)
     progress: ServerPolicy | None = None
+    scopes: frozenset[str] = NO_SCOPES
 
     @property
     def argument_names(self) -> Sequence[str]:
@@ -94,6 +100,7 @@ def define_prompt(
     meta: Mapping[str, Any] | None,
     dereference_schemas: bool = True,
     progress: ServerPolicy | None = None,
+    scopes: Collection[str] = (),
 ) -> PromptDefinition:
     """Make a prompt of `function`; raises PromptDefinitionError if it cannot be one."""
     if not callable(function):
@@ -122,7 +129,8 @@ def define_prompt(
         meta=None if meta is None else dict(meta),
     )
     is_async = inspect.iscoroutinefunction(inner)
-    return PromptDefinition(listing, function, parameters, is_async, progress=progress)
+    needed = read_scopes(scopes, subject)
+    return PromptDefinition(listing, function, parameters, is_async, progress=progress, scopes=needed)
 
 
 def _describe_argument(name: str, schema: Mapping[str, Any], *, required: bool) -> PromptArgument:

@@ -42,12 +42,14 @@ class PromptMethods:
         """Answer prompts/list."""
         prompts, cursor = read_page(request, self._prompts, self._settings)
         listings = [prompt.listing for prompt in prompts]
-        return mark_list(request, ListPromptsResult(prompts=listings, next_cursor=cursor), self._settings)
+        result = ListPromptsResult(prompts=listings, next_cursor=cursor)
+        return mark_list(request, result, self._settings, self._prompts)
 
     async def get_prompt(self, request: ServerRequest) -> Result:
         """Answer prompts/get."""
         assert isinstance(request.params, GetPromptParams)
         prompt = self._find(request.params.name)
+        request.connection.require(prompt.scopes)
         self._settle(request, prompt)
         params = request.params
         if params.request_state is not UNSET or params.input_responses is not UNSET:

@@ -7,7 +7,7 @@ What they register is kept in the `ServerDefinition`; `Server` adds how it is se
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar, overload
 
 from trio_mcp.errors import PromptDefinitionError, ResourceDefinitionError, ToolDefinitionError
@@ -48,6 +48,7 @@ class Registration(Registered):
         input_schema: Mapping[str, Any] | None = None,
         output_schema: Mapping[str, Any] | None = None,
         validate: bool = True,
+        scopes: Collection[str] = (),
     ) -> Callable[[F], F]: ...
 
     def tool(
@@ -66,6 +67,7 @@ class Registration(Registered):
         input_schema: Mapping[str, Any] | None = None,
         output_schema: Mapping[str, Any] | None = None,
         validate: bool = True,
+        scopes: Collection[str] = (),
     ) -> F | Callable[[F], F]:
         """Register a function as a tool: `@server.tool` or `@server.tool("name", ...)`; see `add_tool`."""
         if isinstance(function, str):
@@ -87,6 +89,7 @@ class Registration(Registered):
                 input_schema=input_schema,
                 output_schema=output_schema,
                 validate=validate,
+                scopes=scopes,
             )
             return function
 
@@ -107,6 +110,7 @@ class Registration(Registered):
         input_schema: Mapping[str, Any] | None = None,
         output_schema: Mapping[str, Any] | None = None,
         validate: bool = True,
+        scopes: Collection[str] = (),
     ) -> None:
         """Register `function` as a tool (MCP tools).
 
@@ -120,7 +124,8 @@ class Registration(Registered):
         `input_schema` and `output_schema` are JSON Schemas that clients are shown as they are, in place of
         those of the type hints. The function then takes all arguments, as JSON values, in one dict or as
         `**arguments`, or returns a dict. With `validate` both are checked by the package jsonschema (the
-        extra of that name). Raises ToolDefinitionError if the signature
+        extra of that name). `scopes` are what a client must be allowed to see and call the tool, if it has
+        been authenticated (docs/authorization.md). Raises ToolDefinitionError if the signature
         cannot be described in JSON or the name is taken.
         """
         tool = define_tool(
@@ -136,6 +141,7 @@ class Registration(Registered):
             input_schema=input_schema,
             output_schema=output_schema,
             validate=validate,
+            scopes=scopes,
             dereference_schemas=self.definition.settings.dereference_schemas,
         )
         self.definition.add_tool(tool)
@@ -155,6 +161,7 @@ class Registration(Registered):
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
         progress: ServerPolicy | None = None,
+        scopes: Collection[str] = (),
     ) -> Callable[[Callable[P, R]], CompletableFunction[P, R]]: ...
 
     def prompt(
@@ -168,6 +175,7 @@ class Registration(Registered):
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
         progress: ServerPolicy | None = None,
+        scopes: Collection[str] = (),
     ) -> CompletableFunction[P, R] | Callable[[Callable[P, R]], CompletableFunction[P, R]]:
         """Register a prompt: `@server.prompt` or `@server.prompt("name", ...)`; see `add_prompt`."""
         if isinstance(function, str):
@@ -184,6 +192,7 @@ class Registration(Registered):
                 icons=icons,
                 meta=meta,
                 progress=progress,
+                scopes=scopes,
             )
 
         return register if function is None else register(function)
@@ -198,6 +207,7 @@ class Registration(Registered):
         icons: Sequence[Icon] | None = None,
         meta: Mapping[str, Any] | None = None,
         progress: ServerPolicy | None = None,
+        scopes: Collection[str] = (),
     ) -> CompletableFunction[P, R]:
         """Register `function` as a prompt (MCP prompts).
 
@@ -206,7 +216,8 @@ class Registration(Registered):
         as it is stays a text, every other is read as JSON. A sync function runs in a worker thread. The
         function returns text, content, a `Message`, or a list of them. What is returned here can be
         called as the function, and its `complete` registers functions that complete arguments. `progress`
-        is the policy for this prompt and its completions, in place of the server's. Raises
+        is the policy for this prompt and its completions, in place of the server's, and `scopes` are as those
+        of a tool. Raises
         PromptDefinitionError if the signature cannot be described or the name is taken.
         """
         # Imported here: a server without prompts starts sooner without that module.
@@ -222,6 +233,7 @@ class Registration(Registered):
             meta=meta,
             dereference_schemas=self.definition.settings.dereference_schemas,
             progress=progress,
+            scopes=scopes,
         )
         self.definition.add_prompt(prompt)
         return CompletableFunction(function, prompt)
@@ -241,6 +253,7 @@ class Registration(Registered):
         meta: Mapping[str, Any] | None = None,
         cache: CacheHint | None = None,
         progress: ServerPolicy | None = None,
+        scopes: Collection[str] = (),
     ) -> Callable[[Callable[P, R]], CompletableFunction[P, R]]:
         """Register a function as a resource: `@server.resource("config://app")`; see `add_resource`."""
         if callable(uri):
@@ -260,6 +273,7 @@ class Registration(Registered):
                 meta=meta,
                 cache=cache,
                 progress=progress,
+                scopes=scopes,
             )
 
         return register
@@ -279,17 +293,18 @@ class Registration(Registered):
         meta: Mapping[str, Any] | None = None,
         cache: CacheHint | None = None,
         progress: ServerPolicy | None = None,
+        scopes: Collection[str] = (),
     ) -> CompletableFunction[P, R]:
         """Register what `function` returns as a resource (MCP server features, "Resources").
 
         `uri` is its URI, or a template of URIs like "users://{id}/profile" (RFC 6570), whose variables are
         the function's parameters; a URI is decoded once, and its parts are converted to the type hints. Of
         templates that match the same URI, the first counts. Text and bytes are read as they are, everything
-        else as JSON. A parameter annotated with `Context` receives the context, and a sync function runs in
-        a worker thread. `size` is in bytes. `progress` is the policy for this resource, in place of the
-        server's. Raises ResourceDefinitionError for a template that is malformed or ambiguous, for a variable
-        that the function does not take, for a required parameter that the URI does not give, and if the URI
-        is taken.
+        else as JSON. A parameter annotated with `Context` receives the context, and a sync function runs in a
+        worker thread. `size` is in bytes. `progress` is the policy for this resource, in place of the
+        server's, and `scopes` are as those of a tool. Raises ResourceDefinitionError for a template that is
+        malformed or ambiguous, for a variable that the function does not take, for a required parameter that
+        the URI does not give, and if the URI is taken.
 
         What is returned here can be called as the function, and its `complete` registers functions that
         complete variables of the template.
@@ -311,6 +326,7 @@ class Registration(Registered):
             meta=meta,
             cache=cache,
             progress=progress,
+            scopes=scopes,
         )
         self.definition.add_resource(resource)
         return CompletableFunction(function, resource)
@@ -329,16 +345,17 @@ class Registration(Registered):
         cache: CacheHint | None = None,
         max_bytes: int = 8 * 1024 * 1024,
         hidden: bool = False,
+        scopes: Collection[str] = (),
     ) -> None:
         """Register the files below a directory as the template "`uri`/{path*}".
 
         They are read in a worker thread. The extension of a file gives its MIME type; what is text, in UTF-8,
         is read as text, everything else as bytes. No client can leave the directory: "..", absolute paths,
         links that lead out of it, names of devices and everything that is no regular file count as unknown.
-        So do, unless `hidden` is True, files and directories whose names begin with a dot.
-        A file of more than `max_bytes` bytes, 8 MiB by default, cannot be read. `name` is by default that of
-        the directory. Raises ResourceDefinitionError if there is no directory at `path`, and as
-        `add_resource` does.
+        So do, unless `hidden` is True, files and directories whose names begin with a dot. A file of more
+        than `max_bytes` bytes, 8 MiB by default, cannot be read. `name` is by default that of the directory,
+        and `scopes` are as those of a tool. Raises ResourceDefinitionError if there is no directory at
+        `path`, and as `add_resource` does.
         """
         # Imported here: a server of tools starts sooner without.
         from trio_mcp.server.directory import make_directory
@@ -354,4 +371,5 @@ class Registration(Registered):
             icons=icons,
             meta=meta,
             cache=cache,
+            scopes=scopes,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -106,17 +106,28 @@ class Registry(Mapping[str, D]):
         """What is enabled, in the order of registration."""
         return [entry.definition for entry in list(self._entries.values()) if entry.is_enabled]
 
-    def read_page(self, cursor: str | None, size: int | None) -> tuple[list[D], str | None]:
+    def find(self, key: str) -> D | None:
+        """What is registered as `key`, be it disabled or not; None if nothing is."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.definition
+
+    def read_page(
+        self, cursor: str | None, size: int | None, shows: Callable[[D], bool] | None = None
+    ) -> tuple[list[D], str | None]:
         """Return at most `size` definitions behind `cursor`, and the cursor behind them (MCP pagination).
 
-        It is None if there are no more. A cursor is a place in the order of registration, so that no change
-        of the list makes a client see something twice or miss what was there all the time. Raises
-        ProtocolError for one that was never given out.
+        If `shows` is given, only what it is true for counts. The cursor is None if there are no more. A
+        cursor is a place in the order of registration, so that no change of the list makes a client see
+        something twice or miss what was there all the time. Raises ProtocolError for one that was never given
+        out.
         """
         if cursor is None and size is None:
-            return self.in_order(), None
+            found = self.in_order()
+            return (found if shows is None else list(filter(shows, found))), None
         position = 0 if cursor is None else self._read_cursor(cursor, size)
         entries = [e for e in list(self._entries.values()) if e.is_enabled and e.number > position]
+        if shows is not None:
+            entries = [e for e in entries if shows(e.definition)]
         page = entries[:size]
         following = self._make_cursor(page[-1].number) if len(page) < len(entries) else None
         return [entry.definition for entry in page], following

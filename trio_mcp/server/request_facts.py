@@ -18,6 +18,7 @@ from trio_mcp.wire.messages import Implementation
 
 if TYPE_CHECKING:
     from trio_mcp.server.child_caller import ChildCaller
+    from trio_mcp.session.principal import Principal
 
 
 class RequestFacts:
@@ -62,8 +63,11 @@ class RequestFacts:
         return self._request.meta.values
 
     @property
-    def principal(self) -> str | None:
-        """Who the client is, as `authenticate` of `serve_http` said of this request; or None."""
+    def principal(self) -> Principal | None:
+        """Whom the client acts for, as the token of this request says, or `authenticate`; or None.
+
+        In a background task it is that of the request that started it.
+        """
         return self._request.connection.principal
 
     @property

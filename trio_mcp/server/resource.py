@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -25,11 +25,13 @@ from trio_mcp.schema.signatures import Subject, read_return_annotation
 from trio_mcp.server.completers import Completer, add_completer
 from trio_mcp.server.context import Context
 from trio_mcp.server.functions import (
+    NO_SCOPES,
     call_function,
     check_bound,
     check_policy,
     find_name,
     is_generator,
+    read_scopes,
     unwrap,
 )
 from trio_mcp.session.settings import CacheHint
@@ -61,6 +63,8 @@ class ResourceDefinition:
     """How long clients may keep what they read; None for what the server says."""
     progress: ServerPolicy | None = None
     completers: dict[str, Completer] = attrs.field(factory=dict)
+    scopes: frozenset[str] = NO_SCOPES
+    """What a client must be allowed to list, read and complete it, and to subscribe to it."""
 
     @property
     def variable_names(self) -> Sequence[str]:
@@ -111,6 +115,7 @@ def define_resource(
     meta: Mapping[str, Any] | None,
     cache: CacheHint | None,
     progress: ServerPolicy | None = None,
+    scopes: Collection[str] = (),
 ) -> ResourceDefinition:
     """Make a resource of `function`, or a template if `uri` has variables.
 
@@ -156,6 +161,7 @@ def define_resource(
         parameters.lists,
         cache,
         progress,
+        scopes=read_scopes(scopes, subject),
     )
 
 

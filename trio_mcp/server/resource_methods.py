@@ -57,14 +57,14 @@ class ResourceMethods:
         resources, cursor = read_page(request, self._table.resources, self._settings)
         listings = [found.listing for found in resources if isinstance(found.listing, Resource)]
         result = ListResourcesResult(resources=listings, next_cursor=cursor)
-        return mark_list(request, result, self._settings)
+        return mark_list(request, result, self._settings, self._table.resources)
 
     def list_templates(self, request: ServerRequest) -> Result:
         """Answer resources/templates/list."""
         templates, cursor = read_page(request, self._table.templates, self._settings)
         listings = [found.listing for found in templates if isinstance(found.listing, ResourceTemplate)]
         result = ListResourceTemplatesResult(resource_templates=listings, next_cursor=cursor)
-        return mark_list(request, result, self._settings)
+        return mark_list(request, result, self._settings, self._table.templates)
 
     async def read(self, request: ServerRequest) -> Result:
         """Answer resources/read."""
@@ -74,6 +74,7 @@ class ResourceMethods:
         if found is None:
             raise ResourceNotFound
         resource, values = found
+        request.connection.require(resource.scopes)
         if resource.progress is not None or self._progress.for_all:
             self._progress.settle(request, resource.progress, resource.uri)
         if params.request_state is not UNSET or params.input_responses is not UNSET:
@@ -84,6 +85,8 @@ class ResourceMethods:
         cache = resource.cache or self._settings.read_cache
         if cache is not None and request.era.modern:
             cache.mark(result)
+            if resource.scopes:
+                result.cache_scope = "private"
         return result
 
     def describe_failure(self, request: ServerRequest, failure: BaseException) -> NoReturn:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 from msgspec import Struct
@@ -26,6 +26,9 @@ from trio_mcp.tasks.memory_store import MemoryTaskStore
 from trio_mcp.tasks.record import Owner, TaskRecord
 from trio_mcp.tasks.store import TaskPage
 from trio_mcp.tasks.supervisor import Supervisor, open_supervisor
+
+if TYPE_CHECKING:
+    from trio_mcp.session.principal import Principal
 
 
 class RunningServer:
@@ -65,20 +68,28 @@ class RunningServer:
         self,
         transport: FrameTransport,
         *,
-        principal: str | None = None,
+        principal: Principal | str | None = None,
         headers: Mapping[str, str] = NO_HEADERS,
         peer: str | None = None,
     ) -> None:
         """Serve one connection until the peer closes it, then close it; checkpoints.
 
-        `principal` is who the peer is, if the caller has authenticated it. Its tasks then belong
-        to that principal, whatever connection it asks for them on. `headers` are those of the
-        handshake, by lower-case names. Handlers find both in their Context. `peer` is the address of the
+        `principal` is who the peer is, if the caller has authenticated it: a Principal, or only its name. Its
+        tasks then belong to that principal, whatever connection it asks for them on. `headers` are those of
+        the handshake, by lower-case names. Handlers find both in their Context. `peer` is the address of the
         client: without a principal, connections from one address share its caps on tasks.
         """
-        await serve_transport(self.application, transport, principal, headers, peer)
+        permit = None
+        if principal is not None:
+            # Imported here: most servers are not told who their clients are.
+            from trio_mcp.session.permit import make_permit
 
-    def authenticated(self, principal: str, headers: Mapping[str, str] = NO_HEADERS) -> AuthenticatedServer:
+            permit = make_permit(principal)
+        await serve_transport(self.application, transport, permit, headers, peer)
+
+    def authenticated(
+        self, principal: Principal | str, headers: Mapping[str, str] = NO_HEADERS
+    ) -> AuthenticatedServer:
         """This server as a target of `open_client`, for a client that is authenticated as `principal`.
 
         Its handlers find `headers` in `Context.headers`, by lower-case names.
@@ -99,15 +110,15 @@ class RunningServer:
         """Cancel a task; one that has ended stays as it is. Checkpoints. Raises TaskNotFound."""
         return await self._supervisor.access.cancel(task_id, None)
 
-    async def list_page(self, principal: str, cursor: str | None = None) -> TaskPage:
+    async def list_page(self, principal: Principal | str, cursor: str | None = None) -> TaskPage:
         """Return up to `page_size` tasks of an authenticated principal, newest first. Checkpoints.
 
         `cursor` is the `next_cursor` of the page before, None for the first. Raises
         CursorError for one that this principal did not get.
         """
-        return await self._supervisor.access.list_page(Owner("principal", principal), cursor)
+        return await self._supervisor.access.list_page(Owner("principal", str(principal)), cursor)
 
-    async def list_tasks(self, principal: str) -> list[TaskRecord]:
+    async def list_tasks(self, principal: Principal | str) -> list[TaskRecord]:
         """Return all tasks of an authenticated principal, newest first. Checkpoints."""
         page = await self.list_page(principal)
         records = list(page.records)
@@ -131,7 +142,7 @@ class AuthenticatedServer(Struct, frozen=True):
     """A running server, for one principal."""
 
     running: RunningServer
-    principal: str
+    principal: Principal | str
     headers: Mapping[str, str] = NO_HEADERS
 
     async def serve(self, transport: FrameTransport) -> None:

@@ -8,9 +8,10 @@ changes while a legacy client is there.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -35,6 +36,9 @@ from trio_mcp.wire.messages import (
     SubscribeParams,
     SubscriptionFilter,
 )
+
+if TYPE_CHECKING:  # a server may have no resources
+    from trio_mcp.server.resource import ResourceDefinition
 
 ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
 
@@ -63,7 +67,7 @@ class SubscriptionMethods:
         return f"<SubscriptionMethods: {len(self._sessions)} sessions, {self._quota!r}>"
 
     async def listen(self, request: ServerRequest) -> Result:
-        """Answer subscriptions/listen: send changes until the client cancels or the server ends.
+        """Answer subscriptions/listen: send changes until the client cancels or the server or token ends.
 
         What is sent, and how it ends, is in MCP subscriptions 2026-07-28.
         """
@@ -74,7 +78,7 @@ class SubscriptionMethods:
         wished = dict.fromkeys(wanted.resource_subscriptions or ())
         # First: a message may name so many that looking for them would hold up everybody.
         self._quota.check(len(wished))
-        uris = [uri for uri in wished if self._has(uri)]
+        uris = [uri for uri in wished if self._may_see(request, uri)]
         subscription = None
         if kinds or uris:
             subscription = _Subscription(
@@ -94,6 +98,10 @@ class SubscriptionMethods:
         try:
             for record, live in found:
                 followed.append(await self._tasks.follow(request, record, live))
+            permit = request.connection.permit
+            await trio.sleep_until(math.inf if permit is None else permit.ends_at)
+            # Without an answer: a client that loses its stream opens another one, with another token.
+            request.withdraw()
             await trio.sleep_forever()
         except trio.Cancelled:
             if not request.withdrawn:
@@ -119,8 +127,10 @@ class SubscriptionMethods:
     def subscribe(self, request: ServerRequest) -> Result:
         """Answer resources/subscribe."""
         uri = self._read_uri(request)
-        if not self._has(uri):
+        resource = self._find(uri)
+        if resource is None:
             raise ProtocolError(request.era.unknown_resource, f"unknown resource {uri!r}", {"uri": uri})
+        request.connection.require(resource.scopes)
         self._find_session(request.connection.home, find_payer(request)).add([resource_update(uri)])
         return EmptyResult()
 
@@ -161,14 +171,19 @@ class SubscriptionMethods:
             raise ProtocolError(METHOD_NOT_FOUND, f"{request.method!r} is for servers with resources")
         return request.params.uri
 
-    def _has(self, uri: str) -> bool:
-        """Whether there is something to subscribe to; raises ProtocolError for a URI that is too long."""
+    def _may_see(self, request: ServerRequest, uri: str) -> bool:
+        resource = self._find(uri)
+        return resource is not None and not request.connection.lacks(resource.scopes)
+
+    def _find(self, uri: str) -> ResourceDefinition | None:
+        """What can be subscribed to at `uri`, or None; raises ProtocolError for a URI that is too long."""
         if len(uri) > MAX_URI_CHARACTERS:
             raise ProtocolError(
                 INVALID_PARAMS, f"a URI of {len(uri)} characters is too long: {MAX_URI_CHARACTERS} at most"
             )
         resources = self._definition.resources
-        return resources is not None and resources.find(uri) is not None
+        found = None if resources is None else resources.find(uri)
+        return None if found is None else found[0]
 
 
 def _wants(wanted: SubscriptionFilter, kind: ListKind) -> bool:

@@ -126,8 +126,9 @@ def read_ttl(request: ServerRequest) -> float | None:
 def find_owner(request: ServerRequest) -> Owner:
     """The owner of a task that `request` makes, and who asks if it asks for a task."""
     connection = request.connection
-    if connection.principal is not None:
-        return Owner("principal", connection.principal)
+    owner = connection.owner
+    if owner is not None:
+        return Owner("principal", owner)
     # Without an authorization context the id alone admits (MCP tasks, "Security"); it cannot be guessed. A
     # session, in the eras that have one, bounds what tasks/list shows, and nothing else.
     return BEARER if request.era.modern else Owner("bearer", connection.session_id)
@@ -136,6 +137,7 @@ def find_owner(request: ServerRequest) -> Owner:
 def find_payer(request: ServerRequest) -> Owner:
     """For whom a task of `request` is counted: a principal, or the peer if it is anonymous."""
     connection = request.connection
-    if connection.principal is not None:
-        return Owner("principal", connection.principal)
+    owner = connection.owner
+    if owner is not None:
+        return Owner("principal", owner)
     return Owner("bearer", connection.peer or connection.session_id)

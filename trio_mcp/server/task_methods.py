@@ -14,8 +14,11 @@ import trio
 from msgspec import Struct
 
 from trio_mcp.errors import CursorError, ProtocolError, TaskNotFound, TaskStoreError
+from trio_mcp.server.functions import NO_SCOPES
+from trio_mcp.server.registry import Registry
 from trio_mcp.server.task_choice import declares_tasks, find_owner, missing_extension
 from trio_mcp.server.task_run import TaskRun
+from trio_mcp.server.tool import ToolDefinition
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.tasks.history import TaskReport
 from trio_mcp.tasks.live_state import LiveState
@@ -56,9 +59,17 @@ CHANGED: Final = "notifications/tasks"
 class TaskMethods:
     """Answers the task methods of one running server."""
 
-    def __init__(self, supervisor: Supervisor, runs: Mapping[str, TaskRun]) -> None:
+    def __init__(
+        self, supervisor: Supervisor, runs: Mapping[str, TaskRun], tools: Registry[ToolDefinition]
+    ) -> None:
         self._supervisor = supervisor
         self._runs = runs
+        self._tools = tools
+
+    def _scopes_of(self, record: TaskRecord) -> frozenset[str]:
+        """What a client must be allowed to see the task: the scopes of its tool."""
+        tool = self._tools.find(record.tool)
+        return NO_SCOPES if tool is None else tool.scopes
 
     async def _fetch(self, request: ServerRequest, *, newest: bool = False) -> TaskRecord:
         """The task that a request names; raises the same error for an unknown, expired or foreign one."""
@@ -68,9 +79,12 @@ class TaskMethods:
         try:
             access = self._supervisor.access
             fetch = access.fetch_newest if newest else access.fetch
-            return await fetch(request.params.task_id, find_owner(request))
+            record = await fetch(request.params.task_id, find_owner(request))
         except TaskNotFound:
             raise _not_found() from None
+        if request.connection.permit is not None:
+            request.connection.permit.require(self._scopes_of(record))
+        return record
 
     async def get(self, request: ServerRequest) -> Result:
         """Answer tasks/get."""
@@ -114,7 +128,12 @@ class TaskMethods:
         except CursorError as error:
             raise ProtocolError(INVALID_PARAMS, str(error)) from None
         return ListTasksResult(
-            tasks=[legacy_task(record) for record in page.records], next_cursor=page.next_cursor
+            tasks=[
+                legacy_task(record)
+                for record in page.records
+                if not request.connection.lacks(self._scopes_of(record))
+            ],
+            next_cursor=page.next_cursor,
         )
 
     async def cancel(self, request: ServerRequest) -> Result:
@@ -160,6 +179,8 @@ class TaskMethods:
         try:
             record = await self._supervisor.access.fetch(task_id, find_owner(request))
         except TaskNotFound:
+            return None
+        if request.connection.lacks(self._scopes_of(record)):
             return None
         return record, self._supervisor.find(task_id)
 

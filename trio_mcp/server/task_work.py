@@ -20,6 +20,8 @@ from trio_mcp.progress.reporter import ProgressReporter
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.schema.returns import find_return_type
 from trio_mcp.session.connection import ServerConnection
+from trio_mcp.session.permit import Permit
+from trio_mcp.session.principal import Principal
 from trio_mcp.session.request import ServerRequest, SessionData
 from trio_mcp.session.settings import ServerSettings
 from trio_mcp.tasks.record import Owner
@@ -44,6 +46,7 @@ def describe_work(
         raw = None if gathered is None else encode_json(gathered)
     except ValueError as error:
         raise ReturnError(f"what gather returned cannot be stored as JSON: {error}") from None
+    permit = request.connection.permit
     return TaskWork(
         # A slice of the frame would keep all of that.
         arguments=None if arguments is None else Raw(bytes(arguments)),
@@ -54,6 +57,7 @@ def describe_work(
         attempts=config.attempts,
         gathered=raw,
         is_listed=is_listed,
+        scopes=None if permit is None else permit.scopes,
     )
 
 
@@ -74,8 +78,11 @@ def read_gathered(work: TaskWork, gather: Callable[..., Any] | None) -> Any:
 def make_detached(task: StoredTask, work: TaskWork, era: Era, settings: ServerSettings) -> ServerRequest:
     """The request of a task that is run without the connection that has brought its call."""
     owner = task.record.owner
-    principal = owner.name if owner.kind == "principal" else None
-    connection = ServerConnection(Outbox(1), principal)
+    principal = None
+    if owner.kind == "principal":
+        principal = Principal(owner.name, scopes=work.scopes)
+    permit = None if principal is None and work.scopes is None else Permit(principal, work.scopes)
+    connection = ServerConnection(Outbox(1), permit)
     connection.lose()
     call_queue = CallQueue(connection.outbox, UNSET, reports_policy(settings.progress), _nothing)
     call_queue.withdraw()

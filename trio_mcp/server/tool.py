@@ -9,7 +9,7 @@ import functools
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -24,10 +24,12 @@ from trio_mcp.schema.signatures import Subject
 from trio_mcp.server.context import Context
 from trio_mcp.server.functions import (
     ADD_BOUND,
+    NO_SCOPES,
     check_bound,
     check_policy,
     find_name,
     is_generator,
+    read_scopes,
     unwrap,
 )
 from trio_mcp.server.results import CONTENT_TYPES, make_result, reads_files
@@ -58,6 +60,8 @@ class ToolDefinition(msgspec.Struct, frozen=True):
     task: TaskConfig | None = None
     headers: Mapping[str, tuple[str, ...]] = {}
     progress: ServerPolicy | None = None
+    scopes: frozenset[str] = NO_SCOPES
+    """What a client must be allowed to list and call it."""
 
     def listing_for(self, era: Era) -> Tool:
         """How clients of `era` see the tool."""
@@ -104,6 +108,7 @@ def define_tool(
     input_schema: Mapping[str, Any] | None = None,
     output_schema: Mapping[str, Any] | None = None,
     validate: bool = True,
+    scopes: Collection[str] = (),
 ) -> ToolDefinition:
     """Make a tool of `function`; raises ToolDefinitionError if it cannot be one."""
     if not callable(function):
@@ -145,7 +150,8 @@ def define_tool(
         raise subject.flaw(str(error)) from None
     config = TaskConfig() if task is True else task or None
     is_async = inspect.iscoroutinefunction(inner)
-    return ToolDefinition(listing, function, parameters, returns, is_async, config, headers, progress)
+    needed = read_scopes(scopes, subject)
+    return ToolDefinition(listing, function, parameters, returns, is_async, config, headers, progress, needed)
 
 
 def _read_input_schema(

@@ -79,7 +79,8 @@ class ToolMethods:
         """Answer tools/list."""
         tools, cursor = read_page(request, self._registry, self._settings)
         listings = [tool.listing_for(request.era) for tool in tools]
-        return mark_list(request, ListToolsResult(tools=listings, next_cursor=cursor), self._settings)
+        result = ListToolsResult(tools=listings, next_cursor=cursor)
+        return mark_list(request, result, self._settings, self._registry)
 
     async def call_tool(self, request: ServerRequest) -> Result:
         """Answer tools/call: with the result, with a task, or with what the client is asked first."""
@@ -88,6 +89,8 @@ class ToolMethods:
         tool = self._tools.get(params.name)
         if tool is None:
             raise ProtocolError(INVALID_PARAMS, f"Unknown tool: {params.name}")
+        if tool.scopes:
+            request.connection.require(tool.scopes)
         if tool.progress is not None or self._progress.for_all:
             self._progress.settle(request, tool.progress, tool.listing.name, is_tool=True)
         arguments = None if isinstance(params.arguments, msgspec.UnsetType) else params.arguments

@@ -46,6 +46,8 @@ async def serve_websocket(  # noqa: ASYNC128  # listen starts it
     cancelled, it closes with code 1001, and returns within twice the server's `drain_timeout`,
     also if clients do not read.
 
+    It asks for no access tokens; `serve_http(auth=)` does, and serves WebSocket at its endpoint too.
+
     Raises OSError if it cannot listen, ValueError for a malformed list or number, and
     ModuleNotFoundError without the extra `websocket`.
     """

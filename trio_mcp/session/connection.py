@@ -7,9 +7,9 @@ know methods: whether a client may be asked for something is decided by the call
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 import trio
@@ -21,6 +21,10 @@ from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.errors import INVALID_REQUEST
 from trio_mcp.wire.frames import ErrorObject, ErrorResponse, Notification, Request, RequestId, Response
 
+if TYPE_CHECKING:  # a server whose clients nobody authenticates starts without them
+    from trio_mcp.session.permit import Permit
+    from trio_mcp.session.principal import Principal
+
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 Answer: TypeAlias = Response | ErrorResponse
@@ -29,10 +33,9 @@ Answer: TypeAlias = Response | ErrorResponse
 class _Client:
     """The state that all wires to one client share."""
 
-    __slots__ = ("asked", "is_lost", "on_lost", "peer", "principal", "questions", "session_id")
+    __slots__ = ("asked", "is_lost", "on_lost", "peer", "questions", "session_id")
 
-    def __init__(self, principal: str | None, peer: str | None) -> None:
-        self.principal = principal
+    def __init__(self, peer: str | None) -> None:
         self.peer = peer
         self.session_id: str | None = None
         self.questions = 0
@@ -57,12 +60,22 @@ class ServerConnection:
     If the client has only one wire, `home` is the connection itself.
     """
 
-    __slots__ = ("_client", "_on_answered", "headers", "home", "is_heard", "on_heard", "outbox", "pause")
+    __slots__ = (
+        "_client",
+        "_on_answered",
+        "headers",
+        "home",
+        "is_heard",
+        "on_heard",
+        "outbox",
+        "pause",
+        "permit",
+    )
 
     def __init__(
         self,
         outbox: Outbox,
-        principal: str | None,
+        permit: Permit | None,
         *,
         on_answered: Callable[[], None] | None = None,
         home: ServerConnection | None = None,
@@ -70,11 +83,13 @@ class ServerConnection:
         peer: str | None = None,
     ) -> None:
         self.outbox = outbox
+        self.permit = permit
+        """With what the transport has let in what comes by this wire; None if it asks nobody who it is."""
         self.headers = headers
         """Of the HTTP request or the WebSocket handshake, by lower-case names."""
         self.home = self if home is None else home
         self._on_answered = on_answered
-        self._client: _Client = _Client(principal, peer) if home is None else home._client
+        self._client: _Client = _Client(peer) if home is None else home._client
         self.is_heard = True
         """Whether the client reads this wire now."""
         self.on_heard: Callable[[], None] | None = None
@@ -88,11 +103,15 @@ class ServerConnection:
         open_questions = len(self._client.asked)
         return f"<ServerConnection {kind}, client {client}, {open_questions} open questions>"
 
-    def branch(self, outbox: Outbox, headers: Mapping[str, str] = NO_HEADERS) -> ServerConnection:
-        """Make another wire to the same client, which ends with the first answer."""
-        return ServerConnection(
-            outbox, self.principal, on_answered=outbox.close, home=self.home, headers=headers
-        )
+    def branch(
+        self, outbox: Outbox, headers: Mapping[str, str] = NO_HEADERS, permit: Permit | None = None
+    ) -> ServerConnection:
+        """Make another wire to the same client, which ends with the first answer.
+
+        A request that comes by it may have a permit of its own, of the same principal.
+        """
+        permit = self.permit if permit is None else permit
+        return ServerConnection(outbox, permit, on_answered=outbox.close, home=self.home, headers=headers)
 
     @property
     def ends_with_answer(self) -> bool:
@@ -100,9 +119,23 @@ class ServerConnection:
         return self._on_answered is not None
 
     @property
-    def principal(self) -> str | None:
-        """The client's name as the transport authenticated it, or None."""
-        return self._client.principal
+    def principal(self) -> Principal | None:
+        """Whom the client acts for, as the transport has authenticated it, or None."""
+        return None if self.permit is None else self.permit.principal
+
+    @property
+    def owner(self) -> str | None:
+        """The name of the principal, to which belongs what the client makes; None without one."""
+        return None if self.permit is None else self.permit.owner
+
+    def lacks(self, scopes: Collection[str]) -> bool:
+        """Whether the client may not use something that needs all `scopes`."""
+        return self.permit is not None and self.permit.lacks(scopes)
+
+    def require(self, scopes: Collection[str]) -> None:
+        """Raise ProtocolError with all `scopes`, which something needs, if the client lacks any."""
+        if self.permit is not None:
+            self.permit.require(scopes)
 
     @property
     def peer(self) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 import trio
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from trio_mcp.session.batch_reply import BatchReply
 
 logger = logging.getLogger("trio_mcp")
+
+UNAUTHORIZED: Final = 401
+"""The status in the error for a request under an expired permit, as over HTTP."""
 
 
 class Application(Protocol):
@@ -99,7 +102,9 @@ class ServerSession:
         "_data",
         "_handlers",
         "_handshake",
+        "_idle",
         "_policy",
+        "_request_limit",
         "_requests",
         "_settings",
         "_unwritten",
@@ -116,6 +121,8 @@ class ServerSession:
         self.connection = connection
         self._requests: dict[RequestId, ServerRequest] = {}
         self._unwritten = 0  # requests whose answer has not left yet; `max_requests` is their cap
+        self._request_limit = application.settings.max_requests
+        self._idle: trio.Event | None = None  # once no further request is taken
 
     def __repr__(self) -> str:
         now = self.statistics()
@@ -138,6 +145,17 @@ class ServerSession:
     def era(self) -> Era | None:
         """The era that `initialize` settled, or None before it."""
         return self._handshake.era
+
+    async def run_out(self) -> None:
+        """Take no further requests, because the client's permit has ended, and wait for those that run.
+
+        Answers to questions, and cancellations, are read on. Checkpoints.
+        """
+        self._idle = trio.Event()
+        self._request_limit = 0
+        if not self._requests:
+            self._idle.set()
+        await self._idle.wait()
 
     def withdraw(self) -> None:
         """Stop working on all requests: their client wants no answers any more."""
@@ -263,7 +281,9 @@ class ServerSession:
         # A client that begins a new session counts its requests anew.
         if same is not None and (same.era.modern or frame.method != "initialize"):
             raise ProtocolError(INVALID_REQUEST, f"request id {frame.id!r} is already in use")
-        if self._unwritten >= self._settings.max_requests:
+        if self._unwritten >= self._request_limit:
+            if self._idle is not None:
+                raise permit_ended()
             raise ProtocolError(INTERNAL_ERROR, f"overloaded: {self._unwritten} requests are in flight")
         era, meta = self._handshake.classify(incoming)
         call_queue = CallQueue(connection.outbox, meta.progress_token, self._policy, on_answered)
@@ -319,6 +339,8 @@ class ServerSession:
                 answer = self._failure_frame(request, failure)
         if self._requests.get(request.id) is request:
             del self._requests[request.id]
+            if self._idle is not None and not self._requests:
+                self._idle.set()
         _finish(request, call_queue, answer, batch)
         if passing is not None:
             raise passing
@@ -355,6 +377,12 @@ class ServerSession:
 def deadline_passed() -> ProtocolError:
     """The error answer for a request whose client set a deadline that has passed."""
     return ProtocolError(DEADLINE_PASSED, "the deadline of the request has passed", {META_DEADLINE: True})
+
+
+def permit_ended() -> ProtocolError:
+    """The error answer for a request that comes when the access token of its connection has expired."""
+    reason = "the access token of this connection has expired: connect again with another"
+    return ProtocolError(INVALID_REQUEST, reason, {"status": UNAUTHORIZED})
 
 
 def _nothing() -> None:

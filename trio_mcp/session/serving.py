@@ -7,8 +7,9 @@ order in which things end in it. Refuses to know methods.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -18,6 +19,9 @@ from trio_mcp.session.connection import NO_HEADERS, ServerConnection
 from trio_mcp.session.server_session import Application, ServerSession
 from trio_mcp.wire.frames import InFrame
 from trio_mcp.wire.incoming_request import IncomingRequest
+
+if TYPE_CHECKING:
+    from trio_mcp.session.permit import Permit
 
 logger = logging.getLogger("trio_mcp")
 
@@ -44,18 +48,19 @@ class RequestExchange(FrameSink, Protocol):
 async def serve_transport(
     application: Application,
     transport: FrameTransport,
-    principal: str | None = None,
+    permit: Permit | None = None,
     headers: Mapping[str, str] = NO_HEADERS,
     peer: str | None = None,
 ) -> None:
     """Serve until the peer closes its end or the connection breaks; then close. Checkpoints.
 
+    When its permit ends, no further requests are taken, and it closes when those that run have ended.
     At the end, and also if the caller cancels, it stops reading, cancels the handlers, writes what
     is queued for at most `drain_timeout` seconds, and closes.
     """
     drain_timeout = application.settings.drain_timeout
     outbox = Outbox(application.settings.log_buffer, application.settings.turn_clock)
-    connection = ServerConnection(outbox, principal, headers=headers, peer=peer)
+    connection = ServerConnection(outbox, permit, headers=headers, peer=peer)
     reading = trio.CancelScope()
     # Shielded so that answers leave although the session is being cancelled; the deadline is
     # set as soon as the handlers are done.
@@ -76,6 +81,8 @@ async def serve_transport(
         try:
             async with trio.open_nursery() as handlers:
                 session = ServerSession(application, connection, handlers)
+                if permit is not None and permit.ends_at != math.inf:
+                    handlers.start_soon(_end_expired, session, permit.ends_at, reading)
                 with reading:
                     await _read(session, transport)
                 handlers.cancel_scope.cancel()
@@ -85,11 +92,17 @@ async def serve_transport(
             writing.deadline = trio.current_time() + drain_timeout
 
 
+async def _end_expired(session: ServerSession, ends_at: float, reading: trio.CancelScope) -> None:
+    await trio.sleep_until(ends_at)
+    await session.run_out()
+    reading.cancel()
+
+
 async def serve_request(
     application: Application,
     request: IncomingRequest,
     exchange: RequestExchange,
-    principal: str | None,
+    permit: Permit | None,
     headers: Mapping[str, str],
     scopes: set[trio.CancelScope],
     peer: str | None = None,
@@ -102,7 +115,7 @@ async def serve_request(
     service = _RequestService(application, exchange)
     outbox = service.outbox
     connection = ServerConnection(
-        outbox, principal, on_answered=service.note_answered, headers=headers, peer=peer
+        outbox, permit, on_answered=service.note_answered, headers=headers, peer=peer
     )
     async with trio.open_nursery() as nursery:
         scopes.add(nursery.cancel_scope)

@@ -78,6 +78,7 @@ class _Work(Struct, omit_defaults=True):
     attempts: int = 1
     gathered: Raw | UnsetType = UNSET
     is_listed: bool = True
+    scopes: list[str] | None = None
 
 
 _encoder: Final = msgspec.json.Encoder(enc_hook=dict)  # dict, for a Mapping of another kind
@@ -180,6 +181,7 @@ def encode_work(work: TaskWork) -> bytes:
             attempts=work.attempts,
             gathered=_or_unset(work.gathered),
             is_listed=work.is_listed,
+            scopes=None if work.scopes is None else sorted(work.scopes),
         )
     )
 
@@ -196,6 +198,7 @@ def decode_work(data: bytes) -> TaskWork:
         attempts=raw.attempts,
         gathered=_or_none(raw.gathered),
         is_listed=raw.is_listed,
+        scopes=None if raw.scopes is None else frozenset(raw.scopes),
     )
 
 

@@ -45,7 +45,8 @@ class TaskWork(Struct, frozen=True, kw_only=True):
     `client_capabilities` what the client has declared, on which depends what the handler may ask.
     `payer` is for whom the task counts. If the process that runs the task dies, `recover` says what then, and
     `attempts` how often the task is begun at most. `gathered` is what the tool's `gather` has returned, as
-    JSON. `is_listed` is False for the record of a call that no client sees as a task.
+    JSON. `is_listed` is False for the record of a call that no client sees as a task. `scopes` are what the
+    client might use, None for everything.
     """
 
     arguments: Raw | None = None
@@ -56,6 +57,7 @@ class TaskWork(Struct, frozen=True, kw_only=True):
     attempts: int = 1
     gathered: Raw | None = None
     is_listed: bool = True
+    scopes: frozenset[str] | None = None
 
 
 class StoredTask(Struct, frozen=True, kw_only=True):

@@ -19,6 +19,10 @@ RESOURCE_NOT_FOUND: Final = -32002
 """The legacy revisions only; the modern one has INVALID_PARAMS for it."""
 URL_ELICITATION_REQUIRED: Final = -32042
 """Revision 2025-11-25 only."""
+INSUFFICIENT_SCOPE: Final = -32043
+"""No code of MCP's, whose answer over HTTP is the status 403; `data` has the scopes that are needed."""
+REQUIRED_SCOPES: Final = "requiredScopes"
+"""The member of that `data`: a list of names."""
 HEADER_MISMATCH: Final = -32020
 MISSING_CLIENT_CAPABILITY: Final = -32021
 UNSUPPORTED_PROTOCOL_VERSION: Final = -32022

@@ -53,7 +53,7 @@ def make_server(**settings: Any) -> Server:
 
     @server.tool
     async def whoami(ctx: Context) -> str:
-        return str(ctx._request.connection.principal)
+        return str(ctx.principal)
 
     @server.tool
     async def recess(ctx: Context) -> str:

@@ -19,7 +19,7 @@ def make_server(**settings: Any) -> Server:
 
     @server.tool
     async def who(ctx: Context) -> list[str | None]:
-        return [ctx.principal, ctx.headers.get("x-from")]
+        return [ctx.principal and ctx.principal.name, ctx.headers.get("x-from")]
 
     return server
 

@@ -24,11 +24,17 @@ class Access:
     """The allow-lists of one endpoint; None stands for the default of the address (`Doorkeeper.for_bind`)."""
 
     def __init__(
-        self, hosts: Collection[str] | None, origins: Collection[str] | None, cors_origins: frozenset[str]
+        self,
+        hosts: Collection[str] | None,
+        origins: Collection[str] | None,
+        cors_origins: frozenset[str],
+        *,
+        is_guarded: bool = False,
     ) -> None:
         self._hosts = hosts
         self._origins = origins
         self._cors_origins = cors_origins
+        self._exposed = f"{SESSION_HEADER}, www-authenticate" if is_guarded else SESSION_HEADER
         self._doorkeepers: dict[str, Doorkeeper] = {}  # at most MAX_ADDRESSES
 
     @property
@@ -56,13 +62,13 @@ class Access:
             return {}
         return {
             "access-control-allow-origin": origin,
-            "access-control-expose-headers": SESSION_HEADER,
+            "access-control-expose-headers": self._exposed,
             "vary": "origin",
         }
 
-    def preflight_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+    def preflight_headers(self, headers: Mapping[str, str], methods: str = METHODS) -> dict[str, str]:
         """The headers that answer a browser's OPTIONS request: everything it wants is allowed."""
-        allowed = {"access-control-allow-methods": METHODS, "access-control-max-age": "600"}
+        allowed = {"access-control-allow-methods": methods, "access-control-max-age": "600"}
         wanted = headers.get("access-control-request-headers")
         if wanted:
             allowed["access-control-allow-headers"] = wanted

@@ -8,16 +8,18 @@ Legacy requests continue in `legacy_routes`, those of HTTP+SSE in `sse_routes`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
 import trio
 
+from trio_mcp.session.permit import Permit
 from trio_mcp.session.serving import serve_request, serve_transport
 from trio_mcp.transports.asgi.access import METHODS, Access
 from trio_mcp.transports.asgi.admission import make_response_places, make_session_places
 from trio_mcp.transports.asgi.body_reader import BodyReader
 from trio_mcp.transports.asgi.call import Answer, HttpCall, Serving
+from trio_mcp.transports.asgi.guard import Denial, Guard
 from trio_mcp.transports.asgi.legacy_routes import LegacyRoutes
 from trio_mcp.transports.asgi.legacy_session import LegacySessions
 from trio_mcp.transports.asgi.modern_response import ModernResponse
@@ -33,10 +35,8 @@ from trio_mcp.wire.http import SESSION_HEADER, VERSION_HEADER, check_headers
 from trio_mcp.wire.incoming_request import IncomingRequest, read_request
 
 if TYPE_CHECKING:
+    from trio_mcp.transports.asgi.entrance import Entrance
     from trio_mcp.transports.asgi.sse_routes import SseRoutes
-
-Authenticate: TypeAlias = Callable[[Mapping[str, Any]], str | None]
-"""Gives the principal of an ASGI scope, or None if nobody is authenticated."""
 
 
 class Endpoint:
@@ -50,13 +50,12 @@ class Endpoint:
         allowed_hosts: Collection[str] | None,
         allowed_origins: Collection[str] | None,
         cors_origins: frozenset[str],
-        authenticate: Authenticate | None,
+        guard: Guard | None,
         sse: bool = False,
     ) -> None:
         self.path = path
         self.settings = settings
-        self._access = Access(allowed_hosts, allowed_origins, cors_origins)
-        self._authenticate = authenticate
+        self._access = Access(allowed_hosts, allowed_origins, cors_origins, is_guarded=guard is not None)
         self._serving: Serving | None = None
         self._places = make_session_places(settings)
         self._sessions = LegacySessions(settings, self._places)
@@ -71,6 +70,13 @@ class Endpoint:
             from trio_mcp.transports.asgi.sse_routes import SseRoutes
 
             self._sse = SseRoutes(path, settings, self._places, self._refusals, self._bodies, self._scopes)
+        self._entrance: Entrance | None = None
+        if guard is not None:
+            # Imported here: only servers that ask who their clients are need it.
+            from trio_mcp.transports.asgi.entrance import Entrance
+
+            paths = [path] if self._sse is None else [path, self._sse.stream_path]
+            self._entrance = Entrance(guard, self._access, self._refusals, paths)
 
     def __repr__(self) -> str:
         state = "not serving" if self._serving is None else "serving"
@@ -106,6 +112,15 @@ class Endpoint:
         """The path of HTTP+SSE that a request is for, or None."""
         return None if self._sse is None else self._sse.find(scope)
 
+    def find_metadata(self, scope: Scope) -> str | None:
+        """The path of the endpoint whose metadata a request for another path wants, or None."""
+        return None if self._entrance is None else self._entrance.find_metadata(scope)
+
+    async def serve_metadata(self, scope: Scope, send: Send, path: str) -> None:
+        """Answer a request for the metadata of `path`; checkpoints."""
+        assert self._entrance is not None, "it has found the path"
+        await self._entrance.serve_metadata(scope, send, path)
+
     async def serve_http(
         self, scope: Scope, receive: Receive, send: Send, sse_path: str | None = None
     ) -> None:
@@ -116,6 +131,13 @@ class Endpoint:
         peer = call.peer
         self._load.enter(peer)
         try:
+            if self._entrance is not None:
+                call = await self._entrance.admit(call, is_sse=sse_path is not None)
+                if call is None:
+                    return
+                if self._serving is not call.serving:
+                    await self._refusals.refuse_unserved(call.reply)  # it ended while the guard was asked
+                    return
             answer = await self._route(call) if sse_path is None else await self._route_sse(call, sse_path)
             del call  # an answer may take long, and needs nothing of this
             if answer is not None:
@@ -132,7 +154,6 @@ class Endpoint:
         if refusal is not None:
             await self._refusals.refuse(reply, "door", 403, refusal)
             return None
-        principal = None if self._authenticate is None else self._authenticate(scope)
         serving = self._serving
         if serving is None:
             await self._refusals.refuse_unserved(reply)
@@ -141,7 +162,7 @@ class Endpoint:
         if overload is not None:
             await self._refusals.refuse_overload(reply, "streams", overload)
             return None
-        return HttpCall(scope, receive, reply, headers, peer, principal, serving)
+        return HttpCall(scope, receive, reply, headers, peer, None, serving)
 
     async def _route(self, call: HttpCall) -> Answer | None:
         method = call.scope["method"]
@@ -205,23 +226,30 @@ class Endpoint:
             return None
         exchange = ModernResponse(ident, call.receive, call.reply, self.settings)
         return serve_request(
-            application, request, exchange, call.principal, call.headers, self._scopes, call.peer
+            application, request, exchange, call.permit, call.headers, self._scopes, call.peer
         )
 
     async def serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one WebSocket connection, with the semantics of stdio; checkpoints."""
-        headers, peer, serving = read_headers(scope), read_peer(scope), self._serving
+        headers: Mapping[str, str] = read_headers(scope)
+        peer, serving = read_peer(scope), self._serving
         is_refused = self._access.refusal(scope, headers) is not None or self._load.refusal(peer) is not None
         if is_refused or serving is None:
             self.refusals["websocket"] += 1
             await send({"type": "websocket.close", "code": 1008})
             return
-        principal = None if self._authenticate is None else self._authenticate(scope)
+        permit: Permit | Denial | None = None
+        ended = trio.CancelScope()
         self._load.enter(peer)
         try:
-            with trio.CancelScope() as ended:
-                self._scopes.add(ended)
-                await self._converse(scope, receive, send, serving, principal, headers, peer)
+            self._scopes.add(ended)
+            with ended:
+                if self._entrance is not None:
+                    permit = await self._entrance.admit_websocket(scope, headers, send)
+                    headers = self._entrance.without_secrets(headers)
+                if isinstance(permit, Denial):
+                    return
+                await self._converse(scope, receive, send, serving, permit, headers, peer)
         finally:
             self._scopes.discard(ended)
             self._load.leave(peer)
@@ -232,7 +260,7 @@ class Endpoint:
         receive: Receive,
         send: Send,
         serving: Serving,
-        principal: str | None,
+        permit: Permit | None,
         headers: Mapping[str, str],
         peer: str,
     ) -> None:
@@ -245,4 +273,4 @@ class Endpoint:
             await transport.accept()
         except trio.BrokenResourceError:
             return  # the client has left already
-        await serve_transport(serving.application, transport, principal, headers, peer)
+        await serve_transport(serving.application, transport, permit, headers, peer)

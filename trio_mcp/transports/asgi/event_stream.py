@@ -6,6 +6,7 @@ transports 2025-11-25, "Resumability and Redelivery"), and the caps. Refuses to 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 
@@ -50,6 +51,7 @@ class EventStream:
         self._changed = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
         self._carrier: object | None = None
+        self._expired: object | None = None
         self._pause: float | None = None
         self._was_json = self._is_answered = False
         self.has_ended = False
@@ -104,10 +106,13 @@ class EventStream:
             self._pause = seconds
             self._changed.unpark_all()
 
-    async def carry(self, receive: Receive, reply: Reply, resume_after: int | None) -> None:
+    async def carry(
+        self, receive: Receive, reply: Reply, resume_after: int | None, ends_at: float = math.inf
+    ) -> None:
         """Send messages until the stream ends, the client leaves, or another response carries the stream.
 
-        It begins behind the last message that was sent, or behind the event `resume_after`. Checkpoints.
+        At `ends_at`, on Trio's clock, the response ends as well; another may carry the stream on. It begins
+        behind the last message that was sent, or behind the event `resume_after`. Checkpoints.
         """
         self._carrier = carrier = object()
         self._connection.note_heard(True)
@@ -124,6 +129,8 @@ class EventStream:
                     nursery.cancel_scope.cancel()
 
                 nursery.start_soon(leave)
+                if ends_at != math.inf:
+                    nursery.start_soon(self._expire, carrier, ends_at)
                 if self._is_main or resume_after is not None:
                     await reply.keep_alive(opening)  # the client is told at once that the stream is there
                 await self._send_to(carrier, reply, opening)
@@ -136,13 +143,18 @@ class EventStream:
                 self._trim()
         await reply.end()
 
+    async def _expire(self, carrier: object, ends_at: float) -> None:
+        await trio.sleep_until(ends_at)
+        self._expired = carrier
+        self._changed.unpark_all()
+
     async def _send_to(self, carrier: object, reply: Reply, opening: bytes) -> None:
-        while self._carrier is carrier:  # noqa: ASYNC913  # each turn sends, parks or returns
+        while self._carrier is carrier and self._expired is not carrier:  # noqa: ASYNC913  # each turn waits
             if self._answer is not None and self._newest == 1 and not reply.has_begun:
                 (_, body), *_ = self._messages
                 self._note_sent(1)
                 self._was_json = True
-                await reply.answer(legacy_status(self._answer), body)
+                await reply.answer_call(legacy_status(self._answer), self._answer, body)
                 return
             if self._newest > self._sent:
                 chunk = self._take_chunk()

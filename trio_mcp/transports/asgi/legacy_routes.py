@@ -44,7 +44,7 @@ class LegacyRoutes:
             await self._refusals.refuse_overload(call.reply, "sessions", refusal)
             return None
         serving = call.serving
-        session = await self._sessions.open(serving.application, serving.nursery, call.principal, call.peer)
+        session = await self._sessions.open(serving.application, serving.nursery, call.permit, call.peer)
         return session.begin(request, call)
 
     async def _post_in_session(
@@ -71,7 +71,7 @@ class LegacyRoutes:
             return None
         event_id = call.headers.get(EVENT_ID_HEADER)
         if event_id is None:
-            return session.listen(call.receive, call.reply)
+            return session.listen(call.receive, call.reply, call.ends_at)
         found = session.find(event_id)
         if found is None:
             # 404 would end the session at the client; 405 is what a GET without a stream gets.
@@ -79,7 +79,7 @@ class LegacyRoutes:
             await self._refusals.refuse(call.reply, "event", 405, reason, headers={"allow": METHODS})
             return None
         stream, number = found
-        return session.carry(stream, call.receive, call.reply, number)
+        return session.carry(stream, call.receive, call.reply, number, call.ends_at)
 
     async def delete(self, call: HttpCall) -> None:
         """End a session; checkpoints."""
@@ -94,7 +94,7 @@ class LegacyRoutes:
         if version is not None and version not in ERAS:
             await self._refusals.refuse_version(call.reply, version)
             return None
-        session = self._sessions.find(call.headers[SESSION_HEADER], call.principal)
+        session = self._sessions.find(call.headers[SESSION_HEADER], call.owner)
         if session is None:
             # The same is said of a stranger's session, so that nobody learns whether there is one.
             reason = "no such session: begin anew with initialize"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
@@ -17,6 +18,7 @@ import trio
 from trio_mcp.errors import LocalProtocolError
 from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.session.connection import ServerConnection
+from trio_mcp.session.permit import Permit
 from trio_mcp.session.server_session import Application, ServerSession
 from trio_mcp.transports.asgi.admission import Places
 from trio_mcp.transports.asgi.call import HttpCall
@@ -63,16 +65,16 @@ class LegacySession:
     """One client's session; its calls go on whether or not a response carries them."""
 
     def __init__(
-        self, application: Application, settings: HttpSettings, principal: str | None, peer: str
+        self, application: Application, settings: HttpSettings, permit: Permit | None, peer: str
     ) -> None:
         self.settings = settings
-        self.principal = principal
+        self.owner = None if permit is None else permit.owner
         self.peer = peer
         self.state = SessionState.INITIALIZING
         self._application = application
         self._scope = trio.CancelScope()
         self._home = ServerConnection(
-            Outbox(application.settings.log_buffer, application.settings.turn_clock), principal, peer=peer
+            Outbox(application.settings.log_buffer, application.settings.turn_clock), permit, peer=peer
         )
         self._home.is_heard = False
         self._main = EventStream(MAIN, settings, self._home, is_main=True, primes=False)
@@ -152,7 +154,7 @@ class LegacySession:
 
     async def begin(self, request: IncomingRequest, call: HttpCall) -> None:
         """Process `initialize` and send its answer; end the session if it was refused. Checkpoints."""
-        stream = self._take(request, call.headers)
+        stream = self._take(request, call)
         if self._session.era is not None:
             self._move("accepted")
             self._main.primes = self._session.era.primes
@@ -165,17 +167,17 @@ class LegacySession:
 
     async def answer(self, message: InFrame | IncomingRequest, call: HttpCall) -> None:
         """Process a message, and send what answers it by the response; checkpoints."""
-        await self._carry_answer(self._take(message, call.headers), call.receive, call.reply)
+        await self._carry_answer(self._take(message, call), call.receive, call.reply)
 
     async def _carry_answer(self, stream: EventStream, receive: Receive, reply: Reply) -> None:
         await self.carry(stream, receive, reply, None)
         if not stream.can_resume:
             self._streams.pop(stream.name, None)
 
-    def _take(self, message: InFrame | IncomingRequest, headers: Mapping[str, str]) -> EventStream:
+    def _take(self, message: InFrame | IncomingRequest, call: HttpCall) -> EventStream:
         self._count += 1
         outbox = Outbox(self._home.outbox.frame_limit, self._home.outbox.clock)
-        branch = self._home.branch(outbox, headers)
+        branch = self._home.branch(outbox, call.headers, call.permit)
         if isinstance(message, IncomingRequest):
             self._session.accept_request(message, branch)
         else:
@@ -200,9 +202,9 @@ class LegacySession:
         for name in ended[: -self.settings.kept_streams]:
             del self._streams[name]
 
-    async def listen(self, receive: Receive, reply: Reply) -> None:
-        """Send messages that belong to no request by the response; checkpoints."""
-        await self.carry(self._main, receive, reply, None)
+    async def listen(self, receive: Receive, reply: Reply, ends_at: float) -> None:
+        """Send messages that belong to no request by the response until `ends_at`; checkpoints."""
+        await self.carry(self._main, receive, reply, None, ends_at)
 
     def find(self, event_id: str) -> tuple[EventStream, int] | None:
         """The stream of an event and the event's number; None if it cannot be resumed."""
@@ -215,12 +217,17 @@ class LegacySession:
         return stream, int(number)
 
     async def carry(
-        self, stream: EventStream, receive: Receive, reply: Reply, resume_after: int | None
+        self,
+        stream: EventStream,
+        receive: Receive,
+        reply: Reply,
+        resume_after: int | None,
+        ends_at: float = math.inf,
     ) -> None:
-        """Send the messages of `stream` by the response; checkpoints."""
+        """Send the messages of `stream` by the response, until `ends_at` on Trio's clock; checkpoints."""
         self._carriers += 1
         try:
-            await stream.carry(receive, reply, resume_after)
+            await stream.carry(receive, reply, resume_after, ends_at)
         finally:
             self._carriers -= 1
             self.note_heard()
@@ -242,10 +249,10 @@ class LegacySessions:
         return self._places.refusal(peer)
 
     async def open(
-        self, application: Application, nursery: trio.Nursery, principal: str | None, peer: str
+        self, application: Application, nursery: trio.Nursery, permit: Permit | None, peer: str
     ) -> LegacySession:
         """Start a session in `nursery`; checkpoints."""
-        session = LegacySession(application, self._settings, principal, peer)
+        session = LegacySession(application, self._settings, permit, peer)
         self._sessions[session.id] = session
         self._places.enter(peer)
         await nursery.start(self._run, session)
@@ -256,10 +263,10 @@ class LegacySessions:
         for session in self._sessions.values():
             session.end()
 
-    def find(self, ident: str, principal: str | None) -> LegacySession | None:
-        """The session of that id, if it takes messages and belongs to `principal`; else None."""
+    def find(self, ident: str, owner: str | None) -> LegacySession | None:
+        """The session of that id, if it takes messages and belongs to `owner`; else None."""
         session = self._sessions.get(ident)
-        if session is None or not session.takes_messages or session.principal != principal:
+        if session is None or not session.takes_messages or session.owner != owner:
             return None
         session.note_heard()
         return session

@@ -45,7 +45,11 @@ class ModernResponse:
         last = frames[-1]
         is_answer = isinstance(last, (Response, ErrorResponse)) and last.id == self._ident
         if is_answer and len(frames) == 1 and not self._reply.has_begun:
-            await self._reply.answer(modern_status(last), encode_messages(frames)[0])
+            status, body = modern_status(last), encode_messages(frames)[0]
+            if self._reply.demand is None:
+                await self._reply.answer(status, body)
+            else:
+                await self._reply.answer_call(status, last, body)
         else:
             await self._reply.send_events(encode_events(frames), last=is_answer)
 

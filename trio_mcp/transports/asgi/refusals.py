@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
+from trio_mcp.transports.asgi.guard import Denial
 from trio_mcp.transports.asgi.reply import Reply
 from trio_mcp.wire.codec import encode_messages, make_error
 from trio_mcp.wire.eras import ERAS
@@ -48,6 +49,10 @@ class Refusals:
         self.counts[kind] += 1
         logger.debug("refused with %d: %s", status, reason)
         await reply.refuse(status, code, reason, headers=headers)
+
+    async def deny(self, reply: Reply, denial: Denial) -> None:
+        """Refuse a request as a guard says."""
+        await self.refuse(reply, denial.kind, denial.status, denial.reason, denial.code, denial.headers)
 
     async def refuse_malformed(self, reply: Reply, frame: Malformed) -> None:
         """Refuse a body that is no message."""

@@ -6,12 +6,13 @@ sent. Refuses to know methods.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 import msgspec
 import trio
 
+from trio_mcp.transports.asgi.guard import Denial, read_required_scopes
 from trio_mcp.transports.asgi.types import Message, Send
 from trio_mcp.wire.errors import METHOD_NOT_FOUND, MISSING_CLIENT_CAPABILITY
 from trio_mcp.wire.frames import ErrorObject, ErrorResponse, OutFrame, Refusal, RequestId
@@ -52,13 +53,15 @@ def error_body(code: int, reason: str, ident: RequestId | msgspec.UnsetType = ms
 class Reply:
     """The response to one HTTP request; it has `headers` in any case."""
 
-    __slots__ = ("_free", "_is_sending", "_wire", "has_begun", "has_ended", "headers")
+    __slots__ = ("_free", "_is_sending", "_wire", "demand", "has_begun", "has_ended", "headers")
 
     def __init__(self, send: Send, headers: Mapping[str, str] | None = None) -> None:
         self._wire = send
         self._is_sending = False
         self._free: trio.lowlevel.ParkingLot | None = None  # made by the first task that waits for its turn
         self.headers = dict(headers or {})
+        self.demand: Callable[[Collection[str]], Denial | None] | None = None
+        """What a guard answers to a request that lacks some scopes; None without a guard."""
         self.has_begun = False
         self.has_ended = False
 
@@ -68,6 +71,19 @@ class Reply:
         content = {"content-length": str(len(body)), **({"content-type": "application/json"} if body else {})}
         await self._start(status, {**content, **self.headers, **(headers or {})})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def answer_call(self, status: int, answer: OutFrame, body: bytes) -> None:
+        """Send the whole response to a request: its answer, `body` once encoded; checkpoints.
+
+        If the answer is that the request needs other scopes, the guard may have a status and headers for it.
+        """
+        headers = None
+        if isinstance(answer, ErrorResponse) and self.demand is not None:
+            scopes = read_required_scopes(answer.error)
+            denial = None if scopes is None else self.demand(scopes)
+            if denial is not None:
+                status, headers = denial.status, denial.headers
+        await self.answer(status, body, headers)
 
     async def refuse(
         self,

@@ -46,7 +46,9 @@ class SseRoutes:
         scopes: set[trio.CancelScope],
     ) -> None:
         folder = path.rpartition("/")[0]
-        self._paths = {folder + STREAM: STREAM, folder + MESSAGES: MESSAGES}
+        self.stream_path = folder + STREAM
+        """The path of event streams, which clients know a server by."""
+        self._paths = {self.stream_path: STREAM, folder + MESSAGES: MESSAGES}
         if path in self._paths:
             raise ValueError(f"path must not be {path!r}, which sse=True serves HTTP+SSE at")
         self._settings = settings
@@ -80,7 +82,7 @@ class SseRoutes:
         if refusal is not None:
             await self._refusals.refuse_overload(call.reply, "sessions", refusal)
             return None
-        stream = SseStream(call.receive, call.reply, self._settings, call.principal)
+        stream = SseStream(call.receive, call.reply, self._settings, call.permit)
         where = f"{_messages_path(call.scope)}?{_ID}={stream.id}"
         return self._serve(stream, where, call.serving, call.reply, call.headers, call.peer)
 
@@ -100,7 +102,7 @@ class SseRoutes:
             with trio.CancelScope() as ended:
                 self._scopes.add(ended)
                 await reply.send_events(b"event: endpoint\n" + encode_event(where.encode()))
-                await serve_transport(serving.application, stream, stream.principal, headers, peer)
+                await serve_transport(serving.application, stream, stream.permit, headers, peer)
         finally:
             stream.close()
             self._scopes.discard(ended)
@@ -117,7 +119,7 @@ class SseRoutes:
             await self._refusals.refuse(call.reply, "session", 400, reason)
             return None
         stream = self._streams.get(ident[0])
-        if stream is None or stream.principal != call.principal:
+        if stream is None or stream.owner != call.owner:
             # The same is said of a stranger's session, so that nobody learns whether there is one.
             await self._refuse_gone(call.reply)
         else:

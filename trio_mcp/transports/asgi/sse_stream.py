@@ -13,6 +13,7 @@ import trio
 
 from trio_mcp.outgoing.transport import Accept, WaitRoom
 from trio_mcp.session.direct_reader import DirectReader
+from trio_mcp.session.permit import Permit
 from trio_mcp.transports.asgi.modern_response import watch
 from trio_mcp.transports.asgi.reply import Reply
 from trio_mcp.transports.asgi.settings import HttpSettings
@@ -22,15 +23,15 @@ from trio_mcp.wire.sse import encode_events
 
 
 class SseStream:
-    """Frames by one event stream; `principal` is who opened it.
+    """Frames by one event stream; `permit` is that of whoever opened it.
 
     A message that the client has posted is taken after its turn was waited for (`wait_turn`, `take`).
     """
 
-    def __init__(self, receive: Receive, reply: Reply, settings: HttpSettings, principal: str | None) -> None:
+    def __init__(self, receive: Receive, reply: Reply, settings: HttpSettings, permit: Permit | None) -> None:
         self.id = secrets.token_urlsafe(24)
         """The id that the client posts to; whoever knows it may use the session."""
-        self.principal = principal
+        self.permit = permit
         self._receive = receive
         self._reply = reply
         self._settings = settings
@@ -42,6 +43,11 @@ class SseStream:
     def __repr__(self) -> str:
         state = "gone" if self._is_gone else "not read yet" if self._reader is None else "open"
         return f"<SseStream {state}, {self._turn.statistics().tasks_waiting} messages wait>"
+
+    @property
+    def owner(self) -> str | None:
+        """The name of the principal, who alone may use the session; None without one."""
+        return None if self.permit is None else self.permit.owner
 
     # What the server's session does.
 
