@@ -32,10 +32,12 @@ LAYERS = [
         "outgoing",
         "progress",
     ),
-    *("session", "transports", "tasks", "handlers", "server", "client", "cli", "testing"),
+    *("session", "transports", "authorization", "oauth", "tasks", "handlers", "server", "client", "cli"),
+    "testing",
 ]
 # These never import each other, whatever their order.
 STRANGERS = {
+    ("oauth", "authorization"),
     ("server", "client"),
     ("client", "server"),
     ("server", "handlers"),
