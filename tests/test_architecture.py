@@ -47,6 +47,7 @@ LAYERS = [
 ]
 # These never import each other, whatever their order.
 STRANGERS = {
+    ("oauth", "authorization"),
     ("server", "client"),
     ("client", "server"),
     ("server", "handlers"),
@@ -350,6 +351,7 @@ def test_public_names():
             "TextContent",
             "ImageContent",
             "AudioContent",
+            "AuthorizationError",
             "ResourceLink",
             "EmbeddedResource",
             "ResourceContents",
@@ -365,7 +367,7 @@ def test_public_names():
             "DefinitionError",
         ),
         *("ArgumentError", "ReturnError", "CallTimeout", "ConnectionLost", "ProgressOverflow"),
-        *("NotSupportedByEra", "NotSupportedByServer", "RequestCancelled"),
+        *("NotSupportedByEra", "NotSupportedByServer", "OAuth", "RequestCancelled"),
         *("TaskConfig", "Retry", "TaskSettings", "TaskStore", "MemoryTaskStore", "TaskRecord", "TaskStatus"),
         *("SQLiteTaskStore", "TaskStoreError"),
         *("RedisTaskStore", "store_from_url"),

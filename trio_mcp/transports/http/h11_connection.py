@@ -216,7 +216,7 @@ async def open_connection(address: Address, ssl_context: ssl.SSLContext | None) 
     """Connect within CONNECT_SECONDS, with TLS if there is a context; checkpoints."""
     try:
         with trio.fail_after(CONNECT_SECONDS):
-            stream = await trio.open_tcp_stream(address.host, address.port)
+            stream = await _connect(address)
             if ssl_context is None:
                 return H11Connection(stream, stream.socket)
             try:
@@ -228,3 +228,20 @@ async def open_connection(address: Address, ssl_context: ssl.SSLContext | None) 
             return H11Connection(tls, stream.socket)
     except trio.TooSlowError:
         raise TimeoutError(f"no connection within {CONNECT_SECONDS:g} seconds") from None
+
+
+async def _connect(address: Address) -> trio.SocketStream:
+    """Connect to the host, or to the first of its pinned addresses that takes the connection; checkpoints."""
+    if not address.pinned:
+        return await trio.open_tcp_stream(address.host, address.port)
+    failure: OSError = TimeoutError(f"no connection within {CONNECT_SECONDS:g} seconds")
+    for pinned in address.pinned:
+        try:
+            # An equal share of the time each, for one may be out of reach.
+            with trio.fail_after(CONNECT_SECONDS / len(address.pinned)):
+                return await trio.open_tcp_stream(pinned, address.port)
+        except trio.TooSlowError:
+            continue
+        except OSError as error:
+            failure = error
+    raise failure
