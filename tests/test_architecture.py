@@ -32,7 +32,18 @@ LAYERS = [
         "outgoing",
         "progress",
     ),
-    *("session", "transports", "tasks", "handlers", "server", "client", "cli", "testing"),
+    *(
+        "session",
+        "transports",
+        "authorization",
+        "oauth",
+        "tasks",
+        "handlers",
+        "server",
+        "client",
+        "cli",
+        "testing",
+    ),
 ]
 # These never import each other, whatever their order.
 STRANGERS = {
@@ -42,6 +53,10 @@ STRANGERS = {
     ("server", "cli"),
     ("cli", "testing"),
     ("testing", "cli"),
+    ("authorization", "oauth"),
+    ("oauth", "authorization"),
+    ("server", "oauth"),
+    ("client", "authorization"),
 }
 # Import what only some users need where it is used, and only there.
 OPTIONAL = {"rich", "cyclopts", "cattrs", "docstring_parser", "cryptography"}

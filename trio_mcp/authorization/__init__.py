@@ -1,0 +1,1 @@
+"""Protecting a server: which requests have a valid token, and what their principals may do."""
