@@ -74,6 +74,10 @@ from trio_mcp.wire.messages import (
 )
 
 if TYPE_CHECKING:
+    from trio_mcp.authorization.introspection import Introspection
+    from trio_mcp.authorization.jwt_verifier import JwtVerifier
+    from trio_mcp.authorization.several import AnyOf
+    from trio_mcp.authorization.static_tokens import StaticTokens
     from trio_mcp.client.call_handle import CallHandle
     from trio_mcp.client.changes import (
         Change,
@@ -132,6 +136,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Annotations",
+    "AnyOf",
     "ArgumentError",
     "AsgiApp",
     "Audio",
@@ -171,7 +176,9 @@ __all__ = [
     "Image",
     "ImageContent",
     "Implementation",
+    "Introspection",
     "JsonLinesProgress",
+    "JwtVerifier",
     "LocalProtocolError",
     "LogHandler",
     "LogMessage",
@@ -232,6 +239,7 @@ __all__ = [
     "ServerState",
     "ServerUnavailable",
     "StageState",
+    "StaticTokens",
     "StdioServer",
     "SubscriptionRefused",
     "TaskCancelled",
@@ -280,6 +288,10 @@ __all__ = [
 
 # A stdio server needs none of these, and would take a sixth longer to start with them.
 _LATER: Final = {
+    "authorization.introspection": ("Introspection",),
+    "authorization.jwt_verifier": ("JwtVerifier",),
+    "authorization.several": ("AnyOf",),
+    "authorization.static_tokens": ("StaticTokens",),
     "client.call_handle": ("CallHandle",),
     "client.changes": (
         "Change",
