@@ -115,6 +115,8 @@ async def test_credentials_can_be_sent_in_the_form() -> None:
 async def test_without_an_issuer_the_endpoint_makes_the_name_unique() -> None:
     principal = await Fixture(issuer=None).verify()
     assert (principal.name, principal.issuer) == (f"{ENDPOINT}#ada", ISSUER)
+    assert Fixture(issuer=None).verifier.issuers == ()
+    assert Fixture().verifier.issuers == (ISSUER,)
 
 
 async def test_an_audience_is_not_checked_if_the_endpoint_answers_for_this_server_only() -> None:

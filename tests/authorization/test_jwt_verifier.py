@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -568,6 +570,14 @@ async def test_without_keys_those_of_the_issuer_are_found() -> None:
     web.publish(KEY)
     verifier = JwtVerifier(ISSUER, AUDIENCE, fetch=web, clock=Clock())
     assert await verifier.verify(sign(KEY, claims()))
+
+
+def test_without_joserfc_the_verifier_says_what_is_missing() -> None:
+    others = "trio_mcp.StaticTokens; trio_mcp.Introspection; trio_mcp.AnyOf; print('others')"
+    code = f"import sys; sys.modules['joserfc'] = None\nimport trio_mcp; {others}; trio_mcp.JwtVerifier"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "ModuleNotFoundError: verifying JWTs needs joserfc: pip install 'trio-mcp[auth]'" in done.stderr
+    assert done.stdout == "others\n", "which need no library"
 
 
 async def test_an_outage_is_not_an_invalid_token(caplog: pytest.LogCaptureFixture) -> None:

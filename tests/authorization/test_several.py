@@ -94,6 +94,7 @@ async def test_an_outage_of_one_issuer_concerns_no_token_of_another(caplog: pyte
     assert set(web.asked) == {JWKS_URI}
     with pytest.raises(VerifierUnavailable):
         await verifier.verify(sign(key, claims(iss="https://other.example")))
+    assert verifier.issuers == ("https://other.example", ISSUER)
 
 
 def test_it_is_for_development_if_one_of_them_is() -> None:

@@ -151,6 +151,11 @@ class Introspection:
     def __repr__(self) -> str:
         return f"<Introspection at {self._endpoint}>"
 
+    @property
+    def issuers(self) -> tuple[str, ...]:
+        """Whose tokens are accepted, for the metadata of the server; nobody if that was not said."""
+        return () if self._issuer is None else (self._issuer,)
+
     async def verify(self, token: str) -> Principal:
         """Return whoever `token` was issued for; checkpoints unless that is known already.
 

@@ -150,6 +150,11 @@ class JwtVerifier:
     def __repr__(self) -> str:
         return f"<JwtVerifier of {self._issuer} for {', '.join(self._audiences)}>"
 
+    @property
+    def issuers(self) -> tuple[str, ...]:
+        """Whose tokens are accepted, for the metadata of the server."""
+        return (self._issuer,)
+
     async def verify(self, token: str) -> Principal:
         """Return whoever `token` was issued for; checkpoints only if keys have to be fetched.
 

@@ -29,6 +29,12 @@ class AnyOf:
         return f"<AnyOf {', '.join(map(repr, self._verifiers))}>"
 
     @property
+    def issuers(self) -> tuple[str, ...]:
+        """Whose tokens are accepted, for the metadata of the server."""
+        told = (issuer for verifier in self._verifiers for issuer in getattr(verifier, "issuers", ()))
+        return tuple(dict.fromkeys(told))
+
+    @property
     def is_for_development(self) -> bool:
         """Whether one of the verifiers is for development only."""
         return any(getattr(verifier, "is_for_development", False) for verifier in self._verifiers)

@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 
 from trio_mcp.authorization.verifier import InvalidToken
 from trio_mcp.session.principal import Principal
+from trio_mcp.wire.origin import is_loopback_host
 
 SCOPE_CLAIMS: Final = ("scope", "scp")
 """Where scopes are, in this order: RFC 8693, 4.2, and what some identity providers have in its place."""
 
 _CLIENT_CLAIMS: Final = ("client_id", "azp", "cid")
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def require_text(name: str, value: object) -> str:
@@ -54,7 +54,7 @@ def require_secure_url(name: str, url: str, *, allow_http: bool) -> str:
         raise ValueError(f"{name} must be an https:// URL with a host")
     if parts.username is not None or parts.password is not None:
         raise ValueError(f"{name} must be a URL without credentials")
-    if parts.scheme == "http" and not allow_http and parts.hostname not in _LOOPBACK:
+    if parts.scheme == "http" and not allow_http and not is_loopback_host(parts.hostname):
         raise ValueError(f"{name} must be an https:// URL, as {url!r} is not; allow_http=True accepts it")
     return url
 

@@ -46,6 +46,7 @@ _MIN_RSA_BITS: Final = 2048
 _MIN_SECRET_BYTES: Final = 32
 """RFC 7518, 3.2: as long as the output of the hash, which is 32 for the shortest."""
 
+_IS_PRIVATE: Final = "it is a private key, which only its issuer may have"
 _PEM_TYPES: Final = ("RSA", "EC", "OKP")
 _UNREADABLE: Final = (JoseError, ValueError, TypeError, KeyError, OverflowError, UnsupportedKeyError)
 
@@ -170,6 +171,8 @@ def _read_pem(pem: str | bytes) -> Key:
 def _read_jwk(jwk: Any) -> VerificationKey:
     if not isinstance(jwk, dict):
         raise UnusableKeyError("it is no JSON object")
+    if "d" in jwk:
+        raise UnusableKeyError(_IS_PRIVATE)
     if jwk.get("kty") == "RSA":
         _check_size(jwk.get("n"))
     try:
@@ -190,7 +193,7 @@ def _check(key: Key) -> VerificationKey:
         if len(key.raw_value) < _MIN_SECRET_BYTES:
             raise UnusableKeyError(f"it is a secret of less than {_MIN_SECRET_BYTES} bytes")
     elif key.is_private:
-        raise UnusableKeyError("it is a private key, which only its issuer may have")
+        raise UnusableKeyError(_IS_PRIVATE)
     elif isinstance(key, RSAKey) and key.raw_value.key_size < _MIN_RSA_BITS:
         raise UnusableKeyError(f"it is shorter than {_MIN_RSA_BITS} bits")
     try:
