@@ -217,7 +217,7 @@ async def test_an_outage_is_not_an_invalid_token(answer: Any, caplog: pytest.Log
     shown = describe_all(caught.value) + caplog.text + repr(fixture.verifier)
     for secret in (TOKEN, SECRET, base64.b64encode(SECRET.encode()).decode()):
         assert not find_leaks(secret, shown)
-    assert ENDPOINT in caplog.text
+    assert ENDPOINT in caught.value.reason
     fixture.answer(active())
     fixture.clock.now += 1
     assert (await fixture.verify()).subject == "ada", "nothing was remembered of it"
@@ -242,6 +242,30 @@ async def test_in_an_outage_few_requests_are_sent(caplog: pytest.LogCaptureFixtu
     assert await fixture.outcome("another") == "VerifierUnavailable"
     assert fixture.asked == MAX_AT_ONCE
     assert len(caplog.records) == 1, "one line for one outage"
+
+
+@pytest.mark.parametrize("answer", [(b"", 500), (b"", 400), (b"<html>", 200), ({}, 200)], ids=str)
+async def test_a_token_that_the_endpoint_cannot_answer_for_blocks_no_other(answer: Any) -> None:
+    fixture = Fixture()
+    fixture.answer(*answer)
+    assert await fixture.outcome("odd") == "VerifierUnavailable"
+    fixture.answer(active())
+    assert await fixture.outcome() == f"{ISSUER}#ada"
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 502, 503, 504])
+async def test_an_endpoint_that_answers_nobody_is_left_alone_for_a_moment(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    fixture = Fixture()
+    fixture.answer(b"", status)
+    outcomes = [await fixture.outcome(token) for token in ("one", "two", "one")]
+    assert outcomes == ["VerifierUnavailable"] * 3
+    assert fixture.asked == 1
+    assert ENDPOINT in caplog.text
+    fixture.clock.now += 1
+    await fixture.outcome("two")
+    assert fixture.asked == 2
 
 
 async def test_what_was_accepted_is_still_accepted_in_an_outage() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support.issuer import ISSUER, JWKS_URI, Clock, FakeWeb, make_key, public
+from tests.support.issuer import AUDIENCE, ISSUER, JWKS_URI, Clock, FakeWeb, claims, make_key, public, sign
+from tests.transports.http.test_http_connection import Peer, raw_server
+from trio_mcp import JwtVerifier
 from trio_mcp.authorization.jwks import MAX_FETCH_SECONDS, Jwks
 from trio_mcp.authorization.verifier import InvalidToken, VerifierUnavailable
 from trio_mcp.transports.http.documents import Document
@@ -401,6 +404,31 @@ async def test_keys_that_have_moved_are_found_again() -> None:
     assert await fixture.outcome("new") == "VerifierUnavailable"
     fixture.clock.now = 11
     assert await fixture.outcome("new") == "new"
+
+
+async def test_keys_are_found_over_real_connections() -> None:
+    documents: dict[str, Any] = {}
+
+    async def script(peer: Peer) -> None:
+        while await peer.read_request():
+            document = documents.get(peer.server.requests[-1].line.split()[1])
+            if document is None:
+                await peer.reply(b"", b"HTTP/1.1 404 Not Found\r\n")
+            else:
+                await peer.reply(json.dumps(document).encode())
+
+    async with raw_server(script) as server:
+        issuer = server.url.removesuffix("/mcp")
+        documents["/.well-known/openid-configuration"] = {"issuer": issuer, "jwks_uri": f"{issuer}/keys"}
+        documents["/keys"] = {"keys": [public(NEW)]}
+        verifier = JwtVerifier(issuer, AUDIENCE, clock=Clock())
+        principal = await verifier.verify(sign(NEW, claims(iss=issuer)))
+    assert principal.name == f"{issuer}#ada"
+    assert [request.line.split()[1] for request in server.requests] == [
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/openid-configuration",
+        "/keys",
+    ]
 
 
 # Settings.

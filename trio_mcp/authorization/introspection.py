@@ -54,6 +54,10 @@ MAX_RETRY_SECONDS: Final = 60.0
 _AWAY_SECONDS: Final = 1.0
 """How long nobody asks again once the endpoint was found away."""
 
+_USABLE_FOR_NOBODY: Final = frozenset({401, 403, 404, 429, 502, 503, 504})
+"""Statuses that come for every token. Any other may be due to an odd one, and whoever sends such tokens must
+not keep those of others from being verified."""
+
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 """RFC 6750, 2.1."""
 
@@ -71,6 +75,8 @@ class _Refusal:
 class _Outage:
     reason: str
     retry_after: float
+    concerns_all: bool
+    """Whether it would be met with every other token."""
 
 
 _Verdict: TypeAlias = Principal | _Refusal | _Outage
@@ -183,10 +189,11 @@ class Introspection:
             verdict = await self._introspect(token)
         now = self._clock()
         if isinstance(verdict, _Outage):
-            if self._outage is None:
-                logger.warning("%s", verdict.reason)
-            self._outage = verdict
-            self._away_until = now + min(verdict.retry_after, _AWAY_SECONDS)
+            if verdict.concerns_all:
+                if self._outage is None:
+                    logger.warning("%s", verdict.reason)
+                self._outage = verdict
+                self._away_until = now + _AWAY_SECONDS
             return verdict
         if self._outage is not None:
             logger.info("the introspection endpoint %s answers again", self._endpoint)
@@ -205,11 +212,14 @@ class Introspection:
                 self._endpoint, method="POST", headers=self._headers, body=urlencode(fields).encode()
             )
         except (UnreachableError, OSError) as error:
-            return self._find_away(str(error) or type(error).__name__)
-        if answer.status in (401, 403):
-            return self._find_away(f"it refuses the credentials of this server ({answer.status})")
+            return self._find_away(str(error) or type(error).__name__, concerns_all=True)
         if answer.status != 200:
-            return self._find_away(f"it answered {answer.status}", _read_retry(answer))
+            what = "it refuses the credentials of this server: it" if answer.status in (401, 403) else "it"
+            return self._find_away(
+                f"{what} answered {answer.status}",
+                _read_retry(answer),
+                concerns_all=answer.status in _USABLE_FOR_NOBODY,
+            )
         try:
             claims = msgspec.json.decode(answer.body, type=dict[str, Any])
         except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -221,8 +231,9 @@ class Introspection:
         except InvalidToken as refusal:
             return _Refusal(refusal.reason)
 
-    def _find_away(self, reason: str, retry_after: float = 5.0) -> _Outage:
-        return _Outage(f"the introspection endpoint {self._endpoint} cannot be used: {reason}", retry_after)
+    def _find_away(self, reason: str, retry_after: float = 5.0, *, concerns_all: bool = False) -> _Outage:
+        said = f"the introspection endpoint {self._endpoint} cannot be used: {reason}"
+        return _Outage(said, retry_after, concerns_all)
 
     def _judge(self, claims: dict[str, Any]) -> Principal:
         """Whoever an answer is about; raises InvalidToken if the token is not to be accepted."""
