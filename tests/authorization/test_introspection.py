@@ -268,6 +268,15 @@ async def test_an_endpoint_that_answers_nobody_is_left_alone_for_a_moment(
     assert fixture.asked == 2
 
 
+async def test_a_clock_that_is_set_back_makes_no_outage_longer() -> None:
+    fixture = Fixture()
+    fixture.answer(OSError("no route"))
+    await fixture.outcome()
+    fixture.answer(active())
+    fixture.clock.now -= 3600
+    assert await fixture.outcome() == f"{ISSUER}#ada"
+
+
 async def test_what_was_accepted_is_still_accepted_in_an_outage() -> None:
     fixture = Fixture()
     await fixture.verify()

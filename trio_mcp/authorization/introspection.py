@@ -184,7 +184,8 @@ class Introspection:
     async def _ask(self, token: str, digest: bytes) -> _Verdict:
         """What the endpoint says, which is remembered unless it is away."""
         async with self._turns:
-            if self._outage is not None and self._clock() < self._away_until:
+            # At most that long: the clock may have been set back.
+            if self._outage is not None and 0 < self._away_until - self._clock() <= _AWAY_SECONDS:
                 return self._outage
             verdict = await self._introspect(token)
         now = self._clock()

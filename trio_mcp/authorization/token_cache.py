@@ -21,13 +21,14 @@ def digest_token(token: str) -> bytes:
 class TokenCache(Generic[Found]):
     """At most `limit` values by the digests of tokens; the one that was used longest ago makes room.
 
-    `clock` tells the time, in seconds, in which `until` is meant.
+    `clock` tells the time, in seconds, in which `until` is meant. If it is set back, what was kept is
+    forgotten: nobody knows how old it is.
     """
 
     def __init__(self, limit: int, clock: Callable[[], float]) -> None:
         self._limit = limit
         self._clock = clock
-        self._entries: OrderedDict[bytes, tuple[float, Found]] = OrderedDict()
+        self._entries: OrderedDict[bytes, tuple[float, float, Found]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -37,17 +38,19 @@ class TokenCache(Generic[Found]):
         entry = self._entries.get(digest)
         if entry is None:
             return None
-        if entry[0] <= self._clock():
+        since, until, found = entry
+        if not since <= self._clock() < until:
             del self._entries[digest]
             return None
         self._entries.move_to_end(digest)
-        return entry[1]
+        return found
 
     def keep(self, digest: bytes, found: Found, until: float) -> None:
         """Remember what was found, until a time."""
-        if until <= self._clock():
+        now = self._clock()
+        if until <= now:
             return
-        self._entries[digest] = (until, found)
+        self._entries[digest] = (now, until, found)
         self._entries.move_to_end(digest)
         if len(self._entries) > self._limit:
             self._entries.popitem(last=False)
