@@ -146,6 +146,32 @@ async def test_many_invented_keys_at_once_cause_one_fetch() -> None:
     assert fixture.fetches == 2
 
 
+async def test_a_new_key_that_is_being_fetched_is_waited_for() -> None:
+    """Also if keys were looked for in vain a moment ago, so that no fetch would be begun for it."""
+    fixture = Fixture(OLD, refresh_seconds=600, min_refetch=1000)
+    await fixture.find("old")
+    assert await fixture.outcome("new") == "InvalidToken"
+    assert fixture.fetches == 2
+    fixture.web.publish(OLD, NEW)
+    assert await fixture.outcome("new") == "InvalidToken"
+    assert fixture.fetches == 2
+    outcomes = []
+
+    async def search() -> None:
+        outcomes.append(await fixture.outcome("new"))
+
+    fixture.web.gate = trio.Event()
+    fixture.clock.now = 601
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fixture.find, "old")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(search)
+        await trio.testing.wait_all_tasks_blocked()
+        fixture.web.gate.set()
+    assert outcomes == ["new"]
+    assert fixture.fetches == 3
+
+
 async def test_invented_keys_do_not_delay_known_ones() -> None:
     fixture = Fixture(OLD)
     await fixture.find("old")
@@ -155,6 +181,7 @@ async def test_invented_keys_do_not_delay_known_ones() -> None:
         await trio.testing.wait_all_tasks_blocked()
         assert fixture.web.waiting == 1
         assert await fixture.find("old") == "old"
+        assert fixture.web.waiting == 1
         fixture.web.gate.set()
 
 
@@ -180,6 +207,7 @@ async def test_while_one_request_refreshes_the_keys_others_use_those_that_are_kn
         await trio.testing.wait_all_tasks_blocked()
         assert fixture.web.waiting == 1
         assert [await fixture.find("old") for _ in range(3)] == ["old"] * 3
+        assert fixture.web.waiting == 1, "none of them has waited"
         fixture.web.gate.set()
     assert fixture.fetches == 2
 
@@ -294,37 +322,36 @@ async def test_an_issuer_can_withdraw_all_keys(caplog: pytest.LogCaptureFixture)
     assert "has no key that can verify tokens" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "odd",
-    [
-        None,
-        [],
-        {},
-        {"kty": "AKP", "alg": "ML-DSA-44", "pub": "AAAA"},
-        {"kty": ["EC"]},
-        {"kty": "EC", "crv": "P-256"},
-        {"kty": "EC", "crv": "P-999", "x": "AAAA", "y": "AAAA"},
-        {"kty": "EC", "crv": "P-256", "x": "AAAA", "y": "AAAA"},
-        {"kty": "EC", "crv": "P-256", "x": 1, "y": 2},
-        {"kty": "RSA", "n": "AQAB", "e": "AQAB"},
-        {"kty": "RSA", "n": "", "e": ""},
-        {"kty": "RSA", "n": "A" * 342, "e": "AQAB"},
-        {"kty": "RSA", "n": "_" * 342, "e": "!"},
-        {"kty": "OKP", "crv": "Ed25519", "x": "AAAA"},
-        {"kty": "oct", "k": "A" * 86},
-        {**public(OLD), "use": "enc"},
-        {**public(OLD), "use": "nothing"},
-        {**public(OLD), "use": 1},
-        {**public(OLD), "key_ops": ["encrypt"]},
-        {**public(OLD), "key_ops": 1},
-        {**public(OLD), "kid": 1},
-        OLD.as_dict(private=True),
-    ],
-    ids=str,
-)
-async def test_a_key_that_cannot_verify_is_left_out(odd: Any, caplog: pytest.LogCaptureFixture) -> None:
+ODD_KEYS: dict[str, Any] = {
+    "null": None,
+    "list": [],
+    "empty": {},
+    "of a later type": {"kty": "AKP", "alg": "ML-DSA-44", "pub": "AAAA"},
+    "type in a list": {"kty": ["EC"]},
+    "without coordinates": {"kty": "EC", "crv": "P-256"},
+    "unknown curve": {"kty": "EC", "crv": "P-999", "x": "AAAA", "y": "AAAA"},
+    "not on the curve": {"kty": "EC", "crv": "P-256", "x": "AAAA", "y": "AAAA"},
+    "numbers": {"kty": "EC", "crv": "P-256", "x": 1, "y": 2},
+    "short": {"kty": "RSA", "n": "AQAB", "e": "AQAB"},
+    "without a modulus": {"kty": "RSA", "n": "", "e": ""},
+    "modulus of zeros": {"kty": "RSA", "n": "A" * 342, "e": "AQAB"},
+    "no base64": {"kty": "RSA", "n": "_" * 342, "e": "!"},
+    "cut": {"kty": "OKP", "crv": "Ed25519", "x": "AAAA"},
+    "secret": {"kty": "oct", "k": "A" * 86},
+    "for encryption": {**public(OLD), "use": "enc"},
+    "for nothing": {**public(OLD), "use": "nothing"},
+    "for a number": {**public(OLD), "use": 1},
+    "for other operations": {**public(OLD), "key_ops": ["encrypt"]},
+    "for odd operations": {**public(OLD), "key_ops": 1},
+    "named by a number": {**public(OLD), "kid": 1},
+    "private": OLD.as_dict(private=True),
+}
+
+
+@pytest.mark.parametrize("case", ODD_KEYS)
+async def test_a_key_that_cannot_verify_is_left_out(case: str, caplog: pytest.LogCaptureFixture) -> None:
     fixture = Fixture()
-    fixture.web.put(JWKS_URI, {"keys": [odd, public(NEW)]})
+    fixture.web.put(JWKS_URI, {"keys": [ODD_KEYS[case], public(NEW)]})
     with caplog.at_level(logging.DEBUG):
         assert await fixture.outcome("old") == "InvalidToken"
         assert await fixture.outcome("new") == "new"
