@@ -88,8 +88,8 @@ class Introspection:
     This server is known there as `client_id` with `client_secret`, which are sent as `auth_method` says:
     "basic" or "post" (RFC 6749, 2.3.1). A token must be active, and meant for `audience`, which is the URL of
     this server or whatever the authorization server puts in its place; None says that the endpoint itself
-    answers only for tokens that are meant for this server. If `issuer` is given, an answer must not name
-    another.
+    answers only for access tokens that are meant for this server. If `issuer` is given, an answer must not
+    name another.
 
     The principal's name is the issuer, or without one the endpoint, then "#" and the `subject_claim`. Its
     scopes are those of the first of `scope_claims` that is there. A token that is bound to a key (`cnf`) is
