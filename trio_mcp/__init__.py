@@ -76,6 +76,10 @@ from trio_mcp.wire.messages import (
 
 if TYPE_CHECKING:
     from trio_mcp.authorization.bearer import Bearer
+    from trio_mcp.authorization.introspection import Introspection
+    from trio_mcp.authorization.jwt_verifier import JwtVerifier
+    from trio_mcp.authorization.several import AnyOf
+    from trio_mcp.authorization.static_tokens import StaticTokens
     from trio_mcp.authorization.verifier import InvalidToken, VerifierUnavailable
     from trio_mcp.client.call_handle import CallHandle
     from trio_mcp.client.changes import (
@@ -138,6 +142,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Annotations",
+    "AnyOf",
     "ArgumentError",
     "AsgiApp",
     "Audio",
@@ -179,8 +184,10 @@ __all__ = [
     "Image",
     "ImageContent",
     "Implementation",
+    "Introspection",
     "InvalidToken",
     "JsonLinesProgress",
+    "JwtVerifier",
     "LocalProtocolError",
     "LogHandler",
     "LogMessage",
@@ -243,6 +250,7 @@ __all__ = [
     "ServerState",
     "ServerUnavailable",
     "StageState",
+    "StaticTokens",
     "StdioServer",
     "SubscriptionRefused",
     "TaskCancelled",
@@ -295,6 +303,10 @@ __all__ = [
 _LATER: Final = {
     "authorization.bearer": ("Bearer",),
     "authorization.verifier": ("InvalidToken", "VerifierUnavailable"),
+    "authorization.introspection": ("Introspection",),
+    "authorization.jwt_verifier": ("JwtVerifier",),
+    "authorization.several": ("AnyOf",),
+    "authorization.static_tokens": ("StaticTokens",),
     "client.call_handle": ("CallHandle",),
     "client.changes": (
         "Change",
