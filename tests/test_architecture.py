@@ -44,7 +44,7 @@ STRANGERS = {
     ("testing", "cli"),
 }
 # Import what only some users need where it is used, and only there.
-OPTIONAL = {"rich", "cyclopts", "cattrs", "docstring_parser", "cryptography"}
+OPTIONAL = {"rich", "cyclopts", "cattrs", "docstring_parser", "cryptography", "joserfc"}
 
 
 def modules() -> Iterator[tuple[str, str, ast.Module]]:
@@ -102,6 +102,8 @@ def test_what_each_layer_may_import(layer, name, tree):
             assert name == "tasks/redis_library.py", f"{name} imports {module}"
         if package == "cryptography":
             assert name == "server/state_seal.py", f"{name} imports {module}"
+        if package == "joserfc":
+            assert name == "testing/authorization/jose.py", f"{name} imports {module}"
         if package in {"cattrs", "docstring_parser"}:
             assert not top or layer == "cli", f"{name} imports {module} for everybody"
 
