@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from tests.support.limits import HANG_SECONDS
-from tests.support.oauth_dance import CALLBACK, VERIFIER, Dance
+from tests.support.oauth_dance import CALLBACK, VERIFIER, Dance, make_server
 from trio_mcp.testing.authorization import open_authorization_server
 from trio_mcp.transports.asgi.types import Receive, Scope, Send
 from trio_mcp.transports.hypercorn import serve_asgi
@@ -57,6 +57,34 @@ async def test_the_whole_dance_goes_over_http_with_a_document_of_this_machine() 
 
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}
+
+
+async def test_the_browser_of_a_test_asks_the_callback_of_the_client() -> None:
+    queries: list[str] = []
+
+    async def callback(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        queries.append(scope["query_string"].decode())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    server = make_server()
+    with trio.fail_after(HANG_SECONDS):
+        async with trio.open_nursery() as nursery:
+            (origin,) = await nursery.start(lambda **kw: serve_asgi(callback, bind="127.0.0.1:0", **kw))
+            url = Dance(server).url(redirect_uri=f"{origin}/callback")
+            await server.open_browser(url)
+            nursery.cancel_scope.cancel()
+    (query,) = queries
+    assert set(parse_qs(query)) == {"code", "state", "iss"}
+    assert set(parse_qs(await server.fetch_callback(url))) == {"code", "state", "iss"}
+
+
+async def test_the_browser_of_a_test_asks_no_other_machine() -> None:
+    server = make_server()
+    server.add_client("web", redirect_uris=["https://app.example.com/callback"])
+    with pytest.raises(ValueError, match="only this machine"):
+        await server.open_browser(Dance(server, "web").url(redirect_uri="https://app.example.com/callback"))
 
 
 @pytest.mark.parametrize("bind", ["0.0.0.0:0", "[::]:0", "192.0.2.1:80", "auth.example.com:443", "8000"])

@@ -48,8 +48,6 @@ def grant_by_assertion(
         if state.clients.get(client.client_id) is None:
             raise OAuthProblem("invalid_client", "an identity assertion needs a client that is named", 401)
         requested, resources = _read_identity_assertion(claims, client, requested, resources)
-    if not state.use_id(str(claims["iss"]), claims.get("jti")):
-        raise OAuthProblem("invalid_grant", "the assertion has no id (jti), or was used before")
     grant = Grant(
         client_id=client.client_id,
         subject=str(claims["sub"]),
@@ -57,6 +55,8 @@ def grant_by_assertion(
         resources=state.read_resources(resources),
         auth_time=state.now(),
     )
+    if not state.use_id(str(claims["iss"]), claims.get("jti")):
+        raise OAuthProblem("invalid_grant", "the assertion has no id (jti), or was used before")
     return issue_tokens(
         state,
         grant,

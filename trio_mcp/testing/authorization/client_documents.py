@@ -5,9 +5,8 @@ Owns the finding of clients, and the fetching and checking of these documents. R
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -16,14 +15,10 @@ import trio
 from trio_mcp.testing.authorization import jose
 from trio_mcp.testing.authorization.clients import CODE, REFRESH, OAuthClient, find_redirect_flaw
 from trio_mcp.testing.authorization.exchange import OAuthProblem
+from trio_mcp.testing.authorization.local_request import get_local
 from trio_mcp.testing.authorization.state import AuthorizationState
-from trio_mcp.transports.http.address import parse_address
-from trio_mcp.transports.http.h11_client import H11Client
 from trio_mcp.transports.http.response import UnreachableError
 from trio_mcp.wire.origin import is_loopback_host
-
-MAX_DOCUMENT: Final = 64 * 1024  # bytes; the draft recommends 5 kB
-FETCH_SECONDS: Final = 10.0
 
 
 async def find_client(state: AuthorizationState, client_id: str) -> OAuthClient | None:
@@ -34,7 +29,7 @@ async def find_client(state: AuthorizationState, client_id: str) -> OAuthClient 
     _check_url(client_id)
     try:
         document = await state.fetch_document(client_id)
-    except (OSError, UnreachableError, trio.TooSlowError):
+    except (OSError, ValueError, UnreachableError, trio.TooSlowError):
         raise OAuthProblem("invalid_client", "the client's metadata document cannot be fetched") from None
     client = read_document(client_id, document)
     state.clients.put(client_id, client)
@@ -104,33 +99,14 @@ def _read_keys(document: Mapping[str, Any], method: str) -> jose.KeySet | None:
 
 
 async def fetch_local_document(url: str) -> bytes:
-    """Read a document of this machine; checkpoints. Raises OAuthProblem, OSError or UnreachableError.
-
-    Documents elsewhere are not fetched: any page in the developer's browser could make the server ask
-    addresses inside the network. Redirects are not followed.
-    """
-    address = parse_address(url)
-    if not is_loopback_host(address.host):
+    """Read a document of this machine; checkpoints. Raises OAuthProblem, UnreachableError or ValueError."""
+    if not is_loopback_host(urlsplit(url).hostname or ""):
         raise OAuthProblem(
             "invalid_client",
             "this development server reads metadata documents from this machine alone; "
             "hand it others with documents= or fetch_document=",
         )
-    tls = ssl.create_default_context() if address.scheme == "https" else None
-    client = H11Client(url, address, tls, None, MAX_DOCUMENT)
-    try:
-        with trio.fail_after(FETCH_SECONDS):
-            asked = await client.ask("GET", {"accept": "application/json"}, b"", None)
-            try:
-                if asked.answer.code != 200:
-                    raise OAuthProblem(
-                        "invalid_client", f"the metadata document was answered with {asked.answer.code}"
-                    )
-                content = await asked.answer.read_body()
-            finally:
-                asked.body.close()
-    finally:
-        client.pool.close()
-    if content is None:
-        raise OAuthProblem("invalid_client", f"the metadata document is larger than {MAX_DOCUMENT} bytes")
-    return content
+    answer = await get_local(url, "application/json")
+    if answer.status != 200:
+        raise OAuthProblem("invalid_client", f"the metadata document was answered with {answer.status}")
+    return answer.body

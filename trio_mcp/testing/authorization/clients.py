@@ -73,6 +73,8 @@ def find_redirect_flaw(uri: str, application_type: str, *, strict: bool = True) 
     its own (OpenID Connect Dynamic Client Registration 1.0, section 2). Without `strict`, loopback addresses
     are good for both.
     """
+    if not (uri.isascii() and uri.isprintable()) or " " in uri:
+        return "it is not percent-encoded"
     try:
         split = urlsplit(uri)
         host = split.hostname

@@ -33,6 +33,10 @@ _KINDS: Final[Mapping[str, tuple[Any, Any]]] = {
 _MAX_HEADER: Final = 4096  # bytes; joserfc's 512 are too few for the RSA key in a proof of DPoP
 
 
+_FAILURES: Final = (JoseError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
+"""What joserfc raises for keys and tokens that are none: a peer may send anything."""
+
+
 class InvalidJwt(ValueError):  # noqa: N818  # as `InvalidToken`
     """A token that cannot be accepted; the message says why and holds nothing of the token."""
 
@@ -66,16 +70,16 @@ def read_key(document: Mapping[str, Any]) -> Key:
     """Read a JSON Web Key (RFC 7517); raises InvalidJwt."""
     try:
         return jwk.import_key(dict(document))
-    except (JoseError, ValueError, TypeError, KeyError) as error:
-        raise InvalidJwt("the key cannot be read") from error
+    except _FAILURES as error:
+        raise InvalidJwt(f"the key cannot be read ({type(error).__name__})") from None
 
 
 def read_keys(document: Any) -> KeySet:
     """Read a JSON Web Key Set (RFC 7517, section 5); raises InvalidJwt."""
     try:
         return KeySet.import_key_set(document)
-    except (JoseError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InvalidJwt("the key set cannot be read") from error
+    except _FAILURES as error:
+        raise InvalidJwt(f"the key set cannot be read ({type(error).__name__})") from None
 
 
 def sign(
@@ -97,7 +101,7 @@ def verify(
     """The header and the claims of a signed token; raises InvalidJwt. No claim is checked."""
     try:
         decoded = jwt.decode(token, keys, registry=_Registry(algorithms))
-    except (JoseError, ValueError, TypeError, KeyError) as error:
+    except _FAILURES as error:
         raise InvalidJwt(f"the token cannot be verified ({type(error).__name__})") from None
     return dict(decoded.header), dict(decoded.claims)
 
@@ -107,7 +111,7 @@ def peek(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         unverified = jws.extract_compact(token.encode("ascii"), registry=_Registry(ALGORITHMS))
         claims = msgspec.json.decode(unverified.payload)
-    except (JoseError, ValueError, TypeError, KeyError):
+    except _FAILURES:
         raise InvalidJwt("this is no JSON Web Token") from None
     if not isinstance(claims, dict):
         raise InvalidJwt("the claims of the token are no object")

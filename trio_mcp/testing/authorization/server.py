@@ -13,7 +13,6 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import msgspec
-import trio
 
 from trio_mcp.testing.authorization import jose
 from trio_mcp.testing.authorization.authorize import answer_authorize
@@ -31,7 +30,9 @@ from trio_mcp.testing.authorization.exchange import (
 )
 from trio_mcp.testing.authorization.faults import Faults
 from trio_mcp.testing.authorization.grants import GrantBook
+from trio_mcp.testing.authorization.in_memory import ask_app
 from trio_mcp.testing.authorization.keys import SigningKeys
+from trio_mcp.testing.authorization.local_request import get_local
 from trio_mcp.testing.authorization.metadata import answer_keys, answer_metadata, describe_server
 from trio_mcp.testing.authorization.minting import make_claims, mint, tamper
 from trio_mcp.testing.authorization.registration import answer_register
@@ -264,6 +265,21 @@ class DevAuthorizationServer:
 
         return await visit(ask, url, name, given, scopes=chosen, deny=deny)
 
+    async def fetch_callback(self, url: str) -> str:
+        """Be the user's browser, and return the query of the client's callback; checkpoints.
+
+        For `OAuth(redirect=server.fetch_callback, redirect_uri=...)`. Raises ValueError as `authorize`.
+        """
+        return urlsplit(await self.authorize(url)).query
+
+    async def open_browser(self, url: str) -> None:
+        """Be the user's browser up to the client's callback, which is asked over HTTP; checkpoints.
+
+        For `OAuth(open_browser=server.open_browser)`. Raises ValueError as `authorize`, and for a callback
+        that is not on this machine.
+        """
+        await get_local(await self.authorize(url), "text/html")
+
     async def request(
         self,
         method: str,
@@ -277,37 +293,12 @@ class DevAuthorizationServer:
 
         `form` is sent as a form; a list is a parameter that is repeated. A URL without a host is one of ours.
         """
-        split = urlsplit(url if "://" in url else f"{self.issuer.rstrip('/')}/{url.removeprefix('/')}")
-        fields = {"host": split.netloc, **{name.lower(): value for name, value in (headers or {}).items()}}
+        fields = {name.lower(): value for name, value in (headers or {}).items()}
         if form is not None:
             fields.setdefault("content-type", FORM)
             body = urlencode(form, doseq=True).encode("ascii")
-        scope: Scope = {
-            "type": "http",
-            "method": method,
-            "path": split.path or "/",
-            "query_string": split.query.encode("latin-1"),
-            "root_path": "",
-            "headers": [(name.encode("ascii"), value.encode("latin-1")) for name, value in fields.items()],
-            "client": ("127.0.0.1", 1),
-        }
-        head: dict[str, Any] = {}
-        content = bytearray()
-
-        async def receive() -> dict[str, Any]:
-            await trio.lowlevel.checkpoint()
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        async def send(message: Mapping[str, Any]) -> None:
-            await trio.lowlevel.checkpoint()
-            if message["type"] == "http.response.start":
-                head.update(message)
-            else:
-                content.extend(message.get("body", b""))
-
-        await self(scope, receive, send)
-        answered = {name.decode("latin-1"): value.decode("latin-1") for name, value in head["headers"]}
-        return Answer(head["status"], answered, bytes(content))
+        target = url if "://" in url else f"{self.issuer.rstrip('/')}/{url.removeprefix('/')}"
+        return await ask_app(self, method, target, fields, body)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI 3); checkpoints if its host does. It has no lifespan and no WebSocket."""
