@@ -115,6 +115,15 @@ async def test_a_code_is_not_redeemed_by_a_request_that_does_not_fit(changes, er
     assert (answer.status, answer.json["error"]) == (400, error)
 
 
+async def test_a_client_with_one_redirect_uri_need_not_name_it() -> None:
+    dance = Dance(make_server())
+    code = (await dance.callback(redirect_uri=None))["code"]
+    assert (await dance.redeem(code, redirect_uri=None)).status == 200
+    dance.server.add_client("two", redirect_uris=[CALLBACK, f"{CALLBACK}/2"])
+    unnamed = await dance.server.request("GET", Dance(dance.server, "two").url(redirect_uri=None))
+    assert unnamed.status == 400
+
+
 async def test_a_code_cannot_be_tried_with_one_verifier_after_another() -> None:
     dance = Dance(make_server())
     code = (await dance.callback())["code"]

@@ -12,6 +12,7 @@ import trio
 from tests.support.limits import HANG_SECONDS
 from tests.support.oauth_dance import CALLBACK, VERIFIER, Dance, make_server
 from trio_mcp.testing.authorization import open_authorization_server
+from trio_mcp.testing.authorization.__main__ import read_arguments, serve
 from trio_mcp.transports.asgi.types import Receive, Scope, Send
 from trio_mcp.transports.hypercorn import serve_asgi
 
@@ -98,3 +99,16 @@ async def test_a_path_begins_with_a_slash() -> None:
     with pytest.raises(ValueError, match="must begin with a slash"):
         async with open_authorization_server(path="tenant"):
             pass
+
+
+async def test_the_command_serves_with_a_login_page_and_names_the_users(capsys) -> None:
+    arguments = read_arguments(["--bind", "127.0.0.1:0", "--path", "/dev", "--scopes", "read"])
+    with trio.fail_after(HANG_SECONDS):
+        async with trio.open_nursery() as nursery, httpx2.AsyncClient() as http:
+            issuer = await nursery.start(serve, arguments)
+            metadata = (await http.get(f"{issuer}/.well-known/openid-configuration")).json()
+            nursery.cancel_scope.cancel()
+    assert (metadata["issuer"], "read" in metadata["scopes_supported"]) == (issuer, True)
+    printed = capsys.readouterr().out
+    assert f"Issuer {issuer}, for development only." in printed
+    assert "alice (password alice)" in printed

@@ -34,6 +34,8 @@ class PendingAuthorization:
 
     client: OAuthClient
     redirect_uri: str
+    named_uri: str | None
+    """The redirect URI if the request has named one; then the token request must name it too."""
     state: str | None = attrs.field(default=None, repr=False)
     challenge: str = attrs.field(repr=False)
     scopes: frozenset[str]
@@ -103,6 +105,7 @@ def _check(
     return PendingAuthorization(
         client=client,
         redirect_uri=redirect_uri,
+        named_uri=parameters.one("redirect_uri"),
         state=parameters.one("state"),
         challenge=challenge,
         scopes=state.read_scopes(client, parameters.one("scope")),
@@ -142,7 +145,7 @@ def _grant(
         thumbprint=pending.thumbprint,
         nonce=pending.nonce,
     )
-    code = state.grants.make_code(grant, pending.redirect_uri, pending.challenge, state.settings.code_seconds)
+    code = state.grants.make_code(grant, pending.named_uri, pending.challenge, state.settings.code_seconds)
     return _redirect(state, pending.redirect_uri, {"code": code, "state": pending.state})
 
 

@@ -37,10 +37,13 @@ class Grant:
 
 @attrs.define(kw_only=True)
 class Code:
-    """An authorization code that was handed out; `challenge` is that of PKCE, by S256."""
+    """An authorization code that was handed out; `challenge` is that of PKCE, by S256.
+
+    `redirect_uri` is the one that the request has named, or None.
+    """
 
     grant: Grant
-    redirect_uri: str
+    redirect_uri: str | None
     challenge: str = attrs.field(repr=False)
     expires_at: float
     is_used: bool = False
@@ -85,7 +88,7 @@ class GrantBook:
             f"{len(self._access)} access tokens>"
         )
 
-    def make_code(self, grant: Grant, redirect_uri: str, challenge: str, seconds: float) -> str:
+    def make_code(self, grant: Grant, redirect_uri: str | None, challenge: str, seconds: float) -> str:
         """Make an authorization code that is good for so many seconds."""
         code = secrets.token_urlsafe(32)
         expires_at = self._now() + seconds

@@ -59,7 +59,7 @@ def _grant_by_code(
 ) -> Answer:
     verifier = form.one("code_verifier")
     code = state.grants.use_code(form.need("code"), client.client_id)
-    if form.one("redirect_uri") != code.redirect_uri:
+    if code.redirect_uri is not None and form.one("redirect_uri") != code.redirect_uri:
         raise OAuthProblem("invalid_grant", "redirect_uri is not that of the authorization request")
     if verifier is None or not _VERIFIER.fullmatch(verifier):
         raise OAuthProblem("invalid_grant", "code_verifier is missing, or is not 43 to 128 characters long")
