@@ -35,6 +35,7 @@ from trio_mcp.testing.authorization.keys import SigningKeys
 from trio_mcp.testing.authorization.local_request import get_local
 from trio_mcp.testing.authorization.metadata import answer_keys, answer_metadata, describe_server
 from trio_mcp.testing.authorization.minting import make_claims, mint, tamper
+from trio_mcp.testing.authorization.protected_resource import ProtectedResource
 from trio_mcp.testing.authorization.registration import answer_register
 from trio_mcp.testing.authorization.state import (
     AuthorizationSettings,
@@ -44,7 +45,7 @@ from trio_mcp.testing.authorization.state import (
 )
 from trio_mcp.testing.authorization.token_endpoint import answer_token
 from trio_mcp.testing.authorization.token_status import answer_introspect, answer_revoke
-from trio_mcp.transports.asgi.types import Receive, Scope, Send
+from trio_mcp.transports.asgi.types import ASGIApp, Receive, Scope, Send
 from trio_mcp.wire.origin import is_loopback_host
 
 Endpoint = Callable[[AuthorizationState, Request], Answer | Awaitable[Answer]]
@@ -194,6 +195,30 @@ class DevAuthorizationServer:
     def name_client_at(self, audience: str, client_id: str, other_id: str) -> None:
         """Say what the client `client_id` is called at the authorization server `audience`, for an ID-JAG."""
         self._state.audience_clients[audience, client_id] = other_id
+
+    def protect(
+        self,
+        app: ASGIApp,
+        resource: str,
+        *,
+        scopes: Collection[str] = (),
+        needs_proof: bool = False,
+        needs_nonce: bool = False,
+    ) -> ProtectedResource:
+        """Put any ASGI application behind tokens of this server, for tests of clients.
+
+        `resource` is its URL, for which tokens must be issued, with `scopes`. With `needs_proof` they must
+        be bound to a key (DPoP); with `needs_nonce` proofs must hold a nonce of the resource. The claims are
+        in `scope["trio_mcp.claims"]`. A server of trio_mcp has better protection of its own.
+        """
+        return ProtectedResource(
+            self._state,
+            app,
+            resource,
+            frozenset(scopes),
+            needs_proof=needs_proof,
+            needs_nonce=needs_nonce,
+        )
 
     def revoke_subject(self, subject: str) -> None:
         """Revoke all that a user has granted."""

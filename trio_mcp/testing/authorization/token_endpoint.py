@@ -23,7 +23,7 @@ from trio_mcp.testing.authorization.clients import (
     TOKEN_EXCHANGE,
     OAuthClient,
 )
-from trio_mcp.testing.authorization.dpop_proofs import check_proof, make_nonce
+from trio_mcp.testing.authorization.dpop_proofs import check_token_proof, make_nonce
 from trio_mcp.testing.authorization.exchange import Answer, OAuthProblem, Parameters, Request
 from trio_mcp.testing.authorization.grants import Grant
 from trio_mcp.testing.authorization.issuing import issue_tokens
@@ -44,9 +44,11 @@ async def answer_token(state: AuthorizationState, request: Request) -> Answer:
     client = name_workload(form) if is_workload else await authenticate_client(state, request, form)
     if grant_type not in client.grant_types:
         raise OAuthProblem("unauthorized_client", f"the client has not registered {grant_type}")
-    thumbprint = check_proof(state, request, state.url("token"))
+    thumbprint = check_token_proof(state, request)
     answer = _GRANTS[grant_type](state, form, client, thumbprint)
-    return answer.with_headers(make_nonce(state)) if thumbprint is not None else answer
+    if thumbprint is None or not state.settings.dpop_nonce:
+        return answer
+    return answer.with_headers(make_nonce(state))
 
 
 def _authenticates(request: Request, form: Parameters) -> bool:
