@@ -60,6 +60,14 @@ async def test_the_whole_dance_goes_over_http_with_a_document_of_this_machine() 
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 
+async def test_serving_leaves_nothing_in_the_log(caplog) -> None:
+    caplog.set_level("DEBUG")
+    with trio.fail_after(HANG_SECONDS):
+        async with open_authorization_server() as server, httpx2.AsyncClient() as http:
+            assert (await http.get(server.metadata["jwks_uri"])).status_code == 200
+    assert [record.message for record in caplog.records if record.name.startswith("trio_mcp")] == []
+
+
 async def test_the_browser_of_a_test_asks_the_callback_of_the_client() -> None:
     queries: list[str] = []
 

@@ -130,6 +130,17 @@ async def read_request(scope: Scope, receive: Receive) -> Request:
     return Request(scope["method"], scope["path"], query, headers, bytes(body))
 
 
+async def serve_lifespan(receive: Receive, send: Send) -> None:
+    """Answer the lifespan of an application that has nothing to start; checkpoints."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        elif message["type"] == "lifespan.shutdown":
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+
+
 async def send_answer(send: Send, answer: Answer, *, with_body: bool = True) -> None:
     """Send an answer; checkpoints."""
     headers = {**answer.headers, "content-length": str(len(answer.body))}

@@ -27,6 +27,7 @@ from trio_mcp.testing.authorization.exchange import (
     answer_problem,
     read_request,
     send_answer,
+    serve_lifespan,
 )
 from trio_mcp.testing.authorization.faults import Faults
 from trio_mcp.testing.authorization.grants import GrantBook
@@ -326,7 +327,10 @@ class DevAuthorizationServer:
         return await ask_app(self, method, target, fields, body)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request (ASGI 3); checkpoints if its host does. It has no lifespan and no WebSocket."""
+        """Answer one request (ASGI 3); checkpoints if its host does. There is no WebSocket."""
+        if scope["type"] == "lifespan":
+            await serve_lifespan(receive, send)
+            return
         if scope["type"] != "http":
             raise RuntimeError(f"the authorization server does not speak {scope['type']!r}")
         try:
