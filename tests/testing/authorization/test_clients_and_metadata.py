@@ -159,7 +159,6 @@ async def test_a_client_gets_a_secret_or_hands_in_its_keys() -> None:
         ({"redirect_uris": [f"{CALLBACK}#part"]}, "invalid_redirect_uri"),
         ({"redirect_uris": ["/callback"]}, "invalid_redirect_uri"),
         ({"redirect_uris": ["http://[::1/callback"]}, "invalid_redirect_uri"),
-        ({"application_type": None}, "invalid_redirect_uri"),
         ({"application_type": "web"}, "invalid_redirect_uri"),
         ({"application_type": "toaster"}, "invalid_client_metadata"),
         ({"redirect_uris": "http://127.0.0.1/"}, "invalid_client_metadata"),
@@ -182,12 +181,22 @@ async def test_a_registration_is_a_json_object() -> None:
         assert answer.json["error"] == "invalid_client_metadata"
 
 
-async def test_a_web_application_may_register_a_loopback_address_if_the_server_is_lenient() -> None:
-    assert (await register(make_server(strict_redirects=False), application_type=None)).status == 201
+async def test_a_web_application_registers_an_address_that_is_not_this_machine() -> None:
     web = await register(
         make_server(), application_type="web", redirect_uris=["https://app.example.com/callback"]
     )
-    assert web.status == 201
+    assert (web.status, web.json["application_type"]) == (201, "web")
+    local = await register(
+        make_server(), application_type="web", redirect_uris=["https://localhost/callback"]
+    )
+    assert local.json["error"] == "invalid_redirect_uri"
+
+
+async def test_a_client_that_does_not_say_what_it_is_is_a_native_one_unless_the_server_is_strict() -> None:
+    lenient = await register(make_server(), application_type=None)
+    assert (lenient.status, lenient.json["application_type"]) == (201, "native")
+    strict = await register(make_server(strict_redirects=True), application_type=None)
+    assert strict.json["error"] == "invalid_redirect_uri"
 
 
 async def test_the_scopes_of_a_registration_limit_its_client() -> None:

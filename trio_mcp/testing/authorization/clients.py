@@ -66,12 +66,11 @@ def matches_redirect(registered: str, given: str) -> bool:
     )
 
 
-def find_redirect_flaw(uri: str, application_type: str, *, strict: bool = True) -> str | None:
+def find_redirect_flaw(uri: str, application_type: str) -> str | None:
     """Why `uri` cannot be a redirect URI of a client of this type, or None.
 
     A web application needs https and a host of its own, a native one a loopback address, https or a scheme of
-    its own (OpenID Connect Dynamic Client Registration 1.0, section 2). Without `strict`, loopback addresses
-    are good for both.
+    its own (OpenID Connect Dynamic Client Registration 1.0, section 2).
     """
     if not (uri.isascii() and uri.isprintable()) or " " in uri:
         return "it is not percent-encoded"
@@ -87,10 +86,8 @@ def find_redirect_flaw(uri: str, application_type: str, *, strict: bool = True) 
     if split.scheme in ("javascript", "data", "file", "vbscript", "about", "blob"):
         return "its scheme is dangerous"
     is_local = host is not None and is_loopback_host(host)
-    if application_type == "web" and strict and (split.scheme != "https" or is_local):
+    if application_type == "web" and (split.scheme != "https" or is_local):
         return "a web application needs https and a host that is not this machine"
     if split.scheme == "http" and not is_local:
         return "http is only for loopback addresses"
-    if application_type == "web" and split.scheme not in ("http", "https"):
-        return "a web application needs https"
     return None

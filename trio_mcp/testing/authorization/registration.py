@@ -35,7 +35,8 @@ def answer_register(state: AuthorizationState, request: Request) -> Answer:
         document = msgspec.json.decode(request.body, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise _refuse("the body is no JSON object") from None
-    application_type = document.get("application_type", "web")  # OpenID Connect Registration 1.0, section 2
+    usual = "web" if state.settings.strict_redirects else "native"
+    application_type = document.get("application_type", usual)
     if application_type not in ("web", "native"):
         raise _refuse("application_type must be web or native")
     method = document.get("token_endpoint_auth_method", "client_secret_basic")
@@ -44,7 +45,7 @@ def answer_register(state: AuthorizationState, request: Request) -> Answer:
     grant_types = _read_names(document, "grant_types", [CODE])
     if not set(grant_types) <= set(GRANT_TYPES):
         raise _refuse(f"grant_types must be among {', '.join(GRANT_TYPES)}")
-    redirect_uris = _read_redirects(state, document, application_type, CODE in grant_types)
+    redirect_uris = _read_redirects(document, application_type, CODE in grant_types)
     client = OAuthClient(
         client_id=f"client-{secrets.token_urlsafe(12)}",
         secret=secrets.token_urlsafe(32) if method.startswith("client_secret") else None,
@@ -79,14 +80,12 @@ def _read_names(document: Mapping[str, Any], name: str, default: list[str]) -> t
     return tuple(value)
 
 
-def _read_redirects(
-    state: AuthorizationState, document: Mapping[str, Any], application_type: str, are_needed: bool
-) -> tuple[str, ...]:
+def _read_redirects(document: Mapping[str, Any], application_type: str, are_needed: bool) -> tuple[str, ...]:
     uris = _read_names(document, "redirect_uris", [])
     if are_needed and not uris:
         raise OAuthProblem("invalid_redirect_uri", "redirect_uris are missing")
     for uri in uris:
-        flaw = find_redirect_flaw(uri, application_type, strict=state.settings.strict_redirects)
+        flaw = find_redirect_flaw(uri, application_type)
         if flaw is not None:
             raise OAuthProblem("invalid_redirect_uri", f"a redirect URI is not allowed: {flaw}")
     return uris

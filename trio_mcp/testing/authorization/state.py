@@ -66,8 +66,9 @@ class AuthorizationSettings:
     """The resources for which tokens are issued; None: any."""
     registration: bool = True
     """Whether clients may register themselves (RFC 7591)."""
-    strict_redirects: bool = True
-    """Whether a "web" application may not register a loopback address."""
+    strict_redirects: bool = False
+    """Whether a client that registers without an `application_type` is a web application, as OpenID Connect
+    has it, and so may not register a loopback address. Else it is a native one: older clients do not say."""
     client_documents: bool = True
     """Whether the URL of a metadata document may be the id of a client."""
     dpop: Literal["off", "supported", "required"] = "supported"
