@@ -32,7 +32,18 @@ LAYERS = [
         "outgoing",
         "progress",
     ),
-    *("session", "transports", "tasks", "handlers", "server", "client", "cli", "testing"),
+    *(
+        "session",
+        "transports",
+        "authorization",
+        "oauth",
+        "tasks",
+        "handlers",
+        "server",
+        "client",
+        "cli",
+        "testing",
+    ),
 ]
 # These never import each other, whatever their order.
 STRANGERS = {
@@ -42,6 +53,10 @@ STRANGERS = {
     ("server", "cli"),
     ("cli", "testing"),
     ("testing", "cli"),
+    ("authorization", "oauth"),
+    ("oauth", "authorization"),
+    ("server", "oauth"),
+    ("client", "authorization"),
 }
 # Import what only some users need where it is used, and only there.
 OPTIONAL = {"rich", "cyclopts", "cattrs", "docstring_parser", "cryptography"}
@@ -100,6 +115,9 @@ def test_what_each_layer_may_import(layer, name, tree):
             assert layer == "transports", f"{name} imports {module}"
         if package in {"coredis", "anyio"}:
             assert name == "tasks/redis_library.py", f"{name} imports {module}"
+        if package == "keyring":
+            assert name == "oauth/keyring_storage.py", f"{name} imports {module}"
+            assert not top, f"{name} imports {module} for everybody"
         if package == "cryptography":
             assert name == "server/state_seal.py", f"{name} imports {module}"
         if package in {"cattrs", "docstring_parser"}:
@@ -305,6 +323,7 @@ def test_import_loads_nothing_that_only_some_need():
     heavy = OPTIONAL | {
         "coredis",
         "anyio",
+        "keyring",
         "jsonschema",
         "hypercorn",
         "h11",

@@ -45,6 +45,7 @@ __all__ = [
     "TaskNotFound",
     "TaskOverload",
     "TaskTooLarge",
+    "TokenStorageError",
     "ToolDefinitionError",
     "ToolError",
 ]
@@ -167,6 +168,10 @@ class TaskOverload(MCPError):
 
 class TaskStoreError(MCPError):
     """A task store cannot be opened or used; the message says why."""
+
+
+class TokenStorageError(MCPError):
+    """Stored tokens cannot be read or kept; the message says why, and holds none of them."""
 
 
 class TaskTooLarge(TaskOverload):
