@@ -19,11 +19,15 @@ from trio_mcp.wire.errors import (
 
 __all__ = [
     "ArgumentError",
+    "AuthorizationDenied",
+    "AuthorizationError",
     "CallCancelled",
     "CallTimeout",
     "ConnectionLost",
     "CursorError",
     "DefinitionError",
+    "DiscoveryError",
+    "InsufficientScope",
     "LocalProtocolError",
     "MCPError",
     "NotSupportedByEra",
@@ -148,6 +152,35 @@ class NotSupportedByEra(MCPError):
 
 class NotSupportedByServer(MCPError):
     """The server does not declare what was asked for, and asking anyway would promise what does not hold."""
+
+
+class AuthorizationError(MCPError):
+    """A client could not get a token for a server, or the server does not accept it; the message says why.
+
+    `error` is the code of OAuth, such as "invalid_grant" (RFC 6749, 5.2), if a server sent one, and `issuer`
+    the authorization server, if it is known. No message holds a token, a code or another secret.
+    """
+
+    def __init__(self, message: str, *, error: str | None = None, issuer: str | None = None) -> None:
+        super().__init__(message)
+        self.error = error
+        self.issuer = issuer
+
+
+class AuthorizationDenied(AuthorizationError):
+    """The user, or the authorization server on its own, has refused what was asked for."""
+
+
+class InsufficientScope(AuthorizationError):
+    """An operation needs scopes that were asked for in vain; `required` are those that the server named."""
+
+    def __init__(self, message: str, required: frozenset[str], *, issuer: str | None = None) -> None:
+        super().__init__(message, error="insufficient_scope", issuer=issuer)
+        self.required = required
+
+
+class DiscoveryError(AuthorizationError):
+    """It cannot be found out which authorization server is responsible, or what it says is not trusted."""
 
 
 class SubscriptionRefused(MCPError):

@@ -24,6 +24,7 @@ class CallPauses:
         # What each open question about a task has stopped. The keys are the lists' own ids: two questions
         # may have stopped the same timers, and equal lists must not be taken for each other.
         self._open: dict[str, dict[int, list[CallTimer]]] = {}
+        self._handshake: CallTimer | None = None
 
     @contextmanager
     def pausing(self, call: RequestId | None, task_id: str | None) -> Iterator[None]:
@@ -42,6 +43,15 @@ class CallPauses:
                     del self._open[task_id]
             for timer in stopped:
                 timer.go_on()
+
+    @contextmanager
+    def shaking_hands(self, timer: CallTimer) -> Iterator[None]:
+        """While the block lasts, the timer of the handshake counts as that of a call."""
+        self._handshake = timer
+        try:
+            yield
+        finally:
+            self._handshake = None
 
     @contextmanager
     def waiting(self, task_id: str, timer: CallTimer | None) -> Iterator[None]:
@@ -69,6 +79,8 @@ class CallPauses:
             return list(self._waiting.get(task_id, ()))
         calls = self._calls.values() if call is None else [self._calls[call]] if call in self._calls else ()
         timers: dict[CallTimer, None] = {}
+        if call is None and self._handshake is not None:
+            timers[self._handshake] = None
         for pending in calls:
             if pending.timer is not None:
                 timers[pending.timer] = None

@@ -7,6 +7,7 @@ while both are tried, and the first good answer counts. Knows no other method.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ import trio
 from trio_mcp.client.era_cache import EraCache
 from trio_mcp.client.outcome import Outcome, read_error, unwrap
 from trio_mcp.client.session import ClientSession
+from trio_mcp.client.timeouts import CallTimer
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import CallTimeout, ConnectionLost, ProtocolError, RemoteProtocolError
 from trio_mcp.validators import describe_seconds
@@ -93,7 +95,9 @@ async def negotiate(
     be legacy, and has to be connected to again), and ProtocolError or RemoteProtocolError if there is
     no common era.
     """
-    with trio.move_on_after(session.settings.handshake_timeout):
+    # The time that a person takes to let the client in does not count.
+    timer = CallTimer("the handshake", math.inf, session.settings.handshake_timeout)
+    with timer.scope, session.pauses.shaking_hands(timer):
         if pinned is None and origin is None:
             return await _probe(session, client_info)
         if pinned is None:

@@ -10,6 +10,7 @@ import itertools
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -35,6 +36,7 @@ from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.outgoing.transport import (
     DirectTransport,
     FrameTransport,
+    PausingTransport,
     PeerEndedError,
     SessionTransport,
     StreamingTransport,
@@ -102,6 +104,8 @@ class ClientSession:
         if isinstance(transport, SessionTransport):
             transport.on_renewed, transport.on_unheard = self.life.note_renewed, self.life.note_unheard
             transport.on_silent = self.life.note_silent
+        if isinstance(transport, PausingTransport):
+            transport.pausing = partial(self.pauses.pausing, None, None)
         self.left_unread = False
         """Whether the server is known to have ended without having read all that was sent."""
         self._writing = trio.CancelScope(shield=True)  # shielded: notifications of cancellation must leave
@@ -316,7 +320,7 @@ class ClientSession:
             for ident in frame.ids:
                 if ident in self._calls:
                     lost = ConnectionLost(frame.reason, outcome_unknown=not frame.unsent)
-                    self._calls[ident].settle(lost)
+                    self._calls[ident].settle(frame.failure or lost)
         elif isinstance(frame, Batch):
             for member in frame.frames:
                 self._accept(member)

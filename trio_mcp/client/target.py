@@ -24,6 +24,8 @@ from trio_mcp.transports.memory import memory_pair
 if TYPE_CHECKING:
     import httpx2
 
+    from trio_mcp.transports.http.authorizer import Authorizer
+
 _HTTP: Final = ("http://", "https://")
 _WEBSOCKET: Final = ("ws://", "wss://")
 
@@ -55,15 +57,16 @@ HttpKind: TypeAlias = Literal["http", "sse"]
 
 @attrs.frozen(kw_only=True)
 class UrlOptions:
-    """Options for targets with a URL; `auth` and `http_client` are those of httpx2.
+    """Options for targets with a URL; `http_client` is one of httpx2.
 
+    `auth` is a bearer token as text, a way to get tokens such as `OAuth()`, or an `auth` of httpx2.
     `ssl_context` says which certificates are trusted, instead of the usual ones, and
     `allow_redirects_to` to which other origins a redirect may send a request. `transport` is how an http://
     or https:// URL is asked; None is Streamable HTTP, and HTTP+SSE if the server has only that.
     """
 
     headers: Mapping[str, str] | None = None
-    auth: Any = None
+    auth: Any = attrs.field(default=None, repr=False)
     http_client: httpx2.AsyncClient | None = None
     ssl_context: ssl.SSLContext | None = None
     allow_redirects_to: Collection[str] | None = None
@@ -91,7 +94,7 @@ def open_target(
     if is_http(target):
         return _open_http(target, settings, options)
     if isinstance(target, str) and target.startswith(_WEBSOCKET):
-        options.refuse(target, "auth", "http_client", "allow_redirects_to", "transport")
+        options.refuse(target, "http_client", "allow_redirects_to", "transport")
         from trio_mcp.transports.websocket.client import open_websocket_transport
 
         return open_websocket_transport(
@@ -99,6 +102,7 @@ def open_target(
             max_frame_bytes=settings.max_frame_bytes,
             headers=options.headers,
             ssl_context=options.ssl_context,
+            authorizer=_find_authorizer(target, options),
         )
     options.refuse(
         target, *("headers", "auth", "http_client", "ssl_context", "allow_redirects_to", "transport")
@@ -129,10 +133,12 @@ def is_http(target: Target) -> TypeGuard[str]:
 def _open_http(
     url: str, settings: ClientSettings, options: UrlOptions
 ) -> AbstractAsyncContextManager[FrameTransport]:
+    authorizer = _find_authorizer(url, options)
     shared: dict[str, Any] = {
         "max_frame_bytes": settings.max_frame_bytes,
         "headers": options.headers,
-        "auth": options.auth,
+        "auth": None if authorizer is not None else options.auth,
+        "authorizer": authorizer,
         "http_client": options.http_client,
         "ssl_context": options.ssl_context,
         "allow_redirects_to": options.allow_redirects_to,
@@ -145,6 +151,21 @@ def _open_http(
     from trio_mcp.transports.http.transport import open_http_transport
 
     return open_http_transport(url, **shared)
+
+
+def _find_authorizer(url: str, options: UrlOptions) -> Authorizer | None:
+    """What gives requests to `url` their tokens; None if `auth` is not ours, but one of httpx2.
+
+    Raises TypeError for that over WebSocket, and ValueError for a text that can be no token.
+    """
+    if options.auth is None:
+        return None
+    from trio_mcp.transports.http.authorizer import find_authorizer
+
+    authorizer = find_authorizer(options.auth, url, options.ssl_context)
+    if authorizer is None and url.startswith(_WEBSOCKET):
+        raise TypeError(f"auth= of httpx2 makes no sense for the target {url!r}; OAuth() and a token do")
+    return authorizer
 
 
 def _split_command(target: str | os.PathLike[str] | Sequence[str]) -> tuple[str, list[str]]:

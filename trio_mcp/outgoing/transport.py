@@ -7,6 +7,7 @@ session and no era.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import trio
@@ -127,6 +128,16 @@ class SessionTransport(Protocol):
     on_renewed: Callable[[], None] | None
     on_unheard: Callable[[str], None] | None
     on_silent: Callable[[str], None] | None
+
+
+@runtime_checkable
+class PausingTransport(Protocol):
+    """A transport that may ask a person for permission to go on; `pausing` is entered meanwhile.
+
+    Whoever takes the frames may set it, so that the timeouts of requests stand still.
+    """
+
+    pausing: Callable[[], AbstractContextManager[None]]
 
 
 @runtime_checkable

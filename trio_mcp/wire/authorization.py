@@ -7,7 +7,7 @@ from a server's or an issuer's. Fetches nothing, trusts nothing, and decides not
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
@@ -161,8 +161,8 @@ class _Secretive(msgspec.Struct):
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 
-    def __rich_repr__(self) -> Iterable[Any]:
-        return ()
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
 
 
 class TokenResponse(_Secretive, kw_only=True, omit_defaults=True):

@@ -12,6 +12,8 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from trio_mcp.wire.errors import MCPError
+
 RequestId: TypeAlias = int | str
 ProgressToken: TypeAlias = int | str
 
@@ -129,12 +131,13 @@ class Lost(Struct, frozen=True):
     """Requests that will get no answer, and the reason; if they are `unsent`, the server knows none of them.
 
     A transport makes it if an answer can be lost while the connection goes on, as over HTTP;
-    it is never sent.
+    it is never sent. `failure` is the exception for the callers, if it says more than that one was lost.
     """
 
     ids: tuple[RequestId, ...]
     reason: str
     unsent: bool = False
+    failure: MCPError | None = None
 
 
 OutFrame: TypeAlias = Request | Notification | Response | ErrorResponse | ProgressRun | Batch

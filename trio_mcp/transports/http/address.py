@@ -37,6 +37,8 @@ class Address:
     target: str
     """The path and the query, as a request line has them."""
     has_credentials: bool = False
+    pinned: tuple[str, ...] = ()
+    """The IP addresses that are connected to, one after the other, in place of those of the host."""
 
     @property
     def netloc(self) -> str:

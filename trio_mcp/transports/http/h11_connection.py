@@ -197,7 +197,7 @@ async def open_connection(address: Address, ssl_context: ssl.SSLContext | None) 
     """Connect within CONNECT_SECONDS, with TLS if there is a context; checkpoints."""
     try:
         with trio.fail_after(CONNECT_SECONDS):
-            stream = await trio.open_tcp_stream(address.host, address.port)
+            stream = await _connect(address)
             if ssl_context is None:
                 return H11Connection(stream, stream.socket)
             try:
@@ -209,3 +209,17 @@ async def open_connection(address: Address, ssl_context: ssl.SSLContext | None) 
             return H11Connection(tls, stream.socket)
     except trio.TooSlowError:
         raise TimeoutError(f"no connection within {CONNECT_SECONDS:g} seconds") from None
+
+
+async def _connect(address: Address) -> trio.SocketStream:
+    """Connect to the host, or to the first of its pinned addresses that takes the connection; checkpoints."""
+    failure: OSError | None = None
+    for pinned in address.pinned:
+        with trio.move_on_after(CONNECT_SECONDS / len(address.pinned)):  # for one may be out of reach
+            try:
+                return await trio.open_tcp_stream(pinned, address.port)
+            except OSError as error:
+                failure = error
+    if address.pinned:
+        raise failure or TimeoutError(f"no connection within {CONNECT_SECONDS:g} seconds")
+    return await trio.open_tcp_stream(address.host, address.port)

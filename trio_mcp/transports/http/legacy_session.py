@@ -15,6 +15,7 @@ import attrs
 import msgspec
 import trio
 
+from trio_mcp.transports.http.endpoint import HttpEndpoint
 from trio_mcp.transports.http.response import (
     Deliver,
     HttpResponse,
@@ -22,7 +23,6 @@ from trio_mcp.transports.http.response import (
     UnreachableError,
     WastefulError,
 )
-from trio_mcp.transports.http.server_url import ServerUrl
 from trio_mcp.wire.codec import decode_message, encode_message
 from trio_mcp.wire.frames import Batch, ErrorResponse, InFrame, Notification, Request, Response
 from trio_mcp.wire.http import EVENT_ID_HEADER, SESSION_HEADER, VERSION_HEADER
@@ -60,7 +60,7 @@ class HttpSession:
     `notifications/initialized`. `generation` counts the sessions.
     """
 
-    _endpoint: ServerUrl
+    _endpoint: HttpEndpoint
     _nursery: trio.Nursery
     _deliver: Deliver
     _note_unheard: Callable[[str], None]

@@ -10,9 +10,9 @@ from typing import Final
 
 import trio
 
+from trio_mcp.transports.http.endpoint import HttpEndpoint
 from trio_mcp.transports.http.legacy_session import HttpSession
 from trio_mcp.transports.http.response import UnreachableError
-from trio_mcp.transports.http.server_url import ServerUrl
 from trio_mcp.wire.codec import encode_messages
 from trio_mcp.wire.frames import Notification, OutFrame
 
@@ -25,7 +25,7 @@ ACCEPT_SECONDS: Final = 30.0
 class MessageSender:
     """Sends messages without an answer, each in a task of `nursery`; `unsent` are under way."""
 
-    def __init__(self, endpoint: ServerUrl, nursery: trio.Nursery, session: HttpSession) -> None:
+    def __init__(self, endpoint: HttpEndpoint, nursery: trio.Nursery, session: HttpSession) -> None:
         self._endpoint = endpoint
         self._nursery = nursery
         self._session = session

@@ -12,6 +12,7 @@ from typing import Final
 import attrs
 import trio
 
+from trio_mcp.errors import AuthorizationError
 from trio_mcp.wire.frame_meter import FRAMES_AT_ONCE, Patience
 from trio_mcp.wire.frames import InFrame
 from trio_mcp.wire.framing import PORTION, has_tiny_lines
@@ -33,6 +34,14 @@ class WastefulError(UnreachableError):
 
     def __init__(self, url: str, what: str) -> None:
         super().__init__(f"{url} {what} that carry nothing, and is not read any further")
+
+
+class UnauthorizedError(UnreachableError):
+    """The server wants a token and none was got, so it did nothing; `failure` is for the caller."""
+
+    def __init__(self, failure: AuthorizationError) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
 
 
 def describe_failure(url: str, error: BaseException) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -22,6 +22,8 @@ from trio_mcp.transports.http.response import HttpResponse, UnreachableError
 if TYPE_CHECKING:
     import httpx2
 
+    from trio_mcp.transports.http.authorizer import Authorizer
+    from trio_mcp.transports.http.endpoint import HttpEndpoint
     from trio_mcp.transports.http.httpx_client import HttpxClient
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -41,6 +43,7 @@ class ServerUrl:
     _direct: H11Client | None
     _make_general: Callable[[], HttpxClient]
     _general: HttpxClient | None = None
+    pausing: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @asynccontextmanager
     async def ask(
@@ -125,11 +128,12 @@ async def open_endpoint(
     http_client: httpx2.AsyncClient | None,
     ssl_context: ssl.SSLContext | None = None,
     allow_redirects_to: Collection[str] | None = None,
-) -> AsyncIterator[ServerUrl]:
+    authorizer: Authorizer | None = None,
+) -> AsyncIterator[HttpEndpoint]:
     """An endpoint on `http_client`, which stays open, or on connections of its own. Checkpoints.
 
-    Raises ValueError unless `url` can be that of a server and `allow_redirects_to` are origins, TypeError
-    unless `headers` are headers.
+    Its requests carry what `authorizer` gives them. Raises ValueError unless `url` can be that of a server
+    and `allow_redirects_to` are origins, TypeError unless `headers` are headers.
     """
     address = parse_address(url)
     origins = frozenset({address.origin, *_read_origins(allow_redirects_to)})
@@ -149,14 +153,21 @@ async def open_endpoint(
 
     is_plain = is_ordinary(headers) and http_client is None and auth is None
     if is_plain and not address.has_credentials and not may_have_proxy(address):
-        direct = H11Client(url, address, _prepare_context(address, ssl_context), headers, limit)
+        direct = H11Client(url, address, prepare_context(address, ssl_context), headers, limit)
         endpoint = ServerUrl(url, address.origin, limit, direct, make_general)
     else:
         endpoint = ServerUrl(url, address.origin, limit, None, make_general, make_general())
     try:
-        yield endpoint
+        yield endpoint if authorizer is None else _authorize(endpoint, authorizer)
     finally:
         await endpoint.aclose()
+
+
+def _authorize(endpoint: ServerUrl, authorizer: Authorizer) -> HttpEndpoint:
+    # Imported here: few servers want a token.
+    from trio_mcp.transports.http.authorized_url import AuthorizedUrl
+
+    return AuthorizedUrl(endpoint, authorizer)
 
 
 def _read_origins(origins: Collection[str] | None) -> set[str]:
@@ -171,8 +182,8 @@ def _read_origins(origins: Collection[str] | None) -> set[str]:
     return found
 
 
-def _prepare_context(address: Address, ssl_context: ssl.SSLContext | None) -> ssl.SSLContext | None:
-    """The TLS context for an address; None if it needs none."""
+def prepare_context(address: Address, ssl_context: ssl.SSLContext | None) -> ssl.SSLContext | None:
+    """The TLS context for an address, by default one with the usual certificates; None if it needs none."""
     if address.scheme == "http":
         return None
     if ssl_context is None:

@@ -8,9 +8,11 @@ follows its request. Such a stream cannot be resumed: with it the connection end
 from __future__ import annotations
 
 import logging
+import math
 import ssl
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin
 
@@ -18,12 +20,13 @@ import msgspec
 import trio
 
 from trio_mcp.concurrency.nursery import open_service_nursery
-from trio_mcp.errors import ConnectionLost
+from trio_mcp.errors import AuthorizationError, ConnectionLost
 from trio_mcp.outgoing.transport import PeerEndedError
 from trio_mcp.transports.http.address import parse_address
 from trio_mcp.transports.http.answer_frames import read_answer
-from trio_mcp.transports.http.response import StreamPosition, UnreachableError
-from trio_mcp.transports.http.server_url import ServerUrl, open_endpoint
+from trio_mcp.transports.http.endpoint import HttpEndpoint
+from trio_mcp.transports.http.response import StreamPosition, UnauthorizedError, UnreachableError
+from trio_mcp.transports.http.server_url import open_endpoint
 from trio_mcp.validators import describe_seconds
 from trio_mcp.wire.codec import encode_message
 from trio_mcp.wire.frames import InFrame, Lost, Notification, OutFrame, Request, RequestId
@@ -31,6 +34,8 @@ from trio_mcp.wire.messages import CancelledParams
 
 if TYPE_CHECKING:
     import httpx2
+
+    from trio_mcp.transports.http.authorizer import Authorizer
 
 logger = logging.getLogger("trio_mcp")
 
@@ -50,13 +55,15 @@ class NoEventStreamError(ConnectionLost):
 class SseEvents:
     """The event stream of one session, read in a task of its own; `located` is set at its first event."""
 
-    def __init__(self, server: ServerUrl) -> None:
+    def __init__(self, server: HttpEndpoint) -> None:
         self._server = server
         self._send, self._receive = trio.open_memory_channel[list[InFrame]](0)
         self.located = trio.Event()
         self.endpoint: str | None = None
         self.end = f"{server.url} closed the event stream before its first event"
         """Why nothing more comes, once nothing does."""
+        self.failure: AuthorizationError | None = None
+        """The same, if the server wants a token and none was got."""
 
     async def read(self) -> None:
         """Read the stream to its end; checkpoints."""
@@ -68,6 +75,7 @@ class SseEvents:
                 await answer.read_events(StreamPosition(), self._send.send, self._note_endpoint)
         except UnreachableError as error:
             self.end = f"{error}; {NO_RESUMPTION}" if self.located.is_set() else str(error)
+            self.failure = error.failure if isinstance(error, UnauthorizedError) else None
         finally:
             self.located.set()
             self._send.close()
@@ -101,7 +109,10 @@ class SseEvents:
 class SseTransport:
     """Frames by an event stream, and by POSTs to its endpoint; made by `open_sse_transport`."""
 
-    def __init__(self, events: SseEvents, messages: ServerUrl, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, events: SseEvents, server: HttpEndpoint, messages: HttpEndpoint, nursery: trio.Nursery
+    ) -> None:
+        self._server = server
         self._events = events
         self._messages = messages
         self._nursery = nursery
@@ -111,6 +122,15 @@ class SseTransport:
         self._unsent = 0
         self._all_sent = trio.lowlevel.ParkingLot()
         self._closed = False
+
+    @property
+    def pausing(self) -> Callable[[], AbstractContextManager[None]]:
+        """What is entered while a person is asked to let the client in."""
+        return self._messages.pausing
+
+    @pausing.setter
+    def pausing(self, pausing: Callable[[], AbstractContextManager[None]]) -> None:
+        self._server.pausing = self._messages.pausing = pausing
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
@@ -180,6 +200,8 @@ class SseTransport:
                     await answer.read_body()  # of a few words, so that the connection can be used again
                     return
                 refusal = await read_answer(request, answer, url, limit)
+        except UnauthorizedError as error:
+            refusal = Lost((request.id,), str(error), True, error.failure)
         except UnreachableError as error:
             refusal = Lost((request.id,), str(error), not sent.is_set())
         await self._events.hand_over([refusal])
@@ -218,6 +240,7 @@ async def open_sse_transport(
     http_client: httpx2.AsyncClient | None = None,
     ssl_context: ssl.SSLContext | None = None,
     allow_redirects_to: Collection[str] | None = None,
+    authorizer: Authorizer | None = None,
 ) -> AsyncIterator[SseTransport]:
     """A transport to the event stream at `url` for as long as the block lasts; checkpoints.
 
@@ -234,6 +257,7 @@ async def open_sse_transport(
             http_client=http_client,
             ssl_context=ssl_context,
             allow_redirects_to=allow_redirects_to,
+            authorizer=authorizer,
         ) as server,
         open_service_nursery() as nursery,
     ):
@@ -249,8 +273,9 @@ async def open_sse_transport(
                 http_client=http_client or server.general_client,
                 ssl_context=ssl_context,
                 allow_redirects_to=allow_redirects_to,
+                authorizer=authorizer,
             ) as messages:
-                transport = SseTransport(events, messages, nursery)
+                transport = SseTransport(events, server, messages, nursery)
                 try:
                     yield transport
                 finally:
@@ -261,10 +286,25 @@ async def open_sse_transport(
             nursery.cancel_scope.cancel()
 
 
-async def _wait_endpoint(events: SseEvents, server: ServerUrl, patience: float) -> str:
-    """The URL to post to; raises NoEventStreamError."""
-    with trio.move_on_after(patience):
+@contextmanager
+def _standing_still(scope: trio.CancelScope) -> Iterator[None]:
+    """While the block lasts, the deadline of `scope` does not come nearer."""
+    since, deadline = trio.current_time(), scope.deadline
+    scope.deadline = math.inf
+    try:
+        yield
+    finally:
+        scope.deadline = deadline + trio.current_time() - since
+
+
+async def _wait_endpoint(events: SseEvents, server: HttpEndpoint, patience: float) -> str:
+    """The URL to post to; raises NoEventStreamError, and AuthorizationError if no token was got."""
+    with trio.move_on_after(patience) as waiting:
+        server.pausing = partial(_standing_still, waiting)
         await events.located.wait()
+    server.pausing = nullcontext
+    if events.failure is not None:
+        raise events.failure
     if not events.located.is_set():
         seconds = describe_seconds(patience)
         raise NoEventStreamError(f"{server.url} sent no event within {seconds}, and so not its endpoint")

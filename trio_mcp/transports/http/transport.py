@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,12 +24,13 @@ from trio_mcp.concurrency.nursery import open_service_nursery
 from trio_mcp.outgoing.transport import Accept, WaitRoom, WaitTaken
 from trio_mcp.session.direct_reader import DirectReader
 from trio_mcp.transports.http.answer_frames import claim_frames, read_answer, read_refusal
+from trio_mcp.transports.http.endpoint import HttpEndpoint
 from trio_mcp.transports.http.legacy_session import CLOSE_SECONDS, HttpSession, flatten
 from trio_mcp.transports.http.messages import MessageSender
 from trio_mcp.transports.http.pending_request import PendingRequest, RequestEvent, RequestState, let_read
 from trio_mcp.transports.http.request_headers import UnmirroredError, mirror_arguments, mirror_request
-from trio_mcp.transports.http.response import UnreachableError, WastefulError
-from trio_mcp.transports.http.server_url import ServerUrl, open_endpoint
+from trio_mcp.transports.http.response import UnauthorizedError, UnreachableError, WastefulError
+from trio_mcp.transports.http.server_url import open_endpoint
 from trio_mcp.wire.codec import encode_message
 from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.frames import (
@@ -50,6 +51,8 @@ from trio_mcp.wire.messages import CancelledParams
 
 if TYPE_CHECKING:
     import httpx2
+
+    from trio_mcp.transports.http.authorizer import Authorizer
 
 READ_AHEAD: Final = 16
 """How many portions of all streams together may wait for the reader before sockets are left full."""
@@ -82,7 +85,7 @@ class HttpTransport:
     to property path. Whoever lists the tools keeps it.
     """
 
-    def __init__(self, endpoint: ServerUrl, nursery: trio.Nursery) -> None:
+    def __init__(self, endpoint: HttpEndpoint, nursery: trio.Nursery) -> None:
         self._endpoint = endpoint
         self._nursery = nursery
         self.origin = endpoint.origin
@@ -100,6 +103,15 @@ class HttpTransport:
         self._messages = MessageSender(endpoint, nursery, self._session)
         self._pending: dict[RequestId, PendingRequest] = {}
         self._closed = False
+
+    @property
+    def pausing(self) -> Callable[[], AbstractContextManager[None]]:
+        """What is entered while a person is asked to let the client in."""
+        return self._endpoint.pausing
+
+    @pausing.setter
+    def pausing(self, pausing: Callable[[], AbstractContextManager[None]]) -> None:
+        self._endpoint.pausing = pausing
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
@@ -225,7 +237,7 @@ class HttpTransport:
 
     async def _run(self, pending: PendingRequest) -> None:
         """Carry one request to its answer, or to the reason why there is none."""
-        is_unsent = False
+        is_unsent, unauthorized = False, None
         try:
             with pending.scope:
                 if pending.is_modern:
@@ -237,6 +249,8 @@ class HttpTransport:
             pending.failure = str(error)
             # A request of which a part was written is none for the server; one that it refused was not done.
             is_unsent = not pending.sent.is_set() or pending.state is RequestState.REFUSED
+            if isinstance(error, UnauthorizedError):
+                unauthorized, is_unsent = error.failure, True
         except UnmirroredError as error:
             await self._deliver(pending, [ErrorResponse(ErrorObject(INVALID_PARAMS, str(error)))])
         finally:
@@ -247,7 +261,7 @@ class HttpTransport:
         if not pending.is_over:
             pending.note(RequestEvent.LOSE)
             reason = pending.failure or f"{self._endpoint.url} ended the stream before the answer"
-            await self._hand_over([Lost((pending.request.id,), reason, is_unsent)])
+            await self._hand_over([Lost((pending.request.id,), reason, is_unsent, unauthorized)])
 
     async def _ask(self, pending: PendingRequest, headers: Mapping[str, str]) -> None:
         """Send the request and deliver what is answered, unless its session turns out to have ended."""
@@ -357,13 +371,14 @@ async def open_http_transport(
     http_client: httpx2.AsyncClient | None = None,
     ssl_context: ssl.SSLContext | None = None,
     allow_redirects_to: Collection[str] | None = None,
+    authorizer: Authorizer | None = None,
 ) -> AsyncIterator[HttpTransport]:
     """A transport to the MCP endpoint `url` for as long as the block lasts; checkpoints.
 
     `headers` go with every request, `auth` is what httpx2 takes for it. `http_client` is
     used and left open; it must allow as many connections as there are calls at a time.
-    Nothing is sent before the first frame. Raises ValueError unless `url` is one,
-    and TypeError unless `headers` are headers.
+    `authorizer` gives each request its token. Nothing is sent before the first frame. Raises ValueError
+    unless `url` is one, and TypeError unless `headers` are headers.
     """
     async with (
         open_endpoint(
@@ -374,6 +389,7 @@ async def open_http_transport(
             http_client=http_client,
             ssl_context=ssl_context,
             allow_redirects_to=allow_redirects_to,
+            authorizer=authorizer,
         ) as endpoint,
         open_service_nursery() as nursery,
     ):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
 
 import trio
@@ -28,8 +28,24 @@ from trio_mcp.transports.websocket.transport import CLOSE_SECONDS, WebSocketTran
 from trio_mcp.wire.value_count import MAX_ANSWER_VALUES
 from trio_mcp.wire.websocket import SUBPROTOCOL
 
+if TYPE_CHECKING:
+    from trio_mcp.transports.http.authorizer import Authorizer
+
 CONNECT_SECONDS: Final = 30.0
 """What a server gets to take a connection, through TLS and the handshake."""
+
+
+MOST_REFUSALS: Final = 8
+"""How often the handshake may be refused for its token."""
+
+
+class _RefusedError(ConnectionLost):
+    """The server has refused the handshake; `headers` have lower-case names."""
+
+    def __init__(self, message: str, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers
 
 
 @asynccontextmanager
@@ -40,26 +56,27 @@ async def open_websocket_transport(
     headers: Mapping[str, str] | None = None,
     ssl_context: ssl.SSLContext | None = None,
     ping_interval: float = PING_SECONDS,
+    authorizer: Authorizer | None = None,
 ) -> AsyncIterator[WebSocketTransport]:
     """Connect to a server at `url` ("ws://..." or "wss://...") for as long as the block lasts.
 
     `headers` go with the handshake, `ssl_context` is for wss only (the system's
     authorities by default). After `ping_interval` seconds of silence the server is
     pinged, after twice as many without an answer the connection counts as broken. A
-    message longer than `max_frame_bytes` closes it with code 1009. Checkpoints.
+    message longer than `max_frame_bytes` closes it with code 1009. `authorizer` gives the handshake its
+    token; one that is refused with 401 or 403 is tried again with another token if there is one. Checkpoints.
     Raises ConnectionLost, naming the URL, if the server cannot be reached or
-    refuses, and ValueError if the URL or a header is not legal.
+    refuses, AuthorizationError if it wants a token and none is got, and ValueError if the URL or a header
+    is not legal.
     """
     parts = _read_url(url, ssl_context)
     extra = [_read_header(name, value) for name, value in (headers or {}).items()]
     async with open_unwrapping_nursery() as nursery:
         reading = trio.CancelScope()
         try:
-            with trio.move_on_after(CONNECT_SECONDS) as connecting:
-                stream = await _connect(url, parts, ssl_context)
-                connection = await _shake_hands(url, parts, stream, extra, max_frame_bytes, nursery, reading)
-            if connecting.cancelled_caught:
-                raise ConnectionLost(f"{url} did not answer within {CONNECT_SECONDS:g} seconds")
+            stream, connection = await _open_with_token(
+                authorizer, url, parts, ssl_context, extra, max_frame_bytes, nursery, reading
+            )
             transport = WebSocketTransport(
                 connection, stream, max_frame_bytes=max_frame_bytes, max_values=MAX_ANSWER_VALUES
             )
@@ -74,6 +91,51 @@ async def open_websocket_transport(
         finally:
             reading.cancel()
             nursery.cancel_scope.cancel()
+
+
+async def _open_with_token(
+    authorizer: Authorizer | None,
+    url: str,
+    parts: SplitResult,
+    ssl_context: ssl.SSLContext | None,
+    headers: list[tuple[bytes, bytes]],
+    max_frame_bytes: int,
+    nursery: trio.Nursery,
+    reading: trio.CancelScope,
+) -> tuple[CorkingStream, trio_websocket.WebSocketConnection]:
+    """Connect, with other tokens as long as the authorizer has some; checkpoints."""
+    attempt = 0
+    while True:
+        presented = {} if authorizer is None else await authorizer.headers("GET", url)
+        extra = headers + [_read_header(name, value) for name, value in presented.items()]
+        try:
+            return await _open(url, parts, ssl_context, extra, max_frame_bytes, nursery, reading)
+        except _RefusedError as refused:
+            if authorizer is None or refused.status not in (401, 403) or attempt == MOST_REFUSALS:
+                raise
+            # Imported here: few servers want a token.
+            from trio_mcp.transports.http.authorizer import Refusal
+
+            refusal = Refusal(refused.status, refused.headers, presented, "GET", url, attempt)
+            if not await authorizer.answer(refusal):
+                raise
+        attempt += 1
+
+
+async def _open(
+    url: str,
+    parts: SplitResult,
+    ssl_context: ssl.SSLContext | None,
+    headers: list[tuple[bytes, bytes]],
+    max_frame_bytes: int,
+    nursery: trio.Nursery,
+    reading: trio.CancelScope,
+) -> tuple[CorkingStream, trio_websocket.WebSocketConnection]:
+    with trio.move_on_after(CONNECT_SECONDS):
+        stream = await _connect(url, parts, ssl_context)
+        connection = await _shake_hands(url, parts, stream, headers, max_frame_bytes, nursery, reading)
+        return stream, connection
+    raise ConnectionLost(f"{url} did not answer within {CONNECT_SECONDS:g} seconds")
 
 
 def _read_url(url: str, ssl_context: ssl.SSLContext | None) -> SplitResult:
@@ -155,7 +217,14 @@ async def _shake_hands(
         await trio.aclose_forcefully(stream)
         said = (refused.body or b"").decode(errors="replace").strip()[:200]
         status = f"HTTP {refused.status_code}" + (f": {said}" if said else "")
-        raise ConnectionLost(f"{url} refused the WebSocket handshake with {status}") from None
+        found = [
+            (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in refused.headers or ()
+        ]
+        names = dict.fromkeys(name for name, _ in found)
+        answered = {name: ", ".join(value for other, value in found if other == name) for name in names}
+        raise _RefusedError(
+            f"{url} refused the WebSocket handshake with {status}", refused.status_code, answered
+        ) from None
     except trio_websocket.HandshakeError as failed:
         await trio.aclose_forcefully(stream)
         raise ConnectionLost(f"{url} did not speak WebSocket: {failed}") from failed
