@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trio_mcp.call_result import CallResult
 from trio_mcp.errors import (
     ArgumentError,
+    AuthorizationError,
     CallCancelled,
     CallTimeout,
     ConnectionLost,
@@ -112,6 +113,7 @@ if TYPE_CHECKING:
     from trio_mcp.handlers.stalls import watch_stalls
     from trio_mcp.handlers.text_lines import JsonLinesProgress, LogProgress
     from trio_mcp.handlers.tqdm_progress import TqdmProgress
+    from trio_mcp.oauth.oauth import OAuth
     from trio_mcp.schema.choices import titles
     from trio_mcp.server.asgi import AsgiApp, asgi_app
     from trio_mcp.server.elicitation import Elicited
@@ -136,6 +138,7 @@ __all__ = [
     "AsgiApp",
     "Audio",
     "AudioContent",
+    "AuthorizationError",
     "CacheHint",
     "CallCancelled",
     "CallHandle",
@@ -184,6 +187,7 @@ __all__ = [
     "ModelPreferences",
     "NotSupportedByEra",
     "NotSupportedByServer",
+    "OAuth",
     "Owner",
     "Progress",
     "ProgressCall",
@@ -318,6 +322,7 @@ _LATER: Final = {
     "handlers.stalls": ("watch_stalls",),
     "handlers.text_lines": ("JsonLinesProgress", "LogProgress"),
     "handlers.tqdm_progress": ("TqdmProgress",),
+    "oauth.oauth": ("OAuth",),
     "schema.choices": ("titles",),
     "server.asgi": ("AsgiApp", "asgi_app"),
     "server.elicitation": ("Elicited",),

@@ -2,7 +2,7 @@
 
 Written as any user of trio_mcp would write it. The suite starts it anew for each scenario,
 names the scenario and the protocol revision in the environment, and gives the server's URL
-as the last argument. What is about authorization is not here.
+as the last argument.
 """
 
 import json
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import trio
 
@@ -74,6 +75,11 @@ async def carry_state(client: Client, context: dict[str, Any]) -> None:
         await client.call_tool(f"test_mrtr_{name}")
 
 
+async def use_first_tool(client: Client, context: dict[str, Any]) -> None:
+    tools = await client.list_tools()
+    await client.call_tool(tools[0].name)
+
+
 SCENARIOS: dict[str, Scenario] = {
     "initialize": list_tools,
     "tools_call": add_numbers,
@@ -89,6 +95,30 @@ SCENARIOS: dict[str, Scenario] = {
 }
 
 
+async def follow(url: str) -> str:
+    """Authorize as a user would who agrees, and return the query of the address that it leads to."""
+    import httpx2
+
+    async with httpx2.AsyncClient() as browser:
+        answer = await browser.get(url)
+    return urlsplit(answer.headers["location"]).query
+
+
+def make_auth(scenario: str, context: dict[str, Any]) -> Any:
+    """What authorizes the client in a scenario; None if nothing has to."""
+    if not scenario.startswith("auth/"):
+        return None
+    from trio_mcp import OAuth
+
+    return OAuth(
+        client_id=context.get("client_id"),
+        client_secret=context.get("client_secret"),
+        client_metadata_url="https://conformance-test.local/client-metadata.json",
+        redirect=follow,
+        redirect_uri="http://localhost:3000/callback",
+    )
+
+
 def fill_in(request: ElicitRequest) -> dict[str, Any]:
     """Confirm; the client itself fills in what the form proposes."""
     names = request.schema["properties"].keys() - request.defaults.keys()
@@ -99,7 +129,7 @@ async def main(url: str) -> None:
     scenario = os.environ["MCP_CONFORMANCE_SCENARIO"]
     context = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT", "{}"))
     revision = os.environ["MCP_CONFORMANCE_PROTOCOL_VERSION"]
-    act = SCENARIOS.get(scenario)
+    act = use_first_tool if scenario.startswith("auth/") else SCENARIOS.get(scenario)
     if act is None:
         sys.exit(f"trio_mcp has nothing for {scenario} yet")
     async with open_client(
@@ -108,6 +138,7 @@ async def main(url: str) -> None:
         elicitation_handler=fill_in,
         sampling_handler=lambda request: "Hello",
         roots=[Path.cwd()],
+        auth=make_auth(scenario, context),
     ) as client:
         await act(client, context)
 

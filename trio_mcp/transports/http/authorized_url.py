@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import trio
 
-from trio_mcp.errors import AuthorizationError
-from trio_mcp.transports.http.authorizer import REFUSALS, Authorizer, Refusal
+from trio_mcp.errors import MCPError
+from trio_mcp.transports.http.authorizer import MOST_REFUSALS, REFUSALS, Authorizer, Refusal
 from trio_mcp.transports.http.endpoint import HttpEndpoint
 from trio_mcp.transports.http.response import HttpResponse, UnauthorizedError
 
 if TYPE_CHECKING:
     import httpx2
-
-MOST_REFUSALS: Final = 8
-"""How often one request may be refused: an expired token, one that is not let in, and a few scopes."""
 
 READ_SECONDS: Final = 10.0
 """How long the body of a refusal may take; it is only for display."""
@@ -98,7 +95,7 @@ class AuthorizedUrl:
 def _raising_unauthorized() -> Iterator[None]:
     try:
         yield
-    except AuthorizationError as error:
+    except MCPError as error:
         raise UnauthorizedError(error) from None
 
 

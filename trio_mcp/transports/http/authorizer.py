@@ -17,6 +17,9 @@ import trio
 REFUSALS: Final = frozenset({401, 403})
 """The statuses that say that a request was not let in, and so not carried out (MCP, "Error Handling")."""
 
+MOST_REFUSALS: Final = 8
+"""How often one request may be refused: an expired token, one that is not let in, and a few scopes."""
+
 _SENDABLE: Final = re.compile(r"[\x21-\x7e]+")
 
 

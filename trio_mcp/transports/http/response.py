@@ -12,7 +12,7 @@ from typing import Final
 import attrs
 import trio
 
-from trio_mcp.errors import AuthorizationError
+from trio_mcp.errors import MCPError
 from trio_mcp.wire.frame_meter import FRAMES_AT_ONCE, Patience
 from trio_mcp.wire.frames import InFrame
 from trio_mcp.wire.framing import PORTION, has_tiny_lines
@@ -39,7 +39,7 @@ class WastefulError(UnreachableError):
 class UnauthorizedError(UnreachableError):
     """The server wants a token and none was got, so it did nothing; `failure` is for the caller."""
 
-    def __init__(self, failure: AuthorizationError) -> None:
+    def __init__(self, failure: MCPError) -> None:
         super().__init__(str(failure))
         self.failure = failure
 

@@ -20,7 +20,7 @@ import msgspec
 import trio
 
 from trio_mcp.concurrency.nursery import open_service_nursery
-from trio_mcp.errors import AuthorizationError, ConnectionLost
+from trio_mcp.errors import ConnectionLost, MCPError
 from trio_mcp.outgoing.transport import PeerEndedError
 from trio_mcp.transports.http.address import parse_address
 from trio_mcp.transports.http.answer_frames import read_answer
@@ -62,7 +62,7 @@ class SseEvents:
         self.endpoint: str | None = None
         self.end = f"{server.url} closed the event stream before its first event"
         """Why nothing more comes, once nothing does."""
-        self.failure: AuthorizationError | None = None
+        self.failure: MCPError | None = None
         """The same, if the server wants a token and none was got."""
 
     async def read(self) -> None:

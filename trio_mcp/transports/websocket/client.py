@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 import trio
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS: Final = 30.0
 """What a server gets to take a connection, through TLS and the handshake."""
-
-
-MOST_REFUSALS: Final = 8
-"""How often the handshake may be refused for its token."""
 
 
 class _RefusedError(ConnectionLost):
@@ -72,10 +68,10 @@ async def open_websocket_transport(
     parts = _read_url(url, ssl_context)
     extra = [_read_header(name, value) for name, value in (headers or {}).items()]
     async with open_unwrapping_nursery() as nursery:
-        reading = trio.CancelScope()
+        reading: trio.CancelScope | None = None
         try:
-            stream, connection = await _open_with_token(
-                authorizer, url, parts, ssl_context, extra, max_frame_bytes, nursery, reading
+            stream, connection, reading = await _open_with_token(
+                authorizer, url, parts, ssl_context, extra, max_frame_bytes, nursery
             )
             transport = WebSocketTransport(
                 connection, stream, max_frame_bytes=max_frame_bytes, max_values=MAX_ANSWER_VALUES
@@ -89,8 +85,12 @@ async def open_websocket_transport(
                 with trio.move_on_after(2 * CLOSE_SECONDS, shield=True):
                     await transport.aclose()
         finally:
-            reading.cancel()
+            if reading is not None:
+                reading.cancel()
             nursery.cancel_scope.cancel()
+
+
+_Opened: TypeAlias = tuple[CorkingStream, trio_websocket.WebSocketConnection, trio.CancelScope]
 
 
 async def _open_with_token(
@@ -101,25 +101,27 @@ async def _open_with_token(
     headers: list[tuple[bytes, bytes]],
     max_frame_bytes: int,
     nursery: trio.Nursery,
-    reading: trio.CancelScope,
-) -> tuple[CorkingStream, trio_websocket.WebSocketConnection]:
+) -> _Opened:
     """Connect, with other tokens as long as the authorizer has some; checkpoints."""
-    attempt = 0
-    while True:
-        presented = {} if authorizer is None else await authorizer.headers("GET", url)
+    if authorizer is None:
+        return await _open(url, parts, ssl_context, headers, max_frame_bytes, nursery)
+    # Imported here: few servers want a token.
+    from trio_mcp.transports.http.authorizer import MOST_REFUSALS, REFUSALS, Refusal
+
+    refused: _RefusedError
+    for attempt in range(MOST_REFUSALS):
+        presented = await authorizer.headers("GET", url)
         extra = headers + [_read_header(name, value) for name, value in presented.items()]
         try:
-            return await _open(url, parts, ssl_context, extra, max_frame_bytes, nursery, reading)
-        except _RefusedError as refused:
-            if authorizer is None or refused.status not in (401, 403) or attempt == MOST_REFUSALS:
-                raise
-            # Imported here: few servers want a token.
-            from trio_mcp.transports.http.authorizer import Refusal
-
-            refusal = Refusal(refused.status, refused.headers, presented, "GET", url, attempt)
-            if not await authorizer.answer(refusal):
-                raise
-        attempt += 1
+            return await _open(url, parts, ssl_context, extra, max_frame_bytes, nursery)
+        except _RefusedError as error:
+            refused = error
+        if refused.status not in REFUSALS:
+            break
+        refusal = Refusal(refused.status, refused.headers, presented, "GET", url, attempt)
+        if not await authorizer.answer(refusal):
+            break
+    raise refused
 
 
 async def _open(
@@ -129,12 +131,18 @@ async def _open(
     headers: list[tuple[bytes, bytes]],
     max_frame_bytes: int,
     nursery: trio.Nursery,
-    reading: trio.CancelScope,
-) -> tuple[CorkingStream, trio_websocket.WebSocketConnection]:
-    with trio.move_on_after(CONNECT_SECONDS):
-        stream = await _connect(url, parts, ssl_context)
-        connection = await _shake_hands(url, parts, stream, headers, max_frame_bytes, nursery, reading)
-        return stream, connection
+) -> _Opened:
+    """Connect once; the scope that is returned is that of the reader, and must be cancelled."""
+    reading = trio.CancelScope()
+    try:
+        with trio.move_on_after(CONNECT_SECONDS):
+            stream = await _connect(url, parts, ssl_context)
+            connection = await _shake_hands(url, parts, stream, headers, max_frame_bytes, nursery, reading)
+            return stream, connection, reading
+    except BaseException:
+        reading.cancel()
+        raise
+    reading.cancel()
     raise ConnectionLost(f"{url} did not answer within {CONNECT_SECONDS:g} seconds")
 
 

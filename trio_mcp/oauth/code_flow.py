@@ -1,0 +1,390 @@
+"""The authorization code flow for one server: discovery, registration, the user's consent, the tokens.
+
+Owns the order of its steps and what is checked in the answer that comes back (MCP authorization,
+"Authorization Flow Steps"). Refuses to know when tokens are needed, which a `TokenKeeper` does.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final, Protocol, TypeAlias
+from urllib.parse import parse_qs, urlencode
+
+import attrs
+import trio
+
+from trio_mcp.errors import AuthorizationDenied, AuthorizationError
+from trio_mcp.oauth.discovery import (
+    Discovery,
+    choose_issuer,
+    discover_issuer,
+    discover_resource,
+    require_endpoint,
+)
+from trio_mcp.oauth.pkce import ProofKey
+from trio_mcp.oauth.registration import (
+    ClientRegistration,
+    choose_method,
+    dump_registration,
+    load_registration,
+    register,
+)
+from trio_mcp.oauth.requests import OAuthAnswer, post_form
+from trio_mcp.oauth.storage import TokenStorage
+from trio_mcp.oauth.token_keeper import Grant
+from trio_mcp.oauth.token_set import TokenSet, read_scopes, read_tokens, write_scopes
+from trio_mcp.oauth.url_policy import UrlPolicy
+from trio_mcp.printable import printable
+from trio_mcp.wire.authorization import AuthorizationServerMetadata, Challenge
+
+OFFLINE_ACCESS: Final = "offline_access"
+"""The scope by which some authorization servers are asked for a refresh token."""
+
+INVALID_CLIENT: Final = "invalid_client"
+_CLIENT_GONE: Final = frozenset({INVALID_CLIENT, "unauthorized_client"})
+_REFRESH_GONE: Final = _CLIENT_GONE | {"invalid_grant", "invalid_scope", "invalid_target"}
+
+
+class Receiver(Protocol):
+    """What waits for the answer to one authorization request; `uri` is where it is to be sent."""
+
+    @property
+    def uri(self) -> str: ...
+
+    async def wait_callback(self) -> str:
+        """Wait for the answer, and return its query; checkpoints."""
+
+
+class Redirect(Protocol):
+    """Receives the answers of authorization servers, such as a `LoopbackRedirect`."""
+
+    def open_receiver(self, state: str) -> AbstractAsyncContextManager[Receiver]:
+        """Receive the answer that carries `state` while the block lasts; raises OSError if that cannot be."""
+
+
+FetchCallback: TypeAlias = Callable[[str], Awaitable[str]]
+"""Takes the user to the URL that it is given, and returns the query of the URL to which that leads back."""
+
+OpenBrowser: TypeAlias = Callable[[str], Awaitable[None]]
+"""Shows the user the URL that it is given."""
+
+
+@attrs.frozen
+class ClientOptions:
+    """Who the client is at authorization servers, and how its user is asked; see `OAuth`."""
+
+    client_id: str | None
+    client_secret: str | None = attrs.field(repr=False)
+    client_metadata_url: str | None
+    client_name: str
+    scopes: frozenset[str] | None
+    issuer: str | None
+    redirect: Redirect | FetchCallback
+    redirect_uri: str | None
+    open_browser: OpenBrowser
+    timeout: float
+    now: Callable[[], float] = time.time
+
+
+class CodeFlow:
+    """A `TokenSource` by the authorization code flow, for the server at `url`."""
+
+    def __init__(
+        self, url: str, options: ClientOptions, policy: UrlPolicy, storage: TokenStorage | None
+    ) -> None:
+        self._url = url
+        self._options = options
+        self._policy = policy
+        self._storage = storage
+        self._discovery: Discovery | None = None
+        self._bound_to: str | None = options.issuer
+        self._issuers: dict[str, AuthorizationServerMetadata] = {}
+        self._registrations: dict[str, ClientRegistration] = {}
+
+    def __repr__(self) -> str:
+        return f"<CodeFlow for {self._url}>"
+
+    async def find_issuer(self, challenge: Challenge | None, known: str | None) -> str:
+        """The authorization server that is responsible now; checkpoints. Raises AuthorizationError."""
+        self._discovery = await discover_resource(self._url, challenge, self._policy)
+        return choose_issuer(self._discovery, self._options.issuer, known)
+
+    async def obtain(self, challenge: Challenge | None, known: Grant | None, extra: frozenset[str]) -> Grant:
+        """Let the user authorize the client; checkpoints. Raises AuthorizationError."""
+        assert self._discovery is not None, "the issuer is found first"
+        issuer = choose_issuer(self._discovery, self._options.issuer, None if known is None else known.issuer)
+        metadata = self._issuers[issuer] = await discover_issuer(issuer, self._policy)
+        self._require_code_flow(metadata)
+        scopes = self._choose_scopes(challenge, known, extra, metadata)
+        state = secrets.token_urlsafe(32)
+        try:
+            async with self._open_receiver(state) as receiver:
+                registration = await self._find_registration(metadata, receiver.uri, scopes)
+                proof = ProofKey()
+                url = self._write_request(metadata, registration, receiver.uri, state, proof, scopes)
+                query = await self._ask_user(url, receiver, issuer)
+                code = read_callback(query, state, metadata)
+                return await self._redeem(metadata, registration, receiver.uri, code, proof, scopes)
+        except OSError as error:
+            raise AuthorizationError(
+                f"the answer of {issuer} cannot be received here: {error}", issuer=issuer
+            ) from error
+
+    async def refresh(self, grant: Grant) -> Grant | None:
+        """Get tokens by the refresh token; None if it is not good any more. Checkpoints.
+
+        Raises AuthorizationError if the authorization server cannot be asked.
+        """
+        metadata = self._issuers.get(grant.issuer) or await discover_issuer(grant.issuer, self._policy)
+        self._issuers[grant.issuer] = metadata
+        registration = await self._known_registration(metadata)
+        if registration is None or registration.client_id != grant.client_id:
+            return None  # the token belongs to a client that this one is not any more
+        fields = {
+            "grant_type": "refresh_token",
+            "refresh_token": grant.tokens.refresh_token or "",
+            "resource": grant.resource,
+        }
+        answer = await self._post_token(metadata, registration, fields)
+        tokens = self._read(answer, metadata, grant.tokens.scopes)
+        if isinstance(tokens, AuthorizationError):
+            if tokens.error in _CLIENT_GONE:
+                await self._forget_registration(metadata.issuer)
+            if tokens.error in _REFRESH_GONE:
+                return None
+            raise tokens
+        if tokens.refresh_token is None:  # the old one stays good (RFC 6749, 6)
+            tokens = attrs.evolve(tokens, refresh_token=grant.tokens.refresh_token)
+        return attrs.evolve(grant, tokens=tokens)
+
+    # What is asked for.
+
+    def _require_code_flow(self, metadata: AuthorizationServerMetadata) -> None:
+        issuer = metadata.issuer
+        require_endpoint(metadata.authorization_endpoint, "authorization endpoint", issuer, self._policy)
+        require_endpoint(metadata.token_endpoint, "token endpoint", issuer, self._policy)
+        if "S256" not in (metadata.code_challenge_methods_supported or ()):
+            raise AuthorizationError(
+                f"{issuer} does not say that it supports PKCE with S256, without which codes can be stolen",
+                issuer=issuer,
+            )
+
+    def _choose_scopes(
+        self,
+        challenge: Challenge | None,
+        known: Grant | None,
+        extra: frozenset[str],
+        metadata: AuthorizationServerMetadata,
+    ) -> frozenset[str] | None:
+        """The scopes to ask for; None to leave the choice to the server ("Scope Selection Strategy")."""
+        assert self._discovery is not None, "the issuer is found first"
+        needed = None if challenge is None else read_scopes(challenge.parameters.get("scope"))
+        if needed is None:
+            needed = self._discovery.scopes_supported
+        before = None if known is None else known.asked
+        chosen = (
+            (needed or frozenset()) | (self._options.scopes or frozenset()) | (before or frozenset()) | extra
+        )
+        if chosen and OFFLINE_ACCESS in (metadata.scopes_supported or ()):
+            chosen |= {OFFLINE_ACCESS}
+        return chosen or None
+
+    def _write_request(
+        self,
+        metadata: AuthorizationServerMetadata,
+        registration: ClientRegistration,
+        redirect_uri: str,
+        state: str,
+        proof: ProofKey,
+        scopes: frozenset[str] | None,
+    ) -> str:
+        """The URL that the user is sent to."""
+        assert self._discovery is not None, "the issuer is found first"
+        assert metadata.authorization_endpoint is not None, "it is required before"
+        fields = {
+            "response_type": "code",
+            "client_id": registration.client_id,
+            "redirect_uri": redirect_uri,
+            "state": state,
+            "code_challenge": proof.challenge,
+            "code_challenge_method": "S256",
+            "resource": self._discovery.resource,
+        }
+        if scopes is not None:
+            fields["scope"] = write_scopes(scopes)
+            if OFFLINE_ACCESS in scopes:
+                fields["prompt"] = "consent"  # without it the scope is ignored (OpenID Connect Core, 11)
+        endpoint = metadata.authorization_endpoint
+        return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(fields)}"
+
+    # The user.
+
+    @asynccontextmanager
+    async def _open_receiver(self, state: str) -> AsyncIterator[Receiver]:
+        redirect = self._options.redirect
+        if callable(redirect):
+            assert self._options.redirect_uri is not None, "OAuth checks it"
+            yield _Fetched(self._options.redirect_uri)
+            return
+        async with redirect.open_receiver(state) as receiver:
+            yield receiver
+
+    async def _ask_user(self, url: str, receiver: Receiver, issuer: str) -> str:
+        """Take the user to `url`, and return the query with which they come back."""
+        redirect = self._options.redirect
+        with trio.move_on_after(self._options.timeout):
+            if callable(redirect):
+                return await redirect(url)
+            await self._options.open_browser(url)
+            return await receiver.wait_callback()
+        raise AuthorizationDenied(
+            f"nobody has let the client in at {issuer} within {self._options.timeout:g} seconds",
+            issuer=issuer,
+        )
+
+    # The client's id.
+
+    async def _known_registration(self, metadata: AuthorizationServerMetadata) -> ClientRegistration | None:
+        """Who the client is at an authorization server, if that is known already; checkpoints."""
+        await trio.lowlevel.checkpoint()
+        options, issuer = self._options, metadata.issuer
+        if options.client_id is not None:
+            if self._bound_to not in (None, issuer):
+                raise AuthorizationError(
+                    f"the client id was registered with {self._bound_to}, and is not for {issuer}",
+                    issuer=issuer,
+                )
+            self._bound_to = issuer
+            method = choose_method(metadata, has_secret=options.client_secret is not None)
+            return ClientRegistration(options.client_id, options.client_secret, method)
+        if options.client_metadata_url is not None and metadata.client_id_metadata_document_supported:
+            return ClientRegistration(options.client_metadata_url)
+        if issuer not in self._registrations and self._storage is not None:
+            text = await self._storage.load(_registration_key(issuer))
+            kept = None if text is None else load_registration(text)
+            if kept is not None:
+                self._registrations[issuer] = kept
+        return self._registrations.get(issuer)
+
+    async def _find_registration(
+        self, metadata: AuthorizationServerMetadata, redirect_uri: str, scopes: frozenset[str] | None
+    ) -> ClientRegistration:
+        """Who the client is at an authorization server, registered there if need be; checkpoints."""
+        issuer, options = metadata.issuer, self._options
+        known = await self._known_registration(metadata)
+        if known is not None and known.serves(redirect_uri, options.now()):
+            return known
+        if metadata.registration_endpoint is None:
+            raise AuthorizationError(
+                f"{issuer} registers no clients by itself: register one there, and give its client_id"
+                f"{', or a client_metadata_url' if metadata.client_id_metadata_document_supported else ''}",
+                issuer=issuer,
+            )
+        registration = await register(metadata, redirect_uri, scopes, options.client_name, self._policy)
+        self._registrations[issuer] = registration
+        if self._storage is not None:
+            await self._storage.save(_registration_key(issuer), dump_registration(registration))
+        return registration
+
+    async def _forget_registration(self, issuer: str) -> None:
+        if self._registrations.pop(issuer, None) is not None and self._storage is not None:
+            await self._storage.delete(_registration_key(issuer))
+
+    # The token endpoint.
+
+    async def _redeem(
+        self,
+        metadata: AuthorizationServerMetadata,
+        registration: ClientRegistration,
+        redirect_uri: str,
+        code: str,
+        proof: ProofKey,
+        scopes: frozenset[str] | None,
+    ) -> Grant:
+        """Exchange a code for tokens; checkpoints."""
+        assert self._discovery is not None, "the issuer is found first"
+        resource = self._discovery.resource
+        fields = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": redirect_uri,
+            "code_verifier": proof.verifier,
+            "resource": resource,
+        }
+        answer = await self._post_token(metadata, registration, fields)
+        tokens = self._read(answer, metadata, scopes)
+        if isinstance(tokens, AuthorizationError):
+            if tokens.error in _CLIENT_GONE:
+                await self._forget_registration(metadata.issuer)
+            raise tokens
+        return Grant(tokens, metadata.issuer, registration.client_id, resource, scopes)
+
+    async def _post_token(
+        self, metadata: AuthorizationServerMetadata, registration: ClientRegistration, fields: dict[str, str]
+    ) -> OAuthAnswer:
+        url = require_endpoint(metadata.token_endpoint, "token endpoint", metadata.issuer, self._policy)
+        proved, headers = registration.authenticate(fields)
+        return await post_form(url, proved, headers=headers, policy=self._policy, what="the token endpoint")
+
+    def _read(
+        self, answer: OAuthAnswer, metadata: AuthorizationServerMetadata, asked: frozenset[str] | None
+    ) -> TokenSet | AuthorizationError:
+        """The tokens in an answer, or why there are none."""
+        try:
+            return read_tokens(answer, now=self._options.now(), asked=asked, issuer=metadata.issuer)
+        except AuthorizationError as error:
+            return error
+
+
+@attrs.frozen
+class _Fetched:
+    """The place of a receiver if the caller fetches the answer."""
+
+    uri: str
+
+    async def wait_callback(self) -> str:
+        raise AssertionError("the caller's function returns the answer")
+
+
+def _registration_key(issuer: str) -> str:
+    return f"client {issuer}"
+
+
+def read_callback(query: str, state: str, metadata: AuthorizationServerMetadata) -> str:
+    """The code in the answer to an authorization request.
+
+    Raises AuthorizationDenied if it is a refusal, and AuthorizationError unless it carries `state` and comes
+    from the right issuer ("Authorization Response Validation"); before, nothing in it is believed or shown.
+    """
+    issuer = metadata.issuer
+    fields = parse_qs(query.removeprefix("?"), keep_blank_values=True)
+    if any(len(fields.get(name, ())) > 1 for name in ("state", "iss", "code", "error")):
+        raise AuthorizationError("the answer to the authorization request is ambiguous", issuer=issuer)
+    found = {name: values[0] for name, values in fields.items()}
+    if not hmac.compare_digest(found.get("state", "").encode(), state.encode()):
+        raise AuthorizationError(
+            "the answer to the authorization request carries another state, so it is none to ours",
+            issuer=issuer,
+        )
+    named = found.get("iss")
+    if named is None and metadata.authorization_response_iss_parameter_supported:
+        raise AuthorizationError(
+            f"the answer to the authorization request does not say that it is from {issuer}", issuer=issuer
+        )
+    if named is not None and named != issuer:
+        raise AuthorizationError(
+            f"the answer to the authorization request is not from {issuer}", issuer=issuer
+        )
+    if "error" in found:
+        error, description = found["error"], found.get("error_description")
+        said = printable((f"{error}: {description}" if description else error)[:300])
+        kind = AuthorizationDenied if error == "access_denied" else AuthorizationError
+        raise kind(f"{issuer} does not let the client in: {said}", error=error, issuer=issuer)
+    code = found.get("code")
+    if not code:
+        raise AuthorizationError(f"{issuer} gave neither a code nor an error", issuer=issuer)
+    return code

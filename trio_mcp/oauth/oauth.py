@@ -1,0 +1,129 @@
+"""`OAuth`: what a client gives as `auth` so that its user is asked to let it in.
+
+Owns the options and their checks, and the one keeper of each server. Refuses to know the steps of a flow.
+"""
+
+from __future__ import annotations
+
+import ssl
+import sys
+import time
+import webbrowser
+from collections.abc import Callable, Collection
+from typing import Final
+from urllib.parse import urlsplit
+
+import trio
+
+from trio_mcp.oauth.code_flow import ClientOptions, CodeFlow, FetchCallback, OpenBrowser, Redirect
+from trio_mcp.oauth.loopback import LoopbackRedirect
+from trio_mcp.oauth.storage import TokenStorage
+from trio_mcp.oauth.token_keeper import TokenKeeper
+from trio_mcp.oauth.url_policy import UrlPolicy
+from trio_mcp.validators import require_seconds
+from trio_mcp.wire.authorization import canonical_resource
+
+USER_SECONDS: Final = 300.0
+"""How long the user may take to log in and to agree."""
+
+
+async def open_in_browser(url: str) -> None:
+    """Show the user a URL in the browser of the system, and on stderr if there is none; checkpoints."""
+    # Abandoned: some browsers stay in the foreground of the terminal.
+    if not await trio.to_thread.run_sync(webbrowser.open, url, abandon_on_cancel=True):
+        sys.stderr.write(f"Open this address to let the program in:\n{url}\n")
+        sys.stderr.flush()
+
+
+class OAuth:
+    """Tokens by the user's consent: the authorization code flow of OAuth 2.1 with PKCE (MCP authorization).
+
+    One object serves any number of clients of one Trio run. Each server has one token in it: of many calls
+    that meet an expired token, one renews it. Nothing happens before a server asks for a token.
+
+    `client_id` is that of a client that was registered beforehand, with its `client_secret` if it has one;
+    it is used with one authorization server only, `issuer` if that is given. `client_metadata_url` is an
+    https URL with the client's metadata document, which is its id wherever that is supported. Without either
+    the client registers itself as `client_name`. `issuer` is the only authorization server that is trusted;
+    by default it is the one that the server names.
+
+    `scopes` are asked for beside those that the server wants. `storage` keeps tokens and registrations
+    between runs; by default they are kept in memory. `open_browser` shows the user a URL. `redirect` receives
+    the answer, by default on a free port of this machine; or it is an async function that takes the URL of
+    the request and returns the query of the URL to which that leads back, which is `redirect_uri`. The user
+    has `timeout` seconds.
+
+    A server may not name addresses of the client's own network, unless it is there itself, or with
+    `allow_private`; then plain http is allowed to private addresses as well. `ssl_context` says which
+    certificates the authorization server may have, by default those that the client accepts of the server.
+    `now` is the clock by which tokens expire, in Unix seconds.
+
+    Raises ValueError or TypeError for options that make no sense.
+    """
+
+    def __init__(
+        self,
+        *,
+        client_id: str | None = None,
+        client_secret: str | None = None,
+        client_metadata_url: str | None = None,
+        client_name: str = "trio_mcp",
+        scopes: Collection[str] | None = None,
+        issuer: str | None = None,
+        storage: TokenStorage | None = None,
+        redirect: Redirect | FetchCallback | None = None,
+        redirect_uri: str | None = None,
+        open_browser: OpenBrowser = open_in_browser,
+        timeout: float = USER_SECONDS,
+        allow_private: bool = False,
+        ssl_context: ssl.SSLContext | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        if client_secret is not None and client_id is None:
+            raise TypeError("client_secret= belongs to a client_id=, which is not given")
+        if isinstance(scopes, str):
+            raise TypeError("scopes= is a collection of scopes, not one text")
+        if client_metadata_url is not None:
+            parts = urlsplit(client_metadata_url)
+            if parts.scheme != "https" or not parts.netloc or parts.path in ("", "/"):
+                raise ValueError("client_metadata_url= must be an https:// URL with a path")
+        redirect = LoopbackRedirect() if redirect is None else redirect
+        if callable(redirect) != (redirect_uri is not None):
+            raise TypeError("redirect_uri= belongs to a function as redirect=, and a function needs it")
+        require_seconds("timeout", timeout)
+        self._options = ClientOptions(
+            client_id=client_id,
+            client_secret=client_secret,
+            client_metadata_url=client_metadata_url,
+            client_name=client_name,
+            scopes=None if scopes is None else frozenset(scopes),
+            issuer=issuer,
+            redirect=redirect,
+            redirect_uri=redirect_uri,
+            open_browser=open_browser,
+            timeout=timeout,
+            now=now,
+        )
+        self._storage = storage
+        self._allow_private = allow_private
+        self._ssl_context = ssl_context
+        self._keepers: dict[str, TokenKeeper] = {}
+
+    def __repr__(self) -> str:
+        return f"<OAuth with tokens for {len(self._keepers)} servers>"
+
+    def for_server(self, url: str, ssl_context: ssl.SSLContext | None) -> TokenKeeper:
+        """What gives the requests to the server at `url` their token; one for all its clients.
+
+        Raises ValueError if it is no URL of a server.
+        """
+        server = canonical_resource(url)
+        keeper = self._keepers.get(server)
+        if keeper is None:
+            policy = UrlPolicy.for_server(
+                server, allow_private=self._allow_private, ssl_context=self._ssl_context or ssl_context
+            )
+            flow = CodeFlow(server, self._options, policy, self._storage)
+            keeper = TokenKeeper(server, flow, self._storage, f"tokens {server}", self._options.now)
+            self._keepers[server] = keeper
+        return keeper
