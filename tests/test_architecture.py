@@ -374,6 +374,8 @@ def test_public_names():
         ),
         *("ArgumentError", "ReturnError", "CallTimeout", "ConnectionLost", "ProgressOverflow"),
         *("NotSupportedByEra", "NotSupportedByServer", "OAuth", "RequestCancelled"),
+        *("ClientCredentials", "EnterpriseManaged", "JwtBearer", "LoopbackRedirect"),
+        *("FileStorage", "KeyringStorage", "TokenStorage", "TokenStorageError"),
         *("TaskConfig", "Retry", "TaskSettings", "TaskStore", "MemoryTaskStore", "TaskRecord", "TaskStatus"),
         *("SQLiteTaskStore", "TaskStoreError"),
         "RedisTaskStore",

@@ -140,6 +140,11 @@ class KeyClient:
         return self._key.sign({"typ": "JWT"}, claims, algorithm)
 
 
+def has_credentials(client: ClientAuthentication) -> bool:
+    """Whether the client has a secret or a key, which belong to one authorization server."""
+    return not isinstance(client, PublicClient)
+
+
 def make_authentication(
     client_id: str,
     *,

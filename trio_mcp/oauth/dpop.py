@@ -13,7 +13,7 @@ from base64 import urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import attrs
@@ -21,7 +21,7 @@ import msgspec
 
 from trio_mcp.errors import AuthorizationError
 from trio_mcp.oauth.requests import OAuthAnswer, post_form
-from trio_mcp.oauth.signing_key import SigningKey
+from trio_mcp.oauth.signing_key import SigningKey, read_key
 from trio_mcp.oauth.url_policy import UrlPolicy
 from trio_mcp.transports.http.authorizer import Refusal
 from trio_mcp.wire.authorization import AuthorizationServerMetadata, OAuthErrorBody, find_challenge
@@ -46,6 +46,11 @@ class DpopProver:
     key: SigningKey
     _now: Callable[[], float] = attrs.field(default=time.time, repr=False)
     _nonces: OrderedDict[tuple[str, bool], str] = attrs.field(factory=OrderedDict, init=False, repr=False)
+
+    def use_key(self, dumped: Mapping[str, Any]) -> None:
+        """Prove with the key that `SigningKey.dump` has made from now on; raises ValueError if it is none."""
+        if self.key.public_jwk["x"] != dumped.get("x"):
+            self.key = read_key(dumped)
 
     def require_supported(self, metadata: AuthorizationServerMetadata) -> None:
         """Raise AuthorizationError if the authorization server says that it takes no proofs by this key."""
