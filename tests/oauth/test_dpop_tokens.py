@@ -8,6 +8,7 @@ import attrs
 import pytest
 import trio
 from joserfc import jwt
+from joserfc.jwk import ECKey
 from trio.testing import MockClock
 
 from tests.oauth.fake_network import CHALLENGE, ISSUER, METADATA_URL, SERVER, Asked, Network, answer, meet
@@ -96,6 +97,17 @@ async def test_requests_that_were_refused_together_get_one_token(network: Networ
     for each in presented:
         assert await keeper.answer(Refusal(401, CHALLENGE, each, "POST", SERVER))
     assert len(network.forms()) == 2
+
+
+async def test_the_request_with_the_nonce_has_an_assertion_of_its_own(network: Network) -> None:
+    network.add_server()
+    network.add_issuer(BoundTokens(nonce="issuer-nonce"))
+    key = ECKey.generate_key("P-256")
+    auth = ClientCredentials("client", private_key=key.as_pem(private=True), dpop=True)
+    assert await meet(auth.for_server(SERVER, None))
+    first, second = [form.fields["client_assertion"] for form in network.forms()]
+    ids = {jwt.decode(each, key, ["ES256"]).claims["jti"] for each in (first, second)}
+    assert len(ids) == 2, "a server takes each only once"
 
 
 async def test_a_token_that_is_bound_to_no_key_is_refused(network: Network) -> None:

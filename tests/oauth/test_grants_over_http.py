@@ -10,6 +10,7 @@ import attrs
 from tests.oauth.test_dpop import read
 from tests.transports.http.http_peer import MODERN, TEXT, Call, answer_modern, serving
 from trio_mcp import open_client
+from trio_mcp.client.server_requests import Answering
 from trio_mcp.oauth.client_credentials import ClientCredentials
 from trio_mcp.oauth.enterprise import EnterpriseManaged
 
@@ -85,6 +86,12 @@ async def test_a_program_gets_in_and_declares_its_extension() -> None:
     extensions = call.message["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"]["extensions"]
     assert extensions.keys() == {"io.modelcontextprotocol/oauth-client-credentials", TASKS}
     assert "s3cret" not in str([call.message for call in app.made()])
+
+
+def test_the_extension_is_declared_to_modern_servers_only() -> None:
+    answering = Answering(extension=ClientCredentials.extension)
+    assert answering.capabilities(modern=True) == {"extensions": {ClientCredentials.extension: {}}}
+    assert answering.capabilities(modern=False) == {}
 
 
 async def test_a_user_of_an_organization_gets_in() -> None:

@@ -11,9 +11,9 @@ import secrets
 import time
 from base64 import urlsafe_b64encode
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
 import attrs
@@ -25,6 +25,8 @@ from trio_mcp.oauth.signing_key import SigningKey, read_key
 from trio_mcp.oauth.url_policy import UrlPolicy
 from trio_mcp.transports.http.authorizer import Refusal
 from trio_mcp.wire.authorization import AuthorizationServerMetadata, OAuthErrorBody, find_challenge
+
+Rewrite: TypeAlias = Callable[[], Awaitable[tuple[Mapping[str, str], Mapping[str, str]]]]
 
 SCHEME: Final = "dpop"
 USE_NONCE: Final = "use_dpop_nonce"
@@ -108,11 +110,17 @@ class DpopProver:
         headers: Mapping[str, str] | None = None,
         policy: UrlPolicy,
         what: str = "the token endpoint",
+        rewrite: Rewrite | None = None,
     ) -> OAuthAnswer:
-        """As `requests.post_form`, with a proof; once more if the endpoint wants a nonce (RFC 9449, 8)."""
+        """As `requests.post_form`, with a proof; once more if the endpoint wants a nonce (RFC 9449, 8).
+
+        `rewrite` makes fields and headers for the second time, if an assertion among them is good once.
+        """
         answer = await self._post_once(url, fields, headers, policy, what)
         has_nonce = self.note_nonce(url, answer.headers, is_resource=False)
         if has_nonce and not answer.is_success and _error_of(answer) == USE_NONCE:
+            if rewrite is not None:
+                fields, headers = await rewrite()
             answer = await self._post_once(url, fields, headers, policy, what)
             self.note_nonce(url, answer.headers, is_resource=False)
         return answer

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
@@ -29,7 +30,7 @@ from trio_mcp.oauth.url_policy import UrlPolicy
 from trio_mcp.wire.authorization import AuthorizationServerMetadata, Challenge, canonical_resource
 
 if TYPE_CHECKING:
-    from trio_mcp.oauth.dpop import DpopProver
+    from trio_mcp.oauth.dpop import DpopProver, Rewrite
 
 TOKEN_ENDPOINT: Final = "the token endpoint"
 
@@ -167,8 +168,7 @@ class MachineFlow:
             self._prover.require_supported(metadata)
         scopes = self._choose_scopes(challenge, known, extra)
         resource = self._discovery.resource
-        form = await self._request.write(metadata, resource, scopes)
-        answer = await self._post(url, form, resource, scopes)
+        answer = await self._post(url, partial(self._write, metadata, resource, scopes))
         tokens = read_tokens(
             answer,
             now=self._options.now(),
@@ -184,14 +184,23 @@ class MachineFlow:
         """There is no refresh token."""
         raise AssertionError("tokens of this grant have none")
 
-    async def _post(
-        self, url: str, form: AuthenticatedForm, resource: str, scopes: frozenset[str] | None
-    ) -> OAuthAnswer:
+    async def _write(
+        self, metadata: AuthorizationServerMetadata, resource: str, scopes: frozenset[str] | None
+    ) -> tuple[Mapping[str, str], Mapping[str, str]]:
+        """The fields and headers of a request."""
+        form = await self._request.write(metadata, resource, scopes)
         fields = {**form.fields, "resource": resource}
         if scopes is not None:
             fields["scope"] = write_scopes(scopes)
-        post = post_form if self._prover is None else self._prover.post_form
-        return await post(url, fields, headers=form.headers, policy=self._policy, what=TOKEN_ENDPOINT)
+        return fields, form.headers
+
+    async def _post(self, url: str, write: Rewrite) -> OAuthAnswer:
+        fields, headers = await write()
+        if self._prover is None:
+            return await post_form(url, fields, headers=headers, policy=self._policy, what=TOKEN_ENDPOINT)
+        return await self._prover.post_form(
+            url, fields, headers=headers, policy=self._policy, what=TOKEN_ENDPOINT, rewrite=write
+        )
 
     def _choose_scopes(
         self, challenge: Challenge | None, known: Grant | None, extra: frozenset[str]
