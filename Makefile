@@ -139,7 +139,7 @@ RUN_CONFORMANCE := tests/conformance/run.py --suite $(CONFORMANCE)
 conformance: $(VENV)/.dev $(CONFORMANCE)/.node-ready
 	@test ! -e $(CONFORMANCE)/.node-ready || $(BIN)/python $(RUN_CONFORMANCE)
 
-# Without the client's authorization, which is not there yet: half a minute instead of two.
+# Without the authorization of the client, whose scenarios are many: half a minute instead of two.
 conformance-short: $(VENV)/.dev $(CONFORMANCE)/.node-ready
 	@test ! -e $(CONFORMANCE)/.node-ready || $(BIN)/python $(RUN_CONFORMANCE) --short
 

@@ -14,7 +14,7 @@ import trio
 from tests.oauth.protected import REDIRECT, World, open_world
 from trio_mcp import AuthorizationError, OAuth, ProtocolError, open_client
 from trio_mcp.errors import AuthorizationDenied, ConnectionLost, DiscoveryError, InsufficientScope
-from trio_mcp.oauth.code_flow import read_callback
+from trio_mcp.oauth.callback import read_callback
 from trio_mcp.oauth.pkce import ProofKey
 from trio_mcp.oauth.storage import MemoryStorage
 from trio_mcp.wire.authorization import AuthorizationServerMetadata
@@ -28,14 +28,14 @@ WIRES: dict[str, dict[str, Any]] = {
 }
 
 
-def connect(world: World, wire: str, auth: Any) -> Any:
+def connect(world: World, wire: str, auth: Any, **options: Any) -> Any:
     """`open_client` over one wire."""
     url = world.url
     if wire == "sse":
         url = f"{world.origin}/sse"
     elif wire.startswith("websocket"):
         url = url.replace("http", "ws", 1)
-    return open_client(url, auth=auth, **WIRES[wire])
+    return open_client(url, auth=auth, **WIRES[wire], **options)
 
 
 @pytest.fixture(params=list(WIRES))
@@ -322,6 +322,65 @@ async def test_tokens_and_registrations_outlive_the_client() -> None:
         assert len(world.token_requests) == 3
 
 
+async def test_a_client_that_registers_anew_for_one_server_keeps_the_tokens_of_another() -> None:
+    storage = MemoryStorage()
+    async with open_world() as world:
+        first = world.oauth(storage=storage)
+        async with open_client(world.url, auth=first):
+            pass
+        # Another server of the same issuer, with another redirect URI.
+        async with open_client(
+            f"{world.url}?second", auth=world.oauth(storage=storage, redirect_uri=REDIRECT + "2")
+        ):
+            pass
+        assert len(world.registrations) == len(world.asked) == 2
+        world.revoke()
+        async with open_client(world.url, auth=world.oauth(storage=storage)):
+            pass
+        assert len(world.asked) == 2
+
+
+async def test_a_registration_that_the_user_did_not_agree_to_is_used_for_the_next_try() -> None:
+    storage = MemoryStorage()
+    async with open_world() as world:
+        auth = world.oauth(storage=storage)
+        agree = world.callback
+        world.callback = lambda fields: {
+            "error": "access_denied",
+            "state": fields["state"],
+            "iss": fields["iss"],
+        }
+        with pytest.raises(AuthorizationDenied):
+            async with open_client(world.url, auth=auth):
+                pass
+        assert repr(storage) == "<MemoryStorage of 0 values>"
+        world.callback = agree
+        async with open_client(world.url, auth=auth):
+            pass
+        assert len(world.registrations) == 1
+
+
+async def test_a_refresh_goes_on_with_the_registration_of_another_process() -> None:
+    storage = MemoryStorage()
+    async with open_world() as world:
+        now = 1000.0
+        ours, theirs = (
+            world.oauth(storage=storage, now=lambda: now, redirect_uri=uri)
+            for uri in (REDIRECT, REDIRECT + "2")
+        )
+        async with open_client(world.url, auth=ours) as client:
+            world.refreshable.clear()
+            world.revoke()
+            async with open_client(world.url, auth=theirs):
+                pass
+            now += 3600
+            await client.call_tool("add", {"a": 1, "b": 1})
+            now += 3600
+            await client.call_tool("add", {"a": 1, "b": 1})
+        assert len(world.asked) == 2
+        assert {fields["client_id"] for fields in world.token_requests[-2:]} == {"client-2 of /as"}
+
+
 async def test_clients_that_share_a_storage_use_a_refresh_token_once() -> None:
     storage = MemoryStorage()
     async with open_world() as world:
@@ -383,6 +442,25 @@ async def test_a_wrong_token_is_refused(wire: str) -> None:
             async with connect(world, wire, token):
                 pass
         assert token not in "".join(traceback.format_exception(refused.value))
+
+
+async def test_a_token_takes_the_place_of_a_header_of_the_caller(wire: str) -> None:
+    async with open_world() as world:
+        world.tokens["sesame-given"] = (world.issuer, frozenset({"read"}))
+        async with connect(world, wire, "sesame-given", headers={"Authorization": "Bearer other"}) as client:
+            await client.call_tool("add", {"a": 1, "b": 1})
+
+
+async def test_a_client_of_the_caller_carries_the_token_too() -> None:
+    async with (
+        open_world() as world,
+        httpx2.AsyncClient() as http_client,
+        open_client(world.url, auth=world.oauth(), http_client=http_client) as client,
+    ):
+        world.revoke()
+        await client.call_tool("write")
+    assert len(world.asked) == 2
+    assert world.calls == ["write"]
 
 
 @pytest.mark.parametrize("token", ["", "a b", "a\nb", "ä"])

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
+from functools import partial
+from pathlib import Path
+from typing import Any
+
 import pytest
 import trio
+import trustme
 from trio.testing import MockClock
 
 from tests.transports.http.http_peer import Call, serving
@@ -86,6 +93,58 @@ async def test_an_answer_that_is_too_long_is_not_read_to_its_end() -> None:
 async def test_nobody_listening_is_an_error_of_authorization() -> None:
     with pytest.raises(AuthorizationError, match="the token endpoint cannot be asked"):
         await post_form("http://127.0.0.1:9/", {}, policy=POLICY, what="the token endpoint")
+
+
+class FixedNames(trio.abc.HostnameResolver):
+    """A name server for which every name is this machine."""
+
+    async def getaddrinfo(self, host: object, port: object, *args: object, **options: object) -> list[Any]:
+        await trio.lowlevel.checkpoint()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    async def getnameinfo(self, *args: object) -> tuple[str, str]:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("name", ["as.example.com", "other.example.com"])
+async def test_a_certificate_is_for_the_name_although_its_address_is_pinned(
+    name: str, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    files = [tmp_path / "key.pem", tmp_path / "chain.pem"]
+    certificate = authority.issue_cert("as.example.com")
+    certificate.private_key_pem.write_to_path(files[0])
+    for part in certificate.cert_chain_pems:
+        part.write_to_path(files[1], append=True)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    trio.socket.set_custom_hostname_resolver(FixedNames())
+
+    async def handle(call: Call) -> None:
+        await call.reply_json(call.headers["host"])
+
+    policy = UrlPolicy(reach=Reach.LOOPBACK, ssl_context=context)
+    async with serving(handle, (str(files[1]), str(files[0]))) as server:
+        port = server.url.rpartition(":")[2].partition("/")[0]
+        asking = partial(get_json, f"https://{name}:{port}/x", policy=policy, what="the metadata")
+        if name == "as.example.com":
+            assert (await asking()).body == f'"{name}:{port}"'.encode()
+            return
+        with pytest.raises(AuthorizationError, match="certificate"):
+            await asking()
+
+
+async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def handle(call: Call) -> None:
+        await call.reply_json({"host": call.headers["host"], "type": call.headers["accept"]})
+
+    async with serving(handle) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/mcp"))
+        policy = UrlPolicy(allow_private=True)
+        answer = await get_json("http://as.internal/x", policy=policy, what="the metadata")
+        assert answer.body == b'{"host": "as.internal", "type": "application/json"}'
+        with pytest.raises(DiscoveryError, match="must not"):
+            await get_json("http://127.0.0.1/x", policy=UrlPolicy(), what="the metadata")
 
 
 class SilentNames(trio.abc.HostnameResolver):

@@ -346,8 +346,9 @@ async def open_client(
     `protocol` is "auto" (modern first, legacy as the fall-back) or one revision. A server that
     ends the connection when it is asked for the modern one is connected to, or started, once more.
     `era_cache` is shared by clients so that a legacy origin is asked for the modern one only once.
-    `headers` are sent with every request to a URL. `auth` is an `auth` of httpx2, and
-    `http_client` an `httpx2.AsyncClient` to use and leave open; both for HTTP only.
+    `headers` are sent with every request to a URL. `auth` is a bearer token as text, or a way to get tokens
+    such as `OAuth()`, which may ask the user; for HTTP also an `auth` of httpx2. `http_client` is an
+    `httpx2.AsyncClient` to use and leave open, for HTTP only.
     `ssl_context` says which certificates https:// and wss:// trust. A redirect is followed
     within the origin of the URL, and to the origins ("https://host:port") in `allow_redirects_to`,
     which then receive the headers and credentials as well.
@@ -357,9 +358,9 @@ async def open_client(
     Raises ImportError if the extra for a URL is not installed, ValueError or TypeError
     for arguments that make no sense, FileNotFoundError
     and PermissionError for a command that cannot be started, ConnectionLost,
-    CallTimeout for a handshake without an answer, and ProtocolError or
-    RemoteProtocolError if there is no common protocol revision. An exception
-    that the block raises is not wrapped in a group.
+    CallTimeout for a handshake without an answer, AuthorizationError if the server wants a token and
+    none is got, and ProtocolError or RemoteProtocolError if there is no common protocol revision. An
+    exception that the block raises is not wrapped in a group.
     """
     pinned = find_era(protocol)
     check_level(log_level)

@@ -65,7 +65,7 @@ class UrlOptions:
     or https:// URL is asked; None is Streamable HTTP, and HTTP+SSE if the server has only that.
     """
 
-    headers: Mapping[str, str] | None = None
+    headers: Mapping[str, str] | None = attrs.field(default=None, repr=False)
     auth: Any = attrs.field(default=None, repr=False)
     http_client: httpx2.AsyncClient | None = None
     ssl_context: ssl.SSLContext | None = None

@@ -1,23 +1,23 @@
 """The authorization code flow for one server: discovery, registration, the user's consent, the tokens.
 
-Owns the order of its steps and what is checked in the answer that comes back (MCP authorization,
-"Authorization Flow Steps"). Refuses to know when tokens are needed, which a `TokenKeeper` does.
+Owns the order of its steps and what is asked for (MCP authorization, "Authorization Flow Steps"). Refuses to
+know when tokens are needed, which a `TokenKeeper` does.
 """
 
 from __future__ import annotations
 
-import hmac
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import urlencode
 
 import attrs
 import trio
 
 from trio_mcp.errors import AuthorizationDenied, AuthorizationError
+from trio_mcp.oauth.callback import read_callback
 from trio_mcp.oauth.discovery import (
     Discovery,
     choose_issuer,
@@ -38,7 +38,6 @@ from trio_mcp.oauth.storage import TokenStorage
 from trio_mcp.oauth.token_keeper import Grant
 from trio_mcp.oauth.token_set import TokenSet, read_scopes, read_tokens, write_scopes
 from trio_mcp.oauth.url_policy import UrlPolicy
-from trio_mcp.printable import printable
 from trio_mcp.wire.authorization import AuthorizationServerMetadata, Challenge
 
 if TYPE_CHECKING:
@@ -113,6 +112,7 @@ class CodeFlow:
         self._bound_to: str | None = options.issuer
         self._issuers: dict[str, AuthorizationServerMetadata] = {}
         self._registrations: dict[str, ClientRegistration] = {}
+        self._unused: dict[str, ClientRegistration] = {}  # registered, but no user has agreed to them yet
 
     def __repr__(self) -> str:
         return f"<CodeFlow for {self._url}>"
@@ -137,7 +137,9 @@ class CodeFlow:
                 url = self._write_request(metadata, registration, receiver.uri, state, proof, scopes)
                 query = await self._ask_user(url, receiver, issuer)
                 code = read_callback(query, state, metadata)
-                return await self._redeem(metadata, registration, receiver.uri, code, proof, scopes)
+                grant = await self._redeem(metadata, registration, receiver.uri, code, proof, scopes)
+                await self._keep_registration(issuer, registration)
+                return grant
         except OSError as error:
             raise AuthorizationError(
                 f"the answer of {issuer} cannot be received here: {error}", issuer=issuer
@@ -150,7 +152,7 @@ class CodeFlow:
         """
         metadata = self._issuers.get(grant.issuer) or await discover_issuer(grant.issuer, self._policy)
         self._issuers[grant.issuer] = metadata
-        registration = await self._known_registration(metadata)
+        registration = await self._known_registration(metadata, grant.client_id)
         if registration is None or registration.client_id != grant.client_id:
             return None  # the token belongs to a client that this one is not any more
         fields = {
@@ -261,8 +263,13 @@ class CodeFlow:
 
     # The client's id.
 
-    async def _known_registration(self, metadata: AuthorizationServerMetadata) -> ClientRegistration | None:
-        """Who the client is at an authorization server, if that is known already; checkpoints."""
+    async def _known_registration(
+        self, metadata: AuthorizationServerMetadata, client_id: str | None = None
+    ) -> ClientRegistration | None:
+        """Who the client is at an authorization server, if that is known already; checkpoints.
+
+        If it was registered dynamically, by `client_id` if that is given: another process may have done it.
+        """
         await trio.lowlevel.checkpoint()
         options, issuer = self._options, metadata.issuer
         if options.client_id is not None:
@@ -276,21 +283,22 @@ class CodeFlow:
             return ClientRegistration(options.client_id, options.client_secret, method)
         if options.client_metadata_url is not None and metadata.client_id_metadata_document_supported:
             return ClientRegistration(options.client_metadata_url)
-        if issuer not in self._registrations and self._storage is not None:
-            text = await self._storage.load(_registration_key(issuer))
+        held = self._registrations.get(issuer)
+        if self._storage is not None and (held is None or client_id not in (None, held.client_id)):
+            text = await self._storage.load(self._registration_key(issuer))
             kept = None if text is None else load_registration(text)
             if kept is not None:
-                self._registrations[issuer] = kept
-        return self._registrations.get(issuer)
+                held = self._registrations[issuer] = kept
+        return held
 
     async def _find_registration(
         self, metadata: AuthorizationServerMetadata, redirect_uri: str, scopes: frozenset[str] | None
     ) -> ClientRegistration:
         """Who the client is at an authorization server, registered there if need be; checkpoints."""
         issuer, options = metadata.issuer, self._options
-        known = await self._known_registration(metadata)
-        if known is not None and known.serves(redirect_uri, options.now()):
-            return known
+        for known in (await self._known_registration(metadata), self._unused.get(issuer)):
+            if known is not None and known.serves(redirect_uri, options.now()):
+                return known
         if metadata.registration_endpoint is None:
             raise AuthorizationError(
                 f"{issuer} registers no clients by itself: register one there, and give its client_id"
@@ -298,14 +306,27 @@ class CodeFlow:
                 issuer=issuer,
             )
         registration = await register(metadata, redirect_uri, scopes, options.client_name, self._policy)
-        self._registrations[issuer] = registration
-        if self._storage is not None:
-            await self._storage.save(_registration_key(issuer), dump_registration(registration))
+        self._unused[issuer] = registration
         return registration
 
+    async def _keep_registration(self, issuer: str, registration: ClientRegistration) -> None:
+        """Keep a registration to which the user has agreed, in place of the one before; checkpoints."""
+        await trio.lowlevel.checkpoint()
+        self._unused.pop(issuer, None)
+        if not registration.is_dynamic or self._registrations.get(issuer) == registration:
+            return
+        self._registrations[issuer] = registration
+        if self._storage is not None:
+            await self._storage.save(self._registration_key(issuer), dump_registration(registration))
+
     async def _forget_registration(self, issuer: str) -> None:
+        self._unused.pop(issuer, None)
         if self._registrations.pop(issuer, None) is not None and self._storage is not None:
-            await self._storage.delete(_registration_key(issuer))
+            await self._storage.delete(self._registration_key(issuer))
+
+    def _registration_key(self, issuer: str) -> str:
+        # With the server: a client that registers anew for one server must not end the tokens for another.
+        return f"client {issuer} {self._url}"
 
     # The token endpoint.
 
@@ -369,43 +390,3 @@ class _Fetched:
 
     async def wait_callback(self) -> str:
         raise AssertionError("the caller's function returns the answer")
-
-
-def _registration_key(issuer: str) -> str:
-    return f"client {issuer}"
-
-
-def read_callback(query: str, state: str, metadata: AuthorizationServerMetadata) -> str:
-    """The code in the answer to an authorization request.
-
-    Raises AuthorizationDenied if it is a refusal, and AuthorizationError unless it carries `state` and comes
-    from the right issuer ("Authorization Response Validation"); before, nothing in it is believed or shown.
-    """
-    issuer = metadata.issuer
-    fields = parse_qs(query.removeprefix("?"), keep_blank_values=True)
-    if any(len(fields.get(name, ())) > 1 for name in ("state", "iss", "code", "error")):
-        raise AuthorizationError("the answer to the authorization request is ambiguous", issuer=issuer)
-    found = {name: values[0] for name, values in fields.items()}
-    if not hmac.compare_digest(found.get("state", "").encode(), state.encode()):
-        raise AuthorizationError(
-            "the answer to the authorization request carries another state, so it is none to ours",
-            issuer=issuer,
-        )
-    named = found.get("iss")
-    if named is None and metadata.authorization_response_iss_parameter_supported:
-        raise AuthorizationError(
-            f"the answer to the authorization request does not say that it is from {issuer}", issuer=issuer
-        )
-    if named is not None and named != issuer:
-        raise AuthorizationError(
-            f"the answer to the authorization request is not from {issuer}", issuer=issuer
-        )
-    if "error" in found:
-        error, description = found["error"], found.get("error_description")
-        said = printable((f"{error}: {description}" if description else error)[:300])
-        kind = AuthorizationDenied if error == "access_denied" else AuthorizationError
-        raise kind(f"{issuer} does not let the client in: {said}", error=error, issuer=issuer)
-    code = found.get("code")
-    if not code:
-        raise AuthorizationError(f"{issuer} gave neither a code nor an error", issuer=issuer)
-    return code

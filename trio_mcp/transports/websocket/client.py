@@ -111,7 +111,8 @@ async def _open_with_token(
     refused: _RefusedError
     for attempt in range(MOST_REFUSALS):
         presented = await authorizer.headers("GET", url)
-        extra = headers + [_read_header(name, value) for name, value in presented.items()]
+        extra = [_read_header(name, value) for name, value in presented.items()]
+        extra += [(name, value) for name, value in headers if name.decode().lower() not in presented]
         try:
             return await _open(url, parts, ssl_context, extra, max_frame_bytes, nursery)
         except _RefusedError as error:
