@@ -138,13 +138,16 @@ async def test_a_step_up_asks_for_more_scopes_and_ends(network: Network) -> None
     assert len(network.forms()) == 2
 
 
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
 async def test_a_refusal_is_told_and_not_tried_again(
-    network: Network, caplog: pytest.LogCaptureFixture
+    network: Network, method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     network.add_server()
-    network.add_issuer(lambda asked: refuse("invalid_client", 401, error_description=f"{SECRET} is wrong"))
-    auth = make(auth_method="client_secret_post")
+    network.add_issuer(
+        lambda asked: refuse("invalid_client", 401, error_description=f"{asked}, {SECRET} is wrong")
+    )
+    auth = make(auth_method=method)
     with pytest.raises(AuthorizationError, match="invalid_client") as failure:
         await meet(auth.for_server(SERVER, None))
     assert (failure.value.error, failure.value.issuer) == ("invalid_client", ISSUER)
