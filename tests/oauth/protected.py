@@ -73,6 +73,8 @@ class World:
     with_refresh: bool = True
     has_hint: bool = True
     """Whether the challenge says where the metadata is."""
+    has_metadata: bool = True
+    """Whether the server has any, as from MCP 2025-06-18 on."""
     _codes: dict[str, dict[str, str]] = attrs.field(factory=dict)
     _numbers: Any = attrs.field(factory=itertools.count)
     app: Any = None
@@ -128,10 +130,12 @@ class World:
         await reply(send, status, document)
 
     def _answer(self, scope: Any, path: str, body: bytes) -> tuple[int, Any]:
-        if path == "/.well-known/oauth-protected-resource/mcp":
+        if path == "/.well-known/oauth-protected-resource/mcp" and self.has_metadata:
             known = {"resource": self.origin, "authorization_servers": [self.issuer]}
             return 200, {**known, **self.resource}
         base, _, last = path.rpartition("/")
+        if path == "/.well-known/oauth-authorization-server" and not self.issuer_path:
+            return 200, self._metadata(self.origin)
         if path.startswith("/.well-known/oauth-authorization-server/"):
             return 200, self._metadata(f"{self.origin}/{last}")
         if last == "register":

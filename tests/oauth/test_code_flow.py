@@ -268,6 +268,23 @@ async def test_the_metadata_is_found_without_a_hint() -> None:
         assert world.asked[0]["scope"] == "a b"
 
 
+async def test_a_server_without_metadata_is_its_own_authorization_server() -> None:
+    async with (
+        open_world(has_hint=False, has_metadata=False, issuer_path="") as world,
+        open_client(world.url, auth=world.oauth()) as client,
+    ):
+        await client.call_tool("add", {"a": 1, "b": 1})
+        assert world.asked[0]["resource"] == world.url
+
+
+async def test_metadata_that_is_not_where_the_server_says_is_an_error() -> None:
+    async with open_world(has_metadata=False) as world:
+        with pytest.raises(DiscoveryError, match="answered with 404"):
+            async with open_client(world.url, auth=world.oauth()):
+                pass
+        assert not world.asked
+
+
 async def test_no_scope_is_asked_for_if_nobody_names_one() -> None:
     async with open_world(scope=None) as world, open_client(world.url, auth=world.oauth()):
         assert "scope" not in world.asked[0]
