@@ -26,6 +26,7 @@ from trio_mcp.transports.http.authorizer import (
     find_authorizer,
 )
 from trio_mcp.transports.http.response import HttpResponse
+from trio_mcp.transports.http.sse_transport import open_sse_transport
 from trio_mcp.transports.http.transport import HttpTransport
 
 LIMIT = 100_000
@@ -207,6 +208,50 @@ async def test_the_timeouts_of_a_call_stand_still_while_a_person_is_asked(autoju
         endpoint.good, authorizer.tokens, authorizer.seconds = "better", ["better"], 100
         await client.call_tool("add", {"a": 1}, idle_timeout=5)
         assert trio.current_time() >= 100
+
+
+class FakeEventStream(FakeEndpoint):
+    """A server of HTTP+SSE, whose event stream names its endpoint and then stays open."""
+
+    def _response(self, status: int, document: Any) -> HttpResponse:
+        async def chunks() -> AsyncIterator[bytes]:  # noqa: ASYNC900  # it holds no resource
+            yield b"event: endpoint\ndata: /messages\n\n" if status == 200 else b"{}"
+            if status == 200:
+                await trio.sleep_forever()
+
+        headers = {"content-type": "text/event-stream" if status == 200 else "application/json"}
+        return HttpResponse(status, "", headers, chunks(), LIMIT, url=self.url)
+
+
+@pytest.fixture
+def sse_authorizer(monkeypatch: pytest.MonkeyPatch) -> FakeAuthorizer:
+    """What authorizes the requests of the transport over HTTP+SSE."""
+    authorizer = FakeAuthorizer([])
+
+    @asynccontextmanager
+    async def open_endpoint(url: str, **options: Any) -> AsyncIterator[AuthorizedUrl]:
+        yield AuthorizedUrl(FakeEventStream(url=url), authorizer)
+
+    monkeypatch.setattr("trio_mcp.transports.http.sse_transport.open_endpoint", open_endpoint)
+    return authorizer
+
+
+async def test_an_event_stream_is_waited_for_while_a_person_is_asked(
+    sse_authorizer: FakeAuthorizer, autojump_clock: MockClock
+) -> None:
+    sse_authorizer.tokens, sse_authorizer.seconds = ["good"], 250
+    async with open_sse_transport("https://mcp.example.com/sse", max_frame_bytes=LIMIT, patience=5):
+        assert trio.current_time() == 250
+
+
+async def test_what_an_authorizer_raises_is_the_failure_of_an_event_stream(
+    sse_authorizer: FakeAuthorizer,
+) -> None:
+    sse_authorizer.failure = AuthorizationError("no")
+    with pytest.raises(AuthorizationError) as raised:
+        async with open_sse_transport("https://mcp.example.com/sse", max_frame_bytes=LIMIT, patience=5):
+            pass
+    assert raised.value is sse_authorizer.failure
 
 
 async def test_a_refusal_whose_body_never_ends_is_dealt_with(autojump_clock: MockClock) -> None:
