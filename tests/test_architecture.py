@@ -116,11 +116,14 @@ def test_what_each_layer_may_import(layer, name, tree):
             assert layer == "transports", f"{name} imports {module}"
         if package in {"coredis", "anyio"}:
             assert name == "tasks/redis_library.py", f"{name} imports {module}"
+        if package == "keyring":
+            assert name == "oauth/keyring_storage.py", f"{name} imports {module}"
+            assert not top, f"{name} imports {module} for everybody"
         if package == "cryptography":
             known = {"server/state_seal.py", "authorization/jose_library.py"}
             assert name in known, f"{name} imports {module}"
         if package == "joserfc":
-            known = {"authorization/jose_library.py", "testing/authorization/jose.py"}
+            known = {"authorization/jose_library.py", "oauth/signing_key.py", "testing/authorization/jose.py"}
             assert name in known, f"{name} imports {module}"
         if package in {"cattrs", "docstring_parser"}:
             assert not top or layer == "cli", f"{name} imports {module} for everybody"
@@ -325,6 +328,7 @@ def test_import_loads_nothing_that_only_some_need():
     heavy = OPTIONAL | {
         "coredis",
         "anyio",
+        "keyring",
         "jsonschema",
         "hypercorn",
         "h11",
@@ -372,6 +376,8 @@ def test_public_names():
         ),
         *("ArgumentError", "ReturnError", "CallTimeout", "ConnectionLost", "ProgressOverflow"),
         *("NotSupportedByEra", "NotSupportedByServer", "OAuth", "RequestCancelled"),
+        *("ClientCredentials", "EnterpriseManaged", "JwtBearer", "LoopbackRedirect"),
+        *("FileStorage", "KeyringStorage", "TokenStorage", "TokenStorageError"),
         *("TaskConfig", "Retry", "TaskSettings", "TaskStore", "MemoryTaskStore", "TaskRecord", "TaskStatus"),
         *("SQLiteTaskStore", "TaskStoreError"),
         *("RedisTaskStore", "store_from_url"),

@@ -37,6 +37,7 @@ from trio_mcp.errors import (
     TaskOverload,
     TaskStoreError,
     TaskTooLarge,
+    TokenStorageError,
     ToolDefinitionError,
     ToolError,
 )
@@ -119,7 +120,14 @@ if TYPE_CHECKING:
     from trio_mcp.handlers.stalls import watch_stalls
     from trio_mcp.handlers.text_lines import JsonLinesProgress, LogProgress
     from trio_mcp.handlers.tqdm_progress import TqdmProgress
+    from trio_mcp.oauth.client_credentials import ClientCredentials
+    from trio_mcp.oauth.enterprise import EnterpriseManaged
+    from trio_mcp.oauth.file_storage import FileStorage
+    from trio_mcp.oauth.jwt_bearer import JwtBearer
+    from trio_mcp.oauth.keyring_storage import KeyringStorage
+    from trio_mcp.oauth.loopback import LoopbackRedirect
     from trio_mcp.oauth.oauth import OAuth
+    from trio_mcp.oauth.storage import TokenStorage
     from trio_mcp.schema.choices import titles
     from trio_mcp.server.asgi import AsgiApp, asgi_app
     from trio_mcp.server.elicitation import Elicited
@@ -158,6 +166,7 @@ __all__ = [
     "ChangeChannel",
     "ChangeHandler",
     "Client",
+    "ClientCredentials",
     "ClientGroup",
     "ClientSettings",
     "Completion",
@@ -173,9 +182,11 @@ __all__ = [
     "ElicitationHandler",
     "Elicited",
     "EmbeddedResource",
+    "EnterpriseManaged",
     "EraCache",
     "ErrorHandler",
     "Estimator",
+    "FileStorage",
     "GetPromptResult",
     "GroupServer",
     "Heartbeat",
@@ -187,11 +198,14 @@ __all__ = [
     "Introspection",
     "InvalidToken",
     "JsonLinesProgress",
+    "JwtBearer",
     "JwtVerifier",
+    "KeyringStorage",
     "LocalProtocolError",
     "LogHandler",
     "LogMessage",
     "LogProgress",
+    "LoopbackRedirect",
     "Lossless",
     "MCPError",
     "MemoryTaskStore",
@@ -268,6 +282,8 @@ __all__ = [
     "TaskStoreError",
     "TaskTooLarge",
     "TextContent",
+    "TokenStorage",
+    "TokenStorageError",
     "Tool",
     "ToolAnnotations",
     "ToolDefinitionError",
@@ -345,6 +361,13 @@ _LATER: Final = {
     "handlers.stalls": ("watch_stalls",),
     "handlers.text_lines": ("JsonLinesProgress", "LogProgress"),
     "handlers.tqdm_progress": ("TqdmProgress",),
+    "oauth.client_credentials": ("ClientCredentials",),
+    "oauth.enterprise": ("EnterpriseManaged",),
+    "oauth.file_storage": ("FileStorage",),
+    "oauth.jwt_bearer": ("JwtBearer",),
+    "oauth.keyring_storage": ("KeyringStorage",),
+    "oauth.loopback": ("LoopbackRedirect",),
+    "oauth.storage": ("TokenStorage",),
     "oauth.oauth": ("OAuth",),
     "schema.choices": ("titles",),
     "server.asgi": ("AsgiApp", "asgi_app"),

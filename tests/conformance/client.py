@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import trio
 
-from trio_mcp import Client, ElicitRequest, open_client
+from trio_mcp import Client, ClientCredentials, ElicitRequest, EnterpriseManaged, JwtBearer, open_client
 
 # What trio_mcp finds out by itself; older revisions are asked for.
 NEWEST = "2026-07-28"
@@ -108,6 +108,8 @@ def make_auth(scenario: str, context: dict[str, Any]) -> Any:
     """What authorizes the client in a scenario; None if nothing has to."""
     if not scenario.startswith("auth/"):
         return None
+    if scenario in GRANTS:
+        return GRANTS[scenario](context)
     from trio_mcp import OAuth
 
     return OAuth(
@@ -116,6 +118,7 @@ def make_auth(scenario: str, context: dict[str, Any]) -> Any:
         client_metadata_url="https://conformance-test.local/client-metadata.json",
         redirect=follow,
         redirect_uri="http://localhost:3000/callback",
+        dpop="dpop" in scenario,
     )
 
 
@@ -141,6 +144,43 @@ async def main(url: str) -> None:
         auth=make_auth(scenario, context),
     ) as client:
         await act(client, context)
+
+
+# Tokens that need no person.
+
+
+def use_client_key(context: dict[str, Any]) -> ClientCredentials:
+    return ClientCredentials(
+        context["client_id"],
+        private_key=context["private_key_pem"],
+        algorithm=context["signing_algorithm"],
+    )
+
+
+def use_client_secret(context: dict[str, Any]) -> ClientCredentials:
+    return ClientCredentials(context["client_id"], context["client_secret"])
+
+
+def use_workload(context: dict[str, Any]) -> JwtBearer:
+    return JwtBearer(context["valid_jwt"], client_id=context["client_id"])
+
+
+def use_enterprise(context: dict[str, Any]) -> EnterpriseManaged:
+    return EnterpriseManaged(
+        context["idp_id_token"],
+        client_id=context["client_id"],
+        client_secret=context["client_secret"],
+        idp_client_id=context["idp_client_id"],
+        idp_issuer=context["idp_issuer"],
+    )
+
+
+GRANTS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "auth/client-credentials-jwt": use_client_key,
+    "auth/client-credentials-basic": use_client_secret,
+    "auth/wif-jwt-bearer": use_workload,
+    "auth/enterprise-managed-authorization": use_enterprise,
+}
 
 
 if __name__ == "__main__":

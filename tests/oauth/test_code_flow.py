@@ -67,7 +67,7 @@ async def test_the_answer_may_come_back_to_a_port_of_this_machine() -> None:
             answer = world.consent(url)
 
             async def follow() -> None:
-                async with httpx2.AsyncClient() as browser:
+                async with httpx2.AsyncClient(timeout=None) as browser:
                     await browser.get(f"{world.asked[0]['redirect_uri']}?{urlencode(answer)}")
 
             nursery.start_soon(follow)
@@ -471,7 +471,7 @@ async def test_a_token_takes_the_place_of_a_header_of_the_caller(wire: str) -> N
 async def test_a_client_of_the_caller_carries_the_token_too() -> None:
     async with (
         open_world() as world,
-        httpx2.AsyncClient() as http_client,
+        httpx2.AsyncClient(timeout=None) as http_client,
         open_client(world.url, auth=world.oauth(), http_client=http_client) as client,
     ):
         world.revoke()

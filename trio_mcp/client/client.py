@@ -367,17 +367,18 @@ async def open_client(
     if transport == "sse" and pinned is not None and pinned.modern:
         raise ValueError(f"{pinned.version} has no HTTP+SSE: protocol must be an earlier one")
     handler = as_handler(progress_handler)
+    options = UrlOptions(
+        headers=headers,
+        auth=auth,
+        http_client=http_client,
+        ssl_context=ssl_context,
+        allow_redirects_to=allow_redirects_to,
+        transport=transport,
+    )
     connector = Connector(
         target,
         settings or ClientSettings(),
-        UrlOptions(
-            headers=headers,
-            auth=auth,
-            http_client=http_client,
-            ssl_context=ssl_context,
-            allow_redirects_to=allow_redirects_to,
-            transport=transport,
-        ),
+        options,
         info=client_info or Implementation(name="trio_mcp", version=__version__),
         log_handler=log_handler,
         log_level=log_level,
@@ -388,6 +389,7 @@ async def open_client(
             elicitation_url_handler,
             None if roots is None else RootList(roots),
             sampling_tools,
+            options.extension,
         ),
         era_cache=era_cache,
     )

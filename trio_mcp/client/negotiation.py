@@ -68,7 +68,10 @@ def modern_meta(era: Era, client_info: Implementation, capabilities: Mapping[str
     return {
         META_PROTOCOL_VERSION: era.version,
         META_CLIENT_INFO: client_info,
-        META_CLIENT_CAPABILITIES: {**capabilities, "extensions": {EXTENSION: {}}},
+        META_CLIENT_CAPABILITIES: {
+            **capabilities,
+            "extensions": {**capabilities.get("extensions", {}), EXTENSION: {}},
+        },
     }
 
 

@@ -41,13 +41,17 @@ MAX_REQUESTS: Final = 64
 
 @attrs.frozen
 class Answering:
-    """The handlers of one client; `takes_tools` says that its model uses tools."""
+    """The handlers of one client; `takes_tools` says that its model uses tools.
+
+    `extension` is that of its authorization, which a client of the modern era declares.
+    """
 
     elicitation: ElicitationHandler | None = None
     sampling: SamplingHandler | None = None
     url: ElicitUrlHandler | None = None
     roots: RootList | None = None
     takes_tools: bool = False
+    extension: str | None = None
 
     def capabilities(self, *, modern: bool) -> dict[str, Any]:
         """The capabilities that the client declares because it has these handlers."""
@@ -61,6 +65,8 @@ class Answering:
             declared["sampling"] = {"tools": {}} if self.takes_tools else {}
         if self.roots is not None:
             declared["roots"] = {} if modern else {"listChanged": True}
+        if self.extension is not None and modern:
+            declared["extensions"] = {self.extension: {}}
         return declared
 
     def can_answer(self, question: Any) -> bool:

@@ -77,6 +77,12 @@ class UrlOptions:
         if value not in (None, "http", "sse"):
             raise ValueError(f'transport must be "http" or "sse", not {value!r}')
 
+    @property
+    def extension(self) -> str | None:
+        """The extension of MCP that `auth` uses, if it names one."""
+        extension = getattr(self.auth, "extension", None)
+        return extension if isinstance(extension, str) else None
+
     def refuse(self, target: object, *names: str) -> None:
         """Raise TypeError if one of the options `names` is set."""
         for name in names:

@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 from urllib.parse import urlencode
 
 import attrs
@@ -39,6 +39,9 @@ from trio_mcp.oauth.token_keeper import Grant
 from trio_mcp.oauth.token_set import TokenSet, read_scopes, read_tokens, write_scopes
 from trio_mcp.oauth.url_policy import UrlPolicy
 from trio_mcp.wire.authorization import AuthorizationServerMetadata, Challenge
+
+if TYPE_CHECKING:
+    from trio_mcp.oauth.dpop import DpopProver
 
 OFFLINE_ACCESS: Final = "offline_access"
 """The scope by which some authorization servers are asked for a refresh token."""
@@ -93,12 +96,18 @@ class CodeFlow:
     """A `TokenSource` by the authorization code flow, for the server at `url`."""
 
     def __init__(
-        self, url: str, options: ClientOptions, policy: UrlPolicy, storage: TokenStorage | None
+        self,
+        url: str,
+        options: ClientOptions,
+        policy: UrlPolicy,
+        storage: TokenStorage | None,
+        prover: DpopProver | None = None,
     ) -> None:
         self._url = url
         self._options = options
         self._policy = policy
         self._storage = storage
+        self._prover = prover
         self._discovery: Discovery | None = None
         self._bound_to: str | None = options.issuer
         self._issuers: dict[str, AuthorizationServerMetadata] = {}
@@ -174,6 +183,8 @@ class CodeFlow:
                 f"{issuer} does not say that it supports PKCE with S256, without which codes can be stolen",
                 issuer=issuer,
             )
+        if self._prover is not None:
+            self._prover.require_supported(metadata)
 
     def _choose_scopes(
         self,
@@ -220,6 +231,8 @@ class CodeFlow:
             fields["scope"] = write_scopes(scopes)
             if OFFLINE_ACCESS in scopes:
                 fields["prompt"] = "consent"  # without it the scope is ignored (OpenID Connect Core, 11)
+        if self._prover is not None:
+            fields["dpop_jkt"] = self._prover.key.thumbprint()  # the code is good with that key only
         endpoint = metadata.authorization_endpoint
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(fields)}"
 
@@ -342,21 +355,29 @@ class CodeFlow:
             if tokens.error in _CLIENT_GONE:
                 await self._forget_registration(metadata.issuer)
             raise tokens
-        return Grant(tokens, metadata.issuer, registration.client_id, resource, scopes)
+        key = None if self._prover is None else self._prover.key.dump()
+        return Grant(tokens, metadata.issuer, registration.client_id, resource, scopes, key)
 
     async def _post_token(
         self, metadata: AuthorizationServerMetadata, registration: ClientRegistration, fields: dict[str, str]
     ) -> OAuthAnswer:
         url = require_endpoint(metadata.token_endpoint, "token endpoint", metadata.issuer, self._policy)
         proved, headers = registration.authenticate(fields)
-        return await post_form(url, proved, headers=headers, policy=self._policy, what="the token endpoint")
+        post = post_form if self._prover is None else self._prover.post_form
+        return await post(url, proved, headers=headers, policy=self._policy, what="the token endpoint")
 
     def _read(
         self, answer: OAuthAnswer, metadata: AuthorizationServerMetadata, asked: frozenset[str] | None
     ) -> TokenSet | AuthorizationError:
         """The tokens in an answer, or why there are none."""
         try:
-            return read_tokens(answer, now=self._options.now(), asked=asked, issuer=metadata.issuer)
+            return read_tokens(
+                answer,
+                now=self._options.now(),
+                asked=asked,
+                issuer=metadata.issuer,
+                token_types=("bearer",) if self._prover is None else ("dpop",),
+            )
         except AuthorizationError as error:
             return error
 

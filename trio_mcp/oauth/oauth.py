@@ -18,7 +18,7 @@ import trio
 from trio_mcp.oauth.code_flow import ClientOptions, CodeFlow, FetchCallback, OpenBrowser, Redirect
 from trio_mcp.oauth.loopback import LoopbackRedirect
 from trio_mcp.oauth.storage import TokenStorage
-from trio_mcp.oauth.token_keeper import TokenKeeper
+from trio_mcp.oauth.token_keeper import TokenKeeper, make_prover
 from trio_mcp.oauth.url_policy import UrlPolicy
 from trio_mcp.validators import require_seconds
 from trio_mcp.wire.authorization import canonical_resource
@@ -53,6 +53,9 @@ class OAuth:
     the request and returns the query of the URL to which that leads back, which is `redirect_uri`. The user
     has `timeout` seconds.
 
+    With `dpop` every token is bound to a key that is made for it and kept with it, so that nobody else can
+    use it (RFC 9449; extra `auth`); a text is the algorithm of the key, by default "ES256".
+
     A server may not name addresses of the client's own network, unless it is there itself, or with
     `allow_private`; then plain http is allowed to private addresses as well. `ssl_context` says which
     certificates the authorization server may have, by default those that the client accepts of the server.
@@ -75,6 +78,7 @@ class OAuth:
         redirect_uri: str | None = None,
         open_browser: OpenBrowser = open_in_browser,
         timeout: float = USER_SECONDS,
+        dpop: bool | str = False,
         allow_private: bool = False,
         ssl_context: ssl.SSLContext | None = None,
         now: Callable[[], float] = time.time,
@@ -104,6 +108,8 @@ class OAuth:
             timeout=timeout,
             now=now,
         )
+        make_prover(dpop, now)  # tries it
+        self._dpop = dpop
         self._storage = storage
         self._allow_private = allow_private
         self._ssl_context = ssl_context
@@ -123,7 +129,9 @@ class OAuth:
             policy = UrlPolicy.for_server(
                 server, allow_private=self._allow_private, ssl_context=self._ssl_context or ssl_context
             )
-            flow = CodeFlow(server, self._options, policy, self._storage)
-            keeper = TokenKeeper(server, flow, self._storage, f"tokens {server}", self._options.now)
+            prover = make_prover(self._dpop, self._options.now)
+            flow = CodeFlow(server, self._options, policy, self._storage, prover)
+            key = f"tokens {server}"
+            keeper = TokenKeeper(server, flow, self._storage, key, self._options.now, prover)
             self._keepers[server] = keeper
         return keeper

@@ -6,9 +6,10 @@ message of an exception holds what was sent.
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from typing import Final
-from urllib.parse import urlencode, urljoin
+from urllib.parse import unquote_plus, urlencode, urljoin
 
 import attrs
 import msgspec
@@ -75,8 +76,17 @@ async def post_form(
     pairs = list(fields.items() if isinstance(fields, Mapping) else fields)
     sent = {"content-type": FORM, "accept": JSON, **(headers or {})}
     answer = await _ask("POST", url, sent, urlencode(pairs).encode(), policy, what)
-    secrets = tuple(value for name, value in pairs if name in SECRET_FIELDS and value)
-    return attrs.evolve(answer, secrets=secrets)
+    return attrs.evolve(answer, secrets=_find_secrets(pairs, sent))
+
+
+def _find_secrets(pairs: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> tuple[str, ...]:
+    """The secrets in a request, as they were sent and as they are known to the peer."""
+    found = [value for name, value in pairs if name in SECRET_FIELDS]
+    scheme, _, credentials = headers.get("authorization", "").partition(" ")
+    if scheme == "Basic":
+        password = b64decode(credentials).decode().partition(":")[2]
+        found += [credentials, password, unquote_plus(password)]
+    return tuple(value for value in found if value)
 
 
 async def post_json(url: str, document: object, *, policy: UrlPolicy, what: str) -> OAuthAnswer:

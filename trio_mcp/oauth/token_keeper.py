@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 import msgspec
@@ -23,6 +24,9 @@ from trio_mcp.printable import printable
 from trio_mcp.transports.http.authorizer import Refusal
 from trio_mcp.wire.authorization import Challenge, find_challenge
 
+if TYPE_CHECKING:
+    from trio_mcp.oauth.dpop import DpopProver
+
 logger = logging.getLogger("trio_mcp")
 
 MAX_STEP_UPS: Final = 3
@@ -30,6 +34,9 @@ MAX_STEP_UPS: Final = 3
 
 MAX_OPERATIONS: Final = 1000
 """How many operations are remembered that asked for more scopes; a client of that many begins anew."""
+
+JUST_SECONDS: Final = 60.0
+"""How long a token that needs proofs counts as just obtained: a server that refuses it then takes none."""
 
 STORE_SECONDS: Final = 10.0
 """How long a storage may take to keep what was got."""
@@ -39,7 +46,8 @@ STORE_SECONDS: Final = 10.0
 class Grant:
     """Tokens, and what they are bound to: the issuer, the client and the resource that they are for.
 
-    `asked` are the scopes that were asked for, None if none was named.
+    `asked` are the scopes that were asked for, None if none was named, and `key` is the private key to which
+    the tokens are bound, as a JWK, None if they are bound to none.
     """
 
     tokens: TokenSet
@@ -47,6 +55,7 @@ class Grant:
     client_id: str
     resource: str
     asked: frozenset[str] | None = None
+    key: Mapping[str, Any] | None = attrs.field(default=None, repr=False)
 
     def dump(self) -> str:
         """The values as text, secrets included, for a storage."""
@@ -56,6 +65,7 @@ class Grant:
             "resource": self.resource,
             "asked": None if self.asked is None else sorted(self.asked),
             "tokens": self.tokens.dump(),
+            "key": self.key,
         }
         return msgspec.json.encode(values).decode()
 
@@ -105,17 +115,20 @@ class TokenKeeper:
         storage: TokenStorage | None,
         key: str,
         now: Callable[[], float],
+        prover: DpopProver | None = None,
     ) -> None:
         self._url = url
         self._source = source
         self._storage = storage
         self._key = key
         self._now = now
+        self._prover = prover
         self._grant: Grant | None = None
         self._freshness = Freshness.STORED
         self._presented: Mapping[str, str] = {}
         self._is_loaded = storage is None
         self._is_asking = False
+        self._obtained_at = -math.inf
         self._lock = trio.Lock()
         self._step_ups: dict[str, int] = {}
 
@@ -138,27 +151,30 @@ class TokenKeeper:
                 await self._load()
         grant = self._grant
         if grant is None or method == "DELETE" or not grant.tokens.is_expired(self._now()):
-            return self._presented
+            return self._present(method, url)
         if not self._is_asking and grant.tokens.refresh_token is not None:
             async with self._lock:
                 if self._grant is grant:
                     await self._refresh_in_time(grant)
         # Without a refresh token the server's refusal says how to get another token.
-        return self._presented
+        return self._present(method, url)
 
     async def answer(self, refusal: Refusal) -> bool:
         """Get a token that the server may accept; once for all requests that were refused together.
 
         Checkpoints; may wait for a person. Raises AuthorizationError.
         """
-        challenge = find_challenge(refusal.headers.get("www-authenticate"))
+        if self._prover is not None and refusal.status == 401 and self._prover.is_nonce_wanted(refusal):
+            await trio.lowlevel.checkpoint()
+            return True
+        challenge = _find_challenge(refusal)
         lacks_scope = challenge is not None and challenge.parameters.get("error") == "insufficient_scope"
         if refusal.status != 401 and not lacks_scope:
             await trio.lowlevel.checkpoint()
             return False
         async with self._lock:
             await self._load()
-            if self._presented and self._presented != refusal.presented:
+            if self._presented and self._presented["authorization"] != refusal.presented.get("authorization"):
                 return True  # somebody else has got another token meanwhile
             if challenge is not None and lacks_scope:
                 await self._step_up(refusal, challenge)
@@ -176,7 +192,7 @@ class TokenKeeper:
     async def _renew(self, refusal: Refusal, challenge: Challenge | None) -> None:
         """Replace a token that the server does not accept, or get the first."""
         grant = self._grant
-        if grant is not None and refusal.attempt and self._freshness is Freshness.OBTAINED:
+        if grant is not None and refusal.attempt and self._is_just_obtained():
             raise AuthorizationError(
                 f"{self._url} does not accept the token that {grant.issuer} has just given for it"
                 f"{_describe(challenge)}",
@@ -225,7 +241,17 @@ class TokenKeeper:
         finally:
             self._is_asking = False
         self._set(grant, Freshness.OBTAINED)
+        self._obtained_at = trio.current_time()
         await self._save(grant)
+
+    def _is_just_obtained(self) -> bool:
+        """Whether a request that was refused before carried the token that is held now.
+
+        With proofs the refusal before may have been for a nonce, so that only the time tells.
+        """
+        if self._freshness is not Freshness.OBTAINED:
+            return False
+        return self._prover is None or trio.current_time() < self._obtained_at + JUST_SECONDS
 
     async def _refresh_in_time(self, grant: Grant) -> None:
         """Refresh a token that is about to expire; one that has not yet is used if that fails."""
@@ -256,6 +282,7 @@ class TokenKeeper:
         raise AuthorizationError(f"the token for {self._url} was not refreshed in time", issuer=grant.issuer)
 
     async def _refresh_now(self, grant: Grant) -> bool:
+        self._use_key(grant)
         refreshed = await self._source.refresh(grant)
         if refreshed is None:
             spent = attrs.evolve(grant, tokens=attrs.evolve(grant.tokens, refresh_token=None))
@@ -267,7 +294,26 @@ class TokenKeeper:
 
     def _set(self, grant: Grant | None, freshness: Freshness) -> None:
         self._grant, self._freshness = grant, freshness
-        self._presented = {} if grant is None else {"authorization": f"Bearer {grant.tokens.access_token}"}
+        scheme = "Bearer" if self._prover is None else "DPoP"
+        self._presented = {} if grant is None else {"authorization": f"{scheme} {grant.tokens.access_token}"}
+        if grant is not None:
+            self._use_key(grant)
+
+    def _use_key(self, grant: Grant) -> None:
+        """Prove with the key of these tokens, which another process may have got."""
+        if self._prover is not None and grant.key is not None:
+            self._prover.use_key(grant.key)
+
+    def _present(self, method: str, url: str) -> Mapping[str, str]:
+        """The headers of one request: the token, and a proof of its key if it has one."""
+        if self._prover is None or self._grant is None:
+            return self._presented
+        return self._prover.present(method, url, self._grant.tokens.access_token)
+
+    def note_answer(self, url: str, headers: Mapping[str, str]) -> None:
+        """Take from an answer what the next proof needs."""
+        if self._prover is not None:
+            self._prover.note_nonce(url, headers, is_resource=True)
 
     async def _load(self) -> None:
         if self._is_loaded:
@@ -279,13 +325,34 @@ class TokenKeeper:
 
     async def _load_kept(self) -> Grant | None:
         text = None if self._storage is None else await self._storage.load(self._key)
-        return None if text is None else load_grant(text)
+        kept = None if text is None else load_grant(text)
+        if kept is not None and (kept.key is None) != (self._prover is None):
+            return None  # tokens that are bound to a key cannot be presented without, nor the others with one
+        return kept
 
     async def _save(self, grant: Grant) -> None:
         if self._storage is not None:
             # Shielded: what was got and is not kept has to be asked for again.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + STORE_SECONDS):
                 await self._storage.save(self._key, grant.dump())
+
+
+def make_prover(dpop: bool | str, now: Callable[[], float]) -> DpopProver | None:
+    """What makes proofs for one server (RFC 9449), if `dpop` is true; a text is the algorithm of its key.
+
+    Raises ValueError for an algorithm that there is not.
+    """
+    if not dpop:
+        return None
+    from trio_mcp.oauth.dpop import DpopProver
+    from trio_mcp.oauth.signing_key import make_key
+
+    return DpopProver(make_key("ES256" if dpop is True else dpop), now)
+
+
+def _find_challenge(refusal: Refusal) -> Challenge | None:
+    header = refusal.headers.get("www-authenticate")
+    return find_challenge(header) or find_challenge(header, "dpop")
 
 
 def _describe(challenge: Challenge | None) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import parse_qsl
 
 import attrs
 import hypercorn.trio
@@ -93,6 +94,13 @@ class Call:
         self.disconnected.set()
 
 
+def read_body(body: bytes, kind: str) -> Any:
+    """A message, or the fields of a form."""
+    if kind == "application/x-www-form-urlencoded":
+        return dict(parse_qsl(body.decode(), strict_parsing=True))
+    return json.loads(body) if body else None
+
+
 Handler = Callable[[Call], Awaitable[None]]
 
 
@@ -148,7 +156,7 @@ class Scripted:
             scope["method"],
             scope["path"],
             headers,
-            json.loads(body) if body else None,
+            read_body(body, headers.get("content-type", "")),
             send,
             receive,
             scope["client"],

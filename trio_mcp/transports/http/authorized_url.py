@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from trio_mcp.errors import MCPError
-from trio_mcp.transports.http.authorizer import MOST_REFUSALS, REFUSALS, Authorizer, Refusal
+from trio_mcp.transports.http.authorizer import MOST_REFUSALS, REFUSALS, AnswerTaker, Authorizer, Refusal
 from trio_mcp.transports.http.endpoint import HttpEndpoint
 from trio_mcp.transports.http.response import HttpResponse, UnauthorizedError
 
@@ -36,6 +36,11 @@ class AuthorizedUrl:
     _server: HttpEndpoint
     _authorizer: Authorizer
     pausing: Callable[[], AbstractContextManager[None]] = nullcontext
+    _taker: AnswerTaker | None = attrs.field(init=False)
+
+    @_taker.default
+    def _find_taker(self) -> AnswerTaker | None:
+        return self._authorizer if isinstance(self._authorizer, AnswerTaker) else None
 
     @property
     def url(self) -> str:
@@ -76,6 +81,8 @@ class AuthorizedUrl:
             )
             async with asking as answer:
                 if answer.code not in REFUSALS or method == "DELETE":
+                    if self._taker is not None:
+                        self._taker.note_answer(self.url, answer.headers)
                     yield answer
                     return
                 refused = await _take_whole(answer)

@@ -77,6 +77,14 @@ class Authorizer(Protocol):
 
 
 @runtime_checkable
+class AnswerTaker(Protocol):
+    """An authorizer that takes something from every answer, such as the nonce of the next proof."""
+
+    def note_answer(self, url: str, headers: Mapping[str, str]) -> None:
+        """Look at the headers, with lower-case names, of an answer that is no refusal; never waits."""
+
+
+@runtime_checkable
 class Authorization(Protocol):
     """A way to get tokens, for whichever server it is used with."""
 
