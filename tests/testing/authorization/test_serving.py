@@ -33,7 +33,7 @@ async def test_the_whole_dance_goes_over_http_with_a_document_of_this_machine() 
         async with (
             open_authorization_server(path="/tenant") as server,
             trio.open_nursery() as nursery,
-            httpx2.AsyncClient() as http,
+            httpx2.AsyncClient(timeout=None) as http,
         ):
             (origin,) = await nursery.start(lambda **kw: serve_asgi(documents, bind="127.0.0.1:0", **kw))
             split = urlsplit(server.issuer)
@@ -63,7 +63,7 @@ FORM = {"content-type": "application/x-www-form-urlencoded"}
 async def test_serving_leaves_nothing_in_the_log(caplog) -> None:
     caplog.set_level("DEBUG")
     with trio.fail_after(HANG_SECONDS):
-        async with open_authorization_server() as server, httpx2.AsyncClient() as http:
+        async with open_authorization_server() as server, httpx2.AsyncClient(timeout=None) as http:
             assert (await http.get(server.metadata["jwks_uri"])).status_code == 200
     assert [record.message for record in caplog.records if record.name.startswith("trio_mcp")] == []
 
@@ -112,7 +112,7 @@ async def test_a_path_begins_with_a_slash() -> None:
 async def test_the_command_serves_with_a_login_page_and_names_the_users(capsys) -> None:
     arguments = read_arguments(["--bind", "127.0.0.1:0", "--path", "/dev", "--scopes", "read"])
     with trio.fail_after(HANG_SECONDS):
-        async with trio.open_nursery() as nursery, httpx2.AsyncClient() as http:
+        async with trio.open_nursery() as nursery, httpx2.AsyncClient(timeout=None) as http:
             issuer = await nursery.start(serve, arguments)
             metadata = (await http.get(f"{issuer}/.well-known/openid-configuration")).json()
             nursery.cancel_scope.cancel()
