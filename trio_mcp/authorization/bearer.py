@@ -48,19 +48,27 @@ _NOBODY: Final = Permit(None, frozenset())
 class Bearer:
     """Lets in what has a valid access token: `asgi_app(server, auth=Bearer(verify))`.
 
+    It is what `asgi_app`, `serve_http` and `server.run("http")` take as `auth`. A request without a valid
+    token is answered 401, one whose token lacks a scope 403, each with a challenge that says where clients
+    get a token, and 503 if that cannot be verified now. The metadata that the challenge names are served
+    beside the endpoint. (MCP authorization; RFC 6750, RFC 9728.)
+
     `verify` is a verifier, such as a `JwtVerifier`, or an async function: it gets the token, and returns the
-    `Principal` that it was issued for. It raises `InvalidToken`, or `VerifierUnavailable` if it cannot say.
+    `Principal` that it was issued for. It raises `InvalidToken`, also if the token was made for another
+    server, or `VerifierUnavailable` if it cannot say.
 
     `resource` is the URL of the server as clients know it, by default the one that a request was sent to;
-    behind a proxy it must be given, if that changes the host, the scheme or the path. `authorization_servers`
-    are the issuers of tokens, by default those that the verifier names (`issuers`). `scopes` are needed for
-    everything, beside those of each tool, resource and prompt. `scopes_supported` and `resource_name` are for
-    the metadata; by default `scopes` are told. `implies` says which scopes another one includes: `{"admin":
-    ["read", "write"]}`. A token is accepted until `leeway` seconds after it has expired. `realm` is named in
-    challenges. If tokens are `optional`, a client without one may use what needs no scope.
+    behind a proxy it must be given, if that changes the host, the scheme or the path. It is what clients
+    compare and ask tokens for, and does not verify anything: the audience is the verifier's business.
+    `authorization_servers` are the issuers of tokens, by default those that the verifier names (`issuers`).
+    `scopes` are needed for everything, beside those of each tool, resource and prompt. `scopes_supported` and
+    `resource_name`, which people may be shown, are for the metadata; by default `scopes` are told. `implies`
+    says which scopes another one includes: `{"admin": ["read", "write"]}`. A token is accepted until `leeway`
+    seconds after it has expired. `realm` is named in challenges. If tokens are `optional`, a client without
+    one may use what needs no scope. `now` is the clock by which tokens expire, in Unix seconds.
 
     Raises ValueError for a URL that is none, for names that no scope may have, and for `optional` tokens with
-    `scopes`.
+    `scopes`; TypeError for a text where a list is needed.
     """
 
     secret_header: Final = "authorization"
@@ -81,7 +89,6 @@ class Bearer:
         optional: bool = False,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`now` is the clock by which tokens expire, in Unix seconds."""
         require_interval("leeway", leeway)
         if optional and scopes:
             raise ValueError("a token cannot be optional and its scopes needed for everything")

@@ -83,7 +83,7 @@ _Verdict: TypeAlias = Principal | _Refusal | _Outage
 
 
 class Introspection:
-    """Asks `endpoint` about each token; a verifier for `Bearer`.
+    """Asks `endpoint` about each token; a verifier for `Bearer` (RFC 7662).
 
     This server is known there as `client_id` with `client_secret`, which are sent as `auth_method` says:
     "basic" or "post" (RFC 6749, 2.3.1). A token must be active, and meant for `audience`, which is the URL of
@@ -97,8 +97,12 @@ class Introspection:
 
     An accepted token is remembered for at most `cache_seconds`, during which it is not noticed if it is
     revoked, and a refused one for `negative_seconds`; of `cache_size` tokens each, by their SHA-256. Of many
-    requests with one token, one asks. `fetch` sends the requests, by default a `DocumentFetcher()`. The
-    endpoint is https:// or on this machine, unless `allow_http`. `clock` tells Unix seconds.
+    requests with one token, one asks, and the endpoint gets at most `max_at_once` requests at a time. `fetch`
+    sends them, by default a `DocumentFetcher()`. The endpoint is https:// or on this machine, unless
+    `allow_http`. Clocks may differ by `leeway` seconds. A token may have `max_token_bytes`. `clock` tells
+    Unix seconds.
+
+    Raises ValueError or TypeError for settings that make no sense.
     """
 
     def __init__(

@@ -81,17 +81,19 @@ class _PinnedRegistry(jws.JWSRegistry):
 
 
 class JwtVerifier:
-    """Verifies JWTs of one `issuer` that are meant for `audience`; a verifier for `Bearer`.
+    """Verifies JWTs of one `issuer` that are meant for `audience`; a verifier for `Bearer` (extra `auth`).
 
-    A token must be signed by a key of the issuer and by one of `algorithms`, and must have `iss`, `aud`,
-    `exp` and a subject. `issuer` is compared exactly. `audience` is the URL of this server as clients are
-    told it, or whatever the issuer puts in its place; of several, one must be in the token. Clocks may differ
-    by `leeway` seconds.
+    A token must be signed by a key of the issuer and by one of `algorithms`, by default any with a public
+    key, and must have `iss`, `aud`, `exp` and a subject (RFC 9068, 4; RFC 8725). `issuer` is a URL that is
+    compared exactly. `audience` is the URL of this server as clients are told it, or whatever the issuer puts
+    in its place; of several, one must be in the token. Clocks may differ by `leeway` seconds. A token may
+    have `max_token_bytes`.
 
     Keys come from `jwks_uri`; from `keys`, which are public keys as PEM, JWK, JWK Set or of joserfc, or a
     `Jwks` with settings of its own; or, without both, from what the issuer's metadata name. They are fetched
-    by `fetch`. HS256 and its like are accepted only if `algorithms` names nothing else and `keys` are secrets
-    as JWKs.
+    with the first token, by `fetch`, by default a `DocumentFetcher()`, and again if a token names a key that
+    is not among them. Their URL is https:// or on this machine, unless `allow_http`. HS256 and its like are
+    accepted only if `algorithms` names nothing else and `keys` are secrets as JWKs.
 
     The principal's name is the issuer, "#" and the `subject_claim`; its scopes are those of the first of
     `scope_claims` that is there, and a token without any has none. A token that is bound to a key (`cnf`) is
@@ -99,6 +101,9 @@ class JwtVerifier:
 
     A verified token is remembered until it expires, and for at most `cache_seconds`; of `cache_size` tokens,
     by their SHA-256. `clock` tells Unix seconds.
+
+    Raises ValueError or TypeError for settings that contradict each other or are not safe, and ImportError
+    without the extra `auth`.
     """
 
     def __init__(

@@ -12,11 +12,12 @@ from trio_mcp.session.principal import Principal
 
 
 class AnyOf:
-    """Asks each of `verifiers` until one accepts the token; a verifier for `Bearer`.
+    """Asks each of `verifiers`, in their order, until one accepts the token; a verifier for `Bearer`.
 
     A token is invalid only if all say so. If none accepts it and one of them cannot say, nobody can:
     VerifierUnavailable. An `Introspection` sends each token that no verifier before it accepts to its
-    endpoint, so those of other issuers come first.
+    endpoint, so those of other issuers come first. Raises ValueError without verifiers, and TypeError for
+    what is none.
     """
 
     def __init__(self, *verifiers: Verifier | Callable[[str], Awaitable[Principal]]) -> None:

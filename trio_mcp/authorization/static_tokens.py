@@ -23,7 +23,8 @@ class StaticTokens:
 
     A verifier for `Bearer` in development: such tokens never expire, cannot be withdrawn, and are as safe as
     the file that they are written in. A name alone makes a principal that no scope limits. Raises ValueError
-    for a token that no client could send.
+    for a token that no client could send and if there is none, and TypeError for anything but a mapping to
+    principals and names.
     """
 
     is_for_development: Final = True

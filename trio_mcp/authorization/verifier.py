@@ -15,7 +15,7 @@ from trio_mcp.session.principal import Principal
 class InvalidToken(MCPError):  # noqa: N818  # the field's name, as `CallTimeout`
     """A token is not valid here: unknown, expired, malformed, or meant for another server.
 
-    `reason` is told to the client, so it must hold nothing of the token.
+    The client is answered 401 (RFC 6750, 3.1). `reason` is told to it, so it must hold nothing of the token.
     """
 
     def __init__(self, reason: str = "the access token is not valid") -> None:
@@ -26,7 +26,8 @@ class InvalidToken(MCPError):  # noqa: N818  # the field's name, as `CallTimeout
 class VerifierUnavailable(MCPError):  # noqa: N818  # as above
     """Whether a token is valid cannot be said now, because something that the verifier needs is away.
 
-    The client is told to come back after `retry_after` seconds. `reason` is for the log of the server.
+    The client is answered 503, and told to come back after `retry_after` seconds. `reason` is for the log of
+    the server.
     """
 
     def __init__(self, reason: str, *, retry_after: float = 5.0) -> None:

@@ -346,8 +346,9 @@ async def open_client(
     `protocol` is "auto" (modern first, legacy as the fall-back) or one revision. A server that
     ends the connection when it is asked for the modern one is connected to, or started, once more.
     `era_cache` is shared by clients so that a legacy origin is asked for the modern one only once.
-    `headers` are sent with every request to a URL. `auth` is a bearer token as text, or a way to get tokens
-    such as `OAuth()`, which may ask the user; for HTTP also an `auth` of httpx2. `http_client` is an
+    `headers` are sent with every request to a URL. `auth` is a bearer token as text, or a way to get tokens:
+    `OAuth()`, which may ask the user, `ClientCredentials`, `JwtBearer` or `EnterpriseManaged`; for HTTP also
+    an `auth` of httpx2. Calls then raise AuthorizationError if no token is got. `http_client` is an
     `httpx2.AsyncClient` to use and leave open, for HTTP only.
     `ssl_context` says which certificates https:// and wss:// trust. A redirect is followed
     within the origin of the URL, and to the origins ("https://host:port") in `allow_redirects_to`,

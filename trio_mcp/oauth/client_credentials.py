@@ -49,7 +49,8 @@ class ClientCredentials:
     """Tokens for a program that acts for itself, by its own credentials; no person is asked.
 
     It is what `open_client(url, auth=...)` takes, for any number of clients of one Trio run; of many calls
-    that meet an expired token, one gets another. (MCP extension OAuth Client Credentials; RFC 6749, 4.4.)
+    that meet an expired token, one gets another. Calls raise AuthorizationError if none is got. (MCP
+    extension OAuth Client Credentials; RFC 6749, 4.4.)
 
     The client `client_id` was registered with the authorization server, with a `client_secret` or with the
     public part of `private_key`. A private key is an unencrypted PEM or a JWK, or an async function that
@@ -58,13 +59,13 @@ class ClientCredentials:
     server accepts. `auth_method` is "client_secret_basic" or "client_secret_post"; by default one that the
     server takes.
 
-    `issuer` is the authorization server to which the credentials belong. Without it they are bound to the
-    first that a server names, so give it unless you trust the server as much as them. `scopes` are asked for
-    beside those that the server wants. With `allow_private` a server may name addresses of the client's own
-    network. `ssl_context` says which certificates the authorization server may have, by default those that
-    the client accepts of the server. With `dpop` every token is bound to a key that is made for it, so that
-    nobody else can use it (RFC 9449; extra `auth`); a text is the algorithm of the key, by default "ES256".
-    `now` is the clock by which tokens expire, in Unix seconds.
+    `issuer` is the URL of the authorization server to which the credentials belong. Without it they are bound
+    to the first that a server names, so give it unless you trust the server as much as them. `scopes` are
+    asked for beside those that the server wants. With `allow_private` a server may name addresses of the
+    client's own network. `ssl_context` says which certificates the authorization server may have, by default
+    those that the client accepts of the server. With `dpop` every token is bound to a key that is made for
+    it, so that nobody else can use it (RFC 9449; extra `auth`); a text is the algorithm of the key, by
+    default "ES256". `now` is the clock by which tokens expire, in Unix seconds.
 
     Raises ValueError or TypeError for options that make no sense. `extension` is the extension of MCP that a
     client declares with it.

@@ -144,12 +144,14 @@ class EnterpriseManaged:
     """Tokens that an organization's identity provider grants its users, without asking them for each server.
 
     It is what `open_client(url, auth=...)` takes, for any number of clients of one Trio run; of many calls
-    that meet an expired token, one gets another. (MCP extension Enterprise-Managed Authorization.)
+    that meet an expired token, one gets another. Calls raise AuthorizationError if none is got. (MCP
+    extension Enterprise-Managed Authorization; RFC 8693, RFC 7523.)
 
-    `identity` is what the provider gave the user at login: an OpenID ID token, or an async function that
-    returns one that is still good. `identity_type` is "id_token", "saml2", "refresh_token" or a URN. The
-    provider exchanges it for a grant, if the organization's policy allows that, and the authorization server
-    of the MCP server gives a token for the grant.
+    `identity` is what the provider gave the user at login: an OpenID ID token, or an async function without
+    arguments that returns one that is still good. Logging in is left to the program. `identity_type` is
+    "id_token", "saml2", "refresh_token" or a URN. The provider exchanges it for a grant, if the
+    organization's policy allows that, and the authorization server of the MCP server gives a token for the
+    grant.
 
     The provider is `idp_issuer`, whose metadata is asked for, or `idp_token_endpoint`; the client is known
     there as `idp_client_id`, with `idp_client_secret` or `idp_private_key` if it has one. At the server's

@@ -32,7 +32,9 @@ _logger: Final = logging.getLogger("trio_mcp")
 
 
 class FileStorage:
-    """A `TokenStorage` in the file `path`, which outlives the process; "~" is the user's home.
+    """A `TokenStorage` in the file `path`, for `OAuth(storage=...)`; "~" is the user's home.
+
+    Tokens outlive the process there. Nothing is read or made before the first use.
 
     The file has mode 600 and is replaced in one step, so that a reader sees the old values or the new ones.
     Directories that do not exist are made with mode 700. Processes and threads may share the file; its

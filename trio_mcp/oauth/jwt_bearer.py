@@ -132,10 +132,12 @@ class JwtBearer:
     """Tokens for a workload, by the identity that its platform gives it; no person is asked.
 
     It is what `open_client(url, auth=...)` takes, for any number of clients of one Trio run; of many calls
-    that meet an expired token, one gets another. (Workload identity federation; RFC 7523, 2.1.)
+    that meet an expired token, one gets another. Calls raise AuthorizationError if none is got.
+    (Workload identity federation; RFC 7523, 2.1.)
 
-    `assertion` is a JWT, or the path of a file from which one is read each time, such as a projected service
-    account token, or an async function that takes the audience and returns one. It is sent only to the
+    `assertion` is a JWT as text; or a `pathlib.Path`, never a text, of a file from which one is read each
+    time, such as a projected service account token; or an async function that takes the audience and returns
+    one. It is sent only to the
     authorization server that it is for: its audience must be the issuer or its token endpoint, or `audience`,
     which needs `issuer`. A refusal is not tried again.
 

@@ -30,12 +30,15 @@ _TRIES: Final = 3
 
 
 class KeyringStorage:
-    """A `TokenStorage` in the system's keyring; needs the extra `keyring`.
+    """A `TokenStorage` in the system's keyring, for `OAuth(storage=...)`; needs the extra `keyring`.
 
     `service` is the name under which the entries stand there. Keyrings have no locks: `lock` uses files in
     `lock_directory`, by default one in the user's state directory, which hold no secrets. `backend` is a
     backend of keyring; by default it is the one that keyring finds. The system may ask the user for a
-    password; a method waits for that in a thread, and cannot be cancelled meanwhile.
+    password; a method waits for that in a thread, and cannot be cancelled meanwhile. A value longer than
+    `part_characters` is kept in several entries, for keyrings that take short ones only.
+
+    Raises ModuleNotFoundError without the extra.
     """
 
     def __init__(

@@ -45,11 +45,11 @@ _OTHER_STATE: Final = (400, "No authorization waits for this answer. Begin again
 
 @attrs.frozen
 class LoopbackRedirect:
-    """Receives the answer of an authorization server on a port of this machine.
+    """Receives the answer of an authorization server on a port of this machine: `OAuth(redirect=...)`.
 
     The redirect URI is `http://127.0.0.1:PORT` with `path`. With `port=0` the system chooses a free one each
     time, which authorization servers have to allow for loopback addresses (RFC 8252, 7.3); give a port if the
-    URI was registered with one. `path` begins with "/". Raises ValueError.
+    URI was registered with one. `path` begins with "/". Raises ValueError for another path or port.
     """
 
     port: int = attrs.field(default=0, kw_only=True)

@@ -38,20 +38,24 @@ async def open_in_browser(url: str) -> None:
 class OAuth:
     """Tokens by the user's consent: the authorization code flow of OAuth 2.1 with PKCE (MCP authorization).
 
-    One object serves any number of clients of one Trio run. Each server has one token in it: of many calls
-    that meet an expired token, one renews it. Nothing happens before a server asks for a token.
+    It is what `open_client(url, auth=...)` takes, for any number of clients of one Trio run. Each server has
+    one token in it: of many calls that meet an expired token, one renews it. Nothing happens before a server
+    asks for a token; then the calls wait for the user, and raise AuthorizationError if no token is got, or
+    TokenStorageError if the storage cannot be used.
 
     `client_id` is that of a client that was registered beforehand, with its `client_secret` if it has one;
     it is used with one authorization server only, `issuer` if that is given. `client_metadata_url` is an
     https URL with the client's metadata document, which is its id wherever that is supported. Without either
-    the client registers itself as `client_name`. `issuer` is the only authorization server that is trusted;
-    by default it is the one that the server names.
+    the client registers itself as `client_name` (RFC 7591). `issuer` is the URL of the only authorization
+    server that is trusted; by default it is the one that the server names.
 
     `scopes` are asked for beside those that the server wants. `storage` keeps tokens and registrations
-    between runs; by default they are kept in memory. `open_browser` shows the user a URL. `redirect` receives
-    the answer, by default on a free port of this machine; or it is an async function that takes the URL of
-    the request and returns the query of the URL to which that leads back, which is `redirect_uri`. The user
-    has `timeout` seconds.
+    between runs, such as a `FileStorage`; by default they are kept in memory. `open_browser` is an async
+    function that shows the user a URL; by default it opens the browser of the system. `redirect` receives the
+    answer, by default a `LoopbackRedirect()` on a free port of this machine; or it is an async function that
+    takes the URL of the request, shows it to the user, and returns the query of the URL to which that leads
+    back, which is `redirect_uri`. The user has `timeout` seconds, during which the timeouts of calls stand
+    still.
 
     With `dpop` every token is bound to a key that is made for it and kept with it, so that nobody else can
     use it (RFC 9449; extra `auth`); a text is the algorithm of the key, by default "ES256".

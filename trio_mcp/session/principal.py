@@ -27,8 +27,12 @@ class Principal:
     Tasks, sessions, subscriptions and request state belong to `name`, which is the same for each token of one
     principal, and unique across the issuers of tokens. `scopes` are what this request's token allows; None
     limits nothing, as for a client that something other than a token has authenticated. `client_id`, `issuer`
-    and `subject` are those of the token, `expires_at` is its end in Unix seconds, and `claims` is whatever
-    else it says. The token itself is never kept. `str(principal)` is the name.
+    and `subject` are those of the token, `expires_at` is its end in Unix seconds, and `claims` is all
+    that it says. The token itself is never kept. `str(principal)` is the name, and two are equal if all of
+    this is.
+
+    `ctx.principal` is the one of a request. Raises ValueError for an empty name, and TypeError for scopes
+    that are one text.
     """
 
     name: str

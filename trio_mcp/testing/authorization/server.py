@@ -75,9 +75,10 @@ class DevAuthorizationServer:
 
     It serves metadata (RFC 8414 and OpenID Connect), authorization codes with PKCE, refresh tokens that
     rotate, client credentials, JWT bearer assertions, token exchange for enterprise-managed authorization,
-    DPoP, registration, Client ID Metadata Documents, introspection and revocation. `options` are the fields
-    of `AuthorizationSettings`. `now` is the Unix time in seconds, `documents` holds metadata documents of
-    clients by URL, and `fetch_document` reads others (only those on this machine, if it is not given).
+    DPoP, registration, Client ID Metadata Documents, introspection and revocation. Its users alice and bob
+    grant whatever is asked for. `options` are the fields of `AuthorizationSettings`, which say otherwise.
+    `now` is the Unix time in seconds, `documents` holds metadata documents of clients by URL, and
+    `fetch_document` reads others (only those on this machine, if it is not given).
 
     Use it in memory by `request` and `authorize`, or serve it by `open_authorization_server`. Peers that are
     not on this machine, and requests for another host, are refused. Raises ImportError without joserfc
