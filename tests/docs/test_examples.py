@@ -29,11 +29,16 @@ import pytest
 
 from tests.support.limits import HANG_SECONDS
 from trio_mcp import (
+    Bearer,
+    ClientCredentials,
     ClientSettings,
     Conflate,
     HttpSettings,
+    Introspection,
+    JwtVerifier,
     Lossless,
     MemoryTaskStore,
+    OAuth,
     ServerSettings,
     TaskConfig,
     TaskSettings,
@@ -156,18 +161,38 @@ def test_every_fence_is_understood() -> None:
     ],
 )
 def test_every_setting_is_in_the_table_with_its_default(settings: type) -> None:
-    text = (ROOT / "docs" / "settings.md").read_text()
-    rows = re.findall(rf"^\| `{settings.__name__}\.(\w+)` \| (.+?) \|", text, re.MULTILINE)
+    rows = read_settings(settings)
     assert [name for name, _ in rows] == list(inspect.signature(settings).parameters)
     made = settings()
     for name, default in rows:
-        value = getattr(made, name)
-        if isinstance(value, bool):
-            assert default == f"`{value}`"
-        elif isinstance(value, str):
-            assert default == f'`"{value}"`'
-        elif isinstance(value, (int, float)):
-            assert default == f"{value:,g}" or default == f"{value:,}"
+        check_default(default, getattr(made, name))
+
+
+@pytest.mark.parametrize("options", [Bearer, JwtVerifier, Introspection, OAuth, ClientCredentials])
+def test_every_option_of_authorization_is_in_the_table_with_its_default(options: type) -> None:
+    rows = read_settings(options)
+    parameters = inspect.signature(options).parameters
+    assert [name for name, _ in rows] == list(parameters)
+    for name, default in rows:
+        value = parameters[name].default
+        assert (default == "needed") == (value is inspect.Parameter.empty)
+        check_default(default, value)
+
+
+def read_settings(settings: type) -> list[tuple[str, str]]:
+    """The names and the defaults of the rows about these settings."""
+    text = (ROOT / "docs" / "settings.md").read_text()
+    return re.findall(rf"^\| `{settings.__name__}\.(\w+)` \| (.+?) \|", text, re.MULTILINE)
+
+
+def check_default(default: str, value: object) -> None:
+    """Numbers, texts and truth values are written as they are, and others explained."""
+    if isinstance(value, bool):
+        assert default == f"`{value}`"
+    elif isinstance(value, str):
+        assert default == f'`"{value}"`'
+    elif isinstance(value, (int, float)):
+        assert default == f"{value:,g}" or default == f"{value:,}"
 
 
 def run(
