@@ -1,17 +1,19 @@
-"""Hypercorn's command and nginx work as docs/deployment.md says.
+"""Hypercorn's command and nginx work as docs/deployment.md and docs/authorization.md say.
 
-The tests run the page's own module and its own nginx configuration; only addresses differ.
+The tests run the pages' own module and nginx configuration; only addresses differ.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -20,7 +22,8 @@ import trio
 
 from tests.docs.test_examples import ROOT, read_blocks
 from tests.support.limits import HANG_SECONDS
-from trio_mcp import open_client
+from trio_mcp import Bearer, JwtVerifier, OAuth, Server, open_client, serve_http
+from trio_mcp.testing import open_authorization_server
 
 BLOCKS = read_blocks(ROOT / "docs" / "deployment.md")
 NAME = "mcp.example.com"
@@ -79,14 +82,12 @@ async def test_foreign_names_are_refused(hypercorn_port):
     assert answer.status_code == 403
 
 
-@pytest.fixture
-def nginx_path(hypercorn_port: int, tmp_path: Path) -> Iterator[Path]:
-    """The Unix socket of nginx with the page's configuration, before hypercorn."""
-    directory = tmp_path / "nginx"
+@contextmanager
+def running_nginx(directory: Path, site: str, port: int) -> Iterator[Path]:
+    """Run nginx with `site` before the server at `port`; gives the Unix socket at which it listens."""
     directory.mkdir()
     path = directory / "listening"
-    site = read_block("nginx", "map").replace("listen 80", f"listen unix:{path}")
-    site = site.replace("127.0.0.1:8000", f"127.0.0.1:{hypercorn_port}")
+    site = site.replace("listen 80", f"listen unix:{path}").replace("127.0.0.1:8000", f"127.0.0.1:{port}")
     paths = "".join(
         f"{kind}_temp_path {directory / kind};\n"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -97,6 +98,13 @@ def nginx_path(hypercorn_port: int, tmp_path: Path) -> Iterator[Path]:
     assert nginx is not None
     command = [nginx, "-p", str(directory), "-c", str(directory / "nginx.conf"), "-e", "stderr"]
     with running(command, directory):
+        yield path
+
+
+@pytest.fixture
+def nginx_path(hypercorn_port: int, tmp_path: Path) -> Iterator[Path]:
+    """The Unix socket of nginx with the page's configuration, before hypercorn."""
+    with running_nginx(tmp_path / "nginx", read_block("nginx", "map"), hypercorn_port) as path:
         yield path
 
 
@@ -132,3 +140,35 @@ async def test_websockets_pass_nginx(nginx_path):
         await stream.send_all("".join(f"{line}\r\n" for line in (*lines, "")).encode())
         with trio.fail_after(HANG_SECONDS):
             assert (await stream.receive_some()).startswith(b"HTTP/1.1 101 ")
+
+
+def find_free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+@requires_nginx
+async def test_a_client_gets_its_token_through_nginx(tmp_path):
+    # nginx takes the public URL on one port, and the server has another one, which no client sees.
+    public, inner = find_free_port(), find_free_port()
+    resource = f"http://127.0.0.1:{public}/mcp"
+    page = (ROOT / "docs" / "authorization.md").read_text()
+    (metadata,) = re.findall(r"^```nginx\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    site, brace, _ = read_block("nginx", "map").rpartition("}")
+    site = site.replace("listen 80;", f"listen 80; listen 127.0.0.1:{public};")
+    server = Server("albums")
+
+    @server.tool(scopes=["read"])
+    def count() -> int:
+        return 2
+
+    with running_nginx(tmp_path / "nginx", site + metadata + brace, inner) as path:
+        async with open_authorization_server() as issuer, trio.open_nursery() as nursery:
+            auth = Bearer(JwtVerifier(issuer.issuer, resource), resource=resource, scopes=["read"])
+            await nursery.start(partial(serve_http, server, bind=f"127.0.0.1:{inner}", auth=auth))
+            await (await connect(path)).aclose()
+            with trio.fail_after(HANG_SECONDS):
+                async with open_client(resource, auth=OAuth(open_browser=issuer.open_browser)) as client:
+                    assert (await client.call_tool("count")).data == 2
+            nursery.cancel_scope.cancel()
+    assert issuer.counts["authorize"] == 1
