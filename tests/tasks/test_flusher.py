@@ -207,7 +207,8 @@ async def test_a_store_that_hangs_holds_up_all_tasks_no_longer_than_it_says(auto
         begin = trio.current_time()
         tasks = [await client.call_tool("work", {"parts": parts}, task=True) for parts in (1, 20)]
         assert [(await task.result()).data for task in tasks] == [1, 20]
-        assert 3 * store.put_timeout <= trio.current_time() - begin < 4 * store.put_timeout
+        # A task that waits for its own put may give up sooner.
+        assert 2 * store.put_timeout < trio.current_time() - begin < 4 * store.put_timeout
         for task in tasks:
             assert store.hangs == 0
             assert await store.read_reports(task.id, 0, 1), "what was reported meanwhile is put as well"
