@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -17,17 +16,8 @@ import pytest
 import trio
 
 from tests.support.limits import HANG_SECONDS
-from trio_mcp import (
-    Bearer,
-    Context,
-    JwtVerifier,
-    MCPError,
-    OAuth,
-    Principal,
-    Server,
-    open_client,
-    serve_http,
-)
+from tests.support.protected_server import open_protected
+from trio_mcp import Context, MCPError, OAuth, Server, open_client
 from trio_mcp.testing.authorization import DevAuthorizationServer, Fault, open_authorization_server
 
 REDIRECT = "http://127.0.0.1:4000/callback"
@@ -84,28 +74,6 @@ class World:
             for name in names
             for value in request.parameters.get(name, ())
         }
-
-
-@asynccontextmanager
-async def open_protected(
-    server: Server, issuer: DevAuthorizationServer, tokens: list[str]
-) -> AsyncIterator[str]:
-    """The URL at which `server` is served during the block, for tokens of `issuer`, which are recorded."""
-    verifier: JwtVerifier | None = None
-
-    async def verify(token: str) -> Principal:
-        assert verifier is not None
-        tokens.append(token)
-        return await verifier.verify(token)
-
-    auth = Bearer(verify, authorization_servers=[issuer.issuer])
-    async with trio.open_nursery() as nursery:
-        (url,) = await nursery.start(
-            partial(serve_http, server, bind="127.0.0.1:0", auth=auth, shutdown_grace=0.0)
-        )
-        verifier = JwtVerifier(issuer.issuer, url)
-        yield url
-        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
