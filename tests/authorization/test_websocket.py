@@ -11,6 +11,7 @@ import trio
 from tests.authorization.tokens import OUTAGE, Tokens, bearing, make_principal
 from tests.support.limits import HANG_SECONDS
 from trio_mcp import Bearer, Context, ProtocolError, Server, asgi_app, open_client, open_server, serve_http
+from trio_mcp.errors import InsufficientScope
 from trio_mcp.server.asgi import AsgiApp
 from trio_mcp.wire.authorization import find_challenge
 
@@ -121,9 +122,14 @@ async def test_a_connection_has_the_principal_and_the_scopes_of_its_handshake():
             async with open_client(url, headers=bearing("good")) as client:
                 assert [tool.name for tool in await client.list_tools()] == ["whoami"]
                 assert (await client.call_tool("whoami")).data == "https://issuer.example#ann"
-                with pytest.raises(ProtocolError, match="needs the scope write"):
+                with pytest.raises(ProtocolError, match="needs the scope write") as failed:
                     await client.call_tool("write")
             nursery.cancel_scope.cancel()
+    # The token is that of the handshake, so what is to be done is more than another call.
+    assert isinstance(failed.value, InsufficientScope)
+    assert (failed.value.required, failed.value.code) == ({"write"}, -32043)
+    assert "connect again" in str(failed.value)
+    assert "OAuth(scopes=['write'])" in str(failed.value)
     assert refusal.startswith(b"HTTP/1.1 401 ")
     assert b"www-authenticate: Bearer scope=" in refusal
     assert b"an access token is needed" in refusal
