@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import trio
 
-from tests.authorization.tokens import OUTAGE, Tokens, bearing, make_principal
+from tests.authorization.tokens import OUTAGE, Tokens, bearing, make_principal, make_scope, shake_hands
 from tests.support.limits import HANG_SECONDS
 from trio_mcp import Bearer, Context, ProtocolError, Server, asgi_app, open_client, open_server, serve_http
 from trio_mcp.errors import InsufficientScope
-from trio_mcp.server.asgi import AsgiApp
 from trio_mcp.wire.authorization import find_challenge
 
 server = Server("protected", version="1")
@@ -31,32 +30,6 @@ async def write() -> str:
 
 def make_auth() -> Bearer:
     return Bearer(Tokens({"good": make_principal(), "stale": make_principal(left=-100)}), scopes=["read"])
-
-
-def make_scope(headers: dict[str, str]) -> dict[str, Any]:
-    given = {"host": "localhost:8000", **headers}
-    return {
-        "type": "websocket",
-        "scheme": "ws",
-        "path": "/mcp",
-        "query_string": b"",
-        "headers": [(name.encode(), value.encode()) for name, value in given.items()],
-        "server": ("127.0.0.1", 8000),
-    }
-
-
-async def shake_hands(app: AsgiApp, headers: dict[str, str], *, extensions: Any) -> list[dict[str, Any]]:
-    """What the application sends to a handshake that it refuses."""
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> Any:
-        raise AssertionError("a handshake that is refused is not read")
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    await app({**make_scope(headers), "extensions": extensions}, receive, send)
-    return sent
 
 
 async def shake_raw_hands(url: str) -> bytes:
