@@ -57,14 +57,22 @@ class World:
         """The honest browser."""
         return await self.issuer.fetch_callback(url)
 
-    async def call(self, auth: OAuth) -> None:
-        async with open_client(self.url, auth=auth) as client:
+    async def call(self, auth: OAuth, way: str = "http") -> None:
+        async with open_client(**self.find(way), auth=auth) as client:
             await client.call_tool("count")
 
-    async def fail(self, auth: OAuth) -> str:
+    def find(self, way: str) -> dict[str, Any]:
+        """The target of a client that comes over one of the transports."""
+        if way == "websocket":
+            return {"target": self.url.replace("http", "ws", 1)}
+        if way == "sse":
+            return {"target": self.url.replace("/mcp", "/sse"), "transport": "sse"}
+        return {"target": self.url}
+
+    async def fail(self, auth: OAuth, way: str = "http") -> str:
         """The error of a call that must not get through."""
         with pytest.raises(MCPError) as caught:
-            await self.call(auth)
+            await self.call(auth, way)
         assert self.calls == []
         return str(caught.value)
 
@@ -131,6 +139,36 @@ async def test_an_answer_that_was_taken_is_worth_nothing_again(world: World) -> 
     world.calls.clear()
     redeemed = world.issuer.counts["token"]
     assert "state" in await world.fail(world.auth(replay))
+    assert world.issuer.counts["token"] == redeemed
+
+
+@pytest.mark.parametrize("way", ["websocket", "sse"])
+async def test_over_other_transports_nothing_more_gets_through(world: World, way: str) -> None:
+    answers: list[str] = []
+
+    async def record(url: str) -> str:
+        answers.append(await world.issuer.fetch_callback(url))
+        return answers[-1]
+
+    async def replay(url: str) -> str:
+        return answers[0]
+
+    await world.call(world.auth(record), way)
+    assert world.calls == ["alice"]
+    world.calls.clear()
+    redeemed = world.issuer.counts["token"]
+    assert "state" in await world.fail(world.auth(replay), way)
+    world.issuer.faults.redirect["iss"] = "https://evil.example"
+    assert "is not from" in await world.fail(world.auth(), way)
+    world.issuer.faults.clear()
+    world.issuer.faults.metadata["token_endpoint"] = "http://169.254.169.254/latest"
+    await world.fail(world.auth(), way)
+    world.issuer.faults.clear()
+    world.issuer.faults.endpoints["oauth_metadata"] = Fault(
+        status=302, headers={"location": world.other.issuer}
+    )
+    await world.fail(world.auth(), way)
+    assert not world.other.counts
     assert world.issuer.counts["token"] == redeemed
 
 

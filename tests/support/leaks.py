@@ -13,6 +13,7 @@ import io
 import logging
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -151,26 +152,38 @@ def patch_server(leaks: Leaks, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(DevAuthorizationServer, "add_client", add)
 
 
-@pytest.fixture
-def leaks(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Leaks]:
-    """Fails the test if anybody has said a secret of it; see the module."""
+@contextmanager
+def watch_all() -> Iterator[Leaks]:
+    """Note secrets, records of all loggers and our exceptions during the block."""
     leaks = Leaks()
-    patch_server(leaks, monkeypatch)
 
     def make_error(cls: type[MCPError], *args: Any, **options: Any) -> MCPError:
         error: MCPError = Exception.__new__(cls, *args, **options)
         leaks.errors.append(error)
         return error
 
-    monkeypatch.setattr(MCPError, "__new__", make_error, raising=False)
     handler = logging.StreamHandler(leaks.log)
     loggers = [one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger)]
-    for logger in [logging.root, *loggers]:
-        monkeypatch.setattr(logger, "level", logging.DEBUG if logger is logging.root else logging.NOTSET)
-        monkeypatch.setattr(logger, "propagate", True)
-    logging.root.manager._clear_cache()  # type: ignore[attr-defined]  # of which levels are enabled
-    logging.root.addHandler(handler)
-    yield leaks
-    logging.root.removeHandler(handler)
+    levels = {logger: (logger.level, logger.propagate) for logger in (logging.root, *loggers)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch_server(leaks, patch)
+        patch.setattr(MCPError, "__new__", make_error, raising=False)
+        for logger in levels:
+            logger.setLevel(logging.DEBUG if logger is logging.root else logging.NOTSET)
+            logger.propagate = True
+        logging.root.addHandler(handler)
+        try:
+            yield leaks
+        finally:
+            logging.root.removeHandler(handler)
+            for logger, (level, propagates) in levels.items():
+                logger.setLevel(level)
+                logger.propagate = propagates
+
+
+@pytest.fixture
+def leaks(capfd: pytest.CaptureFixture[str]) -> Iterator[Leaks]:
+    """Fails the test if anybody has said a secret of it; see the module."""
+    with watch_all() as leaks:
+        yield leaks
     leaks.check("".join(capfd.readouterr()))
-    logging.root.manager._clear_cache()  # type: ignore[attr-defined]

@@ -33,6 +33,7 @@ async def open_protected(
         (url,) = await nursery.start(
             partial(serve_http, server, bind="127.0.0.1:0", auth=auth, sse=True, shutdown_grace=0.0)
         )
-        verifier = JwtVerifier(issuer.issuer, url)
+        # HTTP+SSE is at a URL of its own, for which its clients get their tokens.
+        verifier = JwtVerifier(issuer.issuer, [url, url.replace("/mcp", "/sse")])
         yield url
         nursery.cancel_scope.cancel()
