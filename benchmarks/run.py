@@ -37,7 +37,7 @@ from report.scores import print_table, tables
 
 # The modules with cells. Each has make_cells(selection), which starts only the workers that those cells need.
 SHORT = ("notifications", "report_cost", "starts", "tasks", "stores")
-FULL = (*SHORT, "limits", "ceiling", "sessions")
+FULL = (*SHORT, "protected", "limits", "ceiling", "sessions")
 
 LOCAL = ("lines", "beside")
 """Options that name places on this machine."""

@@ -172,7 +172,10 @@ class AuthorizationDenied(AuthorizationError):
 
 
 class InsufficientScope(AuthorizationError):
-    """An operation needs scopes that were asked for in vain; `required` are those that the server named."""
+    """An operation needs scopes that no token was got for; `required` are those that the server named.
+
+    They were asked for in vain, or could not be: over WebSocket a token holds for the whole connection.
+    """
 
     def __init__(self, message: str, required: frozenset[str], *, issuer: str | None = None) -> None:
         super().__init__(message, error="insufficient_scope", issuer=issuer)

@@ -1,6 +1,6 @@
-"""trio_mcp's client, kept connected: `python trio_mcp_worker.py stdio|memory|http [strict]`.
+"""trio_mcp's client, kept connected: `python trio_mcp_worker.py stdio|memory|http [OPTION]`.
 
-`measurements.py` lists its measurements.
+OPTION is one of the server, such as strict. `measurements.py` lists its measurements.
 """
 
 import sys
@@ -17,7 +17,10 @@ SERVER = Path(__file__).with_name("trio_mcp_server.py")
 
 
 async def main(target: Any) -> None:
-    async with open_client(target, settings=ClientSettings(progress=Lossless())) as client:
+    settings = ClientSettings(progress=Lossless())
+    # A protected server says which token it takes.
+    target, _, token = target.partition(" ") if isinstance(target, str) else (target, "", "")
+    async with open_client(target, settings=settings, **({"auth": token} if token else {})) as client:
 
         async def call(tool: str, arguments: dict[str, Any], handler: Handler | None) -> str:
             return (await client.call_tool(tool, arguments, progress_handler=handler)).text

@@ -109,6 +109,18 @@ async def test_a_token_is_accepted_for_a_while_after_its_end_because_clocks_diff
         assert (await ask(host, **bearing("old"))).status == 401
 
 
+async def test_an_outage_does_not_fill_the_log(caplog, autojump_clock):
+    """It is told once a minute, whether many requests come or few."""
+    async with open_host(asgi_app(server, auth=Bearer(make_tokens()))) as host:
+        for _ in range(10):
+            for _ in range(20):
+                assert (await ask(host, **bearing(OUTAGE))).status == 503
+            await trio.sleep(30)
+    assert [record.message for record in caplog.records] == [
+        "access tokens cannot be verified: the issuer is away"
+    ] * 5
+
+
 async def test_an_outage_of_the_verifier_is_not_an_invalid_token(caplog):
     app = asgi_app(server, auth=Bearer(make_tokens()))
     async with open_host(app) as host:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
+from tests.authorization.tokens import make_fetch, shake_hands
 from tests.support.asgi_host import Exchange, Host, finish, open_host
 from trio_mcp import Bearer, Context, Introspection, JwtVerifier, Server, asgi_app
 from trio_mcp.testing.authorization import DevAuthorizationServer
-from trio_mcp.transports.http.documents import Document
+
+pytestmark = pytest.mark.usefixtures("leaks")
 
 RESOURCE = "http://localhost:8000/mcp"
 
@@ -63,16 +64,6 @@ async def describe(name: str) -> str:
     return name
 
 
-def make_fetch(issuer: DevAuthorizationServer) -> Any:
-    async def fetch(
-        url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes = b""
-    ) -> Document:
-        answer = await issuer.request(method, url, headers=headers, body=body)
-        return Document(answer.status, answer.headers, answer.body)
-
-    return fetch
-
-
 def start_each_verb(host: Host, headers: dict[str, str]) -> dict[str, Exchange]:
     """A request for each verb, in both eras."""
     modern = {
@@ -104,25 +95,47 @@ def start_each_verb(host: Host, headers: dict[str, str]) -> dict[str, Exchange]:
         started[method] = host.start(
             method, {**headers, "mcp-session-id": "s", "accept": "text/event-stream"}
         )
+    # HTTP+SSE, which the application must serve.
+    started["GET /sse"] = host.start("GET", {**headers, "accept": "text/event-stream"}, path="/sse")
+    message = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+    started["POST /messages"] = host.post(message, headers, path="/messages?session_id=s")
     return started
 
 
 @pytest.mark.parametrize("forgery", FORGERIES)
-async def test_no_verb_lets_a_forged_token_in(forgery: str, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("DEBUG")
+async def test_no_verb_lets_a_forged_token_in(forgery: str) -> None:
     issuer = DevAuthorizationServer()
     verify = JwtVerifier(issuer.issuer, RESOURCE, fetch=make_fetch(issuer))
     token = issuer.issue_token(**{"audience": RESOURCE, "scopes": ["read"], **FORGERIES[forgery]})
     calls.clear()
-    async with open_host(asgi_app(server, auth=Bearer(verify))) as host:
-        for verb, exchange in start_each_verb(host, {"authorization": f"Bearer {token}"}).items():
+    app = asgi_app(server, auth=Bearer(verify), sse=True)
+    headers = {"authorization": f"Bearer {token}"}
+    async with open_host(app) as host:
+        for verb, exchange in start_each_verb(host, headers).items():
             await finish(exchange)
             assert exchange.status == 401, verb
             assert 'error="invalid_token"' in exchange.headers["www-authenticate"], verb
             assert token not in f"{exchange.headers} {exchange.body.decode()}", verb
+        head, body = await shake_hands(app, headers, extensions={"websocket.http.response": {}})
+        assert head["status"] == 401
+        assert token not in f"{head} {body}"
     assert calls == []
-    assert token not in caplog.text
-    assert token.split(".")[1] not in caplog.text
+
+
+async def test_no_verb_lets_anybody_in_without_a_token() -> None:
+    issuer = DevAuthorizationServer()
+    verify = JwtVerifier(issuer.issuer, RESOURCE, fetch=make_fetch(issuer))
+    calls.clear()
+    app = asgi_app(server, auth=Bearer(verify), sse=True)
+    async with open_host(app) as host:
+        for verb, exchange in start_each_verb(host, {}).items():
+            await finish(exchange)
+            assert exchange.status == 401, verb
+            assert "error=" not in exchange.headers["www-authenticate"], verb
+        head, _ = await shake_hands(app, {}, extensions={"websocket.http.response": {}})
+        assert head["status"] == 401
+    assert calls == []
+    assert issuer.counts == {}
 
 
 async def test_a_good_token_of_the_same_server_is_let_in() -> None:
@@ -159,7 +172,7 @@ async def test_a_token_that_only_introspection_can_tell_is_good_until_it_is_revo
         cache_seconds=0,
     )
     headers = {"authorization": f"Bearer {token}"}
-    async with open_host(asgi_app(server, auth=Bearer(verify))) as host:
+    async with open_host(asgi_app(server, auth=Bearer(verify), sse=True)) as host:
         assert (await finish(host.modern("tools/list", headers=headers))).status == 200
         issuer.revoke_subject("service")
         for verb, exchange in start_each_verb(host, headers).items():

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import trio
 
-from tests.authorization.tokens import OUTAGE, Tokens, bearing, make_principal
+from tests.authorization.tokens import OUTAGE, Tokens, bearing, make_principal, make_scope, shake_hands
 from tests.support.limits import HANG_SECONDS
 from trio_mcp import Bearer, Context, ProtocolError, Server, asgi_app, open_client, open_server, serve_http
-from trio_mcp.server.asgi import AsgiApp
+from trio_mcp.errors import InsufficientScope
 from trio_mcp.wire.authorization import find_challenge
 
 server = Server("protected", version="1")
@@ -30,32 +30,6 @@ async def write() -> str:
 
 def make_auth() -> Bearer:
     return Bearer(Tokens({"good": make_principal(), "stale": make_principal(left=-100)}), scopes=["read"])
-
-
-def make_scope(headers: dict[str, str]) -> dict[str, Any]:
-    given = {"host": "localhost:8000", **headers}
-    return {
-        "type": "websocket",
-        "scheme": "ws",
-        "path": "/mcp",
-        "query_string": b"",
-        "headers": [(name.encode(), value.encode()) for name, value in given.items()],
-        "server": ("127.0.0.1", 8000),
-    }
-
-
-async def shake_hands(app: AsgiApp, headers: dict[str, str], *, extensions: Any) -> list[dict[str, Any]]:
-    """What the application sends to a handshake that it refuses."""
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> Any:
-        raise AssertionError("a handshake that is refused is not read")
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    await app({**make_scope(headers), "extensions": extensions}, receive, send)
-    return sent
 
 
 async def shake_raw_hands(url: str) -> bytes:
@@ -121,9 +95,14 @@ async def test_a_connection_has_the_principal_and_the_scopes_of_its_handshake():
             async with open_client(url, headers=bearing("good")) as client:
                 assert [tool.name for tool in await client.list_tools()] == ["whoami"]
                 assert (await client.call_tool("whoami")).data == "https://issuer.example#ann"
-                with pytest.raises(ProtocolError, match="needs the scope write"):
+                with pytest.raises(ProtocolError, match="needs the scope write") as failed:
                     await client.call_tool("write")
             nursery.cancel_scope.cancel()
+    # The token is that of the handshake, so what is to be done is more than another call.
+    assert isinstance(failed.value, InsufficientScope)
+    assert (failed.value.required, failed.value.code) == ({"write"}, -32043)
+    assert "connect again" in str(failed.value)
+    assert "OAuth(scopes=['write'])" in str(failed.value)
     assert refusal.startswith(b"HTTP/1.1 401 ")
     assert b"www-authenticate: Bearer scope=" in refusal
     assert b"an access token is needed" in refusal

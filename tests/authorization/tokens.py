@@ -1,4 +1,4 @@
-"""Tokens of the tests, and what the guard of a server is told of each."""
+"""Tokens of the tests, who verifies them, and the handshake of a WebSocket that presents one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from trio_mcp import InvalidToken, Principal, VerifierUnavailable
+from trio_mcp.server.asgi import AsgiApp
+from trio_mcp.testing.authorization import DevAuthorizationServer
+from trio_mcp.transports.http.documents import Document
 
 OUTAGE = "outage"
 
@@ -48,3 +51,42 @@ class Tokens:
 def bearing(token: str, **headers: str) -> dict[str, Any]:
     """The headers of a request with a token."""
     return {"authorization": f"Bearer {token}", **headers}
+
+
+def make_fetch(issuer: DevAuthorizationServer) -> Any:
+    """The `fetch` of a verifier that asks an authorization server in memory."""
+
+    async def fetch(
+        url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes = b""
+    ) -> Document:
+        answer = await issuer.request(method, url, headers=headers, body=body)
+        return Document(answer.status, answer.headers, answer.body)
+
+    return fetch
+
+
+def make_scope(headers: dict[str, str]) -> dict[str, Any]:
+    """The ASGI scope of a WebSocket's handshake."""
+    given = {"host": "localhost:8000", **headers}
+    return {
+        "type": "websocket",
+        "scheme": "ws",
+        "path": "/mcp",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in given.items()],
+        "server": ("127.0.0.1", 8000),
+    }
+
+
+async def shake_hands(app: AsgiApp, headers: dict[str, str], *, extensions: Any) -> list[dict[str, Any]]:
+    """What the application sends to a handshake that it refuses."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> Any:
+        raise AssertionError("a handshake that is refused is not read")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app({**make_scope(headers), "extensions": extensions}, receive, send)
+    return sent

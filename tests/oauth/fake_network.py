@@ -54,7 +54,9 @@ class Network:
         self, method: str, url: str, address: Any, headers: Mapping[str, str], body: bytes, *rest: Any
     ) -> OAuthAnswer:
         await self.wait()
-        asked = Asked(method, url, headers, dict(parse_qsl(body.decode(), strict_parsing=bool(body))))
+        is_json = headers.get("content-type") == "application/json"
+        form = "" if is_json else body.decode()
+        asked = Asked(method, url, headers, dict(parse_qsl(form, strict_parsing=bool(form))))
         self.asked.append(asked)
         handler = self.handlers.get(url)
         return answer({}, 404) if handler is None else handler(asked)

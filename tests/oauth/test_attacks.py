@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -16,18 +15,10 @@ import attrs
 import pytest
 import trio
 
+from tests.support.leaks import Leaks
 from tests.support.limits import HANG_SECONDS
-from trio_mcp import (
-    Bearer,
-    Context,
-    JwtVerifier,
-    MCPError,
-    OAuth,
-    Principal,
-    Server,
-    open_client,
-    serve_http,
-)
+from tests.support.protected_server import open_protected
+from trio_mcp import Context, MCPError, OAuth, Server, open_client
 from trio_mcp.testing.authorization import DevAuthorizationServer, Fault, open_authorization_server
 
 REDIRECT = "http://127.0.0.1:4000/callback"
@@ -53,59 +44,37 @@ class World:
     issuer: DevAuthorizationServer
     other: DevAuthorizationServer
     calls: list[str]
-    tokens: list[str]
+    tokens: list[str] = attrs.field(repr=False)
     """The access tokens that the protected server has been sent."""
+    auths: list[OAuth] = attrs.field(factory=list)
 
     def auth(self, redirect: Any = None, **options: Any) -> OAuth:
-        return OAuth(redirect=redirect or self.fetch, redirect_uri=REDIRECT, **options)
+        made = OAuth(redirect=redirect or self.fetch, redirect_uri=REDIRECT, **options)
+        self.auths.append(made)
+        return made
 
     async def fetch(self, url: str) -> str:
         """The honest browser."""
         return await self.issuer.fetch_callback(url)
 
-    async def call(self, auth: OAuth) -> None:
-        async with open_client(self.url, auth=auth) as client:
+    async def call(self, auth: OAuth, way: str = "http") -> None:
+        async with open_client(**self.find(way), auth=auth) as client:
             await client.call_tool("count")
 
-    async def fail(self, auth: OAuth) -> str:
+    def find(self, way: str) -> dict[str, Any]:
+        """The target of a client that comes over one of the transports."""
+        if way == "websocket":
+            return {"target": self.url.replace("http", "ws", 1)}
+        if way == "sse":
+            return {"target": self.url.replace("/mcp", "/sse"), "transport": "sse"}
+        return {"target": self.url}
+
+    async def fail(self, auth: OAuth, way: str = "http") -> str:
         """The error of a call that must not get through."""
         with pytest.raises(MCPError) as caught:
-            await self.call(auth)
+            await self.call(auth, way)
         assert self.calls == []
         return str(caught.value)
-
-    def find_secrets(self) -> set[str]:
-        """All tokens, codes, verifiers and states that were sent."""
-        names = ("code", "code_verifier", "refresh_token", "state", "client_secret", "token")
-        return set(self.tokens) | {
-            value
-            for server in (self.issuer, self.other)
-            for request in server.seen
-            for name in names
-            for value in request.parameters.get(name, ())
-        }
-
-
-@asynccontextmanager
-async def open_protected(
-    server: Server, issuer: DevAuthorizationServer, tokens: list[str]
-) -> AsyncIterator[str]:
-    """The URL at which `server` is served during the block, for tokens of `issuer`, which are recorded."""
-    verifier: JwtVerifier | None = None
-
-    async def verify(token: str) -> Principal:
-        assert verifier is not None
-        tokens.append(token)
-        return await verifier.verify(token)
-
-    auth = Bearer(verify, authorization_servers=[issuer.issuer])
-    async with trio.open_nursery() as nursery:
-        (url,) = await nursery.start(
-            partial(serve_http, server, bind="127.0.0.1:0", auth=auth, shutdown_grace=0.0)
-        )
-        verifier = JwtVerifier(issuer.issuer, url)
-        yield url
-        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -122,18 +91,19 @@ async def open_world() -> AsyncIterator[World]:
 
 
 @pytest.fixture
-async def world(caplog, capsys) -> AsyncIterator[World]:
-    caplog.set_level("DEBUG")
+async def world(leaks: Leaks) -> AsyncIterator[World]:
     async with open_world() as opened:
         yield opened
-        said = caplog.text + "".join(capsys.readouterr()) + repr(opened.issuer) + repr(opened.issuer.seen)
-        assert not [secret for secret in opened.find_secrets() if secret in said]
+        leaks.note(*opened.tokens)
+        leaks.show(opened.issuer, opened.other, *opened.issuer.seen, *opened.other.seen, *opened.auths)
 
 
-async def test_without_an_attack_the_user_gets_in(world: World) -> None:
+async def test_without_an_attack_the_user_gets_in(world: World, leaks: Leaks) -> None:
     await world.call(world.auth())
     assert world.calls == ["alice"]
-    assert world.find_secrets()
+    # A code, a verifier, a state, and a token with its parts; each of them is searched for.
+    assert len(leaks.secrets) >= 6
+    assert leaks.secrets >= set(world.tokens)
 
 
 async def test_a_code_of_another_user_is_not_taken_for_an_answer(world: World) -> None:
@@ -169,6 +139,36 @@ async def test_an_answer_that_was_taken_is_worth_nothing_again(world: World) -> 
     world.calls.clear()
     redeemed = world.issuer.counts["token"]
     assert "state" in await world.fail(world.auth(replay))
+    assert world.issuer.counts["token"] == redeemed
+
+
+@pytest.mark.parametrize("way", ["websocket", "sse"])
+async def test_over_other_transports_nothing_more_gets_through(world: World, way: str) -> None:
+    answers: list[str] = []
+
+    async def record(url: str) -> str:
+        answers.append(await world.issuer.fetch_callback(url))
+        return answers[-1]
+
+    async def replay(url: str) -> str:
+        return answers[0]
+
+    await world.call(world.auth(record), way)
+    assert world.calls == ["alice"]
+    world.calls.clear()
+    redeemed = world.issuer.counts["token"]
+    assert "state" in await world.fail(world.auth(replay), way)
+    world.issuer.faults.redirect["iss"] = "https://evil.example"
+    assert "is not from" in await world.fail(world.auth(), way)
+    world.issuer.faults.clear()
+    world.issuer.faults.metadata["token_endpoint"] = "http://169.254.169.254/latest"
+    await world.fail(world.auth(), way)
+    world.issuer.faults.clear()
+    world.issuer.faults.endpoints["oauth_metadata"] = Fault(
+        status=302, headers={"location": world.other.issuer}
+    )
+    await world.fail(world.auth(), way)
+    assert not world.other.counts
     assert world.issuer.counts["token"] == redeemed
 
 

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 import trio
 
@@ -25,6 +25,7 @@ from trio_mcp.transports.asgi.guard import Denial, GuardedRequest
 from trio_mcp.transports.asgi.types import Scope
 from trio_mcp.validators import require_interval
 from trio_mcp.wire.authorization import render_challenge
+from trio_mcp.wire.origin import is_loopback_host
 
 logger = logging.getLogger("trio_mcp")
 
@@ -105,6 +106,7 @@ class Bearer:
         self._optional = optional
         self._now = now
         self._warns_at = -math.inf
+        self._is_unsafe = bool(getattr(verify, "is_for_development", False))
 
     def __repr__(self) -> str:
         return f"<Bearer for {self._description.resource or 'the host that is asked'}>"
@@ -119,6 +121,8 @@ class Bearer:
         credentials = _CREDENTIALS.fullmatch(given)
         if credentials is None:
             return self._deny_other(request, given)
+        if self._is_unsafe:
+            self._warn_of_tokens(request)
         try:
             principal = await self._verify(credentials[1])
             return self._permit(request, principal)
@@ -135,6 +139,18 @@ class Bearer:
         if now >= self._warns_at:
             self._warns_at = now + WARNING_SECONDS
             logger.warning("access tokens cannot be verified: %s", reason)
+
+    def _warn_of_tokens(self, request: GuardedRequest) -> None:
+        """Log once that tokens for development let somebody in from elsewhere."""
+        # Behind a proxy the server itself is on loopback, and the host or `resource` is what clients know.
+        host, port = request.scope.get("server") or ("", None)
+        url = self._description.find_resource(request) or ""
+        at = [host if port else "", urlsplit(url).hostname or ""]
+        if any(name and not is_loopback_host(name) for name in at):
+            self._is_unsafe = False
+            logger.warning(
+                "other machines can reach this server, and it takes tokens that are for development only"
+            )
 
     def demand(self, request: GuardedRequest, permit: Permit | None, scopes: Collection[str]) -> Denial:
         """Ask for a token with all `scopes`, and with those that everything needs."""

@@ -156,16 +156,17 @@ class Jwks:
         return self._failed_at is None and self._age(self._searched_at) < self._min_refetch
 
     async def _fetch(self) -> None:
-        """Fetch the keys; a failure is noted and logged."""
+        """Fetch the keys; a failure is noted, and logged."""
         try:
             with trio.fail_after(MAX_FETCH_SECONDS):
                 keys = await self._load()
         except (VerifierUnavailable, UnreachableError, OSError, trio.TooSlowError) as error:
-            self._failed_at = self._clock()
+            is_new, self._failed_at = self._failed_at is None, self._clock()
             cause = str(error) or f"no answer within {MAX_FETCH_SECONDS:g} seconds"
             self._failure = f"the keys of {self._configured or self._issuer} cannot be had: {cause}"
             self._uri = self._configured  # it may have moved
-            logger.warning("%s", self._failure)
+            # An outage is told once, however often it is looked whether it is over.
+            logger.log(logging.WARNING if is_new else logging.DEBUG, "%s", self._failure)
             return
         if self._failed_at is not None:
             logger.info("the keys of %s can be had again", self._configured or self._issuer)

@@ -145,6 +145,9 @@ class AuthenticatedServer(Struct, frozen=True):
     principal: Principal | str
     headers: Mapping[str, str] = NO_HEADERS
 
+    def __repr__(self) -> str:
+        return f"<{self.running!r} for {self.principal}>"  # headers may hold secrets
+
     async def serve(self, transport: FrameTransport) -> None:
         """Serve one connection of the principal until the peer closes it; checkpoints."""
         await self.running.serve(transport, principal=self.principal, headers=self.headers)

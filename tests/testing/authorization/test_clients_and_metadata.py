@@ -199,10 +199,14 @@ async def test_a_client_that_does_not_say_what_it_is_is_a_native_one_unless_the_
     assert strict.json["error"] == "invalid_redirect_uri"
 
 
-async def test_the_scopes_of_a_registration_limit_its_client() -> None:
-    server = make_server()
+async def test_the_scopes_of_a_registration_limit_its_client_only_if_that_is_asked_for() -> None:
+    """Clients such as those of the official SDK register with what they ask for first."""
+    server = make_server(strict_scopes=True)
     client_id = (await register(server, scope="read")).json["client_id"]
     assert (await Dance(server, client_id).callback(scope="write"))["error"] == "invalid_scope"
+    server = make_server()
+    client_id = (await register(server, scope="read")).json["client_id"]
+    assert "code" in await Dance(server, client_id).callback(scope="write")
 
 
 async def test_the_url_of_a_metadata_document_is_the_id_of_a_client() -> None:

@@ -46,6 +46,7 @@ def answer_register(state: AuthorizationState, request: Request) -> Answer:
     if not set(grant_types) <= set(GRANT_TYPES):
         raise _refuse(f"grant_types must be among {', '.join(GRANT_TYPES)}")
     redirect_uris = _read_redirects(document, application_type, CODE in grant_types)
+    scopes = _read_scopes(document)
     client = OAuthClient(
         client_id=f"client-{secrets.token_urlsafe(12)}",
         secret=secrets.token_urlsafe(32) if method.startswith("client_secret") else None,
@@ -54,7 +55,7 @@ def answer_register(state: AuthorizationState, request: Request) -> Answer:
         grant_types=grant_types,
         name=str(document.get("client_name", "")),
         keys=_read_keys(document, method),
-        scopes=_read_scopes(document),
+        scopes=scopes if state.settings.strict_scopes else None,
     )
     state.clients.put(client.client_id, client)
     registered: dict[str, Any] = {

@@ -69,6 +69,9 @@ class AuthorizationSettings:
     strict_redirects: bool = False
     """Whether a client that registers without an `application_type` is a web application, as OpenID Connect
     has it, and so may not register a loopback address. Else it is a native one: older clients do not say."""
+    strict_scopes: bool = False
+    """Whether the `scope` of a registration limits its client (RFC 7591, section 2). The official SDK
+    registers with what it asks for first, and could not get more for a tool that needs it."""
     client_documents: bool = True
     """Whether the URL of a metadata document may be the id of a client."""
     dpop: Literal["off", "supported", "required"] = "supported"

@@ -65,7 +65,7 @@ class HypercornExchange(ABC):
     """One request, between hypercorn and the application."""
 
     connection: ExchangeConnection
-    scope: Scope
+    scope: Scope = attrs.field(repr=False)  # which holds tokens
     _receive: Receive
     _send: Send
     # The peer has gone or the request was ended: nothing more is sent.
