@@ -16,6 +16,7 @@ from trio_mcp.transports.http.response import HttpResponse
 
 SERVER = """
 import sys
+from functools import partial
 import trio
 from trio_mcp import Context, Server, serve_http
 
@@ -29,7 +30,7 @@ async def count(ctx: Context, n: int) -> None:
 
 async def main():
     async with trio.open_nursery() as nursery:
-        (url,) = await nursery.start(lambda task_status: serve_http(server, task_status=task_status))
+        (url,) = await nursery.start(partial(serve_http, server, bind="127.0.0.1:0"))
         print(url, flush=True)
         await trio.to_thread.run_sync(sys.stdin.read)
         nursery.cancel_scope.cancel()
