@@ -15,14 +15,17 @@ from typing import Annotated, Final, TypeAlias
 from cyclopts import App, CycloptsError, Parameter
 
 from trio_mcp.background_log import log_in_background
+from trio_mcp.cli.access import find_target
 from trio_mcp.cli.bench.command import USAGE as BENCH_USAGE
 from trio_mcp.cli.bench.command import bench
 from trio_mcp.cli.call import CallOptions, call_tool
 from trio_mcp.cli.complete import complete as complete_argument
 from trio_mcp.cli.demo.run import run_demo
 from trio_mcp.cli.listing import list_offers, list_servers
+from trio_mcp.cli.logins.commands import login, logout, whoami
 from trio_mcp.cli.network import read_address, serve_network, serve_stdio_queueing
 from trio_mcp.cli.options import (
+    AuthOption,
     CwdOption,
     EnvOption,
     IdleTimeoutOption,
@@ -45,7 +48,7 @@ from trio_mcp.cli.request_options import RequestOptions
 from trio_mcp.cli.running import Interrupt, run_serving, run_work
 from trio_mcp.cli.server_file import load_server, read_place
 from trio_mcp.cli.status import FAILED, INTERRUPTED, SUCCEEDED, CommandError
-from trio_mcp.cli.targets import move_command, read_config, read_target
+from trio_mcp.cli.targets import move_command, read_config
 from trio_mcp.cli.task_store import require_durable, require_shared, use_store
 from trio_mcp.cli.tasks.commands import fill_target
 from trio_mcp.cli.tasks.commands import tasks as task_commands
@@ -87,6 +90,9 @@ app = App(
 )
 app.command(task_commands)
 app.command(bench, usage=BENCH_USAGE)
+app.command(login, usage="Usage: trio-mcp login [OPTIONS] URL")
+app.command(logout, usage="Usage: trio-mcp logout URL")
+app.command(whoami, usage="Usage: trio-mcp whoami [--json] [URL]")
 
 
 @app.command(usage="Usage: trio-mcp run FILE[:NAME] [--http ADDRESS [--sse]] [--ws ADDRESS] [--tasks URL]")
@@ -211,6 +217,7 @@ def list_(
     protocol: ProtocolOption = "auto",
     env: EnvOption = (),
     cwd: CwdOption = None,
+    auth: AuthOption = None,
 ) -> int:
     """List the tools, resources, templates and prompts of a server.
 
@@ -219,9 +226,9 @@ def list_(
     Examples: trio-mcp list server.py, trio-mcp list mcp.json, trio-mcp list -- npx some-server
     """
     servers = read_config(target)
-    if servers is not None and len(servers) > 1 and not env and cwd is None:
+    if servers is not None and len(servers) > 1 and not env and cwd is None and auth is None:
         return run_work(partial(list_servers, servers, protocol=protocol, as_json=json))
-    command = read_target(target, env, cwd)
+    command = find_target(target, env, cwd, auth)
     return run_work(partial(list_offers, command, protocol=protocol, as_json=json))
 
 
@@ -241,6 +248,7 @@ def call(
     protocol: ProtocolOption = "auto",
     env: EnvOption = (),
     cwd: CwdOption = None,
+    auth: AuthOption = None,
     log_level: LogLevelOption = "info",
     quiet: QuietSwitch = False,
     task: Annotated[Switch, Parameter(help="Run the tool as a background task, and wait for it.")] = False,
@@ -267,7 +275,7 @@ def call(
         ttl=ttl,
         interrupt=Interrupt(),
     )
-    work = partial(call_tool, read_target(target, env, cwd), tool, arguments, options)
+    work = partial(call_tool, find_target(target, env, cwd, auth), tool, arguments, options)
     return run_work(work, interrupt=options.interrupt)
 
 

@@ -59,6 +59,15 @@ CwdOption: TypeAlias = Annotated[
     str | None,
     Parameter(name="--cwd", help="The directory in which the server is started.", show_default=False),
 ]
+AuthOption: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        name="--auth",
+        help="The access token for a server with a URL: env:NAME or file:PATH, or the token itself, which "
+        'lists of processes show then [default: that of "trio-mcp login"].',
+        show_default=False,
+    ),
+]
 ProtocolOption: TypeAlias = Annotated[
     str,
     Parameter(help='Protocol revision to speak, such as "2025-06-18".', validator=check_protocol),
