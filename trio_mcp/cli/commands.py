@@ -28,10 +28,12 @@ from trio_mcp.cli.options import (
     AuthOption,
     CwdOption,
     EnvOption,
+    GuardOption,
     IdleTimeoutOption,
     LogLevelOption,
     MaxTimeoutOption,
     ProtocolOption,
+    PublicUrlOption,
     QuietSwitch,
     StructuredSwitch,
     Switch,
@@ -46,6 +48,7 @@ from trio_mcp.cli.prompt import get_prompt
 from trio_mcp.cli.read import read_resource
 from trio_mcp.cli.request_options import RequestOptions
 from trio_mcp.cli.running import Interrupt, run_serving, run_work
+from trio_mcp.cli.server_auth import read_entrance
 from trio_mcp.cli.server_file import load_server, read_place
 from trio_mcp.cli.status import FAILED, INTERRUPTED, SUCCEEDED, CommandError
 from trio_mcp.cli.targets import move_command, read_config
@@ -95,7 +98,10 @@ app.command(logout, usage="Usage: trio-mcp logout URL")
 app.command(whoami, usage="Usage: trio-mcp whoami [--json] [URL]")
 
 
-@app.command(usage="Usage: trio-mcp run FILE[:NAME] [--http ADDRESS [--sse]] [--ws ADDRESS] [--tasks URL]")
+@app.command(
+    usage="Usage: trio-mcp run FILE[:NAME] [--http ADDRESS [--sse] [--auth VERIFIER] [--url URL]]\n"
+    "                    [--ws ADDRESS] [--tasks URL]"
+)
 def run(
     file: Annotated[str, Parameter(help="The file; with :NAME if it has more than one Server.")],
     /,
@@ -110,6 +116,8 @@ def run(
     sse: Annotated[
         Switch, Parameter(help="With --http, serve the HTTP+SSE of 2024-11-05 as well, at /sse.")
     ] = False,
+    auth: GuardOption = (),
+    url: PublicUrlOption = None,
     ws: Annotated[str | None, Parameter(help="Serve over WebSocket at this address.")] = None,
     access_log: Annotated[
         bool,
@@ -129,17 +137,19 @@ def run(
     does not run.
 
     Examples: trio-mcp run server.py, trio-mcp run server.py --http :8000 --ws :8001,
-    trio-mcp run server.py --http :8000 --tasks sqlite:tasks.db
+    trio-mcp run server.py --http :8000 --tasks sqlite:tasks.db,
+    trio-mcp run server.py --http :8000 --auth static:env:MY_TOKEN
     """
     if sse and http is None:
         raise CommandError("--sse needs --http: HTTP+SSE is served at the same address")
+    entrance = read_entrance(auth, url, http, ws, sse=sse)
     server = load_server(read_place(file))
     use_store(server, tasks)
     if queue_only:
         require_shared(server)
     if http is not None or ws is not None:
         addresses = [None if text is None else read_address(text) for text in (http, ws)]
-        serve = partial(serve_network, server, *addresses, sse=sse, access_log=access_log)
+        serve = partial(serve_network, server, *addresses, sse=sse, access_log=access_log, entrance=entrance)
         return _run_until_signal(partial(serve, runs_tasks=not queue_only))
     if sys.stdin.isatty():
         print_note(f"{server.name} serves MCP over stdin and stdout; Ctrl-C ends it.")
