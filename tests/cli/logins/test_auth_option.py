@@ -15,6 +15,8 @@ from trio_mcp.cli.commands import app
 from trio_mcp.cli.request_options import RequestOptions
 from trio_mcp.cli.status import CommandError
 from trio_mcp.client.server_entry import ServerEntry
+from trio_mcp.errors import AuthorizationError
+from trio_mcp.transports.http.authorizer import Refusal
 
 Opened: TypeAlias = Callable[..., AbstractAsyncContextManager[World]]
 
@@ -109,3 +111,23 @@ def test_every_command_that_connects_has_the_option(words: list[str]) -> None:
     found = options.auth if isinstance(options, RequestOptions) else bound.arguments.get("auth")
     assert found == "env:NAME"
     assert "env:NAME" not in repr(options)
+
+
+async def test_what_a_server_says_reaches_the_terminal_printable_and_quoted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    header = 'Bearer error="insufficient_scope", scope="a;reboot \x1b[2J ' + "b " * 100 + '"'
+    refusal = Refusal(403, {"www-authenticate": header}, {}, "POST", URL)
+    with pytest.raises(AuthorizationError) as caught:
+        await KeptTokens(URL).answer(refusal)
+    message = str(caught.value)
+    assert message.startswith(
+        f"{URL} wants an access token: trio-mcp login {URL} --scope 'a;reboot' --scope "
+    )
+    assert "\x1b" not in message
+    assert message.count("--scope") == 20
+
+
+async def test_a_refusal_that_no_login_helps_against_is_left_as_it_is() -> None:
+    assert not await KeptTokens(URL).answer(Refusal(403, {}, {}, "POST", URL))

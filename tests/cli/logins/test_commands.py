@@ -112,6 +112,7 @@ async def test_the_process_logs_in_by_the_browser_and_others_use_it(
     [
         (["login", "server.py"], "there is no file 'server.py'"),
         (["login", "npx some-server"], "is no server with a URL, and only those have logins"),
+        (["whoami", "https://h/a\\b"], "a URL has characters that none may have"),
         (["logout", "https://me:pass@h/mcp"], "this URL has credentials of its own"),
         (["login", "https://h/mcp", "--client-secret", "env:X"], "--client-secret belongs to a --client-id"),
         (

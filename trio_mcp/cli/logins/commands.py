@@ -139,4 +139,10 @@ def _read_url(text: str) -> str:
         raise CommandError(f"{text!r} is no server with a URL, and only those have logins")
     if "@" in target.partition("://")[2].partition("/")[0]:
         raise CommandError("this URL has credentials of its own: log in with the URL without them")
+    from trio_mcp.wire.authorization import canonical_resource
+
+    try:
+        canonical_resource(target)
+    except ValueError as error:
+        raise CommandError(f"{target!r} is no URL of a server: {error}") from None
     return target

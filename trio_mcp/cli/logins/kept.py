@@ -19,7 +19,10 @@ async def load_keeper(path: Path, url: str, ssl_context: ssl.SSLContext | None) 
     Checkpoints. Raises TokenStorageError, and ImportError without the extra `keyring` that the login used.
     """
     book = LoginBook(path)
-    server = canonical_resource(url)
+    try:
+        server = canonical_resource(url)
+    except ValueError:
+        return None  # nobody can have logged in to a URL that has no canonical form
     login = (await book.load()).get(server)
     if login is None:
         return None
