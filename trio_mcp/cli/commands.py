@@ -15,20 +15,25 @@ from typing import Annotated, Final, TypeAlias
 from cyclopts import App, CycloptsError, Parameter
 
 from trio_mcp.background_log import log_in_background
+from trio_mcp.cli.access import find_target
 from trio_mcp.cli.bench.command import USAGE as BENCH_USAGE
 from trio_mcp.cli.bench.command import bench
 from trio_mcp.cli.call import CallOptions, call_tool
 from trio_mcp.cli.complete import complete as complete_argument
 from trio_mcp.cli.demo.run import run_demo
 from trio_mcp.cli.listing import list_offers, list_servers
+from trio_mcp.cli.logins.commands import login, logout, whoami
 from trio_mcp.cli.network import read_address, serve_network, serve_stdio_queueing
 from trio_mcp.cli.options import (
+    AuthOption,
     CwdOption,
     EnvOption,
+    GuardOption,
     IdleTimeoutOption,
     LogLevelOption,
     MaxTimeoutOption,
     ProtocolOption,
+    PublicUrlOption,
     QuietSwitch,
     StructuredSwitch,
     Switch,
@@ -43,9 +48,10 @@ from trio_mcp.cli.prompt import get_prompt
 from trio_mcp.cli.read import read_resource
 from trio_mcp.cli.request_options import RequestOptions
 from trio_mcp.cli.running import Interrupt, run_serving, run_work
+from trio_mcp.cli.server_auth import read_entrance
 from trio_mcp.cli.server_file import load_server, read_place
 from trio_mcp.cli.status import FAILED, INTERRUPTED, SUCCEEDED, CommandError
-from trio_mcp.cli.targets import move_command, read_config, read_target
+from trio_mcp.cli.targets import move_command, read_config
 from trio_mcp.cli.task_store import require_durable, require_shared, use_store
 from trio_mcp.cli.tasks.commands import fill_target
 from trio_mcp.cli.tasks.commands import tasks as task_commands
@@ -87,9 +93,15 @@ app = App(
 )
 app.command(task_commands)
 app.command(bench, usage=BENCH_USAGE)
+app.command(login, usage="Usage: trio-mcp login [OPTIONS] URL")
+app.command(logout, usage="Usage: trio-mcp logout URL")
+app.command(whoami, usage="Usage: trio-mcp whoami [--json] [URL]")
 
 
-@app.command(usage="Usage: trio-mcp run FILE[:NAME] [--http ADDRESS [--sse]] [--ws ADDRESS] [--tasks URL]")
+@app.command(
+    usage="Usage: trio-mcp run FILE[:NAME] [--http ADDRESS [--sse] [--auth VERIFIER] [--url URL]]\n"
+    "                    [--ws ADDRESS] [--tasks URL]"
+)
 def run(
     file: Annotated[str, Parameter(help="The file; with :NAME if it has more than one Server.")],
     /,
@@ -104,6 +116,8 @@ def run(
     sse: Annotated[
         Switch, Parameter(help="With --http, serve the HTTP+SSE of 2024-11-05 as well, at /sse.")
     ] = False,
+    auth: GuardOption = (),
+    url: PublicUrlOption = None,
     ws: Annotated[str | None, Parameter(help="Serve over WebSocket at this address.")] = None,
     access_log: Annotated[
         bool,
@@ -123,17 +137,19 @@ def run(
     does not run.
 
     Examples: trio-mcp run server.py, trio-mcp run server.py --http :8000 --ws :8001,
-    trio-mcp run server.py --http :8000 --tasks sqlite:tasks.db
+    trio-mcp run server.py --http :8000 --tasks sqlite:tasks.db,
+    trio-mcp run server.py --http :8000 --auth static:env:MY_TOKEN
     """
     if sse and http is None:
         raise CommandError("--sse needs --http: HTTP+SSE is served at the same address")
+    entrance = read_entrance(auth, url, http, ws, sse=sse)
     server = load_server(read_place(file))
     use_store(server, tasks)
     if queue_only:
         require_shared(server)
     if http is not None or ws is not None:
         addresses = [None if text is None else read_address(text) for text in (http, ws)]
-        serve = partial(serve_network, server, *addresses, sse=sse, access_log=access_log)
+        serve = partial(serve_network, server, *addresses, sse=sse, access_log=access_log, entrance=entrance)
         return _run_until_signal(partial(serve, runs_tasks=not queue_only))
     if sys.stdin.isatty():
         print_note(f"{server.name} serves MCP over stdin and stdout; Ctrl-C ends it.")
@@ -211,6 +227,7 @@ def list_(
     protocol: ProtocolOption = "auto",
     env: EnvOption = (),
     cwd: CwdOption = None,
+    auth: AuthOption = None,
 ) -> int:
     """List the tools, resources, templates and prompts of a server.
 
@@ -219,9 +236,9 @@ def list_(
     Examples: trio-mcp list server.py, trio-mcp list mcp.json, trio-mcp list -- npx some-server
     """
     servers = read_config(target)
-    if servers is not None and len(servers) > 1 and not env and cwd is None:
+    if servers is not None and len(servers) > 1 and not env and cwd is None and auth is None:
         return run_work(partial(list_servers, servers, protocol=protocol, as_json=json))
-    command = read_target(target, env, cwd)
+    command = find_target(target, env, cwd, auth)
     return run_work(partial(list_offers, command, protocol=protocol, as_json=json))
 
 
@@ -241,6 +258,7 @@ def call(
     protocol: ProtocolOption = "auto",
     env: EnvOption = (),
     cwd: CwdOption = None,
+    auth: AuthOption = None,
     log_level: LogLevelOption = "info",
     quiet: QuietSwitch = False,
     task: Annotated[Switch, Parameter(help="Run the tool as a background task, and wait for it.")] = False,
@@ -267,7 +285,7 @@ def call(
         ttl=ttl,
         interrupt=Interrupt(),
     )
-    work = partial(call_tool, read_target(target, env, cwd), tool, arguments, options)
+    work = partial(call_tool, find_target(target, env, cwd, auth), tool, arguments, options)
     return run_work(work, interrupt=options.interrupt)
 
 

@@ -12,9 +12,10 @@ from contextlib import asynccontextmanager
 import attrs
 from rich.console import Console
 
+from trio_mcp.cli.access import find_access, give_access
 from trio_mcp.cli.display import Display, SilentDisplay, make_log_handler, open_display
 from trio_mcp.cli.prompter import Prompter, can_prompt
-from trio_mcp.cli.targets import CommandTarget, split_target
+from trio_mcp.cli.targets import CommandTarget
 from trio_mcp.cli.terminal import open_terminal, relay_stderr
 from trio_mcp.client.client import Client, open_client
 from trio_mcp.client.elicitation import ElicitationHandler
@@ -49,7 +50,7 @@ async def open_plain_client(command: CommandTarget, *, protocol: str) -> AsyncIt
 
     Raises what `open_client` raises.
     """
-    target, options = split_target(command)
+    target, options = find_access(command)
     with open_terminal() as terminal:
         async with (
             relay_stderr(terminal) as restore_stderr,
@@ -64,6 +65,7 @@ async def open_plain_group(
     servers: Mapping[str, ServerEntry], *, protocol: str
 ) -> AsyncIterator[ClientGroup]:
     """Start and connect to several servers, for commands that call nothing; checkpoints."""
+    servers = {name: give_access(entry) for name, entry in servers.items()}
     with open_terminal() as terminal:
         async with (
             relay_stderr(terminal) as restore_stderr,
@@ -87,7 +89,7 @@ async def open_connection(
     Forms that the server sends are filled in at the terminal, unless there is an
     `elicitation_handler`.
     """
-    target, options = split_target(command)
+    target, options = find_access(command)
     with open_terminal() as terminal:
         console = None if quiet else terminal
         prompter = Prompter(terminal if can_prompt() else None)

@@ -5,9 +5,9 @@ Owns the reading of addresses, and the notes that say where the server listens.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import trio
 
@@ -41,18 +41,21 @@ async def serve_network(
     sse: bool = False,
     access_log: bool,
     runs_tasks: bool = True,
+    entrance: Mapping[str, Any] | None = None,
 ) -> int:
     """Serve over HTTP and WebSocket, with one set of background tasks, until cancelled; checkpoints.
 
     With `sse`, the HTTP address has the HTTP+SSE of 2024-11-05 as well. Without `runs_tasks`, tasks are left
-    to workers. Raises CommandError if it cannot listen at an address, and TaskStoreError.
+    to workers. `entrance` are the keyword arguments of `serve_http` that say who is let in. Raises
+    CommandError if it cannot listen at an address, and TaskStoreError.
     """
     async with open_server(server, runs_tasks=runs_tasks) as running, open_unwrapping_nursery() as nursery:
         urls: list[str] = []
         if http is not None:
             bind = _format(http)
             settings = HttpSettings(access_log=access_log)
-            serve_both = partial(serve_http, running, bind=bind, settings=settings, sse=sse)
+            options = {"settings": settings, "sse": sse, **(entrance or {})}
+            serve_both = partial(serve_http, running, bind=bind, **options)
             found = await _listen(nursery, serve_both, bind)
             urls += found
             if sse:

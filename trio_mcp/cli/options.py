@@ -59,6 +59,36 @@ CwdOption: TypeAlias = Annotated[
     str | None,
     Parameter(name="--cwd", help="The directory in which the server is started.", show_default=False),
 ]
+AuthOption: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        name="--auth",
+        help="The access token for a server with a URL: env:NAME or file:PATH, or the token itself, which "
+        'lists of processes show then [default: that of "trio-mcp login"].',
+        show_default=False,
+    ),
+]
+GuardOption: TypeAlias = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--auth",
+        help="With --http, who verifies access tokens: jwks:URL,issuer=ISSUER[,audience=NAME...], "
+        "introspect:URL,client_id=ID,client_secret=env:NAME[,audience=NAME...], or for development "
+        "static:env:NAME[,name=WHO][,scopes=A B]; given several times, any of them.",
+        negative="",
+        consume_multiple=False,
+        show_default=False,
+    ),
+]
+PublicUrlOption: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        name="--url",
+        help="With --http, the URL by which clients know the server, if a proxy stands before it. Tokens "
+        "must be for it, unless --auth names an audience.",
+        show_default=False,
+    ),
+]
 ProtocolOption: TypeAlias = Annotated[
     str,
     Parameter(help='Protocol revision to speak, such as "2025-06-18".', validator=check_protocol),

@@ -11,9 +11,11 @@ from typing import Annotated, Any
 import attrs
 from cyclopts import Parameter
 
+from trio_mcp.cli.access import find_target
 from trio_mcp.cli.connection import CommandConnection, open_connection
 from trio_mcp.cli.display import Display
 from trio_mcp.cli.options import (
+    AuthOption,
     CwdOption,
     EnvOption,
     IdleTimeoutOption,
@@ -23,7 +25,6 @@ from trio_mcp.cli.options import (
     QuietSwitch,
     Switch,
 )
-from trio_mcp.cli.targets import read_target
 from trio_mcp.handlers.sink import detailed
 
 
@@ -38,12 +39,13 @@ class RequestOptions:
     protocol: ProtocolOption = "auto"
     env: EnvOption = ()
     cwd: CwdOption = None
+    auth: AuthOption = attrs.field(default=None, repr=False)
     log_level: LogLevelOption = "info"
     quiet: QuietSwitch = False
 
     def open(self, target: str) -> AbstractAsyncContextManager[CommandConnection]:
         """Connect to the server named by `target`; raises CommandError if it names none."""
-        command = read_target(target, self.env, self.cwd)
+        command = find_target(target, self.env, self.cwd, self.auth)
         return open_connection(command, protocol=self.protocol, log_level=self.log_level, quiet=self.quiet)
 
     def keywords(self, display: Display) -> dict[str, Any]:

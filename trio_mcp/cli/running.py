@@ -74,7 +74,7 @@ def run_serving(work: Work, *, farewell: str) -> int:
     """
     status = INTERRUPTED
     try:
-        status = trio.run(_run_reporting, work)
+        status = trio.run(run_reporting, work)
     except* KeyboardInterrupt:
         print_note(farewell)
     return status
@@ -85,7 +85,7 @@ async def _run_interruptible(work: Work, interrupt: Interrupt, farewell: str) ->
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_watch_interrupt, interrupt)
         with interrupt.whole:
-            status = await _run_reporting(work)
+            status = await run_reporting(work)
         nursery.cancel_scope.cancel()
     if interrupt.whole.cancelled_caught:
         print_note(farewell)
@@ -107,7 +107,8 @@ async def _watch_interrupt(interrupt: Interrupt) -> None:
     signal.raise_signal(signal.SIGINT)
 
 
-async def _run_reporting(work: Work) -> int:
+async def run_reporting(work: Work) -> int:
+    """Do `work` and return its exit status; what it raises becomes a line on stderr. Checkpoints."""
     try:
         return await work()
     except CommandError as error:

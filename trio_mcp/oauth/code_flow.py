@@ -34,6 +34,7 @@ from trio_mcp.oauth.registration import (
     register,
 )
 from trio_mcp.oauth.requests import OAuthAnswer, post_form
+from trio_mcp.oauth.revocation import revoke
 from trio_mcp.oauth.storage import TokenStorage
 from trio_mcp.oauth.token_keeper import Grant
 from trio_mcp.oauth.token_set import TokenSet, read_scopes, read_tokens, write_scopes
@@ -171,6 +172,23 @@ class CodeFlow:
         if tokens.refresh_token is None:  # the old one stays good (RFC 6749, 6)
             tokens = attrs.evolve(tokens, refresh_token=grant.tokens.refresh_token)
         return attrs.evolve(grant, tokens=tokens)
+
+    async def revoke(self, grant: Grant) -> bool:
+        """End the tokens at their issuer (RFC 7009); False if it does not offer that. Checkpoints.
+
+        Raises AuthorizationError if the authorization server cannot be asked, or refuses.
+        """
+        metadata = self._issuers.get(grant.issuer) or await discover_issuer(grant.issuer, self._policy)
+        registration = await self._known_registration(metadata, grant.client_id)
+        return registration is not None and await revoke(grant.tokens, metadata, registration, self._policy)
+
+    async def forget_client(self, issuer: str) -> None:
+        """Drop what the client was registered as, here and in the storage; checkpoints."""
+        await trio.lowlevel.checkpoint()
+        self._unused.pop(issuer, None)
+        self._registrations.pop(issuer, None)
+        if self._storage is not None:
+            await self._storage.delete(self._registration_key(issuer))
 
     # What is asked for.
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import trio
 
+from trio_mcp.errors import AuthorizationError
 from trio_mcp.oauth.code_flow import ClientOptions, CodeFlow, FetchCallback, OpenBrowser, Redirect
 from trio_mcp.oauth.loopback import LoopbackRedirect
 from trio_mcp.oauth.storage import TokenStorage
@@ -118,6 +119,7 @@ class OAuth:
         self._allow_private = allow_private
         self._ssl_context = ssl_context
         self._keepers: dict[str, TokenKeeper] = {}
+        self._flows: dict[str, CodeFlow] = {}
 
     def __repr__(self) -> str:
         return f"<OAuth with tokens for {len(self._keepers)} servers>"
@@ -137,5 +139,28 @@ class OAuth:
             flow = CodeFlow(server, self._options, policy, self._storage, prover)
             key = f"tokens {server}"
             keeper = TokenKeeper(server, flow, self._storage, key, self._options.now, prover)
-            self._keepers[server] = keeper
+            self._keepers[server], self._flows[server] = keeper, flow
         return keeper
+
+    async def log_out(self, url: str, *, revoke: bool = True) -> bool:
+        """Forget the tokens for the server at `url`, and the client that was registered for it; checkpoints.
+
+        With `revoke` they are revoked before; False if they are not, because there are none, or their
+        authorization server does not offer that (RFC 7009). Raises TokenStorageError, and AuthorizationError
+        if that server cannot be asked or refuses, after all is forgotten.
+        """
+        keeper = self.for_server(url, None)
+        grant = await keeper.forget()
+        if grant is None:
+            return False
+        flow = self._flows[canonical_resource(url)]
+        failure: AuthorizationError | None = None
+        is_revoked = False
+        try:
+            is_revoked = revoke and await flow.revoke(grant)
+        except AuthorizationError as error:
+            failure = error
+        await flow.forget_client(grant.issuer)
+        if failure is not None:
+            raise failure
+        return is_revoked

@@ -182,12 +182,15 @@ class TokenKeeper:
                 await self._renew(refusal, challenge)
         return True
 
-    async def forget(self) -> None:
-        """Drop the tokens, here and in the storage; checkpoints."""
+    async def forget(self) -> Grant | None:
+        """Drop the tokens, here and in the storage, and return them; checkpoints."""
         async with self._lock:
+            await self._load()
+            grant = self._grant
             self._set(None, Freshness.STORED)
             if self._storage is not None:
                 await self._storage.delete(self._key)
+            return grant
 
     async def _renew(self, refusal: Refusal, challenge: Challenge | None) -> None:
         """Replace a token that the server does not accept, or get the first."""

@@ -11,11 +11,19 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from cyclopts import Parameter
 
+from trio_mcp.cli.access import find_target
 from trio_mcp.cli.bench.load import Load
 from trio_mcp.cli.bench.run import BenchOptions, run_bench
-from trio_mcp.cli.options import CwdOption, EnvOption, ProtocolOption, Switch, TargetArgument, check_seconds
+from trio_mcp.cli.options import (
+    AuthOption,
+    CwdOption,
+    EnvOption,
+    ProtocolOption,
+    Switch,
+    TargetArgument,
+    check_seconds,
+)
 from trio_mcp.cli.running import Interrupt, run_work
-from trio_mcp.cli.targets import read_target
 
 USAGE: Final = (
     "Usage: trio-mcp bench [OPTIONS] TARGET [TOOL] [KEY=VALUE...]\n"
@@ -92,6 +100,7 @@ def bench(
     protocol: ProtocolOption = "auto",
     env: EnvOption = (),
     cwd: CwdOption = None,
+    auth: AuthOption = None,
     quiet: Annotated[Switch, Parameter(help="Show nothing while it runs.")] = False,
 ) -> int:
     """Measure any server: call a tool many times at once, and count its progress.
@@ -116,5 +125,5 @@ def bench(
         quiet=quiet,
         interrupt=interrupt,
     )
-    work = partial(run_bench, read_target(target, env, cwd), tool, arguments, options)
+    work = partial(run_bench, find_target(target, env, cwd, auth), tool, arguments, options)
     return run_work(work, interrupt=interrupt, farewell="Interrupted.")

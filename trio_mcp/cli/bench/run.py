@@ -11,6 +11,7 @@ from typing import Final
 
 import attrs
 
+from trio_mcp.cli.access import find_access
 from trio_mcp.cli.arguments import read_arguments, suggest
 from trio_mcp.cli.bench.counting_connector import CountingConnector
 from trio_mcp.cli.bench.gauge import open_gauge
@@ -21,7 +22,7 @@ from trio_mcp.cli.output import print_json, print_rich
 from trio_mcp.cli.running import Interrupt
 from trio_mcp.cli.schemas import Schema
 from trio_mcp.cli.status import SUCCEEDED, TOOL_FAILED, CommandError
-from trio_mcp.cli.targets import CommandTarget, split_target
+from trio_mcp.cli.targets import CommandTarget
 from trio_mcp.cli.terminal import open_terminal, relay_stderr
 from trio_mcp.client.client import Client, open_client
 from trio_mcp.client.negotiation import find_era
@@ -54,7 +55,7 @@ async def run_bench(
 
     Raises CommandError, and what `open_client` and `Client.list_tools` raise.
     """
-    target, url_options = split_target(command)
+    target, url_options = find_access(command)
     wire = WireCount(options.expect)
     run = LoadRun(options.load)
     with open_terminal() as terminal:

@@ -12,7 +12,9 @@ from typing import Annotated, Final, TypeAlias
 
 from cyclopts import App, Parameter
 
+from trio_mcp.cli.access import find_target
 from trio_mcp.cli.options import (
+    AuthOption,
     CwdOption,
     EnvOption,
     ProtocolOption,
@@ -23,7 +25,6 @@ from trio_mcp.cli.options import (
 )
 from trio_mcp.cli.running import run_work
 from trio_mcp.cli.status import CommandError
-from trio_mcp.cli.targets import read_target
 from trio_mcp.cli.tasks.cancel import cancel_task
 from trio_mcp.cli.tasks.listing import LISTING_PROTOCOL, list_stored, list_tasks
 from trio_mcp.cli.tasks.purge import purge_tasks
@@ -80,13 +81,14 @@ def list_(
     protocol: ProtocolOption = LISTING_PROTOCOL,
     env: EnvOption = (),
     cwd: CwdOption = None,
+    auth: AuthOption = None,
 ) -> int:
     """List the tasks of a store, or of a connection to a server.
 
     With --store all tasks are listed. At a server only protocol 2025-11-25 can list tasks, and there a task
     belongs to the connection that made it: this one is always new, so most servers have nothing to list.
     """
-    place = _find(target, store, protocol, env, cwd)
+    place = _find(target, store, protocol, env, cwd, auth)
     if isinstance(place, StorePlace):
         return run_work(partial(list_stored, place, owner=owner, as_json=json))
     if owner is not None:
@@ -108,13 +110,14 @@ def watch(
     protocol: ProtocolOption = "auto",
     env: EnvOption = (),
     cwd: CwdOption = None,
+    auth: AuthOption = None,
 ) -> int:
     """Show several tasks at once, until all have ended.
 
     Ctrl-C stops the watching and cancels nothing, but a server over stdio ends with the command.
     Exit status: 0 all completed, 1 any other end, 2 anything else failed.
     """
-    work = partial(watch_tasks, _find(target, store, protocol, env, cwd), [task_id, *more])
+    work = partial(watch_tasks, _find(target, store, protocol, env, cwd, auth), [task_id, *more])
     return run_work(work, farewell=FAREWELL)
 
 
@@ -133,6 +136,7 @@ def result(
     protocol: ProtocolOption = "auto",
     env: EnvOption = (),
     cwd: CwdOption = None,
+    auth: AuthOption = None,
     quiet: QuietSwitch = False,
 ) -> int:
     """Wait for a task, and print its result as "trio-mcp call" does.
@@ -140,7 +144,7 @@ def result(
     Ctrl-C stops the waiting and cancels nothing, but a server over stdio ends with the command.
     Exit status: 0 success, 1 the tool failed or the task was cancelled, 2 anything else failed.
     """
-    place = _find(target, store, protocol, env, cwd)
+    place = _find(target, store, protocol, env, cwd, auth)
     work = partial(print_task_result, place, task_id, structured=structured, quiet=quiet)
     return run_work(work, farewell=FAREWELL)
 
@@ -159,12 +163,13 @@ def cancel(
     protocol: ProtocolOption = "auto",
     env: EnvOption = (),
     cwd: CwdOption = None,
+    auth: AuthOption = None,
 ) -> int:
     """Cancel a task, whoever runs it.
 
     Exit status: 0 it is cancelled, or asked to end and still at work; 1 it has ended otherwise.
     """
-    return run_work(partial(cancel_task, _find(target, store, protocol, env, cwd), task_id))
+    return run_work(partial(cancel_task, _find(target, store, protocol, env, cwd, auth), task_id))
 
 
 @tasks.command(usage="Usage: trio-mcp tasks purge [OPTIONS] --store URL [ID]")
@@ -199,9 +204,13 @@ def fill_target(arguments: Sequence[str]) -> list[str]:
     return [*words[:2], NO_TARGET, *words[2:]]
 
 
-def _find(target: str, store: str | None, protocol: str, env: Sequence[str], cwd: str | None) -> TaskPlace:
+def _find(
+    target: str, store: str | None, protocol: str, env: Sequence[str], cwd: str | None, auth: str | None
+) -> TaskPlace:
     if store is None:
-        return ServerPlace(read_target(target, env, cwd), protocol)
+        return ServerPlace(find_target(target, env, cwd, auth), protocol)
     if env or cwd is not None:
         raise CommandError("--env and --cwd are for servers that are started here, not for a store")
+    if auth is not None:
+        raise CommandError("--auth is for a server with a URL, not for a store")
     return StorePlace(store)

@@ -1,0 +1,1 @@
+"""Tests of `trio-mcp login`, `logout` and `whoami`, and of tokens for other commands."""
