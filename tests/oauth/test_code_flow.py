@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import traceback
+from collections import Counter
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
+import attrs
 import httpx2
 import pytest
 import trio
@@ -104,6 +106,35 @@ async def test_500_clients_whose_token_expires_at_once_cause_one_refresh() -> No
             for _ in range(500):
                 nursery.start_soon(keeper.headers, "POST", world.url)
         assert len(world.token_requests) == 2
+        assert len(world.asked) == 1
+
+
+async def test_500_clients_of_their_own_whose_tokens_expire_at_once_cause_one_refresh_each() -> None:
+    async with open_world() as world:
+        now = 1000.0
+        kept = MemoryStorage()
+        first = world.oauth(now=lambda: now, storage=kept)
+        async with open_client(world.url, auth=first):
+            pass
+        grant = first.for_server(world.url, None).grant
+        assert grant is not None
+        registration = await kept.load(f"client {grant.issuer} {world.url}")
+        assert registration is not None
+        world.refreshable.update((f"refresh-of-{number}", "read") for number in range(500))
+        keepers = []
+        for number in range(500):
+            storage = MemoryStorage()
+            own = attrs.evolve(grant.tokens, refresh_token=f"refresh-of-{number}")
+            await storage.save(f"client {grant.issuer} {world.url}", registration)
+            await storage.save(f"tokens {world.url}", attrs.evolve(grant, tokens=own).dump())
+            keepers.append(world.oauth(now=lambda: now, storage=storage).for_server(world.url, None))
+        now += 3600
+        async with trio.open_nursery() as nursery:
+            for keeper in keepers * 3:
+                nursery.start_soon(keeper.headers, "POST", world.url)
+        refreshes = Counter(asked.get("refresh_token") for asked in world.token_requests[1:])
+        assert refreshes == Counter(f"refresh-of-{number}" for number in range(500))
+        assert len({keeper.grant.tokens.access_token for keeper in keepers if keeper.grant}) == 500
         assert len(world.asked) == 1
 
 
