@@ -41,7 +41,6 @@ from trio_mcp.transports.buffered_bytes import BufferedBytes
 from trio_mcp.transports.hypercorn.exchange import HttpExchange, Reset, WebSocketExchange
 from trio_mcp.transports.hypercorn.guarded_stream import PIECE, GuardedStream, Limits
 from trio_mcp.transports.hypercorn.protocols import CountedBuffer, Http2, Http11, Pause
-from trio_mcp.transports.write_now import write_now
 
 try:
     from h2.exceptions import ProtocolError
@@ -130,8 +129,6 @@ class _TCPServer(TCPServer):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        # HTTP/1.1 without TLS, or what is not known to be something else yet.
-        self._is_plain = isinstance(self.stream, GuardedStream)
         self._idle = _Idle(self.context)
         self.idle_task = self._idle  # type: ignore[assignment]
 
@@ -197,20 +194,10 @@ class _TCPServer(TCPServer):
 
     async def _send(self, data: bytes | bytearray) -> None:
         # Shielded, because a protocol counts what it hands over as sent, and a half-sent message would
-        # end the connection; GuardedStream bounds it. Both ways let others run.
-        written = self._write_now(data)
-        if written == len(data):
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            return
+        # end the connection; GuardedStream bounds it. Taking the lock lets others run.
         with trio.CancelScope(shield=True):
             async with self.send_lock:
-                await self._put(data[written:])
-
-    def _write_now(self, data: bytes | bytearray) -> int:
-        """Write what the kernel takes at once, unless another task is writing; how many bytes those are."""
-        if not self._is_plain or self.send_lock.locked():
-            return 0
-        return write_now(self.stream.socket.fileno(), data)
+                await self._put(data)
 
     async def _put(self, data: bytes | bytearray) -> None:
         if isinstance(self.protocol, Http2):
@@ -247,7 +234,6 @@ class _TCPServer(TCPServer):
                 else:
                     await protocol.handle(RawData(bytes(data)))
             except H2ProtocolAssumedError as error:
-                self._is_plain = False
                 self.protocol = Http2(*self._protocol_args)
                 await self.protocol.initiate()
                 await self.protocol.handle(RawData(error.data))
