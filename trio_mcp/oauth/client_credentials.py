@@ -17,8 +17,7 @@ from trio_mcp.oauth.client_authentication import (
     ClientAuthentication,
     make_authentication,
 )
-from trio_mcp.oauth.machine_flow import KeeperTable, read_options
-from trio_mcp.oauth.token_keeper import TokenKeeper
+from trio_mcp.oauth.machine_flow import MachineAuthorization, MachineOptions
 from trio_mcp.wire.authorization import AuthorizationServerMetadata
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class _Request:
         return await self._client.authenticate({"grant_type": GRANT_TYPE}, metadata)
 
 
-class ClientCredentials:
+class ClientCredentials(MachineAuthorization):
     """Tokens for a program that acts for itself, by its own credentials; no person is asked.
 
     It is what `open_client(url, auth=...)` takes, for any number of clients of one Trio run; of many calls
@@ -99,7 +98,7 @@ class ClientCredentials:
             key_id=key_id,
             method=auth_method,
         )
-        options = read_options(
+        options = MachineOptions(
             scopes=scopes,
             issuer=issuer,
             allow_private=allow_private,
@@ -108,14 +107,7 @@ class ClientCredentials:
             dpop=dpop,
         )
         self._client_id = client_id
-        self._keepers = KeeperTable(_Request(client), options)
+        super().__init__(_Request(client), options)
 
-    def __repr__(self) -> str:
-        return f"<ClientCredentials of {self._client_id!r} with tokens for {len(self._keepers)} servers>"
-
-    def for_server(self, url: str, ssl_context: ssl.SSLContext | None) -> TokenKeeper:
-        """What gives the requests to the server at `url` their token; one for all its clients.
-
-        Raises ValueError if it is no URL of a server.
-        """
-        return self._keepers.find(url, ssl_context)
+    def _describe(self) -> str:
+        return f"of {self._client_id!r} "

@@ -7,10 +7,9 @@ know when tokens are needed, which a `TokenKeeper` does.
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
 import attrs
@@ -18,26 +17,23 @@ import trio
 
 from trio_mcp.errors import AuthorizationDenied, AuthorizationError
 from trio_mcp.oauth.callback import read_callback
+from trio_mcp.oauth.client_identity import ClientIdentity
+from trio_mcp.oauth.client_options import ClientOptions, Receiver
 from trio_mcp.oauth.discovery import (
     Discovery,
     choose_issuer,
+    choose_scopes,
     discover_issuer,
     discover_resource,
     require_endpoint,
 )
 from trio_mcp.oauth.pkce import ProofKey
-from trio_mcp.oauth.registration import (
-    ClientRegistration,
-    choose_method,
-    dump_registration,
-    load_registration,
-    register,
-)
+from trio_mcp.oauth.registration import ClientRegistration
 from trio_mcp.oauth.requests import OAuthAnswer, post_form
 from trio_mcp.oauth.revocation import revoke
 from trio_mcp.oauth.storage import TokenStorage
 from trio_mcp.oauth.token_keeper import Grant
-from trio_mcp.oauth.token_set import TokenSet, read_scopes, read_tokens, write_scopes
+from trio_mcp.oauth.token_set import TokenSet, read_tokens, write_scopes
 from trio_mcp.oauth.url_policy import UrlPolicy
 from trio_mcp.wire.authorization import AuthorizationServerMetadata, Challenge
 
@@ -50,47 +46,6 @@ OFFLINE_ACCESS: Final = "offline_access"
 INVALID_CLIENT: Final = "invalid_client"
 _CLIENT_GONE: Final = frozenset({INVALID_CLIENT, "unauthorized_client"})
 _REFRESH_GONE: Final = _CLIENT_GONE | {"invalid_grant", "invalid_scope", "invalid_target"}
-
-
-class Receiver(Protocol):
-    """What waits for the answer to one authorization request; `uri` is where it is to be sent."""
-
-    @property
-    def uri(self) -> str: ...
-
-    async def wait_callback(self) -> str:
-        """Wait for the answer, and return its query; checkpoints."""
-
-
-class Redirect(Protocol):
-    """Receives the answers of authorization servers, such as a `LoopbackRedirect`."""
-
-    def open_receiver(self, state: str) -> AbstractAsyncContextManager[Receiver]:
-        """Receive the answer that carries `state` while the block lasts; raises OSError if that cannot be."""
-
-
-FetchCallback: TypeAlias = Callable[[str], Awaitable[str]]
-"""Takes the user to the URL that it is given, and returns the query of the URL to which that leads back."""
-
-OpenBrowser: TypeAlias = Callable[[str], Awaitable[None]]
-"""Shows the user the URL that it is given."""
-
-
-@attrs.frozen
-class ClientOptions:
-    """Who the client is at authorization servers, and how its user is asked; see `OAuth`."""
-
-    client_id: str | None
-    client_secret: str | None = attrs.field(repr=False)
-    client_metadata_url: str | None
-    client_name: str
-    scopes: frozenset[str] | None
-    issuer: str | None
-    redirect: Redirect | FetchCallback
-    redirect_uri: str | None
-    open_browser: OpenBrowser
-    timeout: float
-    now: Callable[[], float] = time.time
 
 
 class CodeFlow:
@@ -107,13 +62,11 @@ class CodeFlow:
         self._url = url
         self._options = options
         self._policy = policy
-        self._storage = storage
         self._prover = prover
+        self.client = ClientIdentity(url, options, policy, storage)
+        """Who the client is at each authorization server."""
         self._discovery: Discovery | None = None
-        self._bound_to: str | None = options.issuer
         self._issuers: dict[str, AuthorizationServerMetadata] = {}
-        self._registrations: dict[str, ClientRegistration] = {}
-        self._unused: dict[str, ClientRegistration] = {}  # registered, but no user has agreed to them yet
 
     def __repr__(self) -> str:
         return f"<CodeFlow for {self._url}>"
@@ -129,17 +82,20 @@ class CodeFlow:
         issuer = choose_issuer(self._discovery, self._options.issuer, None if known is None else known.issuer)
         metadata = self._issuers[issuer] = await discover_issuer(issuer, self._policy)
         self._require_code_flow(metadata)
-        scopes = self._choose_scopes(challenge, known, extra, metadata)
+        before = None if known is None else known.asked
+        scopes = choose_scopes(self._discovery, challenge, self._options.scopes, before, extra)
+        if scopes is not None and OFFLINE_ACCESS in (metadata.scopes_supported or ()):
+            scopes |= {OFFLINE_ACCESS}
         state = secrets.token_urlsafe(32)
         try:
             async with self._open_receiver(state) as receiver:
-                registration = await self._find_registration(metadata, receiver.uri, scopes)
+                registration = await self.client.find(metadata, receiver.uri, scopes)
                 proof = ProofKey()
                 url = self._write_request(metadata, registration, receiver.uri, state, proof, scopes)
                 query = await self._ask_user(url, receiver, issuer)
                 code = read_callback(query, state, metadata)
                 grant = await self._redeem(metadata, registration, receiver.uri, code, proof, scopes)
-                await self._keep_registration(issuer, registration)
+                await self.client.keep(issuer, registration)
                 return grant
         except OSError as error:
             raise AuthorizationError(
@@ -151,9 +107,8 @@ class CodeFlow:
 
         Raises AuthorizationError if the authorization server cannot be asked.
         """
-        metadata = self._issuers.get(grant.issuer) or await discover_issuer(grant.issuer, self._policy)
-        self._issuers[grant.issuer] = metadata
-        registration = await self._known_registration(metadata, grant.client_id)
+        metadata = await self._find_metadata(grant.issuer)
+        registration = await self.client.find_known(metadata, grant.client_id)
         if registration is None or registration.client_id != grant.client_id:
             return None  # the token belongs to a client that this one is not any more
         fields = {
@@ -165,7 +120,7 @@ class CodeFlow:
         tokens = self._read(answer, metadata, grant.tokens.scopes)
         if isinstance(tokens, AuthorizationError):
             if tokens.error in _CLIENT_GONE:
-                await self._forget_registration(metadata.issuer)
+                await self.client.forget(metadata.issuer)
             if tokens.error in _REFRESH_GONE:
                 return None
             raise tokens
@@ -178,17 +133,16 @@ class CodeFlow:
 
         Raises AuthorizationError if the authorization server cannot be asked, or refuses.
         """
-        metadata = self._issuers.get(grant.issuer) or await discover_issuer(grant.issuer, self._policy)
-        registration = await self._known_registration(metadata, grant.client_id)
+        metadata = await self._find_metadata(grant.issuer)
+        registration = await self.client.find_known(metadata, grant.client_id)
         return registration is not None and await revoke(grant.tokens, metadata, registration, self._policy)
 
-    async def forget_client(self, issuer: str) -> None:
-        """Drop what the client was registered as, here and in the storage; checkpoints."""
-        await trio.lowlevel.checkpoint()
-        self._unused.pop(issuer, None)
-        self._registrations.pop(issuer, None)
-        if self._storage is not None:
-            await self._storage.delete(self._registration_key(issuer))
+    async def _find_metadata(self, issuer: str) -> AuthorizationServerMetadata:
+        """What an authorization server says about itself, as it was last read; checkpoints if it was not."""
+        metadata = self._issuers.get(issuer)
+        if metadata is None:
+            metadata = self._issuers[issuer] = await discover_issuer(issuer, self._policy)
+        return metadata
 
     # What is asked for.
 
@@ -203,26 +157,6 @@ class CodeFlow:
             )
         if self._prover is not None:
             self._prover.require_supported(metadata)
-
-    def _choose_scopes(
-        self,
-        challenge: Challenge | None,
-        known: Grant | None,
-        extra: frozenset[str],
-        metadata: AuthorizationServerMetadata,
-    ) -> frozenset[str] | None:
-        """The scopes to ask for; None to leave the choice to the server ("Scope Selection Strategy")."""
-        assert self._discovery is not None, "the issuer is found first"
-        needed = None if challenge is None else read_scopes(challenge.parameters.get("scope"))
-        if needed is None:
-            needed = self._discovery.scopes_supported
-        before = None if known is None else known.asked
-        chosen = (
-            (needed or frozenset()) | (self._options.scopes or frozenset()) | (before or frozenset()) | extra
-        )
-        if chosen and OFFLINE_ACCESS in (metadata.scopes_supported or ()):
-            chosen |= {OFFLINE_ACCESS}
-        return chosen or None
 
     def _write_request(
         self,
@@ -279,73 +213,6 @@ class CodeFlow:
             issuer=issuer,
         )
 
-    # The client's id.
-
-    async def _known_registration(
-        self, metadata: AuthorizationServerMetadata, client_id: str | None = None
-    ) -> ClientRegistration | None:
-        """Who the client is at an authorization server, if that is known already; checkpoints.
-
-        If it was registered dynamically, by `client_id` if that is given: another process may have done it.
-        """
-        await trio.lowlevel.checkpoint()
-        options, issuer = self._options, metadata.issuer
-        if options.client_id is not None:
-            if self._bound_to not in (None, issuer):
-                raise AuthorizationError(
-                    f"the client id was registered with {self._bound_to}, and is not for {issuer}",
-                    issuer=issuer,
-                )
-            self._bound_to = issuer
-            method = choose_method(metadata, has_secret=options.client_secret is not None)
-            return ClientRegistration(options.client_id, options.client_secret, method)
-        if options.client_metadata_url is not None and metadata.client_id_metadata_document_supported:
-            return ClientRegistration(options.client_metadata_url)
-        held = self._registrations.get(issuer)
-        if self._storage is not None and (held is None or client_id not in (None, held.client_id)):
-            text = await self._storage.load(self._registration_key(issuer))
-            kept = None if text is None else load_registration(text)
-            if kept is not None:
-                held = self._registrations[issuer] = kept
-        return held
-
-    async def _find_registration(
-        self, metadata: AuthorizationServerMetadata, redirect_uri: str, scopes: frozenset[str] | None
-    ) -> ClientRegistration:
-        """Who the client is at an authorization server, registered there if need be; checkpoints."""
-        issuer, options = metadata.issuer, self._options
-        for known in (await self._known_registration(metadata), self._unused.get(issuer)):
-            if known is not None and known.serves(redirect_uri, options.now()):
-                return known
-        if metadata.registration_endpoint is None:
-            raise AuthorizationError(
-                f"{issuer} registers no clients by itself: register one there, and give its client_id"
-                f"{', or a client_metadata_url' if metadata.client_id_metadata_document_supported else ''}",
-                issuer=issuer,
-            )
-        registration = await register(metadata, redirect_uri, scopes, options.client_name, self._policy)
-        self._unused[issuer] = registration
-        return registration
-
-    async def _keep_registration(self, issuer: str, registration: ClientRegistration) -> None:
-        """Keep a registration to which the user has agreed, in place of the one before; checkpoints."""
-        await trio.lowlevel.checkpoint()
-        self._unused.pop(issuer, None)
-        if not registration.is_dynamic or self._registrations.get(issuer) == registration:
-            return
-        self._registrations[issuer] = registration
-        if self._storage is not None:
-            await self._storage.save(self._registration_key(issuer), dump_registration(registration))
-
-    async def _forget_registration(self, issuer: str) -> None:
-        self._unused.pop(issuer, None)
-        if self._registrations.pop(issuer, None) is not None and self._storage is not None:
-            await self._storage.delete(self._registration_key(issuer))
-
-    def _registration_key(self, issuer: str) -> str:
-        # With the server: a client that registers anew for one server must not end the tokens for another.
-        return f"client {issuer} {self._url}"
-
     # The token endpoint.
 
     async def _redeem(
@@ -371,7 +238,7 @@ class CodeFlow:
         tokens = self._read(answer, metadata, scopes)
         if isinstance(tokens, AuthorizationError):
             if tokens.error in _CLIENT_GONE:
-                await self._forget_registration(metadata.issuer)
+                await self.client.forget(metadata.issuer)
             raise tokens
         key = None if self._prover is None else self._prover.key.dump()
         return Grant(tokens, metadata.issuer, registration.client_id, resource, scopes, key)

@@ -6,12 +6,14 @@ discovery). Refuses to know grants and tokens.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 import attrs
 
 from trio_mcp.errors import DiscoveryError
 from trio_mcp.oauth.requests import get_json
+from trio_mcp.oauth.token_set import read_scopes
 from trio_mcp.oauth.url_policy import UrlPolicy
 from trio_mcp.transports.http.address import parse_address
 from trio_mcp.wire.authorization import (
@@ -127,6 +129,19 @@ def choose_issuer(discovery: Discovery, pinned: str | None, known: str | None) -
             raise DiscoveryError(f"the server trusts {trusted}, and not {pinned}", issuer=pinned)
         return pinned
     return known if known in discovery.issuers and known is not None else discovery.issuers[0]
+
+
+def choose_scopes(
+    discovery: Discovery, challenge: Challenge | None, *others: Collection[str] | None
+) -> frozenset[str] | None:
+    """The scopes to ask for: what a challenge, or else the server, says, and the `others` besides.
+
+    None leaves the choice to the authorization server (MCP authorization, "Scope Selection Strategy").
+    """
+    needed = None if challenge is None else read_scopes(challenge.parameters.get("scope"))
+    if needed is None:
+        needed = discovery.scopes_supported
+    return frozenset().union(needed or (), *(scopes or () for scopes in others)) or None
 
 
 def require_endpoint(url: str | None, what: str, issuer: str, policy: UrlPolicy) -> str:

@@ -23,9 +23,8 @@ from trio_mcp.oauth.client_authentication import (
 )
 from trio_mcp.oauth.discovery import discover_issuer, require_endpoint
 from trio_mcp.oauth.jwt_bearer import write_assertion
-from trio_mcp.oauth.machine_flow import KeeperTable, read_options
+from trio_mcp.oauth.machine_flow import MachineAuthorization, MachineOptions
 from trio_mcp.oauth.requests import OAuthAnswer, post_form, read_refusal
-from trio_mcp.oauth.token_keeper import TokenKeeper
 from trio_mcp.oauth.token_set import write_scopes
 from trio_mcp.oauth.url_policy import UrlPolicy
 from trio_mcp.wire.authorization import AuthorizationServerMetadata, TokenResponse, read_document
@@ -140,7 +139,7 @@ class _Request:
         return await write_assertion(grant, self._client, metadata)
 
 
-class EnterpriseManaged:
+class EnterpriseManaged(MachineAuthorization):
     """Tokens that an organization's identity provider grants its users, without asking them for each server.
 
     It is what `open_client(url, auth=...)` takes, for any number of clients of one Trio run; of many calls
@@ -204,7 +203,7 @@ class EnterpriseManaged:
         )
         policy = UrlPolicy.for_server(where, allow_private=allow_private, ssl_context=ssl_context)
         provider = IdentityProvider(idp_issuer, idp_token_endpoint, idp_client, policy)
-        options = read_options(
+        options = MachineOptions(
             scopes=scopes,
             issuer=issuer,
             allow_private=allow_private,
@@ -214,14 +213,7 @@ class EnterpriseManaged:
         )
         subject_type = SUBJECT_TYPES.get(identity_type, identity_type)
         self._where = where
-        self._keepers = KeeperTable(_Request(identity, subject_type, provider, client), options)
+        super().__init__(_Request(identity, subject_type, provider, client), options)
 
-    def __repr__(self) -> str:
-        return f"<EnterpriseManaged by {self._where} with tokens for {len(self._keepers)} servers>"
-
-    def for_server(self, url: str, ssl_context: ssl.SSLContext | None) -> TokenKeeper:
-        """What gives the requests to the server at `url` their token; one for all its clients.
-
-        Raises ValueError if it is no URL of a server.
-        """
-        return self._keepers.find(url, ssl_context)
+    def _describe(self) -> str:
+        return f"by {self._where} "

@@ -26,8 +26,7 @@ from trio_mcp.oauth.client_authentication import (
     has_credentials,
     make_authentication,
 )
-from trio_mcp.oauth.machine_flow import KeeperTable, read_options
-from trio_mcp.oauth.token_keeper import TokenKeeper
+from trio_mcp.oauth.machine_flow import MachineAuthorization, MachineOptions
 from trio_mcp.wire.authorization import AuthorizationServerMetadata
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ def _read_audiences(assertion: str) -> list[str] | None:
     return audience if isinstance(audience, list) else [] if audience is None else [audience]
 
 
-class JwtBearer:
+class JwtBearer(MachineAuthorization):
     """Tokens for a workload, by the identity that its platform gives it; no person is asked.
 
     It is what `open_client(url, auth=...)` takes, for any number of clients of one Trio run; of many calls
@@ -137,9 +136,8 @@ class JwtBearer:
 
     `assertion` is a JWT as text; or a `pathlib.Path`, never a text, of a file from which one is read each
     time, such as a projected service account token; or an async function that takes the audience and returns
-    one. It is sent only to the
-    authorization server that it is for: its audience must be the issuer or its token endpoint, or `audience`,
-    which needs `issuer`. A refusal is not tried again.
+    one. It is sent only to the authorization server that it is for: its audience must be the issuer or its
+    token endpoint, or `audience`, which needs `issuer`. A refusal is not tried again.
 
     `client_id` is sent if it is given, with `client_secret` or an assertion by `private_key` if the server
     wants to know the client as well; these and all other options are those of `ClientCredentials`.
@@ -179,7 +177,7 @@ class JwtBearer:
             )
         elif client_secret is not None or private_key is not None:
             raise TypeError("credentials belong to a client_id=, which is not given")
-        options = read_options(
+        options = MachineOptions(
             scopes=scopes,
             issuer=issuer,
             allow_private=allow_private,
@@ -187,14 +185,4 @@ class JwtBearer:
             now=now,
             dpop=dpop,
         )
-        self._keepers = KeeperTable(_Request(assertion, audience, client), options)
-
-    def __repr__(self) -> str:
-        return f"<JwtBearer with tokens for {len(self._keepers)} servers>"
-
-    def for_server(self, url: str, ssl_context: ssl.SSLContext | None) -> TokenKeeper:
-        """What gives the requests to the server at `url` their token; one for all its clients.
-
-        Raises ValueError if it is no URL of a server.
-        """
-        return self._keepers.find(url, ssl_context)
+        super().__init__(_Request(assertion, audience, client), options)

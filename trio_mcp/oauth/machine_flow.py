@@ -7,7 +7,6 @@ know the single grants, each of which only writes the fields of its request.
 from __future__ import annotations
 
 import ssl
-import time
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -19,13 +18,14 @@ from trio_mcp.oauth.client_authentication import AuthenticatedForm
 from trio_mcp.oauth.discovery import (
     Discovery,
     choose_issuer,
+    choose_scopes,
     discover_issuer,
     discover_resource,
     require_endpoint,
 )
 from trio_mcp.oauth.requests import OAuthAnswer, post_form
 from trio_mcp.oauth.token_keeper import Grant, TokenKeeper, make_prover
-from trio_mcp.oauth.token_set import read_scopes, read_tokens, write_scopes
+from trio_mcp.oauth.token_set import read_tokens, write_scopes
 from trio_mcp.oauth.url_policy import UrlPolicy
 from trio_mcp.wire.authorization import AuthorizationServerMetadata, Challenge, canonical_resource
 
@@ -55,16 +55,28 @@ class GrantRequest(Protocol):
         """
 
 
+def _read_scopes_option(scopes: Collection[str] | None) -> frozenset[str] | None:
+    if isinstance(scopes, str):
+        raise TypeError("scopes= is a collection of scopes, not one text")
+    return None if scopes is None else frozenset(scopes)
+
+
 @attrs.define(kw_only=True, eq=False)
 class MachineOptions:
-    """What every grant without a person takes; its public class explains each."""
+    """What every grant without a person takes; its public class explains each.
 
-    scopes: frozenset[str] | None = None
-    issuer: str | None = None
-    allow_private: bool = False
-    ssl_context: ssl.SSLContext | None = attrs.field(default=None, repr=False)
-    now: Callable[[], float] = attrs.field(default=time.time, repr=False)
-    dpop: bool | str = False
+    Raises TypeError for scopes that are one text, ValueError for a `dpop` that there is not.
+    """
+
+    scopes: frozenset[str] | None = attrs.field(converter=_read_scopes_option)
+    issuer: str | None
+    allow_private: bool
+    ssl_context: ssl.SSLContext | None = attrs.field(repr=False)
+    now: Callable[[], float] = attrs.field(repr=False)
+    dpop: bool | str
+
+    def __attrs_post_init__(self) -> None:
+        make_prover(self.dpop, self.now)  # tries it
 
     def bind(self, issuer: str) -> None:
         """Let only `issuer` have the credentials from now on; raises AuthorizationError for another.
@@ -78,42 +90,26 @@ class MachineOptions:
         self.issuer = issuer
 
 
-def read_options(
-    *,
-    scopes: Collection[str] | None,
-    issuer: str | None,
-    allow_private: bool,
-    ssl_context: ssl.SSLContext | None,
-    now: Callable[[], float],
-    dpop: bool | str,
-) -> MachineOptions:
-    """The options of a public class; raises TypeError for scopes that are one text, ValueError for others."""
-    if isinstance(scopes, str):
-        raise TypeError("scopes= is a collection of scopes, not one text")
-    make_prover(dpop, now)  # tries it
-    return MachineOptions(
-        scopes=None if scopes is None else frozenset(scopes),
-        issuer=issuer,
-        allow_private=allow_private,
-        ssl_context=ssl_context,
-        now=now,
-        dpop=dpop,
-    )
+class MachineAuthorization:
+    """What `auth=` of a client takes for a grant without a person: the one keeper of each server."""
 
+    def __init__(self, request: GrantRequest, options: MachineOptions) -> None:
+        self._request = request
+        self._options = options
+        self._keepers: dict[str, TokenKeeper] = {}
 
-@attrs.define(eq=False)
-class KeeperTable:
-    """The one keeper of each server, for a grant without a person."""
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._describe()}with tokens for {len(self._keepers)} servers>"
 
-    _request: GrantRequest
-    _options: MachineOptions
-    _keepers: dict[str, TokenKeeper] = attrs.field(factory=dict, init=False)
+    def _describe(self) -> str:
+        """Whose tokens these are, and a blank; nothing if it cannot be said in short."""
+        return ""
 
-    def __len__(self) -> int:
-        return len(self._keepers)
+    def for_server(self, url: str, ssl_context: ssl.SSLContext | None) -> TokenKeeper:
+        """What gives the requests to the server at `url` their token; one for all its clients.
 
-    def find(self, url: str, ssl_context: ssl.SSLContext | None) -> TokenKeeper:
-        """The keeper for the server at `url`; raises ValueError if it is no URL of a server."""
+        Raises ValueError if it is no URL of a server.
+        """
         server, options = canonical_resource(url), self._options
         keeper = self._keepers.get(server)
         if keeper is None:
@@ -166,7 +162,8 @@ class MachineFlow:
         url = require_endpoint(metadata.token_endpoint, "token endpoint", issuer, self._policy)
         if self._prover is not None:
             self._prover.require_supported(metadata)
-        scopes = self._choose_scopes(challenge, known, extra)
+        before = None if known is None else known.asked
+        scopes = choose_scopes(self._discovery, challenge, self._options.scopes, before, extra)
         resource = self._discovery.resource
         answer = await self._post(url, partial(self._write, metadata, resource, scopes))
         tokens = read_tokens(
@@ -201,14 +198,3 @@ class MachineFlow:
         return await self._prover.post_form(
             url, fields, headers=headers, policy=self._policy, what=TOKEN_ENDPOINT, rewrite=write
         )
-
-    def _choose_scopes(
-        self, challenge: Challenge | None, known: Grant | None, extra: frozenset[str]
-    ) -> frozenset[str] | None:
-        """The scopes to ask for; None to leave the choice to the server ("Scope Selection Strategy")."""
-        assert self._discovery is not None, "the issuer is found first"
-        needed = None if challenge is None else read_scopes(challenge.parameters.get("scope"))
-        if needed is None:
-            needed = self._discovery.scopes_supported
-        before = None if known is None else known.asked
-        return frozenset().union(needed or (), self._options.scopes or (), before or (), extra) or None

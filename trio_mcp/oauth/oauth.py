@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import trio
 
 from trio_mcp.errors import AuthorizationError
-from trio_mcp.oauth.code_flow import ClientOptions, CodeFlow, FetchCallback, OpenBrowser, Redirect
+from trio_mcp.oauth.client_options import ClientOptions, FetchCallback, OpenBrowser, Redirect
+from trio_mcp.oauth.code_flow import CodeFlow
 from trio_mcp.oauth.loopback import LoopbackRedirect
 from trio_mcp.oauth.storage import TokenStorage
 from trio_mcp.oauth.token_keeper import TokenKeeper, make_prover
@@ -160,7 +161,7 @@ class OAuth:
             is_revoked = revoke and await flow.revoke(grant)
         except AuthorizationError as error:
             failure = error
-        await flow.forget_client(grant.issuer)
+        await flow.client.forget(grant.issuer)
         if failure is not None:
             raise failure
         return is_revoked

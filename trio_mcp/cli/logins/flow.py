@@ -16,7 +16,7 @@ from trio_mcp.cli.logins.book import Login, secret_key
 from trio_mcp.cli.output import print_note
 from trio_mcp.cli.status import CommandError
 from trio_mcp.errors import AuthorizationError
-from trio_mcp.oauth.code_flow import OpenBrowser, Receiver, Redirect
+from trio_mcp.oauth.client_options import OpenBrowser, Receiver, Redirect
 from trio_mcp.oauth.loopback import LoopbackRedirect
 from trio_mcp.oauth.oauth import OAuth
 from trio_mcp.oauth.storage import TokenStorage

@@ -17,7 +17,7 @@ from trio_mcp.cli.output import print_note
 from trio_mcp.cli.status import SUCCEEDED, CommandError
 from trio_mcp.client.client import open_client
 from trio_mcp.errors import AuthorizationError
-from trio_mcp.oauth.code_flow import OpenBrowser
+from trio_mcp.oauth.client_options import OpenBrowser
 from trio_mcp.oauth.storage import TokenStorage
 from trio_mcp.oauth.token_keeper import STORE_SECONDS, Grant, TokenKeeper
 from trio_mcp.printable import one_line

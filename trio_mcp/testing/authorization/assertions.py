@@ -61,8 +61,6 @@ def grant_by_assertion(
         state,
         grant,
         client,
-        scopes=grant.scopes,
-        resources=grant.resources,
         thumbprint=thumbprint,
         can_refresh=False,
     )

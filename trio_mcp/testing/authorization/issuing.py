@@ -22,16 +22,19 @@ def issue_tokens(
     grant: Grant,
     client: OAuthClient,
     *,
-    scopes: Collection[str],
-    resources: tuple[str, ...],
+    scopes: Collection[str] | None = None,
+    resources: tuple[str, ...] | None = None,
     thumbprint: str | None,
     can_refresh: bool = True,
 ) -> Answer:
     """Issue an access token for `resources`, bound to the key with this thumbprint if there is one.
 
+    Without `scopes` or `resources` it has those of the grant.
     A refresh token comes with it if the client has registered for that and `can_refresh`, and an ID token if
     "openid" was granted to a user.
     """
+    scopes = grant.scopes if scopes is None else scopes
+    resources = grant.resources if resources is None else resources
     settings = state.settings
     expires_at = state.now() + settings.access_token_seconds
     claims = describe_access(

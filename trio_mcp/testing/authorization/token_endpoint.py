@@ -76,7 +76,6 @@ def _grant_by_code(
         state,
         grant,
         client,
-        scopes=grant.scopes,
         resources=_choose_resources(state, form, grant),
         thumbprint=thumbprint,
     )
@@ -126,8 +125,6 @@ def _grant_by_credentials(
         state,
         grant,
         client,
-        scopes=grant.scopes,
-        resources=grant.resources,
         thumbprint=thumbprint,
         can_refresh=False,
     )
