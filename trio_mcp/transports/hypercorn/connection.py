@@ -41,6 +41,7 @@ from trio_mcp.transports.buffered_bytes import BufferedBytes
 from trio_mcp.transports.hypercorn.exchange import HttpExchange, Reset, WebSocketExchange
 from trio_mcp.transports.hypercorn.guarded_stream import PIECE, GuardedStream, Limits
 from trio_mcp.transports.hypercorn.protocols import CountedBuffer, Http2, Http11, Pause
+from trio_mcp.transports.write_now import write_now
 
 try:
     from h2.exceptions import ProtocolError
@@ -74,6 +75,7 @@ class Worker:
 
 class _Config(Config):
     buffered: BufferedBytes  # what all WebSockets share, which hypercorn's protocols hand to each
+    uncorking: int = 0  # how many connections of the server have data that waits for a turn to be written
 
 
 def _make_config(limits: Limits) -> Config:
@@ -122,6 +124,7 @@ class _TCPServer(TCPServer):
     The data that is sent between `cork` and `uncork` leaves in one piece: head, body and end.
     """
 
+    config: _Config
     on_peer_gone: Callable[[], None]
     protocol: Any  # Http11 or Http2; hypercorn has a wrapper there
     _peer_gone = False
@@ -129,6 +132,8 @@ class _TCPServer(TCPServer):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        # HTTP/1.1 without TLS, or what is not known to be something else yet.
+        self._is_plain = isinstance(self.stream, GuardedStream)
         self._idle = _Idle(self.context)
         self.idle_task = self._idle  # type: ignore[assignment]
 
@@ -174,11 +179,15 @@ class _TCPServer(TCPServer):
         """Send what was held back, shielded, within the bounds of GuardedStream; checkpoints if it sends."""
         held, self._corked = self._corked, None
         if held:
-            with trio.CancelScope(shield=True):
-                # Taking the lock lets others run, among them the reader of another stream:
-                # the progress of a legacy task moves from the stream of its session to that of its result.
-                async with self.send_lock:
-                    await self._put(held)
+            self.config.uncorking += 1
+            try:
+                with trio.CancelScope(shield=True):
+                    # Taking the lock lets others run, among them the reader of another stream: the
+                    # progress of a legacy task moves from the stream of its session to that of its result.
+                    async with self.send_lock:
+                        await self._put(held)
+            finally:
+                self.config.uncorking -= 1
 
     async def close_if_idle(self) -> None:
         """Close the connection if it is between two requests; checkpoints then."""
@@ -194,10 +203,24 @@ class _TCPServer(TCPServer):
 
     async def _send(self, data: bytes | bytearray) -> None:
         # Shielded, because a protocol counts what it hands over as sent, and a half-sent message would
-        # end the connection; GuardedStream bounds it. Taking the lock lets others run.
+        # end the connection; GuardedStream bounds it. Both ways let others run.
+        written = self._write_now(data)
+        if written == len(data):
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
         with trio.CancelScope(shield=True):
             async with self.send_lock:
-                await self._put(data)
+                await self._put(data[written:])
+
+    def _write_now(self, data: bytes | bytearray) -> int:
+        """Write what the kernel takes at once, and return how many bytes those are.
+
+        0 if that would overtake something: what another task writes here, or what another connection
+        was given earlier. A task, for example, is told in a response before it asks on another stream.
+        """
+        if not self._is_plain or self.config.uncorking or self.send_lock.locked():
+            return 0
+        return write_now(self.stream.socket.fileno(), data)
 
     async def _put(self, data: bytes | bytearray) -> None:
         if isinstance(self.protocol, Http2):
@@ -234,6 +257,7 @@ class _TCPServer(TCPServer):
                 else:
                     await protocol.handle(RawData(bytes(data)))
             except H2ProtocolAssumedError as error:
+                self._is_plain = False
                 self.protocol = Http2(*self._protocol_args)
                 await self.protocol.initiate()
                 await self.protocol.handle(RawData(error.data))
