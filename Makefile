@@ -62,7 +62,7 @@ help:
 	@echo "make demo         see progress arrive (needs nothing but Python)"
 	@echo "make test         the tests, with the peers that they talk to"
 	@echo "make lint         ruff and flake8-async"
-	@echo "make types        mypy, strict"
+	@echo "make types        mypy, strict, and what mypy and pyright find in programs that use the package"
 	@echo "make hooks        let git run lint and types before each commit (pre-commit, all of it local)"
 	@echo "make docs         draw the pictures of the documentation anew"
 	@echo "make docs-check   run the code in the documentation, follow its links"
@@ -103,6 +103,7 @@ flake8-async: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
+	$(BIN)/pytest -q tests/typing
 
 hooks: $(VENV)/.dev
 	$(BIN)/pre-commit install

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic
 
 import attrs
 import msgspec
@@ -18,23 +18,35 @@ from trio_mcp.wire.content import ContentBlock, TextContent
 from trio_mcp.wire.messages import META_WRAPPED, CallToolResult
 from trio_mcp.wire.tolerant import UNREADABLE, read_tolerantly
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    D_co = TypeVar("D_co", default=Any, covariant=True)
+else:
+    from typing import TypeVar
+
+    # The default, by which `CallResult` alone is `CallResult[Any]`, is only there for type checkers.
+    D_co = TypeVar("D_co", covariant=True)
+
 _COMPLETE: Final = frozenset({None, "complete"})
 
 
 @attrs.frozen
-class CallResult:
+class CallResult(Generic[D_co]):
     """The result of `call_tool`, of a client or of a Context.
 
     `content` is the list of content blocks, `structured_content` the JSON value
     that came with them or None. `data` is the value itself: what a tool returned under its
     own annotation, or else the text of a result that is a single text, or else None. It is
-    converted to `result_type` if one was given.
+    converted to `result_type` if one was given, and for a type checker it then has that type:
+    `call_tool(..., result_type=Photo)` returns a `CallResult[Photo]`. The data of an error, which is
+    returned only without `raise_on_error`, is not converted.
     """
 
     content: Sequence[ContentBlock]
     structured_content: Any
     is_error: bool
-    data: Any
+    data: D_co
     meta: Mapping[str, Any]
 
     @property
@@ -43,7 +55,7 @@ class CallResult:
         return "\n".join(block.text for block in self.content if isinstance(block, TextContent))
 
 
-def read_result(raw: msgspec.Raw, result_type: Any) -> CallResult:
+def read_result(raw: msgspec.Raw, result_type: Any) -> CallResult[Any]:
     """Decode a tool's result; raises RemoteProtocolError if it is malformed."""
     try:
         result = msgspec.json.decode(raw, type=CallToolResult)
@@ -94,7 +106,7 @@ def _read_flawed(raw: msgspec.Raw) -> CallToolResult:
     return result
 
 
-def finish_call(what: str, raw: msgspec.Raw, result_type: Any, *, raise_on_error: bool) -> CallResult:
+def finish_call(what: str, raw: msgspec.Raw, result_type: Any, *, raise_on_error: bool) -> CallResult[Any]:
     """Decode a tool's result; raises ToolError for one that is an error, if `raise_on_error`."""
     result = read_result(raw, result_type)
     if result.is_error and raise_on_error:

@@ -23,16 +23,20 @@ from trio_mcp.testing import DevAuthorizationServer, open_authorization_server
 server = Server("albums")
 
 
+def find_user(ctx: Context) -> str | None:
+    return None if ctx.principal is None else ctx.principal.subject
+
+
 @server.tool(scopes=["read"])
 def count(ctx: Context) -> str:
     """Count your albums."""
-    return f"{ctx.principal.subject} has 2 albums"
+    return f"{find_user(ctx)} has 2 albums"
 
 
 @server.tool(scopes=["delete"])
 def delete(ctx: Context, album: str) -> str:
     """Delete an album."""
-    return f"{ctx.principal.subject} has deleted {album}"
+    return f"{find_user(ctx)} has deleted {album}"
 
 
 async def use_server(url: str, issuer: DevAuthorizationServer) -> None:

@@ -36,9 +36,12 @@ async def main() -> None:
 
         async with open_client(http_url) as one, open_client(ws_url) as other:
             task = await one.call_tool("encode", {"films": 3}, task=True)
-            print("made over http:", (await task.status()).status)
+            made = await task.status()
+            assert made is not None  # this tool is never answered at once
+            print("made over http:", made.status)
 
-            async with other.watch_task(task.id) as snapshots:
+            last = made
+            async with other.watch_task(made.id) as snapshots:
                 async for snapshot in snapshots:
                     is_watched.set()
                     last = snapshot

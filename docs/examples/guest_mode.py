@@ -10,6 +10,7 @@ as that of a GUI toolkit: see `trio.lowlevel.start_guest_run`. It prints:
 """
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 import trio
@@ -29,7 +30,7 @@ async def resize(ctx: Context, photos: int) -> str:
     return f"{photos} photos resized"
 
 
-async def guest(say_serving) -> None:
+async def guest(say_serving: Callable[[], object]) -> None:
     """Run the server and a client, on Trio."""
     async with trio.open_nursery() as nursery:
         (url,) = await nursery.start(partial(serve_http, server, bind="127.0.0.1:0"))

@@ -10,6 +10,7 @@ with hypercorn's command: `hypercorn -k trio quart_trio_app:site`. It prints:
 """
 
 from functools import partial
+from typing import Any
 
 import httpx2
 import trio
@@ -43,7 +44,7 @@ class Site:
 
     mcp: AsgiApp
 
-    async def __call__(self, scope, receive, send) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             async with open_server(server) as running:
                 self.mcp = asgi_app(running)

@@ -72,7 +72,7 @@ class Bearer:
     `scopes`; TypeError for a text where a list is needed.
     """
 
-    secret_header: Final = "authorization"
+    secret_header: str | None = "authorization"
     """Handlers do not find it in `Context.headers`: a server must not hand on the tokens that it gets."""
 
     def __init__(

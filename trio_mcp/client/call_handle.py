@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Generic
 
 import trio
 
-from trio_mcp.call_result import CallResult
+from trio_mcp.call_result import CallResult, D_co
 from trio_mcp.client.crowded_calls import STILL_SECONDS
 from trio_mcp.client.link import Link
 from trio_mcp.client.pending_call import PATIENCE_PARTS
@@ -74,7 +74,7 @@ class UpdateChannel:
         self._left = len(kept)
 
 
-class CallHandle:
+class CallHandle(Generic[D_co]):
     """A running call; made by `Client.start_call`, and bound to its block.
 
     `updates` is a channel with the progress of the call, in order; it ends after the last update.
@@ -90,14 +90,14 @@ class CallHandle:
         self.updates: trio.MemoryReceiveChannel[Progress] = self._channel.receive
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
-        self._result: CallResult | None = None
+        self._result: CallResult[D_co] | None = None
         self._error: BaseException | None = None
 
     def __repr__(self) -> str:
         state = "running" if not self._ended.is_set() else "failed" if self._error else "done"
         return f"<CallHandle of tool {self._tool!r}: {state}>"
 
-    async def result(self) -> CallResult:
+    async def result(self) -> CallResult[D_co]:
         """Wait for the result; checkpoints.
 
         By then every update of the call is in `updates`, and can be read before the result or
@@ -159,9 +159,9 @@ async def open_call(
     raise_on_error: bool,
     result_type: Any,
     idempotency_key: str | None,
-) -> AsyncIterator[CallHandle]:
+) -> AsyncIterator[CallHandle[Any]]:
     """See `Client.start_call`."""
-    handle = CallHandle(name, link.session.settings.progress)
+    handle: CallHandle[Any] = CallHandle(name, link.session.settings.progress)
     call = ToolCall(
         link,
         name,

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, Literal, overload
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 import trio
 
 from trio_mcp.call_result import CallResult
-from trio_mcp.client.call_answer import TaskStarted
 from trio_mcp.client.call_handle import CallHandle, open_call
 from trio_mcp.client.change_handling import handling_changes
 from trio_mcp.client.changes import ChangeChannel, ChangeHandler, make_filter
@@ -27,22 +26,32 @@ from trio_mcp.client.log_queue import LogHandler
 from trio_mcp.client.negotiation import find_era
 from trio_mcp.client.roots import RootList, Roots
 from trio_mcp.client.sampling import SamplingHandler
-from trio_mcp.client.server_reader import ServerReader
 from trio_mcp.client.server_requests import Answering
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.target import HttpKind, Target, UrlOptions
-from trio_mcp.client.task_following import watch
 from trio_mcp.client.task_handle import TaskHandle
-from trio_mcp.client.task_reference import read_reference
-from trio_mcp.client.task_snapshot import TaskSnapshot
+from trio_mcp.client.task_reader import TaskReader
 from trio_mcp.client.tool_call import ToolCall
-from trio_mcp.errors import TaskNotFound
 from trio_mcp.handlers.sink import ProgressHandler, ProgressSink, as_handler
 from trio_mcp.version import __version__
 from trio_mcp.wire.messages import Implementation, LoggingLevel, Params
 
+if TYPE_CHECKING:
+    from typing import Unpack
 
-class Client(ServerReader):
+    from trio_mcp.client.call_options import (
+        AnyCall,
+        PlainCall,
+        StartCall,
+        TaskCall,
+    )
+
+T = TypeVar("T")
+
+Arguments: TypeAlias = Mapping[str, Any] | None
+
+
+class Client(TaskReader):
     """A connection to one MCP server; made by `open_client`.
 
     Its methods may be called from many tasks at once.
@@ -50,35 +59,33 @@ class Client(ServerReader):
 
     @overload
     async def call_tool(
-        self,
-        name: str,
-        arguments: Mapping[str, Any] | None = None,
-        *,
-        progress_handler: ProgressHandler | ProgressSink | None = None,
-        idle_timeout: float | None = None,
-        max_timeout: float | None = None,
-        raise_on_error: bool = True,
-        result_type: Any = None,
-        task: Literal[False] = False,
-        ttl: float | None = None,
-        idempotency_key: str | None = None,
+        self, name: str, arguments: Arguments = None, *, result_type: type[T], **options: Unpack[PlainCall]
+    ) -> CallResult[T]: ...
+
+    @overload
+    async def call_tool(
+        self, name: str, arguments: Arguments = None, *, result_type: type[T], **options: Unpack[TaskCall]
+    ) -> TaskHandle[T]: ...
+
+    @overload
+    async def call_tool(
+        self, name: str, arguments: Arguments = None, *, result_type: type[T], **options: Unpack[AnyCall]
+    ) -> CallResult[T] | TaskHandle[T]: ...
+
+    @overload
+    async def call_tool(
+        self, name: str, arguments: Arguments = None, *, result_type: Any = None, **options: Unpack[PlainCall]
     ) -> CallResult: ...
 
     @overload
     async def call_tool(
-        self,
-        name: str,
-        arguments: Mapping[str, Any] | None = None,
-        *,
-        progress_handler: ProgressHandler | ProgressSink | None = None,
-        idle_timeout: float | None = None,
-        max_timeout: float | None = None,
-        raise_on_error: bool = True,
-        result_type: Any = None,
-        task: Literal[True],
-        ttl: float | None = None,
-        idempotency_key: str | None = None,
+        self, name: str, arguments: Arguments = None, *, result_type: Any = None, **options: Unpack[TaskCall]
     ) -> TaskHandle: ...
+
+    @overload
+    async def call_tool(
+        self, name: str, arguments: Arguments = None, *, result_type: Any = None, **options: Unpack[AnyCall]
+    ) -> CallResult | TaskHandle: ...
 
     async def call_tool(
         self,
@@ -93,7 +100,7 @@ class Client(ServerReader):
         task: bool = False,
         ttl: float | None = None,
         idempotency_key: str | None = None,
-    ) -> CallResult | TaskHandle:
+    ) -> CallResult[Any] | TaskHandle[Any]:
         """Call a tool and wait for its result (MCP tools, "Calling Tools"); checkpoints.
 
         `progress_handler(progress, total, message)`, sync or async, or a `ProgressSink`, replaces
@@ -106,7 +113,8 @@ class Client(ServerReader):
         time in all, by default ten times the idle one.
 
         With `ClientSettings.validate_results` the structured content is checked against the outputSchema
-        of the tool. `result_type` is the type to which the result's `data` is converted.
+        of the tool. `result_type` is the type to which the result's `data` is converted, here or by the
+        handle; for a class, type checkers then know the type of `data`.
 
         With `task=True` the tool is asked to run as a background task, kept for `ttl`
         seconds, and a `TaskHandle` is returned as soon as there is one; its `result()` then
@@ -138,6 +146,16 @@ class Client(ServerReader):
         )
         return await call.start_task(ttl) if task else await call.run()
 
+    @overload
+    def start_call(
+        self, name: str, arguments: Arguments = None, *, result_type: type[T], **options: Unpack[StartCall]
+    ) -> AbstractAsyncContextManager[CallHandle[T]]: ...
+
+    @overload
+    def start_call(
+        self, name: str, arguments: Arguments = None, *, result_type: Any = None, **options: Unpack[StartCall]
+    ) -> AbstractAsyncContextManager[CallHandle]: ...
+
     @asynccontextmanager
     async def start_call(
         self,
@@ -149,7 +167,7 @@ class Client(ServerReader):
         raise_on_error: bool = True,
         result_type: Any = None,
         idempotency_key: str | None = None,
-    ) -> AsyncIterator[CallHandle]:
+    ) -> AsyncIterator[CallHandle[Any]]:
         """Call a tool concurrently with the block; its progress is read from a channel.
 
         Yields a `CallHandle` with `updates`, `result()` and `cancel()` (MCP tools, "Calling Tools").
@@ -229,77 +247,6 @@ class Client(ServerReader):
         elicitation 2025-11-25, "Completion Notifications for URL Mode Elicitation").
         """
         await self._link.session.pages.wait(elicitation_id)
-
-    async def fetch_task(self, task_id: str) -> TaskSnapshot:
-        """Ask for the state of a task (tasks/get); checkpoints.
-
-        Raises TaskNotFound, NotSupportedByEra in revisions without tasks, ConnectionLost, ProtocolError.
-        """
-        return (await self._link.fetch_task(task_id)).snapshot
-
-    async def await_task(self, task: TaskHandle | str, **options: Any) -> CallResult:
-        """Wait for the result of a task, given by its handle or id; see `TaskHandle.result`.
-
-        `options` are the keyword arguments of that method, and `progress_handler`.
-        """
-        if isinstance(task, TaskHandle):
-            task.use_handler(options.pop("progress_handler", None))
-            return await task.result(**options)
-        handler = as_handler(options.pop("progress_handler", None)) or self._progress_handler
-        started = TaskStarted(TaskSnapshot(id=task, status="working"))
-        return await TaskHandle(self._link, None, started, handler, is_known=False).result(**options)
-
-    async def open_task(
-        self, reference: str, *, progress_handler: ProgressHandler | ProgressSink | None = None
-    ) -> TaskHandle:
-        """Open the task to which `TaskHandle.reference` was made, in this process or another. Checkpoints.
-
-        The progress handler gets the reports behind those that were delivered then, as far as the server
-        keeps them, and always the newest. In 2025-11-25 it gets the newest alone.
-
-        Raises ValueError for what is no reference, TaskNotFound, NotSupportedByEra in revisions without
-        tasks, ConnectionLost, ProtocolError.
-        """
-        task_id, offset = read_reference(reference)
-        snapshot = await self.fetch_task(task_id)
-        handler = as_handler(progress_handler) or self._progress_handler
-        return TaskHandle(self._link, None, TaskStarted(snapshot, offset=offset), handler)
-
-    async def cancel_task(self, task: TaskHandle | str) -> None:
-        """Ask the server to cancel a task (tasks/cancel); checkpoints.
-
-        A task that has ended does not change. Raises TaskNotFound, ConnectionLost, ProtocolError.
-        """
-        task_id = task.id if isinstance(task, TaskHandle) else task
-        if task_id is None:
-            await trio.lowlevel.checkpoint()
-        elif isinstance(task, TaskHandle):
-            await task.cancel()
-        else:
-            await self._link.cancel_task(task_id)
-
-    async def list_tasks(self) -> list[TaskSnapshot]:
-        """List all tasks of this client, newest first (tasks/list, 2025-11-25 only); checkpoints.
-
-        Raises NotSupportedByEra in other protocol revisions, ConnectionLost and ProtocolError.
-        """
-        return await self._link.list_tasks()
-
-    @asynccontextmanager
-    async def watch_task(
-        self, task: TaskHandle | str
-    ) -> AsyncIterator[trio.MemoryReceiveChannel[TaskSnapshot]]:
-        """Open a channel of a task's snapshots: the present state, and each change until it has ended.
-
-        A slow reader misses snapshots, but never the last one. The channel ends early if the task
-        expires or the connection is lost. Checkpoints. Raises TaskNotFound.
-        """
-        task_id = task.id if isinstance(task, TaskHandle) else task
-        if task_id is None:
-            raise TaskNotFound("the server answered at once, so there is no task")
-        opened = task.updates() if isinstance(task, TaskHandle) else watch(self._link, task_id)
-        async with opened as snapshots:
-            yield snapshots
 
 
 @asynccontextmanager

@@ -8,16 +8,16 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 import msgspec
 import trio
 
 from trio_mcp.call_result import CallResult
 from trio_mcp.client.call_handle import CallHandle
-from trio_mcp.client.client import Client
+from trio_mcp.client.client import Arguments, Client
 from trio_mcp.client.group_member import GroupServer, ServerState, describe_error
 from trio_mcp.client.mcp_servers import MEMBER, read_mcp_servers
 from trio_mcp.client.resource_reading import ReadResult
@@ -31,6 +31,18 @@ from trio_mcp.wire.errors import METHOD_NOT_FOUND
 from trio_mcp.wire.messages import PromptReference, ResourceTemplateReference, Tool
 from trio_mcp.wire.prompts import Completion, GetPromptResult, Prompt
 from trio_mcp.wire.resources import Resource, ResourceTemplate
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from trio_mcp.client.call_options import (
+        AnyCall,
+        PlainCall,
+        ReadOptions,
+        RequestOptions,
+        StartCall,
+        TaskCall,
+    )
 
 logger = logging.getLogger("trio_mcp")
 
@@ -146,27 +158,37 @@ class ClientGroup:
 
     @overload
     async def call_tool(
-        self,
-        name: str,
-        arguments: Mapping[str, Any] | None = None,
-        *,
-        task: Literal[False] = False,
-        **options: Any,
+        self, name: str, arguments: Arguments = None, *, result_type: type[T], **options: Unpack[PlainCall]
+    ) -> CallResult[T]: ...
+
+    @overload
+    async def call_tool(
+        self, name: str, arguments: Arguments = None, *, result_type: type[T], **options: Unpack[TaskCall]
+    ) -> TaskHandle[T]: ...
+
+    @overload
+    async def call_tool(
+        self, name: str, arguments: Arguments = None, *, result_type: type[T], **options: Unpack[AnyCall]
+    ) -> CallResult[T] | TaskHandle[T]: ...
+
+    @overload
+    async def call_tool(
+        self, name: str, arguments: Arguments = None, *, result_type: Any = None, **options: Unpack[PlainCall]
     ) -> CallResult: ...
 
     @overload
     async def call_tool(
-        self,
-        name: str,
-        arguments: Mapping[str, Any] | None = None,
-        *,
-        task: Literal[True],
-        **options: Any,
+        self, name: str, arguments: Arguments = None, *, result_type: Any = None, **options: Unpack[TaskCall]
     ) -> TaskHandle: ...
 
+    @overload
     async def call_tool(
-        self, name: str, arguments: Mapping[str, Any] | None = None, *, task: Any = False, **options: Any
-    ) -> CallResult | TaskHandle:
+        self, name: str, arguments: Arguments = None, *, result_type: Any = None, **options: Unpack[AnyCall]
+    ) -> CallResult | TaskHandle: ...
+
+    async def call_tool(
+        self, name: str, arguments: Arguments = None, *, task: Any = False, **options: Any
+    ) -> CallResult[Any] | TaskHandle[Any]:
         """Call a tool by its name with the prefix; checkpoints. See `Client.call_tool`.
 
         `options` are the keyword arguments of that method. Raises what it raises, ServerLookupError if no
@@ -177,10 +199,20 @@ class ClientGroup:
             answer: CallResult | TaskHandle = await client.call_tool(inner, arguments, task=task, **options)
             return answer
 
+    @overload
+    def start_call(
+        self, name: str, arguments: Arguments = None, *, result_type: type[T], **options: Unpack[StartCall]
+    ) -> AbstractAsyncContextManager[CallHandle[T]]: ...
+
+    @overload
+    def start_call(
+        self, name: str, arguments: Arguments = None, *, result_type: Any = None, **options: Unpack[StartCall]
+    ) -> AbstractAsyncContextManager[CallHandle]: ...
+
     @asynccontextmanager
     async def start_call(
-        self, name: str, arguments: Mapping[str, Any] | None = None, **options: Any
-    ) -> AsyncIterator[CallHandle]:
+        self, name: str, arguments: Arguments = None, **options: Any
+    ) -> AsyncIterator[CallHandle[Any]]:
         """Call a tool concurrently with the block; see `Client.start_call`, and `call_tool` for the name.
 
         If the connection is lost, `CallHandle.result` raises ConnectionLost. Leaving checkpoints.
@@ -190,7 +222,7 @@ class ClientGroup:
             yield handle
 
     async def get_prompt(
-        self, name: str, arguments: Mapping[str, Any] | None = None, **options: Any
+        self, name: str, arguments: Arguments = None, **options: Unpack[RequestOptions]
     ) -> GetPromptResult:
         """Get a prompt by its name with the prefix; checkpoints. See `Client.get_prompt`.
 
@@ -200,7 +232,9 @@ class ClientGroup:
         with server.named() as client:
             return await client.get_prompt(inner, arguments, **options)
 
-    async def read_resource(self, uri: str, *, server: str | None = None, **options: Any) -> ReadResult:
+    async def read_resource(
+        self, uri: str, *, server: str | None = None, **options: Unpack[ReadOptions]
+    ) -> ReadResult:
         """Read a resource of the server that has it; checkpoints. See `Client.read_resource`.
 
         Without `server`, the name of one, it is the one that lists the URI, or else the one that has a
@@ -218,7 +252,7 @@ class ClientGroup:
         context_arguments: Mapping[str, Any] | None = None,
         *,
         server: str | None = None,
-        **options: Any,
+        **options: Unpack[RequestOptions],
     ) -> Completion:
         """Ask for values of an argument; checkpoints. See `Client.complete`.
 

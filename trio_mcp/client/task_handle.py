@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import msgspec
 import trio
 
-from trio_mcp.call_result import CallResult, finish_call
+from trio_mcp.call_result import CallResult, D_co, finish_call
 from trio_mcp.client.call_answer import Answered, TaskStarted
 from trio_mcp.client.link import Link
 from trio_mcp.client.task_following import watch
@@ -24,8 +24,15 @@ from trio_mcp.client.timeouts import CallTimer, read_timeouts, run_within
 from trio_mcp.errors import TaskNotFound
 from trio_mcp.handlers.sink import Handler, as_handler, open_handler
 
+if TYPE_CHECKING:
+    from typing import Unpack
 
-class TaskHandle:
+    from trio_mcp.client.call_options import WaitOptions
+
+T = TypeVar("T")
+
+
+class TaskHandle(Generic[D_co]):
     """A task that this client has started, or the result of a call that was answered at once."""
 
     def __init__(
@@ -36,11 +43,13 @@ class TaskHandle:
         handler: Handler | None,
         *,
         is_known: bool = True,
+        result_type: Any = None,
     ) -> None:
         self._is_known = is_known  # otherwise only its id, of a task that may not exist
         self._link = link
         self._tool = tool
         self._handler = handler
+        self._result_type = result_type
         self._waiter = TaskWaiter(link, start) if isinstance(start, TaskStarted) else None
         self.answer: msgspec.Raw | None = start.raw if isinstance(start, Answered) else None
 
@@ -81,6 +90,17 @@ class TaskHandle:
         await self._link.cancel_task(self._waiter.task_id)
         self._waiter.forget()
 
+    @overload
+    async def result(self, *, result_type: type[T], **options: Unpack[WaitOptions]) -> CallResult[T]: ...
+
+    @overload
+    async def result(
+        self, *, result_type: None = None, **options: Unpack[WaitOptions]
+    ) -> CallResult[D_co]: ...
+
+    @overload
+    async def result(self, *, result_type: Any, **options: Unpack[WaitOptions]) -> CallResult: ...
+
     async def result(
         self,
         *,
@@ -88,9 +108,10 @@ class TaskHandle:
         max_timeout: float | None = None,
         raise_on_error: bool = True,
         result_type: Any = None,
-    ) -> CallResult:
+    ) -> CallResult[Any]:
         """Wait for the result; checkpoints.
 
+        Its `data` is converted to `result_type`, by default the one with which the call was made.
         When the result is returned, the progress handler has finished with every update that will
         be delivered for this task. Cancelling the wait does not cancel the task. Raises what
         `Client.call_tool` raises, TaskCancelled, TaskNotFound, and TaskFailed if the
@@ -106,7 +127,8 @@ class TaskHandle:
             await trio.lowlevel.checkpoint()
             assert self.answer is not None, "without a task there is an answer"
             raw = self.answer
-        result = finish_call(what, raw, result_type, raise_on_error=raise_on_error)
+        wanted = self._result_type if result_type is None else result_type
+        result = finish_call(what, raw, wanted, raise_on_error=raise_on_error)
         if self._tool is not None and self._link.validation is not None:
             await self._link.validation.check(self._tool, result)
         return result

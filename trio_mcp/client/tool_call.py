@@ -108,21 +108,21 @@ class ToolCall:
         except UNENCODABLE as error:
             raise ValueError(f"the arguments of tool {name!r} are not JSON: {error}") from None
 
-    async def run(self) -> CallResult:
+    async def run(self) -> CallResult[Any]:
         """Call and wait for the result; checkpoints. See `Client.call_tool`."""
         if self._handler is None or not isinstance(self._handler, ProgressSink):
             return await self._within(self._run, self._handler)
         async with open_handler(self._handler, self.name) as handler:
             return await self._within(self._run, handler)
 
-    async def start_task(self, ttl: float | None) -> TaskHandle:
+    async def start_task(self, ttl: float | None) -> TaskHandle[Any]:
         """Call as a background task, and do not wait for it; checkpoints. See `Client.call_tool`."""
         if ttl is not None:
             require_positive("ttl", ttl)
         self._as_task, self._ttl = True, ttl
         async with open_handler(self._handler, self.name) as handler:
             start = await self._within(self._start, handler)
-        return TaskHandle(self._link, self.name, start, self._handler)
+        return TaskHandle(self._link, self.name, start, self._handler, result_type=self._result_type)
 
     def _within(
         self, work: Callable[[Handler | None, CallTimer | None], Awaitable[T]], handler: Handler | None
@@ -131,12 +131,12 @@ class ToolCall:
         settings = self._link.session.settings
         return run_within(work, handler, settings, f"tool {self.name!r}", self._idle, self._longest)
 
-    async def _run(self, handler: Handler | None, timer: CallTimer | None) -> CallResult:
+    async def _run(self, handler: Handler | None, timer: CallTimer | None) -> CallResult[Any]:
         start = await self._start(handler, timer)
         if isinstance(start, Answered):
             raw = start.raw
         else:
-            handle = TaskHandle(self._link, self.name, start, handler)
+            handle: TaskHandle[Any] = TaskHandle(self._link, self.name, start, handler)
             try:
                 raw = await handle.wait(handler, timer)
             except ConnectionLost as error:

@@ -94,6 +94,18 @@ class Context(RequestFacts):
         """The helper that keeps this request's progress; each call returns the same one."""
         return self._helper
 
+    @overload
+    async def call_tool(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        progress: ProgressHelper | None = None,
+        raise_on_error: bool = True,
+        result_type: type[T],
+    ) -> CallResult[T]: ...
+
+    @overload
     async def call_tool(
         self,
         name: str,
@@ -102,7 +114,17 @@ class Context(RequestFacts):
         progress: ProgressHelper | None = None,
         raise_on_error: bool = True,
         result_type: Any = None,
-    ) -> CallResult:
+    ) -> CallResult: ...
+
+    async def call_tool(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        progress: ProgressHelper | None = None,
+        raise_on_error: bool = True,
+        result_type: Any = None,
+    ) -> CallResult[Any]:
         """Call another tool of this server, in this process; checkpoints.
 
         The tool gets a Context of its own, which reports to `progress`: usually a stage, whose

@@ -182,6 +182,8 @@ async def check(cluster: Cluster) -> None:
                 async for snapshot in snapshots:
                     if (snapshot.current or 0) >= 5:
                         break
+                else:
+                    raise RuntimeError("replica 2 tells no more of the task")
             print(f"watched through replica 2: {snapshot.current:g} of {snapshot.total:g}")
             if snapshot.is_final:
                 raise RuntimeError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 import msgspec
@@ -97,7 +97,7 @@ class Guard(Protocol):
 class Believing:
     """The guard of an endpoint whose principals are found by `authenticate`; it denies nothing."""
 
-    secret_header: Final = None
+    secret_header: str | None = None
 
     def __init__(self, authenticate: Authenticate) -> None:
         self._authenticate = authenticate

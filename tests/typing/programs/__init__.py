@@ -1,0 +1,1 @@
+"""Programs in which mypy, strict, and pyright, strict, find nothing, and which run."""
