@@ -7,7 +7,6 @@ in `trio_mcp.wire.messages`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic
 
 import attrs
@@ -71,19 +70,19 @@ def read_result(raw: msgspec.Raw, result_type: Any) -> CallResult[Any]:
     if result_type is not None and not result.is_error:
         try:
             data = msgspec.convert(data, result_type)
-        except msgspec.ValidationError as error:
-            data = _convert_numbers(data, result_type, error)
+        except (msgspec.ValidationError, TypeError):
+            data = _convert_data(data, result_type)
     return CallResult(result.content, structured, result.is_error, data, meta)
 
 
-def _convert_numbers(data: Any, result_type: Any, error: msgspec.ValidationError) -> Any:
-    """Convert data that was refused with `error`, perhaps because of integers like `3.0`."""
+def _convert_data(data: Any, result_type: Any) -> Any:
+    """Convert data that msgspec alone refused: because of its type, or of integers like `3.0`."""
     # Imported here, since hardly any client needs it.
-    from trio_mcp.schema.integers import WholeNumbers, convert_numbers
+    from trio_mcp.schema.result_types import convert_result
 
     try:
-        return convert_numbers(data, partial(msgspec.convert, type=result_type), WholeNumbers(result_type))
-    except (ValueError, TypeError, RecursionError):
+        return convert_result(data, result_type)
+    except (ValueError, TypeError, RecursionError) as error:
         raise RemoteProtocolError(f"the tool's result is no {result_type!r}: {error}") from None
 
 

@@ -225,12 +225,14 @@ def test_a_field_of_pydantic_is_honoured_as_a_default_and_in_annotated():
     assert given == {"x": 5, "y": "a", "z": [1], "b": None, "c": 4}
 
 
-def test_what_a_field_of_pydantic_says_beyond_that_is_refused_by_name():
+def test_what_a_field_of_pydantic_says_that_a_parameter_cannot_be_is_refused_by_name():
     pydantic = pytest.importorskip("pydantic")
     for name, field in {
-        "alias": pydantic.Field(5, alias="y"),
+        "exclude": pydantic.Field(5, exclude=True),
+        "frozen": pydantic.Field(5, frozen=True),
         "max_digits": pydantic.Field(5, max_digits=3),
-        "strict": pydantic.Field(5, strict=False),
+        "serialization_alias": pydantic.Field(5, serialization_alias="y"),
+        "validation_alias": pydantic.Field(5, validation_alias=pydantic.AliasPath("y", 0)),
     }.items():
 
         def tool(x: int = field): ...

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from trio_mcp.schema.fields import is_field, read_field_options
+from trio_mcp.schema.fields import is_field, is_metadata, read_field_options
 
 _BOUNDS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length")
 _CONSTRAINTS = (*_BOUNDS, "pattern")
@@ -43,6 +43,16 @@ def _read_item(item: Any, *, describing: bool) -> dict[str, Any]:
         names = _BOUNDS
     values = {name: getattr(item, name, None) for name in names}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def split_metadata(metadata: Iterable[Any]) -> tuple[list[Any], list[Any]]:
+    """The objects that only we read, and those that pydantic reads."""
+    ours: list[Any] = []
+    others: list[Any] = []
+    for item in metadata:
+        shared = is_metadata(item) or type(item).__module__.partition(".")[0] == "annotated_types"
+        (others if shared else ours).append(item)
+    return ours, others
 
 
 def split_constraints(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -130,6 +130,10 @@ def encode_custom(value: Any) -> Any:
     """msgspec's `enc_hook`: the nearest JSON type of a value that msgspec does not know."""
     if isinstance(value, PurePath):
         return str(value)
+    if hasattr(type(value), "__pydantic_serializer__"):
+        return value.__pydantic_serializer__.to_python(
+            value, mode="json", by_alias=True, warnings=False, fallback=encode_custom
+        )
     # msgspec takes exact str, int and float only.
     if isinstance(value, str):
         return str.__str__(value)

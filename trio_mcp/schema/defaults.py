@@ -21,9 +21,10 @@ import msgspec
 from msgspec.structs import replace
 
 from trio_mcp.schema.conversion import convert, to_json_value
-from trio_mcp.schema.fields import is_field, read_field_options
+from trio_mcp.schema.fields import is_field, read_alias, read_field_options, without_alias
 from trio_mcp.schema.nullable import with_null
 from trio_mcp.schema.problems import UnsupportedAnnotationError
+from trio_mcp.schema.records import is_typed_dict
 from trio_mcp.schema.rewriter import AnnotationRewriter
 from trio_mcp.schema.signatures import Parameter
 
@@ -38,18 +39,27 @@ def read_field(parameter: Parameter) -> Parameter:
 
     Raises UnsupportedAnnotationError, which names the option that cannot be honoured.
     """
-    if is_field(parameter.default):
-        annotation: Any = Annotated[(parameter.annotation, parameter.default)]
-        return _with_default_of(parameter.default, replace(parameter, annotation=annotation))
-    if parameter.required and typing.get_origin(parameter.annotation) is Annotated:
-        for item in parameter.annotation.__metadata__:
-            if is_field(item):
-                return _with_default_of(item, parameter)
-    return parameter
+    field = parameter.default if is_field(parameter.default) else None
+    if field is not None:
+        annotation: Any = Annotated[(parameter.annotation, field)]
+        parameter = replace(parameter, annotation=annotation)
+    if typing.get_origin(parameter.annotation) is not Annotated:
+        return parameter
+    inner, *metadata = typing.get_args(parameter.annotation)
+    fields = [item for item in metadata if is_field(item)]
+    for alias in filter(None, map(read_alias, reversed(fields))):
+        metadata = [without_alias(item) if is_field(item) else item for item in metadata]
+        parameter = replace(
+            parameter, name=alias, target=parameter.name, annotation=Annotated[(inner, *metadata)]
+        )
+        break
+    if field is None and parameter.required and fields:
+        field = fields[0]
+    return parameter if field is None else _with_default_of(field, parameter)
 
 
 def _with_default_of(field: Any, parameter: Parameter) -> Parameter:
-    read_field_options(field)  # refuses what cannot be honoured
+    read_field_options(without_alias(field))  # refuses what cannot be honoured
     make: Callable[[], Any] = field.default_factory or functools.partial(copy.deepcopy, field.default)
     default = make()
     if default is ... or default is sys.modules["pydantic_core"].PydanticUndefined:
@@ -83,7 +93,7 @@ def _is_instance(value: Any, annotation: Any) -> bool:
     if isinstance(annotation, NewType):
         return _is_instance(value, annotation.__supertype__)
     plain = isinstance(annotation, type) and not typing.get_args(annotation)
-    return plain and not typing.is_typeddict(annotation) and isinstance(value, annotation)
+    return plain and not is_typed_dict(annotation) and isinstance(value, annotation)
 
 
 def _agree(converted: Any, default: Any) -> bool:

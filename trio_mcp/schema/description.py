@@ -73,6 +73,12 @@ def describe_annotations(
         raise UnsupportedAnnotationError(f"two different classes are called {error}") from None
     described = iter(schemas[len(annotations) :])
     parts = {stand_in: [next(described) for _ in stand_in.parts] for stand_in in rewriter.stand_ins}
+    if rewriter.adapters:
+        from trio_mcp.schema.adapters import describe_adapters
+
+        adapted, found = describe_adapters(rewriter.adapters, definitions)
+        parts |= {stand_in: [schema] for stand_in, schema in adapted.items()}
+        definitions = {**definitions, **found}
     finished = {name: _finish(definition, parts) for name, definition in definitions.items()}
     return [_finish(schema, parts) for schema in schemas[: len(annotations)]], finished
 

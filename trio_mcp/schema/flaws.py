@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 import msgspec
 
+from trio_mcp.schema.conversion import to_json_value
 from trio_mcp.schema.problems import Key, Problem
 from trio_mcp.wire.codec import UNENCODABLE, encode_value
 
@@ -41,7 +42,10 @@ def encode_json(value: Any) -> msgspec.Raw:
         if b"null" not in text:
             return msgspec.Raw(text)
     except UNENCODABLE:
-        pass  # the search below finds and names it
+        try:
+            value = to_json_value(value)
+        except (TypeError, *UNENCODABLE):
+            pass  # the search below finds and names it
     flaw = find_flaw(value)
     if flaw is not None:
         raise ValueError(flaw.describe())

@@ -47,7 +47,7 @@ class Parameters(msgspec.Struct, frozen=True, eq=False):
     context_name: str | None
     _annotations: Mapping[str, Any]
     _required: frozenset[str]
-    _decoder: msgspec.json.Decoder[Any]
+    _decoder: msgspec.json.Decoder[Any] | _AliasDecoder
     # What Python itself would not pass for a parameter that is left out.
     _make_defaults: Mapping[str, Callable[[], Any]]
     _numbers: Mapping[str, WholeNumbers]
@@ -183,6 +183,33 @@ class Parameters(msgspec.Struct, frozen=True, eq=False):
                     yield find_problem(value, tolerant, second).describe(name)
 
 
+class AliasedParameters(Parameters, frozen=True, eq=False):
+    """Parameters of which some have another name for clients than in the function.
+
+    Everything but the keyword arguments speaks of them by the name for clients; `_targets` has the other.
+    """
+
+    _targets: Mapping[str, str]
+
+    def convert(self, arguments: msgspec.Raw | bytes | None) -> dict[str, Any]:
+        return {
+            self._targets.get(name, name): value
+            for name, value in Parameters.convert(self, arguments).items()
+        }
+
+
+class _AliasDecoder:
+    """Decodes as `decoder` does; the fields have their names in JSON, which need not be identifiers."""
+
+    def __init__(self, decoder: msgspec.json.Decoder[Any], names: Mapping[str, str]) -> None:
+        self._decoder = decoder
+        self._names = names
+
+    def decode(self, text: msgspec.Raw | bytes) -> types.SimpleNamespace:
+        given = self._decoder.decode(text)
+        return types.SimpleNamespace(**{key: getattr(given, name) for key, name in self._names.items()})
+
+
 def _read_scalar(text: str) -> Any:
     """The number or bool that `text` spells in JSON, or else `text`."""
     try:
@@ -213,10 +240,13 @@ def read_parameters(
     parameters = [_read_default(p, subject) for p in found if p.name not in contexts]
     for parameter in parameters:
         _check_parameter_name(parameter, subject)
+    targets = {p.name: p.target for p in parameters if p.target is not None}
+    if targets:
+        _check_aliases(parameters, subject)
     rewriter = AnnotationRewriter()
     annotations = {p.name: _rewrite_annotation(p, rewriter, subject) for p in parameters}
     required = frozenset(p.name for p in parameters if p.required)
-    return Parameters(
+    made = Parameters(
         schema=with_definitions(
             *_schema(parameters, annotations, read_docstring(function).parameters, subject),
             dereference=dereference,
@@ -228,6 +258,7 @@ def read_parameters(
         _numbers={p.name: WholeNumbers(p.annotation) for p in parameters},
         _make_defaults={p.name: p.make_default for p in parameters if p.make_default is not None},
     )
+    return AliasedParameters(**msgspec.structs.asdict(made), _targets=targets) if targets else made
 
 
 def _read_default(parameter: Parameter, subject: Subject) -> Parameter:
@@ -258,12 +289,22 @@ def _check_parameter_name(parameter: Parameter, subject: Subject) -> None:
         )
 
 
+def _check_aliases(parameters: Sequence[Parameter], subject: Subject) -> None:
+    names = [p.name for p in parameters]
+    for parameter in parameters:
+        if parameter.target is not None and names.count(parameter.name) > 1:
+            raise subject.flaw(
+                f"its alias {parameter.name!r} is the name of another parameter",
+                f"parameter {parameter.target!r}",
+            )
+
+
 def _rewrite_annotation(parameter: Parameter, rewriter: AnnotationRewriter, subject: Subject) -> Any:
     try:
         annotation = rewriter.rewrite(parameter.annotation)
         rewriter.prepare([annotation])
     except (UnsupportedAnnotationError, RecursionError) as error:
-        raise subject.flaw(str(error), f"parameter {parameter.name!r}") from error
+        raise subject.flaw(str(error), f"parameter {parameter.own_name!r}") from error
     return annotation
 
 
@@ -276,13 +317,24 @@ def _find_refusal(value: Any, annotation: Any) -> str | None:
     return None
 
 
-def _decoder(annotations: Mapping[str, Any], required: frozenset[str]) -> msgspec.json.Decoder[Any]:
+def _decoder(
+    annotations: Mapping[str, Any], required: frozenset[str]
+) -> msgspec.json.Decoder[Any] | _AliasDecoder:
+    named = all(map(str.isidentifier, annotations))
+    names = {key: key if named else f"f{number}" for number, key in enumerate(annotations)}
     fields = [
-        (name, annotation) if name in required else (name, annotation, msgspec.UNSET)
-        for name, annotation in annotations.items()
+        (names[key], annotation) if key in required else (names[key], annotation, msgspec.UNSET)
+        for key, annotation in annotations.items()
     ]
-    arguments = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
-    return msgspec.json.Decoder(arguments, dec_hook=decode_custom)
+    arguments = msgspec.defstruct(
+        "Arguments",
+        fields,
+        kw_only=True,
+        forbid_unknown_fields=True,
+        rename=None if named else {name: key for key, name in names.items()},
+    )
+    decoder = msgspec.json.Decoder(arguments, dec_hook=decode_custom)
+    return decoder if named else _AliasDecoder(decoder, names)
 
 
 def _describe_default(parameter: Parameter, annotation: Any) -> dict[str, Any]:
@@ -307,11 +359,11 @@ def _schema(
         annotations = [rewriter.rewrite(parameter.annotation) for parameter in parameters]
         schemas, definitions = describe_annotations(annotations, rewriter)
     except UnsupportedAnnotationError as error:
-        raise subject.flaw(str(error)) from error
+        raise subject.flaw(str(error), _find_undescribed(parameters)) from error
     properties = {}
     for parameter, schema in zip(parameters, schemas, strict=True):
-        if parameter.name in descriptions:
-            schema.setdefault("description", descriptions[parameter.name])
+        if parameter.own_name in descriptions:
+            schema.setdefault("description", descriptions[parameter.own_name])
         if not parameter.required:
             schema |= _describe_default(parameter, given[parameter.name])
         properties[parameter.name] = schema
@@ -321,6 +373,17 @@ def _schema(
         whole["required"] = required
     whole["additionalProperties"] = False
     return whole, definitions
+
+
+def _find_undescribed(parameters: Sequence[Parameter]) -> str:
+    """The first parameter that alone cannot be described; empty if each can."""
+    for parameter in parameters:
+        rewriter = AnnotationRewriter(describing=True, substitutes=ARGUMENT_STAND_INS)
+        try:
+            describe_annotations([rewriter.rewrite(parameter.annotation)], rewriter)
+        except UnsupportedAnnotationError:
+            return f"parameter {parameter.own_name!r}"
+    return ""
 
 
 def is_context(annotation: Any, context_type: type) -> bool:

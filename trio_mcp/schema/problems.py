@@ -13,6 +13,7 @@ from types import UnionType
 from typing import Annotated, Any, Final, Union
 
 import msgspec
+from msgspec.structs import replace
 
 # msgspec has no structured errors: the path is the tail of the message.
 # `re` compiles these when they are first used: at the first argument that does not fit.
@@ -52,15 +53,18 @@ class Problem(msgspec.Struct, frozen=True):
     """What is wrong with a value (`message`), and the path to the part that it is about.
 
     A step is the name of a field (str), an index (int), a `Key`, or None for a
-    mapping's key that msgspec did not name.
+    mapping's key that msgspec did not name. If several things are wrong there, they are the `parts`.
     """
 
     steps: tuple[Any, ...]
     message: str
+    parts: tuple[Problem, ...] = ()
 
     def describe(self, base: str = "") -> str:
         """One line such as `items[0].count: expected int, got str`; `base` is the path so far."""
         where = (base + "".join(map(_step_text, self.steps))).removeprefix(".")
+        if self.parts:
+            return "; ".join(part.describe(where) for part in self.parts)
         return f"{where}: {self.message}" if where else self.message
 
 
@@ -68,6 +72,16 @@ class Key(msgspec.Struct, frozen=True):
     """A step to the value of a mapping's key."""
 
     key: Any
+
+
+class ProblemsError(ValueError):
+    """One or more problems of one part of a value."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        parts = tuple(problems)
+        message = "; ".join(problem.describe() for problem in parts)
+        super().__init__(message)
+        self.problem = parts[0] if len(parts) == 1 else Problem((), message, parts)
 
 
 def _step_text(step: Any) -> str:
@@ -86,6 +100,8 @@ def read_problem(error: BaseException) -> Problem:
     """
     if isinstance(error, PartError):
         return read_problem(error.error)
+    if isinstance(error, ProblemsError):
+        return error.problem
     if not isinstance(error, msgspec.ValidationError):
         return Problem((), str(error) or type(error).__name__)
     text = str(error)
@@ -93,7 +109,7 @@ def read_problem(error: BaseException) -> Problem:
     steps = tuple(_read_steps(place["path"])) if place is not None else ()
     if error.__cause__ is not None:
         inner = read_problem(error.__cause__)
-        return Problem(steps + inner.steps, inner.message)
+        return replace(inner, steps=steps + inner.steps)
     message = _plain(text if place is None else text[: place.start()])
     return Problem(steps, f"key: {message}" if place is not None and place["key"] else message)
 
@@ -125,7 +141,7 @@ def find_problem(value: Any, convert: Callable[[Any], object], error: BaseExcept
         key = _find_key(value, problem, at, convert)
         if key is None:
             break
-        problem = Problem((*problem.steps[:at], key, *problem.steps[at + 1 :]), problem.message)
+        problem = replace(problem, steps=(*problem.steps[:at], key, *problem.steps[at + 1 :]))
     return problem
 
 

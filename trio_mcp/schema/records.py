@@ -58,8 +58,13 @@ def read_record(annotation: Any) -> Record | None:
     return reader(annotation, origin) if reader is not None else None
 
 
+def is_typed_dict(cls: type) -> bool:
+    """Whether a class is a TypedDict, of typing or of typing_extensions, which `typing` does not know."""
+    return issubclass(cls, dict) and hasattr(cls, "__required_keys__")
+
+
 def _find_reader(origin: type) -> Callable[[Any, type], Record] | None:
-    if typing.is_typeddict(origin):
+    if is_typed_dict(origin):
         return _read_typed_dict
     if issubclass(origin, tuple) and hasattr(origin, "_fields"):
         return _read_named_tuple

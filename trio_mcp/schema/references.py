@@ -122,9 +122,8 @@ class _Graph(Struct, frozen=True):
         if not isinstance(schema, dict):
             return schema
         expanded = {key: self._expand_member(key, value) for key, value in schema.items()}
-        if "discriminator" in expanded and any(
-            n not in self.kept for n in references_in(schema.get("anyOf"))
-        ):
+        members = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
+        if "discriminator" in expanded and any(n not in self.kept for n in references_in(members)):
             del expanded["discriminator"]  # its mapping names definitions that are gone
         name = _target(schema)
         if name is None or name in self.kept or name not in self.definitions:
@@ -136,6 +135,19 @@ class _Graph(Struct, frozen=True):
         if key in NAMED:
             return {name: self.expand(schema) for name, schema in value.items()}
         return value if key in VALUES else self.expand(value)
+
+
+def rename_references(schema: Any, names: Mapping[str, str]) -> Any:
+    """A copy of `schema` that refers to definitions by their new names."""
+    if not names:
+        return schema
+    if isinstance(schema, list):
+        return [rename_references(item, names) for item in schema]
+    if isinstance(schema, str) and schema.startswith(PREFIX):  # also in the mapping of a discriminator
+        return PREFIX + names.get(schema.removeprefix(PREFIX), schema.removeprefix(PREFIX))
+    if isinstance(schema, dict):
+        return {key: rename_references(value, names) for key, value in schema.items()}
+    return schema
 
 
 def merge_reference(definition: dict[str, Any], siblings: dict[str, Any]) -> dict[str, Any]:

@@ -72,6 +72,26 @@ class Returns(Struct, frozen=True, eq=False):
         return built
 
 
+class BuiltReturns(Returns, frozen=True, eq=False, kw_only=True):
+    """The result of a tool whose annotation pydantic reads, at least in part; `build` dumps it."""
+
+    build: Callable[[Any], Any]
+
+    def to_builtins(self, value: Any) -> Any:
+        try:
+            built = self.build(value)
+            flaw = find_flaw(built)
+            if flaw is not None:
+                raise ReturnError(flaw.describe("result"))
+            convert(built, self._annotation)  # the parts that pydantic has no say in
+        except (ValueError, TypeError, RecursionError) as error:
+            problem = find_problem(value, self.build, error)
+            raise ReturnError(
+                f"returned value does not match its annotation: {problem.describe()}"
+            ) from error
+        return built
+
+
 def _build(value: Any) -> Any:
     try:
         return to_json_value(value)
@@ -103,16 +123,33 @@ def read_returns(
     if annotation is inspect.Signature.empty or _is_content(annotation, content_types):
         return Returns(None, False, Any)
     bare = typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation
-    if any(bare is plain for plain in _WITHOUT_SCHEMA):
+    is_plain = any(bare is plain for plain in _WITHOUT_SCHEMA)
+    if is_plain and bare is annotation:
         return Returns(None, False, annotation if bare in (str, type(None)) else Any)
     try:
         rewriter = AnnotationRewriter(outgoing=True)
         form = rewriter.rewrite(annotation)
         rewriter.prepare([form])
-        schema, wrapped = _schema(annotation, dereference=dereference)
+        if is_plain:
+            schema, wrapped, is_open = None, False, True
+            form = form if bare in (str, type(None)) else Any
+        else:
+            schema, wrapped = _schema(annotation, dereference=dereference)
+            is_open = _is_open(annotation)
+        if rewriter.adapters:
+            return _read_built(annotation, Returns(schema, wrapped, form, is_open))
     except (UnsupportedAnnotationError, RecursionError) as error:
         raise subject.flaw(str(error), "return annotation") from error
-    return Returns(schema, wrapped, form, _is_open(annotation))
+    return Returns(schema, wrapped, form, is_open)
+
+
+def _read_built(annotation: Any, returns: Returns) -> Returns:
+    from trio_mcp.schema.adapters import make_builder
+
+    build = make_builder(annotation)
+    if build is None:
+        return returns
+    return BuiltReturns(returns.schema, returns.wrapped, returns._annotation, returns.is_open, build=build)
 
 
 def _schema(annotation: Any, *, dereference: bool) -> tuple[dict[str, Any], bool]:

@@ -13,17 +13,28 @@ import enum
 import typing
 from collections.abc import Mapping, Sequence
 from types import UnionType
-from typing import Annotated, Any, Final, Literal, NewType, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NewType, TypeVar, Union
 
 import msgspec
 from msgspec import inspect as msgspec_inspect
 
-from trio_mcp.schema.constraints import read_metadata, split_constraints
+from trio_mcp.schema.constraints import read_metadata, split_constraints, split_metadata
 from trio_mcp.schema.conversion import PATHS, IntegerStandIn, StandIn
+from trio_mcp.schema.fields import (
+    has_hooks,
+    is_field,
+    is_metadata,
+    is_model,
+    needs_pydantic,
+    read_field_options,
+)
 from trio_mcp.schema.nullable import with_null
 from trio_mcp.schema.problems import UnsupportedAnnotationError, name_annotation
 from trio_mcp.schema.records import Record, make_shadow, read_record, stand_in_for_record
 from trio_mcp.schema.unions import UnionStandIn, stand_in_for_union, union_converter
+
+if TYPE_CHECKING:
+    from trio_mcp.schema.adapters import AdapterStandIn
 
 _UNIONS = (Union, UnionType)
 _SETS = (set, frozenset, collections.abc.Set, collections.abc.MutableSet)
@@ -79,6 +90,7 @@ class AnnotationRewriter:
         whole_numbers: bool = False,
     ) -> None:
         self.stand_ins: list[type[StandIn]] = []
+        self.adapters: list[type[AdapterStandIn]] = []
         self._outgoing = outgoing
         self._describing = describing
         self._substitutes = substitutes or {}
@@ -112,6 +124,8 @@ class AnnotationRewriter:
         if hasattr(annotation, "__value__"):  # a type alias of Python 3.12
             value = annotation.__value__
             return self.rewrite(value[args] if args else value)
+        if is_model(annotation):
+            return self._adapt(annotation)
         record = read_record(annotation)
         if record is not None:
             return self._rewrite_record(annotation, record)
@@ -132,7 +146,28 @@ class AnnotationRewriter:
             return self._substitutes[annotation]
         if annotation in _SYNONYMS:
             return _SYNONYMS[annotation]
-        return annotation if annotation in PATHS else _check(annotation)
+        if annotation in PATHS:
+            return annotation
+        try:
+            return _check(annotation)
+        except UnsupportedAnnotationError:
+            if not has_hooks(annotation):
+                raise
+        return self._adapt(annotation)
+
+    def _adapt(self, annotation: Any) -> Any:
+        """The stand-in for an annotation that pydantic reads."""
+        if self._trying:
+            return StandIn
+        from trio_mcp.schema.adapters import stand_in_for_adapter  # most servers have none
+
+        for stand_in in self.adapters:
+            if stand_in.annotation is annotation:
+                return stand_in
+        made = stand_in_for_adapter(annotation, outgoing=self._outgoing)
+        self.stand_ins.append(made)
+        self.adapters.append(made)
+        return made
 
     def _rewrite_type_variable(self, annotation: TypeVar) -> Any:
         if annotation.__constraints__:
@@ -167,12 +202,57 @@ class AnnotationRewriter:
         except TypeError:
             if self._trying:
                 return StandIn
+            args, members = self._join_adapters(args, members)
+            if len(members) == 1:
+                return members[0]
             stand_in = stand_in_for_union(args, members)
             self.stand_ins.append(stand_in)
             return stand_in
         return candidate
 
+    def _join_adapters(
+        self, args: tuple[Any, ...], members: tuple[Any, ...]
+    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """The members with those that pydantic reads as one of them, among which it chooses the best."""
+        adapted = [arg for arg, member in zip(args, members, strict=True) if member in self.adapters]
+        if len(adapted) < 2:
+            return args, members
+        if all(arg is type(None) or arg in adapted for arg in args):
+            adapted = list(args)
+        joined = _union_of(adapted)
+        rest = [(a, m) for a, m in zip(args, members, strict=True) if a not in adapted]
+        first = next(n for n, arg in enumerate(args) if arg in adapted)
+        rest.insert(first, (joined, self._adapt(joined)))
+        return tuple(arg for arg, _ in rest), tuple(member for _, member in rest)
+
     def _rewrite_annotated(self, annotation: Any, inner: Any, metadata: tuple[Any, ...]) -> Any:
+        if any(map(needs_pydantic, metadata)):
+            return self._adapt_annotated(inner, metadata)
+        try:
+            return self._rewrite_described(annotation, inner, metadata)
+        except UnsupportedAnnotationError:
+            # For example a bound of a type of pydantic, or of a union that holds one.
+            if self._trying or not any(item is not None and is_metadata(item) for item in metadata):
+                raise
+        return self._adapt_annotated(inner, metadata)
+
+    def _adapt_annotated(self, inner: Any, metadata: tuple[Any, ...]) -> Any:
+        """As pydantic reads it; raises UnsupportedAnnotationError for rules that it would not see."""
+        for item in metadata:
+            if is_field(item):
+                read_field_options(item)  # refuses what has no meaning here
+        ours, others = split_metadata(metadata)
+        options, _ = read_metadata(ours, describing=self._describing)
+        unseen = split_constraints(options)[0]
+        if unseen:
+            raise UnsupportedAnnotationError(
+                f"{next(iter(unseen))} is not seen by pydantic, which reads the other metadata: "
+                "give it in a Field"
+            )
+        stand_in = self._adapt(Annotated[(inner, *others)])
+        return Annotated[stand_in, msgspec.Meta(**options)] if options else stand_in
+
+    def _rewrite_described(self, annotation: Any, inner: Any, metadata: tuple[Any, ...]) -> Any:
         options, foreign = read_metadata(metadata, describing=self._describing)
         target = inner
         if typing.get_origin(inner) in _UNIONS:

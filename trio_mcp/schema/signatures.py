@@ -49,8 +49,15 @@ class Parameter(msgspec.Struct, frozen=True):
     annotation: Any
     default: Any
     make_default: Callable[[], Any] | None = None
+    target: str | None = None
+    """The name that the function has for it, if clients know it under another one."""
     is_rest: bool = False
     """Whether it takes all arguments that have no parameter of their own, as `**arguments` does."""
+
+    @property
+    def own_name(self) -> str:
+        """The name that the function has for it."""
+        return self.target or self.name
 
     @property
     def required(self) -> bool:
