@@ -395,6 +395,7 @@ def test_public_names():
         *("Owner", "TaskPage"),
         *("Prompt", "PromptArgument", "PromptMessage", "GetPromptResult", "Message", "Icon"),
         *("Completion", "PromptReference", "ResourceTemplateReference", "PromptDefinitionError"),
+        *("RequestContext", "ToolContext", "ResourceContext", "PromptContext"),
         *("Estimator", "watch_stalls", "EraCache", "StdioServer"),
         *("ClientGroup", "open_group", "GroupServer", "ServerEntry", "ServerState", "read_mcp_servers"),
         *("ServerLookupError", "ServerUnavailable"),
