@@ -341,9 +341,9 @@ async def test_middleware_that_swallows_the_cancellation_ends_its_call_and_nothi
     async def around(ctx, call_next):
         try:
             return await call_next(ctx)
-        except trio.Cancelled:
+        except trio.Cancelled:  # noqa: ASYNC103  # the mistake that is tested
             swallowed.set()
-            return CallToolResult(content=[])
+            return CallToolResult(content=[])  # noqa: ASYNC104
 
     async with open_raw("memory", server) as peer:
         await peer.send(call(1, "wait"))
