@@ -98,18 +98,16 @@ class _Order:
 
     def note(self, request: ServerRequest) -> None:
         """Note that the request has come; called in the order in which requests come."""
-        home = request.connection.home
-        before = self._last.get(home)
-        if before is not None:
-            self._waits[request] = before
+        if self._last:
+            before = self._last.get(request.connection.home)
+            if before is not None:
+                self._waits[request] = before
         if request.method in ORDERED:
-            self._last[home] = self._ends[request] = trio.Event()
+            self._last[request.connection.home] = self._ends[request] = trio.Event()
 
-    async def wait_turn(self, request: ServerRequest) -> None:
-        """Wait for those before it; checkpoints only then."""
-        before = self._waits.pop(request, None)
-        if before is not None:
-            await before.wait()
+    def take_wait(self, request: ServerRequest) -> trio.Event | None:
+        """What the request waits for, or None."""
+        return self._waits.pop(request, None) if self._waits else None
 
     def end(self, request: ServerRequest) -> None:
         """Let those behind it begin."""
@@ -147,13 +145,16 @@ class LayeredMethods:
         raise NeedsTask
 
     async def _handle(self, request: ServerRequest) -> Result:
+        before = self._order.take_wait(request)
         try:
-            await self._order.wait_turn(request)
+            if before is not None:
+                await before.wait()
             method = self._methods[request.method]
             context = RequestContext(request, request.params, method, self._lifespan, self._calls)
             return await self._layers.run(context)
         finally:
-            self._order.end(request)
+            if request.method in ORDERED:
+                self._order.end(request)
 
 
 def _in_task(method: ImmediateMethod) -> Method:
