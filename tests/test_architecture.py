@@ -336,6 +336,8 @@ def test_import_loads_nothing_that_only_some_need():
         "trio_websocket",
         "pydantic",
         "pytest",
+        "trio_mcp.server.layers",
+        "trio_mcp.server.middleware",
     }
     code = "import sys, trio_mcp; print(sorted(set(sys.argv[1:]) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
@@ -395,6 +397,7 @@ def test_public_names():
         *("Owner", "TaskPage"),
         *("Prompt", "PromptArgument", "PromptMessage", "GetPromptResult", "Message", "Icon"),
         *("Completion", "PromptReference", "ResourceTemplateReference", "PromptDefinitionError"),
+        *("RequestContext", "ToolContext", "ResourceContext", "PromptContext"),
         *("Estimator", "watch_stalls", "EraCache", "StdioServer"),
         *("ClientGroup", "open_group", "GroupServer", "ServerEntry", "ServerState", "read_mcp_servers"),
         *("ServerLookupError", "ServerUnavailable"),

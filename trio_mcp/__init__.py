@@ -133,7 +133,11 @@ if TYPE_CHECKING:
     from trio_mcp.server.elicitation import Elicited
     from trio_mcp.server.http import serve_http
     from trio_mcp.server.messages import Message
+    from trio_mcp.server.prompt_middleware import PromptContext
+    from trio_mcp.server.request_middleware import RequestContext
+    from trio_mcp.server.resource_middleware import ResourceContext
     from trio_mcp.server.sampling import Sampled, SamplingMessage
+    from trio_mcp.server.tool_middleware import ToolContext
     from trio_mcp.server.websocket import serve_websocket
     from trio_mcp.server.worker import run_worker
     from trio_mcp.session.principal import Principal
@@ -226,6 +230,7 @@ __all__ = [
     "ProgressSink",
     "Prompt",
     "PromptArgument",
+    "PromptContext",
     "PromptDefinitionError",
     "PromptMessage",
     "PromptReference",
@@ -235,8 +240,10 @@ __all__ = [
     "RedisTaskStore",
     "RemoteProtocolError",
     "RequestCancelled",
+    "RequestContext",
     "Resource",
     "ResourceContents",
+    "ResourceContext",
     "ResourceDefinitionError",
     "ResourceError",
     "ResourceLink",
@@ -286,6 +293,7 @@ __all__ = [
     "TokenStorageError",
     "Tool",
     "ToolAnnotations",
+    "ToolContext",
     "ToolDefinitionError",
     "ToolError",
     "ToolResult",
@@ -374,7 +382,11 @@ _LATER: Final = {
     "server.elicitation": ("Elicited",),
     "server.http": ("serve_http",),
     "server.messages": ("Message",),
+    "server.prompt_middleware": ("PromptContext",),
+    "server.request_middleware": ("RequestContext",),
+    "server.resource_middleware": ("ResourceContext",),
     "server.sampling": ("Sampled", "SamplingMessage"),
+    "server.tool_middleware": ("ToolContext",),
     "server.websocket": ("serve_websocket",),
     "server.worker": ("run_worker",),
     "session.principal": ("Principal",),

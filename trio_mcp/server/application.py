@@ -112,6 +112,27 @@ class ServerApplication:
             "tasks/update": tasks.update,
             "subscriptions/listen": lambda request: self._find_subscriptions().listen(request),
         }
+        if "requests" in definition.layers:
+            self._put_around_requests()
+
+    def _put_around_requests(self) -> None:
+        # Imported here: a server without middleware starts sooner.
+        from trio_mcp.server.request_middleware import LayeredMethods
+
+        layered = LayeredMethods(
+            self._definition.layers["requests"],
+            {**self.immediate, "initialize": self._initialize_late},
+            self.handlers,
+            self._lifespan,
+            self._tools.calls,
+        )
+
+        def initialize(request: ServerRequest) -> Result:
+            self._end_session(request.connection.home)  # what ends it later must not end the new one
+            return layered.defer(request)
+
+        self.immediate = {**layered.immediate, "initialize": initialize}
+        self.handlers = layered.handlers
 
     def run_stored(self, task: StoredTask) -> None:
         """Run a task that was claimed from the store; does not wait."""
@@ -286,6 +307,15 @@ class ServerApplication:
             server_info=self.info,
             instructions=self._definition.instructions,
         )
+
+    def _initialize_late(self, request: ServerRequest) -> Result:
+        """Answer initialize in a task of its own: the client may have ended its handshake meanwhile."""
+        home = request.connection.home
+        had_begun = home in self._sessions
+        result = self._initialize(request)
+        if had_begun:
+            self.begin_session(home)
+        return result
 
     def _discover(self, request: ServerRequest) -> Result:
         return DiscoverResult(

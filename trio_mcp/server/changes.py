@@ -59,6 +59,11 @@ class ListChanges:
         for audience in self._audiences:
             audience.tell(resource_update(uri))
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether a server runs that is told."""
+        return bool(self._audiences)
+
     def attach(self, audience: Audience) -> None:
         """Tell `audience` from now on."""
         with self._lock:

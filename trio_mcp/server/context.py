@@ -364,3 +364,15 @@ class Context(RequestFacts):
             await self._request.call_queue.wait_frames()
         else:
             await trio.lowlevel.checkpoint()
+
+
+def share_context(source: Context, target: Context) -> None:
+    """Make `target` another face of the call of `source`: with the same progress, questions and state."""
+    target._request = source._request
+    target._lifespan = source._lifespan
+    target._run = source._run
+    target._calls = source._calls
+    target._bridge = source._bridge
+    target._helper = source._helper
+    target._progress = source._progress
+    target._state = source._state

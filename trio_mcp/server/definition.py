@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from msgspec import Struct, field
 
@@ -21,10 +21,14 @@ from trio_mcp.tasks.settings import TaskConfig, TaskSettings
 from trio_mcp.tasks.store import TaskStore
 from trio_mcp.wire.messages import Implementation
 
-if TYPE_CHECKING:  # a server without prompts or resources starts without these modules
+if TYPE_CHECKING:  # a server without prompts, resources or middleware starts without these modules
+    from trio_mcp.server.layers import Layers
     from trio_mcp.server.prompt import PromptDefinition
     from trio_mcp.server.resource import ResourceDefinition
     from trio_mcp.server.resource_table import ResourceTable
+
+LayerKind: TypeAlias = Literal["requests", "tools", "resources", "prompts"]
+"""What middleware is around."""
 
 
 class ServerDefinition(Struct, eq=False):
@@ -34,7 +38,7 @@ class ServerDefinition(Struct, eq=False):
     gives none of its own. `resources` is None until the first is registered, so that a server of tools
     imports nothing for them. `enter_lifespan` makes the context manager of the server's lifespan; None if it
     has none. `changes` are told what changes while the server runs. `server` is what handlers find as
-    `Context.server`.
+    `Context.server`. `layers` are its middleware, if it has some.
 
     What is registered may change at any time, from any thread.
     """
@@ -53,6 +57,7 @@ class ServerDefinition(Struct, eq=False):
     resources: ResourceTable | None = None
     changes: ListChanges = field(default_factory=ListChanges)
     server: Any = None
+    layers: dict[LayerKind, Layers[Any, Any]] = {}
 
     def add_tool(self, tool: ToolDefinition) -> None:
         """Register a tool; raises ToolDefinitionError if its name is taken."""

@@ -55,6 +55,8 @@ class PromptDefinition:
     completers: dict[str, Completer] = attrs.field(factory=dict)
     progress: ServerPolicy | None = None
     scopes: frozenset[str] = NO_SCOPES
+    takes_context: bool = False
+    """Whether `get` needs a context, for the function or for what is around it."""
 
     @property
     def argument_names(self) -> Sequence[str]:
@@ -75,9 +77,9 @@ class PromptDefinition:
     ) -> GetPromptResult:
         """Convert the arguments, run the function, make messages of what it returns.
 
-        The JSON text of an argument has `max_values` values at most. `context` is for a function that
-        takes one. Raises ProtocolError for arguments that do not fit, ReturnError, and what the function
-        raises.
+        The JSON text of an argument has `max_values` values at most. `context` is None unless the prompt
+        `takes_context`. Raises ProtocolError for arguments that do not fit, ReturnError, and what the
+        function raises.
         """
         try:
             kwargs = self.parameters.convert_texts(arguments, max_values)
@@ -130,7 +132,15 @@ def define_prompt(
     )
     is_async = inspect.iscoroutinefunction(inner)
     needed = read_scopes(scopes, subject)
-    return PromptDefinition(listing, function, parameters, is_async, progress=progress, scopes=needed)
+    return PromptDefinition(
+        listing,
+        function,
+        parameters,
+        is_async,
+        progress=progress,
+        scopes=needed,
+        takes_context=parameters.context_name is not None,
+    )
 
 
 def _describe_argument(name: str, schema: Mapping[str, Any], *, required: bool) -> PromptArgument:

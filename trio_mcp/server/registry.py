@@ -39,6 +39,7 @@ class Registry(Mapping[str, D]):
         self._entries: dict[str, _Entry[D]] = {}
         self._last = 0
         self._lock = Lock()
+        self._wrap: Callable[[D], D] | None = None
 
     def __repr__(self) -> str:
         return f"<Registry of {len(self._entries)} {self.kind}s, {len(self.enabled)} enabled>"
@@ -66,6 +67,8 @@ class Registry(Mapping[str, D]):
         with self._lock:
             if key in self._entries:
                 raise self._error(f"there is already a {self.kind} named {key!r}")
+            if self._wrap is not None:
+                definition = self._wrap(definition)
             self._last += 1
             self._entries[key] = _Entry(self._last, definition)
             self.enabled[key] = definition
@@ -76,6 +79,20 @@ class Registry(Mapping[str, D]):
             self._find(key)
             del self._entries[key]
             self.enabled.pop(key, None)
+
+    def wrap_all(self, wrap: Callable[[D], D]) -> None:
+        """Put what `wrap` makes in the place of each definition, also of those to come.
+
+        A registry is wrapped once: does nothing if it is already.
+        """
+        with self._lock:
+            if self._wrap is not None:
+                return
+            self._wrap = wrap
+            for key, entry in self._entries.items():
+                entry.definition = wrap(entry.definition)
+                if entry.is_enabled:
+                    self.enabled[key] = entry.definition
 
     def require(self, keys: Iterable[str]) -> None:
         """Raise DefinitionError unless all `keys` are registered."""

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from functools import partial
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import trio
 
@@ -20,7 +20,7 @@ from trio_mcp.background_log import log_in_background
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import ToolDefinitionError
 from trio_mcp.outgoing.transport import FrameTransport
-from trio_mcp.server.definition import ServerDefinition
+from trio_mcp.server.definition import LayerKind, ServerDefinition
 from trio_mcp.server.registration import Registration
 from trio_mcp.server.running import open_server
 from trio_mcp.server.signals import ENDING, find_free, run_until_signal
@@ -31,6 +31,17 @@ from trio_mcp.tasks.store import TaskStore
 from trio_mcp.version import __version__
 from trio_mcp.wire.content import Icon
 from trio_mcp.wire.messages import Implementation
+
+if TYPE_CHECKING:  # a server without middleware starts without these modules
+    from trio_mcp.server.prompt_middleware import PromptMiddleware
+    from trio_mcp.server.request_middleware import RequestMiddleware
+    from trio_mcp.server.resource_middleware import ResourceMiddleware
+    from trio_mcp.server.tool_middleware import ToolMiddleware
+
+    M = TypeVar("M", bound=RequestMiddleware)
+    T = TypeVar("T", bound=ToolMiddleware)
+    S = TypeVar("S", bound=ResourceMiddleware)
+    P = TypeVar("P", bound=PromptMiddleware)
 
 L = TypeVar("L", bound=Callable[..., Any])
 V = TypeVar("V")
@@ -126,6 +137,58 @@ class Server(Registration):
         enter = asynccontextmanager(function) if is_generator else function
         self.definition.enter_lifespan = partial(enter, self)
         return function
+
+    def middleware(self, function: M, /) -> M:
+        """Put a function around every request: `@server.middleware`; see `add_middleware`."""
+        return self.add_middleware(function)
+
+    def add_middleware(self, middleware: M) -> M:
+        """Put `middleware` around every request of a client, lists, pings and the handshake included.
+
+        `async def middleware(ctx, call_next)` gets a RequestContext, and returns the result that
+        `await call_next(ctx)` returns, or another one of the same kind; a failure is an exception. What was
+        added first is the outermost. With such middleware each request runs in a task of its own; those that
+        change a session are done before what the same client sends later.
+
+        Returns `middleware`, so that it may be used as a decorator. Raises TypeError for what is no async
+        function of two arguments, and LocalProtocolError if the server runs already.
+        """
+        self._add_layer("requests", middleware)
+        return middleware
+
+    def add_tool_middleware(self, middleware: T) -> T:
+        """Put `middleware` around each run of a tool, wherever it runs; it may be added at any time.
+
+        `async def middleware(ctx, call_next)` gets a ToolContext, which is the Context of the run with the
+        tool and its arguments, and returns a CallToolResult, as `await call_next(ctx)` does. What the tool
+        raises passes through it. It runs around direct calls, inside background tasks, for each of their
+        attempts, in workers, and around tools that other tools call. Returns `middleware`, and raises
+        TypeError for what is no async function of two arguments.
+        """
+        self._add_layer("tools", middleware)
+        return middleware
+
+    def add_resource_middleware(self, middleware: S) -> S:
+        """Put `middleware` around each read of a resource; it may be added at any time.
+
+        It gets a ResourceContext and returns a list of ResourceContents, otherwise as `add_tool_middleware`.
+        """
+        self._add_layer("resources", middleware)
+        return middleware
+
+    def add_prompt_middleware(self, middleware: P) -> P:
+        """Put `middleware` around each request for a prompt; it may be added at any time.
+
+        It gets a PromptContext and returns a GetPromptResult, otherwise as `add_tool_middleware`.
+        """
+        self._add_layer("prompts", middleware)
+        return middleware
+
+    def _add_layer(self, kind: LayerKind, middleware: Any) -> None:
+        # Imported here: a server without middleware starts sooner.
+        from trio_mcp.server.middleware import add_layer
+
+        add_layer(self.definition, kind, middleware)
 
     def open_lifespan(self) -> AbstractAsyncContextManager[Any]:
         """Enter the server's lifespan for as long as the block lasts; yields None if it has none."""

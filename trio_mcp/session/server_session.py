@@ -53,6 +53,10 @@ UNAUTHORIZED: Final = 401
 """The status in the error for a request under an expired permit, as over HTTP."""
 
 
+class NeedsTask(Exception):  # noqa: N818  # no error
+    """Raised in the place of a method that never waits: something around it may, so it runs as a handler."""
+
+
 class Application(Protocol):
     """What a session serves: the methods, and the results of failures."""
 
@@ -61,7 +65,10 @@ class Application(Protocol):
 
     @property
     def immediate(self) -> Mapping[str, Callable[[ServerRequest], Result]]:
-        """Methods that never wait; the task that reads answers them itself, in order."""
+        """Methods that never wait; the task that reads answers them itself, in order.
+
+        One that raises NeedsTask is a handler of that name.
+        """
 
     @property
     def handlers(self) -> Mapping[str, Callable[[ServerRequest], Awaitable[Result]]]:
@@ -250,6 +257,10 @@ class ServerSession:
                 answer: OutFrame | None = self._result_frame(request, immediate(request))
             except (ProtocolError, ReturnError) as error:
                 answer = self._failure_frame(request, error)
+            except NeedsTask:
+                self._requests[request.id] = request
+                self._handlers.start_soon(self._handle, request, batch, name=request.task_name)
+                return
             _finish(request, request.call_queue, answer, batch)
             return
         self._requests[request.id] = request
