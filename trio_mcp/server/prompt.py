@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -33,6 +33,7 @@ from trio_mcp.server.functions import (
     unwrap,
 )
 from trio_mcp.server.messages import make_messages, reads_files
+from trio_mcp.server.tags import NO_TAGS, read_tags
 from trio_mcp.wire.content import Icon
 from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.prompts import GetPromptResult, Prompt, PromptArgument
@@ -55,6 +56,7 @@ class PromptDefinition:
     completers: dict[str, Completer] = attrs.field(factory=dict)
     progress: ServerPolicy | None = None
     scopes: frozenset[str] = NO_SCOPES
+    tags: frozenset[str] = NO_TAGS
 
     @property
     def argument_names(self) -> Sequence[str]:
@@ -101,6 +103,7 @@ def define_prompt(
     dereference_schemas: bool = True,
     progress: ServerPolicy | None = None,
     scopes: Collection[str] = (),
+    tags: str | Iterable[str] = (),
 ) -> PromptDefinition:
     """Make a prompt of `function`; raises PromptDefinitionError if it cannot be one."""
     if not callable(function):
@@ -130,7 +133,15 @@ def define_prompt(
     )
     is_async = inspect.iscoroutinefunction(inner)
     needed = read_scopes(scopes, subject)
-    return PromptDefinition(listing, function, parameters, is_async, progress=progress, scopes=needed)
+    return PromptDefinition(
+        listing,
+        function,
+        parameters,
+        is_async,
+        progress=progress,
+        scopes=needed,
+        tags=read_tags(tags, subject),
+    )
 
 
 def _describe_argument(name: str, schema: Mapping[str, Any], *, required: bool) -> PromptArgument:
