@@ -14,7 +14,8 @@ from msgspec import Struct, field
 
 from trio_mcp.errors import PromptDefinitionError, ToolDefinitionError
 from trio_mcp.server.changes import ListChanges, ListKind
-from trio_mcp.server.registry import Registry
+from trio_mcp.server.registry import CHANGING, Registry, Tagged
+from trio_mcp.server.tags import TagRules
 from trio_mcp.server.tool import ToolDefinition
 from trio_mcp.session.settings import ServerSettings
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
@@ -39,6 +40,7 @@ class ServerDefinition(Struct, eq=False):
     imports nothing for them. `enter_lifespan` makes the context manager of the server's lifespan; None if it
     has none. `changes` are told what changes while the server runs. `server` is what handlers find as
     `Context.server`. `layers` are its middleware, if it has some.
+    `Context.server`. `tag_rules` say what is enabled by its tags, None if nothing was ever said.
 
     What is registered may change at any time, from any thread.
     """
@@ -58,6 +60,7 @@ class ServerDefinition(Struct, eq=False):
     changes: ListChanges = field(default_factory=ListChanges)
     server: Any = None
     layers: dict[LayerKind, Layers[Any, Any]] = {}
+    tag_rules: TagRules | None = None
 
     def add_tool(self, tool: ToolDefinition) -> None:
         """Register a tool; raises ToolDefinitionError if its name is taken."""
@@ -79,7 +82,9 @@ class ServerDefinition(Struct, eq=False):
         if self.resources is None:
             from trio_mcp.server.resource_table import ResourceTable
 
-            self.resources = ResourceTable()
+            table = ResourceTable()
+            table.resources.rules = table.templates.rules = self.tag_rules
+            self.resources = table
         return self.resources
 
     def remove(self, kind: ListKind, key: str) -> None:
@@ -92,12 +97,46 @@ class ServerDefinition(Struct, eq=False):
 
         Raises DefinitionError then.
         """
-        given = [(kind, self._registry(kind), names) for kind, names in keys.items() if names]
-        for _, registry, names in given:
-            registry.require(names)
-        for kind, registry, names in given:
-            if registry.switch(names, is_enabled=is_enabled):
+        self.require(keys)
+        for kind, names in keys.items():
+            if names and self._registry(kind).switch(names, is_enabled=is_enabled):
                 self.changes.tell(kind)
+
+    def require(self, keys: Mapping[ListKind, Sequence[str]]) -> None:
+        """Raise DefinitionError unless all that is named is registered."""
+        for kind, names in keys.items():
+            if names:
+                self._registry(kind).require(names)
+
+    def switch_tagged(self, tags: frozenset[str] | None, *, is_enabled: bool, only: bool = False) -> None:
+        """Enable or disable what has one of the tags, now and later; None for everything.
+
+        If it is `only` that, everything else is disabled.
+        """
+        with CHANGING:
+            rules = self._open_rules()
+            if only:
+                rules.add(None, is_enabled=False)
+            rules.add(tags, is_enabled=is_enabled)
+
+            def decide(definition: Tagged) -> bool | None:
+                if tags is None or definition.tags & tags:
+                    return is_enabled
+                return False if only else None
+
+            if self.tools.switch_where(decide):
+                self.changes.tell("tools")
+            if self.prompts.switch_where(decide):
+                self.changes.tell("prompts")
+            if self.resources is not None and self.resources.switch_where(decide):
+                self.changes.tell("resources")
+
+    def _open_rules(self) -> TagRules:
+        if self.tag_rules is None:
+            self.tag_rules = self.tools.rules = self.prompts.rules = TagRules()
+            if self.resources is not None:
+                self.resources.resources.rules = self.resources.templates.rules = self.tag_rules
+        return self.tag_rules
 
     def _registry(self, kind: ListKind) -> Registry[Any] | ResourceTable:
         if kind == "resources":

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeVar
 
-from trio_mcp.server.registry import Registry
+from trio_mcp.server.registry import Registry, Tagged
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.session.settings import ServerSettings
 from trio_mcp.wire.messages import CacheableResult, ListParams
 
 
-class Limited(Protocol):
+class Limited(Tagged, Protocol):
     """What may be listed for some clients only."""
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -33,6 +33,7 @@ from trio_mcp.server.functions import (
     unwrap,
 )
 from trio_mcp.server.messages import make_messages, reads_files
+from trio_mcp.server.tags import NO_TAGS, read_tags
 from trio_mcp.wire.content import Icon
 from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.prompts import GetPromptResult, Prompt, PromptArgument
@@ -57,6 +58,7 @@ class PromptDefinition:
     scopes: frozenset[str] = NO_SCOPES
     takes_context: bool = False
     """Whether `get` needs a context, for the function or for what is around it."""
+    tags: frozenset[str] = NO_TAGS
 
     @property
     def argument_names(self) -> Sequence[str]:
@@ -103,6 +105,7 @@ def define_prompt(
     dereference_schemas: bool = True,
     progress: ServerPolicy | None = None,
     scopes: Collection[str] = (),
+    tags: str | Iterable[str] = (),
 ) -> PromptDefinition:
     """Make a prompt of `function`; raises PromptDefinitionError if it cannot be one."""
     if not callable(function):
@@ -140,6 +143,7 @@ def define_prompt(
         progress=progress,
         scopes=needed,
         takes_context=parameters.context_name is not None,
+        tags=read_tags(tags, subject),
     )
 
 

@@ -9,8 +9,12 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
+from trio_mcp.errors import DefinitionError
+from trio_mcp.schema.signatures import Subject
 from trio_mcp.server.changes import ListKind
 from trio_mcp.server.definition import ServerDefinition
+from trio_mcp.server.registry import CHANGING
+from trio_mcp.server.tags import read_tags
 from trio_mcp.server.tool import ToolDefinition
 
 if TYPE_CHECKING:  # a server without prompts starts without that module
@@ -55,26 +59,68 @@ class Registered:
         """
         self.definition.remove("resources", uri)
 
-    def disable(self, *, tools: Names = (), prompts: Names = (), resources: Names = ()) -> None:
+    def disable(
+        self,
+        *,
+        tools: Names = (),
+        prompts: Names = (),
+        resources: Names = (),
+        tags: Names = (),
+        everything: bool = False,
+    ) -> None:
         """Hide what is registered until it is enabled: it is not listed, and is answered as unknown.
 
         Each is a name, or several; resources and templates are named by their URIs. What is disabled
-        already stays so. Calls that are running go on. Clients are told as by `remove_tool`. Raises
-        DefinitionError, and changes nothing, if something is not registered.
+        already stays so. Calls that are running go on. Clients are told as by `remove_tool`. `tags` hide what
+        has one of them, and `everything` all, also what is registered or mounted later; a later call of
+        `enable` or `disable` overrides an earlier one. Raises DefinitionError, and changes nothing, if
+        something is not registered.
         """
-        self._switch(tools, prompts, resources, is_enabled=False)
+        self._switch(tools, prompts, resources, tags, is_enabled=False, everything=everything)
 
-    def enable(self, *, tools: Names = (), prompts: Names = (), resources: Names = ()) -> None:
-        """Undo `disable`: what was hidden is listed again, in its old place. Raises as `disable` does."""
-        self._switch(tools, prompts, resources, is_enabled=True)
+    def enable(
+        self,
+        *,
+        tools: Names = (),
+        prompts: Names = (),
+        resources: Names = (),
+        tags: Names = (),
+        only: bool = False,
+        everything: bool = False,
+    ) -> None:
+        """Undo `disable`: what was hidden is listed again, in its old place. Raises as `disable` does.
 
-    def _switch(self, tools: Names, prompts: Names, resources: Names, *, is_enabled: bool) -> None:
+        With `only`, what has none of the `tags` is hidden, also what is registered later; `everything` undoes
+        that. What a mounted server has disabled stays hidden. Raises TypeError for `only` without `tags`.
+        """
+        self._switch(tools, prompts, resources, tags, is_enabled=True, only=only, everything=everything)
+
+    def _switch(
+        self,
+        tools: Names,
+        prompts: Names,
+        resources: Names,
+        tags: Names,
+        *,
+        is_enabled: bool,
+        everything: bool,
+        only: bool = False,
+    ) -> None:
         keys: dict[ListKind, list[str]] = {
             "tools": _as_list(tools),
             "prompts": _as_list(prompts),
             "resources": _as_list(resources),
         }
-        self.definition.switch(keys, is_enabled=is_enabled)
+        named = read_tags(tags, Subject("enable and disable", DefinitionError))
+        if only and not named:
+            raise TypeError("only=True hides what has none of the tags, so it needs tags")
+        with CHANGING:
+            self.definition.require(keys)
+            if everything:
+                self.definition.switch_tagged(None, is_enabled=is_enabled)
+            if named:
+                self.definition.switch_tagged(named, is_enabled=is_enabled, only=only)
+            self.definition.switch(keys, is_enabled=is_enabled)
 
 
 def _as_list(names: Names) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 from trio_mcp.errors import PromptDefinitionError, ResourceDefinitionError, ToolDefinitionError
 from trio_mcp.outgoing.policy import ServerPolicy
 from trio_mcp.server.functions import CompletableFunction, bare_function
-from trio_mcp.server.registered import Registered
+from trio_mcp.server.registered import Names, Registered
 from trio_mcp.server.tool import define_tool
 from trio_mcp.session.settings import CacheHint
 from trio_mcp.tasks.settings import TaskConfig
@@ -49,6 +49,7 @@ class Registration(Registered):
         output_schema: Mapping[str, Any] | None = None,
         validate: bool = True,
         scopes: Collection[str] = (),
+        tags: Names = (),
     ) -> Callable[[F], F]: ...
 
     def tool(
@@ -68,6 +69,7 @@ class Registration(Registered):
         output_schema: Mapping[str, Any] | None = None,
         validate: bool = True,
         scopes: Collection[str] = (),
+        tags: Names = (),
     ) -> F | Callable[[F], F]:
         """Register a function as a tool: `@server.tool` or `@server.tool("name", ...)`; see `add_tool`."""
         if isinstance(function, str):
@@ -90,6 +92,7 @@ class Registration(Registered):
                 output_schema=output_schema,
                 validate=validate,
                 scopes=scopes,
+                tags=tags,
             )
             return function
 
@@ -111,6 +114,7 @@ class Registration(Registered):
         output_schema: Mapping[str, Any] | None = None,
         validate: bool = True,
         scopes: Collection[str] = (),
+        tags: Names = (),
     ) -> None:
         """Register `function` as a tool (MCP tools).
 
@@ -125,7 +129,8 @@ class Registration(Registered):
         those of the type hints. The function then takes all arguments, as JSON values, in one dict or as
         `**arguments`, or returns a dict. With `validate` both are checked by the package jsonschema (the
         extra of that name). `scopes` are what a client must be allowed to see and call the tool, if it has
-        been authenticated (docs/authorization.md). Raises ToolDefinitionError if the signature
+        been authenticated (docs/authorization.md). `tags`, one or several, are what programs enable and
+        disable tools by; clients do not see them. Raises ToolDefinitionError if the signature
         cannot be described in JSON or the name is taken.
         """
         tool = define_tool(
@@ -142,6 +147,7 @@ class Registration(Registered):
             output_schema=output_schema,
             validate=validate,
             scopes=scopes,
+            tags=tags,
             dereference_schemas=self.definition.settings.dereference_schemas,
         )
         self.definition.add_tool(tool)
@@ -162,6 +168,7 @@ class Registration(Registered):
         meta: Mapping[str, Any] | None = None,
         progress: ServerPolicy | None = None,
         scopes: Collection[str] = (),
+        tags: Names = (),
     ) -> Callable[[Callable[P, R]], CompletableFunction[P, R]]: ...
 
     def prompt(
@@ -176,6 +183,7 @@ class Registration(Registered):
         meta: Mapping[str, Any] | None = None,
         progress: ServerPolicy | None = None,
         scopes: Collection[str] = (),
+        tags: Names = (),
     ) -> CompletableFunction[P, R] | Callable[[Callable[P, R]], CompletableFunction[P, R]]:
         """Register a prompt: `@server.prompt` or `@server.prompt("name", ...)`; see `add_prompt`."""
         if isinstance(function, str):
@@ -193,6 +201,7 @@ class Registration(Registered):
                 meta=meta,
                 progress=progress,
                 scopes=scopes,
+                tags=tags,
             )
 
         return register if function is None else register(function)
@@ -208,6 +217,7 @@ class Registration(Registered):
         meta: Mapping[str, Any] | None = None,
         progress: ServerPolicy | None = None,
         scopes: Collection[str] = (),
+        tags: Names = (),
     ) -> CompletableFunction[P, R]:
         """Register `function` as a prompt (MCP prompts).
 
@@ -216,9 +226,9 @@ class Registration(Registered):
         as it is stays a text, every other is read as JSON. A sync function runs in a worker thread. The
         function returns text, content, a `Message`, or a list of them. What is returned here can be
         called as the function, and its `complete` registers functions that complete arguments. `progress`
-        is the policy for this prompt and its completions, in place of the server's, and `scopes` are as those
-        of a tool. Raises
-        PromptDefinitionError if the signature cannot be described or the name is taken.
+        is the policy for this prompt and its completions, in place of the server's, and `scopes` and
+        `tags` are as those of a tool. Raises PromptDefinitionError if the signature cannot be described or
+        the name is taken.
         """
         # Imported here: a server without prompts starts sooner without that module.
         from trio_mcp.server.prompt import define_prompt
@@ -234,6 +244,7 @@ class Registration(Registered):
             dereference_schemas=self.definition.settings.dereference_schemas,
             progress=progress,
             scopes=scopes,
+            tags=tags,
         )
         self.definition.add_prompt(prompt)
         return CompletableFunction(function, prompt)
@@ -254,6 +265,7 @@ class Registration(Registered):
         cache: CacheHint | None = None,
         progress: ServerPolicy | None = None,
         scopes: Collection[str] = (),
+        tags: Names = (),
     ) -> Callable[[Callable[P, R]], CompletableFunction[P, R]]:
         """Register a function as a resource: `@server.resource("config://app")`; see `add_resource`."""
         if callable(uri):
@@ -274,6 +286,7 @@ class Registration(Registered):
                 cache=cache,
                 progress=progress,
                 scopes=scopes,
+                tags=tags,
             )
 
         return register
@@ -294,6 +307,7 @@ class Registration(Registered):
         cache: CacheHint | None = None,
         progress: ServerPolicy | None = None,
         scopes: Collection[str] = (),
+        tags: Names = (),
     ) -> CompletableFunction[P, R]:
         """Register what `function` returns as a resource (MCP server features, "Resources").
 
@@ -302,9 +316,9 @@ class Registration(Registered):
         templates that match the same URI, the first counts. Text and bytes are read as they are, everything
         else as JSON. A parameter annotated with `Context` receives the context, and a sync function runs in a
         worker thread. `size` is in bytes. `progress` is the policy for this resource, in place of the
-        server's, and `scopes` are as those of a tool. Raises ResourceDefinitionError for a template that is
-        malformed or ambiguous, for a variable that the function does not take, for a required parameter that
-        the URI does not give, and if the URI is taken.
+        server's, and `scopes` and `tags` are as those of a tool. Raises ResourceDefinitionError for a
+        template that is malformed or ambiguous, for a variable that the function does not take, for a
+        required parameter that the URI does not give, and if the URI is taken.
 
         What is returned here can be called as the function, and its `complete` registers functions that
         complete variables of the template.
@@ -327,6 +341,7 @@ class Registration(Registered):
             cache=cache,
             progress=progress,
             scopes=scopes,
+            tags=tags,
         )
         self.definition.add_resource(resource)
         return CompletableFunction(function, resource)
@@ -346,6 +361,7 @@ class Registration(Registered):
         max_bytes: int = 8 * 1024 * 1024,
         hidden: bool = False,
         scopes: Collection[str] = (),
+        tags: Names = (),
     ) -> None:
         """Register the files below a directory as the template "`uri`/{path*}".
 
@@ -354,8 +370,8 @@ class Registration(Registered):
         links that lead out of it, names of devices and everything that is no regular file count as unknown.
         So do, unless `hidden` is True, files and directories whose names begin with a dot. A file of more
         than `max_bytes` bytes, 8 MiB by default, cannot be read. `name` is by default that of the directory,
-        and `scopes` are as those of a tool. Raises ResourceDefinitionError if there is no directory at
-        `path`, and as `add_resource` does.
+        and `scopes` and `tags` are as those of a tool. Raises ResourceDefinitionError if there is no
+        directory at `path`, and as `add_resource` does.
         """
         # Imported here: a server of tools starts sooner without.
         from trio_mcp.server.directory import make_directory
@@ -372,4 +388,5 @@ class Registration(Registered):
             meta=meta,
             cache=cache,
             scopes=scopes,
+            tags=tags,
         )

@@ -9,22 +9,49 @@ from __future__ import annotations
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from threading import Lock
-from typing import Generic, TypeVar
+from threading import RLock
+from typing import Final, Generic, Protocol, TypeVar
 
 from trio_mcp.errors import DefinitionError, ProtocolError
+from trio_mcp.server.tags import TagRules
 from trio_mcp.wire.errors import INVALID_PARAMS
 
-D = TypeVar("D")
+CHANGING: Final = RLock()
+"""Held by whoever changes what is registered: servers that are mounted in each other change together, and
+with a lock for each of them two threads could wait for each other."""
+
+
+class Tagged(Protocol):
+    """What can be registered."""
+
+    @property
+    def tags(self) -> frozenset[str]:
+        """By which programs enable and disable it."""
+
+
+D = TypeVar("D", bound=Tagged)
 
 
 class _Entry(Generic[D]):
-    __slots__ = ("definition", "is_enabled", "number")
+    """One definition. `owner` is the mirror of a mounted server that offers it, None for the server's own.
 
-    def __init__(self, number: int, definition: D) -> None:
+    It is disabled here unless it `is_enabled`, and where it was registered unless it `is_offered`.
+    """
+
+    __slots__ = ("definition", "is_enabled", "is_offered", "number", "owner")
+
+    def __init__(
+        self, number: int, definition: D, is_enabled: bool, owner: object = None, is_offered: bool = True
+    ) -> None:
         self.number = number
         self.definition = definition
-        self.is_enabled = True
+        self.is_enabled = is_enabled
+        self.is_offered = is_offered
+        self.owner = owner
+
+    @property
+    def is_shown(self) -> bool:
+        return self.is_enabled and self.is_offered
 
 
 class Registry(Mapping[str, D]):
@@ -35,10 +62,15 @@ class Registry(Mapping[str, D]):
         self.kind = kind
         self.enabled: dict[str, D] = {}
         """What clients may use, for a quick search; without an order."""
+        self.rules: TagRules | None = None
+        """What is enabled by its tags; None for everything."""
+        self.watchers: tuple[Callable[[str], None], ...] = ()
+        """Called with the key of what has changed, under the lock."""
+        self.claimants: tuple[Callable[[str], None], ...] = ()
+        """Called with a key that is free again, under the lock."""
         self._error = error
         self._entries: dict[str, _Entry[D]] = {}
         self._last = 0
-        self._lock = Lock()
         self._wrap: Callable[[D], D] | None = None
 
     def __repr__(self) -> str:
@@ -48,7 +80,7 @@ class Registry(Mapping[str, D]):
         return self.enabled[key]
 
     def __iter__(self) -> Iterator[str]:
-        return iter([key for key, entry in list(self._entries.items()) if entry.is_enabled])
+        return iter([key for key, entry in list(self._entries.items()) if entry.is_shown])
 
     def __len__(self) -> int:
         return len(self.enabled)
@@ -64,35 +96,54 @@ class Registry(Mapping[str, D]):
 
     def add(self, key: str, definition: D) -> None:
         """Register `definition` behind all others; raises DefinitionError if its key is taken."""
-        with self._lock:
+        with CHANGING:
             if key in self._entries:
                 raise self._error(f"there is already a {self.kind} named {key!r}")
-            if self._wrap is not None:
-                definition = self._wrap(definition)
-            self._last += 1
-            self._entries[key] = _Entry(self._last, definition)
-            self.enabled[key] = definition
+            self._insert(key, definition, None, is_offered=True)
 
     def remove(self, key: str) -> None:
-        """Forget what is registered as `key`; raises DefinitionError if nothing is."""
-        with self._lock:
-            self._find(key)
-            del self._entries[key]
-            self.enabled.pop(key, None)
+        """Forget what is registered as `key`; raises DefinitionError if nothing is, or a mount has it."""
+        with CHANGING:
+            if self._find(key).owner is not None:
+                raise self._error(
+                    f"{self.kind} {key!r} is that of a mounted server: remove it there, or disable it here"
+                )
+            self._delete(key)
+
+    def put(self, key: str, definition: D, owner: object, *, is_offered: bool) -> bool:
+        """Register what `owner` offers, in place of what it has offered before; False if the key is taken."""
+        with CHANGING:
+            entry = self._entries.get(key)
+            if entry is None:
+                self._insert(key, definition, owner, is_offered=is_offered)
+                return True
+            if entry.owner is not owner:
+                return False
+            self._replace(key, entry, definition if self._wrap is None else self._wrap(definition))
+            entry.is_offered = is_offered
+            self._show(key, entry)
+            self._tell(self.watchers, key)
+            return True
+
+    def withdraw(self, key: str, owner: object) -> None:
+        """Forget what `owner` has offered as `key`; does nothing if it has not."""
+        with CHANGING:
+            entry = self._entries.get(key)
+            if entry is not None and entry.owner is owner:
+                self._delete(key)
 
     def wrap_all(self, wrap: Callable[[D], D]) -> None:
         """Put what `wrap` makes in the place of each definition, also of those to come.
 
         A registry is wrapped once: does nothing if it is already.
         """
-        with self._lock:
+        with CHANGING:
             if self._wrap is not None:
                 return
             self._wrap = wrap
             for key, entry in self._entries.items():
-                entry.definition = wrap(entry.definition)
-                if entry.is_enabled:
-                    self.enabled[key] = entry.definition
+                self._replace(key, entry, wrap(entry.definition))
+                self._tell(self.watchers, key)
 
     def require(self, keys: Iterable[str]) -> None:
         """Raise DefinitionError unless all `keys` are registered."""
@@ -100,20 +151,29 @@ class Registry(Mapping[str, D]):
             self._find(key)
 
     def switch(self, keys: Iterable[str], *, is_enabled: bool) -> bool:
-        """Enable or disable what is registered; returns whether that changed anything."""
+        """Enable or disable what is registered; returns whether that changed anything for clients."""
+        with CHANGING:
+            changed = [self._switch(key, self._find(key), is_enabled) for key in keys]
+            return any(changed)
+
+    def switch_where(self, decide: Callable[[D], bool | None]) -> bool:
+        """Enable or disable what `decide` gives True or False for; returns as `switch` does."""
         has_changed = False
-        with self._lock:
-            for key in keys:
-                entry = self._find(key)
-                if entry.is_enabled is is_enabled:
-                    continue
-                entry.is_enabled = is_enabled
-                has_changed = True
-                if is_enabled:
-                    self.enabled[key] = entry.definition
-                else:
-                    del self.enabled[key]
+        with CHANGING:
+            for key, entry in self._entries.items():
+                is_enabled = decide(entry.definition)
+                if is_enabled is not None and self._switch(key, entry, is_enabled):
+                    has_changed = True
         return has_changed
+
+    def keys_of_all(self) -> list[str]:
+        """The keys of what is registered, be it disabled or not, in the order of registration."""
+        return list(self._entries)
+
+    def look(self, key: str) -> tuple[D, bool] | None:
+        """What is registered as `key`, and whether clients may use it; None if nothing is."""
+        entry = self._entries.get(key)
+        return None if entry is None else (entry.definition, entry.is_shown)
 
     def all(self) -> list[D]:
         """What is registered, be it disabled or not, in the order of registration."""
@@ -121,7 +181,7 @@ class Registry(Mapping[str, D]):
 
     def in_order(self) -> list[D]:
         """What is enabled, in the order of registration."""
-        return [entry.definition for entry in list(self._entries.values()) if entry.is_enabled]
+        return [entry.definition for entry in list(self._entries.values()) if entry.is_shown]
 
     def find(self, key: str) -> D | None:
         """What is registered as `key`, be it disabled or not; None if nothing is."""
@@ -142,12 +202,53 @@ class Registry(Mapping[str, D]):
             found = self.in_order()
             return (found if shows is None else list(filter(shows, found))), None
         position = 0 if cursor is None else self._read_cursor(cursor, size)
-        entries = [e for e in list(self._entries.values()) if e.is_enabled and e.number > position]
+        entries = [e for e in list(self._entries.values()) if e.is_shown and e.number > position]
         if shows is not None:
             entries = [e for e in entries if shows(e.definition)]
         page = entries[:size]
         following = self._make_cursor(page[-1].number) if len(page) < len(entries) else None
         return [entry.definition for entry in page], following
+
+    def _insert(self, key: str, definition: D, owner: object, *, is_offered: bool) -> None:
+        if self._wrap is not None:
+            definition = self._wrap(definition)
+        self._last += 1
+        is_enabled = self.rules is None or self.rules.allow(definition.tags)
+        entry = self._entries[key] = _Entry(self._last, definition, is_enabled, owner, is_offered)
+        self._show(key, entry)
+        self._tell(self.watchers, key)
+
+    def _replace(self, key: str, entry: _Entry[D], definition: D) -> None:
+        entry.definition = definition
+        if key in self.enabled:
+            self.enabled[key] = definition
+
+    def _delete(self, key: str) -> None:
+        del self._entries[key]
+        self.enabled.pop(key, None)
+        self._tell(self.watchers, key)
+        self._tell(self.claimants, key)
+
+    def _switch(self, key: str, entry: _Entry[D], is_enabled: bool) -> bool:
+        entry.is_enabled = is_enabled
+        has_changed = self._show(key, entry)
+        if has_changed:
+            self._tell(self.watchers, key)
+        return has_changed
+
+    def _show(self, key: str, entry: _Entry[D]) -> bool:
+        """Let clients use it, or not; returns whether that is new."""
+        if entry.is_shown is (key in self.enabled):
+            return False
+        if entry.is_shown:
+            self.enabled[key] = entry.definition
+        else:
+            del self.enabled[key]
+        return True
+
+    def _tell(self, told: Iterable[Callable[[str], None]], key: str) -> None:
+        for tell in told:
+            tell(key)
 
     def _find(self, key: str) -> _Entry[D]:
         entry = self._entries.get(key)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import inspect
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -34,6 +34,7 @@ from trio_mcp.server.functions import (
     read_scopes,
     unwrap,
 )
+from trio_mcp.server.tags import NO_TAGS, read_tags
 from trio_mcp.session.settings import CacheHint
 from trio_mcp.wire.content import Annotations, Icon, ResourceContents
 from trio_mcp.wire.resources import Resource, ResourceTemplate
@@ -65,6 +66,7 @@ class ResourceDefinition:
     completers: dict[str, Completer] = attrs.field(factory=dict)
     scopes: frozenset[str] = NO_SCOPES
     """What a client must be allowed to list, read and complete it, and to subscribe to it."""
+    tags: frozenset[str] = NO_TAGS
 
     @property
     def variable_names(self) -> Sequence[str]:
@@ -116,6 +118,7 @@ def define_resource(
     cache: CacheHint | None,
     progress: ServerPolicy | None = None,
     scopes: Collection[str] = (),
+    tags: str | Iterable[str] = (),
 ) -> ResourceDefinition:
     """Make a resource of `function`, or a template if `uri` has variables.
 
@@ -162,6 +165,7 @@ def define_resource(
         cache,
         progress,
         scopes=read_scopes(scopes, subject),
+        tags=read_tags(tags, subject),
     )
 
 

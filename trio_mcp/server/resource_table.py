@@ -6,7 +6,7 @@ the order of registration. Knows nothing of requests.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 
@@ -48,6 +48,11 @@ class ResourceTable:
     def switch(self, uris: Iterable[str], *, is_enabled: bool) -> bool:
         """Enable or disable resources and templates; returns whether that changed anything."""
         changed = [self._registry_of(uri).switch([uri], is_enabled=is_enabled) for uri in uris]
+        return any(changed)
+
+    def switch_where(self, decide: Callable[[ResourceDefinition], bool | None]) -> bool:
+        """Enable or disable what `decide` gives True or False for; returns whether that changed anything."""
+        changed = [registry.switch_where(decide) for registry in (self.resources, self.templates)]
         return any(changed)
 
     def find(self, uri: str) -> tuple[ResourceDefinition, Mapping[str, str | list[str]]] | None:

@@ -9,7 +9,7 @@ import functools
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -33,6 +33,7 @@ from trio_mcp.server.functions import (
     unwrap,
 )
 from trio_mcp.server.results import CONTENT_TYPES, make_result, reads_files
+from trio_mcp.server.tags import NO_TAGS, read_tags
 from trio_mcp.tasks.settings import TaskConfig
 from trio_mcp.wire.content import Icon
 from trio_mcp.wire.eras import Era
@@ -64,6 +65,7 @@ class ToolDefinition(msgspec.Struct, frozen=True):
     """What a client must be allowed to list and call it."""
     takes_context: bool = False
     """Whether `call` needs a context, for the function or for what is around it."""
+    tags: frozenset[str] = NO_TAGS
 
     def listing_for(self, era: Era) -> Tool:
         """How clients of `era` see the tool."""
@@ -111,6 +113,7 @@ def define_tool(
     output_schema: Mapping[str, Any] | None = None,
     validate: bool = True,
     scopes: Collection[str] = (),
+    tags: str | Iterable[str] = (),
 ) -> ToolDefinition:
     """Make a tool of `function`; raises ToolDefinitionError if it cannot be one."""
     if not callable(function):
@@ -155,7 +158,17 @@ def define_tool(
     needed = read_scopes(scopes, subject)
     takes_context = parameters.context_name is not None
     return ToolDefinition(
-        listing, function, parameters, returns, is_async, config, headers, progress, needed, takes_context
+        listing,
+        function,
+        parameters,
+        returns,
+        is_async,
+        config,
+        headers,
+        progress,
+        needed,
+        takes_context,
+        tags=read_tags(tags, subject),
     )
 
 
