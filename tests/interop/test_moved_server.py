@@ -19,7 +19,6 @@ import pytest
 from tests.conftest import LEGACY, MODERN
 from trio_mcp import (
     AuthorizationError,
-    CallResult,
     Client,
     ImageContent,
     LogMessage,
@@ -73,12 +72,6 @@ def shop(
     return Shop(serve(python, PEER, program), protocol)
 
 
-def read_value(result: CallResult) -> Any:
-    """The value of a result, which both wrap in the same way if it is no object."""
-    structured = result.structured_content
-    return structured["result"] if structured.keys() == {"result"} else structured
-
-
 async def read_json(client: Client, uri: str) -> Any:
     (content,) = (await client.read_resource(uri)).contents
     assert content.mime_type == "application/json"
@@ -119,11 +112,11 @@ async def test_tools_are_listed_with_their_schemas(shop: Shop) -> None:
 
 async def test_books_are_found(shop: Shop) -> None:
     async with shop.open() as client:
-        found = read_value(await client.call_tool("search_books", {"text": "austen"}))
+        found = (await client.call_tool("search_books", {"text": "austen"})).data
         assert [book["title"] for book in found] == ["Emma", "Pride and Prejudice"]
-        one = read_value(await client.call_tool("search_books", {"text": "Austen", "limit": 1}))
+        one = (await client.call_tool("search_books", {"text": "Austen", "limit": 1})).data
         assert [book["isbn"] for book in one] == [EMMA]
-        book = read_value(await client.call_tool("get_book", {"isbn": TIME}))
+        book = (await client.call_tool("get_book", {"isbn": TIME})).data
         assert (book["title"], book["authors"]) == ("A Brief History of Time", ["Stephen Hawking"])
         assert (book["price"], book["genre"]) == ("12.00", "novel")
         (cover,) = (await client.call_tool("draw_cover", {"isbn": EMMA})).content
@@ -134,17 +127,17 @@ async def test_books_are_found(shop: Shop) -> None:
 async def test_books_are_ordered_with_progress(shop: Shop) -> None:
     async with shop.open() as client:
         await client.set_log_level("info")
-        before = read_value(await client.call_tool("get_book", {"isbn": EMMA}))["copies"]
+        before = (await client.call_tool("get_book", {"isbn": EMMA})).data["copies"]
         lines = [{"isbn": EMMA}, {"isbn": TIME, "copies": 1}]
-        order = read_value(await client.call_tool("order_books", {"lines": lines, "address": ADDRESS}))
+        order = (await client.call_tool("order_books", {"lines": lines, "address": ADDRESS})).data
         assert shop.updates == [(1, 2, "1 x Emma"), (2, 2, "1 x A Brief History of Time")]
         assert (order["customer"], order["copies"], order["total"]) == ("ada", 2, "20.50")
         assert order["lines"] == [{"isbn": EMMA, "copies": 1}, {"isbn": TIME, "copies": 1}]
         # The validator of a model has changed the city.
         assert order["address"] == {"street": "Ring 1", "city": "Wien", "zip_code": "1010"}
-        after = read_value(await client.call_tool("get_book", {"isbn": EMMA}))["copies"]
+        after = (await client.call_tool("get_book", {"isbn": EMMA})).data["copies"]
         assert after == before - 1
-        fetched = read_value(await client.call_tool("order_books", {"lines": [{"isbn": PRIDE}]}))
+        fetched = (await client.call_tool("order_books", {"lines": [{"isbn": PRIDE}]})).data
         assert (fetched["number"], fetched["address"]) == (order["number"] + 1, None)
     said = [message for message in shop.messages if f"order {order['number']} of ada" in str(message.data)]
     assert [message.level for message in said] == ["info"]
@@ -180,7 +173,7 @@ async def test_what_cannot_be_done_is_said(
 async def test_middleware_sees_each_call_and_changes_its_arguments(shop: Shop) -> None:
     async with shop.open() as client:
         before = (await read_json(client, "shop://journal"))["calls"]
-        book = read_value(await client.call_tool("get_book", {"isbn": "978-0-14-143958-7"}))
+        book = (await client.call_tool("get_book", {"isbn": "978-0-14-143958-7"})).data
         assert book["isbn"] == EMMA
         for isbn in ("9780000000000", "12"):
             with pytest.raises(ToolError):
