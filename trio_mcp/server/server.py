@@ -12,7 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from functools import partial
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 import trio
 
@@ -31,6 +31,11 @@ from trio_mcp.tasks.store import TaskStore
 from trio_mcp.version import __version__
 from trio_mcp.wire.content import Icon
 from trio_mcp.wire.messages import Implementation
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from trio_mcp.server.http_options import HttpOptions
 
 L = TypeVar("L", bound=Callable[..., Any])
 V = TypeVar("V")
@@ -151,6 +156,12 @@ class Server(Registration):
         """
         async with open_server(self) as running:
             await running.serve(transport, headers=headers)
+
+    @overload
+    def run(self, transport: Literal["stdio"] = "stdio") -> None: ...
+
+    @overload
+    def run(self, transport: Literal["stdio", "http"], **options: Unpack[HttpOptions]) -> None: ...
 
     def run(self, transport: Literal["stdio", "http"] = "stdio", **options: Any) -> None:
         """Serve over stdin and stdout until the client closes them, or over HTTP; blocks.
