@@ -66,7 +66,7 @@ def read_result(raw: msgspec.Raw, result_type: Any) -> CallResult[Any]:
         None if isinstance(result.structured_content, msgspec.UnsetType) else result.structured_content
     )
     meta = result.meta or {}
-    data = _read_data(result.content, structured, wrapped=meta.get(META_WRAPPED) is True)
+    data = _read_data(result.content, structured, meta)
     if result_type is not None and not result.is_error:
         try:
             data = msgspec.convert(data, result_type)
@@ -113,11 +113,19 @@ def finish_call(what: str, raw: msgspec.Raw, result_type: Any, *, raise_on_error
     return result
 
 
-def _read_data(content: Sequence[ContentBlock], structured: Any, *, wrapped: bool) -> Any:
-    if wrapped and isinstance(structured, dict) and "result" in structured:
+def _read_data(content: Sequence[ContentBlock], structured: Any, meta: Mapping[str, Any]) -> Any:
+    if isinstance(structured, dict) and "result" in structured and _is_wrapped(meta):
         return structured["result"]
     if structured is not None:
         return structured
     if len(content) == 1 and isinstance(content[0], TextContent):
         return content[0].text
     return None
+
+
+def _is_wrapped(meta: Mapping[str, Any]) -> bool:
+    """Whether a server, ours or FastMCP's, has put a value that is no object into one."""
+    fastmcp = meta.get("fastmcp")
+    return meta.get(META_WRAPPED) is True or (
+        isinstance(fastmcp, dict) and fastmcp.get("wrap_result") is True
+    )

@@ -49,6 +49,20 @@ async def test_a_result_may_have_structured_content_alone(content):
     assert (read.content, read.structured_content, read.data) == ([], {"a": 1}, {"a": 1})
 
 
+@pytest.mark.parametrize(
+    ("meta", "data"),
+    [
+        ({"fastmcp": {"wrap_result": True}}, [1, 2]),
+        ({"fastmcp": {"wrap_result": False}}, {"result": [1, 2]}),
+        ({"fastmcp": True}, {"result": [1, 2]}),
+        ({}, {"result": [1, 2]}),
+    ],
+)
+async def test_a_value_that_fastmcp_has_put_into_an_object_is_the_data(meta, data):
+    read = await call({"result": {"content": [], "structuredContent": {"result": [1, 2]}, "_meta": meta}})
+    assert (read.structured_content, read.data) == ({"result": [1, 2]}, data)
+
+
 async def test_a_content_block_that_is_left_out_is_named(caplog):
     read = await call({"result": {"content": [TEXT, {"type": "hologram"}]}})
     assert read.content == [TextContent(text="hi")]

@@ -22,6 +22,7 @@ from trio_mcp import (
     TaskHandle,
     ToolAnnotations,
     open_client,
+    open_group,
     serve_http,
 )
 
@@ -128,6 +129,10 @@ async def connect() -> None:
         await client.set_log_level("loud")  # mypy[arg-type] pyright[reportArgumentType]
     async with open_client(42):  # mypy[arg-type] pyright[reportArgumentType]
         pass
+    async with open_group({"a": server}, log_level="loud"):  # mypy[arg-type] pyright[reportArgumentType]
+        pass
+    async with open_group({"a": server}, timeout=3):  # mypy[call-arg] pyright[reportCallIssue]
+        pass
     UnfinishedSink()  # mypy[abstract] pyright[reportAbstractUsage]
 
 
@@ -183,6 +188,13 @@ async def call_directly() -> None:
     TaskConfig(ttl="long")  # mypy[arg-type] pyright[reportArgumentType]
     await serve_http(server, bind=8000)  # mypy[arg-type] pyright[reportArgumentType]
     print(text, number, photo)
+
+
+def run() -> None:
+    server.run("pipe")  # mypy[call-overload] pyright[reportArgumentType]
+    server.run("http", port=8000)  # mypy[call-overload] pyright[reportCallIssue]
+    server.run("http", bind=8000)  # mypy[call-overload] pyright[reportArgumentType]
+    server.run(path="/mcp")  # mypy[call-overload] pyright[reportCallIssue]
 
 
 # Contexts

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         StartCall,
         TaskCall,
     )
+    from trio_mcp.client.connection_options import ConnectionOptions
 
 logger = logging.getLogger("trio_mcp")
 
@@ -383,7 +384,7 @@ async def open_group(
     servers: Mapping[str, ServerEntry | Target] | Mapping[str, Any] | str | os.PathLike[str],
     *,
     server_timeout: float = SERVER_SECONDS,
-    **options: Any,
+    **options: Unpack[ConnectionOptions],
 ) -> AsyncIterator[ClientGroup]:
     """Connect to several servers for as long as the block lasts; checkpoints.
 

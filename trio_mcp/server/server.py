@@ -12,7 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 import trio
 
@@ -33,6 +33,9 @@ from trio_mcp.wire.content import Icon
 from trio_mcp.wire.messages import Implementation
 
 if TYPE_CHECKING:  # a server without middleware starts without these modules
+    from typing import Unpack
+
+    from trio_mcp.server.http_options import HttpOptions
     from trio_mcp.server.prompt_middleware import PromptMiddleware
     from trio_mcp.server.request_middleware import RequestMiddleware
     from trio_mcp.server.resource_middleware import ResourceMiddleware
@@ -214,6 +217,12 @@ class Server(Registration):
         """
         async with open_server(self) as running:
             await running.serve(transport, headers=headers)
+
+    @overload
+    def run(self, transport: Literal["stdio"] = "stdio") -> None: ...
+
+    @overload
+    def run(self, transport: Literal["stdio", "http"], **options: Unpack[HttpOptions]) -> None: ...
 
     def run(self, transport: Literal["stdio", "http"] = "stdio", **options: Any) -> None:
         """Serve over stdin and stdout until the client closes them, or over HTTP; blocks.

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import assert_type
+from typing import Literal, assert_type
 
 import trio
 
 from trio_mcp import (
+    Bearer,
     Completion,
     Context,
     Image,
     Lossless,
     Message,
     Server,
+    StaticTokens,
     ToolAnnotations,
     open_client,
 )
@@ -106,6 +108,12 @@ async def call_directly() -> None:
     assert_type(read_rules(), str)
     async with open_library(server) as library:
         assert_type(library, Library)
+
+
+def serve(transport: Literal["stdio", "http"]) -> None:
+    server.run(transport)
+    server.run()
+    server.run("http", bind=["127.0.0.1:0", "[::1]:0"], auth=Bearer(StaticTokens({"token": "ada"})), sse=True)
 
 
 async def main() -> None:
