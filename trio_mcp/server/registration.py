@@ -143,6 +143,7 @@ class Registration(Registered):
             validate=validate,
             scopes=scopes,
             dereference_schemas=self.definition.settings.dereference_schemas,
+            refuse_unknown=self.definition.settings.unknown_metadata == "refuse",
         )
         self.definition.add_tool(tool)
 
@@ -232,6 +233,7 @@ class Registration(Registered):
             icons=icons,
             meta=meta,
             dereference_schemas=self.definition.settings.dereference_schemas,
+            refuse_unknown=self.definition.settings.unknown_metadata == "refuse",
             progress=progress,
             scopes=scopes,
         )
@@ -327,6 +329,7 @@ class Registration(Registered):
             cache=cache,
             progress=progress,
             scopes=scopes,
+            refuse_unknown=self.definition.settings.unknown_metadata == "refuse",
         )
         self.definition.add_resource(resource)
         return CompletableFunction(function, resource)
