@@ -64,7 +64,7 @@ class Holder:
         (collections.abc.Callable, "Callable"),
         (type[int], "type"),
         (complex, "complex"),
-        (collections.deque[int], "deque"),
+        (range, "range"),
         (dict[tuple[int, int], int], "cannot be a key"),
         (dict[pathlib.Path, int], "cannot be a key"),
         (set[list[int]], "not hashable"),

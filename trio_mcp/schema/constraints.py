@@ -6,12 +6,13 @@ package made common, and plain strings. Knows nothing of the annotated types.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 
 from trio_mcp.schema.fields import is_field, is_metadata, read_field_options
+from trio_mcp.schema.problems import UnsupportedAnnotationError
 
 _BOUNDS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length")
 _CONSTRAINTS = (*_BOUNDS, "pattern")
@@ -37,12 +38,51 @@ def _read_item(item: Any, *, describing: bool) -> dict[str, Any]:
     elif isinstance(item, type):
         return {}
     else:
-        text = item if isinstance(item, str) else getattr(item, "documentation", None)
-        if isinstance(text, str):
+        text = _text(item)
+        if text is not None:
             return {"description": text} if describing else {}
+        if _is_common(item, "Timezone") and item.tz in (None, ...):
+            return {"tz": item.tz is ...}
         names = _BOUNDS
     values = {name: getattr(item, name, None) for name in names}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _text(item: Any) -> str | None:
+    text = item if isinstance(item, str) else getattr(item, "documentation", None)
+    return text if isinstance(text, str) else None
+
+
+def _is_common(item: Any, name: str) -> bool:
+    """Whether `item` is an object of the class `name` of annotated_types."""
+    return type(item).__name__ == name and type(item).__module__.partition(".")[0] == "annotated_types"
+
+
+def find_predicates(metadata: Iterable[Any]) -> list[Callable[[Any], Any]]:
+    """The functions that say whether a value is allowed."""
+    return [item.func for item in metadata if _is_common(item, "Predicate")]
+
+
+def check_known(metadata: Iterable[Any]) -> None:
+    """Raise UnsupportedAnnotationError for the first object that nobody reads, and so nobody would miss."""
+    for item in metadata:
+        if not _is_known(item):
+            shown = item.__name__ if isinstance(item, type) else f"{item!r:.80}"
+            raise UnsupportedAnnotationError(
+                f"{shown} in Annotated means nothing here, so that it would have no effect: say it with "
+                "msgspec.Meta or pydantic's Field, take it out, or let such objects be ignored by "
+                'ServerSettings(unknown_metadata="ignore")'
+            )
+
+
+def _is_known(item: Any) -> bool:
+    if item is None or isinstance(item, msgspec.Meta) or _text(item) is not None or is_metadata(item):
+        return True
+    if isinstance(item, type):
+        return False
+    if _is_common(item, "Predicate") or _is_common(item, "Unit"):  # a unit limits nothing
+        return True
+    return bool(_read_item(item, describing=True))
 
 
 def split_metadata(metadata: Iterable[Any]) -> tuple[list[Any], list[Any]]:

@@ -31,6 +31,8 @@ class StandIn(metaclass=_AcceptsEverything):
     __slots__ = ()
     # The annotations that the replaced one is made of; its schema is made of theirs.
     parts: ClassVar[tuple[Any, ...]] = ()
+    # The class whose instances are values of the replaced annotation, if it is a class.
+    origin: ClassVar[type | None] = None
 
     @classmethod
     def convert(cls, value: Any, conversion: Conversion) -> Any:
@@ -145,7 +147,12 @@ def encode_custom(value: Any) -> Any:
         return dict(value)
     if isinstance(value, Sequence | Set | ValuesView | collections.deque):
         return list(value)
-    raise UnencodableError(value)
+    from trio_mcp.schema.library_values import plain_value  # most results need none of it
+
+    plain = plain_value(value)
+    if plain is NotImplemented:
+        raise UnencodableError(value)
+    return plain
 
 
 def to_json_value(value: Any) -> Any:

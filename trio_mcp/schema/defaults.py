@@ -79,6 +79,9 @@ def fits(default: Any, annotation: Any) -> bool:
         rewriter = AnnotationRewriter()
         form = rewriter.rewrite(annotation)
         rewriter.prepare([form])
+        origin = getattr(form, "origin", None)
+        if isinstance(origin, type) and isinstance(default, origin):
+            return True
     except (UnsupportedAnnotationError, RecursionError):
         return True  # refused elsewhere, with its reason
     try:

@@ -7,6 +7,7 @@ meaning for an argument is refused by name. pydantic is not imported: without it
 from __future__ import annotations
 
 import copy
+import dataclasses
 import sys
 import typing
 from typing import Any, Final
@@ -38,9 +39,16 @@ def is_field(value: Any) -> bool:
 
 
 def is_model(annotation: Any) -> bool:
-    """Whether `annotation` is a model or a dataclass of pydantic, or a generic one with its arguments."""
+    """Whether `annotation` is a model or a dataclass of pydantic, or a generic one with its arguments.
+
+    A dataclass of Python's with `Field` objects as defaults counts as one: only pydantic reads them.
+    """
     cls = typing.get_origin(annotation) or annotation
-    return isinstance(cls, type) and hasattr(cls, "__pydantic_validator__")
+    if not isinstance(cls, type):
+        return False
+    if hasattr(cls, "__pydantic_validator__"):
+        return True
+    return dataclasses.is_dataclass(cls) and any(is_field(f.default) for f in dataclasses.fields(cls))
 
 
 def has_hooks(value: Any) -> bool:

@@ -225,11 +225,13 @@ def read_parameters(
     subject: Subject | None = None,
     *,
     dereference: bool = False,
+    refuse_unknown: bool = True,
 ) -> Parameters:
     """The parameters of a function, method, partial or callable object.
 
     `subject` is what the function is to become, by default a tool of its name. With `dereference`, the
-    schema has no `$defs` but those that refer to themselves. Raises the DefinitionError of `subject`, which
+    schema has no `$defs` but those that refer to themselves; with `refuse_unknown`, objects in `Annotated`
+    that have no effect are refused. Raises the DefinitionError of `subject`, which
     names it and the parameter.
     """
     subject = subject or tool_subject(function)
@@ -243,7 +245,7 @@ def read_parameters(
     targets = {p.name: p.target for p in parameters if p.target is not None}
     if targets:
         _check_aliases(parameters, subject)
-    rewriter = AnnotationRewriter()
+    rewriter = AnnotationRewriter(refuse_unknown=refuse_unknown)
     annotations = {p.name: _rewrite_annotation(p, rewriter, subject) for p in parameters}
     required = frozenset(p.name for p in parameters if p.required)
     made = Parameters(

@@ -110,13 +110,14 @@ def read_returns(
     subject: Subject | None = None,
     *,
     dereference: bool = False,
+    refuse_unknown: bool = True,
 ) -> Returns:
     """What a function returns, from its annotation.
 
     A result that is, or holds in a container or union, one of `content_types` has no
     schema and is not checked. `subject` is what the function is to become, by default a tool of its name.
-    With `dereference`, the schema has no `$defs` but those that refer to themselves. Raises the
-    DefinitionError of `subject`.
+    With `dereference`, the schema has no `$defs` but those that refer to themselves; with `refuse_unknown`,
+    objects in `Annotated` that have no effect are refused. Raises the DefinitionError of `subject`.
     """
     subject = subject or tool_subject(function)
     annotation = read_return_annotation(function, subject)
@@ -127,7 +128,7 @@ def read_returns(
     if is_plain and bare is annotation:
         return Returns(None, False, annotation if bare in (str, type(None)) else Any)
     try:
-        rewriter = AnnotationRewriter(outgoing=True)
+        rewriter = AnnotationRewriter(outgoing=True, refuse_unknown=refuse_unknown)
         form = rewriter.rewrite(annotation)
         rewriter.prepare([form])
         if is_plain:

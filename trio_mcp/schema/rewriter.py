@@ -8,8 +8,6 @@ name. Knows nothing of functions or values.
 from __future__ import annotations
 
 import collections.abc
-import decimal
-import enum
 import typing
 from collections.abc import Mapping, Sequence
 from types import UnionType
@@ -18,7 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NewType, TypeV
 import msgspec
 from msgspec import inspect as msgspec_inspect
 
-from trio_mcp.schema.constraints import read_metadata, split_constraints, split_metadata
+from trio_mcp.schema.annotation_checks import check, check_key, is_hashable, is_integer, takes_floats
+from trio_mcp.schema.constraints import (
+    check_known,
+    find_predicates,
+    read_metadata,
+    split_constraints,
+    split_metadata,
+)
 from trio_mcp.schema.conversion import PATHS, IntegerStandIn, StandIn
 from trio_mcp.schema.fields import (
     has_hooks,
@@ -54,22 +59,6 @@ _SYNONYMS: Mapping[Any, Any] = {
     typing.Iterable: list,
     collections.abc.Iterable: list,
 }
-# The types that msgspec can read from, and write to, the name of a JSON member.
-_KEY_TYPES = (
-    msgspec_inspect.AnyType,
-    msgspec_inspect.StrType,
-    msgspec_inspect.IntType,
-    msgspec_inspect.FloatType,
-    msgspec_inspect.EnumType,
-    msgspec_inspect.LiteralType,
-    msgspec_inspect.DateTimeType,
-    msgspec_inspect.DateType,
-    msgspec_inspect.TimeType,
-    msgspec_inspect.TimeDeltaType,
-    msgspec_inspect.UUIDType,
-    msgspec_inspect.DecimalType,
-    msgspec_inspect.BytesType,
-)
 
 
 class AnnotationRewriter:
@@ -78,7 +67,7 @@ class AnnotationRewriter:
     With `describing`, the result is for a schema only: plain strings in
     `Annotated` become descriptions and `substitutes` are put in. With
     `outgoing`, conversion only checks and builds no objects. With `whole_numbers`, stand-ins take the
-    place of integers.
+    place of integers. With `refuse_unknown`, objects in `Annotated` that have no effect are refused.
     """
 
     def __init__(
@@ -88,6 +77,7 @@ class AnnotationRewriter:
         describing: bool = False,
         substitutes: Mapping[Any, type[StandIn]] | None = None,
         whole_numbers: bool = False,
+        refuse_unknown: bool = False,
     ) -> None:
         self.stand_ins: list[type[StandIn]] = []
         self.adapters: list[type[AdapterStandIn]] = []
@@ -95,6 +85,7 @@ class AnnotationRewriter:
         self._describing = describing
         self._substitutes = substitutes or {}
         self._whole_numbers = whole_numbers
+        self._refuse_unknown = refuse_unknown
         # Each class that was met, and what takes its place: itself or a stand-in.
         self._records: dict[Any, Any] = {}
         # The classes that are being tried by `_needs_rewriting`; empty while it is not at work.
@@ -105,7 +96,7 @@ class AnnotationRewriter:
 
         Raises UnsupportedAnnotationError for a type without a JSON form.
         """
-        if self._whole_numbers and _is_integer(annotation):
+        if self._whole_numbers and is_integer(annotation):
             strict = AnnotationRewriter().rewrite(annotation)
             return type("int", (IntegerStandIn,), {"strict": strict})
         origin, args = typing.get_origin(annotation), typing.get_args(annotation)
@@ -114,7 +105,7 @@ class AnnotationRewriter:
         if origin in _UNIONS:
             return self._rewrite_union(annotation, args)
         if origin is Literal:
-            return _check(annotation)
+            return check(annotation)
         if origin is Final:
             return self._rewrite_inner(annotation, args[0])
         if isinstance(annotation, NewType):
@@ -149,11 +140,27 @@ class AnnotationRewriter:
         if annotation in PATHS:
             return annotation
         try:
-            return _check(annotation)
+            return check(annotation)
         except UnsupportedAnnotationError:
+            found = self._rewrite_library(annotation)
+            if found is not None:
+                return found
             if not has_hooks(annotation):
                 raise
         return self._adapt(annotation)
+
+    def _rewrite_library(self, annotation: Any) -> Any:
+        """The stand-in for a type of a library; None if it is not known."""
+        from trio_mcp.schema.python_types import read_library_type  # most servers have none
+
+        found = read_library_type(annotation, outgoing=self._outgoing)
+        if found is None or self._trying:
+            return None if found is None else StandIn
+        from trio_mcp.schema.library_types import stand_in_for_library
+
+        made = stand_in_for_library(annotation, found, self.rewrite(found.form), builds=not self._outgoing)
+        self.stand_ins.append(made)
+        return made
 
     def _adapt(self, annotation: Any) -> Any:
         """The stand-in for an annotation that pydantic reads."""
@@ -180,13 +187,18 @@ class AnnotationRewriter:
         if origin is collections.abc.Iterable:
             return list[self.rewrite(args[0])]  # type: ignore[misc]
         if origin not in _CONTAINERS:
+            found = self._rewrite_library(annotation)
+            if found is not None:
+                return found
             raise UnsupportedAnnotationError(f"{name_annotation(annotation)} has no JSON form")
         if origin in _MAPPINGS:
-            _check_key(args[0])
-            rewritten: tuple[Any, ...] = (args[0], self.rewrite(args[1]))
+            # The metadata of a key counts as any other.
+            key = self.rewrite(args[0]) if typing.get_origin(args[0]) is Annotated else args[0]
+            check_key(key)
+            rewritten: tuple[Any, ...] = (key, self.rewrite(args[1]))
         else:
             rewritten = tuple(arg if arg is ... else self.rewrite(arg) for arg in args)
-        if origin in _SETS and not _is_hashable(args[0]):
+        if origin in _SETS and not is_hashable(args[0]):
             raise UnsupportedAnnotationError(
                 f"{name_annotation(annotation)} is impossible: {name_annotation(args[0])} is not hashable"
             )
@@ -194,8 +206,8 @@ class AnnotationRewriter:
 
     def _rewrite_union(self, annotation: Any, args: tuple[Any, ...]) -> Any:
         # Beside a float, a whole float is no integer.
-        exact = self._whole_numbers and any(map(_takes_floats, args))
-        members = tuple(arg if exact and _is_integer(arg) else self.rewrite(arg) for arg in args)
+        exact = self._whole_numbers and any(map(takes_floats, args))
+        members = tuple(arg if exact and is_integer(arg) else self.rewrite(arg) for arg in args)
         try:
             candidate = annotation if _are_same(members, args) else _union_of(members)
             msgspec.json.Decoder(candidate)
@@ -226,10 +238,12 @@ class AnnotationRewriter:
         return tuple(arg for arg, _ in rest), tuple(member for _, member in rest)
 
     def _rewrite_annotated(self, annotation: Any, inner: Any, metadata: tuple[Any, ...]) -> Any:
+        if self._refuse_unknown:
+            check_known(metadata)
         if any(map(needs_pydantic, metadata)):
             return self._adapt_annotated(inner, metadata)
         try:
-            return self._rewrite_described(annotation, inner, metadata)
+            return self._rewrite_predicates(annotation, inner, metadata)
         except UnsupportedAnnotationError:
             # For example a bound of a type of pydantic, or of a union that holds one.
             if self._trying or not any(item is not None and is_metadata(item) for item in metadata):
@@ -252,6 +266,19 @@ class AnnotationRewriter:
         stand_in = self._adapt(Annotated[(inner, *others)])
         return Annotated[stand_in, msgspec.Meta(**options)] if options else stand_in
 
+    def _rewrite_predicates(self, annotation: Any, inner: Any, metadata: tuple[Any, ...]) -> Any:
+        described = self._rewrite_described(annotation, inner, metadata)
+        predicates = find_predicates(metadata)
+        if not predicates:
+            return described
+        if self._trying:
+            return StandIn
+        from trio_mcp.schema.predicates import stand_in_for_predicates  # hardly any server has one
+
+        made = stand_in_for_predicates(described, predicates)
+        self.stand_ins.append(made)
+        return made
+
     def _rewrite_described(self, annotation: Any, inner: Any, metadata: tuple[Any, ...]) -> Any:
         options, foreign = read_metadata(metadata, describing=self._describing)
         target = inner
@@ -268,7 +295,7 @@ class AnnotationRewriter:
                 result = Annotated[rewritten, msgspec.Meta(**options)]
             except (TypeError, ValueError) as error:
                 raise UnsupportedAnnotationError(str(error).replace("`", "")) from None
-        return _check(result) if split_constraints(options)[0] else result
+        return check(result) if split_constraints(options)[0] else result
 
     def _distribute_constraints(self, union: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """The union with its constraints moved to the members that can have them, and the other options."""
@@ -360,70 +387,9 @@ class AnnotationRewriter:
             union_converter()
 
 
-def _is_integer(annotation: Any) -> bool:
-    """Whether the values of an annotation are integers, or may be among others in a Literal."""
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (Annotated, Final):
-        return _is_integer(args[0])
-    if origin is Literal:
-        return any(type(arg) is int for arg in args)
-    if isinstance(annotation, NewType):
-        return _is_integer(annotation.__supertype__)
-    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
-        return any(type(member.value) is int for member in annotation)
-    return annotation is int
-
-
-def _takes_floats(annotation: Any) -> bool:
-    if typing.get_origin(annotation) is Annotated:
-        return _takes_floats(typing.get_args(annotation)[0])
-    return annotation in (float, decimal.Decimal, Any, object)
-
-
 def _union_of(members: Sequence[Any]) -> Any:
     return Union[tuple(members)]  # noqa: UP007 - the members are known at run time only
 
 
 def _are_same(rewritten: tuple[Any, ...], args: tuple[Any, ...]) -> bool:
     return all(new is old for new, old in zip(rewritten, args, strict=True))
-
-
-def _check(annotation: Any) -> Any:
-    """`annotation` if msgspec has a JSON form for it; raises UnsupportedAnnotationError otherwise."""
-    try:
-        info = msgspec_inspect.type_info(annotation)
-    except (TypeError, NameError) as error:
-        raise UnsupportedAnnotationError(str(error).replace("`", "")) from None
-    while isinstance(info, msgspec_inspect.Metadata):
-        info = info.type
-    unknown = isinstance(info, msgspec_inspect.CustomType) and not (
-        info.cls in PATHS or issubclass(info.cls, StandIn)
-    )
-    if unknown or isinstance(info, msgspec_inspect.ExtType):
-        raise UnsupportedAnnotationError(f"{name_annotation(annotation)} has no JSON form")
-    return annotation
-
-
-def _check_key(annotation: Any) -> None:
-    try:
-        info = msgspec_inspect.type_info(annotation)
-    except TypeError as error:
-        raise UnsupportedAnnotationError(
-            f"{name_annotation(annotation)} cannot be a key in JSON: {error}"
-        ) from None
-    kinds = info.types if isinstance(info, msgspec_inspect.UnionType) else (info,)
-    kinds = tuple(k.type if isinstance(k, msgspec_inspect.Metadata) else k for k in kinds)
-    if not all(isinstance(kind, _KEY_TYPES) for kind in kinds):
-        raise UnsupportedAnnotationError(f"{name_annotation(annotation)} cannot be a key in JSON")
-
-
-def _is_hashable(annotation: Any) -> bool:
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in _UNIONS or origin is tuple:
-        return all(_is_hashable(arg) for arg in args)
-    if origin is Annotated:
-        return _is_hashable(args[0])
-    cls = origin or annotation
-    if isinstance(cls, type) and issubclass(cls, msgspec.Struct):
-        return bool(cls.__struct_config__.frozen)
-    return getattr(cls, "__hash__", None) is not None

@@ -103,6 +103,7 @@ def define_prompt(
     icons: Sequence[Icon] | None,
     meta: Mapping[str, Any] | None,
     dereference_schemas: bool = True,
+    refuse_unknown: bool = True,
     progress: ServerPolicy | None = None,
     scopes: Collection[str] = (),
     tags: str | Iterable[str] = (),
@@ -119,7 +120,9 @@ def define_prompt(
     subject = Subject(f"prompt {name!r}", PromptDefinitionError)
     check_policy(progress, subject)
     check_bound(function, "prompt", subject)
-    parameters = read_parameters(function, Context, subject, dereference=dereference_schemas)
+    parameters = read_parameters(
+        function, Context, subject, dereference=dereference_schemas, refuse_unknown=refuse_unknown
+    )
     required = parameters.schema.get("required", ())
     arguments = [
         _describe_argument(argument, schema, required=argument in required)

@@ -149,6 +149,7 @@ class Registration(Registered):
             scopes=scopes,
             tags=tags,
             dereference_schemas=self.definition.settings.dereference_schemas,
+            refuse_unknown=self.definition.settings.unknown_metadata == "refuse",
         )
         self.definition.add_tool(tool)
 
@@ -242,6 +243,7 @@ class Registration(Registered):
             icons=icons,
             meta=meta,
             dereference_schemas=self.definition.settings.dereference_schemas,
+            refuse_unknown=self.definition.settings.unknown_metadata == "refuse",
             progress=progress,
             scopes=scopes,
             tags=tags,
@@ -342,6 +344,7 @@ class Registration(Registered):
             progress=progress,
             scopes=scopes,
             tags=tags,
+            refuse_unknown=self.definition.settings.unknown_metadata == "refuse",
         )
         self.definition.add_resource(resource)
         return CompletableFunction(function, resource)

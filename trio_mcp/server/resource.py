@@ -119,6 +119,7 @@ def define_resource(
     progress: ServerPolicy | None = None,
     scopes: Collection[str] = (),
     tags: str | Iterable[str] = (),
+    refuse_unknown: bool = True,
 ) -> ResourceDefinition:
     """Make a resource of `function`, or a template if `uri` has variables.
 
@@ -127,8 +128,8 @@ def define_resource(
     template = _read_uri(uri)
     subject = Subject(f"resource {uri!r}", ResourceDefinitionError)
     inner, name = _read_function(function, name, subject)
-    parameters = read_parameters(function, Context, subject)
-    returns = read_returns(function, (ResourceContents, *_BYTES), subject)
+    parameters = read_parameters(function, Context, subject, refuse_unknown=refuse_unknown)
+    returns = read_returns(function, (ResourceContents, *_BYTES), subject, refuse_unknown=refuse_unknown)
     mime_type = mime_type or _guess_type(read_return_annotation(function, subject), returns)
     _check_names(template, parameters, subject)
     if not isinstance(cache, (CacheHint, type(None))):

@@ -109,6 +109,7 @@ def define_tool(
     task: TaskConfig | bool | None,
     progress: ServerPolicy | None = None,
     dereference_schemas: bool = True,
+    refuse_unknown: bool = True,
     input_schema: Mapping[str, Any] | None = None,
     output_schema: Mapping[str, Any] | None = None,
     validate: bool = True,
@@ -132,11 +133,19 @@ def define_tool(
     check_bound(function, "tool", subject)
     parameters: Parameters | VerbatimParameters
     if input_schema is None:
-        parameters = read_parameters(function, Context, subject, dereference=dereference_schemas)
+        parameters = read_parameters(
+            function, Context, subject, dereference=dereference_schemas, refuse_unknown=refuse_unknown
+        )
     else:
         parameters = _read_input_schema(function, input_schema, subject, validate)
     if output_schema is None:
-        returns = read_returns(function, CONTENT_TYPES, subject, dereference=dereference_schemas)
+        returns = read_returns(
+            function,
+            CONTENT_TYPES,
+            subject,
+            dereference=dereference_schemas,
+            refuse_unknown=refuse_unknown,
+        )
     else:
         returns = _read_output_schema(output_schema, subject, validate)
     listing = Tool(

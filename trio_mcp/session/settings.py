@@ -114,7 +114,8 @@ class ServerSettings:
     A state can be used for `state_ttl` seconds, and is not longer than `max_state_bytes`. Each is used once:
     `used_states` remembers which were, in this process if it is None.
     `dereference_schemas` puts the schemas of classes into those that use them, for hosts that drop
-    `$defs`; it counts when a tool is registered.
+    `$defs`; it counts when a tool is registered. So does `unknown_metadata`: whether an object in `Annotated`
+    that means nothing to this package is refused ("refuse"), or has no effect ("ignore").
 
     `page_size` is the number of tools, prompts or resources in one answer; None for all. `list_cache` is how
     long clients may keep a list, and `read_cache` what they read of a resource that has no hint of its own;
@@ -142,6 +143,9 @@ class ServerSettings:
     show_errors: bool = False
     turn_clock: Callable[[], float] = perf_counter
     dereference_schemas: bool = True
+    unknown_metadata: Literal["refuse", "ignore"] = attrs.field(
+        default="refuse", validator=attrs.validators.in_(("refuse", "ignore"))
+    )
     page_size: int | None = attrs.field(default=None, validator=attrs.validators.optional(check_count))
     list_cache: CacheHint | None = attrs.field(default=None, validator=_OPTIONAL_HINT)
     read_cache: CacheHint | None = attrs.field(default=None, validator=_OPTIONAL_HINT)
