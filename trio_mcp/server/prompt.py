@@ -56,7 +56,14 @@ class PromptDefinition:
     completers: dict[str, Completer] = attrs.field(factory=dict)
     progress: ServerPolicy | None = None
     scopes: frozenset[str] = NO_SCOPES
+    takes_context: bool = False
+    """Whether `get` needs a context, for the function or for what is around it."""
     tags: frozenset[str] = NO_TAGS
+
+    @property
+    def shows_errors(self) -> bool | None:
+        """Whether clients see what an unexpected exception said; None if the server decides."""
+        return None
 
     @property
     def argument_names(self) -> Sequence[str]:
@@ -68,6 +75,10 @@ class PromptDefinition:
         subject = Subject(f"prompt {self.listing.name!r}", PromptDefinitionError)
         add_completer(self.completers, self.argument_names, name, function, subject, "argument")
 
+    def find_completer(self, name: str) -> Completer | None:
+        """What completes an argument; None if nothing does."""
+        return self.completers.get(name)
+
     async def get(
         self,
         context: Context | None,
@@ -77,9 +88,9 @@ class PromptDefinition:
     ) -> GetPromptResult:
         """Convert the arguments, run the function, make messages of what it returns.
 
-        The JSON text of an argument has `max_values` values at most. `context` is for a function that
-        takes one. Raises ProtocolError for arguments that do not fit, ReturnError, and what the function
-        raises.
+        The JSON text of an argument has `max_values` values at most. `context` is None unless the prompt
+        `takes_context`. Raises ProtocolError for arguments that do not fit, ReturnError, and what the
+        function raises.
         """
         try:
             kwargs = self.parameters.convert_texts(arguments, max_values)
@@ -140,6 +151,7 @@ def define_prompt(
         is_async,
         progress=progress,
         scopes=needed,
+        takes_context=parameters.context_name is not None,
         tags=read_tags(tags, subject),
     )
 

@@ -54,7 +54,7 @@ class PromptMethods:
         params = request.params
         if params.request_state is not UNSET or params.input_responses is not UNSET:
             await self._calls.rounds.resume(request)
-        context = None if prompt.parameters.context_name is None else self._make_context(request)
+        context = self._make_context(request) if prompt.takes_context else None
         arguments = request.params.arguments or {}
         return await prompt.get(context, arguments, self._calls.limiter, self._settings.max_values)
 
