@@ -19,8 +19,9 @@ import trio
 from trio_mcp.errors import ProtocolError, TaskStoreError
 from trio_mcp.server.changes import LIST_CHANGES, Audience, Change, ListKind
 from trio_mcp.server.definition import ServerDefinition
-from trio_mcp.server.error_results import ErrorResults, suit
+from trio_mcp.server.error_results import ErrorResults, HasErrors, suit
 from trio_mcp.server.progress_choice import ProgressChoice
+from trio_mcp.server.running_mounts import RunningMounts
 from trio_mcp.server.task_methods import TaskMethods
 from trio_mcp.server.task_run import TaskRun
 from trio_mcp.server.tool_methods import ToolMethods
@@ -40,6 +41,7 @@ from trio_mcp.wire.messages import (
     EmptyResult,
     GetPromptParams,
     InitializeResult,
+    PromptReference,
     ReadResourceParams,
     Result,
     SetLevelParams,
@@ -67,6 +69,7 @@ class ServerApplication:
         supervisor: Supervisor,
         nursery: trio.Nursery,
         lifespan: Any = None,
+        mounts: RunningMounts | None = None,
     ) -> None:
         self._definition = definition
         self.settings = definition.settings
@@ -74,7 +77,7 @@ class ServerApplication:
         self.errors = ErrorResults(self.settings.show_errors)
         runs: WeakValueDictionary[str, TaskRun] = WeakValueDictionary()
         self._progress = ProgressChoice(self.settings, nursery)
-        tools = ToolMethods(definition, supervisor, runs, lifespan, self.errors, self._progress)
+        tools = ToolMethods(definition, supervisor, runs, lifespan, self.errors, self._progress, mounts)
         tasks = TaskMethods(supervisor, runs, definition.tools)
         self._supervisor = supervisor
         self._tools = tools
@@ -191,17 +194,31 @@ class ServerApplication:
             self._supervisor.store_calls.note_failure(failure)
             raise ProtocolError(INTERNAL_ERROR, str(failure), {"status": UNAVAILABLE})
         if isinstance(request.params, CallToolParams):
-            return self.errors.describe(request.params.name, failure)
+            tool = self._definition.tools.find(request.params.name)
+            return self._errors_of(tool).describe(request.params.name, failure)
         if isinstance(request.params, GetPromptParams):
-            raise self.errors.explain(f"prompt {request.params.name!r}", failure)
+            prompt = self._definition.prompts.find(request.params.name)
+            raise self._errors_of(prompt).explain(f"prompt {request.params.name!r}", failure)
         if isinstance(request.params, CompleteParams):
-            raise self.errors.explain(f"the completion of {request.params.argument.name!r}", failure)
+            subject = self._find_completed(request.params)
+            text = f"the completion of {request.params.argument.name!r}"
+            raise self._errors_of(subject).explain(text, failure)
         if isinstance(failure, ProtocolError):
             raise failure
         if isinstance(request.params, ReadResourceParams):
             self._find_resources(request).describe_failure(request, failure)
         logger.error("%s failed", request.method, exc_info=failure)
         raise ProtocolError(INTERNAL_ERROR, f"{request.method!r} failed")
+
+    def _errors_of(self, definition: HasErrors | None) -> ErrorResults:
+        """Those of the server at which it was registered, if that is mounted here."""
+        return self.errors if definition is None else self.errors.showing(definition.shows_errors)
+
+    def _find_completed(self, params: CompleteParams) -> HasErrors | None:
+        if isinstance(params.ref, PromptReference):
+            return self._definition.prompts.find(params.ref.name)
+        table = self._definition.resources
+        return None if table is None else table.templates.find(params.ref.uri)
 
     def _find_prompts(self, request: ServerRequest) -> PromptMethods:
         """The methods of prompts; raises ProtocolError if the server has no prompts."""
@@ -216,7 +233,7 @@ class ServerApplication:
 
     def _find_completion(self, request: ServerRequest) -> CompletionMethods:
         """The method of completion; raises ProtocolError if the server has nothing to complete."""
-        if not (self._has_prompts or self._has_resources or "completions" in self.settings.offers):
+        if not (self._has_prompts or self._has_resources or "completions" in self._definition.offers):
             raise ProtocolError(
                 METHOD_NOT_FOUND, f"{request.method!r} is for servers with prompts or resources"
             )
@@ -247,18 +264,18 @@ class ServerApplication:
 
     @property
     def _has_prompts(self) -> bool:
-        return self._definition.prompts.has_begun or "prompts" in self.settings.offers
+        return self._definition.prompts.has_begun or "prompts" in self._definition.offers
 
     @property
     def _has_resources(self) -> bool:
         table = self._definition.resources
-        return (table is not None and table.has_begun) or "resources" in self.settings.offers
+        return (table is not None and table.has_begun) or "resources" in self._definition.offers
 
     @property
     def _completes(self) -> bool:
         table = self._definition.resources
         return (
-            "completions" in self.settings.offers
+            "completions" in self._definition.offers
             or any(prompt.completers for prompt in self._definition.prompts.all())
             or (table is not None and any(template.completers for template in table.templates.all()))
         )

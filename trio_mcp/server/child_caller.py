@@ -20,7 +20,7 @@ class ChildCaller(QuestionPlace, Protocol):
     """How a handler calls other tools of its server, in its own task, and from where it asks its client.
 
     `gathered` is what the handler's `gather` function returned, if another
-    tool called it. `server` is the server that runs, as its program wrote it.
+    tool called it. `server` is the handler's server, as its program wrote it.
     """
 
     gathered: Any

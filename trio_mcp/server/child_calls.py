@@ -36,7 +36,8 @@ class ChildCalls(msgspec.Struct, eq=False):
     """What the handler of one call may call: the `ChildCaller` of its Context.
 
     For the questions that the handler asks, it is its `Place`: with the `arguments` of the call, its
-    `parent`, and the `prefix` of its keys once it has asked.
+    `parent`, and the `prefix` of its keys once it has asked. `mounts` are the servers that are mounted in the
+    one that runs. `caller_is_async` is None if `tools` has the handler that calls.
     """
 
     tools: Mapping[str, ToolDefinition]
@@ -50,6 +51,8 @@ class ChildCalls(msgspec.Struct, eq=False):
     arguments: msgspec.Raw | None = None
     parent: ChildCalls | None = None
     prefix: str | None = None
+    mounts: Any = None
+    caller_is_async: bool | None = None
 
     async def call(
         self,
@@ -82,7 +85,7 @@ class ChildCalls(msgspec.Struct, eq=False):
         except BaseException as error:  # noqa: ASYNC103  # a failure boundary: Cancelled is raised again below
             passing, failure = split_failure(error)
         if passing is None and failure is not None:
-            return _encode(self.errors.describe(name, failure))
+            return _encode(self.errors.showing(tool.shows_errors).describe(name, failure))
         for leaf in () if failure is None else leaves(failure):
             self.errors.log(name, leaf, "failed while being cancelled")
         assert passing is not None, "an exception passes on or is an answer"
@@ -97,8 +100,10 @@ class ChildCalls(msgspec.Struct, eq=False):
         if len(path) > MAX_DEPTH:
             raise ToolError(f"tool {name!r} was called more than {MAX_DEPTH} calls deep, by {path[-1]!r}")
         # A sync tool waits in its thread for its child, which must not wait for that thread to be free.
-        caller = self.tools.get(path[-1])
-        is_async = caller is not None and caller.is_async
+        is_async = self.caller_is_async
+        if is_async is None:
+            caller = self.tools.get(path[-1])
+            is_async = caller is not None and caller.is_async
         limiter = self.limiter if is_async else trio.CapacityLimiter(1)
         return ChildCalls(
             self.tools,
@@ -110,6 +115,7 @@ class ChildCalls(msgspec.Struct, eq=False):
             path=(*path, name),
             arguments=arguments,
             parent=self,
+            mounts=self.mounts,
         )
 
 

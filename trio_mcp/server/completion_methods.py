@@ -65,7 +65,7 @@ class CompletionMethods:
         request.connection.require(found.scopes)
         if name not in names:
             raise ProtocolError(INVALID_PARAMS, f"{what} has no {kind} {name!r}")
-        return found.completers.get(name), found.progress
+        return found.find_completer(name), found.progress
 
     def _find_prompt(self, name: str) -> PromptDefinition:
         prompt = self._definition.prompts.enabled.get(name)

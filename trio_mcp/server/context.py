@@ -376,3 +376,18 @@ def share_context(source: Context, target: Context) -> None:
     target._helper = source._helper
     target._progress = source._progress
     target._state = source._state
+
+
+def read_calls(context: Context) -> ChildCaller:
+    """What the handler with this context may call."""
+    return context._calls
+
+
+def enter_server(context: Context, calls: ChildCaller, lifespan: Any) -> Context:
+    """The context of the same call for a handler of another server, which is mounted in that of `context`.
+
+    `calls` are what that handler may call, and `lifespan` is what its server's has yielded.
+    """
+    entered = Context(context._request, context._run, lifespan, calls, context._helper)
+    entered._state = context._state
+    return entered

@@ -6,7 +6,7 @@ definition, and `Server` is the face with which programs write one.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -17,7 +17,7 @@ from trio_mcp.server.changes import ListChanges, ListKind
 from trio_mcp.server.registry import CHANGING, Registry, Tagged
 from trio_mcp.server.tags import TagRules
 from trio_mcp.server.tool import ToolDefinition
-from trio_mcp.session.settings import ServerSettings
+from trio_mcp.session.settings import OfferedKind, ServerSettings
 from trio_mcp.tasks.settings import TaskConfig, TaskSettings
 from trio_mcp.tasks.store import TaskStore
 from trio_mcp.wire.messages import Implementation
@@ -41,6 +41,7 @@ class ServerDefinition(Struct, eq=False):
     has none. `changes` are told what changes while the server runs. `server` is what handlers find as
     `Context.server`. `layers` are its middleware, if it has some.
     `Context.server`. `tag_rules` say what is enabled by its tags, None if nothing was ever said.
+    `mounted` are the servers that are mounted in it, in their order, one that is mounted twice also twice.
 
     What is registered may change at any time, from any thread.
     """
@@ -61,6 +62,14 @@ class ServerDefinition(Struct, eq=False):
     server: Any = None
     layers: dict[LayerKind, Layers[Any, Any]] = {}
     tag_rules: TagRules | None = None
+    mounted: list[ServerDefinition] = []
+
+    @property
+    def offers(self) -> Collection[OfferedKind]:
+        """The kinds that it declares although it has none yet, or that a mounted server does."""
+        if not self.mounted:
+            return self.settings.offers
+        return {kind for one in (self, *find_mounted(self)) for kind in one.settings.offers}
 
     def add_tool(self, tool: ToolDefinition) -> None:
         """Register a tool; raises ToolDefinitionError if its name is taken."""
@@ -151,6 +160,15 @@ class ServerDefinition(Struct, eq=False):
             return
         async with self.enter_lifespan() as value:
             yield value
+
+
+def find_mounted(definition: ServerDefinition) -> list[ServerDefinition]:
+    """The servers that are mounted in it, and in these: each once, in the order in which they begin."""
+    found: dict[ServerDefinition, None] = {}
+    for mounted in definition.mounted:
+        found[mounted] = None
+        found.update(dict.fromkeys(find_mounted(mounted)))
+    return list(found)
 
 
 class HasDefinition(Protocol):

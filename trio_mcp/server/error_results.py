@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import trio
 from msgspec import Struct
@@ -42,6 +42,14 @@ FailureKind: TypeAlias = tuple[str, type[BaseException], str, int]
 """What failed, what it raised, and the file and line where."""
 
 
+class HasErrors(Protocol):
+    """A tool, a prompt or a resource, whose failures are described."""
+
+    @property
+    def shows_errors(self) -> bool | None:
+        """Whether clients see what an unexpected exception said; None if the server decides."""
+
+
 class _Seen(Struct):
     """How often one kind of failure has come since its traceback at `told`."""
 
@@ -58,6 +66,14 @@ class ErrorResults:
 
     def __repr__(self) -> str:
         return f"<ErrorResults: show_errors is {self.show_errors}, {len(self._seen)} kinds of failures seen>"
+
+    def showing(self, show_errors: bool | None) -> ErrorResults:
+        """The same for what a mounted server offers, which has its own `show_errors`; with the same log."""
+        if show_errors is None or show_errors is self.show_errors:
+            return self
+        shown = ErrorResults(show_errors)
+        shown._seen = self._seen
+        return shown
 
     def describe(self, tool: str, failure: BaseException) -> CallToolResult:
         """The error result that a client sees (MCP tools, "Error Handling").

@@ -61,6 +61,11 @@ class PromptDefinition:
     tags: frozenset[str] = NO_TAGS
 
     @property
+    def shows_errors(self) -> bool | None:
+        """Whether clients see what an unexpected exception said; None if the server decides."""
+        return None
+
+    @property
     def argument_names(self) -> Sequence[str]:
         """The arguments that clients may give, in the order of the function's parameters."""
         return [argument.name for argument in self.listing.arguments or ()]
@@ -69,6 +74,10 @@ class PromptDefinition:
         """Let `function` complete an argument; raises PromptDefinitionError if it cannot."""
         subject = Subject(f"prompt {self.listing.name!r}", PromptDefinitionError)
         add_completer(self.completers, self.argument_names, name, function, subject, "argument")
+
+    def find_completer(self, name: str) -> Completer | None:
+        """What completes an argument; None if nothing does."""
+        return self.completers.get(name)
 
     async def get(
         self,

@@ -69,6 +69,11 @@ class ResourceDefinition:
     tags: frozenset[str] = NO_TAGS
 
     @property
+    def shows_errors(self) -> bool | None:
+        """Whether clients see what an unexpected exception said; None if the server decides."""
+        return None
+
+    @property
     def variable_names(self) -> Sequence[str]:
         """The variables of a template; a single resource has none."""
         return () if self.template is None else tuple(self.template.names)
@@ -77,6 +82,10 @@ class ResourceDefinition:
         """Let `function` complete a variable; raises ResourceDefinitionError if it cannot."""
         subject = Subject(f"resource {self.uri!r}", ResourceDefinitionError)
         add_completer(self.completers, self.variable_names, name, function, subject, "variable")
+
+    def find_completer(self, name: str) -> Completer | None:
+        """What completes a variable; None if nothing does."""
+        return self.completers.get(name)
 
     def match(self, uri: str) -> Mapping[str, str | list[str]] | None:
         """The values of the variables in `uri`, or None if it names another resource."""

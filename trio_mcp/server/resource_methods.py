@@ -104,6 +104,7 @@ class ResourceMethods:
         else:
             found = self._table.find(uri)
             name = uri if found is None else found[0].uri  # a client must not choose what is remembered
-            error = self._errors.explain(f"resource {uri!r}", failure, logged_as=f"resource {name!r}")
+            errors = self._errors if found is None else self._errors.showing(found[0].shows_errors)
+            error = errors.explain(f"resource {uri!r}", failure, logged_as=f"resource {name!r}")
         text = error.message.encode(errors="backslashreplace").decode()
         raise ProtocolError(error.code, text, {"uri": uri})

@@ -19,6 +19,7 @@ from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.server.application import ServerApplication
 from trio_mcp.server.changes import LIST_CHANGES
 from trio_mcp.server.definition import HasDefinition, ServerDefinition
+from trio_mcp.server.running_mounts import RunningMounts, open_mounts
 from trio_mcp.session.connection import NO_HEADERS
 from trio_mcp.session.serving import serve_transport
 from trio_mcp.session.settings import ServerSettings
@@ -35,10 +36,15 @@ class RunningServer:
     """A server that is running; it can serve many connections, which share its tasks."""
 
     def __init__(
-        self, definition: ServerDefinition, supervisor: Supervisor, nursery: trio.Nursery, lifespan: Any
+        self,
+        definition: ServerDefinition,
+        supervisor: Supervisor,
+        nursery: trio.Nursery,
+        lifespan: Any,
+        mounts: RunningMounts | None = None,
     ) -> None:
         self._supervisor = supervisor
-        self.application = ServerApplication(definition, supervisor, nursery, lifespan)
+        self.application = ServerApplication(definition, supervisor, nursery, lifespan, mounts)
         self.nursery = nursery
         """For what outlives the request that began it: legacy sessions over HTTP, the wait for heartbeats."""
         self._closers: list[Callable[[], None]] = []
@@ -190,12 +196,13 @@ async def _open(
         )
     async with (
         definition.open_lifespan() as lifespan,
+        open_mounts(definition) as mounts,
         open_supervisor(
             store, definition.task_settings, runs_tasks=runs_tasks, interrupts=interrupts
         ) as supervisor,
         open_unwrapping_nursery() as nursery,
     ):
-        running = RunningServer(definition, supervisor, nursery, lifespan)
+        running = RunningServer(definition, supervisor, nursery, lifespan, mounts)
         if supervisor.keeps_work and runs_tasks:
             from trio_mcp.tasks.claiming import ClaimedTools, serve_claims
 

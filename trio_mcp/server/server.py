@@ -32,10 +32,12 @@ from trio_mcp.version import __version__
 from trio_mcp.wire.content import Icon
 from trio_mcp.wire.messages import Implementation
 
-if TYPE_CHECKING:  # a server without middleware starts without these modules
+if TYPE_CHECKING:  # most servers have no middleware and are mounted nowhere
     from typing import Unpack
 
     from trio_mcp.server.http_options import HttpOptions
+    from trio_mcp.server.mount_names import Rename
+    from trio_mcp.server.mounting import Mount
     from trio_mcp.server.prompt_middleware import PromptMiddleware
     from trio_mcp.server.request_middleware import RequestMiddleware
     from trio_mcp.server.resource_middleware import ResourceMiddleware
@@ -192,6 +194,36 @@ class Server(Registration):
         from trio_mcp.server.middleware import add_layer
 
         add_layer(self.definition, kind, middleware)
+
+    def mount(self, server: Server, prefix: str | None = None, *, names: Rename | None = None) -> Mount:
+        """Offer all that `server` offers here as well, now and later; it may be mounted at any time.
+
+        A tool or prompt "x" becomes "prefix_x", and a resource "scheme://x" becomes "scheme://prefix/x".
+        Names and URIs in `names`, a mapping or a function that returns None for others, get what it gives
+        instead.
+        What `server` adds, removes, disables or notifies later appears here at once. Its handlers run as if
+        it were served alone: with its own server, lifespan, thread limit and settings in their context. Its
+        lifespan is entered with that of this server, or before its first call if that runs already
+        (docs/composition.md).
+
+        Raises DefinitionError if names are taken, for a bad prefix, and for a server that this one is mounted
+        in; TypeError for what is no Server. A name that is taken later stays with who has it; the log warns.
+        """
+        # Imported here: most servers are mounted nowhere.
+        from trio_mcp.server.mounting import mount
+
+        if not isinstance(server, Server):
+            raise TypeError(f"a server is mounted, not {server!r}")
+        return mount(self.definition, server.definition, prefix, names)
+
+    def unmount(self, mount: Mount) -> None:
+        """Take away what `mount` has brought; calls that run go on. Raises DefinitionError if it has not.
+
+        The lifespan of the mounted server ends with the server that runs.
+        """
+        from trio_mcp.server.mounting import unmount
+
+        unmount(self.definition, mount)
 
     def open_lifespan(self) -> AbstractAsyncContextManager[Any]:
         """Enter the server's lifespan for as long as the block lasts; yields None if it has none."""

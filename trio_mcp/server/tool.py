@@ -67,6 +67,11 @@ class ToolDefinition(msgspec.Struct, frozen=True):
     """Whether `call` needs a context, for the function or for what is around it."""
     tags: frozenset[str] = NO_TAGS
 
+    @property
+    def shows_errors(self) -> bool | None:
+        """Whether clients see what an unexpected exception said; None if the server decides."""
+        return None
+
     def listing_for(self, era: Era) -> Tool:
         """How clients of `era` see the tool."""
         if self.task is None or era.tasks != "legacy":
@@ -123,7 +128,7 @@ def define_tool(
         )
     inner = unwrap(function)
     name = find_name(function, name, ToolDefinitionError)
-    _check_name(name)
+    check_name(name)
     if is_generator(inner):
         raise ToolDefinitionError(
             f"tool {name!r} is a generator: return a value, and report progress instead"
@@ -196,7 +201,7 @@ def _read_output_schema(schema: Mapping[str, Any], subject: Subject, validate: b
     return read_verbatim_returns(schema, subject, validate=validate)
 
 
-def _check_name(name: Any) -> None:
+def check_name(name: Any) -> None:
     """Refuse a name that cannot be shown, and warn of one that hosts refuse (MCP tools, "Tool Names")."""
     if not isinstance(name, str):
         raise ToolDefinitionError(f"the name of a tool must be text, not {name!r}")

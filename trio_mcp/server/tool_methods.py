@@ -23,6 +23,7 @@ from trio_mcp.server.error_results import ErrorResults
 from trio_mcp.server.input_rounds import InputRounds
 from trio_mcp.server.pages import mark_list, read_page
 from trio_mcp.server.progress_choice import ProgressChoice
+from trio_mcp.server.running_mounts import RunningMounts
 from trio_mcp.server.task_choice import Choice, choose, find_owner, find_payer, read_ttl
 from trio_mcp.server.task_run import TaskRun
 from trio_mcp.server.tool import ToolDefinition
@@ -58,6 +59,7 @@ class ToolMethods:
         lifespan: Any,
         errors: ErrorResults,
         progress: ProgressChoice,
+        mounts: RunningMounts | None,
     ) -> None:
         self._registry = definition.tools
         self._tools = definition.tools.enabled
@@ -74,6 +76,9 @@ class ToolMethods:
             self._tools, self._limiter, lifespan, errors, rounds, definition.server
         )
         """What handlers may call, also those of prompts; with the threads of sync functions."""
+        if mounts is not None:
+            self.calls.mounts = mounts
+            mounts.begin(self.calls)
 
     def list_tools(self, request: ServerRequest) -> Result:
         """Answer tools/list."""
@@ -147,9 +152,8 @@ class ToolMethods:
         from trio_mcp.server.stored_runs import make_stored_run
 
         tool = self._tools.get(task.record.tool)
-        run = make_stored_run(
-            task, tool, self._supervisor, self._settings, self.calls.errors, self._make_handler
-        )
+        errors = self.calls.errors if tool is None else self.calls.errors.showing(tool.shows_errors)
+        run = make_stored_run(task, tool, self._supervisor, self._settings, errors, self._make_handler)
         if run is not None:
             self._runs[run.live.id] = run
             run.start()
@@ -190,7 +194,8 @@ class ToolMethods:
             live = self._prepare(request, tool, config, reserves=False)
         gatherer = None if config.gather is None else gather
         handle = self._make_handler(request, tool, arguments)
-        run = TaskRun(self._supervisor, live, request, config, handle, gatherer, self.calls.errors)
+        errors = self.calls.errors.showing(tool.shows_errors)
+        run = TaskRun(self._supervisor, live, request, config, handle, gatherer, errors)
         run.arguments = arguments
         self._runs[live.id] = run
         if config.retry is not None or self._supervisor.keeps_work:
