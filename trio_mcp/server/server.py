@@ -12,7 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack, overload
 
 import trio
 
@@ -32,12 +32,11 @@ from trio_mcp.version import __version__
 from trio_mcp.wire.content import Icon
 from trio_mcp.wire.messages import Implementation
 
-if TYPE_CHECKING:  # most servers have no middleware and are mounted nowhere
-    from typing import Unpack
-
+if TYPE_CHECKING:  # most servers use none of them
     from trio_mcp.server.http_options import HttpOptions
     from trio_mcp.server.mount_names import Rename
     from trio_mcp.server.mounting import Mount
+    from trio_mcp.server.openapi.adding import OpenApiOptions
     from trio_mcp.server.prompt_middleware import PromptMiddleware
     from trio_mcp.server.request_middleware import RequestMiddleware
     from trio_mcp.server.resource_middleware import ResourceMiddleware
@@ -228,6 +227,54 @@ class Server(Registration):
     def open_lifespan(self) -> AbstractAsyncContextManager[Any]:
         """Enter the server's lifespan for as long as the block lasts; yields None if it has none."""
         return self.definition.open_lifespan()
+
+    @classmethod
+    def from_openapi(
+        cls,
+        spec: Mapping[str, Any] | str | bytes,
+        client: Any,
+        *,
+        name: str | None = None,
+        settings: ServerSettings | None = None,
+        **options: Unpack[OpenApiOptions],
+    ) -> Self:
+        """A server whose tools are the operations of an OpenAPI document; see `add_openapi`.
+
+        Its name, unless `name` is given, and its version are those of the document.
+        """
+        # Imported here: hardly any server is made of a document.
+        from trio_mcp.server.openapi.adding import add_operations
+        from trio_mcp.server.openapi.document import read_document
+
+        document = read_document(spec)
+        server = cls(name or document.title, version=document.api_version, settings=settings)
+        add_operations(server.definition, document, client, options)
+        return server
+
+    def add_openapi(
+        self, spec: Mapping[str, Any] | str | bytes, client: Any, **options: Unpack[OpenApiOptions]
+    ) -> None:
+        """Register the operations of an OpenAPI document as tools; each call sends one HTTP request.
+
+        `spec` is a document of OpenAPI 3.0, 3.1 or 3.2: a dict, or the text of JSON or YAML. `client` is an
+        `httpx2.AsyncClient`, which stays open and is the program's: its base URL (without one, the server
+        that the document names), headers, authentication and timeouts are used. A call reports the bytes
+        that it sends and receives.
+
+        `options`: `include` and `exclude` choose operations by operationId or "METHOD /path", in which `*`
+        stands for any text, or by a function of an `Operation`; `names` maps operationIds to names of tools,
+        or is a function that returns a name or None; `as_resources` chooses the GET operations that become
+        resources instead; an answer has at most `max_bytes` bytes (8 MiB); `slashes="encode"` lets values in
+        a path have slashes; without `validate` arguments are not checked, and without `validate_output` no
+        output schemas are listed. `task`, `progress` and `scopes` are those of each tool.
+
+        Registers all of them or, if it raises, none. Raises DefinitionError for a document that cannot be
+        read, for an operation that cannot be described, which it names, and for a name that is taken.
+        """
+        from trio_mcp.server.openapi.adding import add_operations
+        from trio_mcp.server.openapi.document import read_document
+
+        add_operations(self.definition, read_document(spec), client, options)
 
     def notify_resource_updated(self, uri: str) -> None:
         """Tell the clients that subscribed to `uri` that what it holds has changed (MCP "Subscriptions").
