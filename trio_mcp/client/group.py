@@ -32,7 +32,7 @@ from trio_mcp.wire.messages import PromptReference, ResourceTemplateReference, T
 from trio_mcp.wire.prompts import Completion, GetPromptResult, Prompt
 from trio_mcp.wire.resources import Resource, ResourceTemplate
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.client")
 
 T = TypeVar("T")
 Listed = TypeVar("Listed", Tool, Prompt, Resource)

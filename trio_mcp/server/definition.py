@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from msgspec import Struct, field
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:  # a server without prompts or resources starts without these 
     from trio_mcp.server.resource_table import ResourceTable
 
 
+Makers: TypeAlias = tuple[Callable[..., Any], Callable[..., Any]]
+"""What makes a running server in the place of `RunningServer`, and in that of `Supervisor`."""
+
+
 class ServerDefinition(Struct, eq=False):
     """One server; it can be served many times, also at once.
 
@@ -34,7 +38,8 @@ class ServerDefinition(Struct, eq=False):
     gives none of its own. `resources` is None until the first is registered, so that a server of tools
     imports nothing for them. `enter_lifespan` makes the context manager of the server's lifespan; None if it
     has none. `changes` are told what changes while the server runs. `server` is what handlers find as
-    `Context.server`.
+    `Context.server`. `instruments` observe a server that is started from then on: `find_makers` says
+    what it is made of then.
 
     What is registered may change at any time, from any thread.
     """
@@ -53,6 +58,8 @@ class ServerDefinition(Struct, eq=False):
     resources: ResourceTable | None = None
     changes: ListChanges = field(default_factory=ListChanges)
     server: Any = None
+    instruments: list[object] = []
+    find_makers: Callable[[Sequence[object]], Makers] | None = None
 
     def add_tool(self, tool: ToolDefinition) -> None:
         """Register a tool; raises ToolDefinitionError if its name is taken."""
