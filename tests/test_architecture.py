@@ -31,6 +31,7 @@ LAYERS = [
         "call_result",
         "outgoing",
         "progress",
+        "instruments",
     ),
     *(
         "session",
@@ -241,6 +242,7 @@ BROAD_HANDLERS = {
     "cli/server_file.py:import_file": "imports the user's file",
     "schema/signatures.py:_resolver.resolve": "evaluates the user's annotation",
     "tasks/store_calls.py:StoreCalls.run": "calls the user's store; its failure must not end the server",
+    "instruments.py:Instruments._tell": "calls a hook of the user's instrument",
     "background_log.py:LogWriter._handle": "calls the program's logging handlers, in their thread",
     "server/asgi.py:AsgiApp._serve_lifespan": "enters the user's lifespan; the host is told of a failure",
     "client/group_member.py:GroupServer.run": "a target of the caller's; a failure ends only that server",

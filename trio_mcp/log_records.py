@@ -14,6 +14,23 @@ from trio_mcp.printable import printable
 MESSAGE_CHARACTERS: Final = 4096
 """A longer message is cut: a peer may send megabytes as an error."""
 
+LAYERS: Final = (
+    "access",
+    "authorization",
+    "client",
+    "handlers",
+    "instruments",
+    "oauth",
+    "outgoing",
+    "progress",
+    "server",
+    "session",
+    "tasks",
+    "transports",
+    "wire",
+)
+"""Who logs: each layer to the logger `trio_mcp.<name>`, and HTTP requests are logged to "access"."""
+
 _formatter: Final = logging.Formatter()
 
 
@@ -38,5 +55,7 @@ class PrintableFilter(logging.Filter):
 
 def clean_records() -> None:
     """Let every record of this package go through a `PrintableFilter`."""
-    for name in ("trio_mcp", "trio_mcp.access"):  # a logger's filters do not see the records of its children
-        logging.getLogger(name).addFilter(PrintableFilter())
+    own = PrintableFilter()
+    logging.getLogger("trio_mcp").addFilter(own)
+    for layer in LAYERS:  # a logger's filters do not see the records of its children
+        logging.getLogger(f"trio_mcp.{layer}").addFilter(own)

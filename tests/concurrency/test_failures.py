@@ -9,6 +9,7 @@ import trio
 
 from trio_mcp.concurrency.failures import contain_failure, leaves, split_failure
 
+logger = logging.getLogger("trio_mcp.tests")
 PASSING = [KeyboardInterrupt(), GeneratorExit()]
 
 
@@ -55,9 +56,9 @@ def test_leaves_are_the_exceptions_inside_groups_in_order():
     assert list(leaves(one)) == [one]
 
 
-def test_a_contained_failure_is_logged_and_goes_no_further(caplog):
+async def test_a_contained_failure_is_logged_and_goes_no_further(caplog):
     error = ValueError("broken")
-    contain_failure(error, "a callback crashed")
+    contain_failure(error, "a callback", logger, "crashed")
     (record,) = caplog.records
     assert (record.levelno, record.getMessage()) == (logging.ERROR, "a callback crashed")
     assert record.exc_info is not None
@@ -67,7 +68,7 @@ def test_a_contained_failure_is_logged_and_goes_no_further(caplog):
 async def test_the_propagated_part_is_raised_after_the_rest_is_logged(caplog):
     failure, passing = ValueError("broken"), await cancelled()
     with pytest.RaisesGroup(trio.Cancelled) as caught:
-        contain_failure(BaseExceptionGroup("both", [failure, passing]), "a callback crashed")
+        contain_failure(BaseExceptionGroup("both", [failure, passing]), "a callback", logger, "crashed")
     assert list(leaves(caught.value)) == [passing]
     assert [record.getMessage() for record in caplog.records] == ["a callback crashed"]
 
@@ -75,5 +76,5 @@ async def test_the_propagated_part_is_raised_after_the_rest_is_logged(caplog):
 async def test_cancellation_alone_is_not_logged(caplog):
     passing = await cancelled()
     with pytest.raises(trio.Cancelled):
-        contain_failure(passing, "a callback crashed")
+        contain_failure(passing, "a callback", logger)
     assert not caplog.records

@@ -89,7 +89,7 @@ async def fail(client: Client, times: int, kind: str = "os") -> None:
 
 def told(caplog: pytest.LogCaptureFixture) -> tuple[int, list[str]]:
     """The number of tracebacks, and the other texts."""
-    records = [record for record in caplog.records if record.name == "trio_mcp"]
+    records = [record for record in caplog.records if record.name.startswith("trio_mcp")]
     texts = [record.getMessage() for record in records if not record.exc_info]
     return len(records) - len(texts), [text.partition(" at ")[0] for text in texts]
 

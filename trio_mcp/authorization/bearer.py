@@ -27,7 +27,7 @@ from trio_mcp.validators import require_interval
 from trio_mcp.wire.authorization import render_challenge
 from trio_mcp.wire.origin import is_loopback_host
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.authorization")
 
 LEEWAY: Final = 30.0
 """In seconds: so far the clocks of a server and an issuer may differ."""

@@ -37,7 +37,7 @@ from trio_mcp.transports.http.documents import Document, DocumentFetcher, Fetch
 from trio_mcp.transports.http.response import UnreachableError
 from trio_mcp.validators import require_count, require_interval
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.authorization")
 
 MAX_TOKEN_BYTES: Final = 16 * 1024
 """As long as the longest JWT that is accepted; most tokens that need introspection are short."""

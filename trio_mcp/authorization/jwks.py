@@ -24,7 +24,7 @@ from trio_mcp.transports.http.response import UnreachableError
 from trio_mcp.validators import require_interval, require_positive
 from trio_mcp.wire.authorization import AuthorizationServerMetadata, authorization_server_urls, read_document
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.authorization")
 
 REFRESH_SECONDS: Final = 600.0
 """How old keys may be before they are fetched again: a key that was withdrawn counts no longer than this."""

@@ -53,7 +53,7 @@ _UNREADABLE: Final = (JoseError, ValueError, TypeError, KeyError, OverflowError,
 VerificationKeys: TypeAlias = str | bytes | Mapping[str, Any] | Key | KeySet | Iterable[Any]
 """Public keys: as PEM, as a JWK or a JWK Set (RFC 7517), as those of joserfc, or several of these."""
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.authorization")
 
 
 class UnusableKeyError(ValueError):

@@ -20,7 +20,7 @@ from trio_mcp.concurrency.failures import contain_failure
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import ConnectionLost, MCPError
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.client")
 
 
 @asynccontextmanager
@@ -66,5 +66,5 @@ async def _handle(change: Change, handler: ChangeHandler) -> None:
         if pending is not None and inspect.isawaitable(pending):
             await pending
     except BaseException as error:  # noqa: ASYNC103  # a user's code may raise anything; see contain_failure
-        contain_failure(error, "a change handler failed")
+        contain_failure(error, "a change handler", logger)
     await trio.lowlevel.checkpoint()

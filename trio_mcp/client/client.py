@@ -6,7 +6,7 @@ Owns the signatures. The work is done by helpers, which share a `Link`; nothing 
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
@@ -273,6 +273,7 @@ async def open_client(
     allow_redirects_to: Collection[str] | None = None,
     transport: HttpKind | None = None,
     era_cache: EraCache | None = None,
+    instruments: Sequence[object] = (),
 ) -> AsyncIterator[Client]:
     """Connect to a server for as long as the block lasts; checkpoints.
 
@@ -302,6 +303,7 @@ async def open_client(
     which then receive the headers and credentials as well.
     An http:// or https:// URL is asked over Streamable HTTP, and over the HTTP+SSE of 2024-11-05 if it
     refuses the handshake with 400, 404 or 405; `transport` "http" or "sse" chooses one of the two.
+    `instruments` are told of what the client asks: objects with hooks of `trio_mcp.instruments.Instrument`.
 
     Raises ImportError if the extra for a URL is not installed, ValueError or TypeError
     for arguments that make no sense, FileNotFoundError
@@ -323,7 +325,12 @@ async def open_client(
         allow_redirects_to=allow_redirects_to,
         transport=transport,
     )
-    connector = Connector(
+    make_connector: Callable[..., Connector] = Connector
+    if instruments:
+        from trio_mcp.client.instrumentation import find_connector  # few clients are observed
+
+        make_connector = find_connector(instruments)
+    connector = make_connector(
         target,
         settings or ClientSettings(),
         options,

@@ -6,9 +6,9 @@ ended at the first message, or that has only an older transport. Knows no verb o
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from typing import ClassVar, Final
 
 import attrs
 import trio
@@ -54,6 +54,9 @@ class Connector:
     on_error: ErrorHandler | None
     answering: Answering
     era_cache: EraCache | None
+
+    make_session: ClassVar[Callable[..., ClientSession]] = ClientSession
+    """Makes the session over a new connection."""
 
     @asynccontextmanager
     async def open(self, pinned: Era | None) -> AsyncIterator[Link]:
@@ -102,7 +105,9 @@ class Connector:
             open_target(self.target, self.settings, self.options) as transport,
             open_unwrapping_nursery() as nursery,
         ):
-            session = ClientSession(transport, self.settings, self.log_handler, self.answering, self.on_error)
+            session = self.make_session(
+                transport, self.settings, self.log_handler, self.answering, self.on_error
+            )
             session.start(nursery)
             leaving_well = False
             try:

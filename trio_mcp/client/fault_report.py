@@ -13,7 +13,7 @@ from typing import TypeAlias
 from trio_mcp.concurrency.failures import contain_failure
 from trio_mcp.errors import MCPError
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.client")
 
 ErrorHandler: TypeAlias = Callable[[MCPError], None]
 """Called with each fault of a server that belongs to no call; not async."""
@@ -32,4 +32,4 @@ class FaultReport:
             try:
                 self._on_error(fault)
             except BaseException as error:  # noqa: ASYNC103  # a user's code may raise anything
-                contain_failure(error, "an on_error handler failed")
+                contain_failure(error, "an on_error handler", logger)

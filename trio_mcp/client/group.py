@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     )
     from trio_mcp.client.connection_options import ConnectionOptions
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.client")
 
 T = TypeVar("T")
 Listed = TypeVar("Listed", Tool, Prompt, Resource)

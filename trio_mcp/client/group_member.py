@@ -22,7 +22,7 @@ from trio_mcp.printable import one_line
 from trio_mcp.validators import describe_seconds
 from trio_mcp.wire.uri_template import UriTemplate, parse_template
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.client")
 
 
 class ServerState(Enum):

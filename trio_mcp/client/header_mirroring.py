@@ -12,7 +12,7 @@ from trio_mcp.outgoing.transport import MirroringTransport
 from trio_mcp.wire.http import read_parameter_headers
 from trio_mcp.wire.messages import Tool
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.client")
 
 
 def mirror_tools(tools: list[Tool], transport: MirroringTransport) -> list[Tool]:

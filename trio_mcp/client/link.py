@@ -45,7 +45,7 @@ from trio_mcp.wire.messages import (
 from trio_mcp.wire.prompts import Prompt
 from trio_mcp.wire.tolerant import UNREADABLE, read_tolerantly
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.client")
 
 T = TypeVar("T")
 

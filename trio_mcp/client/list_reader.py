@@ -17,7 +17,7 @@ from trio_mcp.client.result_cache import ResultCache
 from trio_mcp.errors import ProtocolError, RemoteProtocolError
 from trio_mcp.wire.messages import ListParams, Params
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.client")
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@ from trio_mcp.validators import describe_seconds
 from trio_mcp.wire.frames import ErrorResponse, Notification
 from trio_mcp.wire.messages import ListenParams, Params, SubscribeParams, SubscriptionFilter
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.client")
 
 RETRY_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 60.0)
 """The pauses before a broken stream is opened again; the failure after the last ends the subscription.

@@ -19,7 +19,7 @@ import trio
 from trio_mcp.concurrency.failures import contain_failure
 from trio_mcp.wire.messages import LoggingLevel, LogParams
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.client")
 
 
 @attrs.frozen
@@ -98,7 +98,7 @@ class LogQueue:
             if pending is not None and inspect.isawaitable(pending):
                 await pending
         except BaseException as error:  # noqa: ASYNC103  # a user's code may raise anything; see contain_failure
-            contain_failure(error, "a log handler failed")
+            contain_failure(error, "a log handler", logger)
         await trio.lowlevel.checkpoint()
 
 

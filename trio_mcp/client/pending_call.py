@@ -28,7 +28,7 @@ from trio_mcp.progress.estimator import Estimator
 from trio_mcp.wire.errors import DEADLINE_PASSED
 from trio_mcp.wire.frames import ErrorResponse, RequestId, StageState, Update
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.client")
 
 DELIVERIES_PER_YIELD: Final = 128
 """How many updates a sync handler gets before other tasks may run."""
@@ -283,7 +283,7 @@ class PendingCall:
                 if pending is not None and (type(pending) is CoroutineType or inspect.isawaitable(pending)):
                     await pending
             except BaseException as error:  # noqa: ASYNC103  # a user's code may raise anything
-                contain_failure(error, "a progress handler failed; the call goes on")
+                contain_failure(error, "a progress handler", logger, "failed; the call goes on")
         if self.held is not None and len(queue) <= self._limit:
             self.held.unpark_all()
         if queue:

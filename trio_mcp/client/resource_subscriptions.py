@@ -15,7 +15,7 @@ import trio
 from trio_mcp.errors import MCPError
 from trio_mcp.wire.messages import Params, SubscribeParams
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.client")
 
 
 class ResourceSubscriptions:

@@ -15,7 +15,7 @@ from trio_mcp.errors import RemoteProtocolError
 from trio_mcp.schema.schema_check import SchemaCheck
 from trio_mcp.wire.messages import Tool
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.client")
 
 MESSAGE_LENGTH: Final = 300
 """How many characters of what is wrong are shown: it quotes the value, which may be long."""

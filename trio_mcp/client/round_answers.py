@@ -6,6 +6,7 @@ handler ends. Refuses to know what was called.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ from trio_mcp.errors import ProtocolError, RemoteProtocolError
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.wire.errors import INTERNAL_ERROR
 from trio_mcp.wire.messages import CallToolParams, GetPromptParams, ReadResourceParams
+
+logger = logging.getLogger("trio_mcp.client")
 
 MAX_ROUNDS: Final = 100
 """How often a server may ask for input before it answers one request: more than a person would answer."""
@@ -66,7 +69,7 @@ async def _answer(answering: Answering, question: Question) -> Any:
     except ProtocolError:
         raise
     except BaseException as error:  # noqa: ASYNC103  # a user's code may raise anything; see contain_failure
-        contain_failure(error, f"the handler of {method} failed")
+        contain_failure(error, f"the handler of {method}", logger)
     else:
         return answer
     if method == "elicitation/create":

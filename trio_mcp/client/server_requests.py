@@ -6,6 +6,7 @@ becomes an error response. The form of each answer is in `elicitation.py`, `samp
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -34,6 +35,8 @@ from trio_mcp.wire.frames import (
 )
 from trio_mcp.wire.messages import META_ASKING, EmptyResult
 from trio_mcp.wire.progress_codec import META_RELATED_TASK
+
+logger = logging.getLogger("trio_mcp.client")
 
 MAX_REQUESTS: Final = 64
 """How many requests of a server may be answered at once: each may be shown to a person."""
@@ -179,7 +182,7 @@ class ServerRequests:
             answer = ErrorResponse(make_error(error), frame.id)
         except BaseException as error:  # noqa: ASYNC103  # a user's code may raise anything; see contain_failure
             answer = ErrorResponse(ErrorObject(INTERNAL_ERROR, f"{frame.method} failed"), frame.id)
-            contain_failure(error, f"the handler of {frame.method} failed")
+            contain_failure(error, f"the handler of {frame.method}", logger)
         finally:
             self._scopes.pop(frame.id, None)
             self._asking.pop(frame.id, None)

@@ -64,7 +64,7 @@ from trio_mcp.wire.messages import (
 )
 from trio_mcp.wire.progress_codec import PROGRESS_METHOD
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.client")
 
 MAX_LATE: Final = 1024
 """How many cancelled requests are remembered, in case their results arrive after all."""

@@ -39,7 +39,7 @@ from trio_mcp.wire.messages import (
     SubscriptionFilter,
 )
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.client")
 
 FIRST_POLL: Final = 0.05
 """Seconds before the second poll; doubled until the server's interval is reached."""

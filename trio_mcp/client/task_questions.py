@@ -20,7 +20,7 @@ from trio_mcp.errors import MCPError
 from trio_mcp.schema.flaws import encode_json
 from trio_mcp.wire.messages import UpdateTaskParams
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.client")
 
 
 class TaskQuestions:
@@ -80,7 +80,7 @@ class TaskQuestions:
             answer = await self._link.session.answering.answer(str(method), params)
             encode_json(answer)  # raises ValueError for what is not JSON
         except BaseException as error:  # noqa: ASYNC103  # a user's code may raise anything; see contain_failure
-            contain_failure(error, f"the handler of {method} failed")
+            contain_failure(error, f"the handler of {method}", logger)
         else:
             return answer
         return {"action": "cancel"} if method == "elicitation/create" else None

@@ -43,7 +43,7 @@ from trio_mcp.wire.frames import Response
 from trio_mcp.wire.idempotency import find_problem
 from trio_mcp.wire.messages import META_IDEMPOTENCY_KEY, META_WANTS_TASK, CallToolParams, TaskParams
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.client")
 
 T = TypeVar("T")
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Final
 
 import trio
 
-logger = logging.getLogger("trio_mcp")
+from trio_mcp.concurrency.failure_log import FailureLog
+
+_run_log: Final[trio.lowlevel.RunVar[FailureLog | None]] = trio.lowlevel.RunVar("failures of this run", None)
 
 
 def _is_answerable(error: BaseException) -> bool:
@@ -40,10 +43,38 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-def contain_failure(error: BaseException, what: str) -> None:
-    """Log the part of `error` that stays here, with the text `what`, and raise the part that passes on."""
+def contain_failure(
+    error: BaseException, subject: str, logger: logging.Logger, ending: str = "failed"
+) -> None:
+    """Log the part of `error` that stays here, as `log_failure` does, and raise the part that passes on."""
     passing, failure = split_failure(error)
     if failure is not None:
-        logger.error("%s", what, exc_info=failure)
+        log_failure(failure, subject, logger, ending)
     if passing is not None:
         raise passing
+
+
+def log_failure(failure: BaseException, subject: str, logger: logging.Logger, ending: str = "failed") -> None:
+    """Log that `subject` has failed: a traceback once, and then how often, as `FailureLog.log` does.
+
+    What is counted belongs to the Trio run, at whose end the last counts are logged.
+    """
+    find_run_log().log(logger, subject, failure, ending)
+
+
+def find_run_log() -> FailureLog:
+    """The failures of this Trio run."""
+    found = _run_log.get()
+    if found is None:
+        found = FailureLog()
+        _run_log.set(found)
+        trio.lowlevel.spawn_system_task(_close_at_end, found, name="the end of the failures of this run")
+    return found
+
+
+async def _close_at_end(log: FailureLog) -> None:
+    """Log the last counts when the program's own tasks have ended, which cancels this one."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        log.close()

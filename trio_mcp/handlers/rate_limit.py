@@ -8,6 +8,7 @@ handler does.
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -19,6 +20,8 @@ from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import CallTimeout
 from trio_mcp.handlers.sink import Progress, ProgressHandler, ProgressReceiver, ProgressSink, as_sink
 from trio_mcp.validators import is_number, require_positive
+
+logger = logging.getLogger("trio_mcp.handlers")
 
 
 def rate_limited(handler: ProgressHandler | ProgressSink, per_second: float) -> ProgressSink:
@@ -107,7 +110,7 @@ class _Limiter:
             if pending is not None:
                 await pending
         except BaseException as error:  # noqa: ASYNC103  # a user's code may raise anything
-            contain_failure(error, "a progress handler failed; the call goes on")
+            contain_failure(error, "a progress handler", logger, "failed; the call goes on")
 
     def _hand_over(self, update: Progress) -> Awaitable[None] | None:
         self._held = None

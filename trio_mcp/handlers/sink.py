@@ -6,6 +6,7 @@ for their handler: that is the matter of the client's `PendingCall`.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -16,6 +17,8 @@ import attrs
 from trio_mcp.concurrency.failures import contain_failure
 from trio_mcp.progress.estimator import Estimator
 from trio_mcp.wire.frames import StageState
+
+logger = logging.getLogger("trio_mcp.handlers")
 
 ProgressHandler: TypeAlias = Callable[[float, float | None, str | None], Awaitable[None] | None]
 """Called as `handler(progress, total, message)`; sync or async, never twice at once."""
@@ -145,6 +148,6 @@ async def open_handler(handler: Handler | None, tool: str) -> AsyncIterator[Hand
         if not is_open:
             raise
         if error is not raised:
-            contain_failure(error, "a progress sink failed at the end of a call")
+            contain_failure(error, "a progress sink", logger, "failed at the end of a call")
     if raised is not None:
         raise raised

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 _OTHERS: Final = 0o077
 _decode: Final = msgspec.json.Decoder(dict[str, str]).decode
-_logger: Final = logging.getLogger("trio_mcp")
+_logger: Final = logging.getLogger("trio_mcp.oauth")
 
 
 class FileStorage:

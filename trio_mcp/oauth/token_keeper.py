@@ -27,7 +27,7 @@ from trio_mcp.wire.authorization import Challenge, find_challenge
 if TYPE_CHECKING:
     from trio_mcp.oauth.dpop import DpopProver
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.oauth")
 
 MAX_STEP_UPS: Final = 3
 """How often one operation may ask for more scopes (MCP, "Step-Up Authorization Flow")."""

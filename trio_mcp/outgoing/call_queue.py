@@ -22,7 +22,7 @@ from trio_mcp.outgoing.report import Report
 from trio_mcp.outgoing.slot import HELD, IDLE, MOVES
 from trio_mcp.wire.frames import OutFrame, ProgressToken
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.outgoing")
 
 
 def _nothing() -> None:

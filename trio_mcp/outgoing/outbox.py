@@ -22,7 +22,7 @@ from msgspec import Struct
 from trio_mcp.outgoing.transport import FrameSink
 from trio_mcp.wire.frames import OutFrame
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.outgoing")
 
 COLLECT_SECONDS: Final = 0.001
 """The longest time for which the writer collects more before it writes, in seconds of its clock."""

@@ -30,7 +30,7 @@ from trio_mcp.progress.reporter import ProgressReporter
 from trio_mcp.progress.shares import Share, Shares
 from trio_mcp.wire.frames import StageState
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.progress")
 
 TOLD_STAGES: Final = 16
 """So many open stages are told to the client, since a notification must stay small."""

@@ -17,7 +17,7 @@ from trio_mcp.progress.checks import MAX_MESSAGE_LENGTH
 from trio_mcp.progress.reporter import ProgressReporter
 from trio_mcp.progress.stages import Stage
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.progress")
 
 MAX_LINE_BYTES: Final = 131_072
 """The longest message with every character escaped, and room for the other members."""

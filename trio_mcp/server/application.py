@@ -9,8 +9,8 @@ if it never waits (the reader of the wire answers it in order; it may raise only
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
@@ -27,6 +27,7 @@ from trio_mcp.server.task_run import TaskRun
 from trio_mcp.server.tool_methods import ToolMethods
 from trio_mcp.session.connection import ServerConnection
 from trio_mcp.session.request import ServerRequest
+from trio_mcp.session.server_session import ServerSession
 from trio_mcp.tasks.stored_task import StoredTask
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.wire.eras import ERAS, Era
@@ -54,8 +55,6 @@ if TYPE_CHECKING:  # a server starts without the modules that its clients may no
     from trio_mcp.server.resource_methods import ResourceMethods
     from trio_mcp.server.subscription_methods import SubscriptionMethods
 
-logger = logging.getLogger("trio_mcp")
-
 UNAVAILABLE: Final = 503
 """The status in the errors of a store: the same request may succeed later, and clients repeat it."""
 
@@ -72,6 +71,9 @@ class ServerApplication:
         mounts: RunningMounts | None = None,
     ) -> None:
         self._definition = definition
+        self.make_session: Callable[[ServerConnection, trio.Nursery], ServerSession] = partial(
+            ServerSession, self
+        )
         self.settings = definition.settings
         self.info = definition.info
         self.errors = ErrorResults(self.settings.show_errors)
@@ -207,7 +209,7 @@ class ServerApplication:
             raise failure
         if isinstance(request.params, ReadResourceParams):
             self._find_resources(request).describe_failure(request, failure)
-        logger.error("%s failed", request.method, exc_info=failure)
+        self.errors.log_method(request.method, failure)
         raise ProtocolError(INTERNAL_ERROR, f"{request.method!r} failed")
 
     def _errors_of(self, definition: HasErrors | None) -> ErrorResults:

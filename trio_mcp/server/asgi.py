@@ -23,7 +23,7 @@ from trio_mcp.transports.asgi.settings import HttpSettings
 from trio_mcp.transports.asgi.types import Receive, Scope, Send
 from trio_mcp.wire.origin import Doorkeeper
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.server")
 
 
 class AsgiApp:

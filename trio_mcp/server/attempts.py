@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from msgspec import Raw
 
-from trio_mcp.concurrency.failures import leaves
+from trio_mcp.concurrency.failures import find_run_log, leaves
 from trio_mcp.errors import ArgumentError, ProtocolError, ReturnError
 from trio_mcp.progress.raised_progress import RaisedProgress
 from trio_mcp.schema.flaws import encode_json
@@ -24,7 +24,7 @@ from trio_mcp.tasks.settings import Retry
 from trio_mcp.tasks.supervisor import Supervisor
 from trio_mcp.validators import describe_seconds
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.server")
 
 MAX_CHECKPOINT_BYTES: Final = 1024 * 1024
 """A checkpoint says where to go on; it is stored again and again, so results belong elsewhere."""
@@ -51,8 +51,13 @@ async def run_attempts(
             number = live.record.attempt
             if number >= retry.attempts or not _is_tried_again(error, retry):
                 raise
-            words = (live.record.tool, live.id, number, retry.attempts)
-            logger.warning("tool %r failed in task %s, attempt %d of %d", *words, exc_info=error)
+            tool = live.record.tool
+            # One line for each attempt, but the same traceback once.
+            traceback = (
+                error if find_run_log().is_new(logger, f"an attempt of tool {tool!r}", error) else None
+            )
+            words = (tool, live.id, number, retry.attempts)
+            logger.warning("tool %r failed in task %s, attempt %d of %d", *words, exc_info=traceback)
         seconds = retry.find_backoff(number) * random.uniform(0.5, 1)
         await _wait_next(live, supervisor, retry, seconds)
         begin_attempt(request, live)

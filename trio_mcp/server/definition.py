@@ -32,6 +32,10 @@ LayerKind: TypeAlias = Literal["requests", "tools", "resources", "prompts"]
 """What middleware is around."""
 
 
+Makers: TypeAlias = tuple[Callable[..., Any], Callable[..., Any]]
+"""What makes a running server in the place of `RunningServer`, and in that of `Supervisor`."""
+
+
 class ServerDefinition(Struct, eq=False):
     """One server; it can be served many times, also at once.
 
@@ -40,8 +44,9 @@ class ServerDefinition(Struct, eq=False):
     imports nothing for them. `enter_lifespan` makes the context manager of the server's lifespan; None if it
     has none. `changes` are told what changes while the server runs. `server` is what handlers find as
     `Context.server`. `layers` are its middleware, if it has some.
-    `Context.server`. `tag_rules` say what is enabled by its tags, None if nothing was ever said.
+    `tag_rules` say what is enabled by its tags, None if nothing was ever said.
     `mounted` are the servers that are mounted in it, in their order, one that is mounted twice also twice.
+    `instruments` observe a server that is started from then on: `find_makers` says what it is made of then.
 
     What is registered may change at any time, from any thread.
     """
@@ -63,6 +68,8 @@ class ServerDefinition(Struct, eq=False):
     layers: dict[LayerKind, Layers[Any, Any]] = {}
     tag_rules: TagRules | None = None
     mounted: list[ServerDefinition] = []
+    instruments: list[object] = []
+    find_makers: Callable[[Sequence[object]], Makers] | None = None
 
     @property
     def offers(self) -> Collection[OfferedKind]:

@@ -29,7 +29,7 @@ from trio_mcp.wire.messages import (
     Result,
 )
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.server")
 
 QUIET_TURNS: Final = 8
 """A run ends when the handler's tasks have asked nothing more for so many scheduling rounds."""

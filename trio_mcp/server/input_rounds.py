@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # imported when a call first asks
     from trio_mcp.server.state_seal import StateSeal
     from trio_mcp.session.used_states import UsedStates
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.server")
 
 
 class InputRounds:

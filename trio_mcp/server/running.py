@@ -194,15 +194,23 @@ async def _open(
         raise ValueError(
             f"tasks in {type(store).__name__} do not outlive their process, so no other process can run them"
         )
+    make_server: Callable[..., RunningServer] = RunningServer
+    make_supervisor: Callable[..., Supervisor] = Supervisor
+    if definition.find_makers is not None:
+        make_server, make_supervisor = definition.find_makers(definition.instruments)
     async with (
         definition.open_lifespan() as lifespan,
         open_mounts(definition) as mounts,
         open_supervisor(
-            store, definition.task_settings, runs_tasks=runs_tasks, interrupts=interrupts
+            store,
+            definition.task_settings,
+            runs_tasks=runs_tasks,
+            interrupts=interrupts,
+            make_supervisor=make_supervisor,
         ) as supervisor,
         open_unwrapping_nursery() as nursery,
     ):
-        running = RunningServer(definition, supervisor, nursery, lifespan, mounts)
+        running = make_server(definition, supervisor, nursery, lifespan, mounts)
         if supervisor.keeps_work and runs_tasks:
             from trio_mcp.tasks.claiming import ClaimedTools, serve_claims
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # most servers use none of them
 
 L = TypeVar("L", bound=Callable[..., Any])
 V = TypeVar("V")
+I = TypeVar("I")
 
 
 class _Defined(Generic[V]):
@@ -275,6 +276,23 @@ class Server(Registration):
         from trio_mcp.server.openapi.document import read_document
 
         add_operations(self.definition, read_document(spec), client, options)
+
+    def add_instrument(self, instrument: I, /) -> I:
+        """Have `instrument` told what this server does, whenever it is started from now on; returns it.
+
+        It is an object with any of the hooks of `trio_mcp.instruments.Instrument`, of that class or of any
+        other. Several are told in the order in which they were added, and of the end of calls and sessions in
+        the reverse order. A server without instruments pays nothing for them. Raises TypeError for an object
+        without a hook, or with one that is async.
+        """
+        # Imported here: a server that nobody observes starts sooner without that module.
+        from trio_mcp.instruments import check_instrument
+        from trio_mcp.server.instrumentation import find_makers
+
+        check_instrument(instrument)
+        self.definition.instruments.append(instrument)
+        self.definition.find_makers = find_makers
+        return instrument
 
     def notify_resource_updated(self, uri: str) -> None:
         """Tell the clients that subscribed to `uri` that what it holds has changed (MCP "Subscriptions").

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 import trio
 
-from trio_mcp.concurrency.failures import leaves, split_failure
+from trio_mcp.concurrency.failures import leaves, log_failure, split_failure
 from trio_mcp.errors import ReturnError
 from trio_mcp.outgoing.call_queue import CallQueue
 from trio_mcp.outgoing.policy import reports_policy
@@ -47,7 +47,7 @@ from trio_mcp.wire.messages import META_DEADLINE, CancelledParams, Implementatio
 if TYPE_CHECKING:
     from trio_mcp.session.batch_reply import BatchReply
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.session")
 
 UNAUTHORIZED: Final = 401
 """The status in the error for a request under an expired permit, as over HTTP."""
@@ -62,6 +62,10 @@ class Application(Protocol):
 
     settings: ServerSettings
     info: Implementation
+
+    @property
+    def make_session(self) -> Callable[[ServerConnection, trio.Nursery], ServerSession]:
+        """Makes the session of a client, which serves this application."""
 
     @property
     def immediate(self) -> Mapping[str, Callable[[ServerRequest], Result]]:
@@ -373,14 +377,14 @@ class ServerSession:
     def _failure_frame(self, request: ServerRequest, failure: BaseException) -> OutFrame | None:
         if request.withdrawn:
             for leaf in leaves(failure):
-                logger.error("request %r failed while being cancelled", request.id, exc_info=leaf)
+                log_failure(leaf, request.method, logger, "failed while being cancelled")
             return None
         try:
             return self._result_frame(request, self._app.describe_failure(request, failure))
         except ProtocolError as error:
             return ErrorResponse(make_error(error), request.id)
-        except Exception:  # foreign exceptions may fail to be described, which must not end the session
-            logger.exception("the failure of request %r cannot be described", request.id)
+        except Exception as error:  # a foreign exception may fail to be described: the session goes on
+            log_failure(error, f"the description of a failure of {request.method}", logger)
             failed = ProtocolError(INTERNAL_ERROR, f"{request.method!r} failed")
             return ErrorResponse(make_error(failed), request.id)
 

@@ -23,7 +23,7 @@ from trio_mcp.wire.incoming_request import IncomingRequest
 if TYPE_CHECKING:
     from trio_mcp.session.permit import Permit
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.session")
 
 _GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 
@@ -80,7 +80,7 @@ async def serve_transport(
         nursery.start_soon(write)
         try:
             async with trio.open_nursery() as handlers:
-                session = ServerSession(application, connection, handlers)
+                session = application.make_session(connection, handlers)
                 if permit is not None and permit.ends_at != math.inf:
                     handlers.start_soon(_end_expired, session, permit.ends_at, reading)
                 with reading:
@@ -119,7 +119,7 @@ async def serve_request(
     )
     async with trio.open_nursery() as nursery:
         scopes.add(nursery.cancel_scope)
-        session = ServerSession(application, connection, nursery)
+        session = application.make_session(connection, nursery)
         session.accept_request(request, connection)
         del request  # a call may take long: only its decoded parameters are kept
         try:

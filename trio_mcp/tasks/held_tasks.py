@@ -32,7 +32,7 @@ from trio_mcp.wire.frames import ErrorObject
 MAX_DOUBTFUL: Final = 10_000
 """Creations that have failed during one outage of the store; most have changed nothing there."""
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.tasks")
 
 _ENDS: Final = {
     "result": TaskStatus.COMPLETED,

@@ -16,7 +16,7 @@ from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.tasks.stored_reports import as_told, newest_report
 from trio_mcp.tasks.supervisor import Supervisor
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.tasks")
 
 
 class ReportCollector:

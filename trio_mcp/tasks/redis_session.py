@@ -30,7 +30,7 @@ from trio_mcp.tasks.store import STORE_SECONDS
 from trio_mcp.tasks.stored_codec import LAYOUT
 from trio_mcp.tasks.stored_task import StoredTask
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.tasks")
 
 
 @attrs.frozen

@@ -17,7 +17,7 @@ from trio_mcp.tasks.live_task import LiveTask
 from trio_mcp.tasks.settings import StallAction
 from trio_mcp.validators import describe_seconds
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.tasks")
 
 
 async def watch_task(live: LiveTask, after: float, on_stall: StallAction) -> None:

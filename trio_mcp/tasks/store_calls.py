@@ -12,7 +12,7 @@ from typing import Final, TypeVar, TypeVarTuple
 
 from trio_mcp.errors import TaskOverload, TaskStoreError
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.tasks")
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

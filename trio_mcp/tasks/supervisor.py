@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import trio
 from msgspec import Struct
 
-from trio_mcp.concurrency.failures import split_failure
+from trio_mcp.concurrency.failures import log_failure, split_failure
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
 from trio_mcp.errors import TaskStoreError
 from trio_mcp.tasks.clock import TaskClock
@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # a server whose tasks all run in this process starts without
     from trio_mcp.tasks.handing_over import Handover
     from trio_mcp.tasks.task_access import TaskAccess
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.tasks")
 
 _UNANSWERABLE: Final = "cancelled: the server ended while the task waited for an answer of its client"
 
@@ -370,14 +370,19 @@ class Supervisor:
 def _described(describe: Describe, failure: BaseException) -> Outcome:
     try:
         return describe(failure)
-    except Exception:  # foreign code: an exception whose text cannot be made must not end the server
-        logger.exception("the failure of a task cannot be described")
+    except Exception as error:  # foreign code: an exception without a text must not end the server
+        log_failure(error, "the description of a task's failure", logger)
         return Outcome("protocol_error", error=ErrorObject(INTERNAL_ERROR, "the task failed"))
 
 
 @asynccontextmanager
 async def open_supervisor(
-    store: TaskStore, settings: TaskSettings, *, runs_tasks: bool = True, interrupts: bool = False
+    store: TaskStore,
+    settings: TaskSettings,
+    *,
+    runs_tasks: bool = True,
+    interrupts: bool = False,
+    make_supervisor: Callable[..., Supervisor] = Supervisor,
 ) -> AsyncIterator[Supervisor]:
     """Run tasks until the block ends; checkpoints. The flags are those of the Supervisor.
 
@@ -385,7 +390,7 @@ async def open_supervisor(
     cancelled and recorded as such. When it is cancelled, they are cancelled at once.
     """
     async with store.open(), open_unwrapping_nursery() as nursery:
-        supervisor = Supervisor(nursery, store, settings, runs_tasks=runs_tasks, interrupts=interrupts)
+        supervisor = make_supervisor(nursery, store, settings, runs_tasks=runs_tasks, interrupts=interrupts)
         upkeep = trio.CancelScope()
 
         async def keep_up() -> None:

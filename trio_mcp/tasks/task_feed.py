@@ -22,7 +22,7 @@ from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.wire.codec import UNENCODABLE
 from trio_mcp.wire.frames import OutFrame
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.tasks")
 
 Joins: TypeAlias = Literal["all", "newest"]
 """Which of the reports that share a frame are listed in it: all, or only the newest, as its state."""

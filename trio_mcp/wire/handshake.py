@@ -38,7 +38,7 @@ from trio_mcp.wire.messages import (
     LoggingLevel,
 )
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.wire")
 
 
 class Handshake(enum.Enum):

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw, Struct, UnsetType
 from msgspec.structs import fields
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.wire")
 
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What the decoder raises for bytes that it cannot read as the type that it was given."""

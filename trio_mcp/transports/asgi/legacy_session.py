@@ -30,7 +30,7 @@ from trio_mcp.wire.frames import InFrame
 from trio_mcp.wire.http import SESSION_HEADER
 from trio_mcp.wire.incoming_request import IncomingRequest
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.transports")
 
 MAIN = "main"
 """The name of the stream for messages that belong to no request."""
@@ -112,7 +112,7 @@ class LegacySession:
         try:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
-                    self._session = ServerSession(self._application, self._home, self._nursery)
+                    self._session = self._application.make_session(self._home, self._nursery)
                     self._nursery.start_soon(self._home.outbox.write, self._main)
                     task_status.started()
                     await self._wait_silence()

@@ -22,7 +22,7 @@ from trio_mcp.wire.errors import (
 )
 from trio_mcp.wire.frames import ErrorResponse, Malformed, RequestId
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.transports")
 
 NOT_SERVING: Final = (
     "the MCP server is not running: run the ASGI application with lifespan support, "

@@ -30,7 +30,7 @@ from trio_mcp.wire.frames import (
 from trio_mcp.wire.http import JSON
 from trio_mcp.wire.value_count import MAX_ANSWER_VALUES
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.transports")
 
 
 _GONE: Final = re.compile(

@@ -27,7 +27,7 @@ from trio_mcp.wire.codec import decode_message, encode_message
 from trio_mcp.wire.frames import Batch, ErrorResponse, InFrame, Notification, Request, Response
 from trio_mcp.wire.http import EVENT_ID_HEADER, SESSION_HEADER, VERSION_HEADER
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.transports")
 
 CLOSE_SECONDS: Final = 1.0
 """How long each step of the end of a session may take."""

@@ -16,7 +16,7 @@ from trio_mcp.transports.http.response import UnreachableError
 from trio_mcp.wire.codec import encode_messages
 from trio_mcp.wire.frames import Notification, OutFrame
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.transports")
 
 ACCEPT_SECONDS: Final = 30.0
 """How long a server may take to accept a message that has no answer."""

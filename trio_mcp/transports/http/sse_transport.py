@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from trio_mcp.transports.http.authorizer import Authorizer
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.transports")
 
 CLOSE_SECONDS: Final = 1.0
 """How long messages that are under way at the end may take to leave."""

@@ -56,6 +56,8 @@ try:
 except ImportError as missing:
     raise ImportError("serving over HTTP needs hypercorn: pip install 'trio-mcp[http]'") from missing
 
+logger = logging.getLogger("trio_mcp.transports")
+
 
 class Worker:
     """The state that all connections of one server share."""
@@ -315,7 +317,7 @@ class HypercornConnection:
                     await self._server.run()
                     self._nursery.cancel_scope.cancel()
         except BaseException as error:  # noqa: ASYNC103  # hypercorn's: it ends this connection only
-            contain_failure(error, "A connection failed")
+            contain_failure(error, "A connection", logger)
         finally:
             self._stream.socket.close()  # hypercorn leaves it open when it is cancelled
 
@@ -324,7 +326,7 @@ class HypercornConnection:
         try:
             await self._server.close_if_idle()
         except BaseException as error:  # noqa: ASYNC103  # hypercorn's: it ends this connection only
-            contain_failure(error, "A connection failed")
+            contain_failure(error, "A connection", logger)
 
     def end(self) -> None:
         """End the connection and its requests now, also one that waits for the peer."""

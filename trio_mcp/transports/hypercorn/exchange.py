@@ -6,6 +6,7 @@ together. Refuses to know hypercorn: an `ExchangeConnection` stands between.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from enum import IntEnum
 from typing import Final, Protocol
@@ -17,6 +18,8 @@ from trio_mcp.concurrency.failures import contain_failure
 from trio_mcp.transports.asgi.types import DISCONNECT, ASGIApp, Message, Receive, Scope, Send
 from trio_mcp.transports.asgi.websocket import MORE
 from trio_mcp.transports.hypercorn.guarded_stream import PIECE, Limits
+
+logger = logging.getLogger("trio_mcp.transports")
 
 # A peer that is still sending a body that nobody wants sees the answer only if the connection
 # stays open until it has sent the body; for so many seconds we go on reading it.
@@ -86,7 +89,7 @@ class HypercornExchange(ABC):
         try:
             await app(self.scope, self.receive, self.send)
         except BaseException as error:  # noqa: ASYNC103  # foreign applications fail as they like
-            contain_failure(error, f"The application failed: {self.scope['path']}")
+            contain_failure(error, "The application", logger, f"failed: {self.scope['path']}")
         await self.complete()
 
     async def complete(self) -> None:

@@ -14,7 +14,7 @@ import trio
 from trio_mcp.concurrency.failures import split_failure
 from trio_mcp.transports.asgi.types import ASGIApp, Message, Scope
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.transports")
 
 
 class Lifespan:

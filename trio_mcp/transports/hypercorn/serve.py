@@ -6,6 +6,7 @@ is served, nor of hypercorn, which `connection.py` hides.
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 from collections.abc import Callable, Sequence
@@ -26,6 +27,8 @@ from trio_mcp.transports.hypercorn.listeners import (
     open_listeners,
     remove_paths,
 )
+
+logger = logging.getLogger("trio_mcp.transports")
 
 # Seconds that the application's lifespan has for its shutdown, after the last request has ended.
 LIFESPAN_GRACE: Final = 5.0
@@ -151,7 +154,7 @@ class _Service:
             try:
                 self.on_shutdown()
             except BaseException as error:  # noqa: ASYNC103  # the caller's function must not stop the shutdown
-                contain_failure(error, "on_shutdown failed")
+                contain_failure(error, "on_shutdown", logger)
 
     async def run(self, started: Callable[[list[str]], None]) -> None:
         async with open_unwrapping_nursery() as nursery:

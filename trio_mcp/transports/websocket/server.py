@@ -33,7 +33,7 @@ from trio_mcp.wire.origin import Doorkeeper
 from trio_mcp.wire.value_count import MAX_VALUES
 from trio_mcp.wire.websocket import GOING_AWAY, SUBPROTOCOL, TRY_AGAIN_LATER
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.transports")
 
 MAX_CONNECTIONS: Final = 1000
 """About what a process may have open with the usual limit of 1,024 file descriptors."""
@@ -99,7 +99,7 @@ class WebSocketService:
             await self._converse(CorkingStream(raw), _peer(raw))
         # Everything: a crash of one connection must not end the others.
         except BaseException as error:  # noqa: ASYNC103  # contain_failure raises what must pass on
-            contain_failure(error, "a WebSocket connection crashed; the others go on")
+            contain_failure(error, "a WebSocket connection", logger, "crashed; the others go on")
         finally:
             self._sockets -= 1
             await trio.aclose_forcefully(raw)
