@@ -69,11 +69,15 @@ class ChildCalls(msgspec.Struct, eq=False):
             raise ProtocolError(INVALID_PARAMS, f"Unknown tool: {name}")
         request.connection.require(tool.scopes)
         calls = self._descend(request, name, raw)
-        # A child without a helper to report to still reads back its own values.
-        child = Context(request, run, self.lifespan, calls, progress or ProgressReporter(None))
+        gather = None if tool.task is None else tool.task.gather
+        child = None
+        if tool.takes_context or gather is not None:
+            # A child without a helper to report to still reads back its own values.
+            child = Context(request, run, self.lifespan, calls, progress or ProgressReporter(None))
         try:
-            if tool.task is not None and tool.task.gather is not None:
-                calls.gathered = await tool.task.gather(child, tool.parameters.convert(raw))
+            if gather is not None:
+                assert child is not None
+                calls.gathered = await gather(child, tool.parameters.convert(raw))
             return _encode(await tool.call(child, raw, calls.limiter))
         except BaseException as error:  # noqa: ASYNC103  # a failure boundary: Cancelled is raised again below
             passing, failure = split_failure(error)

@@ -62,6 +62,8 @@ class ToolDefinition(msgspec.Struct, frozen=True):
     progress: ServerPolicy | None = None
     scopes: frozenset[str] = NO_SCOPES
     """What a client must be allowed to list and call it."""
+    takes_context: bool = False
+    """Whether `call` needs a context, for the function or for what is around it."""
 
     def listing_for(self, era: Era) -> Tool:
         """How clients of `era` see the tool."""
@@ -74,7 +76,7 @@ class ToolDefinition(msgspec.Struct, frozen=True):
     ) -> CallToolResult:
         """Convert the arguments, run the function, convert what it returns.
 
-        `context` is for a function that takes one. A sync function runs in a worker thread, which
+        `context` is None unless the tool `takes_context`. A sync function runs in a worker thread, which
         is abandoned if the call is cancelled. Raises ArgumentError, ReturnError and what the function raises.
         """
         kwargs = self.parameters.convert(arguments)
@@ -151,7 +153,10 @@ def define_tool(
     config = TaskConfig() if task is True else task or None
     is_async = inspect.iscoroutinefunction(inner)
     needed = read_scopes(scopes, subject)
-    return ToolDefinition(listing, function, parameters, returns, is_async, config, headers, progress, needed)
+    takes_context = parameters.context_name is not None
+    return ToolDefinition(
+        listing, function, parameters, returns, is_async, config, headers, progress, needed, takes_context
+    )
 
 
 def _read_input_schema(

@@ -102,7 +102,7 @@ class ToolMethods:
             await self.calls.rounds.resume(request)
         choice = choose(request, params.name, tool.task)
         if tool.task is None or (choice is Choice.ANSWER and tool.task.gather is None):
-            context = None if tool.parameters.context_name is None else self._make_context(request, None)
+            context = self._make_context(request, None) if tool.takes_context else None
             return await tool.call(context, arguments, self._limiter)
         run, choice = self._make_run(request, tool, tool.task, arguments, choice)
         if choice is not Choice.ANSWER and not self._supervisor.runs_tasks:
@@ -158,7 +158,8 @@ class ToolMethods:
         self, request: ServerRequest, tool: ToolDefinition, arguments: msgspec.Raw | None
     ) -> Callable[[TaskRun], Awaitable[CallToolResult]]:
         async def handle(run: TaskRun) -> CallToolResult:
-            return await tool.call(self._make_context(request, run), arguments, self._limiter)
+            context = self._make_context(request, run) if tool.takes_context else None
+            return await tool.call(context, arguments, self._limiter)
 
         return handle
 
