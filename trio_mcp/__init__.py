@@ -128,6 +128,7 @@ if TYPE_CHECKING:
     from trio_mcp.oauth.loopback import LoopbackRedirect
     from trio_mcp.oauth.oauth import OAuth
     from trio_mcp.oauth.storage import TokenStorage
+    from trio_mcp.proxy.proxy import create_proxy
     from trio_mcp.schema.choices import titles
     from trio_mcp.server.asgi import AsgiApp, asgi_app
     from trio_mcp.server.elicitation import Elicited
@@ -308,6 +309,7 @@ __all__ = [
     "WorkerProgress",
     "__version__",
     "asgi_app",
+    "create_proxy",
     "detailed",
     "open_client",
     "open_group",
@@ -377,6 +379,7 @@ _LATER: Final = {
     "oauth.loopback": ("LoopbackRedirect",),
     "oauth.storage": ("TokenStorage",),
     "oauth.oauth": ("OAuth",),
+    "proxy.proxy": ("create_proxy",),
     "schema.choices": ("titles",),
     "server.asgi": ("AsgiApp", "asgi_app"),
     "server.elicitation": ("Elicited",),

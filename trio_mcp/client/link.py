@@ -8,7 +8,8 @@ handlers.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,6 +25,7 @@ from trio_mcp.client.prompts import read_prompt_page
 from trio_mcp.client.resource_subscriptions import ResourceSubscriptions
 from trio_mcp.client.result_cache import ResultCache
 from trio_mcp.client.result_validation import ResultValidation
+from trio_mcp.client.server_requests import Answering
 from trio_mcp.client.session import ClientSession
 from trio_mcp.client.task_snapshot import TaskNews, TaskSnapshot, read_snapshot, read_task, read_task_page
 from trio_mcp.errors import NotSupportedByEra, ProtocolError, RemoteProtocolError, TaskNotFound
@@ -72,6 +74,8 @@ class Link:
         mirror: MirroringTransport | None = None,
     ) -> None:
         self.session = session
+        self.answering = session.answering
+        """Who answers what the server asks within a call of this link."""
         self.agreement = agreement
         self.era = agreement.era
         self.mirror = mirror if agreement.era.modern else None
@@ -92,6 +96,16 @@ class Link:
     def __repr__(self) -> str:
         return f"<Link {self.era.version} over {self.session!r}>"
 
+    def on_behalf(self, answering: Answering, meta: Mapping[str, Any]) -> Link:
+        """The same connection for the calls of somebody else, whose questions `answering` answers.
+
+        `meta` goes with each of these calls in place of that of this link.
+        """
+        other = copy(self)
+        other.answering = answering
+        other.meta = dict(meta)
+        return other
+
     async def request(self, method: str, params: Params) -> msgspec.Raw:
         """Send a request and wait for its result; checkpoints. Raises ConnectionLost and ProtocolError."""
         if self.meta:
@@ -111,9 +125,11 @@ class Link:
         else:
             await self.request("logging/setLevel", SetLevelParams(level=level))
 
-    async def list_tools(self, *, refresh: bool = False) -> list[Tool]:
-        """See `Client.list_tools`."""
-        tools = await self.list_pages("tools/list", "tools", _read_tool_page, refresh=refresh)
+    async def list_tools(
+        self, *, refresh: bool = False, read_page: PageReader[Tool] | None = None
+    ) -> list[Tool]:
+        """See `Client.list_tools`; `read_page` reads each page in place of what most clients need."""
+        tools = await self.list_pages("tools/list", "tools", read_page or _read_tool_page, refresh=refresh)
         self.repeatable = frozenset(tool.name for tool in tools if _is_repeatable(tool))
         if self.validation is not None:
             self.validation.note_tools(tools)

@@ -47,6 +47,8 @@ class NotificationRoutes:
         self._change_listeners: list[tuple[RequestId | None, ChangeListener]] = []
         self.on_change: Callable[[Change], None] | None = None
         """Told of every change first, whoever it is for."""
+        self.on_log: Callable[[msgspec.Raw | msgspec.UnsetType], None] | None = None
+        """Gets the parameters of every log message, in place of the client's log handler."""
 
     def __len__(self) -> int:
         return len(self._subscriptions) + len(self._task_listeners) + len(self._change_listeners)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import UNSET, Raw
 
-from trio_mcp.client.call_answer import read_questions
+from trio_mcp.client.call_answer import Questions, read_questions
 from trio_mcp.client.link import Link
 from trio_mcp.client.outcome import unwrap
 from trio_mcp.client.round_answers import MAX_ROUNDS, answer_round
@@ -67,10 +67,13 @@ class ProgressRequest:
             if isinstance(self._params, CompleteParams):
                 raise RemoteProtocolError("the server asked for input to complete an argument")
             with paused(timer):
-                await answer_round(self._link.session.answering, questions, self._params)
+                await self._answer(questions, self._params)
             if timer is not None:
                 timer.resume()
         raise RemoteProtocolError(f"the server asked more than {MAX_ROUNDS} times for one request")
+
+    async def _answer(self, questions: Questions, params: GetPromptParams | ReadResourceParams) -> None:
+        await answer_round(self._link.answering, questions, params)
 
     async def _ask(
         self, handler: Handler | None, timer: CallTimer | None, deadline: CallDeadline

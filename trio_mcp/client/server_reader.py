@@ -190,3 +190,8 @@ class ServerReader:
             self._link, "completion/complete", params, what, handler, idle_timeout, max_timeout
         )
         return read_completion(await request.run())
+
+
+def link_of(client: ServerReader) -> Link:
+    """The connection of `client`, for what is itself a part of trio_mcp."""
+    return client._link

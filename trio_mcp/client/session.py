@@ -383,7 +383,9 @@ class ClientSession:
 
     def _accept_notification(self, frame: Notification) -> None:
         is_log = frame.method == "notifications/message"
-        if is_log and self._logs is not None:
+        if is_log and self.routes.on_log is not None:
+            self.routes.on_log(frame.params)
+        elif is_log and self._logs is not None:
             self._logs.put_raw(frame.params)
         elif frame.method == PROGRESS_METHOD:
             # Progress that can be read comes as a ProgressRun.

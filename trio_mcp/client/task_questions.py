@@ -46,7 +46,7 @@ class TaskQuestions:
             if len(self._asked) >= MAX_REQUESTS:
                 return
             scope = self._scopes[key] = trio.CancelScope()
-            if self._link.session.answering.can_answer(question):
+            if self._link.answering.can_answer(question):
                 self._asked.add(key)
                 nursery.start_soon(self._answer, key, question, scope)
             else:
@@ -77,7 +77,7 @@ class TaskQuestions:
         method = question.get("method") if isinstance(question, dict) else None
         params = question.get("params") if isinstance(question, dict) else None
         try:
-            answer = await self._link.session.answering.answer(str(method), params)
+            answer = await self._link.answering.answer(str(method), params)
             encode_json(answer)  # raises ValueError for what is not JSON
         except BaseException as error:  # noqa: ASYNC103  # a user's code may raise anything; see contain_failure
             contain_failure(error, f"the handler of {method}", logger)

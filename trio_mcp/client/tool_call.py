@@ -175,7 +175,7 @@ class ToolCall:
                     raise RemoteProtocolError(f"the server asked more than {MAX_ROUNDS} times for one call")
                 rounds += 1
                 with paused(timer):
-                    await answer_round(self._link.session.answering, answer, self._params)
+                    await self._answer(answer)
                 if timer is not None:
                     timer.resume()
             elif answer is Retry.TASK_ONLY:
@@ -184,6 +184,10 @@ class ToolCall:
                 # This client has not heard yet which parameters are headers (MCP transports).
                 await self._link.list_tools(refresh=True)
                 has_listed = True
+
+    async def _answer(self, questions: Questions) -> None:
+        """Put the answers to `questions` into the parameters of the next request; checkpoints."""
+        await answer_round(self._link.answering, questions, self._params)
 
     def _find_pause(self, error: ConnectionLost | ProtocolError, losses: int) -> float:
         """How long to wait before the call is made again; raises `error` if it is not, as after `losses`."""

@@ -8,7 +8,7 @@ How a tool calls another one is behind the protocol `ChildCaller`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Never, TypeVar, overload
 
 import trio
 
@@ -391,3 +391,17 @@ def enter_server(context: Context, calls: ChildCaller, lifespan: Any) -> Context
     entered = Context(context._request, context._run, lifespan, calls, context._helper)
     entered._state = context._state
     return entered
+
+
+class ContextParts(NamedTuple):
+    """What a Context is made of: for handlers that are a part of trio_mcp itself."""
+
+    request: ServerRequest
+    run: TaskRun | None
+    calls: ChildCaller
+    lifespan: Any
+
+
+def parts_of(context: Context) -> ContextParts:
+    """What `context` is made of."""
+    return ContextParts(context._request, context._run, context._calls, context._lifespan)

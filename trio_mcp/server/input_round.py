@@ -42,7 +42,8 @@ class RoundState(msgspec.Struct, omit_defaults=True, kw_only=True):
     """What is sealed between two rounds; `call` names the call, `expires` is in seconds since 1970.
 
     `answers` are the client's by the key of the question, `asked` the keys of those that it is asked now,
-    `remembered` the results of `Context.once`, and `floor` the largest progress that was sent.
+    `remembered` the results of `Context.once`, and `floor` the largest progress that was sent. `forwarded` is
+    what the server needs to go on that has asked, if the handler hands on the questions of another one.
     """
 
     id: str
@@ -52,6 +53,7 @@ class RoundState(msgspec.Struct, omit_defaults=True, kw_only=True):
     asked: list[str] = []
     remembered: dict[str, Raw] = {}
     floor: float | None = None
+    forwarded: str | None = None
 
 
 class Worker(Protocol):
@@ -87,6 +89,7 @@ class InputRound:
         self._stirs = 0
         self._ended = trio.Event()
         self._memory = RoundMemory({} if state is None else state.remembered)
+        self._forwarded: str | None = None
 
     def __repr__(self) -> str:
         state = "ended" if self._ended.is_set() else "going on"
@@ -123,6 +126,28 @@ class InputRound:
                 del self._pending[name]
         return await _leave(worker)
 
+    @property
+    def forwarded(self) -> str | None:
+        """What was kept by `forward` in the round before; None if nothing was."""
+        return None if self._state is None else self._state.forwarded
+
+    @property
+    def new_answers(self) -> dict[str, dict[str, Any]]:
+        """The answers that this round has brought, by the keys of the questions."""
+        asked = self._answers if self._state is None else self._state.asked
+        return {key: self._answers[key] for key in asked if key in self._answers}
+
+    async def forward(self, questions: Mapping[str, Raw], forwarded: str, worker: Worker) -> NoReturn:
+        """End this run with the questions of another server, by its own keys; `forwarded` is kept.
+
+        The next round finds that, and its answers in `new_answers`. Nothing else of this run is kept.
+        """
+        self._pending = dict(questions)
+        self._forwarded = forwarded
+        worker.scope.cancel()
+        self._ended.set()
+        await _leave(worker)
+
     def refuse_within_once(self) -> None:
         """Raise LocalProtocolError if the caller is in a function of `once`."""
         self._memory.refuse_within("ask the client")
@@ -149,10 +174,14 @@ class InputRound:
             id="",
             call="",
             expires=0,
-            answers={key: answer for key, answer in self._answers.items() if key in known},
+            # The server that has asked keeps by itself what it was answered.
+            answers={}
+            if self._forwarded is not None
+            else {key: answer for key, answer in self._answers.items() if key in known},
             asked=names,
             remembered=self._memory.results,
             floor=None if floor == -math.inf else floor,
+            forwarded=self._forwarded,
         )
         return InputRequiredResult(
             result_type="input_required",
@@ -207,7 +236,7 @@ class InputRound:
 
     def _warn_of_unasked(self) -> None:
         """Say that the client was asked in vain, if its answers answer no question of this run."""
-        if self._state is None:
+        if self._state is None or self._forwarded is not None:
             return
         unasked = [key for key in self._state.asked if key in self._answers and key not in self._asked]
         if unasked and len(unasked) == len(self._state.asked):

@@ -37,7 +37,7 @@ from trio_mcp.server.functions import (
 from trio_mcp.server.tags import NO_TAGS, read_tags
 from trio_mcp.session.settings import CacheHint
 from trio_mcp.wire.content import Annotations, Icon, ResourceContents
-from trio_mcp.wire.resources import Resource, ResourceTemplate
+from trio_mcp.wire.resources import ReadResourceResult, Resource, ResourceTemplate
 from trio_mcp.wire.uri_template import UriTemplate, parse_template
 
 _BYTES: Final = (bytes, bytearray, memoryview)
@@ -99,9 +99,10 @@ class ResourceDefinition:
         uri: str,
         values: Mapping[str, str | list[str]],
         limiter: trio.CapacityLimiter,
-    ) -> list[ResourceContents]:
+    ) -> list[ResourceContents] | ReadResourceResult:
         """Convert the values, run the function, convert what it returns.
 
+        Returns the contents, or a result that is complete already, as of a resource of another server.
         A sync function runs in a worker thread, which is abandoned if the request is cancelled. Raises
         ArgumentError, ReturnError and what the function raises.
         """

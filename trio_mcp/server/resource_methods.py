@@ -81,6 +81,8 @@ class ResourceMethods:
             await self._calls.rounds.resume(request)
         context = Context(request, None, self._lifespan, self._calls)
         contents = await resource.read(context, params.uri, values, self._limiter)
+        if isinstance(contents, ReadResourceResult):
+            return contents
         result = ReadResourceResult(contents=contents)
         cache = resource.cache or self._settings.read_cache
         if cache is not None and request.era.modern:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:  # most servers use none of them
 
 L = TypeVar("L", bound=Callable[..., Any])
 V = TypeVar("V")
-I = TypeVar("I")
+B = TypeVar("B")
 
 
 class _Defined(Generic[V]):
@@ -277,7 +277,7 @@ class Server(Registration):
 
         add_operations(self.definition, read_document(spec), client, options)
 
-    def add_instrument(self, instrument: I, /) -> I:
+    def add_instrument(self, instrument: B, /) -> B:
         """Have `instrument` told what this server does, whenever it is started from now on; returns it.
 
         It is an object with any of the hooks of `trio_mcp.instruments.Instrument`, of that class or of any

@@ -216,6 +216,22 @@ class ServerConnection:
         """Have `function` called with this connection when the client is gone; the last one counts."""
         self._client.on_lost = function
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the client is gone."""
+        return self._client.is_lost
+
+    def watch_loss(self, function: Callable[[], None]) -> None:
+        """Have `function` called as well when the client is gone, until `call_when_lost` replaces it."""
+        before = self._client.on_lost
+
+        def note(connection: ServerConnection) -> None:
+            function()
+            if before is not None:
+                before(connection)
+
+        self._client.on_lost = note
+
     def lose(self) -> None:
         """Note that the client is gone, and end every `ask` that waits for it."""
         self._client.is_lost = True

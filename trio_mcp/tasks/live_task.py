@@ -215,6 +215,11 @@ class LiveTask:
         self._record, self._report = self.record, None
         self.offset = self._recorded = claim << CLAIM_BITS
 
+    def note_ttl(self, ttl: float | None) -> None:
+        """Keep the record for `ttl` seconds, if that is less than it would be kept; before it is stored."""
+        if ttl is not None and (self._record.ttl is None or ttl < self._record.ttl):
+            self._record = replace(self._record, ttl=ttl)
+
     def note_arguments(self, digest: str) -> None:
         """Keep the digest of the arguments on the record; before it is stored."""
         self._record = replace(self._record, arguments_digest=digest)

@@ -68,7 +68,7 @@ def read_tolerantly(raw: Raw | bytes, kind: Any, what: str) -> Any:
 
 
 def _read(member: Raw, kind: Any, what: str) -> Any:
-    kinds = _alternatives(kind)
+    kinds = alternatives(kind)
     plain = Union[tuple(kinds)] if kinds else Any  # noqa: UP007  # built from a tuple
     try:
         return msgspec.json.decode(member, type=plain)
@@ -103,7 +103,7 @@ def _name_of(element: Raw) -> str:
     return repr(name) if isinstance(name, str) else ""
 
 
-def _alternatives(kind: Any) -> list[Any]:
+def alternatives(kind: Any) -> list[Any]:
     """The members of a union, or the type itself; without the one that stands for an absent member."""
     if get_origin(kind) in (Union, types.UnionType):
         return [one for one in get_args(kind) if one is not UnsetType]
@@ -111,12 +111,12 @@ def _alternatives(kind: Any) -> list[Any]:
 
 
 def _is_structured(kind: Any) -> bool:
-    return all(isinstance(one, type) and issubclass(one, Struct) for one in _alternatives(kind))
+    return all(isinstance(one, type) and issubclass(one, Struct) for one in alternatives(kind))
 
 
 def _choose(kind: Any, members: dict[str, Raw]) -> type[Struct]:
     """The struct that the tag of a message chooses."""
-    structs: list[type[Struct]] = kind if isinstance(kind, list) else _alternatives(kind)
+    structs: list[type[Struct]] = kind if isinstance(kind, list) else alternatives(kind)
     if len(structs) == 1:
         return structs[0]
     tag_field = structs[0].__struct_config__.tag_field

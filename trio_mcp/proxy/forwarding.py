@@ -1,0 +1,186 @@
+"""How the requests of a proxy's clients are handed on to one upstream server.
+
+Owns what is sent and what is made of the answer, which is handed back as it came. Refuses to know how the
+connection is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from trio_mcp.client.call_answer import Questions
+from trio_mcp.client.forwarded_call import ForwardedCall, ForwardedRequest
+from trio_mcp.client.link import Link
+from trio_mcp.client.prompts import make_completion_params
+from trio_mcp.client.task_snapshot import TaskSnapshot
+from trio_mcp.errors import ProtocolError, RemoteProtocolError
+from trio_mcp.proxy.downstream import Downstream
+from trio_mcp.proxy.failures import explained
+from trio_mcp.proxy.relayed_progress import relay_progress
+from trio_mcp.server.context import Context
+from trio_mcp.wire.errors import RESOURCE_NOT_FOUND
+from trio_mcp.wire.faithful import read_faithfully
+from trio_mcp.wire.messages import (
+    META_SERVER_INFO,
+    CallToolParams,
+    CallToolResult,
+    CompleteParams,
+    GetPromptParams,
+    PromptReference,
+    ReadResourceParams,
+    ResourceTemplateReference,
+    Result,
+)
+from trio_mcp.wire.progress_codec import META_RELATED_TASK, PROGRESS_META
+from trio_mcp.wire.prompts import CompleteResult, Completion, GetPromptResult
+from trio_mcp.wire.resources import ReadResourceResult
+from trio_mcp.wire.tolerant import UNREADABLE
+
+S = TypeVar("S", bound=Result)
+
+_OWN_META: Final = frozenset({META_SERVER_INFO, META_RELATED_TASK, PROGRESS_META})
+"""The members of a result's `_meta` that each server writes by itself."""
+
+
+class Lender(Protocol):
+    """The connections to an upstream server of a proxy that runs."""
+
+    def lend(self, downstream: Downstream) -> AbstractAsyncContextManager[Link]:
+        """The connection for a request, while the block lasts; raises ProtocolError if there is none."""
+
+
+class LinkForwarder:
+    """Hands requests on to the server `name`; `find_lender` finds its connections by the context of one."""
+
+    def __init__(self, name: str, find_lender: Callable[[Context], Lender]) -> None:
+        self.name = name
+        self._find_lender = find_lender
+
+    def __repr__(self) -> str:
+        return f"<LinkForwarder to {self.name!r}>"
+
+    async def call_tool(self, context: Context, name: str, arguments: Raw | None) -> CallToolResult:
+        """Call a tool and return its result as it is; checkpoints. Raises ProtocolError."""
+        downstream = Downstream(context)
+        params = CallToolParams(name=name, arguments=UNSET if arguments is None else arguments)
+        with explained(self.name):
+            async with self._find_lender(context).lend(downstream) as link:
+                _continue(downstream, params)
+                call = ForwardedCall(
+                    link,
+                    params,
+                    relay_progress(downstream),
+                    on_questions=partial(_hand_on, downstream),
+                    on_task=partial(_note_task, downstream),
+                    idempotency_key=downstream.idempotency_key if link.knows_keys else None,
+                )
+                as_task = downstream.wants_task and link.era.tasks != "none"
+                raw = await call.forward(as_task=as_task, ttl=downstream.ttl)
+            return _read(_with_content(raw), CallToolResult, f"result of the tool {name!r}")
+
+    async def get_prompt(self, context: Context, name: str, arguments: Mapping[str, Any]) -> GetPromptResult:
+        """Get a prompt and return its messages as they are; checkpoints. Raises ProtocolError."""
+        params = GetPromptParams(name=name, arguments=dict(arguments) or None)
+        raw = await self._request(context, "prompts/get", params, f"prompt {name!r}")
+        with explained(self.name):
+            return _read(raw, GetPromptResult, f"prompt {name!r}")
+
+    async def read_resource(self, context: Context, uri: str) -> ReadResourceResult:
+        """Read a resource and return the result as it is; checkpoints. Raises ProtocolError."""
+        try:
+            raw = await self._request(
+                context, "resources/read", ReadResourceParams(uri=uri), f"resource {uri!r}"
+            )
+        except ProtocolError as error:
+            unknown = Downstream(context).request.era.unknown_resource
+            if error.code != RESOURCE_NOT_FOUND or unknown == RESOURCE_NOT_FOUND:
+                raise
+            raise ProtocolError(unknown, error.message, error.data) from None
+        with explained(self.name):
+            return _read(raw, ReadResourceResult, f"resource {uri!r}")
+
+    async def complete(
+        self,
+        context: Context,
+        ref: PromptReference | ResourceTemplateReference,
+        argument: Mapping[str, str],
+        known: Mapping[str, str],
+    ) -> Completion:
+        """Complete an argument; checkpoints. Raises ProtocolError."""
+        params = make_completion_params(ref, argument, known)
+        what = f"completion of {params.argument.name!r}"
+        raw = await self._request(context, "completion/complete", params, what)
+        with explained(self.name):
+            return _read(raw, CompleteResult, what).completion
+
+    async def _request(
+        self,
+        context: Context,
+        method: str,
+        params: CompleteParams | GetPromptParams | ReadResourceParams,
+        what: str,
+    ) -> Raw:
+        downstream = Downstream(context)
+        with explained(self.name):
+            async with self._find_lender(context).lend(downstream) as link:
+                if not isinstance(params, CompleteParams):
+                    _continue(downstream, params)
+                request = ForwardedRequest(
+                    link,
+                    method,
+                    params,
+                    what,
+                    relay_progress(downstream),
+                    on_questions=partial(_hand_on, downstream),
+                )
+                return await request.run()
+
+
+def _continue(downstream: Downstream, params: CallToolParams | GetPromptParams | ReadResourceParams) -> None:
+    """Go on with what the upstream server has asked in the round before, if it has."""
+    kept, answers = downstream.read_round()
+    if kept is not None:
+        state = msgspec.json.decode(kept, type=str | None)
+        params.request_state = UNSET if state is None else state
+        params.input_responses = answers
+
+
+async def _hand_on(downstream: Downstream, questions: Questions) -> None:
+    """Let the client answer in its next request, if it can do that; returns if it is asked now."""
+    if downstream.hands_on_rounds:
+        await downstream.hand_on(questions, msgspec.json.encode(questions.request_state).decode())
+
+
+async def _note_task(downstream: Downstream, snapshot: TaskSnapshot) -> None:
+    """Make a task of the request, because the upstream server has made one of the call."""
+    await downstream.become_task(snapshot.ttl)
+
+
+def _with_content(raw: Raw) -> Raw:
+    """A tool's result with the content that it must have; several servers leave it out."""
+    if b'"content"' in bytes(raw):
+        return raw
+    try:
+        members = msgspec.json.decode(raw, type=dict[str, Raw])
+    except UNREADABLE:
+        return raw  # which is told where it is read
+    return Raw(msgspec.json.encode({"content": [], **members}))
+
+
+def _read(raw: Raw, kind: type[S], what: str) -> S:
+    try:
+        result = read_faithfully(raw, kind, f"the {what}")
+    except UNREADABLE as error:
+        raise RemoteProtocolError(f"the server sent a malformed {what}: {error}") from None
+    if result.result_type not in (None, "complete"):
+        raise RemoteProtocolError(f"the server answered with the unknown type {result.result_type!r}")
+    result.result_type = None
+    if result.meta is not None:
+        result.meta = {name: one for name, one in result.meta.items() if name not in _OWN_META} or None
+    return result
