@@ -200,6 +200,7 @@ def make_prompt(listing: Prompt, forwarder: Forwarder, prefix: str, *, completes
         parameters=_CONTEXT_ONLY,
         is_async=True,
         completers=_make_completers(forwarder, ref, names) if completes else {},
+        takes_context=True,
         forwarder=forwarder,
         remote_name=listing.name,
     )
