@@ -125,7 +125,7 @@ def _read_data(content: Sequence[ContentBlock], structured: Any, meta: Mapping[s
 
 def _is_wrapped(meta: Mapping[str, Any]) -> bool:
     """Whether a server, ours or FastMCP's, has put a value that is no object into one."""
+    if meta.get(META_WRAPPED) is True:
+        return True
     fastmcp = meta.get("fastmcp")
-    return meta.get(META_WRAPPED) is True or (
-        isinstance(fastmcp, dict) and fastmcp.get("wrap_result") is True
-    )
+    return isinstance(fastmcp, dict) and fastmcp.get("wrap_result") is True

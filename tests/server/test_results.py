@@ -137,3 +137,22 @@ async def test_a_whole_number_with_a_point_is_an_integer_of_the_result_type(wire
     async with wire.open(make_server(dict[str, Any], {"n": 3.5, "share": 2.0})) as client:
         with pytest.raises(RemoteProtocolError, match=r"no <class .*Count'>: .*int.*n"):
             await client.call_tool("tool", result_type=Count)
+
+
+@pytest.mark.parametrize("make", [Image, Audio])
+def test_a_picture_or_a_sound_is_made_of_bytes_or_a_path(make: type[Image] | type[Audio]) -> None:
+    assert make(b"abc", "webp") == make(data=b"abc", format="webp")
+    assert (make(b"abc").source, make(b"abc").format) == (b"abc", "")
+    path = Path("a/b.webp")
+    for of_path in (make("a/b.webp"), make(path), make(path="a/b.webp"), make(path=path)):
+        assert (of_path.source, of_path.format) == (path, "webp")
+    assert make(path="a/b", format="webp").format == "webp"
+
+
+@pytest.mark.parametrize("make", [Image, Audio])
+@pytest.mark.parametrize(
+    "wrong", [{}, {"source": 7}, {"data": "a.png"}, {"path": b"abc"}, {"source": b"abc", "path": "a.png"}]
+)
+def test_what_is_neither_bytes_nor_a_path_makes_no_picture(make: Any, wrong: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="bytes or a path"):
+        make(**wrong)

@@ -60,6 +60,15 @@ async def test_the_data_of_an_error_is_not_converted(wire):
         assert (result.is_error, result.data) == (True, "a film has a title")
 
 
+async def test_a_task_raises_for_an_error_as_its_call_said(wire):
+    async with wire.open(make_server()) as client:
+        task = await client.call_tool("render", {"title": ""}, task=True, raise_on_error=False)
+        assert (await task.result()).is_error
+        assert (await client.await_task(task)).is_error
+        with pytest.raises(ToolError, match="a film has a title"):
+            await task.result(raise_on_error=True)
+
+
 async def test_what_was_answered_at_once_has_the_type_as_well():
     async with open_client(make_server(), protocol=MODERN) as client:
         handle = await client.call_tool("look", {"title": "sea"}, task=True, result_type=Film)

@@ -32,7 +32,7 @@ class ReadOptions(RequestOptions, total=False):
 class WaitOptions(TimeOptions, total=False):
     """The options of `TaskHandle.result`."""
 
-    raise_on_error: bool
+    raise_on_error: bool | None
 
 
 class AwaitOptions(WaitOptions, total=False):
@@ -41,9 +41,10 @@ class AwaitOptions(WaitOptions, total=False):
     progress_handler: ProgressHandler | ProgressSink | None
 
 
-class StartCall(WaitOptions, total=False):
+class StartCall(TimeOptions, total=False):
     """The options of `start_call`."""
 
+    raise_on_error: bool
     idempotency_key: str | None
 
 

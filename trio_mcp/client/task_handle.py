@@ -44,12 +44,14 @@ class TaskHandle(Generic[D_co]):
         *,
         is_known: bool = True,
         result_type: Any = None,
+        raise_on_error: bool = True,
     ) -> None:
         self._is_known = is_known  # otherwise only its id, of a task that may not exist
         self._link = link
         self._tool = tool
         self._handler = handler
         self._result_type = result_type
+        self._raise_on_error = raise_on_error
         self._waiter = TaskWaiter(link, start) if isinstance(start, TaskStarted) else None
         self.answer: msgspec.Raw | None = start.raw if isinstance(start, Answered) else None
 
@@ -106,12 +108,12 @@ class TaskHandle(Generic[D_co]):
         *,
         idle_timeout: float | None = None,
         max_timeout: float | None = None,
-        raise_on_error: bool = True,
+        raise_on_error: bool | None = None,
         result_type: Any = None,
     ) -> CallResult[Any]:
         """Wait for the result; checkpoints.
 
-        Its `data` is converted to `result_type`, by default the one with which the call was made.
+        `result_type` and `raise_on_error` are by default those with which the call was made.
         When the result is returned, the progress handler has finished with every update that will
         be delivered for this task. Cancelling the wait does not cancel the task. Raises what
         `Client.call_tool` raises, TaskCancelled, TaskNotFound, and TaskFailed if the
@@ -128,7 +130,8 @@ class TaskHandle(Generic[D_co]):
             assert self.answer is not None, "without a task there is an answer"
             raw = self.answer
         wanted = self._result_type if result_type is None else result_type
-        result = finish_call(what, raw, wanted, raise_on_error=raise_on_error)
+        raises = self._raise_on_error if raise_on_error is None else raise_on_error
+        result = finish_call(what, raw, wanted, raise_on_error=raises)
         if self._tool is not None and self._link.validation is not None:
             await self._link.validation.check(self._tool, result)
         return result

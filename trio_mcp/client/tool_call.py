@@ -122,7 +122,14 @@ class ToolCall:
         self._as_task, self._ttl = True, ttl
         async with open_handler(self._handler, self.name) as handler:
             start = await self._within(self._start, handler)
-        return TaskHandle(self._link, self.name, start, self._handler, result_type=self._result_type)
+        return TaskHandle(
+            self._link,
+            self.name,
+            start,
+            self._handler,
+            result_type=self._result_type,
+            raise_on_error=self._raise_on_error,
+        )
 
     def _within(
         self, work: Callable[[Handler | None, CallTimer | None], Awaitable[T]], handler: Handler | None

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar
 
+import msgspec
 import trio
 
 from trio_mcp.errors import DefinitionError
 from trio_mcp.outgoing.policy import SERVER_POLICIES, ServerPolicy
 from trio_mcp.schema.signatures import Subject, read_signature
+from trio_mcp.wire.content import Icon
 
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S", bound=msgspec.Struct)
 
 NO_SCOPES: Final[frozenset[str]] = frozenset()
 
@@ -129,6 +132,38 @@ def read_scopes(scopes: Collection[str], subject: Subject) -> frozenset[str]:
         return frozenset(read_names("scopes", scopes))
     except (TypeError, ValueError) as error:
         raise subject.flaw(str(error)) from None
+
+
+def read_part(given: S | Mapping[str, Any] | None, kind: type[S], name: str, subject: Subject) -> S | None:
+    """`given` as an object of `kind`; raises the DefinitionError of `subject` if it cannot be one.
+
+    A mapping may have the names of the protocol or those of Python: "readOnlyHint" or "read_only_hint".
+    """
+    if given is None or isinstance(given, kind):
+        return given
+    if not isinstance(given, Mapping):
+        raise subject.flaw(f"{name} must be {kind.__name__} or a mapping, not {given!r}")
+    wire_names = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
+    known = {**wire_names, **{wire: wire for wire in wire_names.values()}}
+    unknown = [key for key in given if key not in known]
+    if unknown:
+        raise subject.flaw(f"{name} cannot have {unknown[0]!r}, but {', '.join(wire_names.values())}")
+    try:
+        return msgspec.convert({known[key]: value for key, value in given.items()}, kind)
+    except msgspec.ValidationError as error:
+        raise subject.flaw(f"{name}: {error}") from None
+
+
+def read_icons(given: Iterable[Icon | Mapping[str, Any]] | None, subject: Subject) -> list[Icon] | None:
+    """`given` as a list of icons; raises the DefinitionError of `subject` for what is none."""
+    if given is None:
+        return None
+    if isinstance(given, (str, Mapping)) or not isinstance(given, Iterable):
+        raise subject.flaw(f"icons must be a list, not {given!r}")
+    icons = [read_part(icon, Icon, "an icon", subject) for icon in given]
+    if None in icons:
+        raise subject.flaw("an icon must be an Icon or a mapping, not None")
+    return [icon for icon in icons if icon is not None]
 
 
 def check_bound(function: Callable[..., Any], kind: str, subject: Subject) -> None:

@@ -29,6 +29,7 @@ from trio_mcp.server.functions import (
     check_policy,
     find_name,
     is_generator,
+    read_icons,
     read_scopes,
     unwrap,
 )
@@ -109,7 +110,7 @@ def define_prompt(
     name: str | None,
     title: str | None,
     description: str | None,
-    icons: Sequence[Icon] | None,
+    icons: Sequence[Icon | Mapping[str, Any]] | None,
     meta: Mapping[str, Any] | None,
     dereference_schemas: bool = True,
     refuse_unknown: bool = True,
@@ -142,7 +143,7 @@ def define_prompt(
         title=title,
         description=description or read_docstring(function).description,
         arguments=arguments or None,
-        icons=None if icons is None else list(icons),
+        icons=read_icons(icons, subject),
         meta=None if meta is None else dict(meta),
     )
     is_async = inspect.iscoroutinefunction(inner)

@@ -31,6 +31,8 @@ from trio_mcp.server.functions import (
     check_policy,
     find_name,
     is_generator,
+    read_icons,
+    read_part,
     read_scopes,
     unwrap,
 )
@@ -122,8 +124,8 @@ def define_resource(
     description: str | None,
     mime_type: str | None,
     size: int | None,
-    annotations: Annotations | None,
-    icons: Sequence[Icon] | None,
+    annotations: Annotations | Mapping[str, Any] | None,
+    icons: Sequence[Icon | Mapping[str, Any]] | None,
     meta: Mapping[str, Any] | None,
     cache: CacheHint | None,
     progress: ServerPolicy | None = None,
@@ -150,8 +152,8 @@ def define_resource(
         "title": title,
         "description": description or read_docstring(function).description,
         "mime_type": mime_type,
-        "annotations": annotations,
-        "icons": None if icons is None else list(icons),
+        "annotations": read_part(annotations, Annotations, "annotations", subject),
+        "icons": read_icons(icons, subject),
         "meta": None if meta is None else dict(meta),
     }
     listing: Resource | ResourceTemplate

@@ -7,6 +7,7 @@ Owns ToolResult, Image and Audio, and the choice between content blocks and stru
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -46,16 +47,41 @@ def _read_bytes(source: bytes | Path) -> bytes:
     return source if isinstance(source, bytes) else source.read_bytes()
 
 
-def _read_format(instance: Image | Audio) -> str:
-    return instance.source.suffix.lstrip(".") if isinstance(instance.source, Path) else ""
+def _find_source(source: Any, data: Any, path: Any) -> bytes | Path:
+    """The one of them that was given; raises TypeError if there are several, none, or something else."""
+    (given, *more) = [value for value in (source, data, path) if value is not None] or [None]
+    if not more and path is None and isinstance(given, bytes):
+        return given
+    if more or data is not None or not isinstance(given, (str, os.PathLike)):
+        raise TypeError("pass bytes or a path: one of source, data (bytes) and path")
+    return Path(given)
 
 
-@attrs.frozen
+def _suffix(source: bytes | Path) -> str:
+    return source.suffix.lstrip(".") if isinstance(source, Path) else ""
+
+
+@attrs.frozen(init=False)
 class Image:
-    """A picture to return: bytes or a path, and its format, for example "png"."""
+    """A picture to return: bytes or a path, and its format, for example "png".
 
-    source: bytes | Path = attrs.field(validator=attrs.validators.instance_of((bytes, Path)))
-    format: str = attrs.field(default=attrs.Factory(_read_format, takes_self=True))
+    `Image(b"...", "png")`, `Image("chart.png")`, and as elsewhere `Image(data=..., format=...)` and
+    `Image(path=...)`. The suffix of a path names the format. Raises TypeError for what is neither.
+    """
+
+    source: bytes | Path
+    format: str
+
+    def __init__(
+        self,
+        source: bytes | str | os.PathLike[str] | None = None,
+        format: str | None = None,  # noqa: A002  # the name that it has elsewhere
+        *,
+        data: bytes | None = None,
+        path: str | os.PathLike[str] | None = None,
+    ) -> None:
+        found = _find_source(source, data, path)
+        self.__attrs_init__(found, _suffix(found) if format is None else format)
 
     def to_content(self) -> ImageContent:
         """Read and encode it; blocks on the file. Raises OSError if it cannot be read."""
@@ -63,12 +89,23 @@ class Image:
         return ImageContent(data=data, mime_type=_mime_type("image", self.format or "png"))
 
 
-@attrs.frozen
+@attrs.frozen(init=False)
 class Audio:
-    """A sound to return: bytes or a path, and its format, for example "wav"."""
+    """A sound to return: bytes or a path, and its format, for example "wav"; made as an `Image` is."""
 
-    source: bytes | Path = attrs.field(validator=attrs.validators.instance_of((bytes, Path)))
-    format: str = attrs.field(default=attrs.Factory(_read_format, takes_self=True))
+    source: bytes | Path
+    format: str
+
+    def __init__(
+        self,
+        source: bytes | str | os.PathLike[str] | None = None,
+        format: str | None = None,  # noqa: A002  # the name that it has elsewhere
+        *,
+        data: bytes | None = None,
+        path: str | os.PathLike[str] | None = None,
+    ) -> None:
+        found = _find_source(source, data, path)
+        self.__attrs_init__(found, _suffix(found) if format is None else format)
 
     def to_content(self) -> AudioContent:
         """Read and encode it; blocks on the file. Raises OSError if it cannot be read."""

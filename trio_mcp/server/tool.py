@@ -29,6 +29,8 @@ from trio_mcp.server.functions import (
     check_policy,
     find_name,
     is_generator,
+    read_icons,
+    read_part,
     read_scopes,
     unwrap,
 )
@@ -108,8 +110,8 @@ def define_tool(
     name: str | None,
     title: str | None,
     description: str | None,
-    annotations: ToolAnnotations | None,
-    icons: Sequence[Icon] | None = None,
+    annotations: ToolAnnotations | Mapping[str, Any] | None,
+    icons: Sequence[Icon | Mapping[str, Any]] | None = None,
     meta: Mapping[str, Any] | None = None,
     task: TaskConfig | bool | None,
     progress: ServerPolicy | None = None,
@@ -159,8 +161,8 @@ def define_tool(
         description=description or read_docstring(function).description,
         input_schema=parameters.schema,
         output_schema=returns.schema,
-        annotations=annotations,
-        icons=None if icons is None else list(icons),
+        annotations=read_part(annotations, ToolAnnotations, "annotations", subject),
+        icons=read_icons(icons, subject),
         meta=None if meta is None else dict(meta),
     )
     try:

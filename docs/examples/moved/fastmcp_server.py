@@ -43,7 +43,7 @@ class Address(BaseModel):
 
     street: str
     city: str
-    zip_code: str = Field(alias="zip", pattern=r"^\d{4,5}$")
+    zip_code: str = Field(validation_alias="zip", pattern=r"^\d{4,5}$")
 
     @field_validator("city")
     @classmethod
@@ -62,7 +62,7 @@ class Order(BaseModel):
     address: Address | None = None
     total: Decimal
 
-    @computed_field
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def copies(self) -> int:
         return sum(line.copies for line in self.lines)
@@ -140,7 +140,8 @@ mcp = FastMCP(
 
 
 def get_shop(ctx: Context = CurrentContext()) -> Shop:
-    return ctx.lifespan_context["shop"]
+    shop: Shop = ctx.lifespan_context["shop"]
+    return shop
 
 
 def get_customer() -> str:

@@ -51,7 +51,7 @@ def count_letters(title: str) -> int:
 
 @server.tool(name="cover", scopes=["read"])
 def draw_cover() -> Image:
-    return Image(b"", "png")
+    return Image(data=b"", format="png")
 
 
 @server.prompt
