@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import re
+import sys
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, NotRequired, Required, TypeVar
@@ -18,6 +19,7 @@ import msgspec
 from msgspec.structs import replace
 
 from trio_mcp.schema.conversion import Conversion, StandIn
+from trio_mcp.schema.local_names import find_local_names
 from trio_mcp.schema.problems import UnsupportedAnnotationError
 
 _QUALIFIERS = {Required, NotRequired, Final, getattr(typing, "ReadOnly", Final)}
@@ -168,12 +170,30 @@ def read_annotations(annotation: Any, origin: Any) -> dict[str, Any]:
     """The resolved annotations of a class, with the type parameters of `annotation` filled in."""
     try:
         found = typing.get_type_hints(origin, include_extras=True)
+    except NameError:
+        found = _read_local_annotations(origin)
+    parameters = _type_arguments(annotation, origin)
+    return {name: fill_type_parameters(inner, parameters) for name, inner in found.items()}
+
+
+def _read_local_annotations(origin: Any) -> dict[str, Any]:
+    """With the names of the functions around the class, as long as they run."""
+    names = find_local_names(origin, vars(sys.modules[origin.__module__]))
+    try:
+        return typing.get_type_hints(origin, localns=names, include_extras=True)
     except NameError as error:
         raise UnsupportedAnnotationError(
             f"an annotation of {origin.__name__} cannot be resolved: {error}"
         ) from error
-    parameters = _type_arguments(annotation, origin)
-    return {name: fill_type_parameters(inner, parameters) for name, inner in found.items()}
+
+
+def has_local_annotations(origin: Any) -> bool:
+    """Whether only the function around a class knows what its annotations name, so that msgspec does not."""
+    try:
+        typing.get_type_hints(origin)
+    except NameError:
+        return True
+    return False
 
 
 def _type_arguments(annotation: Any, origin: Any) -> dict[Any, Any]:

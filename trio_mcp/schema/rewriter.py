@@ -35,7 +35,13 @@ from trio_mcp.schema.fields import (
 )
 from trio_mcp.schema.nullable import with_null
 from trio_mcp.schema.problems import UnsupportedAnnotationError, name_annotation
-from trio_mcp.schema.records import Record, make_shadow, read_record, stand_in_for_record
+from trio_mcp.schema.records import (
+    Record,
+    has_local_annotations,
+    make_shadow,
+    read_record,
+    stand_in_for_record,
+)
 from trio_mcp.schema.unions import UnionStandIn, stand_in_for_union, union_converter
 
 if TYPE_CHECKING:
@@ -352,6 +358,7 @@ class AnnotationRewriter:
         self._trying.add(annotation)
         try:
             changed = shown != record or (record.needs_constructor and not self._outgoing)
+            changed = changed or has_local_annotations(record.origin)
             for field in shown.fields:
                 wanted = with_null(field.annotation, field.default)
                 if self._rewrite_field(shown, field.name, wanted) is not field.annotation:
