@@ -13,7 +13,7 @@ import re
 import types
 import typing
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from trio_mcp.schema.library_types import LibraryType
@@ -67,7 +67,7 @@ def _read_defaultdict(args: tuple[Any, ...]) -> LibraryType:
     """With the empty value of its annotation for keys that are missing, if it has one."""
     kind = (typing.get_origin(args[1]) or args[1]) if args else None
     makes = kind if kind in (int, float, str, bool, list, dict, set) else None
-    make = functools.partial(collections.defaultdict, makes)
+    make: Callable[[Any], Any] = functools.partial(collections.defaultdict, makes)
     return LibraryType(collections.defaultdict, _dict_of(args), make)
 
 

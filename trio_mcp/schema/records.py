@@ -178,7 +178,8 @@ def read_annotations(annotation: Any, origin: Any) -> dict[str, Any]:
 
 def _read_local_annotations(origin: Any) -> dict[str, Any]:
     """With the names of the functions around the class, as long as they run."""
-    names = find_local_names(origin, vars(sys.modules[origin.__module__]))
+    module = sys.modules.get(origin.__module__)
+    names = {} if module is None else find_local_names(origin, vars(module))
     try:
         return typing.get_type_hints(origin, localns=names, include_extras=True)
     except NameError as error:
