@@ -17,7 +17,7 @@ from pydantic import AnyUrl, BaseModel, Field, SecretStr
 from trio_mcp.errors import ArgumentError, ReturnError, ToolDefinitionError
 from trio_mcp.schema.answers import read_answer_form
 from trio_mcp.schema.parameters import Parameters, read_parameters
-from trio_mcp.schema.result_types import convert_result
+from trio_mcp.schema.result_types import convert_result, decode_result
 from trio_mcp.schema.returns import Returns, read_returns
 
 T = TypeVar("T")
@@ -409,3 +409,12 @@ def test_a_client_may_ask_for_a_model():
     assert convert_result([{"kind": "cat"}], list[Cat | Dog]) == [Cat(kind="cat")]
     with pytest.raises(ValueError, match=r"\[1\]: missing required field 'name'"):
         convert_result([DUMPED, {}], list[Photo])
+
+
+def test_what_is_kept_as_json_comes_back_as_a_model():
+    assert decode_result(msgspec.Raw(b'{"name": "sea", "takenAt": "2026-07-01"}'), Photo) == PHOTO
+    assert decode_result(msgspec.Raw(b"[3.0]"), list[int]) == [3]
+    with pytest.raises(ValueError, match="missing required field 'name'"):
+        decode_result(msgspec.Raw(b"{}"), Photo | None)
+    with pytest.raises(TypeError, match="complex has no JSON form"):
+        decode_result(msgspec.Raw(b"{}"), complex)

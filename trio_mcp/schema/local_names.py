@@ -6,7 +6,7 @@ running function knows. Owns the search for them. Evaluates nothing.
 
 from __future__ import annotations
 
-import sys
+import inspect
 from types import FrameType
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ def find_local_names(defined: Any, global_names: Any) -> dict[str, Any]:
     path = getattr(defined, "__qualname__", "").split(_INSIDE)[:-1]
     around = {_INSIDE.join(path[: end + 1]) for end in range(len(path))}
     found: dict[str, Any] = {}
-    frame: FrameType | None = sys._getframe(1) if around else None
+    frame: FrameType | None = inspect.currentframe() if around else None
     while frame is not None:
         if frame.f_globals is global_names and frame.f_code.co_qualname in around:
             found = {**frame.f_locals, **found}

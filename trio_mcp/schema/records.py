@@ -19,7 +19,6 @@ import msgspec
 from msgspec.structs import replace
 
 from trio_mcp.schema.conversion import Conversion, StandIn
-from trio_mcp.schema.local_names import find_local_names
 from trio_mcp.schema.problems import UnsupportedAnnotationError
 
 _QUALIFIERS = {Required, NotRequired, Final, getattr(typing, "ReadOnly", Final)}
@@ -178,6 +177,8 @@ def read_annotations(annotation: Any, origin: Any) -> dict[str, Any]:
 
 def _read_local_annotations(origin: Any) -> dict[str, Any]:
     """With the names of the functions around the class, as long as they run."""
+    from trio_mcp.schema.local_names import find_local_names  # hardly any server needs it
+
     module = sys.modules.get(origin.__module__)
     names = {} if module is None else find_local_names(origin, vars(module))
     try:
@@ -190,6 +191,8 @@ def _read_local_annotations(origin: Any) -> dict[str, Any]:
 
 def has_local_annotations(origin: Any) -> bool:
     """Whether only the function around a class knows what its annotations name, so that msgspec does not."""
+    if "<locals>" not in origin.__qualname__:
+        return False
     try:
         typing.get_type_hints(origin)
     except NameError:

@@ -358,7 +358,7 @@ class AnnotationRewriter:
         self._trying.add(annotation)
         try:
             changed = shown != record or (record.needs_constructor and not self._outgoing)
-            changed = changed or has_local_annotations(record.origin)
+            changed = changed or has_local_annotations(record.origin)  # of which msgspec knows nothing
             for field in shown.fields:
                 wanted = with_null(field.annotation, field.default)
                 if self._rewrite_field(shown, field.name, wanted) is not field.annotation:

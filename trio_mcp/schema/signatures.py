@@ -18,7 +18,6 @@ from typing import Any
 import msgspec
 
 from trio_mcp.errors import DefinitionError, ToolDefinitionError
-from trio_mcp.schema.local_names import find_local_names
 
 Function = Callable[..., Any]
 
@@ -165,6 +164,8 @@ def _resolver(
             pass
         except Exception as error:  # evaluating an annotation runs the author's code
             raise subject.flaw(f"{annotation!r} is not an annotation: {error}", part) from error
+        from trio_mcp.schema.local_names import find_local_names  # hardly any server needs it
+
         around = find_local_names(defining, global_names)
         try:
             return _evaluate(holder, global_names, {**extra_names, **around, **local_names})

@@ -10,7 +10,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Final
 
-import msgspec
 import trio
 from msgspec import Raw
 
@@ -86,13 +85,9 @@ def _encode(key: str, value: Any) -> Raw:
 
 
 def _decode(key: str, raw: Raw, value_type: Any) -> Any:
-    try:
-        return msgspec.json.decode(raw, type=value_type)
-    except (msgspec.ValidationError, TypeError):
-        pass
-    from trio_mcp.schema.result_types import convert_result  # hardly any server needs it
+    from trio_mcp.schema.result_types import decode_result  # hardly any server needs it
 
     try:
-        return convert_result(msgspec.json.decode(raw), value_type)
+        return decode_result(raw, value_type)
     except (ValueError, TypeError) as error:
         raise ReturnError(f"ctx.once({key!r}): the result is no {value_type!r}: {error}") from None
