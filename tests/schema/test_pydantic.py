@@ -105,6 +105,10 @@ class Typed(typing_extensions.TypedDict):
     photo: typing_extensions.NotRequired[Photo]
 
 
+class Locked(typing_extensions.TypedDict):
+    photo: typing_extensions.ReadOnly[Photo]
+
+
 def parameters_for(annotation: Any) -> Parameters:
     def tool(value): ...
 
@@ -154,6 +158,7 @@ PHOTO = Photo(name="sea", takenAt=datetime.date(2026, 7, 1))
         (Struct, b'{"photo": {"name": "sea"}}', Struct(Photo(name="sea"))),
         (Struct, b"{}", Struct()),
         (Typed, b'{"photo": {"name": "sea"}}', {"photo": Photo(name="sea")}),
+        (Locked, b'{"photo": {"name": "sea"}}', {"photo": Photo(name="sea")}),
         (Album, b'{"photos": [], "day": "2026-02-03"}', Album(photos=[], day=datetime.date(2026, 2, 3))),
         (Names, b'["a"]', Names(["a"])),
         (
@@ -379,6 +384,11 @@ def test_a_result_is_dumped_by_pydantic(annotation, value, expected):
         (Photo, {"takenAt": None}, "missing required field 'name'"),
         (list[Photo], [PHOTO, 3], r"\[1\]: input should be"),
         (Plain, Plain(PHOTO, "3"), "count: expected int, got str"),
+        (
+            dict[str, Plain],
+            {"a": Plain(PHOTO), "b": Plain(PHOTO, "3")},
+            r"\['b'\].count: expected int, got str",
+        ),
         (Annotated[str, Field(max_length=3)], "long text", "expected str of length <= 3"),
     ],
 )

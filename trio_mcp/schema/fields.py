@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 import sys
 import typing
 from typing import Any, Final
@@ -91,7 +92,7 @@ def _has_bounds(item: Any) -> bool:
         if value is None or name in _BOUNDS or name in _IDLE_RULES or (name == "strict" and value):
             continue
         return False
-    return not isinstance(getattr(item, "pattern", None), typing.Pattern)
+    return not isinstance(getattr(item, "pattern", None), re.Pattern)
 
 
 def read_alias(field: Any) -> str | None:

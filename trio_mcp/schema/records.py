@@ -151,9 +151,10 @@ def _read_named_tuple(annotation: Any, origin: Any) -> Record:
 
 def _read_typed_dict(annotation: Any, origin: Any) -> Record:
     fields = []
+    read_only = getattr(sys.modules.get("typing_extensions"), "ReadOnly", Final)
     for name, inner in read_annotations(annotation, origin).items():
         required = name in origin.__required_keys__
-        while typing.get_origin(inner) in _QUALIFIERS:
+        while typing.get_origin(inner) in (*_QUALIFIERS, read_only):
             # With string annotations, Python 3.11 itself reads these qualifiers too late.
             required = {Required: True, NotRequired: False}.get(typing.get_origin(inner), required)
             inner = typing.get_args(inner)[0]
