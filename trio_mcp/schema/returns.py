@@ -82,9 +82,8 @@ class BuiltReturns(Returns, frozen=True, eq=False, kw_only=True):
         flaw = find_flaw(built)
         if flaw is not None:
             raise ReturnError(flaw.describe("result"))
-        _checked(
-            built, functools.partial(convert, annotation=self._annotation)
-        )  # what pydantic has no say in
+        # The parts that pydantic has no say in are checked as any others.
+        _checked(built, functools.partial(convert, annotation=self._annotation))
         return built
 
 
