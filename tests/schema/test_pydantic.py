@@ -140,6 +140,7 @@ def definition_flaw(annotation: Any, part: str = "value") -> str:
 
 
 PHOTO = Photo(name="sea", takenAt=datetime.date(2026, 7, 1))
+DUMPED = {"name": "sea", "takenAt": "2026-07-01", "label": "SEA"}
 
 
 @pytest.mark.parametrize(
@@ -306,6 +307,43 @@ def test_a_field_gives_a_description_a_default_and_another_name():
         parameters.convert(b'{"photo": {"name": "a"}, "count": 5, "how-many": 0}')
 
 
+def test_a_default_is_shown_if_a_caller_could_send_it():
+    class Closed(BaseModel):
+        model_config = pydantic.ConfigDict(extra="forbid")
+        name: str
+
+        @pydantic.computed_field
+        @property
+        def label(self) -> str:
+            return self.name.upper()
+
+    closed = Closed(name="a")
+
+    def tool(
+        photos: list[Photo] = [PHOTO],  # noqa: B006  # as users write it
+        closed: list[Closed] = [closed],  # noqa: B006
+        url: AnyUrl = AnyUrl("https://example.com/"),  # noqa: B008
+        secret: SecretStr = SecretStr("hidden"),  # noqa: B008
+    ): ...
+
+    properties = read_parameters(tool, Context).schema["properties"]
+    assert properties["photos"]["default"] == [DUMPED]
+    assert properties["url"]["default"] == "https://example.com/"
+    assert "default" not in properties["closed"]
+    assert "default" not in properties["secret"]
+    for annotation, default in (
+        (list[Photo], [{"name": "a"}]),
+        (Photo, {"name": "a"}),
+        (AnyUrl, "https://a"),
+    ):
+
+        def other(value=default): ...
+
+        other.__annotations__ = {"value": annotation}
+        with pytest.raises(ToolDefinitionError, match=r"'value': the default .* is no "):
+            read_parameters(other, Context)
+
+
 def test_an_alias_that_another_parameter_has_is_refused():
     def tool(a: int, b: Annotated[int, Field(alias="a")]): ...
 
@@ -344,9 +382,6 @@ def test_a_model_without_a_schema_is_refused_with_the_parameter():
     for model in (Unready, Callback):
         assert "parameter 'value': pydantic cannot read " in definition_flaw(model)
         assert "return annotation: pydantic cannot read " in definition_flaw(model, "return")
-
-
-DUMPED = {"name": "sea", "takenAt": "2026-07-01", "label": "SEA"}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -115,6 +116,10 @@ async def test_prompts_and_resources_have_models() -> None:
     def describe(photo: Photo, count: Annotated[int, Field(alias="how-many")] = 1) -> str:
         return f"{photo.name} {count}"
 
+    @server.resource("prices://{price}")
+    def price(price: Decimal) -> str:
+        return str(price * 2)
+
     @server.resource("photos://{name}/{rating}")
     def read(name: str, stars: Annotated[int, Field(alias="rating", le=5)]) -> Photo:
         return Photo(name=name, rating=stars)
@@ -127,6 +132,8 @@ async def test_prompts_and_resources_have_models() -> None:
         assert message.content.text == "sea 3"
         (contents,) = (await client.read_resource("photos://sea/4")).contents
         assert Photo.model_validate_json(contents.text, extra="ignore") == PHOTO
+        (contents,) = (await client.read_resource("prices://1.50")).contents
+        assert contents.text == "3.00"
         with pytest.raises(ProtocolError, match="rating: expected int <= 5"):
             await client.read_resource("photos://sea/9")
 

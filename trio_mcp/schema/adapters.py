@@ -146,6 +146,17 @@ def make_builder(annotation: Any) -> Callable[[Any], Any] | None:
     return build
 
 
+def accepts(annotation: Any, value: Any) -> bool:
+    """Whether a value is one of `annotation` as it is; False if pydantic cannot read all of it."""
+    import pydantic
+
+    try:
+        found = _make_adapter(annotation).validate_python(value, strict=True)
+    except (UnsupportedAnnotationError, pydantic.ValidationError):
+        return False
+    return bool(found == value)  # even a strict URL takes a text
+
+
 def _read_problems(error: pydantic.ValidationError, value: Any) -> Sequence[Problem]:
     found = error.errors(include_url=False, include_context=False, include_input=False)
     problems = [_read_problem(one["type"], one["loc"], one["msg"], value) for one in found[:_MOST_PROBLEMS]]
