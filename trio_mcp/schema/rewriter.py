@@ -23,6 +23,7 @@ from trio_mcp.schema.constraints import (
     read_metadata,
     split_constraints,
     split_metadata,
+    unpack_groups,
 )
 from trio_mcp.schema.conversion import PATHS, IntegerStandIn, StandIn
 from trio_mcp.schema.fields import (
@@ -244,6 +245,7 @@ class AnnotationRewriter:
         return tuple(arg for arg, _ in rest), tuple(member for _, member in rest)
 
     def _rewrite_annotated(self, annotation: Any, inner: Any, metadata: tuple[Any, ...]) -> Any:
+        metadata = unpack_groups(metadata)
         if self._refuse_unknown:
             check_known(metadata)
         if any(map(needs_pydantic, metadata)):
