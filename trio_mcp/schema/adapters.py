@@ -80,7 +80,7 @@ def _make_adapter(annotation: Any) -> pydantic.TypeAdapter[Any]:
 
 
 def _unreadable(annotation: Any, error: BaseException) -> UnsupportedAnnotationError:
-    reason = str(error).partition("\n")[0].replace("`", "")
+    reason = str(error).partition("\n")[0].replace("`", "")[:_LONGEST_MESSAGE]
     return UnsupportedAnnotationError(f"pydantic cannot read {name_annotation(annotation)}: {reason}")
 
 
