@@ -101,6 +101,11 @@ class Struct(msgspec.Struct):
     photo: Photo | None = None
 
 
+@dataclasses.dataclass
+class Bounded:
+    count: Annotated[int, msgspec.Meta(ge=1)]
+
+
 class Typed(typing_extensions.TypedDict):
     photo: typing_extensions.NotRequired[Photo]
 
@@ -357,6 +362,10 @@ def test_an_alias_that_another_parameter_has_is_refused():
         (
             Annotated[str, msgspec.Meta(max_length=3), pydantic.AfterValidator(str.strip)],
             "max_length is not seen by pydantic, which reads the other metadata: give it in a Field",
+        ),
+        (
+            Annotated[list[Bounded], pydantic.AfterValidator(list)],
+            "field 'count' of Bounded: ge is not seen by pydantic",
         ),
         (Annotated[list[Struct], pydantic.AfterValidator(len)], r"pydantic cannot read list\[Struct\]"),
         (Annotated[float, Field(max_digits=3)], "float cannot have max_digits, which is for Decimal"),
