@@ -1,8 +1,8 @@
 """Rewrites annotations into ones that msgspec accepts.
 
-Owns the rules: unions that msgspec refuses, and classes that hold them, become stand-ins;
-constraints of other packages become `msgspec.Meta`; a type without a JSON form is refused by
-name. Knows nothing of functions or values.
+Owns the rules: unions that msgspec refuses, and classes that hold them, become stand-ins, and so does what
+pydantic has to read; constraints of other packages become `msgspec.Meta`; a type without a JSON form, and
+metadata without effect, are refused by name. Knows nothing of functions or values.
 """
 
 from __future__ import annotations
