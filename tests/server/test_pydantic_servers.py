@@ -105,8 +105,21 @@ async def test_a_child_call_and_what_is_remembered_may_be_models() -> None:
         found = await ctx.call_tool("inner", {"photo": kept}, result_type=Photo)
         return [kept, found.data]
 
+    @server.tool
+    async def forgetful(ctx: Context, is_array: bool) -> None:
+        await ctx.once("photo", lambda: numpy.ones(3) if is_array else PHOTO)
+
+    @server.tool
+    async def array(ctx: Context) -> float:
+        ones = await ctx.once("ones", lambda: numpy.ones(3), result_type=numpy.ndarray)
+        return ones.sum()
+
     async with open_client(server) as client:
         assert (await client.call_tool("outer")).data == [DUMPED, DUMPED]
+        assert (await client.call_tool("array")).data == 3.0
+        for is_array in (True, False):
+            with pytest.raises(ToolError, match="annotate what the function returns, or pass result_type="):
+                await client.call_tool("forgetful", {"is_array": is_array})
 
 
 async def test_prompts_and_resources_have_models() -> None:

@@ -54,7 +54,7 @@ class RoundMemory:
                 value = await value
             raw = _encode(key, value)
             kept = _decode(key, raw, value_type)
-            if value_type is Any and kept != value:
+            if value_type is Any and not _is_same(kept, value):
                 raise ReturnError(
                     f"ctx.once({key!r}): a {type(value).__name__} does not come back from JSON as it was: "
                     "annotate what the function returns, or pass result_type="
@@ -75,6 +75,13 @@ class RoundMemory:
             if task in self._tasks:
                 raise LocalProtocolError(f"a function of ctx.once cannot {what}: do that before or after it")
             task = None if task.parent_nursery is None else task.parent_nursery.parent_task
+
+
+def _is_same(kept: Any, value: Any) -> bool:
+    try:
+        return bool(kept == value)
+    except ValueError:  # an array says of each item whether it is
+        return False
 
 
 def _encode(key: str, value: Any) -> Raw:
