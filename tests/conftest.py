@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import signal
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
@@ -20,6 +21,19 @@ TRANSPORTS = ("memory", "stdio", "http", "websocket", "websocket-asgi", "sse")
 by hypercorn; "sse" is the HTTP+SSE of 2024-11-05."""
 
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
+
+# Types of other packages are tested where these are installed: the extra "test" brings them all.
+_TYPES_OF = {
+    "schema/test_library_types.py": ("numpy", "pandas"),
+    "schema/test_local_names.py": ("pydantic",),
+    "schema/test_metadata.py": ("pydantic",),
+    "schema/test_pydantic.py": ("pydantic",),
+    "server/test_pydantic_servers.py": ("pydantic", "numpy"),
+    "docs/test_types.py": ("pydantic", "numpy", "pandas"),
+}
+collect_ignore = [
+    name for name, packages in _TYPES_OF.items() if not all(map(importlib.util.find_spec, packages))
+]
 
 # How long an example takes tells of the machine.
 settings.register_profile("tests", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])

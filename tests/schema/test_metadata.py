@@ -121,6 +121,20 @@ def test_what_is_honoured_is_no_unknown_object(annotation, schema):
     assert parameters_for(annotation).schema["properties"]["value"] == schema
 
 
+class Percent(annotated_types.GroupedMetadata):
+    def __iter__(self):
+        yield annotated_types.Ge(0)
+        yield annotated_types.Le(100)
+        yield "A part."
+
+
+def test_a_group_stands_for_what_is_in_it():
+    schema = parameters_for(list[Annotated[int, Percent()]]).schema["properties"]["value"]["items"]
+    assert schema == {"type": "integer", "minimum": 0, "maximum": 100, "description": "A part."}
+    with pytest.raises(ArgumentError, match="value: expected int <= 100"):
+        convert(Annotated[int, Percent()], b"101")
+
+
 def test_a_predicate_is_asked_for_each_value():
     lower = Annotated[str, annotated_types.Predicate(str.islower), "A word."]
     assert convert(list[lower], b'["a"]') == ["a"]

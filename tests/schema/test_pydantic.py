@@ -17,7 +17,7 @@ from pydantic import AnyUrl, BaseModel, Field, SecretStr
 from trio_mcp.errors import ArgumentError, ReturnError, ToolDefinitionError
 from trio_mcp.schema.answers import read_answer_form
 from trio_mcp.schema.parameters import Parameters, read_parameters
-from trio_mcp.schema.result_types import convert_result
+from trio_mcp.schema.result_types import convert_result, decode_result
 from trio_mcp.schema.returns import Returns, read_returns
 
 T = TypeVar("T")
@@ -101,8 +101,17 @@ class Struct(msgspec.Struct):
     photo: Photo | None = None
 
 
+@dataclasses.dataclass
+class Bounded:
+    count: Annotated[int, msgspec.Meta(ge=1)]
+
+
 class Typed(typing_extensions.TypedDict):
     photo: typing_extensions.NotRequired[Photo]
+
+
+class Locked(typing_extensions.TypedDict):
+    photo: typing_extensions.ReadOnly[Photo]
 
 
 def parameters_for(annotation: Any) -> Parameters:
@@ -136,6 +145,7 @@ def definition_flaw(annotation: Any, part: str = "value") -> str:
 
 
 PHOTO = Photo(name="sea", takenAt=datetime.date(2026, 7, 1))
+DUMPED = {"name": "sea", "takenAt": "2026-07-01", "label": "SEA"}
 
 
 @pytest.mark.parametrize(
@@ -154,6 +164,7 @@ PHOTO = Photo(name="sea", takenAt=datetime.date(2026, 7, 1))
         (Struct, b'{"photo": {"name": "sea"}}', Struct(Photo(name="sea"))),
         (Struct, b"{}", Struct()),
         (Typed, b'{"photo": {"name": "sea"}}', {"photo": Photo(name="sea")}),
+        (Locked, b'{"photo": {"name": "sea"}}', {"photo": Photo(name="sea")}),
         (Album, b'{"photos": [], "day": "2026-02-03"}', Album(photos=[], day=datetime.date(2026, 2, 3))),
         (Names, b'["a"]', Names(["a"])),
         (
@@ -301,6 +312,43 @@ def test_a_field_gives_a_description_a_default_and_another_name():
         parameters.convert(b'{"photo": {"name": "a"}, "count": 5, "how-many": 0}')
 
 
+def test_a_default_is_shown_if_a_caller_could_send_it():
+    class Closed(BaseModel):
+        model_config = pydantic.ConfigDict(extra="forbid")
+        name: str
+
+        @pydantic.computed_field
+        @property
+        def label(self) -> str:
+            return self.name.upper()
+
+    closed = Closed(name="a")
+
+    def tool(
+        photos: list[Photo] = [PHOTO],  # noqa: B006  # as users write it
+        closed: list[Closed] = [closed],  # noqa: B006
+        url: AnyUrl = AnyUrl("https://example.com/"),  # noqa: B008
+        secret: SecretStr = SecretStr("hidden"),  # noqa: B008
+    ): ...
+
+    properties = read_parameters(tool, Context).schema["properties"]
+    assert properties["photos"]["default"] == [DUMPED]
+    assert properties["url"]["default"] == "https://example.com/"
+    assert "default" not in properties["closed"]
+    assert "default" not in properties["secret"]
+    for annotation, default in (
+        (list[Photo], [{"name": "a"}]),
+        (Photo, {"name": "a"}),
+        (AnyUrl, "https://a"),
+    ):
+
+        def other(value=default): ...
+
+        other.__annotations__ = {"value": annotation}
+        with pytest.raises(ToolDefinitionError, match=r"'value': the default .* is no "):
+            read_parameters(other, Context)
+
+
 def test_an_alias_that_another_parameter_has_is_refused():
     def tool(a: int, b: Annotated[int, Field(alias="a")]): ...
 
@@ -314,6 +362,10 @@ def test_an_alias_that_another_parameter_has_is_refused():
         (
             Annotated[str, msgspec.Meta(max_length=3), pydantic.AfterValidator(str.strip)],
             "max_length is not seen by pydantic, which reads the other metadata: give it in a Field",
+        ),
+        (
+            Annotated[list[Bounded], pydantic.AfterValidator(list)],
+            "field 'count' of Bounded: ge is not seen by pydantic",
         ),
         (Annotated[list[Struct], pydantic.AfterValidator(len)], r"pydantic cannot read list\[Struct\]"),
         (Annotated[float, Field(max_digits=3)], "float cannot have max_digits, which is for Decimal"),
@@ -339,9 +391,6 @@ def test_a_model_without_a_schema_is_refused_with_the_parameter():
     for model in (Unready, Callback):
         assert "parameter 'value': pydantic cannot read " in definition_flaw(model)
         assert "return annotation: pydantic cannot read " in definition_flaw(model, "return")
-
-
-DUMPED = {"name": "sea", "takenAt": "2026-07-01", "label": "SEA"}
 
 
 @pytest.mark.parametrize(
@@ -379,6 +428,11 @@ def test_a_result_is_dumped_by_pydantic(annotation, value, expected):
         (Photo, {"takenAt": None}, "missing required field 'name'"),
         (list[Photo], [PHOTO, 3], r"\[1\]: input should be"),
         (Plain, Plain(PHOTO, "3"), "count: expected int, got str"),
+        (
+            dict[str, Plain],
+            {"a": Plain(PHOTO), "b": Plain(PHOTO, "3")},
+            r"\['b'\].count: expected int, got str",
+        ),
         (Annotated[str, Field(max_length=3)], "long text", "expected str of length <= 3"),
     ],
 )
@@ -409,3 +463,12 @@ def test_a_client_may_ask_for_a_model():
     assert convert_result([{"kind": "cat"}], list[Cat | Dog]) == [Cat(kind="cat")]
     with pytest.raises(ValueError, match=r"\[1\]: missing required field 'name'"):
         convert_result([DUMPED, {}], list[Photo])
+
+
+def test_what_is_kept_as_json_comes_back_as_a_model():
+    assert decode_result(msgspec.Raw(b'{"name": "sea", "takenAt": "2026-07-01"}'), Photo) == PHOTO
+    assert decode_result(msgspec.Raw(b"[3.0]"), list[int]) == [3]
+    with pytest.raises(ValueError, match="missing required field 'name'"):
+        decode_result(msgspec.Raw(b"{}"), Photo | None)
+    with pytest.raises(TypeError, match="complex has no JSON form"):
+        decode_result(msgspec.Raw(b"{}"), complex)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # A peer must not be able to make an answer much longer than its question.
 _MOST_PROBLEMS: Final = 20
 _LONGEST_MESSAGE: Final = 300
+_OLDEST: Final = (2, 11)  # the first that can be told how to dump what it does not know
 _DECIMAL_RULES: Final = frozenset({"max_digits", "decimal_places"})
 _PREFIXES: Final = ("Value error, ", "Assertion failed, ")
 
@@ -67,6 +68,8 @@ def _make_adapter(annotation: Any) -> pydantic.TypeAdapter[Any]:
         raise UnsupportedAnnotationError(
             f"{name_annotation(annotation)} has no JSON form without pydantic: install it"
         ) from None
+    if tuple(map(int, pydantic.VERSION.split(".")[:2])) < _OLDEST:
+        raise UnsupportedAnnotationError(f"{name_annotation(annotation)} needs pydantic 2.11 or newer")
     try:
         adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(annotation)
         if not adapter.pydantic_complete:
@@ -77,7 +80,7 @@ def _make_adapter(annotation: Any) -> pydantic.TypeAdapter[Any]:
 
 
 def _unreadable(annotation: Any, error: BaseException) -> UnsupportedAnnotationError:
-    reason = str(error).partition("\n")[0].replace("`", "")
+    reason = str(error).partition("\n")[0].replace("`", "")[:_LONGEST_MESSAGE]
     return UnsupportedAnnotationError(f"pydantic cannot read {name_annotation(annotation)}: {reason}")
 
 
@@ -141,6 +144,17 @@ def make_builder(annotation: Any) -> Callable[[Any], Any] | None:
         )
 
     return build
+
+
+def accepts(annotation: Any, value: Any) -> bool:
+    """Whether a value is one of `annotation` as it is; False if pydantic cannot read all of it."""
+    import pydantic
+
+    try:
+        found = _make_adapter(annotation).validate_python(value, strict=True)
+    except (UnsupportedAnnotationError, pydantic.ValidationError):
+        return False
+    return bool(found == value)  # even a strict URL takes a text
 
 
 def _read_problems(error: pydantic.ValidationError, value: Any) -> Sequence[Problem]:

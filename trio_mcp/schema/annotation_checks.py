@@ -1,13 +1,15 @@
-"""Questions about annotations that msgspec answers, or that are asked before it is: is this a key, a number?
+"""Kinds of annotations, and questions that msgspec answers or that are asked before it is: is this a key?
 
 Owns the refusal of types without a JSON form. Changes no annotation.
 """
 
 from __future__ import annotations
 
+import collections.abc
 import decimal
 import enum
 import typing
+from collections.abc import Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, Final, Literal, NewType, Union
 
@@ -17,7 +19,24 @@ from msgspec import inspect as msgspec_inspect
 from trio_mcp.schema.conversion import PATHS, StandIn
 from trio_mcp.schema.problems import UnsupportedAnnotationError, name_annotation
 
-_UNIONS = (Union, UnionType)
+UNIONS = (Union, UnionType)
+SETS = (set, frozenset, collections.abc.Set, collections.abc.MutableSet)
+MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+CONTAINERS = (
+    list,
+    tuple,
+    collections.abc.Collection,
+    collections.abc.Sequence,
+    collections.abc.MutableSequence,
+    *SETS,
+    *MAPPINGS,
+)
+SYNONYMS: Mapping[Any, Any] = {
+    object: Any,
+    typing.LiteralString: str,
+    typing.Iterable: list,
+    collections.abc.Iterable: list,
+}
 # The types that msgspec can read from, and write to, the name of a JSON member.
 _KEY_TYPES = (
     msgspec_inspect.AnyType,
@@ -51,6 +70,7 @@ def is_integer(annotation: Any) -> bool:
 
 
 def takes_floats(annotation: Any) -> bool:
+    """Whether a float is a value of an annotation."""
     if typing.get_origin(annotation) is Annotated:
         return takes_floats(typing.get_args(annotation)[0])
     return annotation in (float, decimal.Decimal, Any, object)
@@ -87,7 +107,7 @@ def check_key(annotation: Any) -> None:
 
 def is_hashable(annotation: Any) -> bool:
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in _UNIONS or origin is tuple:
+    if origin in UNIONS or origin is tuple:
         return all(is_hashable(arg) for arg in args)
     if origin is Annotated:
         return is_hashable(args[0])
@@ -95,3 +115,13 @@ def is_hashable(annotation: Any) -> bool:
     if isinstance(cls, type) and issubclass(cls, msgspec.Struct):
         return bool(cls.__struct_config__.frozen)
     return getattr(cls, "__hash__", None) is not None
+
+
+def union_of(members: Sequence[Any]) -> Any:
+    """The union of annotations."""
+    return Union[tuple(members)]  # noqa: UP007 - the members are known at run time only
+
+
+def are_same(rewritten: tuple[Any, ...], args: tuple[Any, ...]) -> bool:
+    """Whether nothing was rewritten."""
+    return all(new is old for new, old in zip(rewritten, args, strict=True))

@@ -63,6 +63,17 @@ def find_predicates(metadata: Iterable[Any]) -> list[Callable[[Any], Any]]:
     return [item.func for item in metadata if _is_common(item, "Predicate")]
 
 
+def unpack_groups(metadata: Iterable[Any]) -> tuple[Any, ...]:
+    """The metadata with those in place of a group that it stands for, as annotated_types has it."""
+    unpacked: list[Any] = []
+    for item in metadata:
+        is_group = getattr(item, "__is_annotated_types_grouped_metadata__", False) is True
+        # Those of the package itself have the bounds as attributes, and pydantic's are its own.
+        known = is_metadata(item) or type(item).__module__.partition(".")[0] == "annotated_types"
+        unpacked += unpack_groups(item) if is_group and not known else [item]
+    return tuple(unpacked)
+
+
 def check_known(metadata: Iterable[Any]) -> None:
     """Raise UnsupportedAnnotationError for the first object that nobody reads, and so nobody would miss."""
     for item in metadata:

@@ -82,12 +82,34 @@ def fits(default: Any, annotation: Any) -> bool:
         origin = getattr(form, "origin", None)
         if isinstance(origin, type) and isinstance(default, origin):
             return True
+        if rewriter.adapters and _accepts(annotation, default):
+            return True
     except (UnsupportedAnnotationError, RecursionError):
         return True  # refused elsewhere, with its reason
     try:
         return _agree(convert(to_json_value(default), form), default)
     except (ValueError, TypeError, RecursionError):
         return False
+
+
+def _accepts(annotation: Any, default: Any) -> bool:
+    from trio_mcp.schema.adapters import accepts
+
+    return accepts(annotation, default)
+
+
+def is_shown(default: Any, sent: Any) -> bool:
+    """Whether a default that a caller sends as JSON, and that became `sent`, is the same for the function.
+
+    A model of pydantic may be written without what it is made of, and a secret is not shown at all.
+    """
+    return not _holds_models(default) or bool(default == sent)
+
+
+def _holds_models(value: Any) -> bool:
+    if isinstance(value, (list, tuple, set, frozenset, dict)):
+        return any(map(_holds_models, value.values() if isinstance(value, dict) else value))
+    return hasattr(type(value), "__pydantic_serializer__")
 
 
 def _is_instance(value: Any, annotation: Any) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 import sys
 import typing
 from typing import Any, Final
@@ -61,7 +62,7 @@ def is_metadata(item: Any) -> bool:
     if has_hooks(item):
         return True
     cls = item if isinstance(item, type) else type(item)
-    return cls.__module__.partition(".")[0] in ("pydantic", "pydantic_core")
+    return (cls.__module__ or "").partition(".")[0] in ("pydantic", "pydantic_core")
 
 
 def needs_pydantic(item: Any) -> bool:
@@ -82,16 +83,12 @@ def _is_simple(item: Any) -> bool:
     if not is_metadata(item):
         return any(getattr(item, name, None) is not None for name in _BOUNDS)
     if isinstance(item, type) or has_hooks(item):
-        return not isinstance(item, type) and type(item).__name__ == "StringConstraints" and _has_bounds(item)
-    return _has_bounds(item)
-
-
-def _has_bounds(item: Any) -> bool:
-    for name, value in vars(item).items():
+        return False
+    for name, value in getattr(item, "__dict__", {"": item}).items():
         if value is None or name in _BOUNDS or name in _IDLE_RULES or (name == "strict" and value):
             continue
         return False
-    return not isinstance(getattr(item, "pattern", None), typing.Pattern)
+    return not isinstance(getattr(item, "pattern", None), re.Pattern)
 
 
 def read_alias(field: Any) -> str | None:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from trio_mcp.errors import ArgumentError
 from trio_mcp.schema.conversion import convert, decode_custom, json_name
-from trio_mcp.schema.defaults import fits, read_field, with_null
+from trio_mcp.schema.defaults import fits, is_shown, read_field, with_null
 from trio_mcp.schema.description import (
     ARGUMENT_STAND_INS,
     describe_annotations,
@@ -114,7 +114,7 @@ class Parameters(msgspec.Struct, frozen=True, eq=False):
         """The parameters that take a list, and no text."""
         found = set()
         for name, schema in self.schema["properties"].items():
-            types = {branch.get("type") for branch in schema.get("anyOf", [schema])}
+            types = [branch.get("type") for branch in schema.get("anyOf", [schema])]
             if "array" in types and "string" not in types:
                 found.add(name)
         return frozenset(found)
@@ -343,10 +343,10 @@ def _describe_default(parameter: Parameter, annotation: Any) -> dict[str, Any]:
     """`{"default": ...}`, or nothing if a caller could not pass that value."""
     described = describe_default(parameter.default)
     try:
-        convert(described.get("default"), annotation)
+        sent = convert(described.get("default"), annotation)
     except (ValueError, TypeError):
         return {}
-    return described
+    return described if is_shown(parameter.default, sent) else {}
 
 
 def _schema(

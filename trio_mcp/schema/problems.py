@@ -32,6 +32,10 @@ class UnsupportedAnnotationError(Exception):
     """An annotation has no JSON form; becomes a DefinitionError before it leaves this folder."""
 
 
+class UnseenMetadataError(UnsupportedAnnotationError):
+    """A constraint that would have no effect, because pydantic reads the annotation and does not see it."""
+
+
 class NoAlternativeError(ValueError):
     """No member of a union accepts the value."""
 

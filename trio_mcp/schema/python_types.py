@@ -10,9 +10,10 @@ import fractions
 import functools
 import ipaddress
 import re
+import types
 import typing
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from trio_mcp.schema.library_types import LibraryType
@@ -53,7 +54,7 @@ def _read_collection(origin: type, args: tuple[Any, ...]) -> LibraryType | None:
     if origin is collections.deque:
         return LibraryType(origin, list[args[0]] if args else list, collections.deque)  # type: ignore[valid-type]
     if origin is collections.OrderedDict:
-        return LibraryType(origin, dict[args] if args else dict, collections.OrderedDict)  # type: ignore[valid-type]
+        return LibraryType(origin, _dict_of(args), collections.OrderedDict)
     if origin is collections.Counter:
         form: Any = dict[args[0], int] if args else dict[str, int]  # type: ignore[valid-type]
         return LibraryType(origin, form, collections.Counter)
@@ -66,5 +67,9 @@ def _read_defaultdict(args: tuple[Any, ...]) -> LibraryType:
     """With the empty value of its annotation for keys that are missing, if it has one."""
     kind = (typing.get_origin(args[1]) or args[1]) if args else None
     makes = kind if kind in (int, float, str, bool, list, dict, set) else None
-    form: Any = dict[args] if args else dict  # type: ignore[valid-type]
-    return LibraryType(collections.defaultdict, form, functools.partial(collections.defaultdict, makes))
+    make: Callable[[Any], Any] = functools.partial(collections.defaultdict, makes)
+    return LibraryType(collections.defaultdict, _dict_of(args), make)
+
+
+def _dict_of(args: tuple[Any, ...]) -> Any:
+    return types.GenericAlias(dict, args) if args else dict

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import re
+import sys
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, NotRequired, Required, TypeVar
@@ -150,9 +151,10 @@ def _read_named_tuple(annotation: Any, origin: Any) -> Record:
 
 def _read_typed_dict(annotation: Any, origin: Any) -> Record:
     fields = []
+    read_only = getattr(sys.modules.get("typing_extensions"), "ReadOnly", Final)
     for name, inner in read_annotations(annotation, origin).items():
         required = name in origin.__required_keys__
-        while typing.get_origin(inner) in _QUALIFIERS:
+        while typing.get_origin(inner) in (*_QUALIFIERS, read_only):
             # With string annotations, Python 3.11 itself reads these qualifiers too late.
             required = {Required: True, NotRequired: False}.get(typing.get_origin(inner), required)
             inner = typing.get_args(inner)[0]
@@ -168,12 +170,35 @@ def read_annotations(annotation: Any, origin: Any) -> dict[str, Any]:
     """The resolved annotations of a class, with the type parameters of `annotation` filled in."""
     try:
         found = typing.get_type_hints(origin, include_extras=True)
+    except NameError:
+        found = _read_local_annotations(origin)
+    parameters = _type_arguments(annotation, origin)
+    return {name: fill_type_parameters(inner, parameters) for name, inner in found.items()}
+
+
+def _read_local_annotations(origin: Any) -> dict[str, Any]:
+    """With the names of the functions around the class, as long as they run."""
+    from trio_mcp.schema.local_names import find_local_names  # hardly any server needs it
+
+    module = sys.modules.get(origin.__module__)
+    names = {} if module is None else find_local_names(origin, vars(module))
+    try:
+        return typing.get_type_hints(origin, localns=names, include_extras=True)
     except NameError as error:
         raise UnsupportedAnnotationError(
             f"an annotation of {origin.__name__} cannot be resolved: {error}"
         ) from error
-    parameters = _type_arguments(annotation, origin)
-    return {name: fill_type_parameters(inner, parameters) for name, inner in found.items()}
+
+
+def has_local_annotations(origin: Any) -> bool:
+    """Whether only the function around a class knows what its annotations name, so that msgspec does not."""
+    if "<locals>" not in origin.__qualname__:
+        return False
+    try:
+        typing.get_type_hints(origin)
+    except NameError:
+        return True
+    return False
 
 
 def _type_arguments(annotation: Any, origin: Any) -> dict[Any, Any]:

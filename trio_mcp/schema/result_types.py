@@ -9,10 +9,20 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import msgspec
+
 from trio_mcp.schema.conversion import convert
 from trio_mcp.schema.integers import WholeNumbers, convert_numbers
 from trio_mcp.schema.problems import UnsupportedAnnotationError, find_problem
 from trio_mcp.schema.rewriter import AnnotationRewriter
+
+
+def decode_result(text: msgspec.Raw, result_type: Any) -> Any:
+    """The JSON value in `text` as `result_type`; raises ValueError, which names the path, and TypeError."""
+    try:
+        return msgspec.json.decode(text, type=result_type)
+    except (msgspec.ValidationError, TypeError):
+        return convert_result(msgspec.json.decode(text), result_type)
 
 
 def convert_result(value: Any, result_type: Any) -> Any:

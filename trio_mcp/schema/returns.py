@@ -78,18 +78,21 @@ class BuiltReturns(Returns, frozen=True, eq=False, kw_only=True):
     build: Callable[[Any], Any]
 
     def to_builtins(self, value: Any) -> Any:
-        try:
-            built = self.build(value)
-            flaw = find_flaw(built)
-            if flaw is not None:
-                raise ReturnError(flaw.describe("result"))
-            convert(built, self._annotation)  # the parts that pydantic has no say in
-        except (ValueError, TypeError, RecursionError) as error:
-            problem = find_problem(value, self.build, error)
-            raise ReturnError(
-                f"returned value does not match its annotation: {problem.describe()}"
-            ) from error
+        built = _checked(value, self.build)
+        flaw = find_flaw(built)
+        if flaw is not None:
+            raise ReturnError(flaw.describe("result"))
+        # The parts that pydantic has no say in are checked as any others.
+        _checked(built, functools.partial(convert, annotation=self._annotation))
         return built
+
+
+def _checked(value: Any, check: Callable[[Any], Any]) -> Any:
+    try:
+        return check(value)
+    except (ValueError, TypeError, RecursionError) as error:
+        problem = find_problem(value, check, error)
+        raise ReturnError(f"returned value does not match its annotation: {problem.describe()}") from error
 
 
 def _build(value: Any) -> Any:

@@ -1,8 +1,8 @@
 """Rewrites annotations into ones that msgspec accepts.
 
-Owns the rules: unions that msgspec refuses, and classes that hold them, become stand-ins;
-constraints of other packages become `msgspec.Meta`; a type without a JSON form is refused by
-name. Knows nothing of functions or values.
+Owns the rules: unions that msgspec refuses, and classes that hold them, become stand-ins, and so does what
+pydantic has to read; constraints of other packages become `msgspec.Meta`; a type without a JSON form, and
+metadata without effect, are refused by name. Knows nothing of functions or values.
 """
 
 from __future__ import annotations
@@ -10,19 +10,32 @@ from __future__ import annotations
 import collections.abc
 import typing
 from collections.abc import Mapping, Sequence
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NewType, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NewType, TypeVar
 
 import msgspec
 from msgspec import inspect as msgspec_inspect
 
-from trio_mcp.schema.annotation_checks import check, check_key, is_hashable, is_integer, takes_floats
+from trio_mcp.schema.annotation_checks import (
+    CONTAINERS,
+    MAPPINGS,
+    SETS,
+    SYNONYMS,
+    UNIONS,
+    are_same,
+    check,
+    check_key,
+    is_hashable,
+    is_integer,
+    takes_floats,
+    union_of,
+)
 from trio_mcp.schema.constraints import (
     check_known,
     find_predicates,
     read_metadata,
     split_constraints,
     split_metadata,
+    unpack_groups,
 )
 from trio_mcp.schema.conversion import PATHS, IntegerStandIn, StandIn
 from trio_mcp.schema.fields import (
@@ -34,31 +47,18 @@ from trio_mcp.schema.fields import (
     read_field_options,
 )
 from trio_mcp.schema.nullable import with_null
-from trio_mcp.schema.problems import UnsupportedAnnotationError, name_annotation
-from trio_mcp.schema.records import Record, make_shadow, read_record, stand_in_for_record
+from trio_mcp.schema.problems import UnseenMetadataError, UnsupportedAnnotationError, name_annotation
+from trio_mcp.schema.records import (
+    Record,
+    has_local_annotations,
+    make_shadow,
+    read_record,
+    stand_in_for_record,
+)
 from trio_mcp.schema.unions import UnionStandIn, stand_in_for_union, union_converter
 
 if TYPE_CHECKING:
     from trio_mcp.schema.adapters import AdapterStandIn
-
-_UNIONS = (Union, UnionType)
-_SETS = (set, frozenset, collections.abc.Set, collections.abc.MutableSet)
-_MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
-_CONTAINERS = (
-    list,
-    tuple,
-    collections.abc.Collection,
-    collections.abc.Sequence,
-    collections.abc.MutableSequence,
-    *_SETS,
-    *_MAPPINGS,
-)
-_SYNONYMS: Mapping[Any, Any] = {
-    object: Any,
-    typing.LiteralString: str,
-    typing.Iterable: list,
-    collections.abc.Iterable: list,
-}
 
 
 class AnnotationRewriter:
@@ -67,7 +67,8 @@ class AnnotationRewriter:
     With `describing`, the result is for a schema only: plain strings in
     `Annotated` become descriptions and `substitutes` are put in. With
     `outgoing`, conversion only checks and builds no objects. With `whole_numbers`, stand-ins take the
-    place of integers. With `refuse_unknown`, objects in `Annotated` that have no effect are refused.
+    place of integers. With `refuse_unknown`, objects in `Annotated` that have no effect are refused; with
+    `beside_pydantic` so are those that pydantic would not see, which is to read the annotation as a whole.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class AnnotationRewriter:
         substitutes: Mapping[Any, type[StandIn]] | None = None,
         whole_numbers: bool = False,
         refuse_unknown: bool = False,
+        beside_pydantic: bool = False,
     ) -> None:
         self.stand_ins: list[type[StandIn]] = []
         self.adapters: list[type[AdapterStandIn]] = []
@@ -86,6 +88,7 @@ class AnnotationRewriter:
         self._substitutes = substitutes or {}
         self._whole_numbers = whole_numbers
         self._refuse_unknown = refuse_unknown
+        self._beside_pydantic = beside_pydantic
         # Each class that was met, and what takes its place: itself or a stand-in.
         self._records: dict[Any, Any] = {}
         # The classes that are being tried by `_needs_rewriting`; empty while it is not at work.
@@ -102,7 +105,7 @@ class AnnotationRewriter:
         origin, args = typing.get_origin(annotation), typing.get_args(annotation)
         if origin is Annotated:
             return self._rewrite_annotated(annotation, args[0], annotation.__metadata__)
-        if origin in _UNIONS:
+        if origin in UNIONS:
             return self._rewrite_union(annotation, args)
         if origin is Literal:
             return check(annotation)
@@ -135,8 +138,8 @@ class AnnotationRewriter:
             raise UnsupportedAnnotationError(f"{annotation!r} is not a type") from None
         if annotation in self._substitutes:
             return self._substitutes[annotation]
-        if annotation in _SYNONYMS:
-            return _SYNONYMS[annotation]
+        if annotation in SYNONYMS:
+            return SYNONYMS[annotation]
         if annotation in PATHS:
             return annotation
         try:
@@ -164,7 +167,7 @@ class AnnotationRewriter:
 
     def _adapt(self, annotation: Any) -> Any:
         """The stand-in for an annotation that pydantic reads."""
-        if self._trying:
+        if self._trying or self._beside_pydantic:
             return StandIn
         from trio_mcp.schema.adapters import stand_in_for_adapter  # most servers have none
 
@@ -178,7 +181,7 @@ class AnnotationRewriter:
 
     def _rewrite_type_variable(self, annotation: TypeVar) -> Any:
         if annotation.__constraints__:
-            return self.rewrite(_union_of(annotation.__constraints__))
+            return self.rewrite(union_of(annotation.__constraints__))
         if annotation.__bound__ is None:
             return annotation
         return self._rewrite_inner(annotation, annotation.__bound__)
@@ -186,30 +189,30 @@ class AnnotationRewriter:
     def _rewrite_container(self, annotation: Any, origin: Any, args: tuple[Any, ...]) -> Any:
         if origin is collections.abc.Iterable:
             return list[self.rewrite(args[0])]  # type: ignore[misc]
-        if origin not in _CONTAINERS:
+        if origin not in CONTAINERS:
             found = self._rewrite_library(annotation)
             if found is not None:
                 return found
             raise UnsupportedAnnotationError(f"{name_annotation(annotation)} has no JSON form")
-        if origin in _MAPPINGS:
+        if origin in MAPPINGS:
             # The metadata of a key counts as any other.
             key = self.rewrite(args[0]) if typing.get_origin(args[0]) is Annotated else args[0]
             check_key(key)
             rewritten: tuple[Any, ...] = (key, self.rewrite(args[1]))
         else:
             rewritten = tuple(arg if arg is ... else self.rewrite(arg) for arg in args)
-        if origin in _SETS and not is_hashable(args[0]):
+        if origin in SETS and not is_hashable(args[0]):
             raise UnsupportedAnnotationError(
                 f"{name_annotation(annotation)} is impossible: {name_annotation(args[0])} is not hashable"
             )
-        return annotation if _are_same(rewritten, args) else origin[rewritten]
+        return annotation if are_same(rewritten, args) else origin[rewritten]
 
     def _rewrite_union(self, annotation: Any, args: tuple[Any, ...]) -> Any:
         # Beside a float, a whole float is no integer.
         exact = self._whole_numbers and any(map(takes_floats, args))
         members = tuple(arg if exact and is_integer(arg) else self.rewrite(arg) for arg in args)
         try:
-            candidate = annotation if _are_same(members, args) else _union_of(members)
+            candidate = annotation if are_same(members, args) else union_of(members)
             msgspec.json.Decoder(candidate)
         except TypeError:
             if self._trying:
@@ -231,13 +234,17 @@ class AnnotationRewriter:
             return args, members
         if all(arg is type(None) or arg in adapted for arg in args):
             adapted = list(args)
-        joined = _union_of(adapted)
+        joined = union_of(adapted)
         rest = [(a, m) for a, m in zip(args, members, strict=True) if a not in adapted]
         first = next(n for n, arg in enumerate(args) if arg in adapted)
         rest.insert(first, (joined, self._adapt(joined)))
         return tuple(arg for arg, _ in rest), tuple(member for _, member in rest)
 
     def _rewrite_annotated(self, annotation: Any, inner: Any, metadata: tuple[Any, ...]) -> Any:
+        metadata = unpack_groups(metadata)
+        if self._beside_pydantic:
+            self._read_ours(metadata)
+            return self.rewrite(inner)
         if self._refuse_unknown:
             check_known(metadata)
         if any(map(needs_pydantic, metadata)):
@@ -255,16 +262,33 @@ class AnnotationRewriter:
         for item in metadata:
             if is_field(item):
                 read_field_options(item)  # refuses what has no meaning here
-        ours, others = split_metadata(metadata)
+        options = self._read_ours(metadata)
+        if not self._trying:
+            self._refuse_unseen(inner)
+        others = split_metadata(metadata)[1]
+        stand_in = self._adapt(Annotated[(inner, *others)])
+        return Annotated[stand_in, msgspec.Meta(**options)] if options else stand_in
+
+    def _read_ours(self, metadata: tuple[Any, ...]) -> dict[str, Any]:
+        """What describes a value beside pydantic's metadata; raises UnseenMetadataError for constraints."""
+        ours, _ = split_metadata(metadata)
         options, _ = read_metadata(ours, describing=self._describing)
         unseen = split_constraints(options)[0]
         if unseen:
-            raise UnsupportedAnnotationError(
+            raise UnseenMetadataError(
                 f"{next(iter(unseen))} is not seen by pydantic, which reads the other metadata: "
                 "give it in a Field"
             )
-        stand_in = self._adapt(Annotated[(inner, *others)])
-        return Annotated[stand_in, msgspec.Meta(**options)] if options else stand_in
+        return options
+
+    def _refuse_unseen(self, annotation: Any) -> None:
+        """Raise UnseenMetadataError for a constraint anywhere in what pydantic is to read as a whole."""
+        try:
+            AnnotationRewriter(beside_pydantic=True).rewrite(annotation)
+        except UnseenMetadataError:
+            raise
+        except UnsupportedAnnotationError:
+            pass  # pydantic may know it all the same
 
     def _rewrite_predicates(self, annotation: Any, inner: Any, metadata: tuple[Any, ...]) -> Any:
         described = self._rewrite_described(annotation, inner, metadata)
@@ -282,7 +306,7 @@ class AnnotationRewriter:
     def _rewrite_described(self, annotation: Any, inner: Any, metadata: tuple[Any, ...]) -> Any:
         options, foreign = read_metadata(metadata, describing=self._describing)
         target = inner
-        if typing.get_origin(inner) in _UNIONS:
+        if typing.get_origin(inner) in UNIONS:
             target, options = self._distribute_constraints(inner, options)
         # A time zone constraint says more than a substitute could.
         rewritten = target if "tz" in options else self.rewrite(target)
@@ -311,7 +335,7 @@ class AnnotationRewriter:
                 )
             for n in able:
                 members[n] = Annotated[members[n], msgspec.Meta(**{name: value})]
-        return _union_of(members), rest
+        return union_of(members), rest
 
     def _accepts(self, member: Any, constraint: dict[str, Any]) -> bool:
         try:
@@ -352,6 +376,7 @@ class AnnotationRewriter:
         self._trying.add(annotation)
         try:
             changed = shown != record or (record.needs_constructor and not self._outgoing)
+            changed = changed or has_local_annotations(record.origin)  # of which msgspec knows nothing
             for field in shown.fields:
                 wanted = with_null(field.annotation, field.default)
                 if self._rewrite_field(shown, field.name, wanted) is not field.annotation:
@@ -370,7 +395,7 @@ class AnnotationRewriter:
             if self._trying:
                 # The only reason may be that a class around this field is not rewritten yet.
                 return StandIn
-            raise UnsupportedAnnotationError(f"field {name!r} of {record.name}: {error}") from None
+            raise type(error)(f"field {name!r} of {record.name}: {error}") from None
 
     def prepare(self, annotations: Sequence[Any]) -> None:
         """Let msgspec read all of `annotations` and the stand-ins; raises UnsupportedAnnotationError.
@@ -385,11 +410,3 @@ class AnnotationRewriter:
                 raise UnsupportedAnnotationError(str(error)) from None
         if any(issubclass(stand_in, UnionStandIn) for stand_in in self.stand_ins):
             union_converter()
-
-
-def _union_of(members: Sequence[Any]) -> Any:
-    return Union[tuple(members)]  # noqa: UP007 - the members are known at run time only
-
-
-def _are_same(rewritten: tuple[Any, ...], args: tuple[Any, ...]) -> bool:
-    return all(new is old for new, old in zip(rewritten, args, strict=True))

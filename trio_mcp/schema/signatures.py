@@ -164,10 +164,16 @@ def _resolver(
             pass
         except Exception as error:  # evaluating an annotation runs the author's code
             raise subject.flaw(f"{annotation!r} is not an annotation: {error}", part) from error
+        from trio_mcp.schema.local_names import find_local_names  # hardly any server needs it
+
+        around = find_local_names(defining, global_names)
         try:
-            return _evaluate(holder, global_names, {**extra_names, **local_names})
+            return _evaluate(holder, global_names, {**extra_names, **around, **local_names})
         except NameError as error:
-            raise subject.flaw(f"{annotation!r} cannot be resolved: {error}", part) from error
+            raise subject.flaw(
+                f"{annotation!r} cannot be resolved: {error}; names of a function are known while it runs",
+                part,
+            ) from error
 
     return resolve
 

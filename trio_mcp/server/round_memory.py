@@ -10,7 +10,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Final
 
-import msgspec
 import trio
 from msgspec import Raw
 
@@ -55,7 +54,7 @@ class RoundMemory:
                 value = await value
             raw = _encode(key, value)
             kept = _decode(key, raw, value_type)
-            if value_type is Any and kept != value:
+            if value_type is Any and not _is_same(kept, value):
                 raise ReturnError(
                     f"ctx.once({key!r}): a {type(value).__name__} does not come back from JSON as it was: "
                     "annotate what the function returns, or pass result_type="
@@ -78,6 +77,13 @@ class RoundMemory:
             task = None if task.parent_nursery is None else task.parent_nursery.parent_task
 
 
+def _is_same(kept: Any, value: Any) -> bool:
+    try:
+        return bool(kept == value)
+    except ValueError:  # an array says of each item whether it is
+        return False
+
+
 def _encode(key: str, value: Any) -> Raw:
     try:
         return encode_json(value)
@@ -86,13 +92,9 @@ def _encode(key: str, value: Any) -> Raw:
 
 
 def _decode(key: str, raw: Raw, value_type: Any) -> Any:
-    try:
-        return msgspec.json.decode(raw, type=value_type)
-    except (msgspec.ValidationError, TypeError):
-        pass
-    from trio_mcp.schema.result_types import convert_result  # hardly any server needs it
+    from trio_mcp.schema.result_types import decode_result  # hardly any server needs it
 
     try:
-        return convert_result(msgspec.json.decode(raw), value_type)
+        return decode_result(raw, value_type)
     except (ValueError, TypeError) as error:
         raise ReturnError(f"ctx.once({key!r}): the result is no {value_type!r}: {error}") from None

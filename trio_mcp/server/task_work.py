@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from msgspec import UNSET, Raw
 
 from trio_mcp.errors import ReturnError
@@ -69,9 +68,11 @@ def read_gathered(work: TaskWork, gather: Callable[..., Any] | None) -> Any:
     if work.gathered is None:
         return None
     return_type = Any if gather is None else find_return_type(gather)
+    from trio_mcp.schema.result_types import decode_result  # hardly any server needs it
+
     try:
-        return msgspec.json.decode(work.gathered, type=return_type)
-    except (msgspec.ValidationError, TypeError) as error:
+        return decode_result(work.gathered, return_type)
+    except (ValueError, TypeError) as error:
         raise ReturnError(f"what gather has returned is no {return_type!r}: {error}") from None
 
 
