@@ -39,6 +39,13 @@ class Subscriber(Protocol):
         """Note that `change` has happened; must neither wait nor raise."""
 
 
+class Told(Protocol):
+    """What is told of every change."""
+
+    def tell(self, change: Change) -> None:
+        """Note a change; it comes from any thread, and this must neither wait nor raise."""
+
+
 class ListChanges:
     """Where a definition tells what changes, from any thread; costs next to nothing if nobody listens."""
 
@@ -46,7 +53,7 @@ class ListChanges:
 
     def __init__(self) -> None:
         # A tuple, which is replaced and never changed, because other threads go through it.
-        self._audiences: tuple[Audience, ...] = ()
+        self._audiences: tuple[Told, ...] = ()
         self._lock = Lock()  # one server may run in several threads at once
 
     def tell(self, kind: ListKind) -> None:
@@ -62,14 +69,14 @@ class ListChanges:
     @property
     def is_heard(self) -> bool:
         """Whether a server runs that is told."""
-        return bool(self._audiences)
+        return any(isinstance(one, Audience) for one in self._audiences)
 
-    def attach(self, audience: Audience) -> None:
+    def attach(self, audience: Told) -> None:
         """Tell `audience` from now on."""
         with self._lock:
             self._audiences = (*self._audiences, audience)
 
-    def detach(self, audience: Audience) -> None:
+    def detach(self, audience: Told) -> None:
         """Tell `audience` nothing more."""
         with self._lock:
             self._audiences = tuple(one for one in self._audiences if one is not audience)
