@@ -129,7 +129,7 @@ class Caching:
         if changes not in self._heard:
             with self._lock:
                 if changes not in self._heard:
-                    changes.attach(self)
+                    changes.pass_to(self)
                     self._heard = (*self._heard, changes)
 
     def _find_key(self, ctx: RequestContext) -> Key | None:

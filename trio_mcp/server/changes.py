@@ -39,44 +39,60 @@ class Subscriber(Protocol):
         """Note that `change` has happened; must neither wait nor raise."""
 
 
-class Told(Protocol):
-    """What is told of every change."""
+class Listener(Protocol):
+    """Who is told of all changes."""
 
     def tell(self, change: Change) -> None:
-        """Note a change; it comes from any thread, and this must neither wait nor raise."""
+        """Pass on that `change` has happened; must neither wait nor raise. Called in any thread."""
 
 
 class ListChanges:
     """Where a definition tells what changes, from any thread; costs next to nothing if nobody listens."""
 
-    __slots__ = ("_audiences", "_lock")
+    __slots__ = ("_audiences", "_lock", "_mounts")
 
     def __init__(self) -> None:
         # A tuple, which is replaced and never changed, because other threads go through it.
-        self._audiences: tuple[Told, ...] = ()
+        self._audiences: tuple[Audience, ...] = ()
+        self._mounts: tuple[Listener, ...] = ()
         self._lock = Lock()  # one server may run in several threads at once
 
     def tell(self, kind: ListKind) -> None:
         """Tell that the list of `kind` has changed; never waits."""
-        for audience in self._audiences:
-            audience.tell(LIST_CHANGES[kind])
+        self.tell_change(LIST_CHANGES[kind])
 
     def tell_updated(self, uri: str) -> None:
         """Tell that what the resource at `uri` holds has changed; never waits."""
+        self.tell_change(resource_update(uri))
+
+    def tell_change(self, change: Change) -> None:
+        """Tell of `change` those who run the server, and the servers in which it is mounted; never waits."""
         for audience in self._audiences:
-            audience.tell(resource_update(uri))
+            audience.tell(change)
+        for mount in self._mounts:
+            mount.tell(change)
+
+    def pass_to(self, mount: Listener) -> None:
+        """Tell `mount` of all changes from now on."""
+        with self._lock:
+            self._mounts = (*self._mounts, mount)
+
+    def stop_passing(self, mount: Listener) -> None:
+        """Tell `mount` nothing more."""
+        with self._lock:
+            self._mounts = tuple(one for one in self._mounts if one is not mount)
 
     @property
     def is_heard(self) -> bool:
         """Whether a server runs that is told."""
-        return any(isinstance(one, Audience) for one in self._audiences)
+        return bool(self._audiences)
 
-    def attach(self, audience: Told) -> None:
+    def attach(self, audience: Audience) -> None:
         """Tell `audience` from now on."""
         with self._lock:
             self._audiences = (*self._audiences, audience)
 
-    def detach(self, audience: Told) -> None:
+    def detach(self, audience: Audience) -> None:
         """Tell `audience` nothing more."""
         with self._lock:
             self._audiences = tuple(one for one in self._audiences if one is not audience)
