@@ -41,6 +41,7 @@ LAYERS = [
         "tasks",
         "handlers",
         "server",
+        "middleware",
         "client",
         "proxy",
         "cli",
@@ -54,6 +55,7 @@ STRANGERS = {
     ("client", "server"),
     ("server", "handlers"),
     ("server", "cli"),
+    ("client", "middleware"),
     ("cli", "testing"),
     ("testing", "cli"),
     ("authorization", "oauth"),
@@ -342,6 +344,7 @@ def test_import_loads_nothing_that_only_some_need():
         "pytest",
         "trio_mcp.server.layers",
         "trio_mcp.server.middleware",
+        "trio_mcp.middleware",
     }
     code = "import sys, trio_mcp; print(sorted(set(sys.argv[1:]) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)

@@ -156,6 +156,11 @@ class InputRound:
         """See `Context.once`; checkpoints."""
         return await self._memory.once(self.name_place(place) + key, fn, result_type)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether its questions have ended the run."""
+        return self._ended.is_set()
+
     def conclude(self) -> Result | None:
         """The questions that end this run, or None if something else has ended it.
 

@@ -6,11 +6,12 @@ Owns the attributes of `Context` that are read only. What a handler can do is in
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from trio_mcp.errors import NotSupportedByEra
+from trio_mcp.server.task_choice import find_payer
 from trio_mcp.server.task_run import TaskRun
 from trio_mcp.session.request import ServerRequest
 from trio_mcp.wire.frames import RequestId
@@ -19,6 +20,7 @@ from trio_mcp.wire.messages import Implementation
 if TYPE_CHECKING:
     from trio_mcp.server.child_caller import ChildCaller
     from trio_mcp.session.principal import Principal
+    from trio_mcp.tasks.record import Owner
 
 
 class RequestFacts:
@@ -69,6 +71,28 @@ class RequestFacts:
         In a background task it is that of the request that started it.
         """
         return self._request.connection.principal
+
+    @property
+    def caller(self) -> Owner:
+        """Whom this request counts for: its principal, or an anonymous client by its address or connection.
+
+        All requests of one principal have the same, whatever connection they come by. The name of an
+        anonymous client is no secret of its session only if it is an address: do not log it.
+        """
+        return find_payer(self._request)
+
+    @property
+    def called_by(self) -> Sequence[str]:
+        """The tools through which this one was called, from that of the request on; empty if by none."""
+        return self._calls.path[:-1]
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether this run of the handler was cancelled to ask the client, with whose answer it is run again.
+
+        That happens in the modern era only (MCP multi round-trip requests).
+        """
+        return self._request.round is not None and self._request.round.has_ended
 
     @property
     def headers(self) -> Mapping[str, str]:

@@ -69,9 +69,7 @@ class ToolContext(Context):
         replaced._decoded = dict(arguments)
         return replaced
 
-    def _encode(self) -> msgspec.Raw | None:
-        if self._decoded is None:
-            return self._raw
+    def _encode(self) -> msgspec.Raw:
         try:
             return encode_json(self._decoded)
         except UNENCODABLE as error:
@@ -84,7 +82,8 @@ ToolMiddleware: TypeAlias = Callable[[ToolContext, CallNextTool], Awaitable[Call
 
 
 async def _run_tool(context: ToolContext) -> CallToolResult:
-    return await context.tool.call(context._context, context._encode(), context._limiter)
+    arguments = context._raw if context._decoded is None else context._encode()
+    return await context.tool.call(context._context, arguments, context._limiter)
 
 
 class LayeredTool(ToolDefinition, frozen=True, kw_only=True):

@@ -52,6 +52,10 @@ class RunningTask(Protocol):
 class RequestRound(Protocol):
     """One run of a handler that has asked its client, or may ask it again (MCP multi round-trip requests)."""
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether its questions have ended the run."""
+
     def conclude(self) -> Result | None:
         """The questions that have ended the run, or None if something else has; called at its end."""
 

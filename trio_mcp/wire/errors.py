@@ -23,6 +23,13 @@ INSUFFICIENT_SCOPE: Final = -32043
 """No code of MCP's, whose answer over HTTP is the status 403; `data` has the scopes that are needed."""
 REQUIRED_SCOPES: Final = "requiredScopes"
 """The member of that `data`: a list of names."""
+OVERLOADED: Final = -32000
+"""No code of MCP's: the server takes no such request now. `data` has an HTTP status, 429 or 503, as `status`.
+
+With the member `RETRY_AFTER` it says when the same request may be sent again.
+"""
+RETRY_AFTER: Final = "retryAfter"
+"""The member of that `data`: a number of seconds."""
 HEADER_MISMATCH: Final = -32020
 MISSING_CLIENT_CAPABILITY: Final = -32021
 UNSUPPORTED_PROTOCOL_VERSION: Final = -32022

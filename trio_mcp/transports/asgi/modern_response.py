@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Sequence
 
 import trio
 
-from trio_mcp.transports.asgi.reply import Reply, modern_status
+from trio_mcp.transports.asgi.reply import Reply, modern_status, retry_headers
 from trio_mcp.transports.asgi.request import wait_disconnect
 from trio_mcp.transports.asgi.settings import HttpSettings
 from trio_mcp.transports.asgi.types import Receive
@@ -45,11 +45,11 @@ class ModernResponse:
         last = frames[-1]
         is_answer = isinstance(last, (Response, ErrorResponse)) and last.id == self._ident
         if is_answer and len(frames) == 1 and not self._reply.has_begun:
-            status, body = modern_status(last), encode_messages(frames)[0]
-            if self._reply.demand is None:
-                await self._reply.answer(status, body)
+            body = encode_messages(frames)[0]
+            if isinstance(last, ErrorResponse):
+                await self._reply.answer_call(modern_status(last), last, body, retry_headers(last))
             else:
-                await self._reply.answer_call(status, last, body)
+                await self._reply.answer(200, body)
         else:
             await self._reply.send_events(encode_events(frames), last=is_answer)
 

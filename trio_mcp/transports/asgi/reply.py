@@ -6,17 +6,21 @@ sent. Refuses to know methods.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 import trio
 
 from trio_mcp.transports.asgi.guard import Denial, read_required_scopes
 from trio_mcp.transports.asgi.types import Message, Send
-from trio_mcp.wire.errors import METHOD_NOT_FOUND, MISSING_CLIENT_CAPABILITY
+from trio_mcp.wire.errors import METHOD_NOT_FOUND, MISSING_CLIENT_CAPABILITY, OVERLOADED, RETRY_AFTER
 from trio_mcp.wire.frames import ErrorObject, ErrorResponse, OutFrame, Refusal, RequestId
 from trio_mcp.wire.sse import KEEP_ALIVE
+
+MOST_SECONDS: Final = 1e9
+"""About thirty years: a longer time is a mistake, and no header says it."""
 
 _REFUSED: Final = {METHOD_NOT_FOUND: 404}
 _EVENTS: Final = {
@@ -30,9 +34,38 @@ def modern_status(answer: OutFrame) -> int:
     """The HTTP status of an answer that is sent as JSON (MCP streamable HTTP 2026-07-28)."""
     if isinstance(answer, Refusal):
         return _REFUSED.get(answer.error.code, 400)
-    if isinstance(answer, ErrorResponse) and answer.error.code == MISSING_CLIENT_CAPABILITY:
-        return 400
+    if isinstance(answer, ErrorResponse):
+        if answer.error.code == MISSING_CLIENT_CAPABILITY:
+            return 400
+        if answer.error.code == OVERLOADED:
+            return _read_overload(answer.error).status
     return 200
+
+
+class _Overload(msgspec.Struct):
+    status: Literal[200, 429, 503] = 200
+    retry_after: float | None = msgspec.field(name=RETRY_AFTER, default=None)
+
+
+def _read_overload(error: ErrorObject) -> _Overload:
+    """What an error says of an overload; nothing if a handler has made it of its own."""
+    if error.code != OVERLOADED or isinstance(error.data, msgspec.UnsetType):
+        return _Overload()
+    try:
+        return msgspec.json.decode(error.data, type=_Overload)
+    except msgspec.MsgspecError:
+        return _Overload()
+
+
+def retry_headers(answer: ErrorResponse) -> Mapping[str, str] | None:
+    """The header that says when the request of `answer` may be sent again (RFC 9110, 10.2.3); None if never.
+
+    Its value is in whole seconds, so that nobody comes too early.
+    """
+    seconds = _read_overload(answer.error).retry_after
+    if seconds is None or not 0 <= seconds < MOST_SECONDS:
+        return None
+    return {"retry-after": str(math.ceil(seconds))}
 
 
 def legacy_status(answer: OutFrame) -> int:
@@ -72,12 +105,13 @@ class Reply:
         await self._start(status, {**content, **self.headers, **(headers or {})})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def answer_call(self, status: int, answer: OutFrame, body: bytes) -> None:
+    async def answer_call(
+        self, status: int, answer: OutFrame, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> None:
         """Send the whole response to a request: its answer, `body` once encoded; checkpoints.
 
         If the answer is that the request needs other scopes, the guard may have a status and headers for it.
         """
-        headers = None
         if isinstance(answer, ErrorResponse) and self.demand is not None:
             scopes = read_required_scopes(answer.error)
             denial = None if scopes is None else self.demand(scopes)
