@@ -130,6 +130,7 @@ if TYPE_CHECKING:
     from trio_mcp.oauth.storage import TokenStorage
     from trio_mcp.schema.choices import titles
     from trio_mcp.server.asgi import AsgiApp, asgi_app
+    from trio_mcp.server.depends import Depends
     from trio_mcp.server.elicitation import Elicited
     from trio_mcp.server.http import serve_http
     from trio_mcp.server.messages import Message
@@ -175,6 +176,7 @@ __all__ = [
     "Context",
     "CursorError",
     "DefinitionError",
+    "Depends",
     "ElicitAnswer",
     "ElicitRequest",
     "ElicitUrlHandler",
@@ -371,6 +373,7 @@ _LATER: Final = {
     "oauth.oauth": ("OAuth",),
     "schema.choices": ("titles",),
     "server.asgi": ("AsgiApp", "asgi_app"),
+    "server.depends": ("Depends",),
     "server.elicitation": ("Elicited",),
     "server.http": ("serve_http",),
     "server.messages": ("Message",),

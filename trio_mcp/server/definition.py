@@ -53,6 +53,8 @@ class ServerDefinition(Struct, eq=False):
     resources: ResourceTable | None = None
     changes: ListChanges = field(default_factory=ListChanges)
     server: Any = None
+    overrides: Sequence[tuple[Callable[..., Any], Callable[..., Any]]] = ()
+    """What takes the place of which dependency: `Server.override_dependency`."""
 
     def add_tool(self, tool: ToolDefinition) -> None:
         """Register a tool; raises ToolDefinitionError if its name is taken."""
@@ -76,6 +78,18 @@ class ServerDefinition(Struct, eq=False):
 
             self.resources = ResourceTable()
         return self.resources
+
+    def add_lifespan(self, enter: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
+        """Enter one more lifespan, behind those that there are, when the server starts."""
+        if self.enter_lifespan is None:
+            self.enter_lifespan = enter
+            return
+        # Imported here: hardly any server has several.
+        from trio_mcp.server.lifespans import Lifespans
+
+        before = self.enter_lifespan
+        entered = before.functions if isinstance(before, Lifespans) else (before,)
+        self.enter_lifespan = Lifespans((*entered, enter))
 
     def remove(self, kind: ListKind, key: str) -> None:
         """Forget the tool, prompt or resource `key`; raises DefinitionError if there is none."""

@@ -20,17 +20,17 @@ from trio_mcp.outgoing.policy import ServerPolicy
 from trio_mcp.schema.docstrings import read_docstring
 from trio_mcp.schema.parameters import Parameters, read_parameters
 from trio_mcp.schema.returns import Returns, read_returns
-from trio_mcp.schema.signatures import Subject
+from trio_mcp.schema.signatures import Subject, unwrap
 from trio_mcp.server.context import Context
 from trio_mcp.server.functions import (
     ADD_BOUND,
     NO_SCOPES,
     check_bound,
     check_policy,
+    find_injected,
     find_name,
     is_generator,
     read_scopes,
-    unwrap,
 )
 from trio_mcp.server.results import CONTENT_TYPES, make_result, reads_files
 from trio_mcp.tasks.settings import TaskConfig
@@ -62,6 +62,8 @@ class ToolDefinition(msgspec.Struct, frozen=True):
     progress: ServerPolicy | None = None
     scopes: frozenset[str] = NO_SCOPES
     """What a client must be allowed to list and call it."""
+    holds_thread: bool = False
+    """Whether a worker thread may wait for what an async `function` calls, which stands for a sync one."""
 
     def listing_for(self, era: Era) -> Tool:
         """How clients of `era` see the tool."""
@@ -125,6 +127,9 @@ def define_tool(
     subject = Subject(f"tool {name!r}")
     check_policy(progress, subject)
     check_bound(function, "tool", subject)
+    injected = find_injected(function, subject)
+    if injected is not None:
+        function = injected.function
     parameters: Parameters | VerbatimParameters
     if input_schema is None:
         parameters = read_parameters(function, Context, subject, dereference=dereference_schemas)
@@ -149,9 +154,18 @@ def define_tool(
     except ValueError as error:
         raise subject.flaw(str(error)) from None
     config = TaskConfig() if task is True else task or None
-    is_async = inspect.iscoroutinefunction(inner)
-    needed = read_scopes(scopes, subject)
-    return ToolDefinition(listing, function, parameters, returns, is_async, config, headers, progress, needed)
+    return ToolDefinition(
+        listing,
+        function,
+        parameters,
+        returns,
+        injected is not None or inspect.iscoroutinefunction(inner),
+        config,
+        headers,
+        progress,
+        read_scopes(scopes, subject),
+        holds_thread=injected is not None and injected.holds_thread,
+    )
 
 
 def _read_input_schema(
