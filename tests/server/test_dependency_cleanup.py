@@ -182,6 +182,38 @@ async def test_a_dependency_that_suppresses_an_error_is_told(caplog: pytest.LogC
     assert "ValueError: broken" in caplog.text
 
 
+async def test_a_cancelled_call_is_no_failure_because_a_dependency_suppresses_its_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = Server("cleanup")
+    began, ended = trio.Event(), trio.Event()
+
+    async def first() -> AsyncIterator[None]:  # noqa: ASYNC900
+        try:
+            yield
+        finally:
+            ended.set()
+
+    async def swallow(first: Annotated[None, Depends(first)]) -> AsyncIterator[None]:  # noqa: ASYNC900
+        with suppress(BaseException):
+            yield  # noqa: ASYNC119
+
+    @server.tool
+    async def find(a: Annotated[None, Depends(swallow)]) -> str:
+        began.set()
+        await trio.sleep_forever()
+        return "found"
+
+    async with open_client(server) as client:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.call_tool, "find")
+            await began.wait()
+            nursery.cancel_scope.cancel()
+        await ended.wait()
+        await client.ping()
+    assert caplog.text == ""
+
+
 async def test_cleanup_takes_no_longer_than_its_bound(autojump_clock: Any) -> None:
     server = Server("cleanup", settings=ServerSettings(cleanup_timeout=5, show_errors=True))
     log: list[str] = []
@@ -366,6 +398,47 @@ async def test_what_a_thread_was_opening_when_the_call_was_cancelled_is_closed()
         with trio.fail_after(HANG_SECONDS):
             await closed.wait()
     assert log == ["opened", "closed"]
+
+
+async def test_what_a_thread_opens_after_the_bound_of_cleanup_is_closed_by_it() -> None:
+    server = Server("cleanup", settings=ServerSettings(cleanup_timeout=0.001))
+    began, go_on = trio.Event(), threading.Event()
+    token = trio.lowlevel.current_trio_token()
+    given_up, closed = trio.Event(), trio.Event()
+    ends: list[Any] = []
+
+    async def first() -> AsyncIterator[None]:  # noqa: ASYNC900
+        try:
+            yield
+        finally:
+            given_up.set()
+
+    class Opened:
+        def __init__(self, first: Annotated[None, Depends(first)]) -> None:
+            pass
+
+        def __enter__(self) -> None:
+            token.run_sync_soon(began.set)
+            wait(go_on)
+
+        def __exit__(self, *reason: object) -> None:
+            ends.append(reason)
+            token.run_sync_soon(closed.set)
+
+    @server.tool
+    async def find(a: Annotated[None, Depends(Opened)]) -> None:
+        ends.append("never")
+
+    async with open_client(server) as client:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.call_tool, "find")
+            await began.wait()
+            nursery.cancel_scope.cancel()
+        with trio.fail_after(HANG_SECONDS):
+            await given_up.wait()
+            go_on.set()
+            await closed.wait()
+    assert ends == [(None, None, None)]
 
 
 async def test_what_no_thread_has_begun_to_open_is_not_opened() -> None:

@@ -16,6 +16,7 @@ import pytest
 import trio
 
 from tests.conftest import LEGACY, MODERN, Wire
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import (
     Context,
     Depends,
@@ -407,7 +408,8 @@ async def test_a_sync_function_with_dependencies_calls_a_tool_if_all_threads_are
         async def other(answer: str = Depends(ask)) -> str:
             return answer
 
-    assert await call(server, "outer") == "inner"
+    with trio.fail_after(HANG_SECONDS):
+        assert await call(server, "outer") == "inner"
 
 
 @pytest.mark.parametrize("protocol", [MODERN, LEGACY])
