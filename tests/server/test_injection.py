@@ -68,8 +68,9 @@ def unresolved(one: "Annotated[Nothing, Depends(get_db)]") -> Any:  # type: igno
         ),
         (Annotated[str, Depends(int)], "dependency int has no usable signature"),
         (Annotated[str, Depends(get_db), Depends(needs_dsn)], "parameter 'db': it has several dependencies"),
-        (list[Annotated[str, Depends(get_db)]], "parameter 'db': Depends must stand outside"),
-        (Annotated[str, Depends(get_db)] | None, "parameter 'db': Depends must stand outside"),
+        (Depends(get_db), "parameter 'db': Depends stands beside the whole type"),
+        (list[Annotated[str, Depends(get_db)]], "parameter 'db': Depends stands beside the whole type"),
+        (Annotated[str, Depends(get_db)] | None, "parameter 'db': Depends stands beside the whole type"),
         (Annotated[list[str], Depends()], r"parameter 'db': Depends\(\) stands for the class"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -137,6 +138,26 @@ def test_a_server_without_dependencies_imports_nothing_for_them() -> None:
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout == "[]\n"
+
+
+def test_what_is_needed_in_many_ways_is_read_once() -> None:
+    def make(depth: int) -> Callable[..., Any]:
+        if depth == 0:
+            return get_db
+        below = make(depth - 1)
+
+        def provide(a: Annotated[str, Depends(below)], b: Annotated[str, Depends(below)]) -> str:
+            return a + b
+
+        return provide
+
+    server = Server("injection")
+
+    @server.tool
+    def find(a: Annotated[str, Depends(make(40))]) -> str:  # 2 ** 40 ways lead to get_db
+        return a
+
+    assert list(server.tools) == ["find"]
 
 
 def make_server() -> Server:

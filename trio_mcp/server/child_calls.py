@@ -94,8 +94,8 @@ class ChildCalls(msgspec.Struct, eq=False):
             raise ToolError(f"tool {name!r} was called more than {MAX_DEPTH} calls deep, by {path[-1]!r}")
         # A sync tool waits in its thread for its child, which must not wait for that thread to be free.
         caller = self.tools.get(path[-1])
-        is_async = caller is not None and caller.is_async and not caller.holds_thread
-        limiter = self.limiter if is_async else trio.CapacityLimiter(1)
+        holds_thread = caller is None or caller.holds_thread
+        limiter = trio.CapacityLimiter(1) if holds_thread else self.limiter
         return ChildCalls(
             self.tools,
             limiter,

@@ -21,8 +21,9 @@ from trio_mcp.tasks.settings import TaskConfig, TaskSettings
 from trio_mcp.tasks.store import TaskStore
 from trio_mcp.wire.messages import Implementation
 
-if TYPE_CHECKING:  # a server without prompts or resources starts without these modules
+if TYPE_CHECKING:  # a server without prompts, resources or dependencies starts without these modules
     from trio_mcp.server.prompt import PromptDefinition
+    from trio_mcp.server.providers import Provider
     from trio_mcp.server.resource import ResourceDefinition
     from trio_mcp.server.resource_table import ResourceTable
 
@@ -53,8 +54,8 @@ class ServerDefinition(Struct, eq=False):
     resources: ResourceTable | None = None
     changes: ListChanges = field(default_factory=ListChanges)
     server: Any = None
-    overrides: Sequence[tuple[Callable[..., Any], Callable[..., Any]]] = ()
-    """What takes the place of which dependency: `Server.override_dependency`."""
+    overrides: Sequence[tuple[Callable[..., Any], Provider]] = ()
+    """What takes the place of which dependency, the last one counts: `Server.override_dependency`."""
 
     def add_tool(self, tool: ToolDefinition) -> None:
         """Register a tool; raises ToolDefinitionError if its name is taken."""

@@ -153,10 +153,9 @@ class Server(Registration):
         it runs in Trio's thread. Of several for the same, the newest counts. Raises TypeError for what is no
         function, and DefinitionError for a function that cannot be a dependency.
         """
-        from trio_mcp.server.injection import check_replacement
+        from trio_mcp.server.providers import read_replacement
 
-        check_replacement(dependency, replacement)
-        pair = (dependency, replacement)
+        pair = (dependency, read_replacement(dependency, replacement))
         self.definition.overrides = (*self.definition.overrides, pair)
         try:
             yield

@@ -63,7 +63,7 @@ class ToolDefinition(msgspec.Struct, frozen=True):
     scopes: frozenset[str] = NO_SCOPES
     """What a client must be allowed to list and call it."""
     holds_thread: bool = False
-    """Whether a worker thread may wait for what an async `function` calls, which stands for a sync one."""
+    """Whether a worker thread may wait for the tools that the function calls: that of a sync function."""
 
     def listing_for(self, era: Era) -> Tool:
         """How clients of `era` see the tool."""
@@ -154,17 +154,18 @@ def define_tool(
     except ValueError as error:
         raise subject.flaw(str(error)) from None
     config = TaskConfig() if task is True else task or None
+    is_async = inspect.iscoroutinefunction(inner)
     return ToolDefinition(
         listing,
         function,
         parameters,
         returns,
-        injected is not None or inspect.iscoroutinefunction(inner),
+        is_async or injected is not None,
         config,
         headers,
         progress,
         read_scopes(scopes, subject),
-        holds_thread=injected is not None and injected.holds_thread,
+        holds_thread=not is_async if injected is None else injected.holds_thread,
     )
 
 
