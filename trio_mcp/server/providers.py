@@ -207,16 +207,6 @@ def _make_provider(
     return Provider(function, contexts, needs, call, may_block, enters)
 
 
-def read_replacement(dependency: Any, replacement: Any) -> Provider:
-    """What takes the place of a dependency; raises TypeError and DefinitionError if it cannot."""
-    for given in (dependency, replacement):
-        if not callable(given):
-            raise TypeError(f"one function takes the place of another, and {given!r} is none")
-    return ProviderReader(Subject(f"the replacement of {name_function(dependency)}", DefinitionError)).read(
-        replacement
-    )
-
-
 def _is_said_to_manage(function: Function, subject: Subject) -> bool:
     """Whether a function says by its annotation that it returns a context manager."""
     try:

@@ -9,14 +9,8 @@ from __future__ import annotations
 import inspect
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import (
-    AbstractAsyncContextManager,
-    AbstractContextManager,
-    asynccontextmanager,
-    contextmanager,
-    nullcontext,
-)
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
@@ -142,10 +136,9 @@ class Server(Registration):
         """Enter the server's lifespan for as long as the block lasts; yields None if it has none."""
         return self.definition.open_lifespan()
 
-    @contextmanager
     def override_dependency(
         self, dependency: Callable[..., Any], replacement: Callable[..., Any], /
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         """Let `replacement` provide what `dependency` does, for as long as the block lasts: for tests.
 
         It counts for every `Depends(dependency)` of this server, for runs of handlers that begin within the
@@ -153,14 +146,9 @@ class Server(Registration):
         it runs in Trio's thread. Of several for the same, the newest counts. Raises TypeError for what is no
         function, and DefinitionError for a function that cannot be a dependency.
         """
-        from trio_mcp.server.providers import read_replacement
+        from trio_mcp.server.overriding import override
 
-        pair = (dependency, read_replacement(dependency, replacement))
-        self.definition.overrides = (*self.definition.overrides, pair)
-        try:
-            yield
-        finally:
-            self.definition.overrides = tuple(one for one in self.definition.overrides if one is not pair)
+        return override(self.definition, dependency, replacement)
 
     def notify_resource_updated(self, uri: str) -> None:
         """Tell the clients that subscribed to `uri` that what it holds has changed (MCP "Subscriptions").
