@@ -243,7 +243,7 @@ BROAD_HANDLERS = {
     "handlers/sink.py:open_handler": "closes the user's sink",
     "handlers/stalls.py:_watch.watch": "calls the user's on_stall; what it raises is raised behind the block",
     "cli/server_file.py:import_file": "imports the user's file",
-    "schema/signatures.py:_resolver.resolve": "evaluates the user's annotation",
+    "schema/signatures.py:make_resolver.resolve": "evaluates the user's annotation",
     "tasks/store_calls.py:StoreCalls.run": "calls the user's store; its failure must not end the server",
     "instruments.py:Instruments._tell": "calls a hook of the user's instrument",
     "background_log.py:LogWriter._handle": "calls the program's logging handlers, in their thread",
@@ -411,6 +411,7 @@ def test_public_names():
         *("Bearer", "Principal", "InvalidToken", "VerifierUnavailable"),
         *("AsgiApp", "HttpSettings", "asgi_app", "serve_http"),
         *("AnyOf", "Introspection", "JwtVerifier", "StaticTokens"),
+        "Depends",
         *("ProgressHandler", "LogHandler", "ErrorHandler", "ElicitationHandler", "SamplingHandler"),
         "__version__",
     }

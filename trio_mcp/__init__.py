@@ -131,6 +131,7 @@ if TYPE_CHECKING:
     from trio_mcp.proxy.proxy import create_proxy
     from trio_mcp.schema.choices import titles
     from trio_mcp.server.asgi import AsgiApp, asgi_app
+    from trio_mcp.server.depends import Depends
     from trio_mcp.server.elicitation import Elicited
     from trio_mcp.server.http import serve_http
     from trio_mcp.server.messages import Message
@@ -180,6 +181,7 @@ __all__ = [
     "Context",
     "CursorError",
     "DefinitionError",
+    "Depends",
     "ElicitAnswer",
     "ElicitRequest",
     "ElicitUrlHandler",
@@ -382,6 +384,7 @@ _LATER: Final = {
     "proxy.proxy": ("create_proxy",),
     "schema.choices": ("titles",),
     "server.asgi": ("AsgiApp", "asgi_app"),
+    "server.depends": ("Depends",),
     "server.elicitation": ("Elicited",),
     "server.http": ("serve_http",),
     "server.messages": ("Message",),

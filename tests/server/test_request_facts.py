@@ -73,3 +73,24 @@ async def test_a_task_keeps_the_headers_of_the_request_that_started_it(protocol:
         nursery.cancel_scope.cancel()
     assert found["task"]
     assert (found["principal"], found["headers"]["x-user"]) == ("alice", "alice")
+
+
+async def test_the_session_has_an_id_if_the_revision_has_sessions(wire: Wire) -> None:
+    server = Server("sessions")
+
+    @server.tool
+    async def session(ctx: Context) -> list[Any]:
+        return [ctx.session_id, ctx.headers.get("mcp-session-id")]
+
+    found = []
+    for _ in range(2):
+        async with wire.open(server) as client:
+            found.append((await client.call_tool("session")).data)
+            assert (await client.call_tool("session")).data == found[-1]
+    if wire.protocol == "2026-07-28":
+        assert found == [[None, None]] * 2
+        return
+    (first, of_http), (second, _) = found
+    assert isinstance(first, str)
+    assert first != second
+    assert wire.transport != "http" or of_http == first

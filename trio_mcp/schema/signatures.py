@@ -86,8 +86,8 @@ def read_function_parameters(
     Arguments that a `functools.partial` has bound are not among them. `extra_names` resolve
     annotations whose names exist only under `if TYPE_CHECKING`. With `rest`, `**arguments` is allowed.
     """
-    bound = _bound_names(function)
-    resolve = _resolver(function, extra_names, subject)
+    bound = bound_names(function)
+    resolve = make_resolver(function, extra_names, subject)
     parameters = []
     for parameter in read_signature(function, subject).parameters.values():
         if parameter.name in bound:
@@ -112,7 +112,7 @@ def read_return_annotation(function: Function, subject: Subject) -> Any:
     signature = read_signature(function, subject)
     if signature.return_annotation is signature.empty:
         return signature.empty
-    resolve = _resolver(function, {}, subject)
+    resolve = make_resolver(function, {}, subject)
     return resolve(signature.return_annotation, "return annotation")
 
 
@@ -123,8 +123,18 @@ def _unbound(function: Function) -> Any:
     return function
 
 
-def _bound_names(function: Function) -> set[str]:
+def bound_names(function: Function) -> set[str]:
+    """The parameters that a `functools.partial` passes by name."""
     return set(function.keywords) if isinstance(function, functools.partial) else set()
+
+
+def unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that decides whether a call is async."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isroutine(function):
+        return function
+    return type(function).__call__
 
 
 def documented_objects(function: Function) -> list[Any]:
@@ -148,9 +158,13 @@ def _defining(function: Function) -> Any:
     return _defining(bare) if isinstance(bare, functools.partial) else bare
 
 
-def _resolver(
+def make_resolver(
     function: Function, extra_names: Mapping[str, Any], subject: Subject
 ) -> Callable[[Any, str], Any]:
+    """A function that evaluates an annotation of `function`, which stands at a part ("parameter 'a'").
+
+    It raises the DefinitionError of `subject` for what cannot be evaluated.
+    """
     defining = _defining(function)
     module = sys.modules.get(getattr(defining, "__module__", None) or "")
     global_names = getattr(defining, "__globals__", None) or getattr(module, "__dict__", {})

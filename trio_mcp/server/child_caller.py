@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import msgspec
+import trio
 
 from trio_mcp.server.progress_helper import ProgressHelper
 from trio_mcp.server.question_route import QuestionPlace
@@ -20,11 +21,12 @@ class ChildCaller(QuestionPlace, Protocol):
     """How a handler calls other tools of its server, in its own task, and from where it asks its client.
 
     `gathered` is what the handler's `gather` function returned, if another
-    tool called it. `server` is the handler's server, as its program wrote it.
+    tool called it. `server` is the handler's server, as its program wrote it. `limiter` bounds its threads.
     """
 
     gathered: Any
     server: Any
+    limiter: trio.CapacityLimiter
 
     async def call(
         self,

@@ -37,7 +37,7 @@ class ChildCalls(msgspec.Struct, eq=False):
 
     For the questions that the handler asks, it is its `Place`: with the `arguments` of the call, its
     `parent`, and the `prefix` of its keys once it has asked. `mounts` are the servers that are mounted in the
-    one that runs. `caller_is_async` is None if `tools` has the handler that calls.
+    one that runs. `holds_thread` is None if `tools` has the handler that calls.
     """
 
     tools: Mapping[str, ToolDefinition]
@@ -52,7 +52,7 @@ class ChildCalls(msgspec.Struct, eq=False):
     parent: ChildCalls | None = None
     prefix: str | None = None
     mounts: Any = None
-    caller_is_async: bool | None = None
+    holds_thread: bool | None = None
 
     async def call(
         self,
@@ -100,11 +100,11 @@ class ChildCalls(msgspec.Struct, eq=False):
         if len(path) > MAX_DEPTH:
             raise ToolError(f"tool {name!r} was called more than {MAX_DEPTH} calls deep, by {path[-1]!r}")
         # A sync tool waits in its thread for its child, which must not wait for that thread to be free.
-        is_async = self.caller_is_async
-        if is_async is None:
+        holds_thread = self.holds_thread
+        if holds_thread is None:
             caller = self.tools.get(path[-1])
-            is_async = caller is not None and caller.is_async
-        limiter = self.limiter if is_async else trio.CapacityLimiter(1)
+            holds_thread = caller is None or caller.holds_thread
+        limiter = trio.CapacityLimiter(1) if holds_thread else self.limiter
         return ChildCalls(
             self.tools,
             limiter,

@@ -15,9 +15,9 @@ import trio
 
 from trio_mcp.errors import ReturnError
 from trio_mcp.schema.parameters import is_context
-from trio_mcp.schema.signatures import Subject, read_function_parameters
+from trio_mcp.schema.signatures import Subject, read_function_parameters, unwrap
 from trio_mcp.server.context import Context
-from trio_mcp.server.functions import bare_function, call_function, is_generator, unwrap
+from trio_mcp.server.functions import bare_function, call_function, find_injected, is_generator
 from trio_mcp.wire.prompts import MAX_VALUES, Completion
 
 _FORM: Final = "it takes the text typed so far, and if it wants them the arguments so far"
@@ -73,6 +73,9 @@ def define_completer(function: Callable[..., Any], subject: Subject) -> Complete
     inner = unwrap(function)
     if is_generator(inner):
         raise subject.flaw("its function is a generator: return a list of texts")
+    injected = find_injected(function, subject)
+    if injected is not None:
+        function = injected.function
     parameters = read_function_parameters(function, {Context.__name__: Context}, subject)
     contexts = [p.name for p in parameters if is_context(p.annotation, Context)]
     values = [p for p in parameters if p.name not in contexts]
@@ -82,7 +85,7 @@ def define_completer(function: Callable[..., Any], subject: Subject) -> Complete
         raise subject.flaw(f"its function has the parameters: {names}; {_FORM}")
     return Completer(
         function,
-        inspect.iscoroutinefunction(inner),
+        injected is not None or inspect.iscoroutinefunction(inner),
         given[0].name,
         given[1].name if len(given) > 1 else None,
         contexts[0] if contexts else None,

@@ -22,9 +22,12 @@ from trio_mcp.tasks.settings import TaskConfig, TaskSettings
 from trio_mcp.tasks.store import TaskStore
 from trio_mcp.wire.messages import Implementation
 
-if TYPE_CHECKING:  # a server without prompts, resources or middleware starts without these modules
+if (
+    TYPE_CHECKING
+):  # a server without prompts, resources, dependencies or middleware starts without these modules
     from trio_mcp.server.layers import Layers
     from trio_mcp.server.prompt import PromptDefinition
+    from trio_mcp.server.providers import Provider
     from trio_mcp.server.resource import ResourceDefinition
     from trio_mcp.server.resource_table import ResourceTable
 
@@ -71,6 +74,9 @@ class ServerDefinition(Struct, eq=False):
     instruments: list[object] = []
     find_makers: Callable[[Sequence[object]], Makers] | None = None
 
+    overrides: Sequence[tuple[Callable[..., Any], Provider]] = ()
+    """What takes the place of which dependency, the last one counts: `Server.override_dependency`."""
+
     @property
     def offers(self) -> Collection[OfferedKind]:
         """The kinds that it declares although it has none yet, or that a mounted server does."""
@@ -102,6 +108,18 @@ class ServerDefinition(Struct, eq=False):
             table.resources.rules = table.templates.rules = self.tag_rules
             self.resources = table
         return self.resources
+
+    def add_lifespan(self, enter: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
+        """Enter one more lifespan, behind those that there are, when the server starts."""
+        if self.enter_lifespan is None:
+            self.enter_lifespan = enter
+            return
+        # Imported here: hardly any server has several.
+        from trio_mcp.server.lifespans import Lifespans
+
+        before = self.enter_lifespan
+        entered = before.functions if isinstance(before, Lifespans) else (before,)
+        self.enter_lifespan = Lifespans((*entered, enter))
 
     def remove(self, kind: ListKind, key: str) -> None:
         """Forget the tool, prompt or resource `key`; raises DefinitionError if there is none."""

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, TypeVar
 
 import msgspec
 import trio
 
 from trio_mcp.errors import DefinitionError
 from trio_mcp.outgoing.policy import SERVER_POLICIES, ServerPolicy
-from trio_mcp.schema.signatures import Subject, read_signature
+from trio_mcp.schema.signatures import Subject, read_signature, unwrap
 from trio_mcp.wire.content import Icon
+
+if TYPE_CHECKING:
+    from trio_mcp.server.injection import Injected
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -181,10 +185,14 @@ def check_bound(function: Callable[..., Any], kind: str, subject: Subject) -> No
         )
 
 
-def unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function that decides whether a call is async."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    if inspect.isroutine(function):
-        return function
-    return type(function).__call__
+def find_injected(function: Callable[..., Any], subject: Subject) -> Injected | None:
+    """What is called in place of a function that has dependencies; None if it has none.
+
+    Raises the DefinitionError of `subject` for dependencies that cannot be provided.
+    """
+    # Who has not imported `Depends` has no dependencies, and starts without what they need.
+    if "trio_mcp.server.depends" not in sys.modules:
+        return None
+    from trio_mcp.server.injection import inject
+
+    return inject(function, subject)

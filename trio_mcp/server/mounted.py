@@ -82,7 +82,7 @@ class MountedTool(ToolDefinition, frozen=True, kw_only=True):
     ) -> CallToolResult:
         """Call the tool in its own server; raises what it raises."""
         assert context is not None, "the tool takes a context"
-        entered = await _enter(self.names, context, limiter, is_async=self.is_async)
+        entered = await _enter(self.names, context, limiter, is_async=not self.holds_thread)
         inner = self.inner
         result = await inner.call(
             entered.context if inner.takes_context else None, arguments, entered.limiter
@@ -177,7 +177,7 @@ def mount_tool(inner: ToolDefinition, name: str, names: MountNames) -> ToolDefin
     fields = {field: getattr(inner, field) for field in ToolDefinition.__struct_fields__}
     fields |= {
         "listing": replace(inner.listing, name=name),
-        "task": _mount_task(inner.task, names, is_async=inner.is_async),
+        "task": _mount_task(inner.task, names, is_async=not inner.holds_thread),
         "progress": _find_policy(inner.progress, names),
         "takes_context": True,
     }

@@ -19,7 +19,7 @@ from trio_mcp.errors import ArgumentError, PromptDefinitionError, ProtocolError
 from trio_mcp.outgoing.policy import ServerPolicy
 from trio_mcp.schema.docstrings import read_docstring
 from trio_mcp.schema.parameters import Parameters, read_parameters
-from trio_mcp.schema.signatures import Subject
+from trio_mcp.schema.signatures import Subject, unwrap
 from trio_mcp.server.completers import Completer, add_completer
 from trio_mcp.server.context import Context
 from trio_mcp.server.functions import (
@@ -27,11 +27,11 @@ from trio_mcp.server.functions import (
     call_function,
     check_bound,
     check_policy,
+    find_injected,
     find_name,
     is_generator,
     read_icons,
     read_scopes,
-    unwrap,
 )
 from trio_mcp.server.messages import make_messages, reads_files
 from trio_mcp.server.tags import NO_TAGS, read_tags
@@ -130,6 +130,9 @@ def define_prompt(
     subject = Subject(f"prompt {name!r}", PromptDefinitionError)
     check_policy(progress, subject)
     check_bound(function, "prompt", subject)
+    injected = find_injected(function, subject)
+    if injected is not None:
+        function = injected.function
     parameters = read_parameters(
         function, Context, subject, dereference=dereference_schemas, refuse_unknown=refuse_unknown
     )
@@ -146,7 +149,7 @@ def define_prompt(
         icons=read_icons(icons, subject),
         meta=None if meta is None else dict(meta),
     )
-    is_async = inspect.iscoroutinefunction(inner)
+    is_async = injected is not None or inspect.iscoroutinefunction(inner)
     needed = read_scopes(scopes, subject)
     return PromptDefinition(
         listing,

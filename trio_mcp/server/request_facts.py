@@ -18,6 +18,8 @@ from trio_mcp.wire.frames import RequestId
 from trio_mcp.wire.messages import Implementation
 
 if TYPE_CHECKING:
+    import trio
+
     from trio_mcp.server.child_caller import ChildCaller
     from trio_mcp.session.principal import Principal
     from trio_mcp.tasks.record import Owner
@@ -122,6 +124,14 @@ class RequestFacts:
         return self._state
 
     @property
+    def session_id(self) -> str | None:
+        """The id of the client's session, which nobody can guess; None on the modern wire, which has none.
+
+        Over HTTP it is that of the header `Mcp-Session-Id`; else it lasts as long as the connection.
+        """
+        return None if self._request.session is None else self._request.connection.session_id
+
+    @property
     def session_state(self) -> dict[str, Any]:
         """A place for values that live as long as the client's session.
 
@@ -156,6 +166,11 @@ class RequestFacts:
         if self._calls.path:
             return self._calls.gathered
         return None if self._run is None else self._run.gathered
+
+    @property
+    def thread_limiter(self) -> trio.CapacityLimiter:
+        """What bounds the worker threads of sync tools: a `limiter` for `trio.to_thread.run_sync`."""
+        return self._calls.limiter
 
     @property
     def server(self) -> Any:

@@ -21,7 +21,7 @@ from trio_mcp.outgoing.policy import ServerPolicy
 from trio_mcp.schema.docstrings import read_docstring
 from trio_mcp.schema.parameters import Parameters, read_parameters
 from trio_mcp.schema.returns import Returns, read_returns
-from trio_mcp.schema.signatures import Subject, read_return_annotation
+from trio_mcp.schema.signatures import Subject, read_return_annotation, unwrap
 from trio_mcp.server.completers import Completer, add_completer
 from trio_mcp.server.context import Context
 from trio_mcp.server.functions import (
@@ -29,12 +29,12 @@ from trio_mcp.server.functions import (
     call_function,
     check_bound,
     check_policy,
+    find_injected,
     find_name,
     is_generator,
     read_icons,
     read_part,
     read_scopes,
-    unwrap,
 )
 from trio_mcp.server.tags import NO_TAGS, read_tags
 from trio_mcp.session.settings import CacheHint
@@ -140,6 +140,9 @@ def define_resource(
     template = _read_uri(uri)
     subject = Subject(f"resource {uri!r}", ResourceDefinitionError)
     inner, name = _read_function(function, name, subject)
+    injected = find_injected(function, subject)
+    if injected is not None:
+        function = injected.function
     parameters = read_parameters(function, Context, subject, refuse_unknown=refuse_unknown)
     returns = read_returns(function, (ResourceContents, *_BYTES), subject, refuse_unknown=refuse_unknown)
     mime_type = mime_type or _guess_type(read_return_annotation(function, subject), returns)
@@ -165,7 +168,7 @@ def define_resource(
         raise subject.flaw("a template has no size, because its resources differ")
     else:
         listing = ResourceTemplate(uri_template=uri, **shown)
-    is_async = inspect.iscoroutinefunction(inner)
+    is_async = injected is not None or inspect.iscoroutinefunction(inner)
     return ResourceDefinition(
         uri,
         listing,

@@ -116,14 +116,14 @@ class RunningMounts:
             self._outer.rounds,
             definition.server,
             mounts=self,
-            caller_is_async=True,
+            holds_thread=False,
         )
         server = self._servers[definition] = MountedServer(
             lifespan,
             limiter,
             trio.CapacityLimiter(definition.settings.thread_limit),
             calls,
-            replace(calls, caller_is_async=False),
+            replace(calls, holds_thread=True),
         )
         return server
 

@@ -18,7 +18,6 @@ import trio
 
 from trio_mcp.background_log import log_in_background
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
-from trio_mcp.errors import ToolDefinitionError
 from trio_mcp.outgoing.transport import FrameTransport
 from trio_mcp.server.definition import LayerKind, ServerDefinition
 from trio_mcp.server.registration import Registration
@@ -73,7 +72,8 @@ class Server(Registration):
     `info`; `version` defaults to that of trio_mcp. `instructions` tell a model how to use the server.
     `settings` hold every cap and policy, `task_settings` those of background tasks; `task_store` keeps their
     records, by default in memory. `default_task` is the `task` of every tool that gives none of its own.
-    What can be given here can be read and set later, as an attribute of the same name or in `info`.
+    What can be given here can be read and set later, as an attribute of the same name or in `info`, except
+    for `lifespan`, which is a first one for the method of that name.
     """
 
     info = _Defined[Implementation]()
@@ -97,6 +97,7 @@ class Server(Registration):
         task_settings: TaskSettings | None = None,
         task_store: TaskStore | None = None,
         default_task: TaskConfig | bool = False,
+        lifespan: Callable[..., Any] | None = None,
     ) -> None:
         super().__init__(
             ServerDefinition(
@@ -116,6 +117,8 @@ class Server(Registration):
             )
         )
         self.definition.server = self
+        if lifespan is not None:
+            self.lifespan(lifespan)
 
     def __repr__(self) -> str:
         return f"<Server {self.name!r} tools={len(self.definition.tools)}>"
@@ -131,16 +134,18 @@ class Server(Registration):
         `function(server)` is an async context manager, or an async generator that yields
         once, like one under `asynccontextmanager`. It is entered before the first
         connection and left after the last background task; what it yields is
-        `ctx.lifespan` in every handler. Raises TypeError if it is no function, and
-        ToolDefinitionError if the server has a lifespan already.
+        `ctx.lifespan` in every handler. Raises TypeError if it is no function.
+
+        There may be several. They are entered in the order of their registration and left in reverse.
+        One of them may yield any value if the others yield None; if several yield a value, those must be
+        mappings without common keys, and `ctx.lifespan` is a dict of them all. If they are not, the server
+        does not start, but raises DefinitionError.
         """
-        if self.definition.enter_lifespan is not None:
-            raise ToolDefinitionError("the server has a lifespan already")
         if not callable(function):
             raise TypeError(f"a lifespan must be a function, not {function!r}")
         is_generator = inspect.isasyncgenfunction(function)
         enter = asynccontextmanager(function) if is_generator else function
-        self.definition.enter_lifespan = partial(enter, self)
+        self.definition.add_lifespan(partial(enter, self))
         return function
 
     def middleware(self, function: M, /) -> M:
@@ -293,6 +298,20 @@ class Server(Registration):
         self.definition.instruments.append(instrument)
         self.definition.find_makers = find_makers
         return instrument
+
+    def override_dependency(
+        self, dependency: Callable[..., Any], replacement: Callable[..., Any], /
+    ) -> AbstractContextManager[None]:
+        """Let `replacement` provide what `dependency` does, for as long as the block lasts: for tests.
+
+        It counts for every `Depends(dependency)` of this server, for runs of handlers that begin within the
+        block. `replacement` is as any dependency, and may depend on `dependency` itself; if it is sync,
+        it runs in Trio's thread. Of several for the same, the newest counts. Raises TypeError for what is no
+        function, and DefinitionError for a function that cannot be a dependency.
+        """
+        from trio_mcp.server.overriding import override
+
+        return override(self.definition, dependency, replacement)
 
     def notify_resource_updated(self, uri: str) -> None:
         """Tell the clients that subscribed to `uri` that what it holds has changed (MCP "Subscriptions").

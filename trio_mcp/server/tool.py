@@ -20,19 +20,19 @@ from trio_mcp.outgoing.policy import ServerPolicy
 from trio_mcp.schema.docstrings import read_docstring
 from trio_mcp.schema.parameters import Parameters, read_parameters
 from trio_mcp.schema.returns import Returns, read_returns
-from trio_mcp.schema.signatures import Subject
+from trio_mcp.schema.signatures import Subject, unwrap
 from trio_mcp.server.context import Context
 from trio_mcp.server.functions import (
     ADD_BOUND,
     NO_SCOPES,
     check_bound,
     check_policy,
+    find_injected,
     find_name,
     is_generator,
     read_icons,
     read_part,
     read_scopes,
-    unwrap,
 )
 from trio_mcp.server.results import CONTENT_TYPES, make_result, reads_files
 from trio_mcp.server.tags import NO_TAGS, read_tags
@@ -68,6 +68,9 @@ class ToolDefinition(msgspec.Struct, frozen=True):
     takes_context: bool = False
     """Whether `call` needs a context, for the function or for what is around it."""
     tags: frozenset[str] = NO_TAGS
+
+    holds_thread: bool = False
+    """Whether a worker thread may wait for the tools that the function calls: that of a sync function."""
 
     @property
     def shows_errors(self) -> bool | None:
@@ -138,6 +141,9 @@ def define_tool(
     subject = Subject(f"tool {name!r}")
     check_policy(progress, subject)
     check_bound(function, "tool", subject)
+    injected = find_injected(function, subject)
+    if injected is not None:
+        function = injected.function
     parameters: Parameters | VerbatimParameters
     if input_schema is None:
         parameters = read_parameters(
@@ -171,20 +177,19 @@ def define_tool(
         raise subject.flaw(str(error)) from None
     config = TaskConfig() if task is True else task or None
     is_async = inspect.iscoroutinefunction(inner)
-    needed = read_scopes(scopes, subject)
-    takes_context = parameters.context_name is not None
     return ToolDefinition(
         listing,
         function,
         parameters,
         returns,
-        is_async,
+        is_async or injected is not None,
         config,
         headers,
         progress,
-        needed,
-        takes_context,
+        read_scopes(scopes, subject),
+        parameters.context_name is not None,
         tags=read_tags(tags, subject),
+        holds_thread=not is_async if injected is None else injected.holds_thread,
     )
 
 

@@ -34,6 +34,9 @@ DEFAULT_REQUEST_BYTES: Final = 16 * 1024 * 1024
 DEFAULT_DRAIN_SECONDS: Final = 2.0
 """How long the end of a session waits for a peer that reads slowly."""
 
+DEFAULT_CLEANUP_SECONDS: Final = 10.0
+"""How long what a handler depends on may take to clean up, also if nobody waits for the answer any more."""
+
 OfferedKind: TypeAlias = Literal["prompts", "resources", "completions"]
 _OFFERED_KINDS: Final = ("prompts", "resources", "completions")
 
@@ -104,7 +107,8 @@ class ServerSettings:
     number of sync tools that run at once. `drain_timeout` bounds the last writes of a session.
     `deadline_margin` is how long before the deadline of its client a handler is cancelled, at
     most; a tenth of the time if that is less. `pause_while_asking` lets neither that deadline nor the
-    `timeout` of a task come nearer while the client is asked something. `show_errors` lets clients see what
+    `timeout` of a task come nearer while the client is asked something. `cleanup_timeout` bounds the cleanup
+    of what a handler has by `Depends`. `show_errors` lets clients see what
     an unexpected exception said. `turn_clock()` returns seconds: by it a reporter knows that it should yield,
     and a writer that it has collected for long enough. Both decide which changes leave together,
     so tests may count instead: `trio_mcp.testing.StepClock`.
@@ -140,6 +144,7 @@ class ServerSettings:
     # For the cleanup of the cancelled handler, and for the answer to arrive.
     deadline_margin: float = attrs.field(default=0.25, validator=check_not_negative)
     pause_while_asking: bool = True
+    cleanup_timeout: float = attrs.field(default=DEFAULT_CLEANUP_SECONDS, validator=check_positive)
     show_errors: bool = False
     turn_clock: Callable[[], float] = perf_counter
     dereference_schemas: bool = True
