@@ -7,19 +7,36 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import pytest
 
 from tests.conformance.asker import Asker
 from tests.conformance.server import make_server
-from tests.conftest import MODERN, Wire
+from tests.conftest import LEGACY, MODERN, WIRES, Wire
 from tests.interop.published_checks import HAS_NPM, Check, open_schemas
 from tests.interop.published_names import Naming
 from tests.interop.published_wire import Message, Side
+from tests.support.mounted import MountedWire
 from tests.support.raw_peer import open_raw
 from trio_mcp import Client, Server
 from trio_mcp.testing import WireRecorder
+
+MOUNTED: Final = [
+    MountedWire(transport, protocol) for transport in ("memory", "http") for protocol in (MODERN, LEGACY)
+]
+
+
+def name_wire(wire: Wire) -> str:
+    return f"{'mounted-' if isinstance(wire, MountedWire) else ''}{wire.transport}-{wire.protocol}"
+
+
+@pytest.fixture(params=[*WIRES, *MOUNTED], ids=name_wire)
+def wire(request: pytest.FixtureRequest) -> Wire:
+    """Runs the test over every transport in both eras, and with the fixture mounted in another server."""
+    wire: Wire = request.param
+    return wire
+
 
 OpenClient: TypeAlias = Callable[..., AbstractAsyncContextManager[tuple[Client, WireRecorder]]]
 OpenAsker: TypeAlias = Callable[[], AbstractAsyncContextManager[Asker]]

@@ -187,9 +187,9 @@ def read_problems(checks: list[dict[str, Any]]) -> list[str]:
 
 
 @contextmanager
-def served() -> Iterator[str]:
-    """Serve tests/conformance/server.py during the block; yields its URL."""
-    command = [sys.executable, "-m", "tests.conformance.server"]
+def served(*options: str) -> Iterator[str]:
+    """Serve tests/conformance/server.py with these options during the block; yields its URL."""
+    command = [sys.executable, "-m", "tests.conformance.server", *options]
     with (
         TemporaryDirectory() as directory,
         (Path(directory) / "log").open("w+") as log,
@@ -266,12 +266,13 @@ def main() -> None:
     parser.add_argument("--suite", type=Path, default=ROOT / ".envs" / "conformance", help="where it is")
     parser.add_argument("--side", choices=SIDES, help="only one side")
     parser.add_argument("--short", action="store_true", help="leave out the client's authorization")
+    parser.add_argument("--mounted", action="store_true", help="only the server, mounted in another one")
     parser.add_argument("--shrink", action="store_true", help="take what is passed out of the baseline")
     options = parser.parse_args()
     baseline: Baseline = json.loads(BASELINE.read_text())
-    sides = [options.side] if options.side else SIDES
+    sides = ["server"] if options.mounted else [options.side] if options.side else SIDES
     client = shlex.join([sys.executable, str(HERE / "client.py")])
-    with served() as url:
+    with served(*(["--mounted"] if options.mounted else [])) as url:
         suite = Suite(options.suite, {"server": ["--url", url], "client": ["--command", client]})
         outcomes = run(suite, sides, short=options.short)
     show(outcomes, baseline)

@@ -5,6 +5,7 @@ scenarios ask of a tool of that name.
 """
 
 import base64
+import sys
 from functools import partial
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from tests.conformance.asking_tools import (
     add_asking_tools,
     add_round_tools,
 )
+from tests.support.mount import mount_in_another
 from trio_mcp import (
     Audio,
     Context,
@@ -264,12 +266,14 @@ def add_lists(server: Server) -> None:
         return arguments
 
 
-async def main() -> None:
+async def main(is_mounted: bool) -> None:
     server = make_server()
+    if is_mounted:
+        server = mount_in_another(server)
     async with trio.open_nursery() as nursery:
         (url,) = await nursery.start(partial(serve_http, server, bind="127.0.0.1:0"))
         print(url, flush=True)
 
 
 if __name__ == "__main__":
-    trio.run(main)
+    trio.run(main, "--mounted" in sys.argv)

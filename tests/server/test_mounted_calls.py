@@ -99,6 +99,40 @@ async def test_a_lifespan_is_entered_once_with_that_around_it() -> None:
     assert events[3:] == ["-two", "-one", "-parent"]
 
 
+async def test_lifespans_may_hold_nurseries() -> None:
+    """The tasks of the server around, and of another mounted one, go on meanwhile."""
+    events: list[str] = []
+
+    async def serve(name: str) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            events.append(name)
+
+    def make(name: str) -> Server:
+        server = Server(name)
+
+        @server.lifespan
+        @asynccontextmanager
+        async def live(server: Server) -> AsyncIterator[trio.Nursery]:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(serve, server.name)  # noqa: ASYNC113  # nobody waits for it
+                yield nursery
+                nursery.cancel_scope.cancel()
+
+        return server
+
+    parent, one, two, late = make("parent"), make("one"), make("two"), make("late")
+    late.add_tool(lambda: None, name="t")
+    parent.mount(one)
+    parent.mount(two)
+    async with open_server(parent) as running, open_client(running) as client:
+        parent.mount(late)
+        await client.call_tool("t")
+        assert events == []
+    assert events == ["late", "two", "one", "parent"]
+
+
 async def test_a_server_that_is_mounted_while_another_runs_begins_at_its_first_call() -> None:
     events: list[str] = []
     child, parent = Server("child"), Server("parent")

@@ -149,6 +149,8 @@ class _Mirror(Generic[D]):
         """Show all that there is, and what will be; returns whether there is something."""
         self._source.watchers = (*self._source.watchers, self.follow)
         self._target.claimants = (*self._target.claimants, self.claim)
+        if self._source.has_begun:
+            self._target.has_begun = True
         for key in self._source.keys_of_all():
             self.follow(key)
         return bool(self._shown)

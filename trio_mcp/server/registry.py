@@ -62,6 +62,8 @@ class Registry(Mapping[str, D]):
         self.kind = kind
         self.enabled: dict[str, D] = {}
         """What clients may use, for a quick search; without an order."""
+        self.has_begun = False
+        """Whether there has ever been anything: a client may have been told that there is."""
         self.rules: TagRules | None = None
         """What is enabled by its tags; None for everything."""
         self.watchers: tuple[Callable[[str], None], ...] = ()
@@ -84,11 +86,6 @@ class Registry(Mapping[str, D]):
 
     def __len__(self) -> int:
         return len(self.enabled)
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether there has ever been anything: a client may have been told that there is."""
-        return self._last > 0
 
     def has(self, key: str) -> bool:
         """Whether `key` is registered, be it disabled or not."""
@@ -213,6 +210,7 @@ class Registry(Mapping[str, D]):
         if self._wrap is not None:
             definition = self._wrap(definition)
         self._last += 1
+        self.has_begun = True
         is_enabled = self.rules is None or self.rules.allow(definition.tags)
         entry = self._entries[key] = _Entry(self._last, definition, is_enabled, owner, is_offered)
         self._show(key, entry)

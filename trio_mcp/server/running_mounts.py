@@ -35,12 +35,13 @@ class MountedServer(Struct, eq=False, frozen=True):
 class RunningMounts:
     """What is mounted in one running server, at any depth: each server once, however often it is mounted.
 
-    The lifespan of a server that is mounted while this one runs is held by a task of `nursery`.
+    `lifespans` are those that were entered already. That of a server that is mounted while this one runs is
+    held by a task of `nursery`.
     """
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(self, nursery: trio.Nursery, lifespans: dict[ServerDefinition, Any]) -> None:
         self._nursery = nursery
-        self._lifespans: dict[ServerDefinition, Any] = {}
+        self._lifespans = lifespans
         self._servers: dict[ServerDefinition, MountedServer] = {}
         self._entering: dict[ServerDefinition, trio.Event] = {}
         self._outer: ChildCalls | None = None
@@ -58,10 +59,6 @@ class RunningMounts:
     def end(self) -> None:
         """Let the lifespans end that a task holds; does not wait for them."""
         self._ended.set()
-
-    async def enter(self, definition: ServerDefinition, stack: AsyncExitStack) -> None:
-        """Enter the lifespan of a server, which is left with `stack`."""
-        self._lifespans[definition] = await stack.enter_async_context(definition.open_lifespan())
 
     async def find(self, definition: ServerDefinition) -> MountedServer:
         """The server of this definition, whose lifespan is entered if that has not been done yet.
@@ -134,11 +131,14 @@ async def open_mounts(definition: ServerDefinition) -> AsyncIterator[RunningMoun
 
     They are left in reverse order.
     """
-    async with AsyncExitStack() as stack, open_unwrapping_nursery() as nursery:
-        mounts = RunningMounts(nursery)
-        try:
-            for mounted in find_mounted(definition):
-                await mounts.enter(mounted, stack)
-            yield mounts
-        finally:
-            mounts.end()
+    async with AsyncExitStack() as stack:
+        lifespans = {
+            mounted: await stack.enter_async_context(mounted.open_lifespan())
+            for mounted in find_mounted(definition)
+        }
+        async with open_unwrapping_nursery() as nursery:
+            mounts = RunningMounts(nursery, lifespans)
+            try:
+                yield mounts
+            finally:
+                mounts.end()
