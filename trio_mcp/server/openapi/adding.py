@@ -140,12 +140,17 @@ def _find_name(operation: Operation, names: Names, taken: Collection[str]) -> st
     """The name of the tool: unique, and one that every host takes."""
     chosen = names(operation) if callable(names) else names.get(operation.operation_id or "")
     if chosen is None:
-        chosen = operation.operation_id or f"{operation.method.lower()}_{operation.path}"
-        chosen = _UNSAFE.sub("_", chosen).strip("_")[:_LONGEST_NAME] or operation.method.lower()
-        return unique_name(chosen[:_NUMBERED], taken) if chosen in taken else chosen
+        by_path = f"{operation.method.lower()}{operation.path}"
+        chosen = _make_safe(operation.operation_id or "") or _make_safe(by_path)
+        numbered = chosen[:_NUMBERED]
+        return unique_name(numbered, {*taken, numbered}) if chosen in taken else chosen
     if chosen in taken:
         raise DefinitionError(f"the name {chosen!r} is taken")
     return chosen
+
+
+def _make_safe(name: str) -> str:
+    return _UNSAFE.sub("_", name).strip("_")[:_LONGEST_NAME]
 
 
 def _describe(
