@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from tests.server.openapi.documents import GITHUB, PETSTORE, REF, answer
+from tests.support.limits import HANG_SECONDS
 from tests.support.web_api import WebApi, document, open_api
 from trio_mcp import DefinitionError, Server, ToolDefinitionError
 from trio_mcp.server.tool import ToolDefinition
@@ -404,11 +405,11 @@ def test_without_jsonschema_registration_says_what_to_do(monkeypatch: pytest.Mon
 def test_a_server_that_cannot_be_asked_is_refused_at_registration(servers: Any, words: str) -> None:
     spec = {**document({"/x": {"get": {}}}), "servers": servers}
     with pytest.raises(DefinitionError, match=words):
-        Server.from_openapi(spec, httpx2.AsyncClient())
+        Server.from_openapi(spec, httpx2.AsyncClient(timeout=HANG_SECONDS))
 
 
 def test_options_are_checked() -> None:
-    http = httpx2.AsyncClient(base_url="https://a.example")
+    http = httpx2.AsyncClient(base_url="https://a.example", timeout=HANG_SECONDS)
     with pytest.raises(TypeError, match=r"client must be an httpx2\.AsyncClient, not 5"):
         Server.from_openapi(PETSTORE, 5)
     with pytest.raises(ValueError, match="slashes"):

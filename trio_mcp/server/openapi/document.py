@@ -136,7 +136,7 @@ def _read_yaml(text: str) -> Any:
 def _make_loader(yaml: Any) -> Any:
     """A safe loader that reads the YAML of JSON, as OpenAPI asks for: there "on" and 12:30 are texts."""
     base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    loader = type("Loader", (base,), {})
+    loader: Any = type("Loader", (base,), {})
     loader.yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in known if tag not in _PLAIN_VALUES and tag != _DATE]
         for first, known in base.yaml_implicit_resolvers.items()
