@@ -14,7 +14,7 @@ import trio
 from tests.server.openapi.documents import GITHUB, PETSTORE, REF, answer
 from tests.support.limits import HANG_SECONDS
 from tests.support.web_api import WebApi, document, open_api
-from trio_mcp import DefinitionError, Server, ToolDefinitionError
+from trio_mcp import DefinitionError, ResourceDefinitionError, Server, ToolDefinitionError
 from trio_mcp.server.tool import ToolDefinition
 
 
@@ -383,6 +383,18 @@ def test_an_operation_that_cannot_be_described_can_be_left_out_and_nothing_else_
     assert dict(server.tools) == {}
     server.add_openapi(document(paths), WebApi().client(), exclude=["bad"])
     assert list(server.tools) == ["good"]
+
+
+def test_a_name_or_uri_that_is_taken_leaves_the_server_as_it_was() -> None:
+    server = Server("mine")
+    server.add_tool(lambda: 1, name="getPet")
+    server.disable(tools="getPet")
+    server.add_resource("resource://getPhoto/{petId}", lambda petId: "x", name="photo")  # noqa: N803
+    with pytest.raises(ResourceDefinitionError, match=r"resource://getPhoto/{petId}"):
+        server.add_openapi(PETSTORE, WebApi().client(), as_resources=["getPhoto"])
+    assert dict(server.tools) == {}
+    server.add_openapi(PETSTORE, WebApi().client(), include=["getPet"])
+    assert list(server.tools) == ["getPet_2"]
 
 
 def test_without_jsonschema_registration_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,6 @@ from trio_mcp.server.openapi.operation import Operation, ParameterDescription
 from trio_mcp.server.openapi.schemas import SchemaTranslator, unique_name
 from trio_mcp.server.openapi.styles import (
     Slashes,
-    join_query,
     write_cookie,
     write_header,
     write_path,
@@ -110,7 +109,9 @@ class ArgumentPlan:
         path = _VARIABLE.sub(lambda variable: in_path[variable[1]], path)
         if any(segment in (".", "..") for segment in path.split("/")):
             raise ArgumentError(f"the arguments make a path that leads elsewhere: {path:.100}")
-        return RequestParts(path + join_query(query), headers, cookies, self._encode_body(arguments, client))
+        query_mark = "&" if "?" in path else "?"  # some documents have a part of the query in the path
+        target = f"{path}{query_mark}{'&'.join(query)}" if query else path
+        return RequestParts(target, headers, cookies, self._encode_body(arguments, client))
 
     def _encode_body(self, arguments: Mapping[str, Any], client: Any) -> Content | None:
         body = self._body

@@ -221,5 +221,5 @@ def make_error(operation: Operation, reply: Reply, secrets: Collection[str]) -> 
             excerpt = excerpt.replace(secret, _HIDDEN)
         if len(excerpt) > EXCERPT:
             excerpt = f"{excerpt[:EXCERPT]}..."
-        text += f": {printable(excerpt)}" if excerpt else ""
-    return ApiError(text, reply.status)
+        text += f": {excerpt}" if excerpt else ""
+    return ApiError(printable(text), reply.status)

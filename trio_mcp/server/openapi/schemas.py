@@ -7,7 +7,7 @@ a schema needs. Words that are no JSON Schema are left out, because models pay f
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, Final
 
 from trio_mcp.server.openapi.document import Document
@@ -114,13 +114,17 @@ class SchemaTranslator:
             made["required"] = left
 
 
-def unique_name(name: str, taken: Any) -> str:
+def unique_name(name: str, taken: Container[str]) -> str:
     """`name`, or with a number behind it if it is among the `taken` ones."""
-    found, number = name, 1
-    while found in taken:
+    return numbered_name(name, taken) if name in taken else name
+
+
+def numbered_name(name: str, taken: Container[str]) -> str:
+    """`name` with the first number behind it that makes it none of the `taken` ones."""
+    number = 2
+    while f"{name}_{number}" in taken:
         number += 1
-        found = f"{name}_{number}"
-    return found
+    return f"{name}_{number}"
 
 
 def _translate_type(value: Any, made: dict[str, Any]) -> None:
