@@ -15,6 +15,7 @@ from tests.server.openapi.documents import GITHUB, PETSTORE, REF, answer
 from tests.support.limits import HANG_SECONDS
 from tests.support.web_api import WebApi, document, open_api
 from trio_mcp import DefinitionError, ResourceDefinitionError, Server, ToolDefinitionError
+from trio_mcp.schema import schema_check
 from trio_mcp.server.tool import ToolDefinition
 
 
@@ -368,6 +369,44 @@ def test_an_operation_that_cannot_be_described_is_named(operation: dict[str, Any
     with pytest.raises(DefinitionError, match=words) as refused:
         one(operation)
     assert str(refused.value).startswith("POST /x: ")
+
+
+@pytest.mark.parametrize("place", ["argument", "definition", "result"])
+def test_a_schema_that_is_none_is_refused_at_registration(place: str) -> None:
+    bad = {"type": "object", "properties": {"a": {"minLength": "five"}}}
+    schemas = {"Bad": bad}
+    reference = {"type": "object", "properties": {"b": {"$ref": f"{REF}Bad"}}}
+    results = {"200": {"content": {"application/json": {"schema": reference}}}}
+    given = {"argument": body(bad), "definition": body(reference), "result": {"responses": results}}
+    with pytest.raises(
+        DefinitionError, match=r"POST /x: it is no JSON Schema: 'five' is not of type 'integer'"
+    ):
+        one(given[place], schemas)
+    assert one(given[place], schemas, validate=False)
+
+
+def test_a_document_whose_schemas_all_refer_to_each_other_is_translated_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    count = 60
+    schemas = {
+        f"S{number}": {"type": "object", "properties": {"next": {"$ref": f"{REF}S{(number + 1) % count}"}}}
+        for number in range(count)
+    }
+    paths = {f"/x{number}": {"post": body({"$ref": f"{REF}S{number}"})} for number in range(count)}
+    checked = []
+    original = schema_check.SchemaCheck.__init__
+
+    def note(self: Any, schema: Any, *, is_known_good: bool = False) -> None:
+        checked.append(is_known_good)
+        original(self, schema, is_known_good=is_known_good)
+
+    monkeypatch.setattr(schema_check.SchemaCheck, "__init__", note)
+    tools = read(document(paths, schemas))
+    assert len(tools) == count
+    assert all(len(tool.listing.input_schema["$defs"]) == count for tool in tools.values())
+    # Each definition and each operation, and not each definition of each operation.
+    assert checked.count(False) == 2 * count
 
 
 def test_an_operation_that_cannot_be_described_can_be_left_out_and_nothing_else_is_registered_before() -> (

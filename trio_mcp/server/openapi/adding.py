@@ -15,9 +15,12 @@ from urllib.parse import quote
 
 import attrs
 import httpx2
+import msgspec
 
 from trio_mcp.errors import DefinitionError, ToolDefinitionError
 from trio_mcp.outgoing.policy import ServerPolicy
+from trio_mcp.schema.signatures import Subject
+from trio_mcp.schema.verbatim import read_verbatim_parameters, read_verbatim_returns
 from trio_mcp.server.context import Context
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.openapi.arguments import ArgumentPlan, plan_arguments
@@ -26,7 +29,7 @@ from trio_mcp.server.openapi.exchange import ApiClient
 from trio_mcp.server.openapi.operation import Operation, read_operations
 from trio_mcp.server.openapi.replies import ReplyPlan, make_tool_result, plan_reply
 from trio_mcp.server.openapi.resources import can_be_resource, define_operation_resource
-from trio_mcp.server.openapi.schemas import numbered_name
+from trio_mcp.server.openapi.schemas import SchemaTranslator, numbered_name
 from trio_mcp.server.openapi.styles import Slashes
 from trio_mcp.server.registry import Registry
 from trio_mcp.server.resource import ResourceDefinition
@@ -108,11 +111,12 @@ def add_operations(
     if not callable(getattr(client, "build_request", None)) or not callable(getattr(client, "send", None)):
         raise TypeError(f"client must be an httpx2.AsyncClient, not {client!r}")
     taken = _TakenNames(server.tools)
+    translators = _Translators.make(document, check=chosen.validate)
     pending: list[ToolDefinition | ResourceDefinition] = []
     for operation in _choose(document, chosen):
         try:
             name = _find_name(operation, chosen.names, taken)
-            pending.append(_describe(server, operation, name, client, chosen))
+            pending.append(_describe(server, operation, name, client, translators, chosen))
         except ToolDefinitionError:
             raise
         except DefinitionError as error:
@@ -121,6 +125,19 @@ def add_operations(
             raise DefinitionError(f"{operation}: its schemas are nested too deeply") from None
         taken.own.add(name)
     _register(server, pending)
+
+
+@attrs.frozen
+class _Translators:
+    incoming: SchemaTranslator
+    outgoing: SchemaTranslator
+
+    @classmethod
+    def make(cls, document: Document, *, check: bool) -> _Translators:
+        return cls(
+            SchemaTranslator(document, outgoing=False, check=check),
+            SchemaTranslator(document, outgoing=True, check=check),
+        )
 
 
 @attrs.frozen
@@ -179,19 +196,29 @@ def _make_safe(name: str) -> str:
 
 
 def _describe(
-    server: ServerDefinition, operation: Operation, name: str, client: Any, options: _Options
+    server: ServerDefinition,
+    operation: Operation,
+    name: str,
+    client: Any,
+    translators: _Translators,
+    options: _Options,
 ) -> ToolDefinition | ResourceDefinition:
     """The tool or resource of an operation, which is registered once all are known to be well."""
     dereference = server.settings.dereference_schemas
     api = ApiClient(client, _find_base_url(operation, client), options.max_bytes)
-    arguments = plan_arguments(operation, slashes=options.slashes, dereference=dereference)
-    reply = plan_reply(operation, describe=options.validate_output, dereference=dereference)
+    arguments = plan_arguments(
+        operation, translators.incoming, slashes=options.slashes, dereference=dereference
+    )
+    reply = plan_reply(
+        operation, translators.outgoing, describe=options.validate_output, dereference=dereference
+    )
     if can_be_resource(operation, arguments) and _is_selected(operation, options.as_resources):
         return define_operation_resource(
             operation, name, api, arguments, reply.accept, options.progress, options.scopes
         )
-    return define_tool(
-        OperationTool(operation, api, arguments, reply),
+    function = OperationTool(operation, api, arguments, reply)
+    tool = define_tool(
+        function,
         name=name,
         title=operation.summary if operation.description else None,
         description=_describe_purpose(operation),
@@ -207,9 +234,23 @@ def _describe(
         progress=options.progress,
         input_schema=arguments.schema,
         output_schema=reply.schema,
-        validate=options.validate,
+        validate=False,
         scopes=options.scopes,
     )
+    return _with_checks(tool, function, reply) if options.validate else tool
+
+
+def _with_checks(tool: ToolDefinition, function: OperationTool, reply: ReplyPlan) -> ToolDefinition:
+    """The tool, with checks of its arguments and results by schemas that were examined already."""
+    subject = Subject(f"tool {tool.listing.name!r}")
+    schema = tool.listing.input_schema
+    parameters = read_verbatim_parameters(
+        function, Context, schema, subject, validate=True, is_known_good=True
+    )
+    returns = tool.returns
+    if reply.schema is not None:
+        returns = read_verbatim_returns(reply.schema, subject, validate=True, is_known_good=True)
+    return msgspec.structs.replace(tool, parameters=parameters, returns=returns)
 
 
 def _describe_purpose(operation: Operation) -> str:

@@ -12,7 +12,6 @@ from typing import Any, Final
 import attrs
 
 from trio_mcp.errors import ArgumentError, DefinitionError
-from trio_mcp.schema.references import with_definitions
 from trio_mcp.server.openapi.bodies import (
     FILE_SCHEMA,
     BodyDescription,
@@ -136,9 +135,10 @@ BODY: Final = "body"
 """The argument of a body that is not given field by field."""
 
 
-def plan_arguments(operation: Operation, *, slashes: Slashes, dereference: bool) -> ArgumentPlan:
+def plan_arguments(
+    operation: Operation, translator: SchemaTranslator, *, slashes: Slashes, dereference: bool
+) -> ArgumentPlan:
     """The arguments of `operation`; raises DefinitionError if its description is malformed."""
-    translator = SchemaTranslator(operation.document, outgoing=False)
     schema: dict[str, Any] = {"type": "object", "properties": {}}
     required: list[str] = []
     body = find_body(operation)
@@ -154,7 +154,7 @@ def plan_arguments(operation: Operation, *, slashes: Slashes, dereference: bool)
     if required:
         schema["required"] = required
     schema.setdefault("additionalProperties", False)
-    whole = with_definitions(schema, translator.definitions, dereference=dereference)
+    whole = translator.complete(schema, dereference=dereference)
     return ArgumentPlan(operation, whole, parameters, slashes, body, fields)
 
 
