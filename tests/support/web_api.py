@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 import trio
 
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import Client, Server, open_client
 
 BASE = "https://api.example.com/v1"
@@ -42,7 +43,7 @@ class WebApi(httpx2.AsyncBaseTransport):
 
     def client(self, **options: Any) -> httpx2.AsyncClient:
         """A client of this API."""
-        return httpx2.AsyncClient(**{"base_url": BASE, **options}, transport=self)
+        return httpx2.AsyncClient(**{"base_url": BASE, **options}, transport=self, timeout=HANG_SECONDS)
 
 
 class Pieces(httpx2.AsyncByteStream, AsyncIterator[bytes]):

@@ -68,24 +68,30 @@ def read_verbatim_parameters(
     subject: Subject,
     *,
     validate: bool,
+    is_known_good: bool = False,
 ) -> VerbatimParameters:
-    """The parameters of a function whose arguments `schema` describes; raises the error of `subject`."""
+    """The parameters of a function whose arguments `schema` describes; raises the error of `subject`.
+
+    Values are checked with `validate`, and the schema itself unless it `is_known_good`.
+    """
     found = read_function_parameters(function, {context_type.__name__: context_type}, subject, rest=True)
     contexts = [p.name for p in found if is_context(p.annotation, context_type)]
     others = [p for p in found if p.name not in contexts]
     if len(contexts) > 1 or len(others) != 1 or not (others[0].is_rest or _takes_dict(others[0])):
         names = ", ".join(p.name for p in found) or "none"
         raise subject.flaw(f"with input_schema its function {_TAKES}; its parameters: {names}")
-    kept, find_problem = _read_schema(schema, "input_schema", subject, validate=validate)
+    kept, find_problem = _read_schema(schema, "input_schema", subject, validate, is_known_good)
     context_name = contexts[0] if contexts else None
     if others[0].is_rest and context_name in kept.get("properties", ()):
         raise subject.flaw(f"the argument {context_name!r} has the name of the parameter for the context")
     return VerbatimParameters(kept, context_name, None if others[0].is_rest else others[0].name, find_problem)
 
 
-def read_verbatim_returns(schema: Mapping[str, Any], subject: Subject, *, validate: bool) -> Returns:
+def read_verbatim_returns(
+    schema: Mapping[str, Any], subject: Subject, *, validate: bool, is_known_good: bool = False
+) -> Returns:
     """The results that `schema` describes, which are objects; raises the error of `subject`."""
-    kept, find_problem = _read_schema(schema, "output_schema", subject, validate=validate)
+    kept, find_problem = _read_schema(schema, "output_schema", subject, validate, is_known_good)
 
     def find_any_problem(value: Any) -> str | None:
         if not isinstance(value, dict):
@@ -101,7 +107,7 @@ def _takes_dict(parameter: Parameter) -> bool:
 
 
 def _read_schema(
-    schema: Mapping[str, Any], part: str, subject: Subject, *, validate: bool
+    schema: Mapping[str, Any], part: str, subject: Subject, validate: bool, is_known_good: bool
 ) -> tuple[dict[str, Any], Callable[[Any], str | None]]:
     """A copy of the schema, and what is wrong with a value by it."""
     if not isinstance(schema, Mapping):
@@ -114,13 +120,13 @@ def _read_schema(
         raise subject.flaw(f'MCP requires "type": "object", not {kept.get("type")!r}', part)
     if not validate:
         return kept, lambda value: None
-    check = _make_check(kept, part, subject)
+    check = _make_check(kept, part, subject, is_known_good)
     return kept, lambda value: _find_problems(check, value)
 
 
-def _make_check(schema: dict[str, Any], part: str, subject: Subject) -> SchemaCheck:
+def _make_check(schema: dict[str, Any], part: str, subject: Subject, is_known_good: bool) -> SchemaCheck:
     try:
-        check = SchemaCheck(schema)
+        check = SchemaCheck(schema, is_known_good=is_known_good)
     except ImportError:
         raise subject.flaw(
             "to check values by it needs the package jsonschema: install trio-mcp[validation], or pass "
@@ -129,7 +135,7 @@ def _make_check(schema: dict[str, Any], part: str, subject: Subject) -> SchemaCh
         ) from None
     except ValueError as error:
         raise subject.flaw(str(error), part) from None
-    dead = check.find_dead_reference()
+    dead = None if is_known_good else check.find_dead_reference()
     if dead is not None:
         raise subject.flaw(f"the reference {dead!r} leads nowhere in the schema", part)
     return check

@@ -325,6 +325,28 @@ async def test_the_server_of_the_document_is_asked_if_the_client_names_none() ->
     assert str(api.last.url) == "https://eu.pets.example/v3/pets"
 
 
+async def test_a_password_in_the_base_url_is_used_and_never_shown() -> None:
+    api = WebApi(sends(b"\x00\xff", content_type="application/zip"))
+    async with open_api(PETSTORE, api, client={"base_url": "https://me:hidden-1@api.example.com/v1/"}) as mcp:
+        (resource,) = (await mcp.call_tool("getPhoto", {"petId": 1})).content
+        api.answer = lambda request: httpx2.Response(
+            400, headers={"content-type": "text/plain"}, content=request.headers["authorization"]
+        )
+        failed = await mcp.call_tool("getPhoto", {"petId": 1}, raise_on_error=False)
+    assert isinstance(resource, EmbeddedResource)
+    assert resource.resource.uri == f"{BASE}/pets/1/photo"
+    assert failed.text == "GET /pets/{petId}/photo answered 400 Bad Request: ***"
+
+
+async def test_a_query_in_a_path_of_the_document_stays() -> None:
+    parameters = [{"name": "q", "in": "query", "schema": {"type": "string"}}]
+    spec = document({"/search?kind=a": {"get": {"operationId": "it", "parameters": parameters}}})
+    api = WebApi()
+    async with open_api(spec, api) as mcp:
+        await mcp.call_tool("it", {"q": "x"})
+    assert api.target == "/search?kind=a&q=x"
+
+
 async def test_results_of_one_of_several_statuses_have_no_schema() -> None:
     responses = {**answer({"type": "object"}), "202": {"description": "later"}}
     spec = document({"/it": {"get": {"operationId": "it", "responses": responses}}})

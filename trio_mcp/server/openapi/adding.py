@@ -7,16 +7,20 @@ registered; nothing of its description is left to the first call.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from typing import Any, Final, TypeAlias, TypedDict
 from urllib.parse import quote
 
 import attrs
 import httpx2
+import msgspec
 
 from trio_mcp.errors import DefinitionError, ToolDefinitionError
 from trio_mcp.outgoing.policy import ServerPolicy
+from trio_mcp.schema.signatures import Subject
+from trio_mcp.schema.verbatim import read_verbatim_parameters, read_verbatim_returns
 from trio_mcp.server.context import Context
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.openapi.arguments import ArgumentPlan, plan_arguments
@@ -24,11 +28,13 @@ from trio_mcp.server.openapi.document import Document
 from trio_mcp.server.openapi.exchange import ApiClient
 from trio_mcp.server.openapi.operation import Operation, read_operations
 from trio_mcp.server.openapi.replies import ReplyPlan, make_tool_result, plan_reply
-from trio_mcp.server.openapi.resources import add_resource, can_be_resource
-from trio_mcp.server.openapi.schemas import unique_name
+from trio_mcp.server.openapi.resources import can_be_resource, define_operation_resource
+from trio_mcp.server.openapi.schemas import SchemaTranslator, numbered_name
 from trio_mcp.server.openapi.styles import Slashes
+from trio_mcp.server.registry import Registry
+from trio_mcp.server.resource import ResourceDefinition
 from trio_mcp.server.results import ToolResult
-from trio_mcp.server.tool import define_tool
+from trio_mcp.server.tool import ToolDefinition, define_tool
 from trio_mcp.tasks.settings import TaskConfig
 from trio_mcp.validators import check_count
 from trio_mcp.wire.messages import ToolAnnotations
@@ -104,21 +110,58 @@ def add_operations(
     chosen = _Options(**options)
     if not callable(getattr(client, "build_request", None)) or not callable(getattr(client, "send", None)):
         raise TypeError(f"client must be an httpx2.AsyncClient, not {client!r}")
-    taken: set[str] = set(server.tools)
-    pending: list[Callable[[], None]] = []
+    taken = _TakenNames(server.tools)
+    translators = _Translators.make(document, check=chosen.validate)
+    pending: list[ToolDefinition | ResourceDefinition] = []
     for operation in _choose(document, chosen):
         try:
             name = _find_name(operation, chosen.names, taken)
-            pending.append(_describe(server, operation, name, client, chosen))
+            pending.append(_describe(server, operation, name, client, translators, chosen))
         except ToolDefinitionError:
             raise
         except DefinitionError as error:
             raise DefinitionError(f"{operation}: {error}") from None
         except RecursionError:
             raise DefinitionError(f"{operation}: its schemas are nested too deeply") from None
-        taken.add(name)
-    for register in pending:
-        register()
+        taken.own.add(name)
+    _register(server, pending)
+
+
+@attrs.frozen
+class _Translators:
+    incoming: SchemaTranslator
+    outgoing: SchemaTranslator
+
+    @classmethod
+    def make(cls, document: Document, *, check: bool) -> _Translators:
+        return cls(
+            SchemaTranslator(document, outgoing=False, check=check),
+            SchemaTranslator(document, outgoing=True, check=check),
+        )
+
+
+@attrs.frozen
+class _TakenNames(Container[str]):
+    """The names of the tools of a server, those that are disabled included, and of what is to become some."""
+
+    _tools: Registry[ToolDefinition]
+    own: set[str] = attrs.field(factory=set)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.own or (isinstance(name, str) and self._tools.has(name))
+
+
+def _register(server: ServerDefinition, found: Sequence[ToolDefinition | ResourceDefinition]) -> None:
+    """Register all of `found`; if one is refused, take away those before it."""
+    with ExitStack() as undone:
+        for definition in found:
+            if isinstance(definition, ToolDefinition):
+                server.add_tool(definition)
+                undone.callback(server.remove, "tools", definition.listing.name)
+            else:
+                server.add_resource(definition)
+                undone.callback(server.remove, "resources", definition.uri)
+        undone.pop_all()
 
 
 def _choose(document: Document, options: _Options) -> Iterator[Operation]:
@@ -136,32 +179,46 @@ def _is_selected(operation: Operation, selection: Selection) -> bool:
     return any(fnmatchcase(name, text) for text in texts for name in known)
 
 
-def _find_name(operation: Operation, names: Names, taken: Collection[str]) -> str:
+def _find_name(operation: Operation, names: Names, taken: Container[str]) -> str:
     """The name of the tool: unique, and one that every host takes."""
     chosen = names(operation) if callable(names) else names.get(operation.operation_id or "")
     if chosen is None:
-        chosen = operation.operation_id or f"{operation.method.lower()}_{operation.path}"
-        chosen = _UNSAFE.sub("_", chosen).strip("_")[:_LONGEST_NAME] or operation.method.lower()
-        return unique_name(chosen[:_NUMBERED], taken) if chosen in taken else chosen
+        by_path = f"{operation.method.lower()}{operation.path}"
+        chosen = _make_safe(operation.operation_id or "") or _make_safe(by_path)
+        return numbered_name(chosen[:_NUMBERED], taken) if chosen in taken else chosen
     if chosen in taken:
         raise DefinitionError(f"the name {chosen!r} is taken")
     return chosen
 
 
+def _make_safe(name: str) -> str:
+    return _UNSAFE.sub("_", name).strip("_")[:_LONGEST_NAME]
+
+
 def _describe(
-    server: ServerDefinition, operation: Operation, name: str, client: Any, options: _Options
-) -> Callable[[], None]:
-    """What registers an operation, once all are known to be well."""
+    server: ServerDefinition,
+    operation: Operation,
+    name: str,
+    client: Any,
+    translators: _Translators,
+    options: _Options,
+) -> ToolDefinition | ResourceDefinition:
+    """The tool or resource of an operation, which is registered once all are known to be well."""
     dereference = server.settings.dereference_schemas
     api = ApiClient(client, _find_base_url(operation, client), options.max_bytes)
-    arguments = plan_arguments(operation, slashes=options.slashes, dereference=dereference)
-    reply = plan_reply(operation, describe=options.validate_output, dereference=dereference)
+    arguments = plan_arguments(
+        operation, translators.incoming, slashes=options.slashes, dereference=dereference
+    )
+    reply = plan_reply(
+        operation, translators.outgoing, describe=options.validate_output, dereference=dereference
+    )
     if can_be_resource(operation, arguments) and _is_selected(operation, options.as_resources):
-        return add_resource(
-            server, operation, name, api, arguments, reply.accept, options.progress, options.scopes
+        return define_operation_resource(
+            operation, name, api, arguments, reply.accept, options.progress, options.scopes
         )
+    function = OperationTool(operation, api, arguments, reply)
     tool = define_tool(
-        OperationTool(operation, api, arguments, reply),
+        function,
         name=name,
         title=operation.summary if operation.description else None,
         description=_describe_purpose(operation),
@@ -177,10 +234,23 @@ def _describe(
         progress=options.progress,
         input_schema=arguments.schema,
         output_schema=reply.schema,
-        validate=options.validate,
+        validate=False,
         scopes=options.scopes,
     )
-    return lambda: server.add_tool(tool)
+    return _with_checks(tool, function, reply) if options.validate else tool
+
+
+def _with_checks(tool: ToolDefinition, function: OperationTool, reply: ReplyPlan) -> ToolDefinition:
+    """The tool, with checks of its arguments and results by schemas that were examined already."""
+    subject = Subject(f"tool {tool.listing.name!r}")
+    schema = tool.listing.input_schema
+    parameters = read_verbatim_parameters(
+        function, Context, schema, subject, validate=True, is_known_good=True
+    )
+    returns = tool.returns
+    if reply.schema is not None:
+        returns = read_verbatim_returns(reply.schema, subject, validate=True, is_known_good=True)
+    return msgspec.structs.replace(tool, parameters=parameters, returns=returns)
 
 
 def _describe_purpose(operation: Operation) -> str:

@@ -12,7 +12,6 @@ from typing import Any, Final
 import attrs
 
 from trio_mcp.errors import ArgumentError, DefinitionError
-from trio_mcp.schema.references import with_definitions
 from trio_mcp.server.openapi.bodies import (
     FILE_SCHEMA,
     BodyDescription,
@@ -25,7 +24,6 @@ from trio_mcp.server.openapi.operation import Operation, ParameterDescription
 from trio_mcp.server.openapi.schemas import SchemaTranslator, unique_name
 from trio_mcp.server.openapi.styles import (
     Slashes,
-    join_query,
     write_cookie,
     write_header,
     write_path,
@@ -110,7 +108,9 @@ class ArgumentPlan:
         path = _VARIABLE.sub(lambda variable: in_path[variable[1]], path)
         if any(segment in (".", "..") for segment in path.split("/")):
             raise ArgumentError(f"the arguments make a path that leads elsewhere: {path:.100}")
-        return RequestParts(path + join_query(query), headers, cookies, self._encode_body(arguments, client))
+        query_mark = "&" if "?" in path else "?"  # some documents have a part of the query in the path
+        target = f"{path}{query_mark}{'&'.join(query)}" if query else path
+        return RequestParts(target, headers, cookies, self._encode_body(arguments, client))
 
     def _encode_body(self, arguments: Mapping[str, Any], client: Any) -> Content | None:
         body = self._body
@@ -135,9 +135,10 @@ BODY: Final = "body"
 """The argument of a body that is not given field by field."""
 
 
-def plan_arguments(operation: Operation, *, slashes: Slashes, dereference: bool) -> ArgumentPlan:
+def plan_arguments(
+    operation: Operation, translator: SchemaTranslator, *, slashes: Slashes, dereference: bool
+) -> ArgumentPlan:
     """The arguments of `operation`; raises DefinitionError if its description is malformed."""
-    translator = SchemaTranslator(operation.document, outgoing=False)
     schema: dict[str, Any] = {"type": "object", "properties": {}}
     required: list[str] = []
     body = find_body(operation)
@@ -153,7 +154,7 @@ def plan_arguments(operation: Operation, *, slashes: Slashes, dereference: bool)
     if required:
         schema["required"] = required
     schema.setdefault("additionalProperties", False)
-    whole = with_definitions(schema, translator.definitions, dereference=dereference)
+    whole = translator.complete(schema, dereference=dereference)
     return ArgumentPlan(operation, whole, parameters, slashes, body, fields)
 
 

@@ -21,6 +21,17 @@ _VERSION: Final = re.compile(r"3\.[012](\..*)?$")
 _MAX_HOPS: Final = 64
 """A chain of references that is longer leads in a circle."""
 
+# What a text without quotes is, besides null; all else that YAML 1.1 reads as something else is a text.
+_DATE: Final = "tag:yaml.org,2002:timestamp"
+_PLAIN_VALUES: Final = {
+    "tag:yaml.org,2002:bool": (re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), "tTfF"),
+    "tag:yaml.org,2002:int": (re.compile(r"[-+]?(?:0|[1-9][0-9]*)$"), "-+0123456789"),
+    "tag:yaml.org,2002:float": (
+        re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"),
+        "-+0123456789.",
+    ),
+}
+
 
 @attrs.frozen
 class Document:
@@ -117,13 +128,26 @@ def _read_yaml(text: str) -> Any:
     except ImportError:
         raise DefinitionError("to read a document in YAML, install pyyaml, or give it as a dict") from None
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_make_loader(yaml))
     except (yaml.YAMLError, RecursionError) as error:
         raise DefinitionError(f"the document is neither JSON nor YAML: {error}") from None
 
 
+def _make_loader(yaml: Any) -> Any:
+    """A safe loader that reads the YAML of JSON, as OpenAPI asks for: there "on" and 12:30 are texts."""
+    base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loader: Any = type("Loader", (base,), {})
+    loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in known if tag not in _PLAIN_VALUES and tag != _DATE]
+        for first, known in base.yaml_implicit_resolvers.items()
+    }
+    for tag, (pattern, first) in _PLAIN_VALUES.items():
+        loader.add_implicit_resolver(tag, pattern, list(first))
+    return loader
+
+
 def _plain(value: Any) -> Any:
-    """A copy in which keys are texts and values those of JSON: YAML reads 200 and 2024-01-31 as others.
+    """A copy in which keys are texts and values those of JSON: other readers of YAML make ints and dates.
 
     What YAML lets occur several times by an alias is copied once.
     """

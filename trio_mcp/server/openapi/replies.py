@@ -16,7 +16,6 @@ import msgspec
 
 from trio_mcp.errors import ReturnError, ToolError
 from trio_mcp.printable import printable
-from trio_mcp.schema.references import with_definitions
 from trio_mcp.server.openapi.operation import Operation
 from trio_mcp.server.openapi.schemas import SchemaTranslator
 from trio_mcp.server.openapi.styles import bare_type, is_json
@@ -89,9 +88,10 @@ class Reply:
             return self.body.decode(errors="replace")
 
 
-def plan_reply(operation: Operation, *, describe: bool, dereference: bool) -> ReplyPlan:
+def plan_reply(
+    operation: Operation, translator: SchemaTranslator, *, describe: bool, dereference: bool
+) -> ReplyPlan:
     """What `operation` answers by its document; without `describe` nothing is promised to clients."""
-    translator = SchemaTranslator(operation.document, outgoing=True)
     accepted: list[str] = []
     schemas: list[Any] = []
     is_described = describe
@@ -133,7 +133,7 @@ def _describe(
     if not is_object or schema.get("type") != "object":
         is_object = False
         schema = {"type": "object", "properties": {"result": schema}, "required": ["result"]}
-    whole = with_definitions(schema, translator.definitions, dereference=dereference)
+    whole = translator.complete(schema, dereference=dereference)
     return ReplyPlan(whole, not is_object, accept)
 
 
@@ -221,5 +221,5 @@ def make_error(operation: Operation, reply: Reply, secrets: Collection[str]) -> 
             excerpt = excerpt.replace(secret, _HIDDEN)
         if len(excerpt) > EXCERPT:
             excerpt = f"{excerpt[:EXCERPT]}..."
-        text += f": {printable(excerpt)}" if excerpt else ""
-    return ApiError(text, reply.status)
+        text += f": {excerpt}" if excerpt else ""
+    return ApiError(printable(text), reply.status)

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
 from trio_mcp.errors import ResourceNotFound
 from trio_mcp.outgoing.policy import ServerPolicy
 from trio_mcp.server.context import Context
-from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.openapi.arguments import ArgumentPlan
 from trio_mcp.server.openapi.exchange import ApiClient
 from trio_mcp.server.openapi.operation import Operation, ParameterDescription
 from trio_mcp.server.openapi.replies import ApiError, make_contents
 from trio_mcp.server.openapi.schemas import unique_name
 from trio_mcp.server.openapi.styles import as_text
-from trio_mcp.server.resource import define_resource
+from trio_mcp.server.resource import ResourceDefinition, define_resource
 from trio_mcp.wire.content import ResourceContents
 from trio_mcp.wire.uri_template import UriTemplate, parse_template
 
@@ -87,8 +86,7 @@ def _find_type(parameter: ParameterDescription) -> Any:
     return _TYPES.get(kind) if isinstance(kind, str) else None
 
 
-def add_resource(
-    server: ServerDefinition,
+def define_operation_resource(
     operation: Operation,
     name: str,
     api: ApiClient,
@@ -96,8 +94,8 @@ def add_resource(
     accept: str,
     progress: ServerPolicy | None,
     scopes: Collection[str],
-) -> Callable[[], None]:
-    """What registers an operation as a resource, or as a template if it has parameters.
+) -> ResourceDefinition:
+    """An operation as a resource, or as a template if it has parameters.
 
     Raises ResourceDefinitionError if its URI cannot be one.
     """
@@ -117,7 +115,7 @@ def add_resource(
         uri += f"{{?{','.join(in_query)}}}"
     template = parse_template(uri)
     is_single = "," not in accept and "*" not in accept
-    resource = define_resource(
+    return define_resource(
         uri,
         OperationResource(operation, api, arguments, accept, template, variables),
         name=name,
@@ -132,7 +130,6 @@ def add_resource(
         progress=progress,
         scopes=scopes,
     )
-    return lambda: server.add_resource(resource)
 
 
 def _make_signature(

@@ -7,9 +7,12 @@ a schema needs. Words that are no JSON Schema are left out, because models pay f
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, Final
 
+from trio_mcp.errors import DefinitionError
+from trio_mcp.schema.references import with_definitions
+from trio_mcp.schema.schema_check import SchemaCheck
 from trio_mcp.server.openapi.document import Document
 
 # Members that hold schemas: one, a list of them, or several by name.
@@ -32,6 +35,9 @@ _KEPT: Final = frozenset(
 _NOTES: Final = frozenset({"title", "description", "default", "examples", "deprecated"})
 _COMBINED: Final = frozenset({"$ref", "allOf", "anyOf", "oneOf", "not", "const"})
 _TYPES: Final = frozenset({"null", "boolean", "object", "array", "number", "string", "integer"})
+_MANY: Final = 30
+"""To put more definitions in the place of references takes long, and most of them refer to each other."""
+
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -39,10 +45,14 @@ class SchemaTranslator:
     """Translates schemas of one document; what they refer to is collected in `definitions`.
 
     `outgoing` is for what an API answers: then `writeOnly` properties are left out, and else `readOnly` ones.
+    All operations of a document share one translator for each of both, so that a definition is translated,
+    and with `check` examined, once.
     """
 
-    def __init__(self, document: Document, *, outgoing: bool) -> None:
+    def __init__(self, document: Document, *, outgoing: bool, check: bool) -> None:
         self.definitions: dict[str, Any] = {}
+        self._checks = check
+        self._checked: set[str] = set()
         self._document = document
         self._hidden = "writeOnly" if outgoing else "readOnly"
         self._names: dict[str, str] = {}
@@ -64,6 +74,22 @@ class SchemaTranslator:
         else:
             made = self._translate_members(schema)
         return _with_null(made) if schema.get("nullable") is True else made
+
+    def complete(self, schema: dict[str, Any], *, dereference: bool) -> dict[str, Any]:
+        """A translated schema with the definitions that it refers to, or with those in place of references.
+
+        Raises DefinitionError for what is no JSON Schema.
+        """
+        made = with_definitions(schema, self.definitions)
+        used = made.get("$defs", {})
+        if self._checks:
+            _check(schema)
+            for name in used.keys() - self._checked:
+                _check(self.definitions[name])
+            self._checked |= used.keys()
+        if dereference and 0 < len(used) <= _MANY:
+            return with_definitions(schema, self.definitions, dereference=True)
+        return made
 
     def is_hidden(self, schema: Any) -> bool:
         """Whether a property of this schema is left out."""
@@ -114,13 +140,28 @@ class SchemaTranslator:
             made["required"] = left
 
 
-def unique_name(name: str, taken: Any) -> str:
+def _check(schema: Any) -> None:
+    if not isinstance(schema, dict):
+        return
+    try:
+        SchemaCheck(schema)
+    except ValueError as error:
+        raise DefinitionError(str(error)) from None
+    except ImportError:  # registration says what to install
+        return
+
+
+def unique_name(name: str, taken: Container[str]) -> str:
     """`name`, or with a number behind it if it is among the `taken` ones."""
-    found, number = name, 1
-    while found in taken:
+    return numbered_name(name, taken) if name in taken else name
+
+
+def numbered_name(name: str, taken: Container[str]) -> str:
+    """`name` with the first number behind it that makes it none of the `taken` ones."""
+    number = 2
+    while f"{name}_{number}" in taken:
         number += 1
-        found = f"{name}_{number}"
-    return found
+    return f"{name}_{number}"
 
 
 def _translate_type(value: Any, made: dict[str, Any]) -> None:

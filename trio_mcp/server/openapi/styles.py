@@ -7,7 +7,7 @@ parameter, or end a header. What would is refused with an ArgumentError that nam
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import quote
 
@@ -182,8 +182,3 @@ def is_json(media_type: str) -> bool:
 def bare_type(media_type: str) -> str:
     """A media type in lower case, without its parameters."""
     return media_type.partition(";")[0].strip().lower()
-
-
-def join_query(pairs: Sequence[str]) -> str:
-    """A query of pairs, with its question mark; empty if there are none."""
-    return "?" + "&".join(pairs) if pairs else ""
