@@ -70,8 +70,8 @@ class ObservedCall(Struct, eq=False, kw_only=True):
     the `_meta` of the request: at a server as it was received, at a client what an instrument adds when the
     call starts. `session` is None for a modern request over HTTP, which has none. From the end on there are
     `outcome`, `error` for one that failed, as an exception, and `error_code` if it was answered with a
-    JSON-RPC error. `task_id` is that of the background task that the call has become. `dropped` is how many
-    of its reports the full buffer has pushed out at a server.
+    JSON-RPC error. `task_id` is that of the background task that the call has become. `reports` counts
+    those that were told, and `dropped` those that the full buffer has pushed out at a server.
     """
 
     side: Side
@@ -91,6 +91,7 @@ class ObservedCall(Struct, eq=False, kw_only=True):
     error_code: int | None = None
     error_message: str | None = None
     task_id: str | None = None
+    reports: int = 0
     dropped: int = 0
 
     @property
@@ -114,6 +115,7 @@ class ObservedTask(Struct, eq=False, kw_only=True):
     message: str | None = None
     call: ObservedCall | None = None
     is_final: bool = False
+    reports: int = 0
     started_at: float = field(default_factory=trio.current_time)
     ended_at: float | None = None
 
@@ -236,6 +238,7 @@ class Instruments:
         message: str | None,
     ) -> None:
         """Tell of one report."""
+        source.reports += 1
         self._tell("progress", source, progress, total, message)
 
     def change_task(self, task: ObservedTask) -> None:
