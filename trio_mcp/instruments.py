@@ -105,7 +105,8 @@ class ObservedTask(Struct, eq=False, kw_only=True):
 
     `status` is the present one, as MCP names it, or "lost" if another process has the task now. `previous` is
     the one before, None for a task that has just begun here. `call` is the request that has made it, None if
-    it was taken over from the store. `is_final` says that nothing more is told of it.
+    it was taken over from the store; `trace` is then the W3C context that came with the request. `reports`
+    counts those that were told. `is_final` says that nothing more is told of it.
     """
 
     id: str
@@ -114,6 +115,7 @@ class ObservedTask(Struct, eq=False, kw_only=True):
     previous: str | None = None
     message: str | None = None
     call: ObservedCall | None = None
+    trace: Mapping[str, str] = {}
     is_final: bool = False
     reports: int = 0
     started_at: float = field(default_factory=trio.current_time)

@@ -12,6 +12,7 @@ from opentelemetry import baggage, context, trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.conftest import LEGACY, MODERN, Wire
+from tests.support.durable_store import DurableMemoryStore
 from tests.telemetry.collected import Collected, chain
 from trio_mcp import (
     Context,
@@ -22,6 +23,7 @@ from trio_mcp import (
     ToolError,
     open_client,
     open_server,
+    run_worker,
 )
 from trio_mcp.telemetry import OpenTelemetry
 from trio_mcp.testing import WireRecorder
@@ -238,6 +240,35 @@ async def test_a_task_has_a_span_within_that_of_its_call(collected: Collected, p
     task = collected.one("task work")
     assert (task.attributes or {})["trio_mcp.task.status"] == "completed"
     assert task.status.status_code is StatusCode.UNSET
+
+
+@pytest.mark.parametrize(("remote_context", "links"), [("parent", 0), ("link", 1), ("ignore", 0)])
+async def test_a_task_of_a_worker_goes_on_with_the_trace_of_its_call(
+    collected: Collected, remote_context: Any, links: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    config = TaskConfig(recover="restart", attempts=3)
+    server = Server("workers", version="1", task_store=DurableMemoryStore(), default_task=config)
+    server.add_instrument(collected.instrument(remote_context=remote_context))
+
+    @server.tool
+    async def work(ctx: Context) -> None:
+        await ctx.report_progress(1, 2)
+        await trio.sleep(1)
+
+    async with (
+        open_server(server, runs_tasks=False) as running,
+        trio.open_nursery() as nursery,
+        open_client(running, instruments=[collected.instrument()]) as client,
+    ):
+        task = await client.call_tool("work", task=True)
+        await nursery.start(run_worker, server)
+        await running.await_task(task.id)
+        nursery.cancel_scope.cancel()
+    span, call = collected.one("task work"), collected.of("tools/call")[0]
+    assert (span.attributes or {})["trio_mcp.task.status"] == "completed"
+    is_joined = span.get_span_context().trace_id == call.get_span_context().trace_id
+    assert (is_joined, len(span.links)) == (remote_context == "parent", links)
+    assert {point.value for point in collected.metrics()["trio_mcp.tasks.active"]} == {0}
 
 
 async def test_the_status_of_a_task_is_an_event_and_its_failure_an_error(collected: Collected) -> None:

@@ -31,6 +31,8 @@ class TaskWatch:
         self.task = ObservedTask(id=live.id, tool=record.tool, status=record.status.value, call=call)
         if call is not None:
             call.task_id = live.id
+        elif live.work is not None:
+            self.task.trace = live.work.trace
         instruments.change_task(self.task)
 
     def follow(self, record: TaskRecord) -> None:

@@ -121,10 +121,7 @@ class OpenTelemetry(Instrument):
     def task_changed(self, task: ObservedTask) -> None:
         """Begin or end the span of a task, or note its new status there."""
         if task.previous is None:
-            parent = None if task.call is None else self._spans.get(task.call)
-            within = None if parent is None else trace.set_span_in_context(parent)
-            attributes = describe_task(task)
-            self._spans[task] = self._tracer.start_span(f"task {task.tool}", within, attributes=attributes)
+            self._begin_task(task)
             if self._measures is not None:
                 self._measures.begin_task(task)
         elif task.is_final:
@@ -167,6 +164,19 @@ class OpenTelemetry(Instrument):
             links.append(Link(ambient))
         span = self._begin(call, SpanKind.SERVER, parent, links)
         self._tokens[call] = context.attach(trace.set_span_in_context(span, parent))
+
+    def _begin_task(self, task: ObservedTask) -> None:
+        call = None if task.call is None else self._spans.get(task.call)
+        links: list[Link] = []
+        if call is not None:
+            within = trace.set_span_in_context(call)
+        else:  # it was taken over from the store
+            within = Context() if self._remote_context == "ignore" else read_context(task.trace, Context())
+            if self._remote_context == "link" and _find_span(within).is_valid:
+                links, within = [Link(_find_span(within))], Context()
+        self._spans[task] = self._tracer.start_span(
+            f"task {task.tool}", within, attributes=describe_task(task), links=links
+        )
 
     def _begin(
         self, call: ObservedCall, kind: SpanKind, within: Context | None, links: Sequence[Link] = ()
