@@ -281,6 +281,23 @@ async def test_a_promoted_call_tells_each_report_once(autojump_clock: trio.testi
     ]
 
 
+@pytest.mark.parametrize("config", [False, TaskConfig(promote_after=1)], ids=["answered", "may be a task"])
+async def test_a_call_with_a_key_tells_each_report_once(config: Any) -> None:
+    recorder = Recorder()
+    server = make_server(recorder)
+
+    @server.tool(task=config)
+    async def work(ctx: Context) -> None:
+        await ctx.report_progress(1, 2)
+
+    async with open_client(server, protocol=MODERN) as client:
+        await client.call_tool("work", idempotency_key="a" * 30)
+    source = "ObservedTask" if config else "ObservedCall"
+    assert recorder.of("progress") == [("progress", source, 1, 2, None)]
+    statuses = [told[2] for told in recorder.of("task_changed")]
+    assert statuses == (["working", "completed"] if config else [])
+
+
 async def test_a_task_that_expires_is_told_as_cancelled(autojump_clock: trio.testing.MockClock) -> None:
     recorder = Recorder()
     server = make_server(recorder)

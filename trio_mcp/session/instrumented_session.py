@@ -132,7 +132,7 @@ class InstrumentedSession(ServerSession):
     def _observe_progress(self, request: ServerRequest, on_answered: Callable[[], None]) -> None:
         def observe(current: float | None, total: float | None, message: str | None) -> None:
             call = self._calls.get(request)
-            if call is not None and request.task is None:  # what a task reports is told by its follower
+            if call is not None and call.task_id is None:  # what a task reports is told by its follower
                 self._instruments.report(call, current, total, message)
 
         queue = request.call_queue
