@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 from opentelemetry import baggage, context, trace
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.conftest import LEGACY, MODERN, Wire
@@ -352,6 +353,24 @@ async def test_requests_sessions_tasks_reports_and_refusals_are_measured(
     for side in ("server", "client"):
         (session,) = found[f"mcp.{side}.session.duration"]
         assert session.count == 1
+
+
+async def test_without_an_sdk_a_trace_passes_through() -> None:
+    server, seen = Server("bare", version="1"), []
+    telemetry = OpenTelemetry(trace.NoOpTracerProvider(), NoOpMeterProvider())
+    server.add_instrument(telemetry)
+
+    @server.tool
+    async def look() -> None:
+        seen.append(trace.get_current_span().get_span_context().trace_id)
+
+    async with Wire("stdio", MODERN).open(server, instruments=[telemetry]) as client:
+        await client.call_tool("look")
+        remote = trace.SpanContext(7, 9, is_remote=True, trace_flags=trace.TraceFlags(1))
+        token = context.attach(trace.set_span_in_context(trace.NonRecordingSpan(remote)))
+        await client.call_tool("look")
+        context.detach(token)
+    assert seen == [0, 7]
 
 
 async def test_without_events_and_metrics_no_report_is_observed(collected: Collected) -> None:
