@@ -61,7 +61,7 @@ def describe_work(
         gathered=raw,
         is_listed=is_listed,
         scopes=None if permit is None else permit.scopes,
-        trace=_read_trace(request.meta.values),
+        trace=_read_trace(request.meta.values if request.meta.trace is None else request.meta.trace),
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import trio
 
 from trio_mcp.errors import ProtocolError
@@ -178,6 +179,8 @@ class InstrumentedSession(ServerSession):
             principal=connection.owner,
         )
         self._instruments.start_call(call)
+        if call.trace:
+            request.meta = msgspec.structs.replace(request.meta, trace=call.trace)
         return call
 
     def _end(self, request: ServerRequest) -> None:

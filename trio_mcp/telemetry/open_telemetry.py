@@ -163,19 +163,16 @@ class OpenTelemetry(Instrument):
         elif ambient.is_valid and named.trace_id != ambient.trace_id:
             links.append(Link(ambient))
         span = self._begin(call, SpanKind.SERVER, parent, links)
-        self._tokens[call] = context.attach(trace.set_span_in_context(span, parent))
+        current = trace.set_span_in_context(span, parent)
+        write_context(call.trace, current)
+        self._tokens[call] = context.attach(current)
 
     def _begin_task(self, task: ObservedTask) -> None:
         call = None if task.call is None else self._spans.get(task.call)
-        links: list[Link] = []
-        if call is not None:
-            within = trace.set_span_in_context(call)
-        else:  # it was taken over from the store
-            within = Context() if self._remote_context == "ignore" else read_context(task.trace, Context())
-            if self._remote_context == "link" and _find_span(within).is_valid:
-                links, within = [Link(_find_span(within))], Context()
+        # A task that was taken over from the store has the context that another of our servers has put there.
+        within = read_context(task.trace, Context()) if call is None else trace.set_span_in_context(call)
         self._spans[task] = self._tracer.start_span(
-            f"task {task.tool}", within, attributes=describe_task(task), links=links
+            f"task {task.tool}", within, attributes=describe_task(task)
         )
 
     def _begin(
