@@ -44,6 +44,7 @@ LAYERS = [
         "middleware",
         "client",
         "proxy",
+        "telemetry",
         "cli",
         "testing",
     ),
@@ -120,6 +121,8 @@ def test_what_each_layer_may_import(layer, name, tree):
             assert layer == "transports", f"{name} imports {module}"
         if package in {"coredis", "anyio"}:
             assert name == "tasks/redis_library.py", f"{name} imports {module}"
+        if package == "opentelemetry":
+            assert layer == "telemetry", f"{name} imports {module}"
         if package == "keyring":
             assert name == "oauth/keyring_storage.py", f"{name} imports {module}"
             assert not top, f"{name} imports {module} for everybody"
@@ -335,6 +338,7 @@ def test_import_loads_nothing_that_only_some_need():
         "coredis",
         "anyio",
         "keyring",
+        "opentelemetry",
         "jsonschema",
         "hypercorn",
         "h11",

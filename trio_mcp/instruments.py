@@ -68,10 +68,12 @@ class ObservedCall(Struct, eq=False, kw_only=True):
 
     `target` is the name of the tool or prompt, or the URI of the resource; None for other methods. `meta` is
     the `_meta` of the request: at a server as it was received, at a client what an instrument adds when the
-    call starts. `session` is None for a modern request over HTTP, which has none. From the end on there are
-    `outcome`, `error` for one that failed, as an exception, and `error_code` if it was answered with a
-    JSON-RPC error. `task_id` is that of the background task that the call has become. `dropped` is how many
-    of its reports the full buffer has pushed out at a server.
+    call starts. What an instrument puts into `trace` at a server, by the keys of a W3C context, goes with a
+    task of the call to the process that runs it. `session` is None for a modern request over HTTP, which has
+    none. From the end on there are `outcome`, `error` for one that failed, as an exception, and `error_code`
+    if it was answered with a JSON-RPC error. `task_id` is that of the background task that the call has
+    become. `reports` counts those that were told, and `dropped` those that the full buffer has pushed out at
+    a server.
     """
 
     side: Side
@@ -82,6 +84,7 @@ class ObservedCall(Struct, eq=False, kw_only=True):
     transport: Transport
     session: ObservedSession | None
     meta: Mapping[str, Any] | dict[str, Any]
+    trace: dict[str, str] = {}
     peer: str | None = None
     principal: str | None = None
     started_at: float = field(default_factory=trio.current_time)
@@ -91,6 +94,7 @@ class ObservedCall(Struct, eq=False, kw_only=True):
     error_code: int | None = None
     error_message: str | None = None
     task_id: str | None = None
+    reports: int = 0
     dropped: int = 0
 
     @property
@@ -104,7 +108,8 @@ class ObservedTask(Struct, eq=False, kw_only=True):
 
     `status` is the present one, as MCP names it, or "lost" if another process has the task now. `previous` is
     the one before, None for a task that has just begun here. `call` is the request that has made it, None if
-    it was taken over from the store. `is_final` says that nothing more is told of it.
+    it was taken over from the store; `trace` is then the W3C context of that request. `reports`
+    counts those that were told. `is_final` says that nothing more is told of it.
     """
 
     id: str
@@ -113,7 +118,9 @@ class ObservedTask(Struct, eq=False, kw_only=True):
     previous: str | None = None
     message: str | None = None
     call: ObservedCall | None = None
+    trace: Mapping[str, str] = {}
     is_final: bool = False
+    reports: int = 0
     started_at: float = field(default_factory=trio.current_time)
     ended_at: float | None = None
 
@@ -236,6 +243,7 @@ class Instruments:
         message: str | None,
     ) -> None:
         """Tell of one report."""
+        source.reports += 1
         self._tell("progress", source, progress, total, message)
 
     def change_task(self, task: ObservedTask) -> None:

@@ -367,7 +367,8 @@ async def test_a_sink_that_fails_at_the_end_does_not_disturb_the_call(wire, capl
         assert (await client.call_tool("count", {"n": 2})).data == 2
         with pytest.raises(ToolError, match="no luck"):
             await client.call_tool("fail")
-    assert caplog.text.count("a progress sink failed at the end of a call") == 2
+    text = "a progress sink failed at the end of a call"
+    assert caplog.text.count(text) == 1, "the same failure is told once"
 
 
 @pytest.mark.parametrize("protocol", [MODERN, LEGACY])

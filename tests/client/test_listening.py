@@ -426,7 +426,7 @@ async def test_a_failing_change_handler_is_logged_and_gets_the_next(
             await server.tell(f"{what}/list_changed")
             await trio.testing.wait_all_tasks_blocked()
     assert handled == [PromptsListChanged(), ToolsListChanged()]
-    assert caplog.text.count("a change handler failed") == 2
+    assert caplog.text.count("a change handler failed") == 1, "the same failure is told once"
 
 
 async def test_a_server_without_changes_is_not_asked_for_the_handler(

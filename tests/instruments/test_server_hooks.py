@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import logging
+import random
 import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
 import trio_mcp
 from tests.conftest import LEGACY, MODERN, Wire
 from tests.instruments.recorder import Recorder
+from tests.support.asgi_host import finish, open_host
+from tests.support.raw_peer import open_raw
 from trio_mcp import (
     Conflate,
     Context,
+    Lossless,
     ProtocolError,
     Retry,
     Server,
     ServerSettings,
     TaskConfig,
     ToolError,
+    asgi_app,
     open_client,
     open_server,
 )
@@ -30,7 +36,7 @@ from trio_mcp.outgoing.observed_queue import ObservedQueue
 from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.outgoing.report import Report
 from trio_mcp.session.server_session import ServerSession
-from trio_mcp.testing import WireRecorder
+from trio_mcp.testing import StepClock, WireRecorder
 
 PACKAGE = str(Path(trio_mcp.__file__).parent)
 OBSERVING = {
@@ -93,17 +99,36 @@ async def test_a_call_is_told_with_its_progress_and_its_end(wire: Wire) -> None:
             assert call.session.protocol_version == wire.protocol
             assert call.session.peer_info is not None
             assert (call.session.id is None) is (wire.transport != "http")
-    if has_session and wire.transport != "http":  # a session over HTTP may outlive its client
-        await recorder.wait("session_ended")
-        assert recorder.told[-1][0] == "session_ended"
+    ended = [("session_ended", call.transport)] if has_session else []
+    assert recorder.of("session_ended") == ended
+    assert not ended or recorder.told[-1] == ended[0]
 
 
-async def test_what_is_reported_arrives_as_without_an_instrument() -> None:
+@pytest.mark.parametrize("policy", [Conflate(buffer=8), Lossless(buffer=8)], ids=repr)
+async def test_what_is_reported_arrives_as_without_an_instrument(
+    policy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: dict[bool, list[Any]] = {}
     for is_observed in (False, True):
-        recorder = WireRecorder(make_server(*([Recorder()] if is_observed else [])))
+        monkeypatch.setattr("trio._core._run._r", random.Random(7))  # the order within a round
+        instruments = [Recorder()] if is_observed else []
+        server = make_server(*instruments, progress=policy, turn_clock=StepClock())
+
+        @server.tool
+        async def mix(ctx: Context) -> None:
+            for number in range(100):
+                ctx.progress().increment()
+                ctx.progress().increment()
+                await ctx.report_progress(2.5 * number, 1000, str(number))
+                ctx.progress().set_message("between")
+            await trio.testing.wait_all_tasks_blocked()  # the writer has taken it all
+            async with ctx.progress().stage("stage", weight=500) as stage:
+                for _ in range(20):
+                    stage.increment(0.05)
+
+        recorder = WireRecorder(server)
         async with open_client(recorder) as client:
-            await client.call_tool("count", {"to": 300}, progress_handler=lambda *update: None)
+            await client.call_tool("mix", progress_handler=lambda *update: None)
         seen[is_observed] = [
             message["params"] for message in recorder.received_messages("notifications/progress")
         ]
@@ -172,6 +197,47 @@ async def test_a_refused_request_is_told_once() -> None:
     assert recorder.of("refused") == [("refused", "request", -32603)]
 
 
+async def test_what_http_refuses_is_told_by_its_kind() -> None:
+    recorder = Recorder()
+    server = make_server(recorder)
+    async with open_server(server) as running, open_host(asgi_app(running)) as host:
+        await finish(host.start("PUT"))
+        await finish(host.start("GET", path="/other"))
+        assert recorder.of("refused") == [("refused", kind, None) for kind in running.refusals]
+        assert sorted(running.refusals) == ["method", "path"]
+
+
+async def test_a_call_says_for_whom_it_is() -> None:
+    recorder = Recorder()
+    async with (
+        open_server(make_server(recorder)) as running,
+        open_client(running.authenticated("ada")) as client,
+    ):
+        await client.call_tool("count", {"to": 1})
+    assert {call.principal for call in recorder.calls} == {"ada"}
+    assert recorder.sessions[0].principal == "ada"
+
+
+async def test_each_request_of_a_batch_is_told() -> None:
+    recorder = Recorder()
+    async with open_raw("memory", make_server(recorder)) as peer:
+        await peer.initialize("2025-03-26")
+        members = [
+            {"jsonrpc": "2.0", "id": ident, "method": method, "params": params}
+            for ident, method, params in (
+                (7, "tools/list", {}),
+                (8, "tools/call", {"name": "count", "arguments": {"to": 1}}),
+                (9, "nonsense", {}),
+            )
+        ]
+        await peer.send(msgspec.json.encode(members))
+        answers = await peer.receive()
+    assert len(answers) == 3
+    told = [(call.id, call.outcome) for call in recorder.calls if call.method != "initialize"]
+    assert told == [(7, "result"), (8, "result")]
+    assert recorder.of("refused") == [("refused", "request", -32601)]
+
+
 @pytest.mark.parametrize("protocol", [MODERN, LEGACY])
 async def test_a_task_is_told_from_its_record_to_its_end(protocol: str) -> None:
     recorder = Recorder()
@@ -213,6 +279,23 @@ async def test_a_promoted_call_tells_each_report_once(autojump_clock: trio.testi
         ("progress", "ObservedTask", 2, 2, None),
         ("task_changed", "working", "completed", True),
     ]
+
+
+@pytest.mark.parametrize("config", [False, TaskConfig(promote_after=1)], ids=["answered", "may be a task"])
+async def test_a_call_with_a_key_tells_each_report_once(config: Any) -> None:
+    recorder = Recorder()
+    server = make_server(recorder)
+
+    @server.tool(task=config)
+    async def work(ctx: Context) -> None:
+        await ctx.report_progress(1, 2)
+
+    async with open_client(server, protocol=MODERN) as client:
+        await client.call_tool("work", idempotency_key="a" * 30)
+    source = "ObservedTask" if config else "ObservedCall"
+    assert recorder.of("progress") == [("progress", source, 1, 2, None)]
+    statuses = [told[2] for told in recorder.of("task_changed")]
+    assert statuses == (["working", "completed"] if config else [])
 
 
 async def test_a_task_that_expires_is_told_as_cancelled(autojump_clock: trio.testing.MockClock) -> None:

@@ -59,6 +59,7 @@ class WorkCases(StoreCases):
             gathered=Raw(b"[1,  2]"),
             is_listed=False,
             scopes=frozenset({"read", UNICODE}),
+            trace={"traceparent": "00-1-2-01", "baggage": "user=ada"},
         )
         record = make_record()
         assert (await store.create(record, work)).work == work

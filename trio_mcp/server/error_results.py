@@ -64,8 +64,8 @@ class ErrorResults:
             raise failure
         found = list(leaves(failure))
         for leaf in found:
-            if isinstance(leaf, NotSupportedByEra):  # the message says all: where it was raised helps nobody
-                logger.warning("tool %r failed: %s", tool, leaf)
+            if isinstance(leaf, NotSupportedByEra) and self._failures.is_new(logger, f"tool {tool!r}", leaf):
+                logger.warning("tool %r failed: %s", tool, leaf)  # where it was raised helps nobody
         if all(isinstance(leaf, _MEANT_FOR_CLIENTS) for leaf in found):
             return _error_result("\n".join(str(leaf) for leaf in found))
         for leaf in found:

@@ -6,8 +6,8 @@ task, and who answers its questions, finds it by the store.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from msgspec import UNSET, Raw
 
@@ -28,7 +28,10 @@ from trio_mcp.tasks.settings import TaskConfig
 from trio_mcp.tasks.stored_task import StoredTask, TaskWork
 from trio_mcp.wire.eras import Era
 from trio_mcp.wire.handshake import RequestMeta
-from trio_mcp.wire.messages import CallToolParams
+from trio_mcp.wire.messages import META_TRACE, CallToolParams
+
+MAX_TRACE_CHARACTERS: Final = 8192
+"""The cap of each part of the trace of a call that is stored: that of W3C for baggage, the longest."""
 
 
 def describe_work(
@@ -57,7 +60,18 @@ def describe_work(
         gathered=raw,
         is_listed=is_listed,
         scopes=None if permit is None else permit.scopes,
+        trace=_read_trace(request.meta.values if request.meta.trace is None else request.meta.trace),
     )
+
+
+def _read_trace(meta: Mapping[str, Any]) -> dict[str, str]:
+    """The trace of a call, as far as it is one that may be kept."""
+    found = {key: meta[key] for key in META_TRACE if key in meta}
+    return {
+        key: value
+        for key, value in found.items()
+        if isinstance(value, str) and len(value) <= MAX_TRACE_CHARACTERS
+    }
 
 
 def read_gathered(work: TaskWork, gather: Callable[..., Any] | None) -> Any:

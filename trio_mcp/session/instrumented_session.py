@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import trio
 
 from trio_mcp.errors import ProtocolError
@@ -132,7 +133,7 @@ class InstrumentedSession(ServerSession):
     def _observe_progress(self, request: ServerRequest, on_answered: Callable[[], None]) -> None:
         def observe(current: float | None, total: float | None, message: str | None) -> None:
             call = self._calls.get(request)
-            if call is not None and request.task is None:  # what a task reports is told by its follower
+            if call is not None and call.task_id is None:  # what a task reports is told by its follower
                 self._instruments.report(call, current, total, message)
 
         queue = request.call_queue
@@ -178,6 +179,8 @@ class InstrumentedSession(ServerSession):
             principal=connection.owner,
         )
         self._instruments.start_call(call)
+        if call.trace:
+            request.meta = msgspec.structs.replace(request.meta, trace=call.trace)
         return call
 
     def _end(self, request: ServerRequest) -> None:

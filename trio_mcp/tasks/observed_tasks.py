@@ -31,6 +31,8 @@ class TaskWatch:
         self.task = ObservedTask(id=live.id, tool=record.tool, status=record.status.value, call=call)
         if call is not None:
             call.task_id = live.id
+        elif live.work is not None:
+            self.task.trace = live.work.trace
         instruments.change_task(self.task)
 
     def follow(self, record: TaskRecord) -> None:
@@ -64,7 +66,10 @@ class TaskWatch:
 
 
 class ObservedSupervisor(Supervisor):
-    """A `Supervisor` that tells `instruments` of each task, from its record on."""
+    """A `Supervisor` that tells `instruments` of each task, from its record on.
+
+    The record of a call that no client sees as a task is none.
+    """
 
     def __init__(self, instruments: Instruments, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -75,7 +80,7 @@ class ObservedSupervisor(Supervisor):
     ) -> TaskRecord | None:
         """As that of the base class."""
         found = await super().commit(live, key=key, work=work)
-        if found is None:
+        if found is None and (work is None or work.is_listed):
             watch = self._observe(live)
             watch.follow(live.record)  # a task that is faster than its store has ended already
         return found
@@ -89,7 +94,8 @@ class ObservedSupervisor(Supervisor):
                 watch.enter()
             return await work(live)
 
-        if live.is_committed and _find_watch(live) is None:  # it was taken over from the store
+        is_seen = live.is_committed and (live.work is None or live.work.is_listed)
+        if is_seen and _find_watch(live) is None:  # it was taken over from the store
             self._observe(live)
         super().start(live, observed, describe)
 

@@ -79,6 +79,7 @@ class _Work(Struct, omit_defaults=True):
     gathered: Raw | UnsetType = UNSET
     is_listed: bool = True
     scopes: list[str] | None = None
+    trace: dict[str, str] = {}
 
 
 _encoder: Final = msgspec.json.Encoder(enc_hook=dict)  # dict, for a Mapping of another kind
@@ -182,6 +183,7 @@ def encode_work(work: TaskWork) -> bytes:
             gathered=_or_unset(work.gathered),
             is_listed=work.is_listed,
             scopes=None if work.scopes is None else sorted(work.scopes),
+            trace=dict(work.trace),
         )
     )
 
@@ -199,6 +201,7 @@ def decode_work(data: bytes) -> TaskWork:
         gathered=_or_none(raw.gathered),
         is_listed=raw.is_listed,
         scopes=None if raw.scopes is None else frozenset(raw.scopes),
+        trace=raw.trace,
     )
 
 

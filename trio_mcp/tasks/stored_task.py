@@ -46,7 +46,7 @@ class TaskWork(Struct, frozen=True, kw_only=True):
     `payer` is for whom the task counts. If the process that runs the task dies, `recover` says what then, and
     `attempts` how often the task is begun at most. `gathered` is what the tool's `gather` has returned, as
     JSON. `is_listed` is False for the record of a call that no client sees as a task. `scopes` are what the
-    client might use, None for everything.
+    client might use, None for everything. `trace` is the W3C context of the call, by its keys.
     """
 
     arguments: Raw | None = None
@@ -58,6 +58,7 @@ class TaskWork(Struct, frozen=True, kw_only=True):
     gathered: Raw | None = None
     is_listed: bool = True
     scopes: frozenset[str] | None = None
+    trace: Mapping[str, str] = {}
 
 
 class StoredTask(Struct, frozen=True, kw_only=True):

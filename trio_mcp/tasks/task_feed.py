@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, TypeAlias
 
+from trio_mcp.concurrency.failures import log_failure
 from trio_mcp.outgoing.outbox import Outbox
 from trio_mcp.outgoing.pacing import Pace
 from trio_mcp.outgoing.slot import MOVES, Slot
@@ -154,7 +155,7 @@ class TaskFeed(Slot):
             try:
                 frames.append(self._render(record, reports))
             except UNENCODABLE as error:  # it must not end the writer, on which other messages depend
-                logger.error("a change of task %s cannot be sent", record.id, exc_info=error)
+                log_failure(error, f"a change of a task of tool {record.tool!r}", logger, "cannot be sent")
         if self._items:
             return frames, used, False
         self._note_drained()

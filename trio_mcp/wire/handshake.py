@@ -67,7 +67,8 @@ class RequestMeta(msgspec.Struct, frozen=True):
 
     `progress_token` is UNSET if the client wants no progress; 0 and "" are tokens. `log_level` is
     the lowest level that this request wants, or None. `seconds_left` is how long the client waits
-    for the answer, or None if it does not say. `values` is the whole `_meta`.
+    for the answer, or None if it does not say. `values` is the whole `_meta`. `trace` is the W3C context of
+    what the server does for the request; None if nobody traces it there.
     """
 
     progress_token: ProgressToken | UnsetType = UNSET
@@ -76,6 +77,7 @@ class RequestMeta(msgspec.Struct, frozen=True):
     log_level: LoggingLevel | None = None
     values: Mapping[str, Any] = {}
     seconds_left: float | None = None
+    trace: Mapping[str, str] | None = None
 
 
 class ServerHandshake:

@@ -60,6 +60,8 @@ A server that knows it declares it among its experimental capabilities.
 """
 META_DEADLINE: Final = "io.github.trio-mcp/deadline"
 """How many seconds the client waits for an answer to the request; marks the error that ends one."""
+META_TRACE: Final = ("traceparent", "tracestate", "baggage")
+"""The W3C context of a request, for whoever traces it (MCP base protocol 2026-07-28, "_meta")."""
 META_ASKING: Final = "io.github.trio-mcp/request"
 """In a question of a server (legacy): the id of the request that needs its answer."""
 META_WRAPPED: Final = "io.github.trio-mcp/wrapped"
