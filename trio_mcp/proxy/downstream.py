@@ -65,6 +65,17 @@ _QUESTIONS: Final = {
 }
 
 
+def strip_questions_meta(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a question without what says for which request of the upstream server it is."""
+    given = {name: value for name, value in params.items() if name != "_meta"}
+    meta = params.get("_meta")
+    if isinstance(meta, Mapping):
+        kept = {name: one for name, one in meta.items() if name not in (META_ASKING, META_RELATED_TASK)}
+        if kept:
+            given["_meta"] = kept
+    return given
+
+
 class Downstream:
     """The request in which a handler of the proxy runs."""
 
@@ -125,6 +136,11 @@ class Downstream:
         found = self.context.progress().reporter
         return found if isinstance(found, ProgressReporter) and not self._calls.path else None
 
+    @property
+    def state_ttl(self) -> float:
+        """How many seconds a client may take to answer a question of a round."""
+        return float(self._calls.server.settings.state_ttl)
+
     # Tasks.
 
     @property
@@ -160,6 +176,11 @@ class Downstream:
         """Whether the questions of a round go to the client as they are, with the end of this request."""
         return self.request.era.modern and not self._calls.path and self.request.task is None
 
+    @property
+    def may_become_task(self) -> bool:
+        """Whether the request can still become a task, which can ask while it goes on."""
+        return self._run is not None and self._run.state is RunState.PROMOTABLE and not self._calls.path
+
     def read_round(self) -> tuple[str | None, dict[str, dict[str, Any]]]:
         """What `hand_on` has kept in the round before, and the new answers; None and nothing in a first."""
         found = self.request.round
@@ -192,12 +213,7 @@ class Downstream:
 
         Raises ProtocolError if it cannot be asked, and with the error that it answers; ConnectionLost.
         """
-        given = {name: value for name, value in params.items() if name != "_meta"}
-        meta = params.get("_meta")
-        if isinstance(meta, Mapping):
-            kept = {k: v for k, v in meta.items() if k not in (META_ASKING, META_RELATED_TASK)}
-            if kept:
-                given["_meta"] = kept
+        given = strip_questions_meta(params)
         is_url = given.get("mode") == "url"
         if is_url and not self.request.era.identifies_urls:
             given.pop("elicitationId", None)

@@ -118,7 +118,7 @@ class _Proxy:
             for entry, catalogue in zip(self._entries, self._catalogues, strict=True):
                 connect = partial(entry.connect, Answering())
                 upstream = Upstream(entry.name, connect, catalogue, is_required=self._is_single)
-                run = runs[entry.name] = UpstreamRun(upstream)
+                run = runs[entry.name] = UpstreamRun(entry, upstream, nursery)
                 upstream.on_link = run.note_link
             first, *others = runs.values()
             async with open_unwrapping_nursery() as starting:

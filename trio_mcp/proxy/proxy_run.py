@@ -1,25 +1,44 @@
-"""One upstream server of a proxy that runs: its connection, and who uses it now.
+"""One upstream server of a proxy that runs: its connections, and who uses them now.
 
 Owns which connection a request goes by. Refuses to know what is asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import TypeAlias
+
+import trio
+from msgspec import Raw
 
 from trio_mcp.client.link import Link
+from trio_mcp.handlers.sink import ProgressSink, detailed
 from trio_mcp.proxy.downstream import Downstream, RelayedAnswering
+from trio_mcp.proxy.entries import Entry
+from trio_mcp.proxy.parked_calls import MARK, ParkedCall, ParkedCalls
 from trio_mcp.proxy.relayed_logs import RelayedLogs
+from trio_mcp.proxy.relayed_progress import relay_progress
+from trio_mcp.proxy.sessions import Asker, UpstreamSession, UpstreamSessions, require_link
 from trio_mcp.proxy.upstream import Upstream
+
+NoteTask: TypeAlias = Callable[[str], None]
+"""Is told the id of the task that the upstream server has made of a call."""
+
+Work: TypeAlias = Callable[[Link, ProgressSink | None, NoteTask], Awaitable[Raw]]
+"""Makes a request by a connection, and returns its encoded result."""
 
 
 class UpstreamRun:
-    """The connections to one upstream server, for as long as the proxy runs."""
+    """The connections to one upstream server, for as long as the proxy runs; `nursery` has what they do."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, entry: Entry, upstream: Upstream, nursery: trio.Nursery) -> None:
         self.upstream = upstream
+        self._is_borrowed = entry.is_borrowed
         self._logs = RelayedLogs()
+        self._sessions = UpstreamSessions(entry.name, entry.connect, nursery)
+        self._parked = ParkedCalls(nursery)
 
     def __repr__(self) -> str:
         return f"<UpstreamRun of {self.upstream!r}>"
@@ -28,12 +47,53 @@ class UpstreamRun:
         """Take note of a new connection."""
         link.session.routes.on_log = self._logs.note
 
-    @asynccontextmanager
-    async def lend(self, downstream: Downstream) -> AsyncIterator[Link]:
-        """The connection for a request, for as long as the block lasts.
+    async def forward(self, downstream: Downstream, work: Work) -> Raw:
+        """Do the work on behalf of a request, by the connection that it needs; checkpoints.
 
-        Raises ProtocolError if there is none.
+        Raises what the work raises, and ProtocolError if there is no connection.
         """
-        link = self.upstream.link
-        with self._logs.relaying(downstream):
-            yield link.on_behalf(RelayedAnswering(downstream=downstream), downstream.make_meta(link))
+        main = self.upstream.link
+        if main.era.modern or self._is_borrowed or not downstream.capabilities:
+            with self._logs.relaying(downstream):
+                link = _on_behalf(main, downstream)
+                return await work(link, relay_progress(downstream), _forget_task)
+        if downstream.hands_on_rounds and not downstream.may_become_task:
+            return await self._park(downstream, work)
+        async with self._lend(downstream, downstream.ask) as session:
+            link = _on_behalf(require_link(self.upstream.name, session), downstream)
+            note_task = partial(_note_task, session, downstream)
+            return await work(link, relay_progress(downstream), note_task)
+
+    async def _park(self, downstream: Downstream, work: Work) -> Raw:
+        """Do the work so that it goes on while the client answers a question in its next request."""
+        ttl = downstream.state_ttl
+        kept, answers = downstream.read_round()
+        if kept is not None and kept.startswith(MARK):
+            return await self._parked.find(kept).attend(downstream, answers, ttl)
+        call = ParkedCall()
+
+        async def run() -> Raw:
+            async with self._lend(downstream, call.ask) as session:
+                link = _on_behalf(require_link(self.upstream.name, session), downstream)
+                sink = detailed(call.receive) if downstream.wants_progress else None
+                return await work(link, sink, partial(_note_task, session, downstream))
+
+        self._parked.start(call, run)
+        return await call.attend(downstream, {}, ttl)
+
+    @asynccontextmanager
+    async def _lend(self, downstream: Downstream, ask: Asker) -> AsyncIterator[UpstreamSession]:
+        async with self._sessions.lend(downstream, ask) as session:
+            yield session
+
+
+def _on_behalf(link: Link, downstream: Downstream) -> Link:
+    return link.on_behalf(RelayedAnswering(downstream=downstream), downstream.make_meta(link))
+
+
+def _forget_task(task_id: str) -> None:
+    """The questions of a task are answered where its result is waited for."""
+
+
+def _note_task(session: UpstreamSession, downstream: Downstream, task_id: str) -> None:
+    session.tasks[task_id] = downstream
