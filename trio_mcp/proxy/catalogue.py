@@ -18,7 +18,7 @@ from trio_mcp.client.link import Link
 from trio_mcp.client.list_reader import PageReader
 from trio_mcp.errors import ProtocolError, RemoteProtocolError
 from trio_mcp.printable import one_line
-from trio_mcp.proxy.definitions import Forwarder, make_prompt, make_resource, make_tool
+from trio_mcp.proxy.definitions import Forwarder, ProxyResource, make_prompt, make_resource, make_tool
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.registry import Registry
 from trio_mcp.wire.errors import METHOD_NOT_FOUND
@@ -99,6 +99,15 @@ class Catalogue:
     def __repr__(self) -> str:
         counts = ", ".join(f"{len(keys)} {kind}s" for kind, keys in self._own.items())
         return f"<Catalogue of {self._name!r}: {counts or 'nothing'}>"
+
+    def has_resource(self, uri: str) -> bool:
+        """Whether a resource is, or seems to be, one of this server."""
+        found = self._definition.open_resources().find(uri)
+        return (
+            found is not None
+            and isinstance(found[0], ProxyResource)
+            and found[0].forwarder is self._forwarder
+        )
 
     async def read_all(self, link: Link) -> None:
         """Read what the server is and all that it offers; checkpoints. Raises MCPError."""

@@ -25,7 +25,7 @@ from trio_mcp.proxy.failures import explained
 from trio_mcp.proxy.parked_calls import MARK
 from trio_mcp.proxy.proxy_run import NoteTask, Work
 from trio_mcp.server.context import Context
-from trio_mcp.wire.errors import RESOURCE_NOT_FOUND
+from trio_mcp.wire.errors import INVALID_PARAMS, RESOURCE_NOT_FOUND
 from trio_mcp.wire.faithful import read_faithfully
 from trio_mcp.wire.messages import (
     META_SERVER_INFO,
@@ -106,10 +106,14 @@ class LinkForwarder:
                 context, "resources/read", ReadResourceParams(uri=uri), f"resource {uri!r}"
             )
         except ProtocolError as error:
-            unknown = Downstream(context).request.era.unknown_resource
-            if error.code != RESOURCE_NOT_FOUND or unknown == RESOURCE_NOT_FOUND:
+            # Each revision has a code of its own for a resource that there is not.
+            is_unknown = error.code == RESOURCE_NOT_FOUND or (
+                error.code == INVALID_PARAMS and error.data == {"uri": uri}
+            )
+            if not is_unknown:
                 raise
-            raise ProtocolError(unknown, error.message, error.data) from None
+            code = Downstream(context).request.era.unknown_resource
+            raise ProtocolError(code, error.message, error.data) from None
         with explained(self.name):
             return _read(raw, ReadResourceResult, f"resource {uri!r}")
 

@@ -15,7 +15,6 @@ import attrs
 from trio_mcp.client.client import Client
 from trio_mcp.client.link import Link
 from trio_mcp.client.server_entry import ServerEntry
-from trio_mcp.client.server_requests import Answering
 from trio_mcp.client.target import Target
 from trio_mcp.concurrency.nursery import open_service_nursery, open_unwrapping_nursery
 from trio_mcp.outgoing.policy import Lossless
@@ -24,7 +23,7 @@ from trio_mcp.proxy.definitions import ProxyResources
 from trio_mcp.proxy.entries import Entry, read_entries
 from trio_mcp.proxy.forwarding import LinkForwarder
 from trio_mcp.proxy.proxy_run import UpstreamRun
-from trio_mcp.proxy.upstream import Upstream
+from trio_mcp.proxy.subscriptions import RelayedSubscriptions, WantedResources, WatchedAudience
 from trio_mcp.server.context import Context
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.server import Server
@@ -95,6 +94,8 @@ class _Proxy:
         self._shows_upstream = shows_upstream
         self._given_instructions = server.instructions is not None
         self._entries = entries
+        self._wanted = WantedResources()
+        self._definition.changes.make_audience = partial(WatchedAudience, self._wanted)
         resources = ProxyResources()
         self._definition.resources = resources
         self._catalogues = []
@@ -116,10 +117,12 @@ class _Proxy:
         async with open_service_nursery() as nursery:
             runs: dict[str, UpstreamRun] = {}
             for entry, catalogue in zip(self._entries, self._catalogues, strict=True):
-                connect = partial(entry.connect, Answering())
-                upstream = Upstream(entry.name, connect, catalogue, is_required=self._is_single)
-                run = runs[entry.name] = UpstreamRun(entry, upstream, nursery)
-                upstream.on_link = run.note_link
+                subscriptions = RelayedSubscriptions(
+                    entry.name, self._definition, self._wanted, catalogue.has_resource
+                )
+                runs[entry.name] = UpstreamRun(
+                    entry, catalogue, subscriptions.follow, nursery, is_required=self._is_single
+                )
             first, *others = runs.values()
             async with open_unwrapping_nursery() as starting:
                 for run in others:

@@ -14,6 +14,7 @@ import trio
 from msgspec import Raw
 
 from trio_mcp.client.link import Link
+from trio_mcp.client.server_requests import Answering
 from trio_mcp.handlers.sink import ProgressSink, detailed
 from trio_mcp.proxy.downstream import Downstream, RelayedAnswering
 from trio_mcp.proxy.entries import Entry
@@ -21,7 +22,7 @@ from trio_mcp.proxy.parked_calls import MARK, ParkedCall, ParkedCalls
 from trio_mcp.proxy.relayed_logs import RelayedLogs
 from trio_mcp.proxy.relayed_progress import relay_progress
 from trio_mcp.proxy.sessions import Asker, UpstreamSession, UpstreamSessions, require_link
-from trio_mcp.proxy.upstream import Upstream
+from trio_mcp.proxy.upstream import Lists, Upstream
 
 NoteTask: TypeAlias = Callable[[str], None]
 """Is told the id of the task that the upstream server has made of a call."""
@@ -33,8 +34,18 @@ Work: TypeAlias = Callable[[Link, ProgressSink | None, NoteTask], Awaitable[Raw]
 class UpstreamRun:
     """The connections to one upstream server, for as long as the proxy runs; `nursery` has what they do."""
 
-    def __init__(self, entry: Entry, upstream: Upstream, nursery: trio.Nursery) -> None:
-        self.upstream = upstream
+    def __init__(
+        self,
+        entry: Entry,
+        lists: Lists,
+        follow: Callable[[Link], Awaitable[None]],
+        nursery: trio.Nursery,
+        *,
+        is_required: bool,
+    ) -> None:
+        """`lists` take what the server offers, and `follow` runs while a connection lasts."""
+        connect = partial(entry.connect, Answering())
+        self.upstream = Upstream(entry.name, connect, lists, self._note_link, follow, is_required)
         self._is_borrowed = entry.is_borrowed
         self._logs = RelayedLogs()
         self._sessions = UpstreamSessions(entry.name, entry.connect, nursery)
@@ -43,9 +54,9 @@ class UpstreamRun:
     def __repr__(self) -> str:
         return f"<UpstreamRun of {self.upstream!r}>"
 
-    def note_link(self, link: Link) -> None:
+    def _note_link(self, link: Link) -> None:
         """Take note of a new connection."""
-        link.session.routes.on_log = self._logs.note
+        self._logs.begin(link)
 
     async def forward(self, downstream: Downstream, work: Work) -> Raw:
         """Do the work on behalf of a request, by the connection that it needs; checkpoints.
@@ -54,6 +65,7 @@ class UpstreamRun:
         """
         main = self.upstream.link
         if main.era.modern or self._is_borrowed or not downstream.capabilities:
+            await self._logs.want(main, downstream.log_level)
             with self._logs.relaying(downstream):
                 link = _on_behalf(main, downstream)
                 return await work(link, relay_progress(downstream), _forget_task)
@@ -84,6 +96,8 @@ class UpstreamRun:
     @asynccontextmanager
     async def _lend(self, downstream: Downstream, ask: Asker) -> AsyncIterator[UpstreamSession]:
         async with self._sessions.lend(downstream, ask) as session:
+            if session.link is not None:
+                await session.logs.want(session.link, downstream.log_level)
             yield session
 
 

@@ -12,8 +12,10 @@ from contextlib import contextmanager
 
 import msgspec
 
+from trio_mcp.client.link import Link
+from trio_mcp.errors import ProtocolError
 from trio_mcp.proxy.downstream import Downstream
-from trio_mcp.wire.messages import LogParams
+from trio_mcp.wire.messages import LOGGING_LEVELS, LoggingLevel, LogParams
 
 logger = logging.getLogger("trio_mcp")
 
@@ -23,9 +25,30 @@ class RelayedLogs:
 
     def __init__(self) -> None:
         self._requests: dict[Downstream, None] = {}
+        self._level: LoggingLevel = "info"
 
     def __repr__(self) -> str:
         return f"<RelayedLogs: {len(self._requests)} requests>"
+
+    def begin(self, link: Link) -> None:
+        """Take the log messages of a new connection."""
+        self._level = "info"  # what servers send to a client that has not said anything
+        link.session.routes.on_log = self.note
+
+    async def want(self, link: Link, level: LoggingLevel | None) -> None:
+        """Let a legacy server send messages of `level` and above; a modern one is told with each request.
+
+        Checkpoints if it is told. More are sent than some clients want; they get what they want.
+        """
+        if level is None or link.era.modern or "logging" not in link.agreement.capabilities:
+            return
+        if LOGGING_LEVELS.index(level) >= LOGGING_LEVELS.index(self._level):
+            return
+        self._level = level
+        try:
+            await link.set_log_level(level)
+        except ProtocolError as error:
+            logger.debug("an upstream server does not set its log level: %s", error)
 
     @contextmanager
     def relaying(self, downstream: Downstream) -> Iterator[None]:

@@ -182,7 +182,7 @@ class UpstreamSessions:
         try:
             async with self._connect(SessionAnswering(upstream_session=session)) as link:
                 session.link = link
-                link.session.routes.on_log = session.logs.note
+                session.logs.begin(link)
                 link.session.routes.on_page = session.note_page
                 has_started = True
                 task_status.started()

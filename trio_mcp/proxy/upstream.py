@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Final, Protocol
 
@@ -74,9 +74,11 @@ class Upstream:
     name: str
     connect: Callable[[], AbstractAsyncContextManager[Link]]
     lists: Lists
-    is_required: bool = True
-    on_link: Callable[[Link], None] = lambda link: None
+    on_link: Callable[[Link], None]
     """Called with each new connection, before anything is read."""
+    follow: Callable[[Link], Awaitable[None]]
+    """Runs while a connection lasts, once the lists were read."""
+    is_required: bool = True
     _state: UpstreamState = UpstreamState.LOST
     _link: Link | None = None
     _reason: str = ""
@@ -159,7 +161,14 @@ class Upstream:
     async def _serve(self, link: Link, note_ready: Callable[[Link], None]) -> None:
         """Read the lists, and each again that changes, until the connection is lost, which is raised."""
         async with open_unwrapping_nursery() as nursery:
-            nursery.start_soon(self._keep_lists, link, note_ready)
+
+            def begin(link: Link) -> None:
+                is_first = self._state is not UpstreamState.CONNECTED
+                note_ready(link)
+                if is_first:
+                    nursery.start_soon(self.follow, link)
+
+            nursery.start_soon(self._keep_lists, link, begin)
             raise await link.session.life.wait_lost()
 
     async def _keep_lists(self, link: Link, note_ready: Callable[[Link], None]) -> None:
