@@ -83,7 +83,7 @@ class Downstream:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.request, self._run, self._calls, _ = parts_of(context)
+        self.request, self._run, self._calls = parts_of(context)
 
     def __repr__(self) -> str:
         return f"<Downstream of {self.request.method} {self.request.id!r}>"
