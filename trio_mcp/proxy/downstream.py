@@ -6,11 +6,13 @@ connections.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Mapping
 from typing import Any, Final
 
 import attrs
+import msgspec
 from msgspec import UNSET
 
 from trio_mcp.client.call_answer import Questions
@@ -38,10 +40,13 @@ from trio_mcp.wire.messages import (
     CallToolParams,
     GetPromptParams,
     LoggingLevel,
+    LogParams,
     ReadResourceParams,
 )
 from trio_mcp.wire.progress_codec import META_RELATED_TASK
 from trio_mcp.wire.tasks import EXTENSION
+
+logger = logging.getLogger("trio_mcp")
 
 OWN_META: Final = frozenset(
     {
@@ -104,6 +109,19 @@ class Downstream:
     def log_level(self) -> LoggingLevel | None:
         """The lowest level of the log messages that the client wants, or None if it wants none."""
         return self.request.log_level
+
+    def take_log(self, message: LogParams) -> None:
+        """Hand on a log message behind what the request has sent, if the client wants it; never waits.
+
+        Raises one of the decoder's errors for data that cannot be read.
+        """
+        request = self.request
+        if not request.wants_log(message.level):
+            return
+        if request.call_queue.frames >= request.call_queue.outbox.frame_limit:
+            logger.warning("a client reads slowly: log messages of an upstream server are dropped")
+            return
+        request.put_log(message.level, msgspec.json.decode(message.data), message.logger)
 
     def make_meta(self, link: Link) -> dict[str, Any]:
         """The `_meta` of a request to the upstream server on behalf of this one."""

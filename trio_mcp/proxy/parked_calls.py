@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -21,9 +22,13 @@ from trio_mcp.handlers.sink import Progress
 from trio_mcp.proxy.downstream import Downstream, strip_questions_meta
 from trio_mcp.proxy.relayed_progress import RelayedProgress
 from trio_mcp.wire.errors import INTERNAL_ERROR, INVALID_PARAMS
+from trio_mcp.wire.messages import LogParams
 
 MAX_PARKED: Final = 1000
 """How many calls may wait for an answer at once: each has a connection of its own."""
+
+MAX_LOGGED: Final = 256
+"""How many log messages are kept for the next request of a call; older ones are dropped."""
 
 MARK: Final = "parked:"
 """What begins the name of such a call in the state that its client brings back."""
@@ -48,6 +53,7 @@ class ParkedCall:
         self._progress: RelayedProgress | None = None
         self._asked: dict[str, _Asked] = {}
         self._count = 0
+        self._logged: deque[LogParams] = deque(maxlen=MAX_LOGGED)
         self._result: Raw | None = None
         self._failure: BaseException | None = None
         self._changed = trio.lowlevel.ParkingLot()
@@ -72,6 +78,13 @@ class ParkedCall:
         while self._progress is None:
             await self._changed.park()
         await self._progress.receive(update)
+
+    def take_log(self, message: LogParams) -> None:
+        """Hand on a log message by the request that is attached, or keep it for the next; never waits."""
+        if self._attached is None:
+            self._logged.append(message)
+        else:
+            self._attached.take_log(message)
 
     async def ask(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """Let the client be asked by the end of its request, and wait for the answer; checkpoints."""
@@ -98,6 +111,8 @@ class ParkedCall:
             if key in self._asked:
                 self._asked[key].answer = answer
                 self._asked[key].answered.set()
+        while self._logged:
+            downstream.take_log(self._logged.popleft())
         self._attached, self._progress = downstream, RelayedProgress(downstream)
         self._changed.unpark_all()
         try:

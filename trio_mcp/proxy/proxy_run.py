@@ -19,7 +19,7 @@ from trio_mcp.handlers.sink import ProgressSink, detailed
 from trio_mcp.proxy.downstream import Downstream, RelayedAnswering
 from trio_mcp.proxy.entries import Entry
 from trio_mcp.proxy.parked_calls import MARK, ParkedCall, ParkedCalls
-from trio_mcp.proxy.relayed_logs import RelayedLogs
+from trio_mcp.proxy.relayed_logs import LogTaker, RelayedLogs
 from trio_mcp.proxy.relayed_progress import relay_progress
 from trio_mcp.proxy.sessions import Asker, UpstreamSession, UpstreamSessions, require_link
 from trio_mcp.proxy.upstream import Lists, Upstream
@@ -66,12 +66,12 @@ class UpstreamRun:
         main = self.upstream.link
         if main.era.modern or self._is_borrowed or not downstream.capabilities:
             await self._logs.want(main, downstream.log_level)
-            with self._logs.relaying(downstream):
+            with self._logs.relaying(downstream, downstream.take_log):
                 link = _on_behalf(main, downstream)
                 return await work(link, relay_progress(downstream), _forget_task)
         if downstream.hands_on_rounds and not downstream.may_become_task:
             return await self._park(downstream, work)
-        async with self._lend(downstream, downstream.ask) as session:
+        async with self._lend(downstream, downstream.ask, downstream.take_log) as session:
             link = _on_behalf(require_link(self.upstream.name, session), downstream)
             note_task = partial(_note_task, session, downstream)
             return await work(link, relay_progress(downstream), note_task)
@@ -85,7 +85,7 @@ class UpstreamRun:
         call = ParkedCall()
 
         async def run() -> Raw:
-            async with self._lend(downstream, call.ask) as session:
+            async with self._lend(downstream, call.ask, call.take_log) as session:
                 link = _on_behalf(require_link(self.upstream.name, session), downstream)
                 sink = detailed(call.receive) if downstream.wants_progress else None
                 return await work(link, sink, partial(_note_task, session, downstream))
@@ -94,8 +94,10 @@ class UpstreamRun:
         return await call.attend(downstream, {}, ttl)
 
     @asynccontextmanager
-    async def _lend(self, downstream: Downstream, ask: Asker) -> AsyncIterator[UpstreamSession]:
-        async with self._sessions.lend(downstream, ask) as session:
+    async def _lend(
+        self, downstream: Downstream, ask: Asker, take_log: LogTaker
+    ) -> AsyncIterator[UpstreamSession]:
+        async with self._sessions.lend(downstream, ask, take_log) as session:
             if session.link is not None:
                 await session.logs.want(session.link, downstream.log_level)
             yield session

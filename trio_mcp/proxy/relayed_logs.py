@@ -7,8 +7,9 @@ are of one client, and nobody sees what belongs to somebody else. Owns that rule
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import msgspec
 
@@ -19,12 +20,15 @@ from trio_mcp.wire.messages import LOGGING_LEVELS, LoggingLevel, LogParams
 
 logger = logging.getLogger("trio_mcp")
 
+LogTaker: TypeAlias = Callable[[LogParams], None]
+"""Takes a log message of an upstream server; never waits."""
+
 
 class RelayedLogs:
     """The requests that are being made by one connection, and where its log messages go."""
 
     def __init__(self) -> None:
-        self._requests: dict[Downstream, None] = {}
+        self._requests: dict[Downstream, LogTaker] = {}
         self._level: LoggingLevel = "info"
 
     def __repr__(self) -> str:
@@ -51,9 +55,9 @@ class RelayedLogs:
             logger.debug("an upstream server does not set its log level: %s", error)
 
     @contextmanager
-    def relaying(self, downstream: Downstream) -> Iterator[None]:
-        """While the block lasts, log messages may be for this request."""
-        self._requests[downstream] = None
+    def relaying(self, downstream: Downstream, take: LogTaker) -> Iterator[None]:
+        """While the block lasts, log messages may be for this request, and `take` gets them then."""
+        self._requests[downstream] = take
         try:
             yield
         finally:
@@ -68,14 +72,7 @@ class RelayedLogs:
         if any(one.request.connection.home is not home for one in self._requests):
             logger.debug("a log message of an upstream server was dropped: several clients wait for it")
             return
-        request = newest.request
         try:
-            message = msgspec.json.decode(params, type=LogParams)
-            if not request.wants_log(message.level):
-                return
-            if request.call_queue.frames >= request.call_queue.outbox.frame_limit:
-                logger.warning("a client reads slowly: log messages of an upstream server are dropped")
-                return
-            request.put_log(message.level, msgspec.json.decode(message.data), message.logger)
+            self._requests[newest](msgspec.json.decode(params, type=LogParams))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             logger.debug("a malformed log message was dropped: %s", error)

@@ -23,7 +23,7 @@ from trio_mcp.errors import ProtocolError
 from trio_mcp.proxy.downstream import Downstream, strip_questions_meta
 from trio_mcp.proxy.entries import Connect
 from trio_mcp.proxy.failures import unavailable
-from trio_mcp.proxy.relayed_logs import RelayedLogs
+from trio_mcp.proxy.relayed_logs import LogTaker, RelayedLogs
 from trio_mcp.session.connection import ServerConnection
 from trio_mcp.wire.errors import INTERNAL_ERROR, METHOD_NOT_FOUND
 from trio_mcp.wire.frames import Notification
@@ -119,8 +119,12 @@ class UpstreamSessions:
         return f"<UpstreamSessions of {self._name!r}: {self._number} connections>"
 
     @asynccontextmanager
-    async def lend(self, downstream: Downstream, ask: Asker) -> AsyncIterator[UpstreamSession]:
-        """A connection for a request, for as long as the block lasts; `ask` asks its client. Checkpoints.
+    async def lend(
+        self, downstream: Downstream, ask: Asker, take_log: LogTaker
+    ) -> AsyncIterator[UpstreamSession]:
+        """A connection for a request, for as long as the block lasts; checkpoints.
+
+        `ask` asks its client, and `take_log` takes the log messages for it.
 
         Raises what connecting raises, and ProtocolError if there are too many connections.
         """
@@ -131,7 +135,7 @@ class UpstreamSessions:
             session = await self._find_shared(home, downstream, ask)
         session.requests[downstream] = ask
         try:
-            with session.logs.relaying(downstream):
+            with session.logs.relaying(downstream, take_log):
                 yield session
         finally:
             del session.requests[downstream]
