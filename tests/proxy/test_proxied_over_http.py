@@ -105,3 +105,41 @@ async def two_at_once(client: Client) -> None:
         nursery.start_soon(order, "fish")
         nursery.start_soon(order, "cake")
     assert found == {"fish": ["fish", "fish?"], "cake": ["cake", "cake?"]}
+
+
+def make_mirror() -> Server:
+    mirror = Server("mirror")
+
+    @mirror.tool
+    async def look(ctx: Context) -> dict[str, str]:
+        return {name: value for name, value in ctx.headers.items() if name in ("authorization", "x-tenant")}
+
+    return mirror
+
+
+@pytest.mark.parametrize(("down", "up"), ERAS)
+async def test_no_header_is_handed_on_unless_it_is_named(down: str, up: str) -> None:
+    async def exchange(ctx: Context) -> dict[str, str]:
+        await trio.lowlevel.checkpoint()
+        return {"authorization": f"Bearer for-{ctx.headers['x-tenant']}"}
+
+    async with served(make_mirror()) as first:
+        for forward_headers, expected in (
+            (None, {}),
+            (["X-Tenant"], {"x-tenant": "{}"}),
+            (exchange, {"authorization": "Bearer for-{}"}),
+        ):
+            proxy = create_proxy(first, protocol=up, forward_headers=forward_headers)
+            async with served(proxy) as url:
+                for tenant in ("one", "two"):
+                    headers = {"x-tenant": tenant, "authorization": f"Bearer {tenant}"}
+                    async with open_client(url, protocol=down, headers=headers) as client:
+                        found = (await client.call_tool("look")).data
+                        assert found == {name: text.format(tenant) for name, text in expected.items()}
+
+
+def test_headers_are_for_urls() -> None:
+    with pytest.raises(TypeError, match="forward_headers"):
+        create_proxy(make_mirror(), forward_headers=["x-tenant"])
+    with pytest.raises(TypeError, match="list of names"):
+        create_proxy("http://127.0.0.1/mcp", forward_headers="x-tenant")

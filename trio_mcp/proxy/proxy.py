@@ -20,7 +20,7 @@ from trio_mcp.concurrency.nursery import open_service_nursery, open_unwrapping_n
 from trio_mcp.outgoing.policy import Lossless
 from trio_mcp.proxy.catalogue import Catalogue
 from trio_mcp.proxy.definitions import ProxyResources
-from trio_mcp.proxy.entries import Entry, read_entries
+from trio_mcp.proxy.entries import Entry, ForwardHeaders, read_entries
 from trio_mcp.proxy.forwarding import LinkForwarder
 from trio_mcp.proxy.proxy_run import UpstreamRun
 from trio_mcp.proxy.subscriptions import RelayedSubscriptions, WantedResources, WatchedAudience
@@ -47,6 +47,7 @@ def create_proxy(
     settings: ServerSettings | None = None,
     task_settings: TaskSettings | None = None,
     task_store: TaskStore | None = None,
+    forward_headers: ForwardHeaders | None = None,
     **options: Any,
 ) -> Server:
     """Make a server that passes on what the server `target` offers.
@@ -62,10 +63,14 @@ def create_proxy(
     shows itself as the server that it stands for. Progress is `Lossless` on both sides, unless the settings
     say otherwise.
 
+    No header and no credential of a client is handed on, unless `forward_headers` names it. It may also be a
+    function, sync or async, that gets the `Context` of a request and returns the headers to send, for example
+    with another token. Then each client has connections of its own. It is for URLs.
+
     Raises TypeError for options that do not exist or make no sense here, and ValueError for prefixes that are
     none and for what is wrong in the JSON.
     """
-    entries = read_entries(target, options)
+    entries = read_entries(target, options, forward_headers)
     is_single = len(entries) == 1 and not isinstance(target, Mapping)
     server = Server(
         name or "proxy",

@@ -5,7 +5,8 @@ Owns which connection a request goes by. Refuses to know what is asked.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeAlias
@@ -44,9 +45,9 @@ class UpstreamRun:
         is_required: bool,
     ) -> None:
         """`lists` take what the server offers, and `follow` runs while a connection lasts."""
-        connect = partial(entry.connect, Answering())
+        connect = partial(entry.connect, Answering(), {})
         self.upstream = Upstream(entry.name, connect, lists, self._note_link, follow, is_required)
-        self._is_borrowed = entry.is_borrowed
+        self._entry = entry
         self._logs = RelayedLogs()
         self._sessions = UpstreamSessions(entry.name, entry.connect, nursery)
         self._parked = ParkedCalls(nursery)
@@ -64,19 +65,32 @@ class UpstreamRun:
         Raises what the work raises, and ProtocolError if there is no connection.
         """
         main = self.upstream.link
-        if main.era.modern or self._is_borrowed or not downstream.capabilities:
+        headers = await self._find_headers(downstream)
+        can_be_shared = main.era.modern or self._entry.is_borrowed or not downstream.capabilities
+        if can_be_shared and not headers:
             await self._logs.want(main, downstream.log_level)
             with self._logs.relaying(downstream, downstream.take_log):
                 link = _on_behalf(main, downstream)
                 return await work(link, relay_progress(downstream), _forget_task)
-        if downstream.hands_on_rounds and not downstream.may_become_task:
-            return await self._park(downstream, work)
-        async with self._lend(downstream, downstream.ask, downstream.take_log) as session:
+        if downstream.hands_on_rounds and not downstream.may_become_task and not main.era.modern:
+            return await self._park(downstream, work, headers)
+        async with self._lend(downstream, downstream.ask, downstream.take_log, headers) as session:
             link = _on_behalf(require_link(self.upstream.name, session), downstream)
             note_task = partial(_note_task, session, downstream)
             return await work(link, relay_progress(downstream), note_task)
 
-    async def _park(self, downstream: Downstream, work: Work) -> Raw:
+    async def _find_headers(self, downstream: Downstream) -> Mapping[str, str]:
+        """What of a request's headers the program wants to be handed on."""
+        forward = self._entry.forward_headers
+        if forward is None:
+            return {}
+        if not callable(forward):
+            given = downstream.context.headers
+            return {name: given[name] for name in forward if name in given}
+        found = forward(downstream.context)
+        return await found if inspect.isawaitable(found) else found
+
+    async def _park(self, downstream: Downstream, work: Work, headers: Mapping[str, str]) -> Raw:
         """Do the work so that it goes on while the client answers a question in its next request."""
         ttl = downstream.state_ttl
         kept, answers = downstream.read_round()
@@ -85,7 +99,7 @@ class UpstreamRun:
         call = ParkedCall()
 
         async def run() -> Raw:
-            async with self._lend(downstream, call.ask, call.take_log) as session:
+            async with self._lend(downstream, call.ask, call.take_log, headers) as session:
                 link = _on_behalf(require_link(self.upstream.name, session), downstream)
                 sink = detailed(call.receive) if downstream.wants_progress else None
                 return await work(link, sink, partial(_note_task, session, downstream))
@@ -95,9 +109,9 @@ class UpstreamRun:
 
     @asynccontextmanager
     async def _lend(
-        self, downstream: Downstream, ask: Asker, take_log: LogTaker
+        self, downstream: Downstream, ask: Asker, take_log: LogTaker, headers: Mapping[str, str]
     ) -> AsyncIterator[UpstreamSession]:
-        async with self._sessions.lend(downstream, ask, take_log) as session:
+        async with self._sessions.lend(downstream, ask, take_log, headers) as session:
             if session.link is not None:
                 await session.logs.want(session.link, downstream.log_level)
             yield session

@@ -9,7 +9,8 @@ Refuses to know what is asked.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
 
@@ -34,6 +35,9 @@ logger = logging.getLogger("trio_mcp")
 MAX_SESSIONS: Final = 1000
 """How many such connections one proxy has to a server at most: each may be a process there."""
 
+IDLE_SECONDS: Final = 60.0
+"""How long a connection of a principal is kept for the next request, which may come by another wire."""
+
 Asker: TypeAlias = Callable[[str, Mapping[str, Any]], Awaitable[dict[str, Any]]]
 """Asks the client of a request, and returns its answer."""
 
@@ -42,8 +46,11 @@ Asker: TypeAlias = Callable[[str, Mapping[str, Any]], Awaitable[dict[str, Any]]]
 class UpstreamSession:
     """One connection for one client; `requests` are those that are made by it, with who asks for each."""
 
+    key: Hashable
+    """Whose it is: the name of a principal, or the wire of the client."""
     home: ServerConnection
     capabilities: Mapping[str, Any]
+    headers: Mapping[str, str] = attrs.field(repr=False)
     is_shared: bool
     requests: dict[Downstream, Asker] = attrs.field(factory=dict)
     tasks: dict[str, Downstream] = attrs.field(factory=dict)
@@ -56,6 +63,11 @@ class UpstreamSession:
     def is_lost(self) -> bool:
         """Whether the connection has ended."""
         return self.link is None or self.link.session.is_lost or self.staying.cancel_called
+
+    def suits(self, wanted: _Wanted) -> bool:
+        """Whether a request can be made by it."""
+        is_same = self.capabilities == wanted.capabilities and self.headers == wanted.headers
+        return is_same and not self.is_lost
 
     async def ask(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """Ask the client what the server asks; checkpoints. Raises ProtocolError."""
@@ -81,7 +93,8 @@ class UpstreamSession:
 
     def note_page(self, params: msgspec.Raw | msgspec.UnsetType) -> None:
         """Tell the client that a page is done with, of which it has the name."""
-        self.home.outbox.put(Notification("notifications/elicitation/complete", params))
+        if self.is_shared:  # modern clients know no names of pages
+            self.home.outbox.put(Notification("notifications/elicitation/complete", params))
 
 
 @attrs.frozen
@@ -111,29 +124,30 @@ class UpstreamSessions:
         self._connect = connect
         self._nursery = nursery
         self._number = 0
+        self._watched: set[ServerConnection] = set()
         self._shared: dict[ServerConnection, UpstreamSession] = {}
         self._opening: dict[ServerConnection, trio.Lock] = {}
-        self._idle: dict[ServerConnection, list[UpstreamSession]] = {}
+        self._idle: dict[Hashable, list[UpstreamSession]] = {}
 
     def __repr__(self) -> str:
         return f"<UpstreamSessions of {self._name!r}: {self._number} connections>"
 
     @asynccontextmanager
     async def lend(
-        self, downstream: Downstream, ask: Asker, take_log: LogTaker
+        self, downstream: Downstream, ask: Asker, take_log: LogTaker, headers: Mapping[str, str]
     ) -> AsyncIterator[UpstreamSession]:
         """A connection for a request, for as long as the block lasts; checkpoints.
 
-        `ask` asks its client, and `take_log` takes the log messages for it.
-
-        Raises what connecting raises, and ProtocolError if there are too many connections.
+        `ask` asks its client, and `take_log` takes the log messages for it. `headers` are sent with each
+        request. Raises what connecting raises, and ProtocolError if there are too many connections.
         """
-        home = downstream.request.connection.home
+        wanted = _Wanted(downstream, headers)
         if downstream.request.era.modern:
-            session = await self._find_idle(home, downstream, ask)
+            session = await self._find_idle(wanted, ask)
         else:
-            session = await self._find_shared(home, downstream, ask)
+            session = await self._find_shared(wanted, ask)
         session.requests[downstream] = ask
+        session.staying.deadline = math.inf
         try:
             with session.logs.relaying(downstream, take_log):
                 yield session
@@ -143,48 +157,50 @@ class UpstreamSessions:
                 del session.tasks[task_id]
             self._give_back(session)
 
-    async def _find_idle(self, home: ServerConnection, downstream: Downstream, ask: Asker) -> UpstreamSession:
-        idle = self._idle.get(home, [])
+    async def _find_idle(self, wanted: _Wanted, ask: Asker) -> UpstreamSession:
+        idle = self._idle.get(wanted.key, [])
         while idle:
             session = idle.pop()
-            if not session.is_lost and session.capabilities == downstream.capabilities:
+            if session.suits(wanted):
                 await trio.lowlevel.checkpoint()
                 return session
             session.staying.cancel()
-        return await self._open(home, downstream, ask, is_shared=False)
+        return await self._open(wanted, ask, is_shared=False)
 
-    async def _find_shared(
-        self, home: ServerConnection, downstream: Downstream, ask: Asker
-    ) -> UpstreamSession:
-        lock = self._opening.setdefault(home, trio.Lock())
+    async def _find_shared(self, wanted: _Wanted, ask: Asker) -> UpstreamSession:
+        lock = self._opening.setdefault(wanted.home, trio.Lock())
         async with lock:
-            session = self._shared.get(home)
-            if session is None or session.is_lost:
-                session = await self._open(home, downstream, ask, is_shared=True)
-                self._shared[home] = session
+            session = self._shared.get(wanted.home)
+            if session is None or not session.suits(wanted):
+                if session is not None and not session.requests:
+                    session.staying.cancel()
+                session = await self._open(wanted, ask, is_shared=True)
+                if wanted.home.is_lost:
+                    return session
+                self._shared[wanted.home] = session
             return session
 
-    async def _open(
-        self, home: ServerConnection, downstream: Downstream, ask: Asker, *, is_shared: bool
-    ) -> UpstreamSession:
+    async def _open(self, wanted: _Wanted, ask: Asker, *, is_shared: bool) -> UpstreamSession:
         if self._number >= MAX_SESSIONS:
             raise ProtocolError(INTERNAL_ERROR, f"overloaded: {MAX_SESSIONS} connections are open")
-        if home not in self._idle:
-            self._idle[home] = []
+        home = wanted.home
+        if wanted.key is home and home not in self._watched and not home.is_lost:
+            self._watched.add(home)
             home.watch_loss(lambda: self._forget(home))
-        session = UpstreamSession(home, downstream.capabilities, is_shared)
-        session.requests[downstream] = ask  # the server may ask as soon as it is connected
+        session = UpstreamSession(wanted.key, home, wanted.capabilities, wanted.headers, is_shared)
+        session.requests[wanted.downstream] = ask  # the server may ask as soon as it is connected
         try:
             await self._nursery.start(self._hold, session)
         finally:
-            del session.requests[downstream]
+            del session.requests[wanted.downstream]
         return session
 
     async def _hold(self, session: UpstreamSession, *, task_status: trio.TaskStatus[None]) -> None:
         self._number += 1
         has_started = False
         try:
-            async with self._connect(SessionAnswering(upstream_session=session)) as link:
+            answering = SessionAnswering(upstream_session=session)
+            async with self._connect(answering, session.headers) as link:
                 session.link = link
                 session.logs.begin(link)
                 link.session.routes.on_page = session.note_page
@@ -200,19 +216,41 @@ class UpstreamSessions:
             self._number -= 1
 
     def _give_back(self, session: UpstreamSession) -> None:
-        if session.home.is_lost:
-            if not session.requests:
+        """Keep a connection for the next request of its client, or close it if there will be none."""
+        if session.key is not session.home:
+            session.staying.deadline = trio.current_time() + IDLE_SECONDS
+            idle = self._idle.setdefault(session.key, [])
+            idle[:] = [one for one in idle if not one.is_lost]
+            idle.append(session)
+        elif session.is_shared:
+            if not session.requests and self._shared.get(session.home) is not session:
                 session.staying.cancel()
-        elif not session.is_shared:
-            self._idle.setdefault(session.home, []).append(session)
+        elif session.home.is_lost:
+            session.staying.cancel()
+        else:
+            self._idle.setdefault(session.key, []).append(session)
 
     def _forget(self, home: ServerConnection) -> None:
         """Close what a client that is gone does not use any more."""
+        self._watched.discard(home)
         self._opening.pop(home, None)
         shared = self._shared.pop(home, None)
         for session in [*self._idle.pop(home, []), *([] if shared is None else [shared])]:
             if not session.requests:
                 session.staying.cancel()
+
+
+class _Wanted:
+    """The connection that a request needs; `key` is whom it may be shared with: a principal, or one wire."""
+
+    def __init__(self, downstream: Downstream, headers: Mapping[str, str]) -> None:
+        connection = downstream.request.connection
+        self.downstream = downstream
+        self.home = connection.home
+        self.capabilities = downstream.capabilities
+        self.headers = headers
+        is_of_principal = downstream.request.era.modern and connection.owner is not None
+        self.key: Hashable = connection.owner if is_of_principal else self.home
 
 
 def require_link(name: str, session: UpstreamSession) -> Link:
