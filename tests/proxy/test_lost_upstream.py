@@ -12,7 +12,9 @@ import trio
 import trio.testing
 
 from tests.conftest import LEGACY, MODERN
+from tests.support.fake_server import DISCOVERED, FakeServer, result, silence
 from trio_mcp import (
+    CallTimeout,
     ClientSettings,
     Context,
     ProtocolError,
@@ -180,3 +182,12 @@ async def test_a_proxy_of_a_client_that_is_open_uses_its_connection() -> None:
     ):
         assert (await client.call_tool("hello")).text == "hello"
         assert [tool.name for tool in await client.list_tools()] == ["hello", "hang"]
+
+
+async def test_a_server_that_does_not_answer_for_its_lists_is_an_error_of_the_start(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    silent = FakeServer({"server/discover": result(DISCOVERED), "tools/list": silence})
+    with pytest.raises(CallTimeout, match="did not list what it has"):
+        async with open_server(create_proxy(silent)):
+            pass

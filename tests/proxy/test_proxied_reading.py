@@ -28,6 +28,7 @@ from trio_mcp import (
     open_client,
     open_server,
 )
+from trio_mcp.testing import WireRecorder
 
 ERAS = list(itertools.product((MODERN, LEGACY), repeat=2))
 
@@ -161,6 +162,29 @@ async def test_log_messages_arrive_in_order_and_at_the_level_that_is_wanted(down
         messages = [("warning", {"n": 1}, "deep"), ("debug", "details", None), ("info", "more", None)]
         wanted = {3: messages, 2: [messages[0], messages[2]], 0: []}[expected]
         assert [(one.level, one.data, one.logger) for one in logged] == wanted
+
+
+@pytest.mark.parametrize(("down", "up"), ERAS)
+async def test_log_messages_keep_their_place_among_the_progress(down: str, up: str) -> None:
+    origin, seen = Server("origin"), []
+
+    @origin.tool
+    async def both(ctx: Context) -> None:
+        for number in range(1, 6):
+            await ctx.report_progress(number)
+            await ctx.info(number)
+
+    def note(message: Any) -> None:
+        if "method" in message and message["method"].startswith("notifications/"):
+            params = message["params"]
+            seen.append(params.get("progress", params.get("data")))
+
+    recorder = WireRecorder(behind_two(origin, up))
+    async with open_client(recorder, protocol=down, log_handler=lambda message: None) as client:
+        await client.call_tool("both", progress_handler=lambda p, t, m: None)
+    for message in recorder.received_messages():
+        note(message)
+    assert seen == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
 
 
 async def test_nobody_gets_the_log_messages_of_another_client() -> None:

@@ -6,6 +6,7 @@ connection is kept.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
@@ -19,11 +20,11 @@ from trio_mcp.client.link import Link
 from trio_mcp.client.prompts import make_completion_params
 from trio_mcp.client.task_snapshot import TaskSnapshot
 from trio_mcp.errors import ProtocolError, RemoteProtocolError
-from trio_mcp.handlers.sink import ProgressSink
 from trio_mcp.proxy.downstream import Downstream
 from trio_mcp.proxy.failures import explained
 from trio_mcp.proxy.parked_calls import MARK
 from trio_mcp.proxy.proxy_run import NoteTask, Work
+from trio_mcp.proxy.relay import Relay
 from trio_mcp.server.context import Context
 from trio_mcp.wire.errors import INVALID_PARAMS, RESOURCE_NOT_FOUND
 from trio_mcp.wire.faithful import read_faithfully
@@ -44,6 +45,8 @@ from trio_mcp.wire.resources import ReadResourceResult
 from trio_mcp.wire.tolerant import UNREADABLE
 
 S = TypeVar("S", bound=Result)
+
+_UNKNOWN: Final = re.compile(r"not found|unknown|no such|nothing", re.IGNORECASE)
 
 _OWN_META: Final = frozenset({META_SERVER_INFO, META_RELATED_TASK, PROGRESS_META})
 """The members of a result's `_meta` that each server writes by itself."""
@@ -71,7 +74,7 @@ class LinkForwarder:
         downstream = Downstream(context)
         params = CallToolParams(name=name, arguments=UNSET if arguments is None else arguments)
 
-        async def work(link: Link, progress: ProgressSink | None, note_task: NoteTask) -> Raw:
+        async def work(link: Link, relay: Relay, note_task: NoteTask) -> Raw:
             async def become_task(snapshot: TaskSnapshot) -> None:
                 note_task(snapshot.id)
                 await downstream.become_task(snapshot.ttl)
@@ -80,7 +83,8 @@ class LinkForwarder:
             call = ForwardedCall(
                 link,
                 params,
-                progress,
+                relay.sink,
+                on_begin=relay.begin,
                 on_questions=partial(_hand_on, downstream),
                 on_task=become_task,
                 idempotency_key=downstream.idempotency_key if link.knows_keys else None,
@@ -106,9 +110,10 @@ class LinkForwarder:
                 context, "resources/read", ReadResourceParams(uri=uri), f"resource {uri!r}"
             )
         except ProtocolError as error:
-            # Each revision has a code of its own for a resource that there is not.
+            # Each revision has a code of its own for a resource that there is not; one has it in common with
+            # what is wrong with the parts of a URI.
             is_unknown = error.code == RESOURCE_NOT_FOUND or (
-                error.code == INVALID_PARAMS and error.data == {"uri": uri}
+                error.code == INVALID_PARAMS and error.data == {"uri": uri} and _UNKNOWN.search(error.message)
             )
             if not is_unknown:
                 raise
@@ -140,11 +145,19 @@ class LinkForwarder:
     ) -> Raw:
         downstream = Downstream(context)
 
-        async def work(link: Link, progress: ProgressSink | None, note_task: NoteTask) -> Raw:
+        async def work(link: Link, relay: Relay, note_task: NoteTask) -> Raw:
             if not isinstance(params, CompleteParams):
                 _continue(downstream, params)
-            ask = partial(_hand_on, downstream)
-            return await ForwardedRequest(link, method, params, what, progress, on_questions=ask).run()
+            request = ForwardedRequest(
+                link,
+                method,
+                params,
+                what,
+                relay.sink,
+                on_begin=relay.begin,
+                on_questions=partial(_hand_on, downstream),
+            )
+            return await request.run()
 
         with explained(self.name):
             return await self._find_lender(context).forward(downstream, work)

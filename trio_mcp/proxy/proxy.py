@@ -38,6 +38,10 @@ PLACES: Final = 1000
 """How many proxied tasks run at once by default: each only waits for another server."""
 
 
+TASK_SECONDS: Final = 86_400.0
+"""How long a task is kept by default: longer than by most servers, whose own time counts if it is known."""
+
+
 def create_proxy(
     target: Target | Client | ServerEntry | Mapping[str, Any],
     *,
@@ -79,7 +83,10 @@ def create_proxy(
         settings=settings or ServerSettings(progress=Lossless()),
         task_settings=task_settings
         or TaskSettings(
-            max_running=PLACES, max_running_per_owner=PLACES * 3 // 4, max_unfinished_per_owner=PLACES
+            max_running=PLACES,
+            max_running_per_owner=PLACES * 3 // 4,
+            max_unfinished_per_owner=PLACES,
+            ttl=TASK_SECONDS,
         ),
         task_store=task_store,
     )

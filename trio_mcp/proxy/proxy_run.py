@@ -16,19 +16,19 @@ from msgspec import Raw
 
 from trio_mcp.client.link import Link
 from trio_mcp.client.server_requests import Answering
-from trio_mcp.handlers.sink import ProgressSink, detailed
 from trio_mcp.proxy.downstream import Downstream, RelayedAnswering
 from trio_mcp.proxy.entries import Entry
 from trio_mcp.proxy.parked_calls import MARK, ParkedCall, ParkedCalls
+from trio_mcp.proxy.relay import Relay
 from trio_mcp.proxy.relayed_logs import LogTaker, RelayedLogs
-from trio_mcp.proxy.relayed_progress import relay_progress
+from trio_mcp.proxy.relayed_progress import RelayedProgress
 from trio_mcp.proxy.sessions import Asker, UpstreamSession, UpstreamSessions, require_link
 from trio_mcp.proxy.upstream import Lists, Upstream
 
 NoteTask: TypeAlias = Callable[[str], None]
 """Is told the id of the task that the upstream server has made of a call."""
 
-Work: TypeAlias = Callable[[Link, ProgressSink | None, NoteTask], Awaitable[Raw]]
+Work: TypeAlias = Callable[[Link, Relay, NoteTask], Awaitable[Raw]]
 """Makes a request by a connection, and returns its encoded result."""
 
 
@@ -69,15 +69,15 @@ class UpstreamRun:
         can_be_shared = main.era.modern or self._entry.is_borrowed or not downstream.capabilities
         if can_be_shared and not headers:
             await self._logs.want(main, downstream.log_level)
-            with self._logs.relaying(downstream, downstream.take_log):
-                link = _on_behalf(main, downstream)
-                return await work(link, relay_progress(downstream), _forget_task)
+            relay = _make_relay(downstream)
+            with self._logs.relaying(downstream, relay.take_log):
+                return await _do(work, _on_behalf(main, downstream), relay, _forget_task)
         if downstream.hands_on_rounds and not downstream.may_become_task and not main.era.modern:
             return await self._park(downstream, work, headers)
-        async with self._lend(downstream, downstream.ask, downstream.take_log, headers) as session:
+        relay = _make_relay(downstream)
+        async with self._lend(downstream, downstream.ask, relay.take_log, headers) as session:
             link = _on_behalf(require_link(self.upstream.name, session), downstream)
-            note_task = partial(_note_task, session, downstream)
-            return await work(link, relay_progress(downstream), note_task)
+            return await _do(work, link, relay, partial(_note_task, session, downstream))
 
     async def _find_headers(self, downstream: Downstream) -> Mapping[str, str]:
         """What of a request's headers the program wants to be handed on."""
@@ -98,11 +98,12 @@ class UpstreamRun:
             return await self._parked.find(kept).attend(downstream, answers, ttl)
         call = ParkedCall()
 
+        relay = Relay(call.receive if downstream.wants_progress else None, call.take_log)
+
         async def run() -> Raw:
-            async with self._lend(downstream, call.ask, call.take_log, headers) as session:
+            async with self._lend(downstream, call.ask, relay.take_log, headers) as session:
                 link = _on_behalf(require_link(self.upstream.name, session), downstream)
-                sink = detailed(call.receive) if downstream.wants_progress else None
-                return await work(link, sink, partial(_note_task, session, downstream))
+                return await _do(work, link, relay, partial(_note_task, session, downstream))
 
         self._parked.start(call, run)
         return await call.attend(downstream, {}, ttl)
@@ -115,6 +116,17 @@ class UpstreamRun:
             if session.link is not None:
                 await session.logs.want(session.link, downstream.log_level)
             yield session
+
+
+def _make_relay(downstream: Downstream) -> Relay:
+    report = RelayedProgress(downstream).receive if downstream.wants_progress else None
+    return Relay(report, downstream.take_log)
+
+
+async def _do(work: Work, link: Link, relay: Relay, note_task: NoteTask) -> Raw:
+    raw = await work(link, relay, note_task)
+    relay.finish()
+    return raw
 
 
 def _on_behalf(link: Link, downstream: Downstream) -> Link:
