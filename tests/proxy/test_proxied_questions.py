@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import pytest
@@ -19,6 +19,7 @@ from trio_mcp import (
     ElicitRequest,
     ElicitUrlRequest,
     ProtocolError,
+    RunningServer,
     Server,
     TaskConfig,
     create_proxy,
@@ -254,3 +255,48 @@ async def test_an_answer_is_handed_on_as_it_is() -> None:
     async with open_client(proxy, elicitation_handler=lambda request: answers.pop()) as client:
         assert (await client.call_tool("cook")).data == ["decline", None]
         assert (await client.call_tool("cook")).data == ["cancel", None]
+
+
+@pytest.mark.parametrize(("down", "up"), TASKS)
+async def test_each_principal_is_asked_its_own_questions_and_has_connections_of_its_own(
+    down: str, up: str
+) -> None:
+    origin, sessions = Server("origin"), {}
+
+    @origin.tool
+    async def order(ctx: Context, dish: str) -> list[Any]:
+        answer = await ctx.elicit(f"Who eats {dish}?", str)
+        if up == LEGACY:  # a session belongs to one principal
+            sessions.setdefault(dish, []).append(ctx.session_state.setdefault("dish", dish))
+        return [dish, answer.data]
+
+    async def call(running: RunningServer, name: str) -> None:
+        async def answer(request: ElicitRequest) -> Any:
+            await trio.testing.wait_all_tasks_blocked()
+            return {"value": name if name in request.message else "somebody else"}
+
+        target = running.authenticated(name)
+        for _ in range(2):
+            async with open_client(target, protocol=down, elicitation_handler=answer) as client:
+                assert (await client.call_tool("order", {"dish": name})).data == [name, name]
+
+    async with (
+        open_server(create_proxy(origin, protocol=up)) as running,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(call, running, "ada")
+        nursery.start_soon(call, running, "bob")
+    assert all(set(found) == {dish} for dish, found in sessions.items())
+
+
+async def test_a_form_asks_older_clients_for_no_list() -> None:
+    origin = Server("origin")
+
+    @origin.tool
+    async def choose(ctx: Context) -> str:
+        return (await ctx.elicit("Which?", list[Literal["a", "b"]])).action
+
+    proxy = create_proxy(origin, protocol=LEGACY)
+    async with open_client(proxy, protocol="2025-06-18", elicitation_handler=fill_in) as client:
+        with pytest.raises(ProtocolError, match="cannot ask for a list"):
+            await client.call_tool("choose")

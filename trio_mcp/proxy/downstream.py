@@ -27,6 +27,7 @@ from trio_mcp.server.question_route import ask_client
 from trio_mcp.server.task_choice import read_ttl
 from trio_mcp.server.task_run import RunState
 from trio_mcp.wire.codec import encode_value
+from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.messages import (
     META_ASKING,
     META_CLIENT_CAPABILITIES,
@@ -79,6 +80,15 @@ def strip_questions_meta(params: Mapping[str, Any]) -> dict[str, Any]:
         if kept:
             given["_meta"] = kept
     return given
+
+
+def _asks_list(params: Mapping[str, Any]) -> bool:
+    """Whether a question is a form that asks for several of some choices."""
+    schema = params.get("requestedSchema")
+    fields = schema.get("properties") if isinstance(schema, Mapping) else None
+    return isinstance(fields, Mapping) and any(
+        isinstance(one, Mapping) and one.get("type") == "array" for one in fields.values()
+    )
 
 
 class Downstream:
@@ -232,6 +242,9 @@ class Downstream:
         Raises ProtocolError if it cannot be asked, and with the error that it answers; ConnectionLost.
         """
         given = strip_questions_meta(params)
+        if not self.request.era.asks_lists and _asks_list(given):
+            text = f"in protocol {self.request.era.version} a form cannot ask for a list"
+            raise ProtocolError(INVALID_PARAMS, text)
         is_url = given.get("mode") == "url"
         if is_url and not self.request.era.identifies_urls:
             given.pop("elicitationId", None)
