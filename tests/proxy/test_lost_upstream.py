@@ -191,3 +191,22 @@ async def test_a_server_that_does_not_answer_for_its_lists_is_an_error_of_the_st
     with pytest.raises(CallTimeout, match="did not list what it has"):
         async with open_server(create_proxy(silent)):
             pass
+
+
+async def test_connections_of_a_principal_are_kept_for_its_next_request_until_they_are_idle(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_server(make_origin()) as running:
+        way = Breakable(running)
+        async with open_server(create_proxy(way, protocol=LEGACY)) as proxy:
+            for name, connected in (("ada", 2), ("ada", 2), ("bob", 3)):
+                target = proxy.authenticated(name)
+                async with open_client(target, elicitation_handler=lambda r: {}) as client:
+                    await client.call_tool("hello")
+                assert way.connected == connected
+            assert len(way.open) == 3
+            await trio.sleep(100)
+            assert len(way.open) == 1
+            async with open_client(proxy.authenticated("ada"), elicitation_handler=lambda r: {}) as client:
+                await client.call_tool("hello")
+            assert way.connected == 4

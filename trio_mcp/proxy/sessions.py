@@ -168,6 +168,8 @@ class UpstreamSessions:
         return await self._open(wanted, ask, is_shared=False)
 
     async def _find_shared(self, wanted: _Wanted, ask: Asker) -> UpstreamSession:
+        if wanted.home.is_lost:  # the request is a task that goes on
+            return await self._open(wanted, ask, is_shared=False)
         lock = self._opening.setdefault(wanted.home, trio.Lock())
         async with lock:
             session = self._shared.get(wanted.home)
@@ -175,9 +177,8 @@ class UpstreamSessions:
                 if session is not None and not session.requests:
                     session.staying.cancel()
                 session = await self._open(wanted, ask, is_shared=True)
-                if wanted.home.is_lost:
-                    return session
-                self._shared[wanted.home] = session
+                if not wanted.home.is_lost:
+                    self._shared[wanted.home] = session
             return session
 
     async def _open(self, wanted: _Wanted, ask: Asker, *, is_shared: bool) -> UpstreamSession:
@@ -214,21 +215,32 @@ class UpstreamSessions:
             logger.warning("a connection to %r has failed: %s", self._name, error)
         finally:
             self._number -= 1
+            self._drop(session)
 
     def _give_back(self, session: UpstreamSession) -> None:
         """Keep a connection for the next request of its client, or close it if there will be none."""
         if session.key is not session.home:
             session.staying.deadline = trio.current_time() + IDLE_SECONDS
-            idle = self._idle.setdefault(session.key, [])
-            idle[:] = [one for one in idle if not one.is_lost]
-            idle.append(session)
+            self._keep(session)
         elif session.is_shared:
             if not session.requests and self._shared.get(session.home) is not session:
                 session.staying.cancel()
         elif session.home.is_lost:
             session.staying.cancel()
         else:
+            self._keep(session)
+
+    def _keep(self, session: UpstreamSession) -> None:
+        if not session.is_lost:
             self._idle.setdefault(session.key, []).append(session)
+
+    def _drop(self, session: UpstreamSession) -> None:
+        """Forget a connection that has ended."""
+        idle = self._idle.get(session.key, [])
+        if session in idle:
+            idle.remove(session)
+        if not idle:
+            self._idle.pop(session.key, None)
 
     def _forget(self, home: ServerConnection) -> None:
         """Close what a client that is gone does not use any more."""
