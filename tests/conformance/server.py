@@ -5,6 +5,7 @@ scenarios ask of a tool of that name.
 """
 
 import base64
+import sys
 from functools import partial
 from typing import Annotated, Any
 
@@ -27,6 +28,7 @@ from trio_mcp import (
     ResourceContents,
     Server,
     ToolError,
+    create_proxy,
     serve_http,
 )
 
@@ -264,12 +266,14 @@ def add_lists(server: Server) -> None:
         return arguments
 
 
-async def main() -> None:
+async def main(is_proxied: bool) -> None:
     server = make_server()
+    if is_proxied:
+        server = create_proxy(create_proxy(server))
     async with trio.open_nursery() as nursery:
         (url,) = await nursery.start(partial(serve_http, server, bind="127.0.0.1:0"))
         print(url, flush=True)
 
 
 if __name__ == "__main__":
-    trio.run(main)
+    trio.run(main, "--proxied" in sys.argv)

@@ -24,7 +24,7 @@ from trio_mcp.server.client_questions import has_capability
 from trio_mcp.server.context import Context, parts_of
 from trio_mcp.server.input_round import InputRound
 from trio_mcp.server.question_route import ask_client
-from trio_mcp.server.task_choice import read_ttl
+from trio_mcp.server.task_choice import declares_tasks, read_ttl
 from trio_mcp.server.task_run import RunState
 from trio_mcp.wire.codec import encode_value
 from trio_mcp.wire.errors import INVALID_PARAMS
@@ -139,7 +139,10 @@ class Downstream:
         meta = {name: value for name, value in given.items() if name not in OWN_META}
         if link.era.modern:
             meta.update(link.meta)
-            meta[META_CLIENT_CAPABILITIES] = {**self.capabilities, "extensions": {EXTENSION: {}}}
+            # A legacy client says with each call whether it wants a task, and is answered directly otherwise.
+            takes_tasks = not self.request.era.modern or declares_tasks(self.request)
+            extensions = {EXTENSION: {}} if takes_tasks else {}
+            meta[META_CLIENT_CAPABILITIES] = {**self.capabilities, "extensions": extensions}
             meta.pop(META_LOG_LEVEL, None)
             if self.log_level is not None:
                 meta[META_LOG_LEVEL] = self.log_level
@@ -181,7 +184,9 @@ class Downstream:
         """Whether the client has asked for a task, and gets one."""
         if self._run is None or self._calls.path or not isinstance(self.request.params, CallToolParams):
             return False
-        return self.request.params.task is not UNSET or META_WANTS_TASK in self.request.meta.values
+        if self.request.era.modern:
+            return META_WANTS_TASK in self.request.meta.values
+        return self.request.params.task is not UNSET
 
     @property
     def ttl(self) -> float | None:
@@ -210,7 +215,10 @@ class Downstream:
         return self._run is not None and self._run.state is RunState.PROMOTABLE and not self._calls.path
 
     def read_round(self) -> tuple[str | None, dict[str, dict[str, Any]]]:
-        """What `hand_on` has kept in the round before, and the new answers; None and nothing in a first."""
+        """What `hand_on` has kept in the round before, and the new answers; None and nothing in a first.
+
+        A client may also bring answers without a state.
+        """
         found = self.request.round
         if not isinstance(found, InputRound) or not self.hands_on_rounds or not self._continues:
             return None, {}

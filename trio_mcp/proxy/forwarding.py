@@ -166,7 +166,10 @@ class LinkForwarder:
 def _continue(downstream: Downstream, params: CallToolParams | GetPromptParams | ReadResourceParams) -> None:
     """Go on with what the upstream server has asked in the round before, if it has."""
     kept, answers = downstream.read_round()
-    if kept is not None and not kept.startswith(MARK):
+    if kept is None:
+        if answers:
+            params.input_responses = answers
+    elif not kept.startswith(MARK):
         state = msgspec.json.decode(kept, type=str | None)
         params.request_state = UNSET if state is None else state
         params.input_responses = answers
