@@ -141,7 +141,7 @@ class Downstream:
             meta.update(link.meta)
             # A legacy client says with each call whether it wants a task, and is answered directly otherwise.
             takes_tasks = not self.request.era.modern or declares_tasks(self.request)
-            extensions = {EXTENSION: {}} if takes_tasks else {}
+            extensions: dict[str, Any] = {EXTENSION: {}} if takes_tasks else {}
             meta[META_CLIENT_CAPABILITIES] = {**self.capabilities, "extensions": extensions}
             meta.pop(META_LOG_LEVEL, None)
             if self.log_level is not None:

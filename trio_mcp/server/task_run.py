@@ -9,7 +9,7 @@ another nursery.
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -270,7 +270,8 @@ def _as_outcome(result: CallToolResult) -> Outcome:
         try:
             msgspec.json.decode(raw, type=CallToolResult)  # Structs do not check what they are made of
         except msgspec.ValidationError:
-            if not any(type(block) is msgspec.Raw for block in result.content):
+            blocks: Sequence[object] = result.content
+            if not any(isinstance(block, msgspec.Raw) for block in blocks):
                 raise
             # Content that another server has made, of a type that is not known here.
             from trio_mcp.wire.faithful import read_faithfully
