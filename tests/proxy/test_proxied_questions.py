@@ -300,3 +300,26 @@ async def test_a_form_asks_older_clients_for_no_list() -> None:
     async with open_client(proxy, protocol="2025-06-18", elicitation_handler=fill_in) as client:
         with pytest.raises(ProtocolError, match="cannot ask for a list"):
             await client.call_tool("choose")
+
+
+async def test_a_legacy_client_is_told_that_a_page_is_done_with() -> None:
+    origin = Server("origin")
+
+    @origin.tool
+    async def pay(ctx: Context) -> str:
+        opened = await ctx.elicit_url("Please pay", "https://pay.example/1", elicitation_id="pay-1")
+        await ctx.complete_elicitation("pay-1")
+        return opened.action
+
+    pages: list[ElicitUrlRequest] = []
+
+    def open_page(request: ElicitUrlRequest) -> bool:
+        pages.append(request)
+        return True
+
+    proxy = behind_two(origin, LEGACY, LEGACY)
+    async with open_client(proxy, protocol=LEGACY, elicitation_url_handler=open_page) as client:
+        assert (await client.call_tool("pay")).text == "accept"
+        with trio.fail_after(HANG_SECONDS):
+            await client.wait_elicitation("pay-1")
+    assert [page.elicitation_id for page in pages] == ["pay-1"]

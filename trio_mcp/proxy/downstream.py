@@ -109,11 +109,14 @@ class Downstream:
     def capabilities(self) -> dict[str, Any]:
         """What the client can be asked, by its own account and by its revision."""
         declared, questions = self.request.meta.client_capabilities, self.request.era.questions
-        return {
+        found = {
             name: declared[name]
             for name, method in _QUESTIONS.items()
             if method in questions and isinstance(declared.get(name), Mapping)
         }
+        if "roots" in found:
+            found["roots"] = {}  # that they change is not handed on
+        return found
 
     @property
     def log_level(self) -> LoggingLevel | None:
