@@ -101,6 +101,7 @@ class ProxyPrompt(PromptDefinition):
 
     forwarder: Forwarder = attrs.field(kw_only=True)
     remote_name: str = attrs.field(kw_only=True)
+    takes_context: bool = attrs.field(kw_only=True, default=True)
 
     async def get(
         self,
