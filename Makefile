@@ -140,6 +140,7 @@ RUN_CONFORMANCE := tests/conformance/run.py --suite $(CONFORMANCE)
 conformance: $(VENV)/.dev $(CONFORMANCE)/.node-ready
 	@test ! -e $(CONFORMANCE)/.node-ready || $(BIN)/python $(RUN_CONFORMANCE)
 	@test ! -e $(CONFORMANCE)/.node-ready || $(BIN)/python $(RUN_CONFORMANCE) --mounted
+	@test ! -e $(CONFORMANCE)/.node-ready || $(BIN)/python $(RUN_CONFORMANCE) --proxied
 
 # Without the authorization of the client, whose scenarios are many: half a minute instead of two.
 conformance-short: $(VENV)/.dev $(CONFORMANCE)/.node-ready

@@ -266,6 +266,8 @@ BROAD_HANDLERS = {
     # What was caught in one task is raised in the one that waits for it.
     "client/call_handle.py:CallHandle.run": "raised by CallHandle.result",
     "session/direct_reader.py:DirectReader.take": "raised by DirectReader.run",
+    "proxy/parked_calls.py:ParkedCall.run": "raised by ParkedCall.attend",
+    "proxy/sessions.py:UpstreamSessions._hold": "a target of the caller's; raised by who waits, or logged",
 }
 
 

@@ -64,6 +64,9 @@ REQUIRED = {
 # 2026-07-28 has no handshake, so the suite cannot see the headers of one and always skips these checks.
 NOT_IN_THE_REVISION = {"ClientMcpMethodHeader_initialize", "ClientMcpMethodHeader_notifications_initialized"}
 
+# What a handler cannot do through a proxy: it closes the response of its own server.
+NOT_BEHIND_PROXIES = {"server-sse-polling": "the response is that of the proxy"}
+
 _SUMMARY = re.compile(r"^[✓✗-] (\S+): ", re.MULTILINE)
 _NOT_SCORED = re.compile(r"^  [✓✗-] (\S+) \(", re.MULTILINE)
 _RESULT = re.compile(r"(.+)-\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d+Z")
@@ -266,13 +269,18 @@ def main() -> None:
     parser.add_argument("--suite", type=Path, default=ROOT / ".envs" / "conformance", help="where it is")
     parser.add_argument("--side", choices=SIDES, help="only one side")
     parser.add_argument("--short", action="store_true", help="leave out the client's authorization")
-    parser.add_argument("--mounted", action="store_true", help="only the server, mounted in another one")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--mounted", action="store_true", help="only the server, mounted in another one")
+    kinds.add_argument("--proxied", action="store_true", help="only the server, behind a proxy of a proxy")
     parser.add_argument("--shrink", action="store_true", help="take what is passed out of the baseline")
     options = parser.parse_args()
     baseline: Baseline = json.loads(BASELINE.read_text())
-    sides = ["server"] if options.mounted else [options.side] if options.side else SIDES
+    arguments = [f"--{kind}" for kind in ("mounted", "proxied") if getattr(options, kind)]
+    sides = ["server"] if arguments else [options.side] if options.side else SIDES
+    if options.proxied:
+        baseline["server"]["2025-11-25"].update(NOT_BEHIND_PROXIES)
     client = shlex.join([sys.executable, str(HERE / "client.py")])
-    with served(*(["--mounted"] if options.mounted else [])) as url:
+    with served(*arguments) as url:
         suite = Suite(options.suite, {"server": ["--url", url], "client": ["--command", client]})
         outcomes = run(suite, sides, short=options.short)
     show(outcomes, baseline)

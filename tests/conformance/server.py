@@ -29,6 +29,7 @@ from trio_mcp import (
     ResourceContents,
     Server,
     ToolError,
+    create_proxy,
     serve_http,
 )
 
@@ -266,14 +267,16 @@ def add_lists(server: Server) -> None:
         return arguments
 
 
-async def main(is_mounted: bool) -> None:
+async def main(is_mounted: bool, is_proxied: bool) -> None:
     server = make_server()
     if is_mounted:
         server = mount_in_another(server)
+    if is_proxied:
+        server = create_proxy(create_proxy(server))
     async with trio.open_nursery() as nursery:
         (url,) = await nursery.start(partial(serve_http, server, bind="127.0.0.1:0"))
         print(url, flush=True)
 
 
 if __name__ == "__main__":
-    trio.run(main, "--mounted" in sys.argv)
+    trio.run(main, "--mounted" in sys.argv, "--proxied" in sys.argv)

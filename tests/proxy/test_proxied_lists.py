@@ -141,15 +141,17 @@ async def test_the_tools_of_the_proxy_itself_stay_and_come_first_at_a_collision(
     assert "'one' of 'upstream' is left out" in caplog.text
 
 
-async def test_a_list_that_has_not_changed_is_not_told(autojump_clock: object) -> None:
+@pytest.mark.parametrize(("down", "up"), ERAS)
+async def test_what_is_changed_back_is_told_all_the_same(down: str, up: str) -> None:
     origin = make_origin()
-    async with opened(create_proxy(origin), MODERN) as (_, told):
-        origin.definition.changes.tell("tools")
-        await trio.sleep(1)
-        with pytest.raises(trio.WouldBlock):
-            told.receive_nowait()
-        origin.remove_tool("one")
+    proxy = create_proxy(create_proxy(origin, protocol=up), protocol=up)
+    async with opened(proxy, down) as (client, told):
+        origin.add_tool(lambda: "yes", name="passing")
+        origin.remove_tool("passing")
         assert await _receive(told) == ToolsListChanged()
+        assert await names(client) == ["one", "two", "three"]
+        origin.definition.changes.tell("resources")
+        assert await _receive(told) == ResourcesListChanged()
 
 
 async def test_several_servers_are_told_apart_by_their_names() -> None:

@@ -217,6 +217,24 @@ async def test_members_that_nobody_here_knows_are_handed_on(odd: FakeServer, pro
     assert called["_meta"]["vendor/key"] == 4
 
 
+async def test_a_task_may_have_content_that_nobody_here_knows(protocol: str) -> None:
+    listed = {**LISTED, "execution": {"taskSupport": "optional"}}
+    capabilities = {"tools": {}, "tasks": {"requests": {"tools": {"call": {}}}}}
+    server = FakeServer(
+        {
+            "initialize": result({**INITIALIZED, "capabilities": capabilities}),
+            "tools/list": result({"tools": [listed]}),
+            "tools/call": result(ANSWERED),
+        }
+    )
+    async with open_client(create_proxy(server, protocol=LEGACY), protocol=protocol) as client:
+        handle = await client.call_tool("odd name!", task=True)
+        assert handle.id is not None
+        found = await handle.result()
+    assert found.text == "hi"
+    assert found.structured_content == {"n": 1}
+
+
 async def test_what_a_client_says_of_itself_stays_with_the_proxy_but_foreign_meta_is_handed_on(
     protocol: str, upstream: str
 ) -> None:

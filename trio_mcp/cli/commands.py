@@ -130,6 +130,13 @@ def run(
         Switch,
         Parameter(help='Run no task here: leave them to "trio-mcp worker", which shares the store.'),
     ] = False,
+    proxy: Annotated[
+        Switch,
+        Parameter(
+            help="Serve what another server offers: FILE is then a URL, a command line with a space in it, a "
+            "Python file, or a file with mcpServers (mcp.json for all of them, mcp.json:NAME for one)."
+        ),
+    ] = False,
 ) -> int:
     """Serve the Server of a Python file over stdin and stdout, or over the network.
 
@@ -138,12 +145,19 @@ def run(
 
     Examples: trio-mcp run server.py, trio-mcp run server.py --http :8000 --ws :8001,
     trio-mcp run server.py --http :8000 --tasks sqlite:tasks.db,
-    trio-mcp run server.py --http :8000 --auth static:env:MY_TOKEN
+    trio-mcp run server.py --http :8000 --auth static:env:MY_TOKEN,
+    trio-mcp run --proxy https://example.com/mcp
     """
     if sse and http is None:
         raise CommandError("--sse needs --http: HTTP+SSE is served at the same address")
     entrance = read_entrance(auth, url, http, ws, sse=sse)
-    server = load_server(read_place(file))
+    if proxy:
+        # Imported here: a server of a file starts sooner without.
+        from trio_mcp.cli.proxying import load_proxy
+
+        server = load_proxy(file)
+    else:
+        server = load_server(read_place(file))
     use_store(server, tasks)
     if queue_only:
         require_shared(server)

@@ -13,10 +13,11 @@ from msgspec import Raw
 
 from trio_mcp.client.call_answer import Answered, Questions
 from trio_mcp.client.link import Link
+from trio_mcp.client.pending_call import PendingCall
 from trio_mcp.client.progress_request import ProgressRequest
 from trio_mcp.client.task_handle import TaskHandle
 from trio_mcp.client.task_snapshot import TaskSnapshot
-from trio_mcp.client.timeouts import CallTimer
+from trio_mcp.client.timeouts import CallDeadline, CallTimer
 from trio_mcp.client.tool_call import ToolCall
 from trio_mcp.handlers.sink import Handler, ProgressSink, open_handler
 from trio_mcp.wire.messages import CallToolParams, CompleteParams, GetPromptParams, ReadResourceParams
@@ -28,10 +29,14 @@ TaskListener: TypeAlias = Callable[[TaskSnapshot], Awaitable[None]]
 """Is told of the task that the server has made of the call."""
 
 
+BeginListener: TypeAlias = Callable[[PendingCall], None]
+"""Is told of each request that is sent, with what has arrived for it."""
+
+
 class ForwardedCall(ToolCall):
     """A call of a tool with parameters that somebody else has made."""
 
-    __slots__ = ("_on_questions", "_on_task")
+    __slots__ = ("_on_begin", "_on_questions", "_on_task")
 
     def __init__(
         self,
@@ -39,6 +44,7 @@ class ForwardedCall(ToolCall):
         params: CallToolParams,
         handler: ProgressSink | None,
         *,
+        on_begin: BeginListener,
         on_questions: QuestionHandler,
         on_task: TaskListener,
         idempotency_key: str | None = None,
@@ -55,6 +61,7 @@ class ForwardedCall(ToolCall):
             idempotency_key=idempotency_key,
         )
         self._params = params
+        self._on_begin = on_begin
         self._on_questions = on_questions
         self._on_task = on_task
 
@@ -80,6 +87,18 @@ class ForwardedCall(ToolCall):
         finally:
             handle.abandon()
 
+    def _begin(
+        self,
+        handler: Handler | None,
+        timer: CallTimer | None,
+        deadline: CallDeadline,
+        *,
+        wants_progress: bool,
+    ) -> PendingCall:
+        call = super()._begin(handler, timer, deadline, wants_progress=wants_progress)
+        self._on_begin(call)
+        return call
+
     async def _answer(self, questions: Questions) -> None:
         await self._on_questions(questions)
         await super()._answer(questions)
@@ -88,7 +107,7 @@ class ForwardedCall(ToolCall):
 class ForwardedRequest(ProgressRequest):
     """Another request that may ask, with parameters that somebody else has made."""
 
-    __slots__ = ("_on_questions",)
+    __slots__ = ("_on_begin", "_on_questions")
 
     def __init__(
         self,
@@ -98,10 +117,19 @@ class ForwardedRequest(ProgressRequest):
         what: str,
         handler: ProgressSink | None,
         *,
+        on_begin: BeginListener,
         on_questions: QuestionHandler,
     ) -> None:
         super().__init__(link, method, params, what, handler, None, None)
+        self._on_begin = on_begin
         self._on_questions = on_questions
+
+    def _begin(
+        self, handler: Handler | None, timer: CallTimer | None, *, wants_progress: bool
+    ) -> PendingCall:
+        call = super()._begin(handler, timer, wants_progress=wants_progress)
+        self._on_begin(call)
+        return call
 
     async def _answer(self, questions: Questions, params: GetPromptParams | ReadResourceParams) -> None:
         await self._on_questions(questions)

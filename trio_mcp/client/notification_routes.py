@@ -49,6 +49,8 @@ class NotificationRoutes:
         """Told of every change first, whoever it is for."""
         self.on_log: Callable[[msgspec.Raw | msgspec.UnsetType], None] | None = None
         """Gets the parameters of every log message, in place of the client's log handler."""
+        self.on_page: Callable[[msgspec.Raw | msgspec.UnsetType], None] | None = None
+        """Gets the parameters that name a page with which a person is done."""
 
     def __len__(self) -> int:
         return len(self._subscriptions) + len(self._task_listeners) + len(self._change_listeners)

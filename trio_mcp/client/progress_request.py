@@ -11,6 +11,7 @@ from msgspec import UNSET, Raw
 from trio_mcp.client.call_answer import Questions, read_questions
 from trio_mcp.client.link import Link
 from trio_mcp.client.outcome import unwrap
+from trio_mcp.client.pending_call import PendingCall
 from trio_mcp.client.round_answers import MAX_ROUNDS, answer_round
 from trio_mcp.client.timeouts import CallDeadline, CallTimer, paused, read_timeouts, run_within
 from trio_mcp.errors import ProtocolError, RemoteProtocolError
@@ -72,6 +73,12 @@ class ProgressRequest:
                 timer.resume()
         raise RemoteProtocolError(f"the server asked more than {MAX_ROUNDS} times for one request")
 
+    def _begin(
+        self, handler: Handler | None, timer: CallTimer | None, *, wants_progress: bool
+    ) -> PendingCall:
+        session = self._link.session
+        return session.begin(self._method, self._params, handler, timer, wants_progress=wants_progress)
+
     async def _answer(self, questions: Questions, params: GetPromptParams | ReadResourceParams) -> None:
         await answer_round(self._link.answering, questions, params)
 
@@ -85,7 +92,7 @@ class ProgressRequest:
         link = self._link
         self._params.meta = deadline.add_to(link.meta) or UNSET
         wants_progress = handler is not None or (timer is not None and timer.has_idle)
-        call = link.session.begin(self._method, self._params, handler, timer, wants_progress=wants_progress)
+        call = self._begin(handler, timer, wants_progress=wants_progress)
         call.floor = self._floor
         try:
             return unwrap(await call.wait())

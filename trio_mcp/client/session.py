@@ -391,6 +391,7 @@ class ClientSession:
             # Progress that can be read comes as a ProgressRun.
             self._faults.tell(RemoteProtocolError("the server sent progress that cannot be read"))
         elif frame.method == "notifications/elicitation/complete" and self.pages.note(frame.params):
-            pass
+            if self.routes.on_page is not None:
+                self.routes.on_page(frame.params)
         elif is_log or not self.routes.pass_on(frame):
             logger.debug("notification %r was not asked for", frame.method)

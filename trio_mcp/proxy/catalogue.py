@@ -18,7 +18,8 @@ from trio_mcp.client.link import Link
 from trio_mcp.client.list_reader import PageReader
 from trio_mcp.errors import ProtocolError, RemoteProtocolError
 from trio_mcp.printable import one_line
-from trio_mcp.proxy.definitions import Forwarder, make_prompt, make_resource, make_tool
+from trio_mcp.proxy.definitions import Forwarder, ProxyResource, make_prompt, make_resource, make_tool
+from trio_mcp.server.changes import ListKind
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.registry import Registry
 from trio_mcp.wire.errors import METHOD_NOT_FOUND
@@ -100,6 +101,15 @@ class Catalogue:
         counts = ", ".join(f"{len(keys)} {kind}s" for kind, keys in self._own.items())
         return f"<Catalogue of {self._name!r}: {counts or 'nothing'}>"
 
+    def has_resource(self, uri: str) -> bool:
+        """Whether a resource is, or seems to be, one of this server."""
+        found = self._definition.open_resources().find(uri)
+        return (
+            found is not None
+            and isinstance(found[0], ProxyResource)
+            and found[0].forwarder is self._forwarder
+        )
+
     async def read_all(self, link: Link) -> None:
         """Read what the server is and all that it offers; checkpoints. Raises MCPError."""
         self._on_connected(link)
@@ -108,22 +118,27 @@ class Catalogue:
         await self._read_resources(link)
 
     async def read_changed(self, link: Link, change: Change) -> None:
-        """Read the list that has changed; checkpoints. Raises MCPError."""
+        """Read the list that has changed, and tell of it; checkpoints. Raises MCPError."""
+        kind: ListKind
         match change:
             case ToolsListChanged():
-                await self._read_tools(link)
+                kind, is_other = "tools", await self._read_tools(link)
             case PromptsListChanged():
-                await self._read_prompts(link)
+                kind, is_other = "prompts", await self._read_prompts(link)
             case ResourcesListChanged():
-                await self._read_resources(link)
+                kind, is_other = "resources", await self._read_resources(link)
+            case _:
+                return
+        if not is_other:  # what has changed may have been changed back, and is told all the same
+            self._definition.changes.tell(kind)
 
-    async def _read_tools(self, link: Link) -> None:
+    async def _read_tools(self, link: Link) -> bool:
         try:
             tools = await link.list_tools(refresh=True, read_page=_READ_TOOLS)
         except ProtocolError as error:
             tools = _none_if_missing(link, "tools", error)
         made = [make_tool(tool, self._forwarder, self._prefix, link) for tool in tools]
-        self._replace(
+        return self._replace(
             self._definition.tools,
             {tool.listing.name: tool for tool in made},
             self._definition.add_tool,
@@ -131,13 +146,13 @@ class Catalogue:
             lambda name: self._definition.switch({"tools": [name]}, is_enabled=False),
         )
 
-    async def _read_prompts(self, link: Link) -> None:
+    async def _read_prompts(self, link: Link) -> bool:
         prompts: list[Prompt] = []
         if "prompts" in link.agreement.capabilities:
             prompts = await link.list_pages("prompts/list", "prompts", _READ_PROMPTS, refresh=True)
         completes = "completions" in link.agreement.capabilities
         made = [make_prompt(one, self._forwarder, self._prefix, completes=completes) for one in prompts]
-        self._replace(
+        return self._replace(
             self._definition.prompts,
             {prompt.listing.name: prompt for prompt in made},
             self._definition.add_prompt,
@@ -145,7 +160,7 @@ class Catalogue:
             lambda name: self._definition.switch({"prompts": [name]}, is_enabled=False),
         )
 
-    async def _read_resources(self, link: Link) -> None:
+    async def _read_resources(self, link: Link) -> bool:
         if "resources" not in link.agreement.capabilities:
             resources: list[Resource] = []
             templates: list[ResourceTemplate] = []
@@ -167,11 +182,13 @@ class Catalogue:
             (table.resources, resources),
             (table.templates, templates),
         )
+        is_other = False
         for registry, found in listed:
             made = [make_resource(one, self._forwarder, completes=completes) for one in found]
-            self._replace(
-                registry, {one.uri: one for one in made}, self._definition.add_resource, remove, disable
-            )
+            new = {one.uri: one for one in made}
+            if self._replace(registry, new, self._definition.add_resource, remove, disable):
+                is_other = True
+        return is_other
 
     def _replace(
         self,
@@ -180,8 +197,10 @@ class Catalogue:
         add: Callable[[Any], None],
         remove: Callable[[str], None],
         disable: Callable[[str], None],
-    ) -> None:
+    ) -> bool:
         """Let the registry have `new` of this server, in this order, and tell of it if that is a change.
+
+        Returns whether it is one.
 
         No other task sees what is between the old list and the new one.
         """
@@ -208,6 +227,7 @@ class Catalogue:
             if key in hidden:
                 disable(key)
         self._own[registry.kind] = wanted
+        return same < max(len(own), len(wanted))
 
 
 def _is_same(old: Listed | None, new: Listed) -> bool:

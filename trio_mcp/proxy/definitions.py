@@ -101,6 +101,7 @@ class ProxyPrompt(PromptDefinition):
 
     forwarder: Forwarder = attrs.field(kw_only=True)
     remote_name: str = attrs.field(kw_only=True)
+    takes_context: bool = attrs.field(kw_only=True, default=True)
 
     async def get(
         self,
@@ -187,7 +188,8 @@ def _find_task_config(listing: Tool, link: Link) -> TaskConfig | None:
     mode = None if listing.execution is None else listing.execution.task_support
     if link.era.tasks == "none" or "tasks" not in capabilities or mode in (None, "forbidden"):
         return None
-    return TaskConfig(mode="required" if mode == "required" else "optional", promote_after=math.inf)
+    # A server of this revision makes no task unasked, so the proxy does for clients that can have one.
+    return TaskConfig(mode="required" if mode == "required" else "optional")
 
 
 def make_prompt(listing: Prompt, forwarder: Forwarder, prefix: str, *, completes: bool) -> ProxyPrompt:

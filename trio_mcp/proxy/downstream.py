@@ -6,11 +6,13 @@ connections.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Mapping
 from typing import Any, Final
 
 import attrs
+import msgspec
 from msgspec import UNSET
 
 from trio_mcp.client.call_answer import Questions
@@ -22,9 +24,10 @@ from trio_mcp.server.client_questions import has_capability
 from trio_mcp.server.context import Context, parts_of
 from trio_mcp.server.input_round import InputRound
 from trio_mcp.server.question_route import ask_client
-from trio_mcp.server.task_choice import read_ttl
+from trio_mcp.server.task_choice import declares_tasks, read_ttl
 from trio_mcp.server.task_run import RunState
 from trio_mcp.wire.codec import encode_value
+from trio_mcp.wire.errors import INVALID_PARAMS
 from trio_mcp.wire.messages import (
     META_ASKING,
     META_CLIENT_CAPABILITIES,
@@ -38,10 +41,13 @@ from trio_mcp.wire.messages import (
     CallToolParams,
     GetPromptParams,
     LoggingLevel,
+    LogParams,
     ReadResourceParams,
 )
 from trio_mcp.wire.progress_codec import META_RELATED_TASK
 from trio_mcp.wire.tasks import EXTENSION
+
+logger = logging.getLogger("trio_mcp")
 
 OWN_META: Final = frozenset(
     {
@@ -65,6 +71,26 @@ _QUESTIONS: Final = {
 }
 
 
+def strip_questions_meta(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a question without what says for which request of the upstream server it is."""
+    given = {name: value for name, value in params.items() if name != "_meta"}
+    meta = params.get("_meta")
+    if isinstance(meta, Mapping):
+        kept = {name: one for name, one in meta.items() if name not in (META_ASKING, META_RELATED_TASK)}
+        if kept:
+            given["_meta"] = kept
+    return given
+
+
+def _asks_list(params: Mapping[str, Any]) -> bool:
+    """Whether a question is a form that asks for several of some choices."""
+    schema = params.get("requestedSchema")
+    fields = schema.get("properties") if isinstance(schema, Mapping) else None
+    return isinstance(fields, Mapping) and any(
+        isinstance(one, Mapping) and one.get("type") == "array" for one in fields.values()
+    )
+
+
 class Downstream:
     """The request in which a handler of the proxy runs."""
 
@@ -72,7 +98,7 @@ class Downstream:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.request, self._run, self._calls, _ = parts_of(context)
+        self.request, self._run, self._calls = parts_of(context)
 
     def __repr__(self) -> str:
         return f"<Downstream of {self.request.method} {self.request.id!r}>"
@@ -83,16 +109,32 @@ class Downstream:
     def capabilities(self) -> dict[str, Any]:
         """What the client can be asked, by its own account and by its revision."""
         declared, questions = self.request.meta.client_capabilities, self.request.era.questions
-        return {
+        found = {
             name: declared[name]
             for name, method in _QUESTIONS.items()
             if method in questions and isinstance(declared.get(name), Mapping)
         }
+        if "roots" in found:
+            found["roots"] = {}  # that they change is not handed on
+        return found
 
     @property
     def log_level(self) -> LoggingLevel | None:
         """The lowest level of the log messages that the client wants, or None if it wants none."""
         return self.request.log_level
+
+    def take_log(self, message: LogParams) -> None:
+        """Hand on a log message behind what the request has sent, if the client wants it; never waits.
+
+        Raises one of the decoder's errors for data that cannot be read.
+        """
+        request = self.request
+        if not request.wants_log(message.level):
+            return
+        if request.call_queue.frames >= request.call_queue.outbox.frame_limit:
+            logger.warning("a client reads slowly: log messages of an upstream server are dropped")
+            return
+        request.put_log(message.level, msgspec.json.decode(message.data), message.logger)
 
     def make_meta(self, link: Link) -> dict[str, Any]:
         """The `_meta` of a request to the upstream server on behalf of this one."""
@@ -100,7 +142,10 @@ class Downstream:
         meta = {name: value for name, value in given.items() if name not in OWN_META}
         if link.era.modern:
             meta.update(link.meta)
-            meta[META_CLIENT_CAPABILITIES] = {**self.capabilities, "extensions": {EXTENSION: {}}}
+            # A legacy client says with each call whether it wants a task, and is answered directly otherwise.
+            takes_tasks = not self.request.era.modern or declares_tasks(self.request)
+            extensions: dict[str, Any] = {EXTENSION: {}} if takes_tasks else {}
+            meta[META_CLIENT_CAPABILITIES] = {**self.capabilities, "extensions": extensions}
             meta.pop(META_LOG_LEVEL, None)
             if self.log_level is not None:
                 meta[META_LOG_LEVEL] = self.log_level
@@ -125,6 +170,11 @@ class Downstream:
         found = self.context.progress().reporter
         return found if isinstance(found, ProgressReporter) and not self._calls.path else None
 
+    @property
+    def state_ttl(self) -> float:
+        """How many seconds a client may take to answer a question of a round."""
+        return float(self._calls.server.settings.state_ttl)
+
     # Tasks.
 
     @property
@@ -137,7 +187,9 @@ class Downstream:
         """Whether the client has asked for a task, and gets one."""
         if self._run is None or self._calls.path or not isinstance(self.request.params, CallToolParams):
             return False
-        return self.request.params.task is not UNSET or META_WANTS_TASK in self.request.meta.values
+        if self.request.era.modern:
+            return META_WANTS_TASK in self.request.meta.values
+        return self.request.params.task is not UNSET
 
     @property
     def ttl(self) -> float | None:
@@ -160,8 +212,16 @@ class Downstream:
         """Whether the questions of a round go to the client as they are, with the end of this request."""
         return self.request.era.modern and not self._calls.path and self.request.task is None
 
+    @property
+    def may_become_task(self) -> bool:
+        """Whether the request can still become a task, which can ask while it goes on."""
+        return self._run is not None and self._run.state is RunState.PROMOTABLE and not self._calls.path
+
     def read_round(self) -> tuple[str | None, dict[str, dict[str, Any]]]:
-        """What `hand_on` has kept in the round before, and the new answers; None and nothing in a first."""
+        """What `hand_on` has kept in the round before, and the new answers; None and nothing in a first.
+
+        A client may also bring answers without a state.
+        """
         found = self.request.round
         if not isinstance(found, InputRound) or not self.hands_on_rounds or not self._continues:
             return None, {}
@@ -192,12 +252,10 @@ class Downstream:
 
         Raises ProtocolError if it cannot be asked, and with the error that it answers; ConnectionLost.
         """
-        given = {name: value for name, value in params.items() if name != "_meta"}
-        meta = params.get("_meta")
-        if isinstance(meta, Mapping):
-            kept = {k: v for k, v in meta.items() if k not in (META_ASKING, META_RELATED_TASK)}
-            if kept:
-                given["_meta"] = kept
+        given = strip_questions_meta(params)
+        if not self.request.era.asks_lists and _asks_list(given):
+            text = f"in protocol {self.request.era.version} a form cannot ask for a list"
+            raise ProtocolError(INVALID_PARAMS, text)
         is_url = given.get("mode") == "url"
         if is_url and not self.request.era.identifies_urls:
             given.pop("elicitationId", None)

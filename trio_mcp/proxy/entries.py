@@ -5,10 +5,10 @@ Owns the reading of the target and the options of `create_proxy`. Refuses to kno
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 import attrs
 
@@ -23,6 +23,7 @@ from trio_mcp.client.server_requests import Answering
 from trio_mcp.client.settings import ClientSettings
 from trio_mcp.client.target import Target, UrlOptions
 from trio_mcp.outgoing.policy import Lossless
+from trio_mcp.server.context import Context
 from trio_mcp.version import __version__
 from trio_mcp.wire.messages import Implementation
 
@@ -47,42 +48,79 @@ _OWN_OPTIONS: Final = frozenset(
 _URL_OPTIONS: Final = ("headers", "auth", "http_client", "ssl_context", "allow_redirects_to", "transport")
 
 
+ForwardHeaders: TypeAlias = (
+    Collection[str] | Callable[[Context], Mapping[str, str] | Awaitable[Mapping[str, str]]]
+)
+"""The names of headers that are handed on, or a function that makes those to send, sync or async."""
+
+
 class Connect(Protocol):
     """Opens connections to one server."""
 
-    def __call__(self, answering: Answering) -> AbstractAsyncContextManager[Link]:
-        """Connect for as long as the block lasts; `answering` answers what the server asks."""
+    def __call__(
+        self, answering: Answering, headers: Mapping[str, str], /
+    ) -> AbstractAsyncContextManager[Link]:
+        """Connect for as long as the block lasts; `answering` answers what the server asks.
+
+        `headers` are sent with each request, beside those that the program has given.
+        """
 
 
 @attrs.frozen
 class Entry:
-    """An upstream server; if it `is_borrowed`, its only connection is that of a client of the program."""
+    """An upstream server; if it `is_borrowed`, its only connection is that of a client of the program.
+
+    `forward_headers` says which headers of a request are handed on; None for none.
+    """
 
     name: str
     prefix: str
     connect: Connect = attrs.field(repr=False)
     is_borrowed: bool = False
+    forward_headers: ForwardHeaders | None = None
 
 
 def read_entries(
-    target: Target | Client | ServerEntry | Mapping[str, Any], options: Mapping[str, Any]
+    target: Target | Client | ServerEntry | Mapping[str, Any],
+    options: Mapping[str, Any],
+    forward_headers: ForwardHeaders | None,
 ) -> list[Entry]:
     """The upstream servers of a proxy; raises TypeError and ValueError for what is none."""
+    if forward_headers is not None and not callable(forward_headers):
+        if isinstance(forward_headers, str):
+            raise TypeError(f"forward_headers is a list of names, not {forward_headers!r}")
+        forward_headers = [name.lower() for name in forward_headers]
     if isinstance(target, Client):
-        if options:
-            raise TypeError(f"{next(iter(options))}= makes no sense for a client that is open")
+        if options or forward_headers:
+            name = next(iter(options), "forward_headers")
+            raise TypeError(f"{name}= makes no sense for a client that is open")
         return [Entry(ONLY, "", partial(_borrow, target), is_borrowed=True)]
     if not isinstance(target, Mapping):
         entry = ServerEntry.of(target)
         prefix = "" if entry.prefix is None else entry.full_prefix(ONLY)
-        return [Entry(ONLY, prefix, _make_connect(entry, options))]
+        return [_make_entry(ONLY, prefix, entry, options, forward_headers)]
     servers = read_mcp_servers(target) if isinstance(target.get(MEMBER), Mapping) else target
+    if not servers:
+        raise ValueError("a proxy needs a server")
     found = [(name, ServerEntry.of(one)) for name, one in servers.items()]
-    return [Entry(name, one.full_prefix(name), _make_connect(one, options)) for name, one in found]
+    return [_make_entry(name, one.full_prefix(name), one, options, forward_headers) for name, one in found]
+
+
+def _make_entry(
+    name: str,
+    prefix: str,
+    entry: ServerEntry,
+    options: Mapping[str, Any],
+    forward_headers: ForwardHeaders | None,
+) -> Entry:
+    if forward_headers is not None and not (isinstance(entry.target, str) and "://" in entry.target):
+        raise TypeError(f"forward_headers= makes no sense for the target {entry.target!r}")
+    connect = _make_connect(entry, options)
+    return Entry(name, prefix, connect, forward_headers=forward_headers)
 
 
 @asynccontextmanager
-async def _borrow(client: Client, answering: Answering) -> AsyncIterator[Link]:
+async def _borrow(client: Client, answering: Answering, headers: Mapping[str, str], /) -> AsyncIterator[Link]:
     yield link_of(client)
 
 
@@ -108,8 +146,12 @@ def _make_connect(entry: ServerEntry, options: Mapping[str, Any]) -> Connect:
     )
     extension = connector.options.extension
 
-    def connect(answering: Answering) -> AbstractAsyncContextManager[Link]:
+    def connect(answering: Answering, headers: Mapping[str, str], /) -> AbstractAsyncContextManager[Link]:
         known = answering if extension is None else attrs.evolve(answering, extension=extension)
-        return attrs.evolve(connector, answering=known).open(pinned)
+        found = attrs.evolve(connector, answering=known)
+        if headers:
+            sent = {**(connector.options.headers or {}), **headers}
+            found = attrs.evolve(found, options=attrs.evolve(connector.options, headers=sent))
+        return found.open(pinned)
 
     return connect

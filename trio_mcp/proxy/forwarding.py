@@ -6,8 +6,8 @@ connection is kept.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
@@ -22,9 +22,11 @@ from trio_mcp.client.task_snapshot import TaskSnapshot
 from trio_mcp.errors import ProtocolError, RemoteProtocolError
 from trio_mcp.proxy.downstream import Downstream
 from trio_mcp.proxy.failures import explained
-from trio_mcp.proxy.relayed_progress import relay_progress
+from trio_mcp.proxy.parked_calls import MARK
+from trio_mcp.proxy.proxy_run import NoteTask, Work
+from trio_mcp.proxy.relay import Relay
 from trio_mcp.server.context import Context
-from trio_mcp.wire.errors import RESOURCE_NOT_FOUND
+from trio_mcp.wire.errors import INVALID_PARAMS, RESOURCE_NOT_FOUND
 from trio_mcp.wire.faithful import read_faithfully
 from trio_mcp.wire.messages import (
     META_SERVER_INFO,
@@ -44,6 +46,8 @@ from trio_mcp.wire.tolerant import UNREADABLE
 
 S = TypeVar("S", bound=Result)
 
+_UNKNOWN: Final = re.compile(r"not found|unknown|no such|nothing", re.IGNORECASE)
+
 _OWN_META: Final = frozenset({META_SERVER_INFO, META_RELATED_TASK, PROGRESS_META})
 """The members of a result's `_meta` that each server writes by itself."""
 
@@ -51,8 +55,8 @@ _OWN_META: Final = frozenset({META_SERVER_INFO, META_RELATED_TASK, PROGRESS_META
 class Lender(Protocol):
     """The connections to an upstream server of a proxy that runs."""
 
-    def lend(self, downstream: Downstream) -> AbstractAsyncContextManager[Link]:
-        """The connection for a request, while the block lasts; raises ProtocolError if there is none."""
+    async def forward(self, downstream: Downstream, work: Work) -> Raw:
+        """Do the work by the connection that a request needs; raises ProtocolError if there is none."""
 
 
 class LinkForwarder:
@@ -69,19 +73,27 @@ class LinkForwarder:
         """Call a tool and return its result as it is; checkpoints. Raises ProtocolError."""
         downstream = Downstream(context)
         params = CallToolParams(name=name, arguments=UNSET if arguments is None else arguments)
+
+        async def work(link: Link, relay: Relay, note_task: NoteTask) -> Raw:
+            async def become_task(snapshot: TaskSnapshot) -> None:
+                note_task(snapshot.id)
+                await downstream.become_task(snapshot.ttl)
+
+            _continue(downstream, params)
+            call = ForwardedCall(
+                link,
+                params,
+                relay.sink,
+                on_begin=relay.begin,
+                on_questions=partial(_hand_on, downstream),
+                on_task=become_task,
+                idempotency_key=downstream.idempotency_key if link.knows_keys else None,
+            )
+            as_task = downstream.wants_task and link.era.tasks != "none"
+            return await call.forward(as_task=as_task, ttl=downstream.ttl)
+
         with explained(self.name):
-            async with self._find_lender(context).lend(downstream) as link:
-                _continue(downstream, params)
-                call = ForwardedCall(
-                    link,
-                    params,
-                    relay_progress(downstream),
-                    on_questions=partial(_hand_on, downstream),
-                    on_task=partial(_note_task, downstream),
-                    idempotency_key=downstream.idempotency_key if link.knows_keys else None,
-                )
-                as_task = downstream.wants_task and link.era.tasks != "none"
-                raw = await call.forward(as_task=as_task, ttl=downstream.ttl)
+            raw = await self._find_lender(context).forward(downstream, work)
             return _read(_with_content(raw), CallToolResult, f"result of the tool {name!r}")
 
     async def get_prompt(self, context: Context, name: str, arguments: Mapping[str, Any]) -> GetPromptResult:
@@ -98,10 +110,15 @@ class LinkForwarder:
                 context, "resources/read", ReadResourceParams(uri=uri), f"resource {uri!r}"
             )
         except ProtocolError as error:
-            unknown = Downstream(context).request.era.unknown_resource
-            if error.code != RESOURCE_NOT_FOUND or unknown == RESOURCE_NOT_FOUND:
+            # Each revision has a code of its own for a resource that there is not; one has it in common with
+            # what is wrong with the parts of a URI.
+            is_unknown = error.code == RESOURCE_NOT_FOUND or (
+                error.code == INVALID_PARAMS and error.data == {"uri": uri} and _UNKNOWN.search(error.message)
+            )
+            if not is_unknown:
                 raise
-            raise ProtocolError(unknown, error.message, error.data) from None
+            code = Downstream(context).request.era.unknown_resource
+            raise ProtocolError(code, error.message, error.data) from None
         with explained(self.name):
             return _read(raw, ReadResourceResult, f"resource {uri!r}")
 
@@ -127,25 +144,32 @@ class LinkForwarder:
         what: str,
     ) -> Raw:
         downstream = Downstream(context)
+
+        async def work(link: Link, relay: Relay, note_task: NoteTask) -> Raw:
+            if not isinstance(params, CompleteParams):
+                _continue(downstream, params)
+            request = ForwardedRequest(
+                link,
+                method,
+                params,
+                what,
+                relay.sink,
+                on_begin=relay.begin,
+                on_questions=partial(_hand_on, downstream),
+            )
+            return await request.run()
+
         with explained(self.name):
-            async with self._find_lender(context).lend(downstream) as link:
-                if not isinstance(params, CompleteParams):
-                    _continue(downstream, params)
-                request = ForwardedRequest(
-                    link,
-                    method,
-                    params,
-                    what,
-                    relay_progress(downstream),
-                    on_questions=partial(_hand_on, downstream),
-                )
-                return await request.run()
+            return await self._find_lender(context).forward(downstream, work)
 
 
 def _continue(downstream: Downstream, params: CallToolParams | GetPromptParams | ReadResourceParams) -> None:
     """Go on with what the upstream server has asked in the round before, if it has."""
     kept, answers = downstream.read_round()
-    if kept is not None:
+    if kept is None:
+        if answers:
+            params.input_responses = answers
+    elif not kept.startswith(MARK):
         state = msgspec.json.decode(kept, type=str | None)
         params.request_state = UNSET if state is None else state
         params.input_responses = answers
@@ -155,11 +179,6 @@ async def _hand_on(downstream: Downstream, questions: Questions) -> None:
     """Let the client answer in its next request, if it can do that; returns if it is asked now."""
     if downstream.hands_on_rounds:
         await downstream.hand_on(questions, msgspec.json.encode(questions.request_state).decode())
-
-
-async def _note_task(downstream: Downstream, snapshot: TaskSnapshot) -> None:
-    """Make a task of the request, because the upstream server has made one of the call."""
-    await downstream.become_task(snapshot.ttl)
 
 
 def _with_content(raw: Raw) -> Raw:

@@ -15,16 +15,15 @@ import attrs
 from trio_mcp.client.client import Client
 from trio_mcp.client.link import Link
 from trio_mcp.client.server_entry import ServerEntry
-from trio_mcp.client.server_requests import Answering
 from trio_mcp.client.target import Target
 from trio_mcp.concurrency.nursery import open_service_nursery, open_unwrapping_nursery
 from trio_mcp.outgoing.policy import Lossless
 from trio_mcp.proxy.catalogue import Catalogue
 from trio_mcp.proxy.definitions import ProxyResources
-from trio_mcp.proxy.entries import Entry, read_entries
+from trio_mcp.proxy.entries import Entry, ForwardHeaders, read_entries
 from trio_mcp.proxy.forwarding import LinkForwarder
 from trio_mcp.proxy.proxy_run import UpstreamRun
-from trio_mcp.proxy.upstream import Upstream
+from trio_mcp.proxy.subscriptions import RelayedSubscriptions, WantedResources, WatchedAudience
 from trio_mcp.server.context import Context
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.server import Server
@@ -39,6 +38,10 @@ PLACES: Final = 1000
 """How many proxied tasks run at once by default: each only waits for another server."""
 
 
+TASK_SECONDS: Final = 86_400.0
+"""How long a task is kept by default: longer than by most servers, whose own time counts if it is known."""
+
+
 def create_proxy(
     target: Target | Client | ServerEntry | Mapping[str, Any],
     *,
@@ -48,6 +51,7 @@ def create_proxy(
     settings: ServerSettings | None = None,
     task_settings: TaskSettings | None = None,
     task_store: TaskStore | None = None,
+    forward_headers: ForwardHeaders | None = None,
     **options: Any,
 ) -> Server:
     """Make a server that passes on what the server `target` offers.
@@ -63,10 +67,14 @@ def create_proxy(
     shows itself as the server that it stands for. Progress is `Lossless` on both sides, unless the settings
     say otherwise.
 
+    No header and no credential of a client is handed on, unless `forward_headers` names it. It may also be a
+    function, sync or async, that gets the `Context` of a request and returns the headers to send, for example
+    with another token. Then each client has connections of its own. It is for URLs.
+
     Raises TypeError for options that do not exist or make no sense here, and ValueError for prefixes that are
     none and for what is wrong in the JSON.
     """
-    entries = read_entries(target, options)
+    entries = read_entries(target, options, forward_headers)
     is_single = len(entries) == 1 and not isinstance(target, Mapping)
     server = Server(
         name or "proxy",
@@ -75,7 +83,10 @@ def create_proxy(
         settings=settings or ServerSettings(progress=Lossless()),
         task_settings=task_settings
         or TaskSettings(
-            max_running=PLACES, max_running_per_owner=PLACES * 3 // 4, max_unfinished_per_owner=PLACES
+            max_running=PLACES,
+            max_running_per_owner=PLACES * 3 // 4,
+            max_unfinished_per_owner=PLACES,
+            ttl=TASK_SECONDS,
         ),
         task_store=task_store,
     )
@@ -95,6 +106,8 @@ class _Proxy:
         self._shows_upstream = shows_upstream
         self._given_instructions = server.instructions is not None
         self._entries = entries
+        self._wanted = WantedResources()
+        self._definition.changes.make_audience = partial(WatchedAudience, self._wanted)
         resources = ProxyResources()
         self._definition.resources = resources
         self._catalogues = []
@@ -116,10 +129,12 @@ class _Proxy:
         async with open_service_nursery() as nursery:
             runs: dict[str, UpstreamRun] = {}
             for entry, catalogue in zip(self._entries, self._catalogues, strict=True):
-                connect = partial(entry.connect, Answering())
-                upstream = Upstream(entry.name, connect, catalogue, is_required=self._is_single)
-                run = runs[entry.name] = UpstreamRun(upstream)
-                upstream.on_link = run.note_link
+                subscriptions = RelayedSubscriptions(
+                    entry.name, self._definition, self._wanted, catalogue.has_resource
+                )
+                runs[entry.name] = UpstreamRun(
+                    entry, catalogue, subscriptions.follow, nursery, is_required=self._is_single
+                )
             first, *others = runs.values()
             async with open_unwrapping_nursery() as starting:
                 for run in others:

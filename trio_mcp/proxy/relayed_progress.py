@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
-from trio_mcp.handlers.sink import Progress, ProgressSink, detailed
+from trio_mcp.handlers.sink import Progress
 from trio_mcp.proxy.downstream import Downstream
 from trio_mcp.wire.frames import StageState
 
@@ -39,8 +39,3 @@ class RelayedProgress:
                 return
             reporter.begin_stages(self)
         self._open = stages
-
-
-def relay_progress(downstream: Downstream) -> ProgressSink | None:
-    """The progress handler of a call on behalf of `downstream`; None if nobody sees its progress."""
-    return detailed(RelayedProgress(downstream).receive) if downstream.wants_progress else None

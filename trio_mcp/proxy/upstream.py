@@ -9,8 +9,8 @@ from __future__ import annotations
 import enum
 import logging
 import random
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from typing import Final, Protocol
 
 import attrs
@@ -21,9 +21,10 @@ from trio_mcp.client.link import Link
 from trio_mcp.client.listening import LISTS, declared_lists, open_listening
 from trio_mcp.concurrency.failures import leaves, split_failure
 from trio_mcp.concurrency.nursery import open_unwrapping_nursery
-from trio_mcp.errors import ConnectionLost, MCPError
+from trio_mcp.errors import CallTimeout, ConnectionLost, MCPError
 from trio_mcp.printable import one_line
 from trio_mcp.proxy.failures import unavailable
+from trio_mcp.validators import describe_seconds
 
 logger = logging.getLogger("trio_mcp")
 
@@ -32,6 +33,9 @@ RECONNECT_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 
 Each is made up to a half longer or shorter, so that many proxies do not come back at once.
 """
+
+LIST_SECONDS: Final = 60.0
+"""How long a server may take to list what it has."""
 
 LIVELY_SECONDS: Final = 30.0
 """A connection that lasted for so long did not fail to be made, so that the pauses begin anew."""
@@ -74,9 +78,11 @@ class Upstream:
     name: str
     connect: Callable[[], AbstractAsyncContextManager[Link]]
     lists: Lists
-    is_required: bool = True
-    on_link: Callable[[Link], None] = lambda link: None
+    on_link: Callable[[Link], None]
     """Called with each new connection, before anything is read."""
+    follow: Callable[[Link], Awaitable[None]]
+    """Runs while a connection lasts, once the lists were read."""
+    is_required: bool = True
     _state: UpstreamState = UpstreamState.LOST
     _link: Link | None = None
     _reason: str = ""
@@ -159,7 +165,14 @@ class Upstream:
     async def _serve(self, link: Link, note_ready: Callable[[Link], None]) -> None:
         """Read the lists, and each again that changes, until the connection is lost, which is raised."""
         async with open_unwrapping_nursery() as nursery:
-            nursery.start_soon(self._keep_lists, link, note_ready)
+
+            def begin(link: Link) -> None:
+                is_first = self._state is not UpstreamState.CONNECTED
+                note_ready(link)
+                if is_first:
+                    nursery.start_soon(self.follow, link)
+
+            nursery.start_soon(self._keep_lists, link, begin)
             raise await link.session.life.wait_lost()
 
     async def _keep_lists(self, link: Link, note_ready: Callable[[Link], None]) -> None:
@@ -170,7 +183,8 @@ class Upstream:
                 try:
                     changes = await self._listen(stack, link)
                     # Behind the subscription, so that no change is missed.
-                    await self.lists.read_all(link)
+                    with _in_time(self.name):
+                        await self.lists.read_all(link)
                     note_ready(link)
                     if changes is None:
                         await trio.sleep_forever()
@@ -206,7 +220,8 @@ class Upstream:
     async def _read_changes(self, link: Link, changes: ChangeChannel) -> None:
         async for change in changes:
             try:
-                await self.lists.read_changed(link, change)
+                with _in_time(self.name):
+                    await self.lists.read_changed(link, change)
             except ConnectionLost:
                 raise
             except MCPError as error:
@@ -217,3 +232,12 @@ def _only_leaf(failure: BaseException) -> BaseException:
     """The exception that a group holds, if there is only one."""
     found = list(leaves(failure))
     return found[0] if len(found) == 1 else failure
+
+
+@contextmanager
+def _in_time(name: str) -> Iterator[None]:
+    """Raise CallTimeout if the block takes longer than `LIST_SECONDS`."""
+    with trio.move_on_after(LIST_SECONDS) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise CallTimeout(f"{name!r} did not list what it has within {describe_seconds(LIST_SECONDS)}")

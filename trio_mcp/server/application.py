@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 import trio
 
 from trio_mcp.errors import ProtocolError, TaskStoreError
-from trio_mcp.server.changes import LIST_CHANGES, Audience, Change, ListKind
+from trio_mcp.server.changes import LIST_CHANGES, Change, ListKind
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.error_results import ErrorResults, HasErrors, suit
 from trio_mcp.server.progress_choice import ProgressChoice
@@ -89,7 +89,7 @@ class ServerApplication:
         self._completion: CompletionMethods | None = None
         self._resources: ResourceMethods | None = None
         self._subscriptions: SubscriptionMethods | None = None
-        self.audience = Audience()
+        self.audience = definition.changes.make_audience()
         definition.changes.attach(self.audience)
         # The lists of whose changes each legacy client is told: those that it was offered.
         self._sessions: dict[ServerConnection, Sequence[ListKind]] = {}

@@ -6,7 +6,7 @@ change. Knows neither connections nor messages: what a subscriber does with a ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from threading import Lock, get_ident
 from typing import Final, Literal, Protocol, TypeAlias
@@ -49,9 +49,11 @@ class Listener(Protocol):
 class ListChanges:
     """Where a definition tells what changes, from any thread; costs next to nothing if nobody listens."""
 
-    __slots__ = ("_audiences", "_lock", "_mounts")
+    __slots__ = ("_audiences", "_lock", "_mounts", "make_audience")
 
     def __init__(self) -> None:
+        self.make_audience: Callable[[], Audience] = Audience
+        """Makes the audience of each server that runs."""
         # A tuple, which is replaced and never changed, because other threads go through it.
         self._audiences: tuple[Audience, ...] = ()
         self._mounts: tuple[Listener, ...] = ()
@@ -119,6 +121,10 @@ class Audience:
     def subscribers(self) -> set[Subscriber]:
         """Everybody who has subscribed to something."""
         return {subscriber for subscribers in self._subscribers.values() for subscriber in subscribers}
+
+    def has_subscribers(self, change: Change) -> bool:
+        """Whether somebody has subscribed to `change`."""
+        return change in self._subscribers
 
     def subscribe(self, subscriber: Subscriber, change: Change) -> None:
         """Have `subscriber` note each `change`; once is enough."""

@@ -8,7 +8,7 @@ How a tool calls another one is behind the protocol `ChildCaller`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Never, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar, overload
 
 import trio
 
@@ -393,15 +393,6 @@ def enter_server(context: Context, calls: ChildCaller, lifespan: Any) -> Context
     return entered
 
 
-class ContextParts(NamedTuple):
-    """What a Context is made of: for handlers that are a part of trio_mcp itself."""
-
-    request: ServerRequest
-    run: TaskRun | None
-    calls: ChildCaller
-    lifespan: Any
-
-
-def parts_of(context: Context) -> ContextParts:
-    """What `context` is made of."""
-    return ContextParts(context._request, context._run, context._calls, context._lifespan)
+def parts_of(context: Context) -> tuple[ServerRequest, TaskRun | None, ChildCaller]:
+    """The request of `context`, its run and its calls, for handlers that are a part of trio_mcp itself."""
+    return context._request, context._run, context._calls

@@ -9,7 +9,7 @@ another nursery.
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -267,7 +267,16 @@ class TaskRun(msgspec.Struct, eq=False, weakref=True):
 def _as_outcome(result: CallToolResult) -> Outcome:
     try:
         raw = encode_value(result)
-        msgspec.json.decode(raw, type=CallToolResult)  # Structs do not check what they are made of
+        try:
+            msgspec.json.decode(raw, type=CallToolResult)  # Structs do not check what they are made of
+        except msgspec.ValidationError:
+            blocks: Sequence[object] = result.content
+            if not any(isinstance(block, msgspec.Raw) for block in blocks):
+                raise
+            # Content that another server has made, of a type that is not known here.
+            from trio_mcp.wire.faithful import read_faithfully
+
+            read_faithfully(raw, CallToolResult, "the result")
     except UNENCODABLE as error:
         raise ReturnError(f"the result cannot be sent as JSON: {error}") from None
     return Outcome("tool_error" if result.is_error else "result", raw)

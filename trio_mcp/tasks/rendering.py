@@ -169,7 +169,13 @@ def _complete(result: msgspec.Raw) -> msgspec.Raw:
 def outcome_result(outcome: Outcome) -> CallToolResult:
     """The result of the underlying call; raises ProtocolError if there is none."""
     if outcome.result is not None:
-        return msgspec.json.decode(outcome.result, type=CallToolResult)
+        try:
+            return msgspec.json.decode(outcome.result, type=CallToolResult)
+        except msgspec.ValidationError:
+            # Content that another server has made, of a type that is not known here.
+            from trio_mcp.wire.faithful import read_faithfully
+
+            return read_faithfully(outcome.result, CallToolResult, "the result of a task")
     if outcome.error is not None:
         error = outcome.error
         data = None if isinstance(error.data, msgspec.UnsetType) else msgspec.json.decode(error.data)
