@@ -6,6 +6,7 @@ Both are in docs/examples/moved. What is compared is what clients rely on; the w
 from __future__ import annotations
 
 import base64
+import difflib
 import json
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -29,6 +30,7 @@ from trio_mcp import (
 )
 
 PEER = Path(__file__).parents[1] / "peers" / "bookshop.py"
+PROGRAMS = Path(__file__).parents[2] / "docs" / "examples" / "moved"
 EMMA, PRIDE, TIME = "9780141439587", "9780141439518", "9780553380163"
 ADDRESS = {"street": "Ring 1", "city": "wien", "zip": "1010"}
 
@@ -55,12 +57,20 @@ class Shop:
             yield client
 
 
+def test_what_changes_fits_a_page() -> None:
+    before, after = (
+        (PROGRAMS / f"{name}.py").read_text().splitlines() for name in ("fastmcp_server", "trio_mcp_server")
+    )
+    changes = [line[0] for line in difflib.unified_diff(before, after, n=0) if line[:3] not in ("---", "+++")]
+    assert max(changes.count("+"), changes.count("-")) <= 60
+
+
 @pytest.fixture(params=[LEGACY, MODERN])
 def protocol(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(params=["fastmcp_server"])
+@pytest.fixture(params=["fastmcp_server", "trio_mcp_server"])
 def shop(
     request: pytest.FixtureRequest,
     protocol: str,

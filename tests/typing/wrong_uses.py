@@ -13,6 +13,7 @@ from trio_mcp import (
     Client,
     ClientGroup,
     Context,
+    Depends,
     ElicitRequest,
     LogMessage,
     ProgressSink,
@@ -25,6 +26,7 @@ from trio_mcp import (
     open_group,
     serve_http,
 )
+from trio_mcp.middleware import CallNextTool, CallToolResult, ToolContext
 
 server = Server("wrong")
 
@@ -214,3 +216,35 @@ async def use_context(ctx: Context, title: str) -> int:
     await ctx.sample("What?")  # mypy[call-arg] pyright[reportCallIssue]
     ctx.principal.subject  # mypy[union-attr] pyright[reportOptionalMemberAccess]
     return number
+
+
+# Dependencies and middleware
+
+
+def get_photo() -> Photo:
+    return Photo("sea")
+
+
+@server.tool
+async def look(
+    text: str = Depends(get_photo),  # mypy[assignment] pyright[reportArgumentType]
+    photo: Photo = Depends("get_photo"),  # mypy[call-overload] pyright[reportCallIssue]
+) -> str:
+    return f"{text} {photo.titel}"  # mypy[attr-defined] pyright[reportAttributeAccessIssue]
+
+
+def wait_not(ctx: ToolContext, call_next: CallNextTool) -> CallToolResult:
+    ctx.nam  # mypy[attr-defined] pyright[reportAttributeAccessIssue]
+    return call_next(ctx)  # mypy[return-value] pyright[reportReturnType]
+
+
+async def take_one(ctx: ToolContext) -> None: ...
+
+
+async def return_text(ctx: ToolContext, call_next: CallNextTool) -> str:
+    return str(await call_next(ctx))
+
+
+server.add_tool_middleware(wait_not)  # mypy[type-var] pyright[reportArgumentType]
+server.add_tool_middleware(take_one)  # mypy[type-var] pyright[reportArgumentType]
+server.add_tool_middleware(return_text)  # mypy[type-var] pyright[reportArgumentType]
