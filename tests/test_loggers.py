@@ -13,6 +13,7 @@ PACKAGE = Path(trio_mcp.__file__).parent
 SPECIAL = {
     "transports/asgi/access_log.py": "access",
     "instruments.py": "instruments",
+    "middleware/timing.py": "requests",
     "handlers/text_lines.py": "progress",  # lines that a program asks for
 }
 """Who does not log to the logger of its folder."""

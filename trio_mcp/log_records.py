@@ -23,13 +23,16 @@ LAYERS: Final = (
     "oauth",
     "outgoing",
     "progress",
+    "proxy",
+    "requests",
     "server",
     "session",
     "tasks",
     "transports",
     "wire",
 )
-"""Who logs: each layer to the logger `trio_mcp.<name>`, and HTTP requests are logged to "access"."""
+"""Who logs: each layer to the logger `trio_mcp.<name>`, HTTP requests to "access", and middleware
+logs requests to "requests"."""
 
 _formatter: Final = logging.Formatter()
 

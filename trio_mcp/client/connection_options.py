@@ -6,7 +6,7 @@ Owns their names and types; a test compares them with the signature. What they m
 from __future__ import annotations
 
 import ssl
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypedDict
 
 from trio_mcp.client.changes import ChangeHandler
@@ -45,3 +45,4 @@ class ConnectionOptions(TypedDict, total=False):
     allow_redirects_to: Collection[str] | None
     transport: HttpKind | None
     era_cache: EraCache | None
+    instruments: Sequence[object]

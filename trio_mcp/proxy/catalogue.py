@@ -29,7 +29,7 @@ from trio_mcp.wire.prompts import Prompt
 from trio_mcp.wire.resources import Resource, ResourceTemplate
 from trio_mcp.wire.tolerant import UNREADABLE
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.proxy")
 
 S = TypeVar("S", bound=Struct)
 

@@ -36,7 +36,7 @@ from trio_mcp.wire.resources import ReadResourceResult, Resource, ResourceTempla
 from trio_mcp.wire.tasks import EXTENSION
 from trio_mcp.wire.uri_template import parse_template
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.proxy")
 
 T = TypeVar("T", bound=Tool | Prompt)
 

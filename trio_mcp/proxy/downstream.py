@@ -47,7 +47,7 @@ from trio_mcp.wire.messages import (
 from trio_mcp.wire.progress_codec import META_RELATED_TASK
 from trio_mcp.wire.tasks import EXTENSION
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.proxy")
 
 OWN_META: Final = frozenset(
     {

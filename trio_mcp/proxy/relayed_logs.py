@@ -18,7 +18,7 @@ from trio_mcp.errors import ProtocolError
 from trio_mcp.proxy.downstream import Downstream
 from trio_mcp.wire.messages import LOGGING_LEVELS, LoggingLevel, LogParams
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.proxy")
 
 LogTaker: TypeAlias = Callable[[LogParams], None]
 """Takes a log message of an upstream server; never waits."""

@@ -30,7 +30,7 @@ from trio_mcp.wire.errors import INTERNAL_ERROR, METHOD_NOT_FOUND
 from trio_mcp.wire.frames import Notification
 from trio_mcp.wire.progress_codec import META_RELATED_TASK
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.proxy")
 
 MAX_SESSIONS: Final = 1000
 """How many such connections one proxy has to a server at most: each may be a process there."""

@@ -21,7 +21,7 @@ from trio_mcp.printable import one_line
 from trio_mcp.server.changes import Audience, Change, Subscriber
 from trio_mcp.server.definition import ServerDefinition
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.proxy")
 
 
 class WantedResources:

@@ -26,7 +26,7 @@ from trio_mcp.printable import one_line
 from trio_mcp.proxy.failures import unavailable
 from trio_mcp.validators import describe_seconds
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.proxy")
 
 RECONNECT_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """The pauses before a lost server is connected to again; after the last it is tried on with that one.

@@ -28,7 +28,7 @@ from trio_mcp.server.context import Context
 from trio_mcp.session.settings import DEFAULT_CLEANUP_SECONDS
 from trio_mcp.validators import describe_seconds
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.server")
 
 
 class Step(Struct, frozen=True, eq=False):

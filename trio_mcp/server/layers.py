@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from threading import Lock
 from typing import Any, Final, Generic, TypeVar
 
-from trio_mcp.server.functions import unwrap
+from trio_mcp.schema.signatures import unwrap
 
 C = TypeVar("C")
 R = TypeVar("R")

@@ -29,7 +29,7 @@ from trio_mcp.tasks.settings import TaskConfig
 from trio_mcp.wire.content import ResourceContents
 from trio_mcp.wire.messages import CallToolResult
 from trio_mcp.wire.prompts import Completion, GetPromptResult
-from trio_mcp.wire.resources import Resource
+from trio_mcp.wire.resources import ReadResourceResult, Resource
 from trio_mcp.wire.uri_template import parse_template
 
 
@@ -148,12 +148,14 @@ class MountedResource(ResourceDefinition):
         uri: str,
         values: Mapping[str, str | list[str]],
         limiter: trio.CapacityLimiter,
-    ) -> list[ResourceContents]:
+    ) -> list[ResourceContents] | ReadResourceResult:
         """Read the resource in its own server; raises what it raises."""
         entered = await _enter(self.names, context, limiter, is_async=False)
         own_uri = self.names.read_uri(self.inner, uri, values)
-        contents = await self.inner.read(entered.context, own_uri, values, entered.server.reading_limiter)
-        return self.names.show_contents(contents, own_uri, uri)
+        found = await self.inner.read(entered.context, own_uri, values, entered.server.reading_limiter)
+        if isinstance(found, ReadResourceResult):
+            return replace(found, contents=self.names.show_contents(found.contents, own_uri, uri))
+        return self.names.show_contents(found, own_uri, uri)
 
 
 @attrs.frozen(kw_only=True)

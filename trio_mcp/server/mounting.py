@@ -18,7 +18,7 @@ from trio_mcp.server.mount_names import MountNames, Rename
 from trio_mcp.server.mounted import mount_prompt, mount_resource, mount_tool
 from trio_mcp.server.registry import CHANGING, Registry, Tagged
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.server")
 
 SHOWN_COLLISIONS: Final = 5
 """So many names that are taken are told in an error."""

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import attrs
 import trio
 
+from trio_mcp.server.completers import Completer
 from trio_mcp.server.context import Context, share_context
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.layers import Layers
@@ -67,6 +68,15 @@ class LayeredPrompt(PromptDefinition):
 
     inner: PromptDefinition
     layers: Layers[PromptContext, GetPromptResult]
+
+    @property
+    def shows_errors(self) -> bool | None:
+        """Whether clients see what an unexpected exception said; None if the server decides."""
+        return self.inner.shows_errors
+
+    def find_completer(self, name: str) -> Completer | None:
+        """What completes an argument; None if nothing does."""
+        return self.inner.find_completer(name)
 
     async def get(
         self,

@@ -10,18 +10,21 @@ from typing import TypeAlias
 
 import attrs
 import trio
+from msgspec.structs import replace
 
+from trio_mcp.server.completers import Completer
 from trio_mcp.server.context import Context, share_context
 from trio_mcp.server.definition import ServerDefinition
 from trio_mcp.server.layers import Layers
 from trio_mcp.server.resource import ResourceDefinition
 from trio_mcp.wire.content import ResourceContents
+from trio_mcp.wire.resources import ReadResourceResult
 
 
 class ResourceContext(Context):
     """What middleware around resources is given: the Context of the read, with the resource and its URI."""
 
-    __slots__ = ("_context", "_limiter", "resource", "uri", "values")
+    __slots__ = ("_complete", "_context", "_limiter", "resource", "uri", "values")
 
     def __init__(
         self,
@@ -40,6 +43,14 @@ class ResourceContext(Context):
         """The values of the variables of a template, as texts."""
         self._context = context
         self._limiter = limiter
+        self._complete: ReadResourceResult | None = None
+
+    def finish(self, contents: list[ResourceContents]) -> list[ResourceContents] | ReadResourceResult:
+        """The result with these contents: with all else that a resource of another server has answered."""
+        for one in contents:
+            if not isinstance(one, ResourceContents):
+                raise TypeError(f"middleware returned a list with {one!r:.100}, which is no ResourceContents")
+        return contents if self._complete is None else replace(self._complete, contents=contents)
 
 
 CallNextResource: TypeAlias = Callable[[ResourceContext], Awaitable[list[ResourceContents]]]
@@ -50,7 +61,11 @@ ResourceMiddleware: TypeAlias = Callable[
 
 
 async def _read(context: ResourceContext) -> list[ResourceContents]:
-    return await context.resource.read(context._context, context.uri, context.values, context._limiter)
+    found = await context.resource.read(context._context, context.uri, context.values, context._limiter)
+    if not isinstance(found, ReadResourceResult):
+        return found
+    context._complete = found
+    return found.contents
 
 
 @attrs.frozen(kw_only=True)
@@ -59,6 +74,15 @@ class LayeredResource(ResourceDefinition):
 
     inner: ResourceDefinition
     layers: Layers[ResourceContext, list[ResourceContents]]
+
+    @property
+    def shows_errors(self) -> bool | None:
+        """Whether clients see what an unexpected exception said; None if the server decides."""
+        return self.inner.shows_errors
+
+    def find_completer(self, name: str) -> Completer | None:
+        """What completes a variable; None if nothing does."""
+        return self.inner.find_completer(name)
 
     def match(self, uri: str) -> Mapping[str, str | list[str]] | None:
         """The values of the variables in `uri`, or None if it names another resource."""
@@ -70,13 +94,10 @@ class LayeredResource(ResourceDefinition):
         uri: str,
         values: Mapping[str, str | list[str]],
         limiter: trio.CapacityLimiter,
-    ) -> list[ResourceContents]:
+    ) -> list[ResourceContents] | ReadResourceResult:
         """Run the middleware, and the resource where they say so; raises what they raise."""
-        contents = await self.layers.run(ResourceContext(context, self.inner, uri, values, limiter))
-        for one in contents:
-            if not isinstance(one, ResourceContents):
-                raise TypeError(f"{self.layers!r} returned a list with {one!r:.100}, which is no contents")
-        return contents
+        own = ResourceContext(context, self.inner, uri, values, limiter)
+        return own.finish(await self.layers.run(own))
 
 
 def make_resource_layers() -> Layers[ResourceContext, list[ResourceContents]]:

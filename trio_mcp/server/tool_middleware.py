@@ -92,6 +92,11 @@ class LayeredTool(ToolDefinition, frozen=True, kw_only=True):
     inner: ToolDefinition
     layers: Layers[ToolContext, CallToolResult]
 
+    @property
+    def shows_errors(self) -> bool | None:
+        """Whether clients see what an unexpected exception said; None if the server decides."""
+        return self.inner.shows_errors
+
     def listing_for(self, era: Era) -> Tool:
         """How clients of `era` see the tool."""
         return self.inner.listing_for(era)

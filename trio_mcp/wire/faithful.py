@@ -18,7 +18,7 @@ from msgspec.structs import FieldInfo, fields
 
 from trio_mcp.wire.tolerant import ESSENTIAL, UNREADABLE, alternatives
 
-logger = logging.getLogger("trio_mcp")
+logger = logging.getLogger("trio_mcp.wire")
 
 S = TypeVar("S", bound=Struct)
 
