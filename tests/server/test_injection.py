@@ -107,6 +107,28 @@ def test_a_dependency_in_the_annotation_and_another_as_the_default_are_refused()
         server.add_tool(find)
 
 
+def test_the_depends_of_another_library_is_refused() -> None:
+    class _Depends:  # as those of FastMCP and FastAPI are called
+        pass
+
+    def of_default(topic: str, db: Server = _Depends()) -> str:  # type: ignore[assignment]  # noqa: B008
+        return topic
+
+    def of_annotation(topic: str, db: Annotated[Server, _Depends()]) -> str:
+        return topic
+
+    server = Server("injection")
+
+    @server.prompt
+    def ask(topic: str) -> str:
+        return topic
+
+    for function in (of_default, of_annotation):
+        for register in (server.add_tool, server.add_prompt, ask.complete("topic")):
+            with pytest.raises(DefinitionError, match="parameter 'db': .*: import Depends from trio_mcp"):
+                register(function)
+
+
 def test_a_plain_default_beside_a_dependency_is_for_direct_calls() -> None:
     server = Server("injection")
 

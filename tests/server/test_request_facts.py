@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tests.conftest import Wire
-from trio_mcp import Context, Server, TaskConfig, open_client, open_server, serve_http
+from trio_mcp import Context, Server, ServerSettings, TaskConfig, open_client, open_server, serve_http
 
 server = Server("facts")
 
@@ -54,6 +54,18 @@ async def test_headers_can_be_given_for_a_test_in_memory() -> None:
         target = running.authenticated("alice", headers={"X-Tenant": "blue"})
         async with open_client(target) as client:
             assert (await client.call_tool("facts")).data["headers"] == {"x-tenant": "blue"}
+
+
+async def test_a_handler_can_use_the_threads_of_sync_tools() -> None:
+    server = Server("threads", settings=ServerSettings(thread_limit=3))
+
+    @server.tool
+    async def count(ctx: Context) -> list[float]:
+        limiter = ctx.thread_limiter
+        return [limiter.total_tokens, await trio.to_thread.run_sync(lambda: 5, limiter=limiter)]
+
+    async with open_client(server) as client:
+        assert (await client.call_tool("count")).data == [3, 5]
 
 
 @pytest.mark.parametrize("protocol", ["2026-07-28", "2025-11-25"])

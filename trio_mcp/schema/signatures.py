@@ -103,8 +103,18 @@ def read_function_parameters(
             )
         empty = parameter.annotation is parameter.empty
         annotation = Any if empty else resolve(parameter.annotation, part)
+        if any(map(_is_foreign_dependency, (parameter.default, *getattr(annotation, "__metadata__", ())))):
+            raise subject.flaw(
+                "its Depends is that of another library, which nobody would fill: import Depends from trio_mcp",
+                part,
+            )
         parameters.append(Parameter(parameter.name, annotation, parameter.default, is_rest=is_rest))
     return parameters
+
+
+def _is_foreign_dependency(value: Any) -> bool:
+    """Whether a mark in a signature is what FastAPI and FastMCP call Depends; ours is read before."""
+    return type(value).__name__ in ("Depends", "_Depends")
 
 
 def read_return_annotation(function: Function, subject: Subject) -> Any:

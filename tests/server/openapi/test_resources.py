@@ -10,8 +10,9 @@ import pytest
 
 from tests.server.openapi.documents import PETSTORE
 from tests.support.web_api import Pieces, WebApi, document, open_api
-from trio_mcp import Lossless, ProtocolError
+from trio_mcp import Lossless, ProtocolError, Server, open_client
 
+ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
 READ = {"as_resources": ["get*", "find*"]}
 
 
@@ -25,6 +26,23 @@ async def test_chosen_get_operations_are_templates_and_no_tools() -> None:
     assert shown["findPets"] == ("resource://findPets{?limit}", "application/json")
     assert shown["getPet"] == ("resource://getPet/{petId}", "application/json")
     assert shown["getPhoto"] == ("resource://getPhoto/{petId}", "image/png")
+
+
+async def test_operations_are_disabled_by_their_tags() -> None:
+    paths = {
+        "/notes": {"get": {"operationId": "notes", "tags": ["reading", ""]}},
+        "/notes/{id}": {"delete": {"operationId": "erase", "tags": ["admin"], "parameters": [ID]}},
+        "/secrets": {"get": {"operationId": "secrets", "tags": ["admin"]}},
+    }
+    async with httpx2.AsyncClient(base_url="https://notes.example", timeout=None) as http:
+        server = Server.from_openapi(document(paths), http, as_resources=["secrets"])
+        server.disable(tags="admin")
+        async with open_client(server) as mcp:
+            assert [tool.name for tool in await mcp.list_tools()] == ["notes"]
+            assert await mcp.list_resources() == []
+            server.enable(tags="admin")
+            assert [tool.name for tool in await mcp.list_tools(refresh=True)] == ["notes", "erase"]
+            assert [resource.name for resource in await mcp.list_resources(refresh=True)] == ["secrets"]
 
 
 async def test_a_resource_is_read_by_a_request() -> None:

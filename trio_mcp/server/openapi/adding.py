@@ -236,6 +236,7 @@ def _describe(
         output_schema=reply.schema,
         validate=False,
         scopes=options.scopes,
+        tags=filter(None, operation.tags),
     )
     return _with_checks(tool, function, reply) if options.validate else tool
 

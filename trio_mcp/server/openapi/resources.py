@@ -129,6 +129,7 @@ def define_operation_resource(
         cache=None,
         progress=progress,
         scopes=scopes,
+        tags=filter(None, operation.tags),
     )
 
 
