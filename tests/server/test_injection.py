@@ -125,7 +125,7 @@ def test_the_depends_of_another_library_is_refused() -> None:
 
     for function in (of_default, of_annotation):
         for register in (server.add_tool, server.add_prompt, ask.complete("topic")):
-            with pytest.raises(DefinitionError, match="parameter 'db': .*: import Depends from trio_mcp"):
+            with pytest.raises(DefinitionError, match=r"parameter 'db': .*: import Depends from trio_mcp"):
                 register(function)
 
 

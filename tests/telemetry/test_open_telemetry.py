@@ -22,6 +22,7 @@ from trio_mcp import (
     Server,
     TaskConfig,
     ToolError,
+    create_proxy,
     open_client,
     open_server,
     run_worker,
@@ -130,6 +131,24 @@ async def test_a_call_through_two_servers_is_one_trace(wire: Wire, collected: Co
     ]
     traces = {span.get_span_context().trace_id for span in collected.of("tools/call")}
     assert traces == {collected.one("root").get_span_context().trace_id}
+
+
+async def test_a_call_through_a_proxy_of_a_proxy_is_one_trace(wire: Wire, collected: Collected) -> None:
+    server = make_server(collected)
+    for _ in range(2):
+        server = create_proxy(server, instruments=[collected.instrument()], protocol=wire.protocol)
+        server.add_instrument(collected.instrument())
+    async with wire.open(server, instruments=[collected.instrument()]) as client:
+        with collected.tracing.get_tracer("test").start_as_current_span("root"):
+            assert (await client.call_tool("count", {"to": 2})).data == 2
+    calls = collected.of("tools/call")
+    spans = [f"{span.kind.name} {span.name}" for span in calls]
+    assert sorted(spans) == ["CLIENT tools/call count"] * 3 + ["SERVER tools/call count"] * 3
+    innermost = max(calls, key=lambda span: len(chain(collected.spans, span)))
+    assert chain(collected.spans, innermost) == [
+        "INTERNAL root",
+        *["CLIENT tools/call count", "SERVER tools/call count"] * 3,
+    ]
 
 
 async def test_a_sync_tool_has_the_span_in_its_thread(collected: Collected) -> None:

@@ -105,7 +105,7 @@ def read_function_parameters(
         annotation = Any if empty else resolve(parameter.annotation, part)
         if any(map(_is_foreign_dependency, (parameter.default, *getattr(annotation, "__metadata__", ())))):
             raise subject.flaw(
-                "its Depends is that of another library, which nobody would fill: import Depends from trio_mcp",
+                "its Depends is another library's, which nobody would fill: import Depends from trio_mcp",
                 part,
             )
         parameters.append(Parameter(parameter.name, annotation, parameter.default, is_rest=is_rest))
