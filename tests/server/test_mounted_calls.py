@@ -9,11 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 import trio.testing
 
 from tests.conftest import LEGACY, MODERN, Wire
+from tests.support.durable_store import DurableMemoryStore
 from trio_mcp import (
     Client,
     ClientSettings,
@@ -33,6 +35,7 @@ from trio_mcp import (
     ToolError,
     open_client,
     open_server,
+    run_worker,
 )
 
 ERAS = pytest.mark.parametrize("protocol", [MODERN, LEGACY])
@@ -448,6 +451,16 @@ async def test_links_lead_to_the_resources_where_they_are_mounted(tmp_path: Path
         assert message.content.uri == "x://sub/r"  # type: ignore[union-attr]
 
 
+@attrs.frozen
+class Chosen:
+    name: str
+
+
+async def choose(ctx: Context, arguments: Any) -> Chosen:
+    """Gathers for a task; another process gets it from JSON, by the annotation."""
+    return Chosen(ctx.server.name)
+
+
 async def accept(request: ElicitRequest) -> Any:
     """Answers a form with what it asks."""
     return dict.fromkeys(request.schema["properties"], request.message)
@@ -547,6 +560,32 @@ async def test_a_task_is_gathered_retried_and_resumed_in_its_own_server(
         assert (await task.result()).data == "child what?"
         assert attempts == [(1, None), (2, 1)]
         assert (await client.call_tool("around")).data == "failed"
+
+
+async def test_a_worker_runs_a_mounted_tool_in_its_own_server(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = DurableMemoryStore()
+    child, parent = Server("child"), Server("parent", task_store=store)
+    lives: list[int] = []
+
+    @child.lifespan
+    @asynccontextmanager
+    async def live(server: Server) -> AsyncIterator[int]:
+        lives.append(1)
+        yield len(lives)
+
+    @child.tool(task=TaskConfig(recover="restart", attempts=2, gather=choose))
+    async def work(ctx: Context, n: int) -> str:
+        return f"{ctx.server.name} {ctx.lifespan} {n} {ctx.gathered!r}"
+
+    parent.mount(child, "sub")
+    async with open_server(parent, runs_tasks=False) as running, open_client(running) as client:
+        task = await client.call_tool("sub_work", {"n": 3}, task=True)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_worker, parent)
+            assert (await task.result()).data == "child 2 3 Chosen(name='child')"
+            nursery.cancel_scope.cancel()
 
 
 async def test_the_scopes_of_a_mounted_tool_hold() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any, Literal
 
 import pytest
 
 from tests.conftest import Wire
 from tests.support.change_listener import open_listener
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import (
     Client,
     DefinitionError,
@@ -287,6 +289,37 @@ async def test_unmounting_takes_all_away(wire: Wire) -> None:
         child.unmount(again)
     parent.mount(child, "sub")
     assert list(parent.tools) == ["again_t", "sub_t", "sub_later"]
+
+
+def test_threads_change_mounted_servers_at_once() -> None:
+    """Each server is above one and below another, and a name becomes free while others take it."""
+    bottom, parent = Server("bottom"), Server("parent")
+    middles = [Server(f"middle {number}") for number in range(4)]
+    for middle in middles:
+        middle.mount(bottom)
+        parent.mount(middle)
+    start = threading.Barrier(len(middles) + 1)
+
+    def change(server: Server) -> None:
+        start.wait()
+        for number in range(200):
+            name = f"t{number % 3}"
+            try:
+                server.add_tool(lambda: "", name=name)
+            except ToolDefinitionError:  # that of the bottom is there
+                continue
+            server.disable(tools=name)
+            server.enable(tools=name)
+            server.remove_tool(name)
+
+    threads = [threading.Thread(target=change, args=[server], daemon=True) for server in (bottom, *middles)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(HANG_SECONDS)
+        assert not thread.is_alive(), "two threads wait for each other"
+    bottom.add_tool(lambda: "", name="last")
+    assert [list(server.tools) for server in (bottom, *middles, parent)] == [["last"]] * 6
 
 
 async def test_what_the_mounted_server_offers_is_declared() -> None:

@@ -35,10 +35,11 @@ D = TypeVar("D", bound=Tagged)
 class _Entry(Generic[D]):
     """One definition. `owner` is the mirror of a mounted server that offers it, None for the server's own.
 
-    It is disabled here unless it `is_enabled`, and where it was registered unless it `is_offered`.
+    It is disabled here unless it `is_enabled`, and where it was registered unless it `is_offered`; it
+    `is_shown` to clients if it is neither.
     """
 
-    __slots__ = ("definition", "is_enabled", "is_offered", "number", "owner")
+    __slots__ = ("definition", "is_enabled", "is_offered", "is_shown", "number", "owner")
 
     def __init__(
         self, number: int, definition: D, is_enabled: bool, owner: object = None, is_offered: bool = True
@@ -47,11 +48,8 @@ class _Entry(Generic[D]):
         self.definition = definition
         self.is_enabled = is_enabled
         self.is_offered = is_offered
+        self.is_shown = False
         self.owner = owner
-
-    @property
-    def is_shown(self) -> bool:
-        return self.is_enabled and self.is_offered
 
 
 class Registry(Mapping[str, D]):
@@ -236,9 +234,11 @@ class Registry(Mapping[str, D]):
 
     def _show(self, key: str, entry: _Entry[D]) -> bool:
         """Let clients use it, or not; returns whether that is new."""
-        if entry.is_shown is (key in self.enabled):
+        is_shown = entry.is_enabled and entry.is_offered
+        if is_shown is entry.is_shown:
             return False
-        if entry.is_shown:
+        entry.is_shown = is_shown
+        if is_shown:
             self.enabled[key] = entry.definition
         else:
             del self.enabled[key]
