@@ -16,6 +16,7 @@ import trio.testing
 
 from tests.conftest import LEGACY, MODERN, Wire
 from tests.support.durable_store import DurableMemoryStore
+from tests.support.limits import HANG_SECONDS
 from trio_mcp import (
     Client,
     ClientSettings,
@@ -297,7 +298,7 @@ async def test_cancelling_reaches_the_handler(protocol: str) -> None:
             nursery.start_soon(client.call_tool, "sub_work")
             await began.wait()
             nursery.cancel_scope.cancel()
-        with trio.fail_after(5):
+        with trio.fail_after(HANG_SECONDS):
             await ended.wait()
 
 

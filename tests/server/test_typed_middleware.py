@@ -453,7 +453,7 @@ async def test_what_is_no_contents_fails_the_read(caplog):
         return wrong[0]
 
     async with open_client(server) as client:
-        for value, words in [("text", "returned 'text'"), (["text"], "which is no contents")]:
+        for value, words in [("text", "returned 'text'"), (["text"], "which is no ResourceContents")]:
             wrong[0] = value
             caplog.clear()
             with caplog.at_level(logging.ERROR), pytest.raises(ProtocolError, match="Error in resource"):
