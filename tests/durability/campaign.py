@@ -38,11 +38,12 @@ FAR: Final = 1_000_000
 
 @attrs.frozen
 class Call:
-    """A call that was answered with the id of a task."""
+    """A call that was answered with the id of a task, which ends in the generation `until`."""
 
     name: str
     tool: str
     task_id: str
+    until: int
 
 
 class Campaign:
@@ -74,7 +75,7 @@ class Campaign:
         name = f"call-{next(self._numbers)}"
         handle = await client.call_tool(tool, {"call": name, "until": until}, task=True)
         assert handle.id is not None
-        call = self.calls[handle.id] = Call(name, tool, handle.id)
+        call = self.calls[handle.id] = Call(name, tool, handle.id, until)
         return call
 
     def _choose(self) -> tuple[str, int]:
@@ -88,10 +89,17 @@ class Campaign:
         `url` is that of a process that takes calls.
         """
         stored = await self.fleet.read_store()
-        await self.call(url, RUNNING - sum(not task.record.is_final for task in stored.values()))
-        # Soon, or when others have taken over what the kill before has left.
+        unfinished = {task_id for task_id, task in stored.items() if not task.record.is_final}
+        await self.call(url, RUNNING - len(unfinished))
+        # Soon, or when others have taken over what the kill before has left. The moment comes for certain,
+        # because these go on until then; of what was running at that kill, others may not.
+        lasting = sum(
+            call.until > self.fleet.generation and (call.tool == "restarting" or call.task_id not in stored)
+            for call in self.calls.values()
+            if call.task_id in unfinished or call.task_id not in stored
+        )
         await self.fleet.wait_notes(
-            len(self.fleet.notes) + self.random.randrange(self.random.choice([300, 3000]))
+            len(self.fleet.notes) + self.random.randrange(1 + lasting * self.random.choice([3, 30]))
         )
         before = await self.fleet.read_store()
         async with trio.open_nursery() as nursery:
